@@ -1,0 +1,61 @@
+"""The one data set type that every source ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ImageId = int | str
+"""COCO's integer; elsewhere the picture's file name without its ending."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where an object stands in its picture: pixels of the stored file, from the top left corner."""
+
+    label: str
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class CaptionedImage:
+    """One picture and what people said of it. Captions are raw text, in the file's order; there may be none."""
+
+    image_id: ImageId
+    path: Path
+    captions: tuple[str, ...]
+    boxes: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True)
+class CaptionDataset:
+    """One split of one data set, in the annotation file's order, image ids unique.
+
+    `split` is "train", "val" or "test". `notices` are sentences that a person should read before
+    trusting a figure, such as "this is not the split the literature reports on".
+    """
+
+    name: str
+    split: str
+    images: tuple[CaptionedImage, ...]
+    notices: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[CaptionedImage]:
+        return iter(self.images)
+
+    @property
+    def references(self) -> dict[ImageId, list[str]]:
+        """Image id → captions, as the metrics take them."""
+        return {image.image_id: list(image.captions) for image in self.images}
+
+    @property
+    def captions_count(self) -> int:
+        """Captions over all pictures."""
+        return sum(len(image.captions) for image in self.images)

@@ -1,0 +1,62 @@
+"""What a decoder remembers between two words, and how search moves it about.
+
+Kept apart from the decoders so that every search works on every decoder: search only ever selects
+rows and images; it never looks inside.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class ImageFeatures(NamedTuple):
+    """What the encoder says of B images. `grid` is None where only the vector was asked for.
+
+    vector: (B, D); grid: (B, P, D), the cells in reading order.
+    """
+
+    vector: Tensor
+    grid: Tensor | None = None
+
+
+class DecoderState(NamedTuple):
+    """The state of N = B·K rows of B images; the K rows of one image stand side by side.
+
+    image: tensors with leading dimension B: computed once an image, shared by its rows, never changed.
+    hidden: tensors with leading dimension N: what the recurrence carries.
+    """
+
+    image: tuple[Tensor, ...]
+    hidden: tuple[Tensor, ...]
+
+
+class Step(NamedTuple):
+    """One step of a decoder.
+
+    logits: (N, V), unnormalised; state: after the step; attention: (N, P) weights over the grid, each
+    row summing to 1, or None for a decoder that does not attend.
+    """
+
+    logits: Tensor
+    state: DecoderState
+    attention: Tensor | None = None
+
+
+def select_rows(state: DecoderState, rows: Tensor) -> DecoderState:
+    """The state of rows[i] at row i; the images stay. `rows`: (M,) int64, M = B·K for some K."""
+    return DecoderState(state.image, tuple(tensor.index_select(0, rows) for tensor in state.hidden))
+
+
+def select_images(state: DecoderState, images: Tensor, rows: Tensor) -> DecoderState:
+    """The state of some images and of their rows. `images`: (B',), `rows`: (B'·K,), int64 indices."""
+    return DecoderState(
+        tuple(tensor.index_select(0, images) for tensor in state.image),
+        tuple(tensor.index_select(0, rows) for tensor in state.hidden),
+    )
+
+
+def repeat_rows(state: DecoderState, times: int) -> DecoderState:
+    """Every row `times` times, side by side: the start of a beam."""
+    return DecoderState(state.image, tuple(tensor.repeat_interleave(times, 0) for tensor in state.hidden))
