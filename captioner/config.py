@@ -60,7 +60,7 @@ DATASETS = ("scenes", "coco", "flickr8k", "flickr30k", "folder")
 
 @dataclass
 class DataConfig:
-    """Where pictures and captions come from: what every source has. `name` selects the reader in `captioner.data.build`."""
+    """Where pictures and captions come from: what every source has. `name` selects the reader in `data.build`."""
 
     name: str = "flickr8k"
     root: str | None = None  # the data set's folder

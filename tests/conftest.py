@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,11 @@ _hook.__enter__()
 
 
 @pytest.fixture(autouse=True)
-def _isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test has its own cache folder and starts from the same random state."""
     monkeypatch.setenv("CAPTIONER_CACHE", str(tmp_path_factory.mktemp("cache")))
     torch.manual_seed(0)
-    yield
+    return
 
 
 @pytest.fixture(scope="session")
