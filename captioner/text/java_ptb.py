@@ -1,0 +1,72 @@
+"""The official Java tokenizer, for those who want the original rather than `captioner.text.ptb`.
+
+The jar comes with pycocoevalcap, whose own wrapper writes into site-packages and loses step when a
+caption contains a character that Java takes for a line break; so the jar is called from here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from captioner.errors import CaptionerError
+from captioner.text.ptb import PUNCTUATION
+
+JAR_VERSION = "3.4.1"
+
+# What the Java tokenizer, or the reading of its output, would take for the end of a caption.
+_LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x85\u2028\u2029]")
+
+
+def find_jar() -> Path:
+    """CoreNLP's jar inside the installed pycocoevalcap. Raises a CaptionerError that says what to install."""
+    spec = importlib.util.find_spec("pycocoevalcap")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        jar = Path(folder) / "tokenizer" / f"stanford-corenlp-{JAR_VERSION}.jar"
+        if jar.is_file():
+            return jar
+    raise CaptionerError(
+        "tokenizer.backend=java needs the jar that comes with pycocoevalcap, which is not installed. "
+        "Install it: pip install 'captioner[java]'. Or use tokenizer.backend=python, which gives the same tokens."
+    )
+
+
+def find_java() -> str:
+    """The `java` program; a CaptionerError that says what to install where there is none."""
+    java = shutil.which("java")
+    if java is None:
+        raise CaptionerError(
+            "tokenizer.backend=java needs a Java runtime, and there is no `java` on the PATH. Install one (for example "
+            "apt install default-jre, or conda install openjdk), or use tokenizer.backend=python: the same tokens."
+        )
+    return java
+
+
+def java_lines(captions: Sequence[str]) -> list[str]:
+    """What the jar prints for each caption, in one run of Java: tokens separated by spaces, punctuation included.
+
+    Captions go in and out through pipes; nothing is written to disk.
+    """
+    if not captions:
+        return []
+    command = [find_java(), "-cp", str(find_jar()), "edu.stanford.nlp.process.PTBTokenizer"]
+    command += ["-preserveLines", "-lowerCase", "-encoding", "utf-8"]
+    text = "\n".join(_LINE_BREAKS.sub(" ", caption) for caption in captions) + "\n"
+    done = subprocess.run(command, input=text.encode("utf-8", "replace"), capture_output=True, check=False)
+    if done.returncode != 0:
+        raise CaptionerError(f"The Java tokenizer failed: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}")
+    lines = done.stdout.decode("utf-8").split("\n")
+    if len(lines) != len(captions) + 1:
+        raise CaptionerError(
+            f"The Java tokenizer gave {len(lines) - 1} lines for {len(captions)} captions: they cannot be told apart."
+        )
+    return lines[:-1]
+
+
+def java_ptb_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
+    """The tokens of each caption, COCO's punctuation list dropped."""
+    return [[token for token in line.split(" ") if token and token not in PUNCTUATION] for line in java_lines(captions)]
