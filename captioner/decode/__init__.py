@@ -1,0 +1,41 @@
+"""Search for captions: greedy, sampling and beam, over any decoder that can take one step.
+
+Reading order: `hypothesis` (what goes in and comes out), `constraints` (what may be said), `follow` and
+`greedy` (one word after the other), `sampling`, `beam`; `docs/decoding.md` defines every setting exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from captioner.config import DecodeConfig
+from captioner.decode.beam import beam
+from captioner.decode.greedy import greedy
+from captioner.decode.hypothesis import Hypothesis, StepDecoder
+from captioner.decode.sampling import sample
+from captioner.nn.state import ImageFeatures
+from captioner.text.vocabulary import SpecialTokens
+
+__all__ = ["Hypothesis", "StepDecoder", "search"]
+
+
+def search(
+    decoder: StepDecoder,
+    features: ImageFeatures,
+    config: DecodeConfig,
+    special: SpecialTokens,
+    *,
+    n_best: int = 1,
+    image_ids: Sequence[int | str] | None = None,
+) -> list[list[Hypothesis]]:
+    """The hypotheses of every image, best first, by the search that `config.name` selects.
+
+    n_best: how many an image, at most `beam_width`; greedy and sampling give one.
+    image_ids: what sampling seeds each image with (its place in the batch if None); the others draw nothing.
+    """
+    searches: dict[str, Callable[[], list[list[Hypothesis]]]] = {
+        "greedy": lambda: [[one] for one in greedy(decoder, features, config, special)],
+        "sample": lambda: [[one] for one in sample(decoder, features, config, special, image_ids)],
+        "beam": lambda: beam(decoder, features, config, special, n_best),
+    }
+    return searches[config.name]()

@@ -1,0 +1,23 @@
+"""Greedy search: always the most probable word."""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from captioner.config import DecodeConfig
+from captioner.decode.follow import follow
+from captioner.decode.hypothesis import Hypothesis, StepDecoder
+from captioner.nn.state import ImageFeatures
+from captioner.text.vocabulary import SpecialTokens
+
+
+def greedy(
+    decoder: StepDecoder, features: ImageFeatures, config: DecodeConfig, special: SpecialTokens
+) -> list[Hypothesis]:
+    """One hypothesis an image: at each step the most probable token that is allowed, the lowest number among equals."""
+    return follow(decoder, features, config, special, _most_probable)
+
+
+def _most_probable(logits: Float[Tensor, "N V"], images: Int[Tensor, " N"], length: int) -> Int[Tensor, " N"]:
+    return logits.max(dim=1).indices  # the first of equal ones, as torch promises

@@ -1,0 +1,84 @@
+"""Sampling: every word drawn from the model's distribution, sharpened or cut as the settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from captioner.config import DecodeConfig
+from captioner.decode.constraints import NEVER
+from captioner.decode.follow import follow
+from captioner.decode.hypothesis import Hypothesis, StepDecoder
+from captioner.decode.scores import best_words
+from captioner.nn.state import ImageFeatures
+from captioner.text.vocabulary import SpecialTokens
+
+
+def sample(
+    decoder: StepDecoder,
+    features: ImageFeatures,
+    config: DecodeConfig,
+    special: SpecialTokens,
+    image_ids: Sequence[int | str] | None = None,
+) -> list[Hypothesis]:
+    """One hypothesis an image, each word drawn from softmax(logits / temperature) over the allowed words.
+
+    `top_k` keeps the k most probable words; `top_p` then keeps the smallest set of most probable words that
+    has at least this probability (Holtzman et al. 2020, section 3.1), counted among what `top_k` left.
+
+    What an image draws depends on `seed` and on its id alone, so not on the batch it is in, on its place there
+    or on the device. Without `image_ids` (one an image, of any kind) its place in this call is its id.
+    """
+    count = features.vector.shape[0]
+    ids = range(count) if image_ids is None else image_ids
+    if len(ids) != count:
+        raise ValueError(f"{len(ids)} image_ids were given for {count} images")
+    draws = uniform_draws(config.seed, ids, config.max_length + 1).to(features.vector)
+
+    def choose(logits: Float[Tensor, "N V"], images: Int[Tensor, " N"], length: int) -> Int[Tensor, " N"]:
+        scaled = logits / config.temperature
+        if config.top_k:
+            scaled = keep_top_k(scaled, config.top_k)
+        if config.top_p < 1:
+            scaled = keep_top_p(scaled, config.top_p)
+        return draw(scaled, draws[images, length])
+
+    return follow(decoder, features, config, special, choose)
+
+
+def uniform_draws(seed: int, image_ids: Sequence[int | str], count: int) -> Float[Tensor, "B T"]:
+    """`count` numbers in [0, 1) for each image, from a generator of its own on the CPU."""
+    rows = []
+    for image_id in image_ids:
+        digest = blake2b(f"{seed} {image_id}".encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+        rows.append(torch.rand(count, generator=generator))
+    return torch.stack(rows) if rows else torch.empty(0, count)
+
+
+def keep_top_k(logits: Float[Tensor, "N V"], k: int) -> Float[Tensor, "N V"]:
+    """All but the k highest of each row at -inf; of equal ones the lowest numbers stay."""
+    values, words = best_words(logits, k)
+    return torch.full_like(logits, NEVER).scatter_(1, words, values)
+
+
+def keep_top_p(logits: Float[Tensor, "N V"], p: float) -> Float[Tensor, "N V"]:
+    """All but the nucleus at -inf: the shortest run of the most probable words that sums to p or more."""
+    values, words = logits.sort(dim=1, descending=True, stable=True)
+    up_to = values.softmax(dim=1).cumsum(dim=1)
+    before = torch.cat((torch.zeros_like(up_to[:, :1]), up_to[:, :-1]), dim=1)
+    return torch.full_like(logits, NEVER).scatter_(1, words, values.masked_fill(before >= p, NEVER))
+
+
+def draw(logits: Float[Tensor, "N V"], uniform: Float[Tensor, " N"]) -> Int[Tensor, " N"]:
+    """The word at which the cumulative softmax passes `uniform`: one number a row decides."""
+    cumulative = logits.softmax(dim=1).cumsum(dim=1)
+    total = cumulative[:, -1]
+    threshold = uniform * total
+    # Rounding may lift the threshold to the total, which nothing passes; 0 leads to a word that is possible.
+    threshold = torch.where(threshold < total, threshold, 0.0)
+    return torch.searchsorted(cumulative, threshold[:, None], right=True).squeeze(1)
