@@ -60,3 +60,19 @@ def select_images(state: DecoderState, images: Tensor, rows: Tensor) -> DecoderS
 def repeat_rows(state: DecoderState, times: int) -> DecoderState:
     """Every row `times` times, side by side: the start of a beam."""
     return DecoderState(state.image, tuple(tensor.repeat_interleave(times, 0) for tensor in state.hidden))
+
+
+def rows_of_images(images: Tensor, rows: int) -> Tensor:
+    """(B, …) of the images as (N, …) of their rows, N = B·K, side by side."""
+    beams = rows // len(images)
+    return images if beams == 1 else images.repeat_interleave(beams, 0)
+
+
+class TeacherForced(NamedTuple):
+    """A decoder's answer when the true words before each word are given (training only).
+
+    logits: (M, V) in the packed order of the captions; attention: (M, P) or None.
+    """
+
+    logits: Tensor
+    attention: Tensor | None = None

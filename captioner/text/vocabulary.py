@@ -37,8 +37,9 @@ class Vocabulary:
     def __init__(self, words: Iterable[str]) -> None:
         """`words` without the special tokens, each once, most frequent first."""
         self.tokens: tuple[str, ...] = (*SPECIAL_NAMES, *words)
-        self._numbers = {token: number for number, token in enumerate(self.tokens)}
-        if len(self._numbers) != len(self.tokens):
+        # Words only: a caption in which somebody wrote "<END>" does not end there.
+        self._numbers = {token: number for number, token in enumerate(self.tokens) if number >= len(SPECIAL_NAMES)}
+        if len(set(self.tokens)) != len(self.tokens):
             twice = [token for token, count in Counter(self.tokens).items() if count > 1]
             raise DataError(f"A vocabulary holds each token once, but {', '.join(map(repr, twice[:5]))} came twice.")
 
@@ -61,6 +62,7 @@ class Vocabulary:
         return len(self.tokens)
 
     def __contains__(self, token: object) -> bool:
+        """Is this word one of the vocabulary's words? Special tokens are not words."""
         return token in self._numbers
 
     def __eq__(self, other: object) -> bool:

@@ -1,0 +1,76 @@
+"""Pictures from disk to tensors, in worker processes, in a fixed order, with every bad one named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from captioner.config import DataConfig, TransformConfig
+from captioner.data.pictures import open_picture
+from captioner.data.transforms import picture_to_tensor
+from captioner.errors import PictureError
+
+
+@dataclass(frozen=True)
+class LoadedPictures:
+    """Some pictures of a data set: `indices[i]` is the place of `pictures[i]`; `bad` gives index → why not."""
+
+    indices: list[int]
+    pictures: Tensor  # (len(indices), 3, S, S)
+    bad: dict[int, str]
+
+
+class _Pictures(Dataset[tuple[int, Tensor | str]]):
+    """Index → tensor, or the sentence that says why there is none: an exception would lose its type on the way."""
+
+    def __init__(self, paths: Sequence[Path], transform: TransformConfig) -> None:
+        self.paths = paths
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
+        try:
+            picture = open_picture(self.paths[index], at_least=self.transform.size)
+        except PictureError as error:
+            return index, str(error)
+        return index, picture_to_tensor(picture, self.transform)
+
+
+def _collate(items: list[tuple[int, Tensor | str]]) -> LoadedPictures:
+    good = [(index, item) for index, item in items if isinstance(item, Tensor)]
+    return LoadedPictures(
+        indices=[index for index, _ in good],
+        pictures=torch.stack([item for _, item in good]) if good else torch.empty(0),
+        bad={index: item for index, item in items if isinstance(item, str)},
+    )
+
+
+def load_pictures(
+    paths: Sequence[Path], batches: Sequence[Sequence[int]], transform: TransformConfig, data: DataConfig
+) -> Iterator[LoadedPictures]:
+    """The pictures of each batch of indices into `paths`, batch by batch, in order.
+
+    A picture that cannot be read raises PictureError, or, with `data.on_bad_image=skip`, is left out
+    of its batch and named in `bad`; a batch of bad pictures only has no rows.
+    """
+    workers = min(data.num_workers, len(batches))
+    loader = DataLoader(
+        _Pictures(paths, transform),
+        batch_sampler=list(map(list, batches)),  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_collate,
+        # Its own generator: starting workers must not draw from the training's random state.
+        generator=torch.Generator(),
+    )
+    for loaded in loader:
+        if loaded.bad and data.on_bad_image == "error":
+            first = next(iter(loaded.bad.values()))
+            raise PictureError(f"{first} Repair or remove it, or leave such pictures out with data.on_bad_image=skip.")
+        yield loaded

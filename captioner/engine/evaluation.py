@@ -1,0 +1,160 @@
+"""Captions for every picture of a split, as the model says them by itself, and what they score.
+
+Nothing here sees a reference before the captions are there: no figure of this project is measured
+under teacher forcing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from captioner import __version__
+from captioner.config import DecodeConfig, MetricConfig, TokenizerConfig
+from captioner.data.batches import sequential_batches
+from captioner.data.dataset import CaptionDataset, ImageId
+from captioner.data.features import FeatureSource
+from captioner.decode import search
+from captioner.errors import DataError
+from captioner.files import write_json
+from captioner.metrics import Scores, score
+from captioner.nn.model import CaptioningModel
+from captioner.schema import to_plain
+from captioner.text.tokenizers import Tokenizer
+from captioner.text.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Captions of a split, their scores, and the pictures that could not be read (image id → why)."""
+
+    split: str
+    captions: dict[ImageId, str]
+    scores: Scores
+    skipped: dict[ImageId, str]
+    signature: dict[str, Any]
+
+
+def generate_captions(
+    model: CaptioningModel,
+    vocabulary: Vocabulary,
+    tokenizer: Tokenizer,
+    dataset: CaptionDataset,
+    features: FeatureSource,
+    decode: DecodeConfig,
+    batch_size: int,
+    *,
+    progress: bool = True,
+) -> dict[ImageId, str]:
+    """Image id → caption, for every picture that can be read; the model is left in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    captions: dict[ImageId, str] = {}
+    title = f"captions of {dataset.name} {dataset.split}"
+    try:
+        with (
+            torch.inference_mode(),
+            tqdm(
+                total=len(dataset),
+                desc=title,
+                unit="picture",
+                leave=False,
+                disable=not progress or not sys.stderr.isatty(),
+            ) as bar,
+        ):
+            for indices, batch in features.batches(sequential_batches(len(dataset), batch_size)):
+                ids = [dataset.images[index].image_id for index in indices]
+                found = search(model.decoder, batch, decode, vocabulary.special, image_ids=ids)  # type: ignore[arg-type]
+                for image_id, hypotheses in zip(ids, found, strict=True):
+                    captions[image_id] = tokenizer.join(vocabulary.decode(hypotheses[0].tokens))
+                bar.update(len(indices))
+    finally:
+        model.train(was_training)
+    return captions
+
+
+def score_captions(
+    captions: Mapping[ImageId, str],
+    dataset: CaptionDataset,
+    names: Sequence[str],
+    tokenizer: TokenizerConfig,
+) -> Scores:
+    """Scores against the split's references; pictures without a caption in the annotations are left out."""
+    references = {image_id: own for image_id, own in dataset.references.items() if own and image_id in captions}
+    if not references:
+        raise DataError(
+            f"No picture of {dataset.name}'s {dataset.split} split has a reference caption to score against."
+        )
+    hypotheses = {image_id: captions[image_id] for image_id in references}
+    return score(hypotheses, references, names=names, tokenizer=tokenizer)
+
+
+def evaluate_model(
+    model: CaptioningModel,
+    vocabulary: Vocabulary,
+    tokenizer: Tokenizer,
+    tokenizer_config: TokenizerConfig,
+    dataset: CaptionDataset,
+    features: FeatureSource,
+    decode: DecodeConfig,
+    metric: MetricConfig,
+    batch_size: int,
+) -> Evaluation:
+    """Caption a whole split and score it."""
+    captions = generate_captions(model, vocabulary, tokenizer, dataset, features, decode, batch_size)
+    scores = score_captions(captions, dataset, metric.names, tokenizer_config)
+    skipped = {dataset.images[index].image_id: why for index, why in features.bad.items()}
+    return Evaluation(
+        split=dataset.split,
+        captions=captions,
+        scores=scores,
+        skipped=skipped,
+        signature=evaluation_signature(dataset, scores, decode) | {"skipped_images": len(skipped)},
+    )
+
+
+def evaluation_signature(dataset: CaptionDataset, scores: Scores, decode: DecodeConfig | None) -> dict[str, Any]:
+    """All that must be equal before two sets of figures may be compared."""
+    return {
+        "captioner": __version__,
+        "data": dataset.name,
+        "split": dataset.split,
+        "decode": to_plain(decode) if decode is not None else None,
+        **scores.signature,
+    }
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, extra: Mapping[str, Any] | None = None) -> None:
+    """`captions_<split>.json` (COCO's results format) and `metrics.json` in `folder`."""
+    results = [{"image_id": image_id, "caption": caption} for image_id, caption in evaluation.captions.items()]
+    write_json(folder / f"captions_{evaluation.split}.json", results)
+    write_json(folder / "metrics.json", metrics_record(evaluation) | dict(extra or {}))
+
+
+def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
+    """What `metrics.json` holds: figures as unrounded fractions, why others are missing, and the signature."""
+    record: dict[str, Any] = dict(evaluation.scores.corpus)
+    record["unavailable"] = evaluation.scores.unavailable
+    record["signature"] = evaluation.signature
+    if evaluation.skipped:
+        record["skipped"] = {str(image_id): why for image_id, why in evaluation.skipped.items()}
+    return record
+
+
+def format_scores(rows: Sequence[tuple[str, Mapping[str, float]]], title: str = "") -> str:
+    """A table for people, figures × 100 as papers print them; one row a system."""
+    names = list(dict.fromkeys(name for _, scores in rows for name in scores))
+    width = max([len(name) for name, _ in rows] + [len(title)])
+    lines = [f"{title:<{width}}  " + "  ".join(f"{name:>7}" for name in names)]
+    for name, scores in rows:
+        cells = (f"{100 * scores[figure]:7.2f}" if figure in scores else f"{'-':>7}" for figure in names)
+        lines.append(
+            f"{name:<{width}}  " + "  ".join(f"{cell:>{max(7, len(n))}}" for cell, n in zip(cells, names, strict=True))
+        )
+    return "\n".join(lines)

@@ -1,0 +1,53 @@
+"""The optimizer, its parameter groups, and the learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from captioner.config import OptimConfig
+from captioner.nn.model import CaptioningModel
+
+
+def build_optimizer(model: CaptioningModel, config: OptimConfig) -> torch.optim.Optimizer:
+    """Adam or AdamW over what learns: the decoder, and the encoder's thawed blocks at their own rate.
+
+    Every group carries `base_rate`, the rate that the schedule multiplies.
+    """
+    groups = [
+        {"params": list(model.decoder.parameters()), "base_rate": config.learning_rate},
+        {
+            "params": [parameter for parameter in model.encoder.parameters() if parameter.requires_grad],
+            "base_rate": config.encoder_learning_rate,
+        },
+    ]
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[config.name](
+        [{**group, "lr": group["base_rate"]} for group in groups if group["params"]],
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+    )
+
+
+def schedule_factor(config: OptimConfig, step: int, total_steps: int, steps_per_epoch: int) -> float:
+    """What the base rate is multiplied by at optimizer step `step` (the first is 0).
+
+    A linear warm-up; then constant, half a cosine down to zero at `total_steps` (Loshchilov &
+    Hutter 2017), or a power of `step_factor` that grows every `step_epochs` epochs.
+    """
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    if config.schedule == "cosine":
+        progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    if config.schedule == "step":
+        return float(config.step_factor ** (step // steps_per_epoch // config.step_epochs))
+    return 1.0
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
+    """Set every group's rate to its base rate times `factor`; returns the first group's."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_rate"] * factor
+    return float(optimizer.param_groups[0]["lr"])

@@ -1,0 +1,54 @@
+"""Where to look: weights over the grid for a query, and the grid's weighted mean.
+
+Additive attention (Bahdanau et al. 2015, as used by Xu et al. 2015, eq. 4–6 and appendix):
+
+    e_i = w·tanh(Wa·a_i + Wh·h),   α = softmax(e),   z = Σ_i α_i a_i
+
+Wa·a is computed once an image (`keys`) and shared by all the rows that look at it.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from captioner.nn.packing import PackedCaptions
+
+
+class AdditiveAttention(nn.Module):
+    """`grid` (B, P, D) and a query (N, H) → weights (N, P) and context (N, D)."""
+
+    def __init__(self, feature_dim: int, hidden_dim: int, attention_dim: int) -> None:
+        super().__init__()
+        self.keys = nn.Linear(feature_dim, attention_dim, bias=False)
+        self.query = nn.Linear(hidden_dim, attention_dim)
+        self.score = nn.Linear(attention_dim, 1, bias=False)  # a bias would cancel in the softmax
+
+    def weights(self, keys: Float[Tensor, "M P A"], query: Float[Tensor, "N H"]) -> Float[Tensor, "N P"]:
+        """α of N rows; the M = N/K keys of an image serve its K rows, which stand side by side."""
+        images, cells, attention_dim = keys.shape
+        queries = self.query(query).view(images, -1, 1, attention_dim)  # (M, K, 1, A)
+        energy = self.score(torch.tanh(keys.unsqueeze(1) + queries))  # (M, K, P, 1)
+        return torch.softmax(energy.view(-1, cells), dim=1)
+
+    @staticmethod
+    def context(weights: Float[Tensor, "N P"], grid: Float[Tensor, "B P D"]) -> Float[Tensor, "N D"]:
+        """z of N = B·K rows that stand side by side by image: each image's grid is read once for its K rows."""
+        images, cells, feature_dim = grid.shape
+        return torch.bmm(weights.view(images, -1, cells), grid).view(-1, feature_dim)
+
+
+def context_of_packed_rows(
+    weights: Float[Tensor, "N P"], grid: Float[Tensor, "B P D"], captions: PackedCaptions
+) -> Float[Tensor, "N D"]:
+    """z of the first N rows of packed captions, whose images are in no order.
+
+    The weights are put in the places of a (B, R, P) tensor, so that a grid is read once for all the
+    captions of its image instead of being copied to each; places of finished captions hold zeros.
+    """
+    rows = len(weights)
+    images, cells, _ = grid.shape
+    place = (captions.images * captions.captions_per_image + captions.slots)[:rows]
+    by_image = weights.new_zeros(images * captions.captions_per_image, cells).index_copy(0, place, weights)
+    return AdditiveAttention.context(by_image, grid).index_select(0, place)

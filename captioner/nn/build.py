@@ -1,0 +1,35 @@
+"""Name → model. To add a model: a dataclass in `config`, a file here, a line in `DECODERS`, a YAML in `conf/model/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from captioner.config import AttentionConfig, EncoderConfig, ModelConfig, RecurrentConfig
+from captioner.errors import choose
+from captioner.nn.encoder import build_encoder
+from captioner.nn.model import CaptioningModel
+from captioner.nn.recurrent import RecurrentDecoder
+from captioner.nn.show_attend_tell import AttentionDecoder
+
+DECODERS: dict[str, tuple[type[ModelConfig], Callable[[Any, int, int], nn.Module]]] = {
+    "recurrent": (RecurrentConfig, RecurrentDecoder),
+    "attention": (AttentionConfig, AttentionDecoder),
+}
+"""Name → its settings and its class, called with (settings, vocabulary size, feature dimension)."""
+
+
+def build_decoder(config: ModelConfig, vocabulary_size: int, feature_dim: int) -> nn.Module:
+    """The decoder that `config.name` selects, with fresh weights."""
+    _, decoder = DECODERS[choose("model.name", config.name, DECODERS)]
+    return decoder(config, vocabulary_size, feature_dim)
+
+
+def build_model(
+    config: ModelConfig, encoder: EncoderConfig, vocabulary_size: int, *, load_weights: bool = True
+) -> CaptioningModel:
+    """Encoder and decoder together. `load_weights=False`: a bare encoder, for a checkpoint to fill."""
+    built = build_encoder(encoder, load_weights=load_weights)
+    return CaptioningModel(built, build_decoder(config, vocabulary_size, built.feature_dim))

@@ -1,0 +1,28 @@
+"""From a hidden vector to the next word's logits, with the embedding's own weights on request."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class WordOutput(nn.Module):
+    """logits = W·dropout(h) + b. Tied (Press & Wolf 2017): W is the word embedding, after a map from H to E."""
+
+    def __init__(self, input_dim: int, embedding: nn.Embedding, dropout: float, tied: bool) -> None:
+        super().__init__()
+        vocabulary_size, embedding_dim = embedding.weight.shape
+        self.dropout = nn.Dropout(dropout)
+        needs_map = tied and input_dim != embedding_dim
+        self.to_embedding = nn.Linear(input_dim, embedding_dim, bias=False) if needs_map else nn.Identity()
+        self.words = nn.Linear(embedding_dim if tied else input_dim, vocabulary_size)
+        if tied:
+            self.words.weight = embedding.weight
+        else:
+            nn.init.xavier_uniform_(self.words.weight)
+        nn.init.zeros_(self.words.bias)
+
+    def forward(self, hidden: Float[Tensor, "M H"]) -> Float[Tensor, "M V"]:
+        """(M, H) → (M, V)."""
+        return F.linear(self.to_embedding(self.dropout(hidden)), self.words.weight, self.words.bias)

@@ -1,0 +1,102 @@
+"""Show, Attend and Tell with soft attention (Xu, Ba, Kiros, Cho, Courville, Salakhutdinov, Zemel, Bengio 2015).
+
+For the annotations a_1 … a_P of an image and the words y_1 … y_T:
+
+    h_0, c_0 = tanh(f_init(mean_i a_i))                                  section 3.1.2
+    α_t      = softmax over i of f_att(a_i, h_{t−1})                     eq. 4–6
+    z_t      = β_t Σ_i α_ti a_i,   β_t = σ(f_β(h_{t−1}))                 eq. 13, section 4.2.1
+    h_t      = LSTM(E y_{t−1}, h_{t−1}, z_t)                             eq. 1–3
+    p(y_t)   ∝ exp(L_o (E y_{t−1} + L_h h_t + L_z z_t))                  eq. 7, the deep output layer
+
+and the loss gains λ Σ_i (1 − Σ_t α_ti)² so that every part of the image is looked at (eq. 14).
+With more layers than one, h is the top layer's. Any cell works in the LSTM's place.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from captioner.config import AttentionConfig
+from captioner.nn.attention import AdditiveAttention, context_of_packed_rows
+from captioner.nn.cells import Hidden
+from captioner.nn.output import WordOutput
+from captioner.nn.packing import PackedCaptions
+from captioner.nn.stack import RecurrentStack
+from captioner.nn.state import DecoderState, ImageFeatures, Step, TeacherForced
+
+
+class AttentionDecoder(nn.Module):
+    """Soft attention over the grid at every word."""
+
+    needs_grid = True
+
+    def __init__(self, config: AttentionConfig, vocabulary_size: int, feature_dim: int) -> None:
+        super().__init__()
+        embedding_dim, hidden_dim = config.embedding_dim, config.hidden_dim
+        self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
+        self.stack = RecurrentStack(config.cell, embedding_dim, hidden_dim, config.layers, config.dropout)
+        self.attention = AdditiveAttention(feature_dim, hidden_dim, config.attention_dim)
+        self.context_to_gates = nn.Linear(feature_dim, self.stack.input_columns, bias=False)
+        gate_columns = {"scalar": 1, "vector": feature_dim, "none": 0}[config.gate]
+        self.gate = nn.Linear(hidden_dim, gate_columns) if gate_columns else None  # f_β
+        self.init = nn.Linear(feature_dim, self.stack.states * config.layers * hidden_dim)  # f_init
+        self.hidden_to_word = nn.Linear(hidden_dim, embedding_dim)  # L_h
+        self.context_to_word = nn.Linear(feature_dim, embedding_dim, bias=False)  # L_z
+        self.output = WordOutput(embedding_dim, self.embedding, config.dropout, config.tie_embeddings)  # L_o
+        self.dropout = nn.Dropout(config.dropout)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        for linear in (self.context_to_gates, self.init, self.hidden_to_word, self.context_to_word):
+            nn.init.xavier_uniform_(linear.weight)
+
+    def forward(self, features: ImageFeatures, captions: PackedCaptions) -> TeacherForced:
+        """Logits (M, V) of every word of `captions`, given the words before it, and α (M, P)."""
+        grid, keys, hidden = self._look_at_image(features)
+        hidden = tuple(tensor.index_select(0, captions.images) for tensor in hidden)
+        embedded = self.dropout(self.embedding(captions.inputs))  # (M, E)
+        words = self.stack.project(embedded)  # (M, G·H): of all words at once
+        tops, contexts, attention = [], [], []
+        for rows, step in captions.steps():
+            hidden = tuple(tensor[:rows] for tensor in hidden)
+            top = hidden[-self.stack.states]
+            weights = self.attention.weights(keys.index_select(0, captions.images[:rows]), top)
+            context = self._gated(context_of_packed_rows(weights, grid, captions), top)
+            top, hidden = self.stack.step(words[step] + self.context_to_gates(context), hidden)
+            tops.append(top)
+            contexts.append(context)
+            attention.append(weights)
+        logits = self._words(embedded, torch.cat(tops), torch.cat(contexts))
+        return TeacherForced(logits, torch.cat(attention))
+
+    def init_state(self, features: ImageFeatures) -> DecoderState:
+        """B images, one row each: the grid and its keys are kept once an image."""
+        grid, keys, hidden = self._look_at_image(features)
+        return DecoderState((grid, keys), hidden)
+
+    def step(self, tokens: Int[Tensor, " N"], state: DecoderState) -> Step:
+        """Look, read one word a row, say the next."""
+        grid, keys = state.image
+        top = state.hidden[-self.stack.states]
+        weights = self.attention.weights(keys, top)
+        context = self._gated(self.attention.context(weights, grid), top)
+        embedded = self.embedding(tokens)
+        top, hidden = self.stack.step(self.stack.project(embedded) + self.context_to_gates(context), state.hidden)
+        return Step(self._words(embedded, top, context), DecoderState(state.image, hidden), weights)
+
+    def _look_at_image(self, features: ImageFeatures) -> tuple[Tensor, Tensor, Hidden]:
+        """What is computed once an image: grid (B, P, D), keys (B, P, A), and the first state."""
+        if features.grid is None:
+            raise ValueError("the attention decoder needs the encoder's grid")
+        first = torch.tanh(self.init(features.grid.mean(dim=1)))
+        hidden = first.split(self.stack.hidden_dim, dim=1)
+        return features.grid, self.attention.keys(features.grid), tuple(hidden)
+
+    def _gated(self, context: Float[Tensor, "N D"], top: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
+        return context if self.gate is None else torch.sigmoid(self.gate(top)) * context
+
+    def _words(
+        self, embedded: Float[Tensor, "M E"], top: Float[Tensor, "M H"], context: Float[Tensor, "M D"]
+    ) -> Float[Tensor, "M V"]:
+        """The deep output layer, eq. 7."""
+        return self.output(embedded + self.hidden_to_word(self.dropout(top)) + self.context_to_word(context))
