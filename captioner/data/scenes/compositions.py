@@ -1,0 +1,43 @@
+"""Which combinations are kept out of training: what makes the test split a test of composing.
+
+Three sorts of combination: a colour with a kind ("red", "cat"), a relation of two kinds ("cat", "on",
+"chair"), and a number with a kind ("five", "cat"). Each belongs to the training pictures, or to the
+validation split alone, or to the test split alone. Which one is fixed for ever and does not depend on
+the seed, so that results on different seeds can be compared. Every single word occurs in training.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from captioner.data.scenes.world import COLOURS, KINDS
+
+Composition = tuple[str, ...]
+
+NUMBERS = ("zero", "one", "two", "three", "four", "five")
+
+_KIND_NAMES = tuple(KINDS)
+
+
+def related(kind: str, relation: str, other: str) -> Composition:
+    """One name for a fact that can be said two ways: "a below b" is "b above a", left and right are "beside"."""
+    if relation == "below":
+        return (other, "above", kind)
+    if relation in ("left of", "right of"):
+        first, second = sorted((kind, other))
+        return (first, "beside", second)
+    return (kind, relation, other)
+
+
+def reserved_for(composition: Composition) -> str | None:
+    """ "val" or "test" for a combination that occurs in that split only; None for one that occurs anywhere.
+
+    Every kind has one colour in eleven reserved for test and one for val, and every colour two kinds or
+    three; of relations and numbers, one in ten for each.
+    """
+    if composition[0] in COLOURS:
+        colour, kind = composition
+        slot = (COLOURS.index(colour) + 3 * _KIND_NAMES.index(kind)) % len(COLOURS)
+        return {0: "test", 5: "val"}.get(slot)
+    slot = zlib.crc32(" ".join(composition).encode()) % 10
+    return {0: "test", 5: "val"}.get(slot)

@@ -1,0 +1,147 @@
+"""The words people have for what is in a scene, and how readily each comes to mind.
+
+Tables only; `sentences` puts them together. A choice is a tuple of (weight, text). Weights are what makes
+five people agree as far as five people do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Choice = tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class Noun:
+    """names: (weight, singular, plural). acts: what it does, by stance, as (weight, "sitting", "sits", "sit")."""
+
+    names: tuple[tuple[float, str, str], ...]
+    acts: dict[str, tuple[tuple[float, str, str, str], ...]]
+
+
+_STAND = (3.0, "standing", "stands", "stand")
+_SIT = (3.0, "sitting", "sits", "sit")
+_FLY = (4.0, "flying", "flies", "fly")
+_LIE = (3.0, "lying", "lies", "lie")
+_FLOAT = (3.0, "floating", "floats", "float")
+_REST = (1.0, "resting", "rests", "rest")
+_WAIT = (1.0, "waiting", "waits", "wait")
+_PARKED = (4.0, "parked", "stands", "stand")
+_GROW = (3.0, "growing", "grows", "grow")
+
+NOUNS: dict[str, Noun] = {
+    "cat": Noun(((5, "cat", "cats"), (1, "kitten", "kittens")), {"ground": (_SIT, _WAIT)}),
+    "dog": Noun(((5, "dog", "dogs"), (1, "puppy", "puppies")), {"ground": (_STAND, _WAIT)}),
+    "bird": Noun(((1, "bird", "birds"),), {"air": (_FLY,), "ground": (_SIT, _REST)}),
+    "fish": Noun(((1, "fish", "fish"),), {"swim": ((4, "swimming", "swims", "swim"),)}),
+    "horse": Noun(((5, "horse", "horses"), (1, "pony", "ponies")), {"ground": (_STAND, _WAIT)}),
+    "elephant": Noun(((1, "elephant", "elephants"),), {"ground": (_STAND, (1, "walking", "walks", "walk"))}),
+    "butterfly": Noun(
+        ((1, "butterfly", "butterflies"),),
+        {"air": (_FLY, (1, "fluttering", "flutters", "flutter")), "ground": (_SIT, _REST)},
+    ),
+    "duck": Noun(
+        ((1, "duck", "ducks"),), {"ground": (_SIT, _REST), "float": ((4, "swimming", "swims", "swim"), _FLOAT)}
+    ),
+    "car": Noun(((1, "car", "cars"),), {"ground": (_PARKED, _WAIT)}),
+    "bus": Noun(((1, "bus", "buses"),), {"ground": (_PARKED, _WAIT)}),
+    "boat": Noun(
+        ((4, "boat", "boats"), (1, "sailboat", "sailboats")), {"float": (_FLOAT, (2, "sailing", "sails", "sail"))}
+    ),
+    "bicycle": Noun(((3, "bicycle", "bicycles"), (2, "bike", "bikes")), {"ground": (_PARKED, _STAND)}),
+    "plane": Noun(((4, "plane", "planes"), (2, "airplane", "airplanes")), {"air": (_FLY,)}),
+    "ball": Noun(((1, "ball", "balls"),), {"ground": (_LIE, _REST), "float": (_FLOAT,)}),
+    "tree": Noun(((1, "tree", "trees"),), {"ground": (_GROW, _STAND)}),
+    "house": Noun(((5, "house", "houses"), (1, "cottage", "cottages")), {"ground": (_STAND,)}),
+    "umbrella": Noun(((4, "umbrella", "umbrellas"), (1, "parasol", "parasols")), {"ground": (_STAND,)}),
+    "balloon": Noun(((1, "balloon", "balloons"),), {"air": (_FLOAT, (1, "rising", "rises", "rise"))}),
+    "cup": Noun(((3, "cup", "cups"), (2, "mug", "mugs")), {"ground": (_STAND, _SIT)}),
+    "flower": Noun(((1, "flower", "flowers"),), {"ground": (_GROW, (1, "blooming", "blooms", "bloom"))}),
+    "chair": Noun(((1, "chair", "chairs"),), {"ground": (_STAND,)}),
+    "table": Noun(((1, "table", "tables"),), {"ground": (_STAND,)}),
+    "kite": Noun(((1, "kite", "kites"),), {"air": (_FLY,)}),
+}
+
+COLOUR_WORDS: dict[str, Choice] = {
+    "grey": ((3, "grey"), (1, "gray")),
+    "purple": ((5, "purple"), (1, "violet")),
+}
+"""Colours that have more than one name."""
+
+SIZE_WORDS: dict[str, Choice] = {
+    "small": ((3, "small"), (2, "little"), (1, "tiny")),
+    "large": ((3, "large"), (3, "big"), (1, "huge")),
+}
+
+# Where something is, by place and stance ("air", "swim" and "float" fall back to "ground").
+PLACE_PHRASES: dict[str, dict[str, Choice]] = {
+    "beach": {
+        "ground": ((5, "on the beach"), (2, "on the sand"), (1, "by the sea"), (1, "near the ocean")),
+        "air": ((5, "over the beach"), (2, "above the sand"), (1, "by the sea")),
+    },
+    "field": {
+        "ground": ((4, "in a field"), (3, "on the grass"), (1, "in a meadow"), (1, "in a green field")),
+        "air": ((4, "over a field"), (3, "above the grass"), (1, "over a meadow")),
+    },
+    "street": {
+        "ground": ((5, "on the street"), (2, "on the road"), (1, "in the city"), (1, "in a town")),
+        "air": ((5, "over the street"), (2, "above the road"), (1, "in the city")),
+    },
+    "snow": {
+        "ground": ((5, "in the snow"), (1, "on a snowy day"), (1, "in winter"), (1, "in a snowy field")),
+        "air": ((5, "over the snow"), (1, "on a snowy day"), (1, "in winter")),
+    },
+    "water": {
+        "float": ((5, "on the water"), (2, "on the lake"), (1, "on the sea")),
+        "swim": ((5, "in the water"), (2, "in the lake"), (1, "in the sea")),
+        "air": ((5, "over the water"), (2, "above the lake"), (1, "over the sea")),
+    },
+    "night": {
+        "ground": ((5, "at night"), (2, "in the dark"), (1, "in the moonlight"), (1, "under the stars")),
+        "air": ((4, "at night"), (3, "in the night sky"), (1, "under the stars"), (1, "in the moonlight")),
+    },
+    "room": {
+        "ground": ((4, "in a room"), (2, "on the floor"), (1, "in the living room"), (1, "indoors")),
+        "air": ((4, "in a room"), (1, "in the living room"), (1, "indoors")),
+    },
+}
+
+# What somebody adds who looks at the background.
+SCENERY: dict[str, Choice] = {
+    "beach": ((2, "with the sea behind"), (1, "with waves in the background")),
+    "field": ((2, "under a blue sky"), (1, "with green grass all around")),
+    "street": ((2, "with buildings in the background"), (1, "with tall buildings behind")),
+    "snow": ((2, "with white snow all around"), (1, "under a cloudy sky")),
+    "water": ((2, "under a clear sky"), (1, "with small waves all around")),
+    "night": ((2, "under a dark sky"), (1, "with the moon in the sky")),
+    "room": ((2, "with a window behind"), (1, "near a window")),
+}
+
+RELATION_PHRASES: dict[str, Choice] = {
+    "left of": ((3, "next to"), (3, "to the left of"), (1, "beside"), (1, "on the left of"), (1, "near")),
+    "right of": ((3, "next to"), (3, "to the right of"), (1, "beside"), (1, "on the right of"), (1, "near")),
+    "above": ((5, "above"), (3, "over"), (1, "high above")),
+    "below": ((5, "below"), (2, "under"), (1, "beneath")),
+    "on": ((5, "on"), (3, "on top of")),
+    "under": ((5, "under"), (2, "beneath"), (1, "underneath")),
+    "in front of": ((1, "in front of"),),
+    "between": ((1, "between"),),
+}
+
+# The same fact, said from the other side.
+INVERSE_PHRASES: dict[str, Choice] = {
+    "left of": ((3, "next to"), (3, "to the right of"), (1, "beside"), (1, "near")),
+    "right of": ((3, "next to"), (3, "to the left of"), (1, "beside"), (1, "near")),
+    "above": ((5, "below"), (2, "under")),
+    "below": ((5, "above"), (3, "over")),
+    "on": ((1, "under"),),
+    "under": ((4, "above"), (3, "over")),
+    "in front of": ((1, "behind"),),
+}
+
+NUMBERS: dict[int, Choice] = {
+    2: ((5, "two"), (1, "a pair of")),
+    3: ((5, "three"), (1, "a group of three"), (1, "some")),
+    4: ((5, "four"), (1, "a group of four"), (1, "several")),
+    5: ((5, "five"), (1, "a group of five"), (1, "several")),
+}
