@@ -58,10 +58,7 @@ def read_split(config: CocoConfig, split: str) -> CaptionDataset:
     if config.karpathy is not None:
         return _read_karpathy(config, root, karpathy.find(root, config.karpathy), split)
     year = _year(root, config.year)
-    images = [
-        CaptionedImage(entry.image_id, _picture(root, f"{split}{year}", entry.file_name), entry.captions)
-        for entry in read_captions(_annotations(root, "captions", split, year))
-    ]
+    images = _read_official(root, split, year)
     notices = []
     if split == "val":
         notices.append(NOT_KARPATHY.format(year=year))
@@ -162,11 +159,21 @@ def _index(dataset: dict[str, list[dict[str, Any]]]) -> Any:
     return coco
 
 
+def _read_official(root: Path, part: str, year: int) -> list[CaptionedImage]:
+    path = _annotations(root, "captions", part, year)
+    folder = _picture_folder(root, f"{part}{year}")
+    return [
+        CaptionedImage(entry.image_id, folder / picture_name(entry.file_name, folder, f"{path}"), entry.captions)
+        for entry in read_captions(path)
+    ]
+
+
 def _read_karpathy(config: CocoConfig, root: Path, path: Path, split: str) -> CaptionDataset:
     if not path.is_dir():
         chosen, notices = karpathy.read_split(path, split, "coco")
+        folders = {image.folder: _picture_folder(root, image.folder) for image in chosen}
         images = [
-            CaptionedImage(image.image_id, _picture_of_either_year(root, image.folder, image), image.captions)
+            CaptionedImage(image.image_id, _karpathy_picture(root, folders[image.folder], image, path), image.captions)
             for image in chosen
         ]
         return CaptionDataset("coco-karpathy", split, tuple(images), tuple(notices))
@@ -174,11 +181,8 @@ def _read_karpathy(config: CocoConfig, root: Path, path: Path, split: str) -> Ca
     year = _year(root, config.year, prefer=2014)
     annotated: dict[ImageId, CaptionedImage] = {}
     for part in PARTS:
-        captions_file = _annotations(root, "captions", part, year)
-        if is_there(captions_file):
-            for entry in read_captions(captions_file):
-                picture = _picture(root, f"{part}{year}", entry.file_name)
-                annotated[entry.image_id] = CaptionedImage(entry.image_id, picture, entry.captions)
+        if is_there(_annotations(root, "captions", part, year)):
+            annotated.update((image.image_id, image) for image in _read_official(root, part, year))
     found = tuple(annotated[image_id] for image_id in ids if image_id in annotated)
     if not found:
         raise DataError(f"None of the {len(ids):,} pictures of {path} ({split}) is in the annotations of {root}.")
@@ -190,14 +194,13 @@ def _read_karpathy(config: CocoConfig, root: Path, path: Path, split: str) -> Ca
     return CaptionDataset("coco-karpathy", split, found, tuple(notices))
 
 
-def _picture_of_either_year(root: Path, folder: str, image: karpathy.KarpathyImage) -> Path:
+def _karpathy_picture(root: Path, folder: Path, image: karpathy.KarpathyImage, source: Path) -> Path:
     """The picture where Karpathy's file has it (train2014, val2014), or the same one as 2017 names it."""
-    picture = _picture(root, folder, image.file_name)
-    if picture.parent.is_dir() or type(image.image_id) is not int:
-        return picture
-    name = f"{image.image_id:012d}.jpg"
-    newer = [_picture(root, f"{part}2017", name) for part in PARTS]
-    return first_there(newer) or picture
+    picture = folder / picture_name(image.file_name, folder, f"{source}")
+    if type(image.image_id) is int and not is_there(picture):
+        newer = (_picture_folder(root, f"{part}2017") / f"{image.image_id:012d}.jpg" for part in PARTS)
+        return first_there(newer) or picture
+    return picture
 
 
 def _years(root: Path) -> list[int]:
@@ -221,9 +224,8 @@ def _annotations(root: Path, kind: str, part: str, year: int) -> Path:
     return root / "annotations" / f"{kind}_{part}{year}.json"
 
 
-def _picture(root: Path, folder: str, file_name: str) -> Path:
-    """root/train2017/NAME, or root/images/train2017/NAME where the pictures were put there."""
-    base = root / folder
-    if not base.is_dir() and (root / "images" / folder).is_dir():
-        base = root / "images" / folder
-    return base / picture_name(file_name, base, f"{root}: COCO's annotations")
+def _picture_folder(root: Path, name: str) -> Path:
+    """root/train2017, or root/images/train2017 where the pictures were put there."""
+    folder = root / picture_name(name, root, f"{root}: the pictures' folder") if name else root
+    inside_images = root / "images" / name
+    return inside_images if not is_there(folder) and is_there(inside_images) else folder

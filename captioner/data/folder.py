@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from captioner.config import FolderConfig
 from captioner.data.coco import read_captions
@@ -95,8 +95,8 @@ def _read_rows(path: Path, root: Path) -> tuple[list[CaptionedImage], dict[Image
     names: dict[ImageId, str] = {}
     splits: dict[ImageId, str | None] = {}
     for row in rows:
-        inside = picture_name(row.image, folder, f"{path}, line {row.line}")
-        name, image_id = inside.as_posix(), inside.with_suffix("").as_posix()
+        name = picture_name(row.image, folder, f"{path}, line {row.line}")
+        image_id = PurePosixPath(name).with_suffix("").as_posix()
         if names.setdefault(image_id, name) != name:
             raise DataError(
                 f"{path}, line {row.line}: {name} and {names[image_id]} differ in their ending only, so both would "

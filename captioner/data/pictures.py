@@ -20,10 +20,12 @@ from captioner.errors import PictureError
 
 PictureSource: TypeAlias = "str | Path | bytes | Image.Image | np.ndarray | torch.Tensor"
 
-PICTURE_SUFFIXES = frozenset(
-    (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo")
-    + (".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-)
+# fmt: off
+PICTURE_SUFFIXES = frozenset({
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo",
+    ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+})
+# fmt: on
 """Endings by which a folder's pictures are told from its other files."""
 
 MAX_PIXELS = 178_956_970  # beyond twice its MAX_IMAGE_PIXELS Pillow, too, takes a picture for an attack

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from captioner.config import DataConfig
@@ -84,28 +85,29 @@ def member(record: object, key: str, kind: Any, where: str, number: int | None =
     value = record[key]
     if type(value) is not kind and (type(kind) is not tuple or type(value) not in kind):  # True is no whole number
         raise DataError(f"{_place(where, number)}: {key!r} is {_kind_of(value)}. Expected {KINDS[kind]}.")
-    if type(value) is str:
+    if type(value) is str and not value.isascii():
         check_text(value, _place(where, number))
     return value
 
 
 def check_text(text: str, where: str) -> str:
     """`text` itself, unless it holds half of a surrogate pair, which no file can hold."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(f"{where}: a text holds half a character ({text[error.start]!a}).") from error
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: a text holds half a character ({text[error.start]!a}).") from error
     return text
 
 
-def picture_name(name: str, root: Path, where: str) -> PurePosixPath:
-    """The picture's path relative to its folder `root`; a DataError where it leads out of it.
+def picture_name(name: str, root: Path, where: str) -> str:
+    """The picture's path relative to its folder `root`, with "/"; a DataError where it leads out of it.
 
     Links are not followed: a person may well keep the pictures elsewhere and link to them.
     """
     if not name or "\0" in name:
         raise DataError(f"{where}: {name!r} is not the name of a picture.")
+    if re.fullmatch(r"[\w. -]*\w", name):  # the usual case, a hundred thousand times: a plain file name
+        return name
     path = Path(name)
     if path.is_absolute():
         absolute = Path(os.path.normpath(path))
@@ -113,8 +115,8 @@ def picture_name(name: str, root: Path, where: str) -> PurePosixPath:
         relative = os.path.relpath(absolute, base) if absolute.is_relative_to(base) else ".."
     else:
         relative = os.path.normpath(name)
-    inside = PurePosixPath(Path(relative).as_posix())
-    if inside.parts[:1] in ((), ("..",)) or PureWindowsPath(name).drive:
+    inside = Path(relative).as_posix()
+    if inside == "." or inside.split("/")[0] == ".." or PureWindowsPath(name).drive:
         raise DataError(f"{where}: {name!r} leads out of {root}. Expected a picture's path inside that folder.")
     return inside
 
