@@ -1,0 +1,73 @@
+"""A web server on 127.0.0.1 that can be made to misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Server:
+    """What it offers, how it misbehaves, and what it was asked."""
+
+    files: dict[str, bytes]
+    ranges: bool = True  # can it begin in the middle of a file?
+    lengths: bool = True  # does it say how long a file is?
+    cuts: list[int] = field(default_factory=list)  # the n-th answer breaks off after so many bytes
+    statuses: list[int] = field(default_factory=list)  # the n-th request is answered with this error
+    range_answer: str | None = None  # a Content-Range of its own making
+    requests: list[tuple[str, str | None]] = field(default_factory=list)  # (path, Range)
+    url: str = ""
+
+
+@contextlib.contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    """The server, running; `server.url` is its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = self.headers.get("Range")
+            server.requests.append((self.path, asked))
+            if server.statuses:
+                self.send_error(server.statuses.pop(0))
+                return
+            body = server.files.get(self.path.lstrip("/"))
+            if body is None:
+                self.send_error(404)
+                return
+            start = 0
+            found = re.fullmatch(r"bytes=(\d+)-", asked or "")
+            if found and server.ranges:
+                start = int(found.group(1))
+                if start >= len(body):
+                    self.send_response(416)
+                    self.send_header("Content-Range", f"bytes */{len(body)}")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                self.send_response(206)
+                self.send_header("Content-Range", server.range_answer or f"bytes {start}-{len(body) - 1}/{len(body)}")
+            else:
+                self.send_response(200)
+            if server.lengths:
+                self.send_header("Content-Length", str(len(body) - start))
+            self.end_headers()
+            cut = server.cuts.pop(0) if server.cuts else None
+            self.wfile.write(body[start:] if cut is None else body[start : start + cut])
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        server.url = f"http://127.0.0.1:{http.server_address[1]}"
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            http.shutdown()
+            thread.join()
