@@ -59,8 +59,8 @@ def open_picture(source: PictureSource, at_least: int | None = None) -> Image.Im
     at_least: both sides need no more than so many pixels. A JPEG file more than four times as large
     is decoded at 1/2, 1/4 or 1/8 of its size, never below twice `at_least`, which is much faster.
 
-    16-bit grey is scaled to 8 bits; 32-bit integers and floats as `_grey` says. Raises PictureError,
-    naming the file and why, for anything that cannot be decoded whole.
+    Grey with more than 8 bits is scaled to 8 (see `_grey`). Raises PictureError, naming the file and why,
+    for anything that cannot be decoded whole.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, "The array")
@@ -153,16 +153,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _grey(image: Image.Image) -> np.ndarray:
     """(H, W) uint8 of a grey picture with more than 8 bits.
 
-    16 bits, and 32-bit integers that fit in them: 65535 is white. Floats within [0, 1]: 1 is white.
-    Other values have no agreed meaning: from their least, black, to their greatest, white.
+    White is 65535 for 16 bits, and for 32-bit integers that fit in them; 1 for floats up to 1, 255 for
+    floats up to 255. Other values have no agreed meaning: the least is black, the greatest white.
     """
-    values = np.asarray(image).astype(np.float64)
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    limit = 1.0 if image.mode == "F" else 65535.0
-    if low < 0 or high > limit:
-        values, limit = values - low, high - low
-    return np.round(values * (255.0 / limit)).astype(np.uint8)
+    values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    whites = (1.0, 255.0) if image.mode == "F" else (65535.0,)
+    white = next((white for white in whites if low >= 0 and high <= white), None)
+    if white is None:
+        values, white = values - low, high - low
+    return np.round(values * (255.0 / white)).astype(np.uint8) if white else np.zeros(values.shape, np.uint8)
 
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:

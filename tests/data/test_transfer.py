@@ -135,9 +135,9 @@ def test_wrong_bytes_are_not_kept(tmp_path: Path) -> None:
 
 
 def test_page_in_place_of_the_file(tmp_path: Path) -> None:
-    with serving(Server({FILE.path: b"<html>please log in</html>"})) as portal:
-        with pytest.raises(DataError, match="26 bytes where 300,000 are published"):
-            _fetch(FILE, tmp_path, portal)
+    page = Server({FILE.path: b"<html>please log in</html>"})
+    with serving(page) as portal, pytest.raises(DataError, match="26 bytes where 300,000 are published"):
+        _fetch(FILE, tmp_path, portal)
     assert list(tmp_path.iterdir()) == []
 
 
