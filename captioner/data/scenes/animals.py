@@ -159,3 +159,42 @@ def duck(brush: Brush) -> None:
     brush.blob([(52, 62), (74, 58), (96, 62), (88, 78), (68, 84), (54, 76)], brush.shade)
     brush.ellipse(30, 18, 5, 5.4, WHITE)
     brush.dot(29, 18.5, 3)
+
+
+def rabbit(brush: Brush) -> None:
+    """Sitting, seen from the side, ears up."""
+    brush.ellipse(96, 84, 11, 11, WHITE)
+    brush.blob([(44, 60), (60, 50), (82, 54), (96, 72), (96, 94), (84, 105), (50, 106), (38, 98), (36, 76)])
+    brush.blob([(66, 76), (82, 72), (92, 84), (88, 102), (70, 106), (60, 96)], brush.shade)
+    brush.ellipse(72, 104, 15, 5)
+    brush.stroke([(42, 80), (40, 103)], 9, edge=True)
+    brush.ellipse(35, 104, 9, 4.6)
+    for x, lean in ((44, 14), (32, 2)):
+        brush.ellipse(x + lean / 2, 20, 7.5, 21, angle=lean)
+        brush.ellipse(x + lean / 2, 21, 3.6, 15, (240, 172, 176), angle=lean, edge=False)
+    brush.ellipse(32, 52, 24, 20)
+    brush.ellipse(16, 58, 9, 7, brush.light, edge=False)
+    brush.ellipse(9, 53, 3.6, 3, (226, 108, 122), edge=False)
+    brush.ellipse(26, 47, 4.6, 5.2, WHITE)
+    brush.dot(25.4, 47.4, 3)
+    for y in (56, 60, 64):
+        brush.stroke([(14, 58), (0, y)], 0.9, mix(INK, WHITE, 0.35))
+    brush.stroke([(12, 61), (18, 65), (24, 63)], 1.3, INK, smooth=True)
+
+
+def turtle(brush: Brush) -> None:
+    """Walking, seen from the side: a domed shell of the colour on a greenish body."""
+    skin = (150, 178, 96) if brush.colour[1] > 120 or brush.colour[0] > 120 else (206, 196, 120)
+    brush.polygon([(112, 66), (127, 72), (110, 74)], skin)
+    for x in (46, 100):
+        brush.blob([(x - 11, 62), (x + 9, 60), (x + 11, 82), (x + 4, 88), (x - 9, 88), (x - 13, 80)], skin)
+    brush.blob([(40, 56), (28, 50), (24, 40), (12, 34), (3, 42), (5, 54), (16, 60), (26, 70), (42, 74)], skin)
+    brush.blob([(30, 66), (36, 36), (56, 12), (76, 5), (98, 14), (114, 38), (119, 66), (96, 73), (56, 73)])
+    brush.stroke([(31, 65), (56, 71), (96, 71), (118, 65)], 5, brush.shade, smooth=True)
+    plates = [(62, 26), (78, 18), (92, 28), (92, 48), (76, 56), (60, 48)]
+    brush.polygon(plates, brush.light)
+    for start, end in zip(plates, [(46, 30), (77, 6), (108, 30), (112, 58), (76, 70), (40, 58)], strict=True):
+        brush.stroke([start, end], 2, brush.shade)
+    brush.ellipse(13, 43, 3.6, 3.8, WHITE)
+    brush.dot(12.6, 43, 2.2)
+    brush.stroke([(5, 52), (11, 53), (16, 51)], 1.3, INK, smooth=True)

@@ -1,7 +1,7 @@
 """The brush every object is drawn with: shapes in the object's own units, coloured, textured and outlined.
 
-It draws on a canvas `OVERSAMPLING` times as large as the picture; averaging that down at the end is what
-makes edges smooth.
+It draws on a transparent tile several times as large as the object will be; averaging that down is what makes
+edges smooth, and what stays transparent shows what is behind.
 """
 
 from __future__ import annotations
@@ -13,12 +13,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from captioner.data.scenes.layout import Spot
-
 RGB = tuple[int, int, int]
 Point = tuple[float, float]
-
-OVERSAMPLING = 2
 
 PAINTS: dict[str, RGB] = {
     "red": (214, 40, 40),
@@ -55,23 +51,26 @@ def brightness(colour: RGB) -> float:
 
 
 class Brush:
-    """Draws one object into its spot. Coordinates run from (0, 0) to the kind's (width, height), y downwards."""
+    """Draws one object. Coordinates run from (0, 0) to the kind's (width, height), y downwards.
 
-    def __init__(self, canvas: Image.Image, spot: Spot, width: float, colour: str, texture: str) -> None:
-        self.colour = PAINTS[colour]
-        dark = brightness(self.colour) < 60
-        self.shade = mix(self.colour, (0, 0, 0), 0.26) if not dark else mix(self.colour, (255, 255, 255), 0.12)
-        self.light = mix(self.colour, (255, 255, 255), 0.38 if not dark else 0.28)
-        self._canvas = canvas
-        self._draw = ImageDraw.Draw(canvas)
-        self._left, self._top = spot.left * OVERSAMPLING, spot.top * OVERSAMPLING
-        self._scale = spot.width * OVERSAMPLING / width
-        self._flip = width if spot.mirrored else None
-        self._edge_width = max(2, round(0.9 * self._scale + 1.2))
-        self._pattern: Image.Image | None = None
-        if texture != "plain":
-            extent = (math.ceil(spot.width * OVERSAMPLING) + 2, math.ceil(spot.height * OVERSAMPLING) + 2)
-            self._pattern = _pattern(extent, texture, self.colour)
+    tile: (rows, columns) RGBA to draw on. scale: pixels of the tile a unit. corner: where (0, 0) lies on the
+    tile, in its pixels. flip: the width to mirror within, or None.
+    """
+
+    def __init__(
+        self, tile: Image.Image, scale: float, corner: Point, flip: float | None, colour: RGB, texture: str
+    ) -> None:
+        dark = brightness(colour) < 60
+        self.colour = colour
+        self.shade = mix(colour, (255, 255, 255), 0.12) if dark else mix(colour, (0, 0, 0), 0.26)
+        self.light = mix(colour, (255, 255, 255), 0.28 if dark else 0.38)
+        self._tile = tile
+        self._draw = ImageDraw.Draw(tile)
+        self._scale = scale
+        self._corner = corner
+        self._flip = flip
+        self._edge_width = max(2, round(1.7 * scale))
+        self._pattern = _pattern(tile.size, texture, colour) if texture != "plain" else None
 
     def polygon(self, points: Sequence[Point], fill: RGB | None = None, edge: bool = True) -> None:
         """A straight-edged shape; without `fill` it has the object's own colour and texture."""
@@ -122,16 +121,15 @@ class Brush:
 
     def _pixels(self, points: np.ndarray) -> list[Point]:
         across = points[:, 0] if self._flip is None else self._flip - points[:, 0]
-        pixels = np.stack([self._left + across * self._scale, self._top + points[:, 1] * self._scale], 1)
+        pixels = np.stack([self._corner[0] + across * self._scale, self._corner[1] + points[:, 1] * self._scale], 1)
         return [(x, y) for x, y in pixels.tolist()]
 
     def _shape(self, points: np.ndarray, fill: RGB | None, edge: bool) -> None:
         outline = self._pixels(points)
         if fill is None and self._pattern is not None:
-            corner = (math.floor(self._left), math.floor(self._top))
-            mask = Image.new("L", self._pattern.size)
-            ImageDraw.Draw(mask).polygon([(x - corner[0], y - corner[1]) for x, y in outline], fill=255)
-            self._canvas.paste(self._pattern, corner, mask)
+            mask = Image.new("L", self._tile.size)
+            ImageDraw.Draw(mask).polygon(outline, fill=255)
+            self._tile.paste(self._pattern, (0, 0), mask)
         else:
             self._draw.polygon(outline, fill=fill or self.colour)
         if edge:

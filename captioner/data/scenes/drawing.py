@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
 from PIL import Image, ImageDraw
 
 from captioner.data.scenes import animals, things, vehicles
-from captioner.data.scenes.backdrops import backdrop
-from captioner.data.scenes.brush import OVERSAMPLING, Brush
+from captioner.data.scenes.backdrops import backdrop, tint
+from captioner.data.scenes.brush import PAINTS, RGB, Brush
 from captioner.data.scenes.layout import Look, Scene, Spot
-from captioner.data.scenes.world import KINDS, stance
+from captioner.data.scenes.world import KINDS
 
-_ARTISTS: dict[str, Callable[[Brush], None]] = {
+Artist = Callable[[Brush], None]
+
+_ARTISTS: dict[str, Artist] = {
     "cat": animals.cat,
     "dog": animals.dog,
     "bird": animals.flying_bird,
@@ -21,9 +24,12 @@ _ARTISTS: dict[str, Callable[[Brush], None]] = {
     "horse": animals.horse,
     "elephant": animals.elephant,
     "butterfly": animals.butterfly,
+    "rabbit": animals.rabbit,
+    "turtle": animals.turtle,
     "duck": animals.duck,
     "car": vehicles.car,
     "bus": vehicles.bus,
+    "train": vehicles.train,
     "boat": vehicles.boat,
     "bicycle": vehicles.bicycle,
     "plane": vehicles.plane,
@@ -35,59 +41,69 @@ _ARTISTS: dict[str, Callable[[Brush], None]] = {
     "cup": things.cup,
     "flower": things.flower,
     "chair": things.chair,
+    "apple": things.apple,
+    "mushroom": things.mushroom,
     "table": things.table,
     "kite": things.kite,
 }
 
 
+_TILE_SIDE = 600.0
+"""About how many pixels the longer side of an object is drawn with before it is averaged down."""
+
+
 def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
-    """The RGB picture, PICTURE_SIZE by PICTURE_SIZE. `rng` decides the clutter and nothing that can be said."""
-    canvas = backdrop(scene.place, scene.horizon, rng)
-    objects = sorted(scene.things(), key=lambda item: (_in_front(scene, item[0]), item[1].bottom))
-    for look, spot in objects:
-        held = "ground" if _supported(scene, look) else stance(look.kind, scene.place)
+    """The RGB picture, PICTURE_SIZE by PICTURE_SIZE. `rng` decides the clutter and shades, nothing that is said."""
+    picture = backdrop(scene.place, scene.horizon, rng)
+    paints = {look: tint(rng, PAINTS[look.colour], spread=9) for look in (scene.main, scene.other) if look is not None}
+    nearest_last = sorted(scene.things(), key=lambda thing: (_overlaps(scene, thing[0]), thing[1].bottom))
+    for look, spot in nearest_last:
+        held = scene.stance_of(look)
         if held == "ground" and not (scene.relation == "on" and look is scene.main):
-            _shadow(canvas, spot)
-        draw_object(canvas, look, spot, flying=held == "air")
+            _shadow(picture, spot)
+        artist = animals.perched_bird if look.kind == "bird" and held == "ground" else _ARTISTS[look.kind]
+        tile, corner = draw_object(artist, look, spot, paints[look])
+        picture.paste(tile, corner, tile)
         if held == "float":
-            _ripples(canvas, spot)
-    return canvas.reduce(OVERSAMPLING)
+            _ripples(picture, spot)
+    return picture
 
 
-def draw_object(canvas: Image.Image, look: Look, spot: Spot, flying: bool = True) -> None:
-    """One object on a canvas that is OVERSAMPLING times as large as the picture `spot` is measured in."""
-    artist = _ARTISTS[look.kind]
-    if look.kind == "bird" and not flying:
-        artist = animals.perched_bird
-    artist(Brush(canvas, spot, KINDS[look.kind].width, look.colour, look.texture))
+def draw_object(artist: Artist, look: Look, spot: Spot, paint: RGB) -> tuple[Image.Image, tuple[int, int]]:
+    """An RGBA tile with the object on it, and where its top left corner goes in the picture."""
+    kind = KINDS[look.kind]
+    oversampling = min(6, max(2, round(_TILE_SIDE / max(spot.width, spot.height))))
+    corner = (math.floor(spot.left) - 1, math.floor(spot.top) - 1)
+    extent = (math.ceil(spot.left + spot.width) + 1 - corner[0], math.ceil(spot.bottom) + 1 - corner[1])
+    tile = Image.new("RGBA", (extent[0] * oversampling, extent[1] * oversampling))
+    origin = ((spot.left - corner[0]) * oversampling, (spot.top - corner[1]) * oversampling)
+    scale = spot.width * oversampling / kind.width
+    artist(Brush(tile, scale, origin, kind.width if spot.mirrored else None, paint, look.texture))
+    return tile.reduce(oversampling), corner
 
 
-def _in_front(scene: Scene, look: Look) -> bool:
+def _overlaps(scene: Scene, look: Look) -> bool:
+    """True for what is drawn over the other object wherever the two meet."""
     return look is scene.main and scene.relation in ("on", "under", "in front of")
 
 
-def _supported(scene: Scene, look: Look) -> bool:
-    """True for what would fly, had the scene not put it on or under something."""
-    return look is scene.main and scene.relation in ("on", "under")
-
-
-def _shadow(canvas: Image.Image, spot: Spot) -> None:
+def _shadow(picture: Image.Image, spot: Spot) -> None:
     """A soft dark ellipse on the ground beneath the object."""
-    width, height = round(spot.width * OVERSAMPLING), max(8, round(0.1 * spot.width * OVERSAMPLING))
-    left = round(spot.left * OVERSAMPLING)
-    top = round(spot.bottom * OVERSAMPLING - 0.62 * height)
-    mask = Image.new("L", (width, height))
-    ImageDraw.Draw(mask).ellipse((width * 0.03, 0, width * 0.97, height - 1), fill=76)
-    canvas.paste((26, 26, 34), (left, top), mask)
+    width, height = round(spot.width), max(5, round(0.1 * spot.width))
+    mask = Image.new("L", (4 * width, 4 * height))
+    ImageDraw.Draw(mask).ellipse((width * 0.1, 0, width * 3.9, 4 * height - 1), fill=76)
+    picture.paste((26, 26, 34), (round(spot.left), round(spot.bottom - 0.62 * height)), mask.reduce(4))
 
 
-def _ripples(canvas: Image.Image, spot: Spot) -> None:
+def _ripples(picture: Image.Image, spot: Spot) -> None:
     """Water over the lowest part of what floats."""
-    draw = ImageDraw.Draw(canvas)
-    bottom = spot.bottom * OVERSAMPLING
-    left, right = spot.left * OVERSAMPLING, (spot.left + spot.width) * OVERSAMPLING
-    step = (right - left) / 5
-    for index in range(5):
-        start = left + index * step
-        draw.chord((start - 2, bottom - 10, start + step + 2, bottom + 8), 180, 360, fill=(92, 168, 200))
-        draw.arc((start - 2, bottom - 10, start + step + 2, bottom + 8), 190, 350, fill=(206, 234, 242), width=2)
+    width, height = math.ceil(spot.width) + 8, 12
+    tile = Image.new("RGBA", (3 * width, 3 * height))
+    draw = ImageDraw.Draw(tile)
+    step = 3 * width / 6
+    for index in range(6):
+        wave = (index * step - 2, 6, (index + 1) * step + 2, 3 * height + 10)
+        draw.chord(wave, 180, 360, fill=(86, 162, 196, 255))
+        draw.arc(wave, 190, 350, fill=(206, 234, 242, 255), width=4)
+    small = tile.reduce(3)
+    picture.paste(small, (round(spot.left) - 4, round(spot.bottom) - 7), small)

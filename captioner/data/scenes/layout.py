@@ -81,6 +81,12 @@ class Scene:
             for spot in self.other_spots:
                 yield self.other, spot
 
+    def stance_of(self, look: Look) -> str:
+        """How this object is held: "ground", "air", "float" or "swim"; what is on or under another stands."""
+        if look is self.main and self.relation in ("on", "under"):
+            return "ground"
+        return stance(look.kind, self.place)
+
     def compositions(self) -> frozenset[Composition]:
         """Every combination this scene shows (see `compositions`)."""
         found: set[Composition] = {(look.colour, look.kind) for look in (self.main, self.other) if look is not None}

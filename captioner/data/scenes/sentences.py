@@ -1,189 +1,210 @@
 """Five sentences a scene, as five people would write them: short and long, with other words in another order.
 
-Every person picks a pattern and looks at a different side of the scene: only the main object, its colour,
-the number, the relation from one side or the other, the surroundings. Nothing false is ever said; much is
-left out. Of combinations (see `compositions`), only the scene's own are ever expressed.
+Every person picks a pattern and looks at another side of the scene: only the main object, its colour, the
+number, the relation from one side or from the other, the surroundings. Nothing false is said; much is left
+out. Of combinations (see `compositions`), only the scene's own are ever expressed.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from captioner.data.scenes.layout import Look, Scene
 from captioner.data.scenes.words import (
     COLOUR_WORDS,
+    COUNT_WORDS,
     INVERSE_PHRASES,
+    MEDIUM_PHRASES,
     NOUNS,
-    NUMBERS,
+    NUMBER_PHRASES,
     PLACE_PHRASES,
     RELATION_PHRASES,
-    SCENERY,
+    SCENERY_PHRASES,
+    SEEN_PHRASES,
     SIZE_WORDS,
+    TEXTURE_WORDS,
+    VIEW_PHRASES,
     Choice,
 )
-from captioner.data.scenes.world import stance
 
 SENTENCES_PER_SCENE = 5
 
+# Braces are parts that a speaker fills in: `_Speaker.parts` lists them.
+_PLAIN_PATTERNS: Choice = (
+    (5, "{main} {place}"),
+    (4, "{main} {doing} {place}"),
+    (4, "{main} {be} {doing} {place}"),
+    (2, "{main} {does} {place}"),
+    (2, "there {be} {main} {place}"),
+    (2, "{the main} {does} {place}"),
+    (2, "{main} {doing} {place} {scenery}"),
+    (1, "{the main} {be} {doing} {scenery}"),
+    (1, "{main} {scenery}"),
+    (1, "{main} {seen} {place}"),
+    (1, "{place} there {be} {main}"),
+    (1, "{place}, {main} {be} {doing}"),
+    (1, "the {name} {place} {be} {colour}"),
+    (1, "{medium} {main}"),
+    (1, "{medium} {main} {place}"),
+    (1, "{view} with {main}"),
+    (1, "here {be} {main} {doing} {place}"),
+    (1, "we can see {main} {place}"),
+    (1, "somebody took a photo of {main}"),
+)
+
+_PAIR_PATTERNS: Choice = (
+    (5, "{main} {relation} {other}"),
+    (4, "{main} {relation} {other} {there}"),
+    (3, "{main} {doing} {relation} {other}"),
+    (3, "{main} is {doing} {relation} {other}"),
+    (2, "{main} {does} {relation} {other}"),
+    (2, "{main} is {relation} {other}"),
+    (1, "there is {main} {relation} {other}"),
+    (1, "{the main} {does} {relation} {other}"),
+    (3, "{other} {inverse} {main}"),
+    (1, "{other} {inverse} {main} {there}"),
+    (2, "{other} with {main} {relation} {it}"),
+    (2, "{main} and {other} {there}"),
+    (1, "{other} and {main} {scenery}"),
+    (1, "{main} {seen} {relation} {other}"),
+    (1, "{medium} {main} {relation} {other}"),
+    (1, "{main} {doing} {place}"),
+    (1, "{place}, {main} is {relation} {other}"),
+    (1, "{view} with {main} and {other}"),
+    (1, "we can see {main} and {other}"),
+    (1, "{main} {relation} {other} {scenery}"),
+)
+
 
 def describe(scene: Scene, rng: random.Random) -> tuple[str, ...]:
-    """Five different sentences about the scene."""
-    patterns = _PAIR_PATTERNS if scene.other is not None else _PLAIN_PATTERNS
-    weights = [weight for weight, _ in patterns]
+    """Five different sentences about the scene, as raw text: some begin with a capital and end with a full stop."""
+    patterns = _PLAIN_PATTERNS if scene.other is None else _PAIR_PATTERNS
+    if scene.relation not in INVERSE_PHRASES:
+        patterns = tuple(pattern for pattern in patterns if "{inverse}" not in pattern[1])
     said: dict[str, str] = {}
     while len(said) < SENTENCES_PER_SCENE:
-        ((_, pattern),) = rng.choices(patterns, weights)
-        words = pattern(_Speaker(scene, rng))
-        said.setdefault(words, words[0].upper() + words[1:] + "." if rng.random() < 0.5 else words)
+        words = _Speaker(scene, rng).say(_pick(rng, patterns))
+        said.setdefault(words, f"{words[0].upper()}{words[1:]}." if rng.random() < 0.5 else words)
     return tuple(said.values())
 
 
-def _pick(rng: random.Random, choice: Choice) -> str:
-    return rng.choices([text for _, text in choice], [weight for weight, _ in choice])[0]
-
-
 def with_article(phrase: str) -> str:
-    """ "a" or "an" before the phrase, by its first letter (no word of ours is an exception)."""
+    """The phrase after "a" or "an", by its first letter: no word of ours is an exception."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
+_Row = TypeVar("_Row", bound="tuple[Any, ...]")
+
+
+def _pick_row(rng: random.Random, rows: Sequence[_Row]) -> _Row:
+    """One of the rows, whose first entries are their weights."""
+    return rng.choices(rows, [row[0] for row in rows])[0]
+
+
+def _pick(rng: random.Random, choice: Choice) -> str:
+    return _pick_row(rng, choice)[1]
+
+
 class _Speaker:
-    """One person's words for the parts of one scene; every part is chosen anew each time it is asked for."""
+    """One person's words for one scene: what each part of a pattern becomes."""
 
     def __init__(self, scene: Scene, rng: random.Random) -> None:
         self._scene = scene
         self._rng = rng
-        self.many = len(scene.main_spots) > 1
-        on_something = scene.relation in ("on", "under")
-        self._stance = "ground" if on_something else stance(scene.main.kind, scene.place)
-        self._act = self._choose_act(scene.main.kind, self._stance)
+        self._many = len(scene.main_spots) > 1
+        _, self._doing, *forms = _pick_row(rng, NOUNS[scene.main.kind].acts[scene.stance_of(scene.main)])
+        self._does = forms[self._many]
 
-    # ------------------------------------------------------------------------------------ the objects
+    def say(self, pattern: str) -> str:
+        """The pattern with its parts filled in, from left to right."""
+        return re.sub(r"\{([\w ]+)\}", lambda part: _PARTS[part[1]](self), pattern)
 
-    def main(self, definite: bool = False, colour: float = 0.86) -> str:
-        """The main object or objects: "a red cat", "three red cats"; its colour with this probability."""
-        return self._phrase(self._scene.main, len(self._scene.main_spots), definite, colour)
+    def main(self) -> str:
+        return self._phrase(self._scene.main, len(self._scene.main_spots))
 
-    def other(self, colour: float = 0.8) -> str:
-        """The other object: "a green tree"; "two green trees" where the main one is between them."""
+    def the_main(self) -> str:
+        words = self._words(self._scene.main, self._many)
+        count = len(self._scene.main_spots)
+        return " ".join(["the", *([COUNT_WORDS[count]] if self._many and self._rng.random() < 0.6 else []), *words])
+
+    def other(self) -> str:
         assert self._scene.other is not None
-        return self._phrase(self._scene.other, len(self._scene.other_spots), False, colour)
+        return self._phrase(self._scene.other, len(self._scene.other_spots))
 
-    def _phrase(self, look: Look, count: int, definite: bool, colour: float) -> str:
-        names = NOUNS[look.kind].names
-        _, single, plural = self._rng.choices(names, [weight for weight, _, _ in names])[0]
-        words = [*self._adjectives(look, colour), single if count == 1 else plural]
-        phrase = " ".join(words)
-        if definite:
-            return f"the {NUMBER_WORDS[count]} {phrase}" if count > 1 and self._rng.random() < 0.6 else f"the {phrase}"
-        return with_article(phrase) if count == 1 else f"{_pick(self._rng, NUMBERS[count])} {phrase}"
+    def name(self) -> str:
+        return self._noun(self._scene.main, self._many)
 
-    def _adjectives(self, look: Look, colour: float) -> list[str]:
-        words = []
-        if look.size in SIZE_WORDS and self._rng.random() < 0.45:
-            words.append(_pick(self._rng, SIZE_WORDS[look.size]))
-        if self._rng.random() < colour:
-            words.append(self.colour(look))
-        if look.texture != "plain" and self._rng.random() < 0.55:
-            words.append(look.texture)
-            if len(words) > 1 and self._rng.random() < 0.4:  # "a striped red cat" as well as "a red striped cat"
-                words[-2:] = reversed(words[-2:])
-        return words
+    def colour(self) -> str:
+        return self._colour_word(self._scene.main)
 
-    def colour(self, look: Look | None = None) -> str:
-        """The colour's name."""
-        colour = (look or self._scene.main).colour
-        return _pick(self._rng, COLOUR_WORDS.get(colour, ((1, colour),)))
-
-    # ------------------------------------------------------------------------- what it does, and where
-
-    def _choose_act(self, kind: str, held: str) -> tuple[str, str, str]:
-        acts = NOUNS[kind].acts[held]
-        _, doing, does, do = self._rng.choices(acts, [act[0] for act in acts])[0]
-        return doing, does, do
-
-    @property
     def be(self) -> str:
-        return "are" if self.many else "is"
+        return "are" if self._many else "is"
 
-    @property
-    def doing(self) -> str:
-        return self._act[0]
-
-    @property
-    def does(self) -> str:
-        return self._act[2] if self.many else self._act[1]
+    def seen(self) -> str:
+        return _pick(self._rng, SEEN_PHRASES).replace("be ", f"{self.be()} ", 1)
 
     def place(self) -> str:
-        """Where the main object is: "on the beach"."""
+        """Where the main object is."""
+        raised = self._scene.relation == "on"
+        return self._place("raised" if raised else self._scene.stance_of(self._scene.main))
+
+    def there(self) -> str:
+        """Where both are: what flies leaves this to the other."""
+        assert self._scene.other is not None
+        flies = self._scene.stance_of(self._scene.main) == "air"
+        return self._place(self._scene.stance_of(self._scene.other)) if flies else self.place()
+
+    def _place(self, held: str) -> str:
         phrases = PLACE_PHRASES[self._scene.place]
-        return _pick(self._rng, phrases[self._stance if self._stance in phrases else "ground"])
+        return _pick(self._rng, phrases.get(held) or phrases["ground"])
 
-    def scenery(self) -> str:
-        """What is around: "under a blue sky"."""
-        return _pick(self._rng, SCENERY[self._scene.place])
+    def _phrase(self, look: Look, count: int) -> str:
+        phrase = " ".join(self._words(look, count > 1))
+        return with_article(phrase) if count == 1 else f"{_pick(self._rng, NUMBER_PHRASES[count])} {phrase}"
 
-    def relation(self) -> str:
-        assert self._scene.relation is not None
-        return _pick(self._rng, RELATION_PHRASES[self._scene.relation])
+    def _words(self, look: Look, many: bool) -> list[str]:
+        """What people say of a look: always the noun, mostly the colour, sometimes size and texture."""
+        before: list[str] = []
+        after: list[str] = []
+        if self._rng.random() < 0.82:
+            before.append(self._colour_word(look))
+        if look.texture != "plain" and self._rng.random() < 0.6:
+            word, with_noun = TEXTURE_WORDS[look.texture]
+            if self._rng.random() < 0.25:
+                after.append(f"with {with_noun}")
+            else:  # "a striped red cat" as well as "a red striped cat"
+                before.insert(self._rng.randint(0, len(before)), word)
+        if look.size in SIZE_WORDS and self._rng.random() < 0.4:
+            before.insert(0, _pick(self._rng, SIZE_WORDS[look.size]))
+        return [*before, self._noun(look, many), *after]
 
-    def inverse(self) -> str | None:
-        """The relation seen from the other object; None where that cannot be said."""
-        assert self._scene.relation is not None
-        phrases = INVERSE_PHRASES.get(self._scene.relation)
-        return None if phrases is None else _pick(self._rng, phrases)
+    def _noun(self, look: Look, many: bool) -> str:
+        _, *forms = _pick_row(self._rng, NOUNS[look.kind].names)
+        return forms[many]
 
-    def one_of(self, *texts: str) -> str:
-        return self._rng.choice(texts)
-
-
-NUMBER_WORDS = {2: "two", 3: "three", 4: "four", 5: "five"}
-
-Pattern = Callable[[_Speaker], str]
-
-
-def _medium(speaker: _Speaker) -> str:
-    return speaker.one_of("a picture of", "a picture of", "a drawing of", "an image of")
-
-
-def _turned(speaker: _Speaker) -> str:
-    inverse = speaker.inverse()
-    if inverse is None:
-        return f"{speaker.main()} with {speaker.other()} around it"
-    return f"{speaker.other()} {inverse} {speaker.main()}"
+    def _colour_word(self, look: Look) -> str:
+        return _pick(self._rng, COLOUR_WORDS.get(look.colour, ((1, look.colour),)))
 
 
-_PLAIN_PATTERNS: Sequence[tuple[float, Pattern]] = (
-    (6, lambda s: f"{s.main()} {s.place()}"),
-    (5, lambda s: f"{s.main()} {s.doing} {s.place()}"),
-    (5, lambda s: f"{s.main()} {s.be} {s.doing} {s.place()}"),
-    (3, lambda s: f"there {s.be} {s.main()} {s.place()}"),
-    (3, lambda s: f"{s.main()} {s.does} {s.place()}"),
-    (1, lambda s: f"{_medium(s)} {s.main(colour=0.95)}"),
-    (1, lambda s: f"{_medium(s)} {s.main()} {s.place()}"),
-    (1, lambda s: f"{s.main(definite=True)} {s.does} {s.place()}"),
-    (2, lambda s: f"{s.main()} can be seen {s.place()}"),
-    (1, lambda s: f"{s.place()} there {s.be} {s.main()}"),
-    (2, lambda s: f"{s.main()} {s.doing} {s.place()} {s.scenery()}"),
-    (1, lambda s: f"{s.main()} {s.scenery()}"),
-    (1, lambda s: f"{s.main(definite=True, colour=0)} {s.place()} {s.be} {s.colour()}"),
-    (1, lambda s: s.main(colour=1.0)),
-)
-
-_PAIR_PATTERNS: Sequence[tuple[float, Pattern]] = (
-    (6, lambda s: f"{s.main()} {s.relation()} {s.other()}"),
-    (4, lambda s: f"{s.main()} {s.relation()} {s.other()} {s.place()}"),
-    (4, lambda s: f"{s.main()} {s.doing} {s.relation()} {s.other()}"),
-    (4, lambda s: f"{s.main()} is {s.doing} {s.relation()} {s.other()}"),
-    (2, lambda s: f"{s.main()} is {s.relation()} {s.other()}"),
-    (2, lambda s: f"there is {s.main()} {s.relation()} {s.other()}"),
-    (2, _turned),
-    (2, lambda s: f"{s.main()} and {s.other()} {s.place()}"),
-    (1, lambda s: f"{s.main()} {s.does} {s.relation()} {s.other()}"),
-    (1, lambda s: f"{s.main()} can be seen {s.relation()} {s.other()}"),
-    (1, lambda s: f"{_medium(s)} {s.main()} {s.relation()} {s.other()}"),
-    (1, lambda s: f"{s.main()} {s.doing} {s.place()}"),
-    (1, lambda s: f"{s.main(definite=True)} is {s.relation()} {s.other()}"),
-    (1, lambda s: f"{s.place()} {s.main()} is {s.relation()} {s.other()}"),
-)
+_PARTS: dict[str, Callable[[_Speaker], str]] = {
+    "main": _Speaker.main,
+    "the main": _Speaker.the_main,
+    "name": _Speaker.name,
+    "colour": _Speaker.colour,
+    "other": _Speaker.other,
+    "it": lambda speaker: "them" if len(speaker._scene.other_spots) > 1 else "it",
+    "be": _Speaker.be,
+    "doing": lambda speaker: speaker._doing,
+    "does": lambda speaker: speaker._does,
+    "seen": _Speaker.seen,
+    "place": _Speaker.place,
+    "there": _Speaker.there,
+    "relation": lambda speaker: _pick(speaker._rng, RELATION_PHRASES[str(speaker._scene.relation)]),
+    "inverse": lambda speaker: _pick(speaker._rng, INVERSE_PHRASES[str(speaker._scene.relation)]),
+    "scenery": lambda speaker: _pick(speaker._rng, SCENERY_PHRASES[speaker._scene.place]),
+    "view": lambda speaker: _pick(speaker._rng, VIEW_PHRASES[speaker._scene.place]),
+    "medium": lambda speaker: _pick(speaker._rng, MEDIUM_PHRASES),
+}

@@ -51,7 +51,7 @@ def umbrella(brush: Brush) -> None:
     brush.stroke([(62, 6), (62, 106), (60, 115), (52, 117), (46, 110)], 4.4, WOOD, smooth=True, edge=True)
     brush.stroke([(62, 1), (62, 10)], 3, METAL)
     canopy = [(2, 58), (5, 40), (20, 20), (42, 8), (62, 6), (82, 8), (104, 20), (119, 40), (122, 58)]
-    rim = [(x, 58 - 8 * abs(math.sin(math.pi * (x - 2) / 30))) for x in range(117, 2, -5)]
+    rim = [(x, 58 - 8 * abs(math.sin(math.pi * (x - 2) / 30))) for x in range(120, 2, -2)]
     brush.polygon([*canopy, *rim])
     for x in (32, 62, 92):
         brush.stroke([(62, 6), (62 + (x - 62) * 0.72, 28), (x, 56)], 1.7, brush.shade, smooth=True)
@@ -91,17 +91,18 @@ def flower(brush: Brush) -> None:
 
 
 def chair(brush: Brush) -> None:
-    """A wooden chair, seen from the side and a little from the front."""
-    for x, top in ((24, 64), (62, 66)):
-        brush.stroke([(x, top), (x, 108)], 5.4, brush.shade, edge=True)
-    for x, top in ((12, 4), (56, 72)):
-        brush.stroke([(x, top), (x, 113)], 6.4, edge=True)
-    brush.stroke([(20, 6), (24, 64)], 5.6, edge=True)
-    for y in (10, 26, 42):
-        brush.polygon([(10, y), (24, y + 2), (25, y + 11), (10, y + 9)])
-    brush.polygon([(8, 64), (22, 58), (70, 60), (60, 70), (8, 72)])
-    brush.polygon([(8, 72), (60, 70), (60, 77), (8, 79)], brush.shade)
-    brush.polygon([(60, 70), (70, 60), (70, 67), (60, 77)], brush.shade)
+    """A wooden chair, seen from the front and a little from the side."""
+    for x in (28, 68):
+        brush.stroke([(x, 62), (x, 104)], 5, brush.shade, edge=True)
+    for x in (22, 66):
+        brush.stroke([(x, 5), (x, 58)], 5.4, edge=True)
+    for y in (8, 23, 38):
+        brush.polygon([(22, y), (66, y), (66, y + 9), (22, y + 9)])
+    brush.polygon([(22, 56), (70, 56), (64, 74), (4, 74)])
+    brush.polygon([(4, 74), (64, 74), (64, 81), (4, 81)], brush.shade)
+    brush.polygon([(64, 74), (70, 56), (70, 63), (64, 81)], brush.shade)
+    for x in (9, 59):
+        brush.stroke([(x, 82), (x, 112)], 6, edge=True)
 
 
 def table(brush: Brush) -> None:
@@ -125,3 +126,26 @@ def kite(brush: Brush) -> None:
     brush.polygon([(42, 90), (2, 38), (42, 38)], brush.shade)
     brush.stroke([(42, 3), (42, 89)], 2.2, WOOD)
     brush.stroke([(3, 38), (81, 38)], 2.2, WOOD)
+
+
+def apple(brush: Brush) -> None:
+    """With a stalk and a leaf."""
+    brush.stroke([(48, 24), (50, 12), (56, 3)], 4, WOOD, smooth=True, edge=True)
+    brush.blob([(54, 14), (64, 4), (80, 4), (74, 16), (62, 20)], (88, 166, 70))
+    brush.blob(
+        [
+            *((48, 24), (62, 18), (82, 24), (93, 44), (88, 72), (70, 96)),
+            *((48, 93), (26, 96), (8, 72), (3, 44), (14, 24), (34, 18)),
+        ]
+    )
+    brush.blob([(36, 25), (48, 29), (60, 25), (48, 24)], brush.shade, edge=False)
+    brush.ellipse(24, 44, 6.5, 13, mix(brush.light, WHITE, 0.45), angle=18, edge=False)
+
+
+def mushroom(brush: Brush) -> None:
+    """A cap of the colour on a pale stem."""
+    pale = (244, 234, 214)
+    brush.blob([(38, 52), (64, 52), (66, 76), (72, 98), (52, 103), (30, 98), (36, 76)], pale)
+    brush.ellipse(51, 55, 40, 9, mix(pale, WOOD, 0.3))
+    brush.blob([(2, 52), (8, 28), (28, 8), (51, 2), (74, 8), (94, 28), (100, 52), (80, 58), (51, 55), (22, 58)])
+    brush.ellipse(32, 22, 12, 6, mix(brush.light, WHITE, 0.3), angle=-30, edge=False)

@@ -103,3 +103,24 @@ def plane(brush: Brush) -> None:
     brush.polygon([(136, 36), (152, 38), (157, 46), (148, 46)], brush.shade)
     brush.polygon([(62, 44), (90, 44), (124, 71), (110, 72)], brush.shade)
     brush.ellipse(76, 62, 10, 5, METAL)
+
+
+def train(brush: Brush) -> None:
+    """A steam locomotive with a cab."""
+    for x, y, radius in ((52, 9, 8), (68, 7, 7), (82, 8, 5)):
+        brush.ellipse(x, y, radius, radius * 0.8, (232, 234, 238), edge=False)
+    brush.polygon([(28, 20), (44, 20), (40, 26), (40, 44), (32, 44), (32, 26)], mix(brush.shade, INK, 0.5))
+    brush.polygon([(100, 20), (156, 20), (156, 82), (100, 82)])
+    brush.polygon([(95, 14), (160, 14), (160, 22), (95, 22)], brush.shade)
+    brush.polygon([(108, 30), (126, 30), (126, 50), (108, 50)], GLASS)
+    brush.polygon([(132, 30), (149, 30), (149, 50), (132, 50)], GLASS)
+    brush.blob([(60, 42), (68, 30), (80, 42), (80, 48), (60, 48)], (222, 184, 72))
+    brush.polygon([(16, 42), (102, 42), (102, 78), (16, 78)])
+    brush.ellipse(17, 60, 6, 18, mix(brush.shade, INK, 0.4))
+    for x in (40, 66, 92):
+        brush.stroke([(x, 43), (x, 77)], 2.4, (222, 184, 72))
+    brush.polygon([(8, 76), (158, 76), (158, 84), (8, 84)], mix(brush.shade, INK, 0.55))
+    brush.polygon([(10, 80), (24, 80), (18, 98), (1, 98)], (190, 60, 50) if brush.colour[0] < 190 else METAL)
+    for x, radius in ((38, 11), (64, 11), (94, 16), (134, 16)):
+        _wheel(brush, x, 99 - radius, radius)
+    brush.stroke([(38, 88), (94, 84), (134, 84)], 3, METAL)

@@ -40,11 +40,20 @@ NOUNS: dict[str, Noun] = {
         ((1, "butterfly", "butterflies"),),
         {"air": (_FLY, (1, "fluttering", "flutters", "flutter")), "ground": (_SIT, _REST)},
     ),
+    "rabbit": Noun(((5, "rabbit", "rabbits"), (1, "bunny", "bunnies")), {"ground": (_SIT, _WAIT)}),
+    "turtle": Noun(
+        ((4, "turtle", "turtles"), (1, "tortoise", "tortoises")),
+        {"ground": ((3, "walking", "walks", "walk"), (2, "crawling", "crawls", "crawl"))},
+    ),
     "duck": Noun(
         ((1, "duck", "ducks"),), {"ground": (_SIT, _REST), "float": ((4, "swimming", "swims", "swim"), _FLOAT)}
     ),
     "car": Noun(((1, "car", "cars"),), {"ground": (_PARKED, _WAIT)}),
     "bus": Noun(((1, "bus", "buses"),), {"ground": (_PARKED, _WAIT)}),
+    "train": Noun(
+        ((4, "train", "trains"), (1, "locomotive", "locomotives")),
+        {"ground": (_STAND, (2, "waiting", "waits", "wait"))},
+    ),
     "boat": Noun(
         ((4, "boat", "boats"), (1, "sailboat", "sailboats")), {"float": (_FLOAT, (2, "sailing", "sails", "sail"))}
     ),
@@ -58,6 +67,8 @@ NOUNS: dict[str, Noun] = {
     "cup": Noun(((3, "cup", "cups"), (2, "mug", "mugs")), {"ground": (_STAND, _SIT)}),
     "flower": Noun(((1, "flower", "flowers"),), {"ground": (_GROW, (1, "blooming", "blooms", "bloom"))}),
     "chair": Noun(((1, "chair", "chairs"),), {"ground": (_STAND,)}),
+    "apple": Noun(((1, "apple", "apples"),), {"ground": (_LIE, _REST)}),
+    "mushroom": Noun(((1, "mushroom", "mushrooms"),), {"ground": (_GROW, _STAND)}),
     "table": Noun(((1, "table", "tables"),), {"ground": (_STAND,)}),
     "kite": Noun(((1, "kite", "kites"),), {"air": (_FLY,)}),
 }
@@ -68,46 +79,59 @@ COLOUR_WORDS: dict[str, Choice] = {
 }
 """Colours that have more than one name."""
 
+TEXTURE_WORDS = {"striped": ("striped", "stripes"), "spotted": ("spotted", "spots")}
+"""Texture → before the noun, and after "with"."""
+
 SIZE_WORDS: dict[str, Choice] = {
     "small": ((3, "small"), (2, "little"), (1, "tiny")),
     "large": ((3, "large"), (3, "big"), (1, "huge")),
 }
 
-# Where something is, by place and stance ("air", "swim" and "float" fall back to "ground").
+# Where something is, by place and stance; "raised": on something else. A stance that is not listed reads as "ground".
 PLACE_PHRASES: dict[str, dict[str, Choice]] = {
     "beach": {
-        "ground": ((5, "on the beach"), (2, "on the sand"), (1, "by the sea"), (1, "near the ocean")),
-        "air": ((5, "over the beach"), (2, "above the sand"), (1, "by the sea")),
+        "ground": (
+            (4, "on the beach"),
+            (2, "on the sand"),
+            (1, "at the beach"),
+            (1, "by the sea"),
+            (1, "near the ocean"),
+        ),
+        "raised": ((3, "at the beach"), (1, "by the sea"), (1, "near the ocean")),
+        "air": ((4, "over the beach"), (2, "above the sand"), (1, "by the sea"), (1, "at the beach")),
     },
     "field": {
         "ground": ((4, "in a field"), (3, "on the grass"), (1, "in a meadow"), (1, "in a green field")),
-        "air": ((4, "over a field"), (3, "above the grass"), (1, "over a meadow")),
+        "raised": ((3, "in a field"), (1, "in a meadow"), (1, "in the countryside")),
+        "air": ((4, "over a field"), (3, "above the grass"), (1, "over a meadow"), (1, "in the countryside")),
     },
     "street": {
-        "ground": ((5, "on the street"), (2, "on the road"), (1, "in the city"), (1, "in a town")),
-        "air": ((5, "over the street"), (2, "above the road"), (1, "in the city")),
+        "ground": ((4, "on the street"), (2, "on the road"), (1, "in the city"), (1, "in a town")),
+        "raised": ((3, "on the street"), (1, "in the city"), (1, "in a town")),
+        "air": ((4, "over the street"), (2, "above the road"), (1, "in the city"), (1, "over a town")),
     },
     "snow": {
-        "ground": ((5, "in the snow"), (1, "on a snowy day"), (1, "in winter"), (1, "in a snowy field")),
-        "air": ((5, "over the snow"), (1, "on a snowy day"), (1, "in winter")),
+        "ground": ((4, "in the snow"), (1, "on a snowy day"), (1, "in winter"), (1, "in a snowy field")),
+        "air": ((4, "over the snow"), (1, "on a snowy day"), (1, "in winter"), (1, "above a snowy field")),
     },
     "water": {
-        "float": ((5, "on the water"), (2, "on the lake"), (1, "on the sea")),
-        "swim": ((5, "in the water"), (2, "in the lake"), (1, "in the sea")),
-        "air": ((5, "over the water"), (2, "above the lake"), (1, "over the sea")),
+        "float": ((4, "on the water"), (2, "on the lake"), (1, "on the sea")),
+        "swim": ((4, "in the water"), (2, "in the lake"), (1, "in the sea")),
+        "air": ((4, "over the water"), (2, "above the lake"), (1, "over the sea")),
     },
     "night": {
-        "ground": ((5, "at night"), (2, "in the dark"), (1, "in the moonlight"), (1, "under the stars")),
-        "air": ((4, "at night"), (3, "in the night sky"), (1, "under the stars"), (1, "in the moonlight")),
+        "ground": ((4, "at night"), (2, "in the dark"), (1, "in the moonlight"), (1, "under the stars")),
+        "air": ((3, "at night"), (3, "in the night sky"), (1, "under the stars"), (1, "in the moonlight")),
     },
     "room": {
-        "ground": ((4, "in a room"), (2, "on the floor"), (1, "in the living room"), (1, "indoors")),
-        "air": ((4, "in a room"), (1, "in the living room"), (1, "indoors")),
+        "ground": ((3, "in a room"), (2, "on the floor"), (1, "in the living room"), (1, "indoors")),
+        "raised": ((3, "in a room"), (1, "in the living room"), (1, "indoors")),
+        "air": ((3, "in a room"), (1, "in the living room"), (1, "indoors")),
     },
 }
 
 # What somebody adds who looks at the background.
-SCENERY: dict[str, Choice] = {
+SCENERY_PHRASES: dict[str, Choice] = {
     "beach": ((2, "with the sea behind"), (1, "with waves in the background")),
     "field": ((2, "under a blue sky"), (1, "with green grass all around")),
     "street": ((2, "with buildings in the background"), (1, "with tall buildings behind")),
@@ -117,9 +141,25 @@ SCENERY: dict[str, Choice] = {
     "room": ((2, "with a window behind"), (1, "near a window")),
 }
 
+VIEW_PHRASES: dict[str, Choice] = {
+    "beach": ((2, "a beach"), (1, "a sandy beach")),
+    "field": ((2, "a green field"), (1, "a meadow")),
+    "street": ((2, "a street"), (1, "a city street")),
+    "snow": ((2, "a snowy field"), (1, "a winter day")),
+    "water": ((2, "a lake"), (1, "the sea")),
+    "night": ((2, "a dark night"), (1, "a night sky")),
+    "room": ((2, "a room"), (1, "a living room")),
+}
+"""The surroundings as what the sentence is about."""
+
+MEDIUM_PHRASES: Choice = ((3, "a picture of"), (1, "a photo of"), (1, "a drawing of"), (1, "an image of"))
+
+SEEN_PHRASES: Choice = ((2, "can be seen"), (1, "be shown"), (1, "be pictured"))
+"""Passive; "be" becomes "is" or "are"."""
+
 RELATION_PHRASES: dict[str, Choice] = {
-    "left of": ((3, "next to"), (3, "to the left of"), (1, "beside"), (1, "on the left of"), (1, "near")),
-    "right of": ((3, "next to"), (3, "to the right of"), (1, "beside"), (1, "on the right of"), (1, "near")),
+    "left of": ((2, "next to"), (3, "to the left of"), (1, "beside"), (1, "left of"), (1, "near")),
+    "right of": ((2, "next to"), (3, "to the right of"), (1, "beside"), (1, "right of"), (1, "near")),
     "above": ((5, "above"), (3, "over"), (1, "high above")),
     "below": ((5, "below"), (2, "under"), (1, "beneath")),
     "on": ((5, "on"), (3, "on top of")),
@@ -139,9 +179,11 @@ INVERSE_PHRASES: dict[str, Choice] = {
     "in front of": ((1, "behind"),),
 }
 
-NUMBERS: dict[int, Choice] = {
+NUMBER_PHRASES: dict[int, Choice] = {
     2: ((5, "two"), (1, "a pair of")),
     3: ((5, "three"), (1, "a group of three"), (1, "some")),
     4: ((5, "four"), (1, "a group of four"), (1, "several")),
     5: ((5, "five"), (1, "a group of five"), (1, "several")),
 }
+
+COUNT_WORDS = {2: "two", 3: "three", 4: "four", 5: "five"}

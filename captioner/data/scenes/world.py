@@ -50,9 +50,12 @@ _KINDS = (
     Kind("horse", 136, 120, 1.2, "ground", OUTDOORS, ("spotted",), (0.46, 0.36)),
     Kind("elephant", 140, 104, 1.3, "ground", OUTDOORS, (), (0.40, 0.10)),
     Kind("butterfly", 110, 90, 0.8, "air", ("beach", "field", "street", "room"), ("spotted",)),
+    Kind("rabbit", 106, 110, 0.9, "ground", ("beach", "field", "snow", "night", "room"), ("spotted",)),
+    Kind("turtle", 128, 90, 0.9, "ground", ("beach", "field", "street", "night"), ("spotted",)),
     Kind("duck", 112, 96, 0.9, "ground", ("beach", "field", "snow", "water")),
     Kind("car", 150, 66, 1.25, "ground", OUTDOORS, (), (0.50, 0.03)),
     Kind("bus", 160, 86, 1.4, "ground", OUTDOORS, ("striped",), (0.50, 0.02)),
+    Kind("train", 162, 100, 1.35, "ground", ("field", "street", "snow", "night")),
     Kind("boat", 120, 124, 1.2, "float", ("water",), ("striped",)),
     Kind("bicycle", 144, 92, 1.1, "ground", (*OUTDOORS, "room")),
     Kind("plane", 160, 74, 1.2, "air", (*OUTDOORS, "water"), ("striped",)),
@@ -63,20 +66,22 @@ _KINDS = (
     Kind("balloon", 66, 130, 1.1, "air", (*OUTDOORS, "water", "room"), ("striped", "spotted")),
     Kind("cup", 104, 90, 0.8, "ground", ("beach", "field", "room"), ("striped", "spotted")),
     Kind("flower", 76, 124, 0.95, "ground", ("beach", "field", "street", "night", "room")),
-    Kind("chair", 72, 116, 1.1, "ground", ("beach", "field", "street", "snow", "room"), (), (0.58, 0.54)),
+    Kind("chair", 72, 116, 1.1, "ground", ("beach", "field", "street", "snow", "room"), (), (0.50, 0.56)),
+    Kind("apple", 96, 98, 0.7, "ground", ("beach", "field", "snow", "room"), ("striped", "spotted")),
+    Kind("mushroom", 102, 104, 0.85, "ground", ("field", "snow", "night"), ("spotted",)),
     Kind("table", 144, 84, 1.2, "ground", ("beach", "field", "snow", "room"), (), (0.50, 0.02), 0.72),
     Kind("kite", 84, 140, 1.1, "air", ("beach", "field", "snow", "night"), ("striped",)),
 )
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
 
-SITTERS = ("cat", "dog", "bird", "duck", "ball", "cup", "butterfly", "flower")
+SITTERS = ("cat", "dog", "bird", "rabbit", "duck", "ball", "cup", "butterfly", "apple")
 """What may be on a seat."""
 
-SHELTERED = ("cat", "dog", "duck", "ball", "cup", "flower", "chair", "bird")
+SHELTERED = ("cat", "dog", "bird", "rabbit", "turtle", "duck", "ball", "cup", "flower", "chair", "apple", "mushroom")
 """What may be under a shelter."""
 
-LANDMARKS = ("house", "tree", "bus", "elephant")
+LANDMARKS = ("house", "tree", "bus", "train", "elephant")
 """What is large enough to stand behind something."""
 
 
