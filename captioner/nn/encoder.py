@@ -7,7 +7,9 @@ parameters keep torchvision's names.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -19,6 +21,7 @@ from captioner.config import EncoderConfig, TransformConfig
 from captioner.errors import ConfigError, near_misses
 from captioner.nn import efficientnet_lite as lite
 from captioner.nn import encoder_weights as weights
+from captioner.nn.folding import fold_batch_norm
 from captioner.nn.state import ImageFeatures
 
 # Children of torchvision's classification networks that come after the last feature map, or beside it.
@@ -28,6 +31,9 @@ _WRAPPERS = frozenset({"features", "layers", "trunk_output"})
 # They scale pixels to [-1, 1] themselves (`transform_input`); here the transform does it, in one step.
 _SCALE_THEMSELVES = frozenset({"googlenet", "inception_v3"})
 _TRANSFORMERS = ("vit_", "swin_", "maxvit_")
+
+# On a CPU, the activations of this many pictures at once stay in its cache: 1.1 to 1.6 times as fast as 32 at once.
+_CPU_BATCH = 8
 
 
 class Encoder(nn.Module):
@@ -56,6 +62,7 @@ class Encoder(nn.Module):
         self.transform = transform
         self.blocks = _block_names(trunk)
         self.batch_norm_eval = batch_norm_eval
+        self._folded: tuple[nn.Module, ...] = ()  # in a tuple: no child of this module, so not in its state dict
         self.feature_dim, rows, columns = _feature_map_shape(name, trunk, transform.size)
         self.grid_size = (rows, columns)
 
@@ -88,10 +95,32 @@ class Encoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
         """vector: (B, D), the mean of the grid; grid: (B, P, D), cells in reading order. No gradient where frozen."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            features: Float[Tensor, "B D rows columns"] = self.trunk(images)
-            grid = features.flatten(2).transpose(1, 2).contiguous()
-            return ImageFeatures(grid.mean(1), grid)
+        images = images.contiguous(memory_format=torch.channels_last)
+        if self.frozen:
+            with torch.no_grad():
+                features = self._frozen_feature_map(images)
+        else:
+            features = self.trunk(images)
+        grid = features.flatten(2).transpose(1, 2).contiguous()
+        return ImageFeatures(grid.mean(1), grid)
+
+    def _frozen_feature_map(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) → (B, D, rows, columns) by a private copy of the trunk without BatchNorm, made on first use."""
+        if not self._folded:
+            self._folded = (fold_batch_norm(self.trunk),)
+        portion = _CPU_BATCH if images.device.type == "cpu" else max(1, len(images))
+        return torch.cat([self._folded[0](part) for part in torch.split(images, portion)])
+
+    # Whatever moves the trunk's tensors or loads others into them makes the folded copy out of date.
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Encoder:
+        self._folded = ()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._folded = ()
+        super()._load_from_state_dict(*args, **kwargs)
 
 
 def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encoder:
