@@ -7,19 +7,15 @@ caption contains a character that Java takes for a line break; so the jar is cal
 from __future__ import annotations
 
 import importlib.util
-import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from captioner.errors import CaptionerError
-from captioner.text.ptb import PUNCTUATION
+from captioner.text.ptb import LINE_BREAKS, PUNCTUATION
 
 JAR_VERSION = "3.4.1"
-
-# What the Java tokenizer, or the reading of its output, would take for the end of a caption.
-_LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x85\u2028\u2029]")
 
 
 def find_jar() -> Path:
@@ -47,24 +43,24 @@ def find_java() -> str:
 
 
 def java_lines(captions: Sequence[str]) -> list[str]:
-    """What the jar prints for each caption, in one run of Java: tokens separated by spaces, punctuation included.
+    """What the jar prints for each caption: tokens separated by single spaces, punctuation included.
 
-    Captions go in and out through pipes; nothing is written to disk.
+    All captions go through one run of Java, joined by line breaks as pycocoevalcap joins them. Nothing is
+    written to disk.
     """
     if not captions:
         return []
     command = [find_java(), "-cp", str(find_jar()), "edu.stanford.nlp.process.PTBTokenizer"]
     command += ["-preserveLines", "-lowerCase", "-encoding", "utf-8"]
-    text = "\n".join(_LINE_BREAKS.sub(" ", caption) for caption in captions) + "\n"
+    text = "\n".join(LINE_BREAKS.sub(" ", caption) for caption in captions)
     done = subprocess.run(command, input=text.encode("utf-8", "replace"), capture_output=True, check=False)
     if done.returncode != 0:
         raise CaptionerError(f"The Java tokenizer failed: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}")
     lines = done.stdout.decode("utf-8").split("\n")
-    if len(lines) != len(captions) + 1:
-        raise CaptionerError(
-            f"The Java tokenizer gave {len(lines) - 1} lines for {len(captions)} captions: they cannot be told apart."
-        )
-    return lines[:-1]
+    if len(lines) != len(captions):  # a quotation inside a <tag> ran on into the next caption
+        middle = len(captions) // 2
+        return java_lines(captions[:middle]) + java_lines(captions[middle:])
+    return lines
 
 
 def java_ptb_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
