@@ -22,9 +22,9 @@ FLOOR = PICTURE_SIZE - 8.0
 _HORIZONS = {"beach": 112, "field": 116, "street": 128, "snow": 118, "water": 96, "night": 140, "room": 166}
 
 # The longest side in pixels, before the kind's own scale.
-_ALONE = {"small": 52.0, "medium": 92.0, "large": 150.0}
-_IN_PAIR = {"small": 46.0, "medium": 74.0, "large": 108.0}
-_IN_GROUP = {2: 84.0, 3: 66.0, 4: 56.0, 5: 52.0}
+_ALONE = {"small": 60.0, "medium": 104.0, "large": 168.0}
+_IN_PAIR = {"small": 56.0, "medium": 84.0, "large": 118.0}
+_IN_GROUP = {2: 98.0, 3: 76.0, 4: 66.0, 5: 60.0}
 
 
 @dataclass(frozen=True)
