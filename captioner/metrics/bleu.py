@@ -28,10 +28,10 @@ class BleuStatistics(NamedTuple):
     hypothesis_length, reference_length: (...) words, the latter of the closest reference.
     """
 
-    matched: Integers
-    proposed: Integers
-    hypothesis_length: Integers
-    reference_length: Integers
+    matched: Integers | Floats
+    proposed: Integers | Floats
+    hypothesis_length: Integers | Floats
+    reference_length: Integers | Floats
 
     def total(self) -> BleuStatistics:
         """Summed over images (the first axis)."""
