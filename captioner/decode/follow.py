@@ -9,15 +9,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.decode.batch import worth_dropping
+from captioner.decode.batch import worth_shrinking
 from captioner.decode.constraints import NEVER, forbid
 from captioner.decode.hypothesis import Hypothesis, Path, StepDecoder
 from captioner.decode.scores import at_least_float32, check_number
 from captioner.nn.state import ImageFeatures, select_images
 from captioner.text.vocabulary import SpecialTokens
 
-# (allowed logits (N, V), the image of each row (N,), words said so far) → the next token of each row (N,)
-Choice = Callable[[Float[Tensor, "N V"], Int[Tensor, " N"], int], Int[Tensor, " N"]]
+# (logits (N, V) in which what is forbidden is -inf, the image of each row, words said) → the next tokens (N,)
+Choice = Callable[[Float[Tensor, "N V"], list[int], int], Int[Tensor, " N"]]
 
 
 @torch.inference_mode()
@@ -31,12 +31,11 @@ def follow(
     """
     count, device = features.vector.shape[0], features.vector.device
     paths = [Path() for _ in range(count)]
-    rows = list(range(count))  # the image of each row
+    images = list(range(count))  # the image of each row
     closed: set[int] = set()  # images that are done; their rows may stay in the batch for a while
     attention: list[Tensor | None] = []
     state = decoder.init_state(features)
     tokens = torch.full((count,), special.start, device=device)
-    images = torch.arange(count, device=device)
 
     for length in range(config.max_length + 1):
         if len(closed) == count:
@@ -45,11 +44,11 @@ def follow(
         attention.append(weights)
         logits = at_least_float32(logits)
         total = logits.logsumexp(dim=1)  # before anything is forbidden: the model's own normaliser
-        forbid(logits, [None if image in closed else paths[image] for image in rows], config, special)
+        forbid(logits, [None if image in closed else paths[image] for image in images], config, special)
         tokens = choose(logits, images, length)
         log_probs = logits.gather(1, tokens[:, None]).squeeze(1) - total
 
-        for row, (image, token, log_prob) in enumerate(zip(rows, tokens.tolist(), log_probs.tolist(), strict=True)):
+        for row, (image, token, log_prob) in enumerate(zip(images, tokens.tolist(), log_probs.tolist(), strict=True)):
             if image in closed:
                 continue
             check_number(log_prob, image, length)
@@ -61,9 +60,9 @@ def follow(
             elif length < config.max_length:
                 paths[image] = paths[image].say(token, log_prob, row)
 
-        keep = [row for row, image in enumerate(rows) if image not in closed]
-        if worth_dropping(len(keep), len(rows)):
-            kept = torch.tensor(keep, device=device)
-            state, tokens, images = select_images(state, kept, kept), tokens[kept], images[kept]
-            rows = [rows[row] for row in keep]
-    return [path.hypothesis(attention) for path in paths]
+        stay = [row for row, image in enumerate(images) if image not in closed]
+        if worth_shrinking(len(stay), len(images)):
+            rows = torch.tensor(stay, device=device)
+            state, tokens = select_images(state, rows, rows), tokens[rows]
+            images = [images[row] for row in stay]
+    return [path.hypothesis(attention, config.length_penalty) for path in paths]

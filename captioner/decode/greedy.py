@@ -19,5 +19,5 @@ def greedy(
     return follow(decoder, features, config, special, _most_probable)
 
 
-def _most_probable(logits: Float[Tensor, "N V"], images: Int[Tensor, " N"], length: int) -> Int[Tensor, " N"]:
+def _most_probable(logits: Float[Tensor, "N V"], images: list[int], length: int) -> Int[Tensor, " N"]:
     return logits.max(dim=1).indices  # the first of equal ones, as torch promises

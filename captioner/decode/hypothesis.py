@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +20,7 @@ from torch import Tensor
 from captioner.nn.state import DecoderState, ImageFeatures, Step
 
 
+@runtime_checkable
 class StepDecoder(Protocol):
     """A decoder as a search sees it. It should be in `eval()` mode: dropout makes captions random."""
 
@@ -36,7 +37,7 @@ class Hypothesis:
 
     tokens: tuple[int, ...]  # the words' numbers, without <START> and <END>
     log_prob: float  # nats; see the top of this module
-    score: float  # what beam search ranked by: log_prob / length**length_penalty; elsewhere log_prob
+    score: float  # log_prob / length**length_penalty, by which beam search ranks
     finished: bool  # did it reach <END>? False: cut at max_length, or nothing more was allowed
     attention: Float[Tensor, "T P"] | None = field(default=None, compare=False, repr=False)  # a row a word
 
@@ -66,7 +67,7 @@ class Path(NamedTuple):
         length = len(self.words) + self.finished
         return self.log_prob / math.pow(max(length, 1), length_penalty)
 
-    def hypothesis(self, attention: Sequence[Tensor | None], length_penalty: float = 0.0) -> Hypothesis:
+    def hypothesis(self, attention: Sequence[Tensor | None], length_penalty: float) -> Hypothesis:
         """The result. `attention[t]`: (N, P), what the decoder returned at step t."""
         looked = [step[row] for step, row in zip(attention, self.rows, strict=False) if step is not None]
         weights = torch.stack(looked) if looked else None

@@ -8,6 +8,7 @@ from hashlib import blake2b
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from captioner.config import DecodeConfig
 from captioner.decode.constraints import NEVER
@@ -16,6 +17,8 @@ from captioner.decode.hypothesis import Hypothesis, StepDecoder
 from captioner.decode.scores import best_words
 from captioner.nn.state import ImageFeatures
 from captioner.text.vocabulary import SpecialTokens
+
+NUCLEUS = 256  # words that nearly always hold top_p: to sort all V takes longer than the decoder's step
 
 
 def sample(
@@ -39,7 +42,7 @@ def sample(
         raise ValueError(f"{len(ids)} image_ids were given for {count} images")
     draws = uniform_draws(config.seed, ids, config.max_length + 1).to(features.vector)
 
-    def choose(logits: Float[Tensor, "N V"], images: Int[Tensor, " N"], length: int) -> Int[Tensor, " N"]:
+    def choose(logits: Float[Tensor, "N V"], images: list[int], length: int) -> Int[Tensor, " N"]:
         scaled = logits / config.temperature
         if config.top_k:
             scaled = keep_top_k(scaled, config.top_k)
@@ -67,11 +70,14 @@ def keep_top_k(logits: Float[Tensor, "N V"], k: int) -> Float[Tensor, "N V"]:
 
 
 def keep_top_p(logits: Float[Tensor, "N V"], p: float) -> Float[Tensor, "N V"]:
-    """All but the nucleus at -inf: the shortest run of the most probable words that sums to p or more."""
-    values, words = logits.sort(dim=1, descending=True, stable=True)
-    up_to = values.softmax(dim=1).cumsum(dim=1)
-    before = torch.cat((torch.zeros_like(up_to[:, :1]), up_to[:, :-1]), dim=1)
-    return torch.full_like(logits, NEVER).scatter_(1, words, values.masked_fill(before >= p, NEVER))
+    """All but the nucleus at -inf: the fewest of the most probable words whose probabilities sum to p or more."""
+    values, words = best_words(logits, NUCLEUS)
+    total = logits.logsumexp(dim=1, keepdim=True)
+    if bool(((values - total).exp().sum(dim=1) < p).any()):
+        values, words = logits.sort(dim=1, descending=True, stable=True)
+    up_to = (values - total).exp().cumsum(dim=1)
+    enough_before = F.pad(up_to[:, :-1], (1, 0)) >= p
+    return torch.full_like(logits, NEVER).scatter_(1, words, values.masked_fill(enough_before, NEVER))
 
 
 def draw(logits: Float[Tensor, "N V"], uniform: Float[Tensor, " N"]) -> Int[Tensor, " N"]:
@@ -81,4 +87,5 @@ def draw(logits: Float[Tensor, "N V"], uniform: Float[Tensor, " N"]) -> Int[Tens
     threshold = uniform * total
     # Rounding may lift the threshold to the total, which nothing passes; 0 leads to a word that is possible.
     threshold = torch.where(threshold < total, threshold, 0.0)
-    return torch.searchsorted(cumulative, threshold[:, None], right=True).squeeze(1)
+    words = torch.searchsorted(cumulative, threshold[:, None], right=True).squeeze(1)
+    return words.clamp(max=logits.shape[1] - 1)  # a row without any possible word gives NaN, which nothing passes

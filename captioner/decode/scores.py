@@ -15,18 +15,18 @@ def at_least_float32(logits: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
 
 
 def best_words(logits: Float[Tensor, "N V"], count: int) -> tuple[Float[Tensor, "N K"], Int[Tensor, "N K"]]:
-    """The K = min(count, V) highest logits of each row and their words; of equal ones the lowest numbers.
+    """The K = min(count, V) highest logits of each row and their words; among equals the lowest numbers come first.
 
-    `torch.topk` alone leaves open which of several equal values it takes, which would make a caption
-    depend on the device and on the batch it was decoded in. Only the set is sorted out here: the order
-    among equal values is not.
+    `torch.topk` alone leaves open which of several equal values it takes and in which order, so that a caption
+    would depend on the device and on the batch it was decoded in. Words at -inf come in any order.
     """
     count = min(count, logits.shape[1])
-    values, words = logits.topk(min(count + 1, logits.shape[1]))
-    last, next_best = values[:, count - 1], values[:, -1]
-    if values.shape[1] > count and (tied := (last == next_best) & (last > float("-inf"))).any():
-        tied_values, tied_words = logits[tied].sort(dim=1, descending=True, stable=True)
-        values[tied], words[tied] = tied_values[:, : count + 1], tied_words[:, : count + 1]
+    values, words = logits.topk(min(count + 1, logits.shape[1]))  # one more: is the last one tied with the next?
+    equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > float("-inf"))
+    if equal.any():  # rare in float32, and a whole row must be sorted for it
+        tied = equal.any(dim=1)
+        sorted_values, sorted_words = logits[tied].sort(dim=1, descending=True, stable=True)
+        values[tied], words[tied] = sorted_values[:, : values.shape[1]], sorted_words[:, : values.shape[1]]
     return values[:, :count], words[:, :count]
 
 

@@ -1,0 +1,179 @@
+"""Small decoders to search in, and the slow, obvious ways of doing what the searches do fast.
+
+In float64, so that a batch and its images one by one agree to the last few bits and no tie is an accident.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from captioner.config import DecodeConfig
+from captioner.decode import Hypothesis
+from captioner.nn.state import DecoderState, ImageFeatures, Step
+from captioner.text.vocabulary import SPECIAL_TOKENS
+
+END = SPECIAL_TOKENS.end
+FIRST_WORD = 4
+
+
+def make_features(images: int, seed: int = 0, dim: int = 5, cells: int = 3) -> ImageFeatures:
+    generator = torch.Generator().manual_seed(seed)
+    grid = torch.randn(images, cells, dim, generator=generator, dtype=torch.float64)
+    return ImageFeatures(grid.mean(dim=1), grid)
+
+
+def one_image(features: ImageFeatures, image: int) -> ImageFeatures:
+    assert features.grid is not None
+    return ImageFeatures(features.vector[image : image + 1], features.grid[image : image + 1])
+
+
+class TinyDecoder:
+    """A recurrent decoder that attends to the grid: h' = tanh(A h + E[word] + Σ α_i g_i); logits = O h' + b."""
+
+    def __init__(self, words: int, seed: int = 0, dim: int = 5, sharpness: float = 2.0, end_bias: float = 0.0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        size = FIRST_WORD + words
+        self.recurrent, self.embedding = normal(dim, dim), normal(size, dim)
+        self.output, self.bias = sharpness * normal(size, dim), normal(size)
+        self.bias[END] += end_bias
+        self.batches: list[int] = []  # the images of each step, for tests of how much work is done
+
+    def init_state(self, features: ImageFeatures) -> DecoderState:
+        assert features.grid is not None
+        return DecoderState((features.grid,), (torch.tanh(features.vector),))
+
+    def step(self, tokens: Tensor, state: DecoderState) -> Step:
+        (grid,), (hidden,) = state.image, state.hidden
+        images, rows = grid.shape[0], tokens.shape[0]
+        assert rows % images == 0
+        assert hidden.shape[0] == rows
+        self.batches.append(images)
+        grid = grid.repeat_interleave(rows // images, dim=0)
+        attention = torch.einsum("npd,nd->np", grid, hidden).softmax(dim=1)
+        context = torch.einsum("np,npd->nd", attention, grid)
+        hidden = torch.tanh(hidden @ self.recurrent + self.embedding[tokens] + context)
+        return Step(hidden @ self.output.T + self.bias, DecoderState(state.image, (hidden,)), attention)
+
+
+class TableDecoder:
+    """A Markov chain: logits = table[previous token], the same for every image. It does not attend."""
+
+    def __init__(self, table: Tensor) -> None:
+        self.table = table
+        self.steps = 0
+
+    def init_state(self, features: ImageFeatures) -> DecoderState:
+        return DecoderState((), (torch.zeros(features.vector.shape[0], 1),))
+
+    def step(self, tokens: Tensor, state: DecoderState) -> Step:
+        self.steps += 1
+        return Step(self.table[tokens], state)
+
+
+def same_logits(logits: list[float]) -> TableDecoder:
+    """The same distribution after every token."""
+    return TableDecoder(torch.tensor(logits, dtype=torch.float64).expand(len(logits), -1))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What stepping the decoder along one caption of one image gives."""
+
+    log_prob: float
+    attention: Tensor | None  # (T, P), for the words
+
+
+def score_caption(
+    decoder: TinyDecoder | TableDecoder, features: ImageFeatures, words: tuple[int, ...], finished: bool
+) -> Scored:
+    """Score one caption of one image, step by step, by the definition."""
+    state = decoder.init_state(features)
+    log_prob, looked = 0.0, []
+    targets = (*words, END) if finished else words
+    for previous, target in zip((SPECIAL_TOKENS.start, *targets), targets, strict=False):
+        logits, state, attention = decoder.step(torch.tensor([previous]), state)
+        log_prob += float(logits[0].log_softmax(dim=0)[target])
+        if attention is not None:
+            looked.append(attention[0])
+    return Scored(log_prob, torch.stack(looked[: len(words)]) if looked[: len(words)] else None)
+
+
+def repeats_an_ngram(words: tuple[int, ...], n: int) -> bool:
+    ngrams = [words[i : i + n] for i in range(len(words) - n + 1)]
+    return len(set(ngrams)) < len(ngrams)
+
+
+def may_be_said(words: tuple[int, ...], config: DecodeConfig) -> bool:
+    """Is a caption that begins with `words` allowed?"""
+    forbidden = {SPECIAL_TOKENS.pad, SPECIAL_TOKENS.start, END}
+    if not config.allow_unknown:
+        forbidden.add(SPECIAL_TOKENS.unknown)
+    if len(words) > config.max_length or forbidden & set(words):
+        return False
+    return not (config.no_repeat_ngram and repeats_an_ngram(words, config.no_repeat_ngram))
+
+
+def all_captions(size: int, config: DecodeConfig) -> list[tuple[int, ...]]:
+    """Every finished caption that is allowed, over a vocabulary of `size` tokens."""
+    captions = []
+    for length in range(config.min_length, config.max_length + 1):
+        captions += [words for words in itertools.product(range(size), repeat=length) if may_be_said(words, config)]
+    return captions
+
+
+def reference_beam(
+    decoder: TinyDecoder, features: ImageFeatures, config: DecodeConfig, size: int
+) -> list[tuple[tuple[int, ...], bool, float]]:
+    """Beam search over one image without a batch, a state, a bound or a top-k: (words, finished, score), best first.
+
+    Every continuation is scored from the image on, and all of them are sorted.
+    """
+
+    @functools.cache
+    def log_prob(words: tuple[int, ...], finished: bool) -> float:
+        return score_caption(decoder, features, words, finished).log_prob
+
+    def score(words: tuple[int, ...], finished: bool) -> float:
+        return log_prob(words, finished) / max(1, len(words) + finished) ** config.length_penalty
+
+    open_, finished = [()], []
+    while open_:
+        continuations = []
+        for words in open_:
+            if len(words) >= config.min_length:
+                continuations.append((words, True))
+            # One word too many competes for a place as well: it cannot be taken, but neither can what it beats.
+            longer = replace(config, max_length=config.max_length + 1)
+            continuations += [((*words, w), False) for w in range(size) if may_be_said((*words, w), longer)]
+        continuations.sort(key=lambda one: -log_prob(*one))
+        taken = continuations[: config.beam_width - len(finished)]
+        finished += [words for words, ends in taken if ends]
+        if len(open_[0]) == config.max_length:
+            open_ = [words for words in open_ if (words, True) not in taken]
+            break
+        open_ = [words for words, ends in taken if not ends]
+    return sorted(
+        [(words, True, score(words, True)) for words in finished]
+        + [(words, False, score(words, False)) for words in open_],
+        key=lambda one: (not one[1], -one[2]),
+    )
+
+
+def assert_same(one: Hypothesis, other: Hypothesis) -> None:
+    """Equal, to the rounding of float64."""
+    assert one.tokens == other.tokens
+    assert one.finished == other.finished
+    torch.testing.assert_close(one.log_prob, other.log_prob, rtol=0, atol=1e-10)
+    torch.testing.assert_close(one.score, other.score, rtol=0, atol=1e-10)
+    assert (one.attention is None) == (other.attention is None)
+    if one.attention is not None:
+        torch.testing.assert_close(one.attention, other.attention, rtol=0, atol=1e-10)

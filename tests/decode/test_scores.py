@@ -1,0 +1,35 @@
+"""The best words: `torch.topk` with its ties settled."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from captioner.decode.scores import at_least_float32, best_words
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 12, 13, 50])
+@pytest.mark.parametrize("spread", [1, 4, 1000])
+def test_the_highest_first_and_of_equals_the_lowest_number(count: int, spread: int) -> None:
+    logits = torch.randint(0, spread, (60, 13)).float()
+    values, words = best_words(logits, count)
+    for row, row_values, row_words in zip(logits, values, words, strict=True):
+        expected = sorted(range(13), key=lambda word: (-float(row[word]), word))[:count]
+        assert row_words.tolist() == expected
+        assert torch.equal(row_values, row[expected])
+
+
+def test_what_is_forbidden_comes_last() -> None:
+    logits = torch.tensor([[-math.inf, 1.0, -math.inf, 2.0, -math.inf]])
+    values, words = best_words(logits, 4)
+    assert words[0, :2].tolist() == [3, 1]
+    assert values[0].tolist() == [2.0, 1.0, -math.inf, -math.inf]
+
+
+def test_precision_is_raised_but_never_lowered() -> None:
+    for given, expected in ((torch.bfloat16, torch.float32), (torch.float32,) * 2, (torch.float64,) * 2):
+        assert at_least_float32(torch.zeros(1, 2, dtype=given)).dtype == expected
+    logits = torch.zeros(1, 2)
+    assert at_least_float32(logits) is logits
