@@ -26,7 +26,8 @@ from captioner.data import coco, flickr8k, flickr30k, folder
 from captioner.data.dataset import CaptionDataset, CaptionedImage
 from captioner.data.reading import is_there, listed
 from captioner.data.splits import SPLITS, split_name
-from captioner.errors import ConfigError, DataError, near_misses
+from captioner.errors import ConfigError, DataError, choose, near_misses
+from captioner.schema import from_plain
 
 
 class Reader(NamedTuple):
@@ -65,6 +66,8 @@ def load_dataset(config: DataConfig, split: str) -> CaptionDataset:
     missing; with "skip" those are left out and counted in `notices`.
     """
     dataset = read_split(config, split)
+    if config.on_bad_image == "error":  # nobody asked for the pictures beyond the limit: they may be missing
+        dataset = replace(dataset, images=dataset.images[: config.limit])
     dataset = _without_missing_pictures(dataset, config)
     dataset = _without_blank_captions(dataset)
     dataset = replace(dataset, images=dataset.images[: config.limit])
@@ -82,9 +85,11 @@ def read_split(config: DataConfig, split: str) -> CaptionDataset:
     """One split as its files have it, ids checked to be unique; pictures may be missing and captions blank."""
     reader = _reader(config)
     there = reader.splits(config)
+    place = f" at {config.root}" if config.root else ""
+    if not there:
+        raise DataError(f"{config.name}{place} has no split at all: its files list no pictures.")
     name = split_name(split)
     if name not in there:
-        place = f" at {config.root}" if config.root else ""
         raise DataError(
             f"There is no split {split!r} in {config.name}{place}.{near_misses(split, there)} "
             f"There are: {', '.join(there)}."
@@ -153,3 +158,9 @@ def _without_blank_captions(dataset: CaptionDataset) -> CaptionDataset:
 
 def _noticing(dataset: CaptionDataset, notice: str) -> CaptionDataset:
     return replace(dataset, notices=(*dataset.notices, notice))
+
+
+def data_settings(raw: Any) -> DataConfig:
+    """A source's settings from plain values; `name` says which dataclass they are."""
+    name = raw.get("name") if isinstance(raw, dict) else None
+    return from_plain(READERS[choose("data.name", str(name), READERS)].config, raw, "data")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from captioner.data.dataset import ImageId
-from captioner.data.reading import is_there, listed, member, read_json, read_lines
+from captioner.data.reading import is_there, member, read_json, read_lines
 from captioner.data.splits import SPLITS
 from captioner.errors import DataError
 
@@ -52,7 +52,7 @@ def available_splits(path: Path) -> list[str]:
     """The splits of a Karpathy JSON file, or of a folder of lists."""
     if not path.is_dir():
         return list(SPLITS)
-    return [split for split in SPLITS if is_there(_list_file(path, PARTS[split][0]))]
+    return [split for split in SPLITS if is_there(_list_files(path, split)[0])]
 
 
 def read_split(path: Path, split: str, dataset: str) -> tuple[list[KarpathyImage], list[str]]:
@@ -80,9 +80,9 @@ def read_split(path: Path, split: str, dataset: str) -> tuple[list[KarpathyImage
 
 def read_list(folder: Path, split: str) -> tuple[list[int], list[str]]:
     """The COCO ids of one split of a folder of lists, and what a person should know of it."""
-    ids = {name: _read_ids(folder, name) for name in SPLITS if is_there(_list_file(folder, PARTS[name][0]))}
-    counts = {name: len(found) for name, found in ids.items()}
-    return ids[split], check_counts(counts, split, "coco", folder)
+    ids = _read_ids(folder, split)
+    counts = {name: len(_read_ids(folder, name)) for name in SPLITS if all(map(is_there, _list_files(folder, name)))}
+    return ids, check_counts(counts, split, "coco", folder)
 
 
 def check_counts(counts: dict[str, int], split: str, dataset: str, path: Path) -> list[str]:
@@ -117,22 +117,21 @@ def _read_image(image: object, where: str, number: int) -> KarpathyImage:
     return KarpathyImage(image_id, folder, name, captions)
 
 
-def _list_file(folder: Path, part: str) -> Path:
-    return folder / f"coco_{part}.txt"
+def _list_files(folder: Path, split: str) -> list[Path]:
+    return [folder / f"coco_{part}.txt" for part in PARTS[split]]
 
 
 def _read_ids(folder: Path, split: str) -> list[int]:
     """The ids in `COCO_val2014_000000391895.jpg` and the like, of all lists that make up a split."""
     ids = []
-    for part in PARTS[split]:
-        path = _list_file(folder, part)
+    for path in _list_files(folder, split):
         if not is_there(path):
-            raise DataError(
-                f"{path} is missing: {split} is made of {listed(_list_file(folder, p).name for p in PARTS[split])}."
-            )
-        for line, name in enumerate(read_lines(path), start=1):
+            raise DataError(f"{path} is missing: {split} is made of coco_{' and coco_'.join(PARTS[split])}.")
+        for number, name in enumerate(read_lines(path), start=1):
             digits = re.fullmatch(r".*?([0-9]{1,12})\.\w+", name)
             if digits is None:
-                raise DataError(f"{path}, entry {line}: {name!r} is no COCO file name (COCO_val2014_000000391895.jpg).")
+                raise DataError(
+                    f"{path}, entry {number}: {name!r} is no COCO file name (COCO_val2014_000000391895.jpg)."
+                )
             ids.append(int(digits.group(1)))
     return ids

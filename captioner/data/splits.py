@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 
 from captioner.data.dataset import ImageId
@@ -22,20 +23,20 @@ def split_by_hash(image_ids: Iterable[ImageId], val_fraction: float) -> dict[Ima
     """A split for every image id: `val_fraction` of them val, as many test, the rest train.
 
     Each id's SHA-256 decides, so a picture stays in its split on every machine and whatever pictures
-    are added later. Where three pictures or more leave val or test empty (and `val_fraction` is not
-    0), the lowest hash of train goes there.
+    are added later. Only where three pictures or more leave a split empty (and `val_fraction` is not 0)
+    does it take the lowest hash of the largest.
     """
-    place = {image_id: _unit_hash(image_id) for image_id in image_ids}
+    hashes = {image_id: _unit_hash(image_id) for image_id in image_ids}
     splits = {
         image_id: "val" if value < val_fraction else "test" if value < 2 * val_fraction else "train"
-        for image_id, value in place.items()
+        for image_id, value in hashes.items()
     }
     if val_fraction > 0 and len(splits) >= len(SPLITS):
-        for split in ("val", "test"):
-            if split not in splits.values():
-                in_train = [image_id for image_id in splits if splits[image_id] == "train"]
-                if len(in_train) > 1:
-                    splits[min(in_train, key=lambda image_id: place[image_id])] = split
+        for empty in [split for split in SPLITS if split not in splits.values()]:
+            counts = Counter(splits.values())
+            largest = max(SPLITS, key=lambda split: counts[split])
+            members = [image_id for image_id, split in splits.items() if split == largest]
+            splits[min(members, key=hashes.__getitem__)] = empty
     return splits
 
 
