@@ -53,7 +53,7 @@ def java_lines(captions: Sequence[str]) -> list[str]:
     command = [find_java(), "-cp", str(find_jar()), "edu.stanford.nlp.process.PTBTokenizer"]
     command += ["-preserveLines", "-lowerCase", "-encoding", "utf-8"]
     text = "\n".join(LINE_BREAKS.sub(" ", caption) for caption in captions)
-    done = subprocess.run(command, input=text.encode("utf-8", "replace"), capture_output=True, check=False)
+    done = subprocess.run(command, input=text.encode("utf-8", "surrogatepass"), capture_output=True, check=False)
     if done.returncode != 0:
         raise CaptionerError(f"The Java tokenizer failed: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}")
     lines = done.stdout.decode("utf-8").split("\n")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache, lru_cache
 
 from captioner.text.ptb_characters import stand_ins
-from captioner.text.ptb_rules import RULES, TWO_IN_ONE
+from captioner.text.ptb_rules import RULES, TWO_IN_ONE, Rule
 
 PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
 """What the COCO evaluation drops.
@@ -20,70 +20,83 @@ PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--
 Its list also has `-LRB-` and the like, in capitals; tokens are in lower case, so brackets stay.
 """
 
-# What ends a line for Java, and so, in the official tool, a caption in the midst of it.
 LINE_BREAKS = re.compile("[\n\r\v\f\u2028\u2029]")
+"""What ends a line for Java and so would end a caption in its midst. Space, for us."""
 
-# What the official tokenizer sees behind a caption is the next one, and most begin so. It matters to a caption that
-# ends in a letter and a full stop ("platform K.").
+# What stands behind a piece of text as its rules see it. Behind a caption the official tokenizer sees the next one, and
+# most begin like this; it matters to a caption that ends in a letter and a full stop ("platform K.").
 _NEXT_CAPTION = "\nA "
+_NEXT_WORD = " a"
 
-# Where a space does not part two tokens for certain: 1 1/2, (020) 7946, . . ., <a b>; I. Then, no. 5.
-_SPACE_MATTERS = re.compile(r"<|[\d).]\s[\d.]|(?<![A-Za-z])[A-Za-z]\.\s")
+# Where a space does more than part two words: 1 1/2, (020) 7946, . . ., <a b>; I. Then, no. 5; more space.
+_SPACE_MATTERS = re.compile(r"<|[\d).]\s[\d.]|[A-Za-z]\.\s+(?:[A-Z]|$)| [^\S ]")
 
-
-_HIDE_TWO = frozenset(first + second for first, second in TWO_IN_ONE)
+_TWO_IN_ONE = frozenset(first + second for first, second in TWO_IN_ONE)
 
 
 @cache
-def _lexer() -> tuple[re.Pattern[str], list[re.Pattern[str]]]:
+def _lexer() -> tuple[re.Pattern[str], tuple[re.Pattern[str], ...]]:
     """All rules at once, and each on its own.
 
-    The first always matches and consumes nothing; its group i + 1 is what rule i wants to see, as far as it sees it.
+    The first always matches and consumes nothing; its group i + 1 is what rule i matches, if anything.
     In the others group 1 is the token.
     """
     together = "".join(f"(?=({rule.token}{rule.before})|)" for rule in RULES)
-    return re.compile(together, re.DOTALL), [re.compile(f"({rule.token}){rule.before}", re.DOTALL) for rule in RULES]
+    alone = (re.compile(f"({rule.token}){rule.before}", re.DOTALL) for rule in RULES)
+    return re.compile(together, re.DOTALL), tuple(alone)
 
 
-def _lex(text: str) -> Iterator[str]:
-    """Every token of the text, punctuation included, in lower case."""
-    text = LINE_BREAKS.sub(" ", text)
-    kinds = stand_ins(text) + _NEXT_CAPTION
+def _next_token(kinds: str, place: int) -> tuple[Rule, int]:
+    """The rule that matches the most from `place` on, of equals the first, and where its token ends."""
     together, alone = _lexer()
+    found = together.match(kinds, place)
+    assert found is not None  # every rule may fail
+    ends = [end for _, end in found.regs[1:]]
+    end = max(ends)
+    winner = ends.index(end)
+    if RULES[winner].before:
+        token = alone[winner].match(kinds, place)
+        assert token is not None  # it has just matched
+        end = token.end(1)
+    return RULES[winner], end
+
+
+def _all_tokens(text: str, behind: str) -> Iterator[str]:
+    """Every token of the text, punctuation included, in lower case. The text holds no line break."""
+    kinds = stand_ins(text) + behind
     place = 0
     while place < len(text):
-        found = together.match(kinds, place)
-        assert found is not None  # a pattern of optional parts
-        ends = [end for _, end in found.regs[1:]]
-        end = max(ends)
-        winner = ends.index(end)  # the first of those that see the most
-        if RULES[winner].before:
-            seen = alone[winner].match(kinds, place)
-            assert seen is not None  # since it was seen a moment ago
-            end = seen.end(1)
-        token = RULES[winner].to(text[place:end])
+        rule, end = _next_token(kinds, place)
+        token = rule.to(text[place:end])
         if token:
             yield token.lower()
         place = end
 
 
-@lru_cache(maxsize=2**16)
-def _words(chunk: str) -> tuple[str, ...]:
-    """The tokens of a piece of a caption that no space parts, nor could a space's other side change."""
-    if chunk.isascii() and chunk.isalpha() and chunk.lower() not in _HIDE_TWO:
-        return (chunk.lower(),)
-    return tuple(token for token in _lex(chunk) if token not in PUNCTUATION)
+def _tokens(text: str, behind: str) -> tuple[str, ...]:
+    """The tokens of the text but for punctuation."""
+    if text.isascii() and text.isalpha() and text.lower() not in _TWO_IN_ONE:
+        return (text.lower(),)
+    return tuple(token for token in _all_tokens(text, behind) if token not in PUNCTUATION)
+
+
+_remembered_tokens = lru_cache(maxsize=2**16)(_tokens)  # most pieces of captions come again and again
 
 
 def ptb_tokenize(caption: str) -> list[str]:
-    """The tokens of one caption, in lower case, without COCO's punctuation. Works for any string.
+    """The tokens of one caption, in lower case, without COCO's punctuation. Takes any string.
+
+    A token holds no space, but for the no-break space in a mixed fraction, a telephone number or a tag.
 
     >>> ptb_tokenize("A dog isn't riding the black-and-white horse.")
     ['a', 'dog', 'is', "n't", 'riding', 'the', 'black-and-white', 'horse']
     """
+    caption = LINE_BREAKS.sub(" ", caption).strip(" ")
     if _SPACE_MATTERS.search(caption):
-        return [token for token in _lex(caption) if token not in PUNCTUATION]
+        return list(_tokens(caption, _NEXT_CAPTION))
+    *chunks, last = caption.split(" ")
     tokens: list[str] = []
-    for chunk in caption.split(" "):
-        tokens += _words(chunk)
+    for chunk in chunks:
+        tokens += _remembered_tokens(chunk, _NEXT_WORD)
+    tokens += _remembered_tokens(last, _NEXT_CAPTION)
     return tokens
