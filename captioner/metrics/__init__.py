@@ -1,5 +1,35 @@
-"""Metrics: the official caption scores, without Java, fast."""
+"""Metrics: the official caption scores, without Java, fast.
 
-from captioner.metrics.scorer import Scores, TokenScores, score, score_tokens
+    from captioner.metrics import score
+    score({1: "A dog runs."}, {1: ["A dog is running.", "The dog ran."]}).corpus["Bleu_1"]
 
-__all__ = ["Scores", "TokenScores", "score", "score_tokens"]
+Each metric has its module, which states its equation; `scorer` puts them together, `docs/metrics.md`
+compares them with other tools.
+"""
+
+from captioner.metrics.bootstrap import Comparison, Interval, bootstrap_intervals, paired_bootstrap
+from captioner.metrics.document_frequencies import DocumentFrequencies
+from captioner.metrics.report import format_comparison, format_table, signature_line, write_per_image_csv
+from captioner.metrics.results import read_results, write_results
+from captioner.metrics.reward import CiderReward
+from captioner.metrics.scorer import METRICS, Scores, TokenScores, score, score_tokens
+
+__all__ = [
+    "METRICS",
+    "CiderReward",
+    "Comparison",
+    "DocumentFrequencies",
+    "Interval",
+    "Scores",
+    "TokenScores",
+    "bootstrap_intervals",
+    "format_comparison",
+    "format_table",
+    "paired_bootstrap",
+    "read_results",
+    "score",
+    "score_tokens",
+    "signature_line",
+    "write_per_image_csv",
+    "write_results",
+]

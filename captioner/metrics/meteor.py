@@ -1,0 +1,153 @@
+"""METEOR 1.5, by the only program that is METEOR: the jar that comes with pycocoevalcap.
+
+Words are aligned with a reference exactly, by stem, by synonym and by paraphrase; the score is an
+F-mean of weighted precision P and recall R, lowered by how scattered the alignment is (Denkowski and
+Lavie 2014, section 2):
+
+    METEOR = (1 - gamma (chunks / matches)^beta) · P R / (alpha P + (1 - alpha) R)
+
+The jar reports 23 sums for each image, and the corpus value is this formula on their totals, not the
+mean of the images' values. `nltk.meteor` is another algorithm with another number.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+
+import numpy as np
+
+from captioner.metrics.java import MetricUnavailable, find_in_pycocoevalcap, find_java
+from captioner.metrics.ngrams import Floats
+
+JAR = "meteor/meteor-1.5.jar"
+MEMORY = "2G"  # the most Java may take; it uses about 1 GiB for the paraphrase table
+SECONDS_TO_LEAVE = 5.0
+
+# Columns of the statistics.
+HYPOTHESIS_WORDS, REFERENCE_WORDS, CHUNKS, HYPOTHESIS_MATCHES, REFERENCE_MATCHES = 0, 1, 20, 21, 22
+
+
+class Meteor:
+    """One running METEOR process. It takes seconds to start, so keep it; close it, or use it in a `with`.
+
+    Raises MetricUnavailable where Java or the jar is missing, or where the process fails. Calls from
+    several threads take turns.
+    """
+
+    def __init__(self) -> None:
+        command = [find_java("METEOR"), f"-Xmx{MEMORY}", "-Dfile.encoding=UTF-8"]
+        command += ["-jar", str(find_in_pycocoevalcap("METEOR", JAR)), "-", "-", "-stdio", "-l", "en", "-norm"]
+        self._lock = threading.Lock()
+        # A file, since a pipe that nobody reads would block Java once it is full. It has no name and leaves nothing.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
+        self._process = subprocess.Popen(
+            command,
+            cwd=tempfile.gettempdir(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            encoding="utf-8",
+            errors="replace",
+        )
+        assert self._process.stdin is not None  # it is a pipe, as asked for above
+        assert self._process.stdout is not None
+        self._to_java, self._from_java = self._process.stdin, self._process.stdout
+
+    def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
+        """(I, 23): the sums of each image. Captions are tokens joined by spaces; `references[i]` may be one or more."""
+        with self._lock:
+            lines = [
+                self._ask(" ||| ".join(["SCORE", *map(_clean, captions), _clean(hypothesis)]), answers=1)[0]
+                for hypothesis, captions in zip(hypotheses, references, strict=True)
+            ]
+        return np.array([line.split() for line in lines], dtype=np.float64)
+
+    def evaluate(self, statistics: Floats) -> tuple[Floats, float]:
+        """(I,) scores of the rows of statistics, and the corpus value of them all."""
+        rows = [" ".join(map(repr, row)) for row in statistics.tolist()]
+        with self._lock:
+            *scores, corpus = map(float, self._ask(" ||| ".join(["EVAL", *rows]), answers=len(rows) + 1))
+        return np.array(scores), corpus
+
+    def evaluate_totals(self, statistics: Floats, weights: Floats) -> Floats:
+        """(S,) corpus values of S samples; `weights`: (S, I), how often each sample has each image."""
+        return self.evaluate(weights @ _addable(statistics))[0]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it can still be asked."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the process: it leaves by itself when its input ends."""
+        with contextlib.suppress(BrokenPipeError):
+            self._to_java.close()
+        try:
+            self._process.wait(timeout=SECONDS_TO_LEAVE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._from_java.close()
+        self._errors.close()
+
+    def __enter__(self) -> Meteor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, line: str, answers: int) -> list[str]:
+        try:
+            self._to_java.write(line + "\n")
+            self._to_java.flush()
+            replies = [self._from_java.readline() for _ in range(answers)]
+        except BrokenPipeError:
+            replies = [""]
+        except BaseException:  # interrupted between question and answer: the next answer would be the wrong one
+            self._process.kill()
+            raise
+        if not all(replies):
+            self._errors.seek(0)
+            said = self._errors.read().decode("utf-8", "replace").strip()
+            raise MetricUnavailable(f"METEOR's Java process ended unexpectedly: {said[-300:] or 'it said nothing'}")
+        return replies
+
+
+_shared: tuple[int, Meteor] | None = None
+
+
+def shared_meteor() -> Meteor:
+    """The process that all scoring in this Python process uses: started when first needed, closed at exit."""
+    global _shared
+    # A forked child must not talk through its parent's pipes.
+    if _shared is None or _shared[0] != os.getpid() or not _shared[1].is_running:
+        meteor = Meteor()
+        atexit.register(meteor.close)
+        _shared = os.getpid(), meteor
+    return _shared[1]
+
+
+def _clean(caption: str) -> str:
+    """Without METEOR's field separator and line ends; the double spaces that leaves become one, as in pycocoevalcap."""
+    return caption.replace("|||", "").replace("  ", " ").replace("\r", " ").replace("\n", " ")
+
+
+def _addable(statistics: Floats) -> Floats:
+    """The statistics as METEOR adds them up: a hypothesis matched whole, in one piece, counts no chunk."""
+    whole = (
+        (statistics[:, CHUNKS] == 1)
+        & (statistics[:, HYPOTHESIS_MATCHES] == statistics[:, HYPOTHESIS_WORDS])
+        & (statistics[:, REFERENCE_MATCHES] == statistics[:, REFERENCE_WORDS])
+    )
+    addable: Floats = statistics.copy()
+    addable[whole, CHUNKS] = 0
+    return addable

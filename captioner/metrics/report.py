@@ -1,0 +1,86 @@
+"""Scores for people and for spreadsheets: tables in Markdown, figures per image as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from captioner.files import write_atomically
+from captioner.metrics.bootstrap import Comparison, Interval
+from captioner.metrics.scorer import Scores
+
+AS_PAPERS_PRINT = ("Bleu", "ROUGE_L", "CIDEr", "METEOR", "SPICE", "Novel", "Bad_ending", "Rare_recall")  # times 100
+
+
+def format_table(scores: Scores, intervals: Mapping[str, Interval] | None = None) -> str:
+    """A Markdown table: figures as fractions and times 100, as papers print them, then how they were made."""
+    rows = []
+    for name, value in scores.corpus.items():
+        printed = f"{100 * value:.1f}" if name.startswith(AS_PAPERS_PRINT) else ""
+        row = [name, f"{value:.0f}" if name == "Vocabulary" else f"{value:.4f}", printed]
+        if intervals is not None:
+            interval = intervals.get(name)
+            row.append(f"{interval.low:.4f} … {interval.high:.4f}" if interval else "")
+        rows.append(row)
+    header = ["figure", "value", "× 100"] + (["interval"] if intervals is not None else [])
+    lines = _markdown(header, rows)
+    lines += [f"{name}: unavailable: {why}" for name, why in scores.unavailable.items()]
+    lines.append(signature_line(scores))
+    return "\n".join(lines)
+
+
+def format_comparison(comparisons: Mapping[str, Comparison], first: str = "first", second: str = "second") -> str:
+    """A Markdown table of two systems, scores times 100; the interval and the p-value are the difference's."""
+    rows = [
+        [
+            name,
+            *(f"{100 * value:.2f}" for value in (row.first, row.second)),
+            f"{100 * row.difference:+.2f}",
+            f"{100 * row.low:+.2f} … {100 * row.high:+.2f}",
+            f"{row.p_value:.3g}",
+        ]
+        for name, row in comparisons.items()
+    ]
+    return "\n".join(_markdown(["figure", first, second, "difference", "interval", "p"], rows))
+
+
+def signature_line(scores: Scores) -> str:
+    """What to quote beside a figure, in one line."""
+    signature = scores.signature
+    fewest, most = signature["references_per_image"]
+    each = str(most) if fewest == most else f"{fewest}–{most}"
+    return (
+        f"captioner {signature['captioner']}, tokenizer {signature['tokenizer']} {signature['tokenizer_version']}, "
+        f"{signature['images']} images × {each} references ({signature['references_sha256'][:8]}); "
+        f"BLEU of the corpus, closest reference length; CIDEr is CIDEr-D, "
+        f"sigma {signature['cider']['sigma']:g}, × {signature['cider']['scale']:g}"
+    )
+
+
+def write_per_image_csv(path: str | os.PathLike[str], scores: Scores, captions: Mapping[Any, str]) -> None:
+    """One row an image: its id, its caption and its figures, unrounded. A file that is there is replaced at once."""
+    names = list(next(iter(scores.per_image.values())))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image_id", "caption", *names])
+    for image_id, figures in scores.per_image.items():
+        writer.writerow([image_id, captions[image_id], *(figures[name] for name in names)])
+    write_atomically(Path(path), text.getvalue().encode("utf-8"))
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a table; the first column is text, the others are numbers, all padded so that it also reads as text."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [
+            cell.ljust(width) if not index else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    rule = [("-" * width) if not index else "-" * (width - 1) + ":" for index, width in enumerate(widths)]
+    return [lines[0], f"| {' | '.join(rule)} |", *lines[1:]]

@@ -1,0 +1,58 @@
+"""SPICE, where its parts are installed; otherwise a sentence that says which are missing.
+
+SPICE compares scene graphs that the Stanford parser reads from the captions (Anderson et al. 2016).
+pycocoevalcap brings the scorer, but not the parser and its models (half a gigabyte), which have to be
+downloaded once into its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from captioner.metrics.java import MetricUnavailable, find_in_pycocoevalcap, find_java
+from captioner.metrics.ngrams import Floats
+
+JAR = "spice/spice-1.0.jar"
+PARSER_JARS = ("spice/lib/stanford-corenlp-3.6.0.jar", "spice/lib/stanford-corenlp-3.6.0-models.jar")
+MEMORY = "8G"
+
+
+def spice(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
+    """(I,): SPICE's F of each image; the corpus value is the mean. Captions are tokens joined by spaces.
+
+    Raises MetricUnavailable where a part is missing or the program fails.
+    """
+    java, jar = find_java("SPICE"), find_in_pycocoevalcap("SPICE", JAR)
+    missing = [name for name in PARSER_JARS if not (jar.parents[1] / name).is_file()]
+    if missing:
+        names = " and ".join(Path(name).name for name in missing)
+        raise MetricUnavailable(
+            f"SPICE needs Stanford CoreNLP 3.6.0; {jar.parent / 'lib'} lacks {names}. "
+            "To download them (half a gigabyte): python -m pycocoevalcap.spice.get_stanford_models"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        captions, results = Path(folder, "captions.json"), Path(folder, "results.json")
+        captions.write_text(
+            json.dumps(
+                [
+                    {"image_id": index, "test": hypothesis, "refs": list(of_image)}
+                    for index, (hypothesis, of_image) in enumerate(zip(hypotheses, references, strict=True))
+                ]
+            ),
+            encoding="utf-8",
+        )
+        command = [java, f"-Xmx{MEMORY}", "-Dfile.encoding=UTF-8", "-jar", str(jar), str(captions)]
+        command += ["-out", str(results), "-silent"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+        if done.returncode != 0 or not results.is_file():
+            said = done.stderr.decode("utf-8", "replace").strip()
+            raise MetricUnavailable(f"SPICE's Java program failed: {said[-300:] or 'it said nothing'}")
+        of_images = {item["image_id"]: item["scores"]["All"]["f"] for item in json.loads(results.read_text("utf-8"))}
+    # The program says null where a caption has no scene graph; the official reading of that is NaN.
+    return np.array([of_images[index] for index in range(len(hypotheses))], dtype=np.float64)
