@@ -291,10 +291,10 @@ class TrainerConfig:
 
     max_epochs: int = 12
     max_steps: int | None = None  # stop after this many optimizer steps, whatever the epoch
-    batch_size: int = 32  # pictures; each brings all its captions
+    batch_size: int = 16  # pictures; each brings all its captions
     captions_per_image: int | None = None  # use this many of a picture's captions an epoch, drawn anew; null: all
     max_caption_length: int = 30  # words; longer training captions are cut
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.1
     validate_every: int = 1  # epochs between scores of captions generated for the validation split
     monitor: str = "CIDEr"  # the score that chooses the best checkpoint
     patience: int | None = 4  # stop after this many validations without a better score; null: never
@@ -350,6 +350,7 @@ class EvaluateConfig:
     split: str = "val"
     checkpoint: str | None = None  # a run folder or a checkpoint folder
     results: str | None = None  # or captions that someone else made (COCO results JSON)
+    compare: str | None = None  # a second file of captions: is the difference to `results` more than chance?
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)

@@ -63,7 +63,7 @@ def load_pictures(
     workers = min(data.num_workers, len(batches))
     loader = DataLoader(
         _Pictures(paths, transform),
-        batch_sampler=list(map(list, batches)),  # type: ignore[arg-type]
+        batch_sampler=list(map(list, batches)),
         num_workers=workers,
         collate_fn=_collate,
         # Its own generator: starting workers must not draw from the training's random state.

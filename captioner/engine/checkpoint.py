@@ -27,7 +27,7 @@ from captioner import __version__
 from captioner.config import DecodeConfig, EncoderConfig, ModelConfig, TokenizerConfig, TransformConfig
 from captioner.errors import CheckpointError, ConfigError, near_misses
 from captioner.files import flush_folder, write_json
-from captioner.nn.build import DECODERS, build_model
+from captioner.nn.build import build_model, model_settings
 from captioner.nn.model import CaptioningModel
 from captioner.schema import from_plain, to_plain
 from captioner.text.vocabulary import Vocabulary
@@ -184,19 +184,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _parse_settings(folder: Path, raw: dict[str, Any]) -> CheckpointSettings:
     where = str(folder / CONFIG_FILE)
-    kinds = {
-        "encoder": EncoderConfig,
-        "transform": TransformConfig,
-        "tokenizer": TokenizerConfig,
-        "decode": DecodeConfig,
-    }
     try:
-        model = raw.get("model")
-        name = model.get("name") if isinstance(model, dict) else None
-        if name not in DECODERS:
-            raise ConfigError(f"model.name={name!r} does not exist.")
-        parsed = {key: from_plain(kind, raw.get(key), key) for key, kind in kinds.items()}
-        return CheckpointSettings(model=from_plain(DECODERS[name][0], model, "model"), **parsed)  # type: ignore[arg-type]
+        return CheckpointSettings(
+            model=model_settings(raw.get("model")),
+            encoder=from_plain(EncoderConfig, raw.get("encoder"), "encoder"),
+            transform=from_plain(TransformConfig, raw.get("transform"), "transform"),
+            tokenizer=from_plain(TokenizerConfig, raw.get("tokenizer"), "tokenizer"),
+            decode=from_plain(DecodeConfig, raw.get("decode"), "decode"),
+        )
     except ConfigError as error:
         raise CheckpointError(f"{where} was altered or made by another version: {error}") from error
 

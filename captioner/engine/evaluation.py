@@ -24,6 +24,8 @@ from captioner.decode import search
 from captioner.errors import DataError
 from captioner.files import write_json
 from captioner.metrics import Scores, score
+from captioner.metrics.report import write_per_image_csv
+from captioner.metrics.results import read_results, write_results
 from captioner.nn.model import CaptioningModel
 from captioner.schema import to_plain
 from captioner.text.tokenizers import Tokenizer
@@ -39,6 +41,7 @@ class Evaluation:
     scores: Scores
     skipped: dict[ImageId, str]
     signature: dict[str, Any]
+    notices: tuple[str, ...] = ()
 
 
 def generate_captions(
@@ -116,7 +119,19 @@ def evaluate_model(
         scores=scores,
         skipped=skipped,
         signature=evaluation_signature(dataset, scores, decode) | {"skipped_images": len(skipped)},
+        notices=dataset.notices,
     )
+
+
+def evaluate_results(
+    path: Path, dataset: CaptionDataset, tokenizer: TokenizerConfig, metric: MetricConfig
+) -> Evaluation:
+    """Score captions that somebody made: a file that `read_results` reads, one caption for every picture of the split."""
+    references = {image_id: own for image_id, own in dataset.references.items() if own}
+    captions = read_results(path, references)
+    scores = score(captions, references, names=metric.names, tokenizer=tokenizer)
+    signature = evaluation_signature(dataset, scores, None) | {"results": path.name}
+    return Evaluation(dataset.split, captions, scores, {}, signature, dataset.notices)
 
 
 def evaluation_signature(dataset: CaptionDataset, scores: Scores, decode: DecodeConfig | None) -> dict[str, Any]:
@@ -130,11 +145,14 @@ def evaluation_signature(dataset: CaptionDataset, scores: Scores, decode: Decode
     }
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation, extra: Mapping[str, Any] | None = None) -> None:
-    """`captions_<split>.json` (COCO's results format) and `metrics.json` in `folder`."""
-    results = [{"image_id": image_id, "caption": caption} for image_id, caption in evaluation.captions.items()]
-    write_json(folder / f"captions_{evaluation.split}.json", results)
+def write_evaluation(
+    folder: Path, evaluation: Evaluation, *, per_image: bool, extra: Mapping[str, Any] | None = None
+) -> None:
+    """`captions_<split>.json` (COCO's results format), `metrics.json` and on request `per_image_<split>.csv`."""
+    write_results(folder / f"captions_{evaluation.split}.json", evaluation.captions)
     write_json(folder / "metrics.json", metrics_record(evaluation) | dict(extra or {}))
+    if per_image:
+        write_per_image_csv(folder / f"per_image_{evaluation.split}.csv", evaluation.scores, evaluation.captions)
 
 
 def metrics_record(evaluation: Evaluation) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class Interrupted(Exception):  # noqa: N818 (it is no error)
+class Interrupted(KeyboardInterrupt):
     """Training was asked to stop and has saved; `signal_number` says by what."""
 
     def __init__(self, signal_number: int) -> None:

@@ -87,6 +87,4 @@ def _summary_writer(folder: Path, resume_step: int | None) -> Any:
         raise ConfigError(
             "trainer.tensorboard=true needs TensorBoard: pip install 'captioner[tensorboard]', or leave it false."
         ) from error
-    return SummaryWriter(  # type: ignore[no-untyped-call]
-        str(folder / "tensorboard"), purge_step=None if resume_step is None else resume_step + 1
-    )
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=None if resume_step is None else resume_step + 1)

@@ -22,12 +22,10 @@ def build_optimizer(model: CaptioningModel, config: OptimConfig) -> torch.optim.
             "base_rate": config.encoder_learning_rate,
         },
     ]
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[config.name](
-        [{**group, "lr": group["base_rate"]} for group in groups if group["params"]],
-        betas=config.betas,
-        weight_decay=config.weight_decay,
-    )
+    learning = [{**group, "lr": group["base_rate"]} for group in groups if group["params"]]
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
+    optimizer: torch.optim.Optimizer = kind(learning, betas=config.betas, weight_decay=config.weight_decay)
+    return optimizer
 
 
 def schedule_factor(config: OptimConfig, step: int, total_steps: int, steps_per_epoch: int) -> float:

@@ -249,7 +249,7 @@ def train_step(run: Run, features: ImageFeatures, captions: PackedCaptions) -> d
     run.optimizer.step()
     progress.step += 1
     progress.batch += 1
-    return {name: float(value) for name, value in losses.items()} | {
+    return {name: float(value.detach()) for name, value in losses.items()} | {
         "gradient_norm": float(norm),
         "learning_rate": learning_rate,
     }
@@ -376,7 +376,9 @@ def finish(run: Run, words_per_second: float) -> TrainingResult:
         "seed": config.seed,
     }
     for evaluation in reversed(evaluations.values()):
-        write_evaluation(run.folder, evaluation, {"run": run_facts})  # the first split's metrics.json stays
+        write_evaluation(
+            run.folder, evaluation, per_image=config.metric.per_image, extra={"run": run_facts}
+        )  # the first split's metrics.json stays
     return TrainingResult(run.folder, parameters, words_per_second, evaluations)
 
 

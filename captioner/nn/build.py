@@ -13,12 +13,20 @@ from captioner.nn.encoder import build_encoder
 from captioner.nn.model import CaptioningModel
 from captioner.nn.recurrent import RecurrentDecoder
 from captioner.nn.show_attend_tell import AttentionDecoder
+from captioner.schema import from_plain
 
 DECODERS: dict[str, tuple[type[ModelConfig], Callable[[Any, int, int], nn.Module]]] = {
     "recurrent": (RecurrentConfig, RecurrentDecoder),
     "attention": (AttentionConfig, AttentionDecoder),
 }
 """Name → its settings and its class, called with (settings, vocabulary size, feature dimension)."""
+
+
+def model_settings(raw: Any) -> ModelConfig:
+    """A model's settings from plain values; `name` says which dataclass they are."""
+    name = raw.get("name") if isinstance(raw, dict) else None
+    kind, _ = DECODERS[choose("model.name", str(name), DECODERS)]
+    return from_plain(kind, raw, "model")
 
 
 def build_decoder(config: ModelConfig, vocabulary_size: int, feature_dim: int) -> nn.Module:

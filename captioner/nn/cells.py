@@ -110,7 +110,7 @@ class GRUCell(nn.Module):
 
 def _orthogonal_blocks(weight: Tensor, hidden_dim: int) -> None:
     """Each gate's (H, H) block starts orthogonal: gradients neither explode nor vanish at the start."""
-    for block in weight.data.split(hidden_dim, dim=0):
+    for block in torch.split(weight.data, hidden_dim):
         nn.init.orthogonal_(block)
 
 

@@ -89,7 +89,7 @@ class AttentionDecoder(nn.Module):
         if features.grid is None:
             raise ValueError("the attention decoder needs the encoder's grid")
         first = torch.tanh(self.init(features.grid.mean(dim=1)))
-        hidden = first.split(self.stack.hidden_dim, dim=1)
+        hidden = torch.split(first, self.stack.hidden_dim, dim=1)
         return features.grid, self.attention.keys(features.grid), tuple(hidden)
 
     def _gated(self, context: Float[Tensor, "N D"], top: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
@@ -99,4 +99,5 @@ class AttentionDecoder(nn.Module):
         self, embedded: Float[Tensor, "M E"], top: Float[Tensor, "M H"], context: Float[Tensor, "M D"]
     ) -> Float[Tensor, "M V"]:
         """The deep output layer, eq. 7."""
-        return self.output(embedded + self.hidden_to_word(self.dropout(top)) + self.context_to_word(context))
+        logits: Tensor = self.output(embedded + self.hidden_to_word(self.dropout(top)) + self.context_to_word(context))
+        return logits

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from captioner.nn.cells import Hidden, build_cell, start_input_bias
+from captioner.nn.cells import Cell, Hidden, build_cell, start_input_bias
 
 
 class RecurrentStack(nn.Module):
@@ -21,20 +22,21 @@ class RecurrentStack(nn.Module):
 
     def __init__(self, cell: str, input_dim: int, hidden_dim: int, layers: int, dropout: float) -> None:
         super().__init__()
-        self.cells = nn.ModuleList([build_cell(cell, hidden_dim) for _ in range(layers)])
-        self.states: int = self.cells[0].states
-        self.input_columns: int = self.cells[0].gates * hidden_dim
+        cells = [build_cell(cell, hidden_dim) for _ in range(layers)]
+        self.states = cells[0].states
+        self.input_columns = cells[0].gates * hidden_dim
         self.hidden_dim = hidden_dim
-        sources = [input_dim] + [hidden_dim] * (layers - 1)
-        self.inputs = nn.ModuleList([nn.Linear(source, self.input_columns) for source in sources])
+        inputs = [nn.Linear(source, self.input_columns) for source in [input_dim] + [hidden_dim] * (layers - 1)]
+        self.cells, self.inputs = nn.ModuleList(cells), nn.ModuleList(inputs)
         self.dropout = nn.Dropout(dropout)
-        for linear in self.inputs:
+        for linear in inputs:
             nn.init.xavier_uniform_(linear.weight)
             start_input_bias(linear.bias, cell, hidden_dim)
 
     def project(self, words: Float[Tensor, "... E"]) -> Float[Tensor, "... C"]:
         """What the words contribute to the gates of the first layer, bias included."""
-        return self.inputs[0](words)
+        projected: Tensor = self.inputs[0](words)
+        return projected
 
     def initial(self, like: Tensor) -> Hidden:
         """The zero state for as many rows as `like` has: L·states tensors (N, H), layer by layer."""
@@ -43,7 +45,7 @@ class RecurrentStack(nn.Module):
     def step(self, inputs: Float[Tensor, "N C"], hidden: Hidden) -> tuple[Float[Tensor, "N H"], Hidden]:
         """One word through all layers: the top layer's h, and the state after."""
         after: list[Tensor] = []
-        for layer, cell in enumerate(self.cells):
+        for layer, cell in enumerate(self._cells()):
             if layer:
                 inputs = self.inputs[layer](self.dropout(after[-self.states]))
             after += cell.step(inputs, hidden[layer * self.states : (layer + 1) * self.states])
@@ -56,13 +58,16 @@ class RecurrentStack(nn.Module):
         if hidden is None:
             hidden = self.initial(inputs[: batch_sizes[0]])
         outputs = inputs
-        for layer, cell in enumerate(self.cells):
+        for layer, cell in enumerate(self._cells()):
             if layer:
                 inputs = self.inputs[layer](self.dropout(outputs))
             state = hidden[layer * self.states : (layer + 1) * self.states]
             outputs_by_step = []
-            for step_inputs in inputs.split(list(batch_sizes)):
+            for step_inputs in torch.split(inputs, list(batch_sizes)):
                 state = cell.step(step_inputs, tuple(tensor[: len(step_inputs)] for tensor in state))
                 outputs_by_step.append(state[0])
             outputs = torch.cat(outputs_by_step)
         return outputs
+
+    def _cells(self) -> list[Cell]:
+        return cast("list[Cell]", list(self.cells))

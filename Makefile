@@ -1,0 +1,57 @@
+# Everything a fresh machine needs: `make demo`, `make test`. Both make `.venv` first, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := runs/demo
+export CAPTIONER_DATA
+
+.DEFAULT_GOAL := help
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(READY) ## The virtual environment in .venv, with all that development needs
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.12 …" if sys.version_info < (3, 10) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+demo: $(READY) ## Draw pictures, train with attention, evaluate, caption held-out pictures: under 5 minutes
+	$(BIN)/python -m captioner.cli.demo
+
+test: lint $(READY) ## Linters, types, layering, and the fast tests
+	$(BIN)/python -m pytest -m "not slow and not notebook"
+
+test-slow: $(READY) ## The tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+notebooks: $(READY) ## Run every notebook from top to bottom
+	$(BIN)/python -m pytest -m notebook
+
+lint: $(READY) ## ruff, mypy and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## The benchmarks, one JSON line each
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/tokenizer.py
+
+ci: ## What CI runs
+	bash .ci/run
+
+clean: ## Remove the virtual environment and tool caches (not runs/)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.PHONY: help setup demo test test-slow notebooks lint format bench ci clean

@@ -1,0 +1,125 @@
+"""`python caption.py photo.jpg`: captions for photos, from the newest finished run or a named checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from captioner.cli.run import run_command
+from captioner.errors import CaptionerError, CheckpointError, PictureError
+
+RUNS = Path("runs")
+
+
+def main() -> None:
+    """The entry point of caption.py and of `python -m captioner caption`."""
+    sys.exit(run_command(lambda: _caption(_parser().parse_args())))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="caption.py",
+        description="Caption photos with a trained model.",
+        epilog="example: python caption.py photo.jpg holiday/ --checkpoint runs/… --plot sheet.png",
+    )
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture files, or folders of them")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        help="a run folder or a checkpoint folder (default: the newest finished run in runs/)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
+    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw captions, and where attention looked, here")
+    parser.add_argument("--alternatives", type=int, default=0, metavar="N", help="also show the N next best captions")
+    parser.add_argument(
+        "--beam-width", type=int, metavar="K", help="hypotheses kept by the search (default: the run's)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    return parser
+
+
+def _caption(arguments: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from captioner.inference import Captioner
+
+    if arguments.alternatives < 0:
+        raise CaptionerError(f"--alternatives {arguments.alternatives}: expected 0 or more.")
+    if arguments.plot is not None and not arguments.plot.absolute().parent.is_dir():
+        raise CaptionerError(f"--plot {arguments.plot}: the folder {arguments.plot.absolute().parent} does not exist.")
+    paths = list_pictures(arguments.pictures)
+    checkpoint = arguments.checkpoint or newest_run(RUNS)
+    if not arguments.checkpoint and not arguments.json:
+        sys.stderr.write(f"Using {checkpoint}\n")
+    captioner = Captioner.from_checkpoint(checkpoint, device=arguments.device)
+    decode = captioner.decode
+    if arguments.beam_width is not None:
+        decode = replace(decode, name="beam", beam_width=arguments.beam_width)
+    captioned, unreadable = [], []
+    for path in paths:
+        try:
+            caption = captioner.caption(path, decode=decode, alternatives=arguments.alternatives)
+        except PictureError as error:
+            if len(paths) == 1:
+                raise
+            unreadable.append(path)
+            sys.stderr.write(f"error: {error}\n")
+            continue
+        captioned.append((path, caption))
+        if arguments.json:
+            record = {
+                "path": str(path),
+                "caption": caption.text,
+                "log_prob": caption.log_prob,
+                "finished": caption.finished,
+                "alternatives": [{"caption": c.text, "log_prob": c.log_prob} for c in caption.alternatives],
+            }
+            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+        else:
+            prefix = f"{path}: " if len(paths) > 1 else ""
+            sys.stdout.write(f"{prefix}{caption.text}\n")
+            for other in caption.alternatives:
+                sys.stdout.write(f"  {other.log_prob:7.2f}  {other.text}\n")
+    if arguments.plot is not None and captioned:
+        from captioner.data.pictures import open_picture
+        from captioner.plots import attention_sheet
+
+        attention_sheet(
+            [open_picture(path) for path, _ in captioned], [caption for _, caption in captioned], arguments.plot
+        )
+        sys.stderr.write(f"Drawn: {arguments.plot}\n")
+    if unreadable:
+        raise PictureError(f"{len(unreadable)} of {len(paths)} pictures could not be read; the others are captioned.")
+
+
+def list_pictures(given: list[Path]) -> list[Path]:
+    """The files themselves, and the pictures in the folders, by name."""
+    from captioner.data.pictures import PICTURE_SUFFIXES
+
+    paths: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
+            if not inside:
+                raise PictureError(f"{path} holds no pictures (looked for {', '.join(sorted(PICTURE_SUFFIXES))}).")
+            paths += inside
+        else:
+            paths.append(path)
+    return paths
+
+
+def newest_run(runs: Path) -> Path:
+    """The finished run that was trained last, also inside a sweep; CheckpointError says how to get one."""
+    finished = [
+        metrics.parent
+        for metrics in [*runs.glob("*/metrics.json"), *runs.glob("*/*/metrics.json")]
+        if (metrics.parent / "checkpoints" / "index.json").is_file()
+    ]
+    if not finished:
+        raise CheckpointError(
+            f"There is no finished run in {runs.absolute()} yet: train one with `python train.py model=attention` "
+            "(some minutes on a laptop), or name one with --checkpoint."
+        )
+    return max(finished, key=lambda folder: (folder / "metrics.json").stat().st_mtime)

@@ -1,0 +1,151 @@
+"""`python evaluate.py`: caption a split with a checkpoint and score it, or score captions that somebody made."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from captioner.cli.run import run_command
+from captioner.cli.settings import CONF, evaluate_settings, register
+from captioner.cli.train import CONFIG_FILE, refuse_used_folder, remove_if_empty, shown
+from captioner.config import DataConfig, DecodeConfig, EvaluateConfig
+from captioner.data.build import data_settings, load_dataset
+from captioner.data.features import open_features
+from captioner.engine.checkpoint import load_checkpoint
+from captioner.engine.device import choose_device
+from captioner.engine.evaluation import (
+    Evaluation,
+    evaluate_model,
+    evaluate_results,
+    format_scores,
+    write_evaluation,
+)
+from captioner.errors import ConfigError
+from captioner.metrics.bootstrap import paired_bootstrap
+from captioner.metrics.report import format_comparison
+from captioner.text.tokenizers import build_tokenizer
+
+_errors: list[Exception] = []
+
+
+def main() -> None:
+    """The entry point of evaluate.py and of `python -m captioner evaluate`."""
+    sys.exit(run_command(_main))
+
+
+def _main() -> None:
+    register()
+    sys.argv[1:] = _compare_as_settings(sys.argv[1:])
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")(_job)()
+    if _errors:
+        raise _errors[0]
+
+
+def _job(composed: DictConfig) -> None:
+    """Hydra adds words of its own to an exception, so it is kept and raised outside."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        refuse_used_folder(folder, "")
+        config = evaluate_settings(composed)
+        evaluation = _evaluate(config, list(HydraConfig.get().overrides.task))
+        write_evaluation(folder, evaluation, per_image=config.metric.per_image)
+        _print(evaluation, folder)
+        if config.compare is not None:
+            sys.stdout.write("\n" + _compare(config, evaluation) + "\n")
+    except Exception as error:
+        _errors.append(error)
+        remove_if_empty(folder)
+
+
+def _evaluate(config: EvaluateConfig, overrides: list[str]) -> Evaluation:
+    if (config.checkpoint is None) == (config.results is None):
+        raise ConfigError(
+            "Give either checkpoint=runs/… (a model captions the split) or results=captions.json "
+            "(captions that are there already are scored)."
+        )
+    if config.compare is not None and config.results is None:
+        raise ConfigError("compare=b.json needs results=a.json to be compared with; or write --compare a.json b.json.")
+    if config.results is not None:
+        dataset = load_dataset(config.data, config.split)
+        return evaluate_results(Path(config.results), dataset, config.tokenizer, config.metric)
+    device = choose_device(config.device)
+    checkpoint = load_checkpoint(Path(str(config.checkpoint)), device)
+    data = _data_of_run(checkpoint.path) if not _given("data", overrides) else None
+    data = config.data if data is None else data
+    dataset = load_dataset(data, config.split)
+    features = open_features(
+        dataset,
+        checkpoint.model.encoder,
+        with_grid=checkpoint.model.needs_grid,
+        data=data,
+        cache=config.cache,
+        device=device,
+    )
+    return evaluate_model(
+        checkpoint.model,
+        checkpoint.vocabulary,
+        build_tokenizer(checkpoint.settings.tokenizer),
+        checkpoint.settings.tokenizer,
+        dataset,
+        features,
+        _decode(checkpoint.settings.decode, config.decode, overrides),
+        config.metric,
+        config.batch_size,
+    )
+
+
+def _compare_as_settings(arguments: list[str]) -> list[str]:
+    """`--compare a.json b.json`, which reads better than two settings, as those settings."""
+    if "--compare" not in arguments:
+        return arguments
+    place = arguments.index("--compare")
+    files = arguments[place + 1 : place + 3]
+    if len(files) < 2 or any("=" in file or file.startswith("-") for file in files):
+        raise ConfigError("--compare takes two files of captions: --compare a.json b.json data=… split=…")
+    return [*arguments[:place], *arguments[place + 3 :], f"results='{files[0]}'", f"compare='{files[1]}'"]
+
+
+def _compare(config: EvaluateConfig, first: Evaluation) -> str:
+    """A table: is the second file's difference to the first more than the choice of images explains?"""
+    dataset = load_dataset(config.data, config.split)
+    second = evaluate_results(Path(str(config.compare)), dataset, config.tokenizer, config.metric)
+    names = [Path(str(path)).name for path in (config.results, config.compare)]
+    return format_comparison(paired_bootstrap(first.scores, second.scores), *names)
+
+
+def _given(group: str, overrides: list[str]) -> bool:
+    """Did the command line say anything about this group?"""
+    return any(override.lstrip("+").startswith((f"{group}=", f"{group}.")) for override in overrides)
+
+
+def _data_of_run(checkpoint: Path) -> DataConfig | None:
+    """The data set that the checkpoint's run was trained on, where its run folder still stands around it."""
+    path = checkpoint.parent.parent / CONFIG_FILE
+    if not path.is_file():
+        return None
+    stored = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    return data_settings(stored["data"]) if isinstance(stored, dict) and "data" in stored else None
+
+
+def _decode(trained: DecodeConfig, composed: DecodeConfig, overrides: list[str]) -> DecodeConfig:
+    """The checkpoint's own search; with `decode=…` another; with `decode.x=…` its own with that value."""
+    if any(override.startswith("decode=") for override in overrides):
+        return composed
+    names = {override.removeprefix("decode.").split("=")[0] for override in overrides if override.startswith("decode.")}
+    return replace(trained, **{f.name: getattr(composed, f.name) for f in fields(composed) if f.name in names})
+
+
+def _print(evaluation: Evaluation, folder: Path) -> None:
+    sys.stdout.write("\n" + format_scores([(evaluation.split, evaluation.scores.corpus)], "split") + "\n")
+    for name, why in evaluation.scores.unavailable.items():
+        sys.stdout.write(f"{name} unavailable: {why}\n")
+    for notice in evaluation.notices:
+        sys.stdout.write(f"Note: {notice}\n")
+    if evaluation.skipped:
+        sys.stdout.write(f"Left out {len(evaluation.skipped)} pictures that cannot be read; see metrics.json.\n")
+    sys.stdout.write(f"\nWritten: {shown(folder)}/metrics.json and captions_{evaluation.split}.json\n")

@@ -1,0 +1,95 @@
+"""How every command ends: 0 when done, 2 with one clear sentence for a person's mistake, 130 after Ctrl-C.
+
+`CAPTIONER_DEBUG=1` shows the traceback instead of the sentence.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+
+from hydra.errors import OverrideParseException
+
+from captioner.engine.interrupt import Interrupted
+from captioner.errors import CaptionerError, near_misses
+
+
+def run_command(command: Callable[[], object]) -> int:
+    """Run `command`; returns the process's exit code. What Hydra objects to is said in our words."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the message is ours
+    try:
+        command()
+    except Interrupted as stopped:  # training has saved and said so
+        return 0 if stopped.signal_number == signal.SIGTERM else 130
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. Features that were computed so far are kept in the cache.\n")
+        return 130
+    except Exception as error:
+        if os.environ.get("CAPTIONER_DEBUG") == "1":
+            raise
+        sentence = explain(error)
+        if sentence is None:
+            sys.stderr.write(
+                f"error: {type(error).__name__}: {error}\n"
+                "This is a bug in captioner: run the command again with CAPTIONER_DEBUG=1 to see where it happened.\n"
+            )
+            return 1
+        sys.stderr.write(f"error: {sentence}\n")
+        return 2
+    return 0
+
+
+def explain(error: BaseException) -> str | None:
+    """One clear sentence for a mistake of the person's, or None for a bug of ours."""
+    for cause in _chain(error):
+        if isinstance(cause, CaptionerError):
+            return str(cause)
+    if type(error).__module__.split(".")[0] in ("hydra", "omegaconf", "antlr4"):
+        return _explain_hydra(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}."
+    return None
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    chain = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def _explain_hydra(error: BaseException) -> str:
+    """Hydra's and OmegaConf's messages, shortened, with near misses."""
+    first_line = str(error).strip().splitlines()[0]
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be read ({first_line}): expected KEY=VALUE, quoted where the shell needs it."
+    if match := re.search(r"Could not find '(.+)/(.+)'", first_line):
+        group, choice = match.groups()
+        options = [line.strip() for line in str(error).splitlines() if line.startswith("\t")]
+        choices = [option for option in options if "=" not in option and not option.endswith("_schema")]
+        return f"{group}={choice} does not exist.{near_misses(choice, choices)} Choose one of: {', '.join(choices)}."
+    if match := re.search(r"Could not override '([^']+)'", first_line):
+        return f"{match[1]} does not exist.{near_misses(match[1], _all_keys())} See --help for all settings."
+    if match := re.search(r"Error merging override (.+)", first_line):
+        return f"{match[1].strip()} has the wrong type: {str(error.__cause__).splitlines()[0]}."
+    return first_line
+
+
+def _all_keys() -> list[str]:
+    """Every dotted setting of `train.py` and `evaluate.py`."""
+    from dataclasses import fields, is_dataclass
+
+    from captioner.config import AttentionConfig, EvaluateConfig, ScenesConfig, TrainConfig
+
+    keys: list[str] = []
+    for config in (TrainConfig(model=AttentionConfig()), EvaluateConfig(data=ScenesConfig())):
+        for field in fields(config):
+            value = getattr(config, field.name)
+            inner = [f"{field.name}.{f.name}" for f in fields(value)] if is_dataclass(value) else []
+            keys += [field.name, *inner]
+    return list(dict.fromkeys(keys))

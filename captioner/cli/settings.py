@@ -1,0 +1,105 @@
+"""From YAML and the command line to the dataclasses of `captioner.config`: the only place that knows Hydra's schema."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf, SCMode
+
+from captioner.config import (
+    AttentionConfig,
+    CacheConfig,
+    CocoConfig,
+    DecodeConfig,
+    EncoderConfig,
+    EvaluateConfig,
+    Flickr8kConfig,
+    Flickr30kConfig,
+    FolderConfig,
+    MetricConfig,
+    OptimConfig,
+    RecurrentConfig,
+    ScenesConfig,
+    TokenizerConfig,
+    TrainConfig,
+    TrainerConfig,
+    VocabularyConfig,
+)
+from captioner.data.build import data_settings
+from captioner.errors import ConfigError, near_misses
+from captioner.nn.build import model_settings
+from captioner.schema import from_plain
+
+T = TypeVar("T")
+PACKAGE = Path(__file__).resolve().parent.parent
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+"""Inside the package when it was installed from a wheel, beside it in a checkout."""
+
+_GROUPS: dict[str, type] = {
+    "encoder": EncoderConfig,
+    "tokenizer": TokenizerConfig,
+    "vocabulary": VocabularyConfig,
+    "cache": CacheConfig,
+    "optim": OptimConfig,
+    "trainer": TrainerConfig,
+    "decode": DecodeConfig,
+    "metric": MetricConfig,
+}
+"""Settings groups that are one dataclass each; `model` and `data` are one of several, by their `name`."""
+
+
+def register() -> None:
+    """Tell Hydra the types of all settings, and where a run goes. Called once, before Hydra starts."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=_schema(TrainConfig, "model", "data"))
+    store.store(name="evaluate_schema", node=_schema(EvaluateConfig, "data"))
+    for model in (RecurrentConfig, AttentionConfig):
+        store.store(group="model", name=f"{model().name}_schema", node=model)
+    for data in (ScenesConfig, CocoConfig, Flickr8kConfig, Flickr30kConfig, FolderConfig):
+        store.store(group="data", name=f"{data().name}_schema", node=data)
+    OmegaConf.register_new_resolver("run_folder", run_folder_name, replace=True, use_cache=True)
+
+
+def _schema(config: type, *chosen: str) -> DictConfig:
+    """The types of all settings; the groups `chosen` hold any of their dataclasses, so they start empty."""
+    schema: DictConfig = OmegaConf.structured(config)
+    for group in chosen:
+        schema[group] = MISSING
+    return schema
+
+
+def run_folder_name(resume: str | None, *names: str) -> str:
+    """`runs/<date>_<time>_<names>`, or the folder of the run that is resumed."""
+    return resume or f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{'_'.join(names)}"
+
+
+def train_settings(composed: DictConfig) -> TrainConfig:
+    """What Hydra composed for `train.py` as plain dataclasses, every value checked."""
+    return _build(TrainConfig, composed)
+
+
+def evaluate_settings(composed: DictConfig) -> EvaluateConfig:
+    """The same for `evaluate.py`."""
+    return _build(EvaluateConfig, composed)
+
+
+def _build(kind: type[T], composed: DictConfig) -> T:
+    """Each group as its dataclass; what belongs to no group as it is."""
+    values = OmegaConf.to_container(composed, resolve=True, structured_config_mode=SCMode.DICT)
+    assert isinstance(values, dict)
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    built: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in names:
+            raise ConfigError(f"{key} does not exist.{near_misses(str(key), names)} See --help for all settings.")
+        if key == "model":
+            built[key] = model_settings(value)
+        elif key == "data":
+            built[key] = data_settings(value)
+        else:
+            built[str(key)] = from_plain(_GROUPS[key], value, key) if key in _GROUPS else value
+    return kind(**built)

@@ -1,0 +1,124 @@
+"""One photo in, a caption out: the captioner as a person uses it from a notebook or a script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+
+from captioner.config import DecodeConfig
+from captioner.data.pictures import open_picture
+from captioner.data.transforms import picture_to_tensor
+from captioner.decode import Hypothesis, search
+from captioner.engine.checkpoint import LoadedCheckpoint, load_checkpoint
+from captioner.engine.device import choose_device
+from captioner.nn.state import ImageFeatures
+from captioner.text.tokenizers import build_tokenizer
+
+BATCH = 32  # pictures encoded together
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What the model says of one picture.
+
+    tokens: the caption's words; log_prob: natural logarithm of its probability, <END> included;
+    finished: did it reach <END>, or was it cut at the length limit?; attention: (T, rows, columns)
+    weights of each word over the picture's grid, summing to 1 a word, or None for a model that does
+    not attend; alternatives: the next best captions of the search, best first.
+    """
+
+    text: str
+    tokens: tuple[str, ...]
+    log_prob: float
+    finished: bool
+    attention: np.ndarray | None = field(default=None, repr=False, compare=False)
+    alternatives: tuple[Caption, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Captioner:
+    """A trained model, ready to caption.
+
+    model = Captioner.from_checkpoint("runs/…")
+    model.caption("photo.jpg").text
+    """
+
+    def __init__(self, checkpoint: LoadedCheckpoint, device: torch.device) -> None:
+        self.checkpoint = checkpoint
+        self.device = device
+        self.model = checkpoint.model
+        self.vocabulary = checkpoint.vocabulary
+        self.transform = checkpoint.settings.transform
+        self.decode = checkpoint.settings.decode
+        self._tokenizer = build_tokenizer(replace(checkpoint.settings.tokenizer, backend="python"))
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, device: str = "auto") -> Captioner:
+        """Load a run folder (its best checkpoint) or a checkpoint folder; CheckpointError says what is wrong."""
+        chosen = choose_device(device)
+        return cls(load_checkpoint(Path(path), chosen), chosen)
+
+    @overload
+    def caption(self, pictures: list[Any] | tuple[Any, ...], **settings: Any) -> list[Caption]: ...
+
+    @overload
+    def caption(self, pictures: Any, **settings: Any) -> Caption: ...
+
+    def caption(
+        self, pictures: Any, *, decode: DecodeConfig | None = None, alternatives: int = 0
+    ) -> Caption | list[Caption]:
+        """Caption one picture, or each of a list of pictures.
+
+        A picture is a path, the bytes of a picture file, a PIL image, an array (H, W[, channels]) or a
+        tensor (3, H, W), the last two uint8 or floats in [0, 1]. `decode` overrides the search that the
+        model was trained with; `alternatives` asks a beam search for so many captions besides the best.
+        Raises PictureError for what cannot be read as a picture.
+        """
+        if not isinstance(pictures, (list, tuple)):
+            return self.caption([pictures], decode=decode, alternatives=alternatives)[0]
+        settings = decode or self.decode
+        if settings.name == "beam" and settings.beam_width <= alternatives:
+            settings = replace(settings, beam_width=alternatives + 1)
+        captions: list[Caption] = []
+        for start in range(0, len(pictures), BATCH):
+            features = self.encode(pictures[start : start + BATCH])
+            found = search(
+                self.model.decoder,  # type: ignore[arg-type]
+                features,
+                settings,
+                self.vocabulary.special,
+                n_best=alternatives + 1,
+                image_ids=list(range(start, start + len(features.vector))),
+            )
+            captions += [self._caption(hypotheses) for hypotheses in found]
+        return captions
+
+    def encode(self, pictures: Sequence[Any]) -> ImageFeatures:
+        """Features of pictures: vector (B, D) and grid (B, P, D)."""
+        tensors = [self._to_tensor(picture) for picture in pictures]
+        with torch.inference_mode():
+            return self.model.encode(torch.stack(tensors).to(self.device))
+
+    def _to_tensor(self, picture: Any) -> torch.Tensor:
+        return picture_to_tensor(open_picture(picture, at_least=self.transform.size), self.transform)
+
+    def _caption(self, hypotheses: Iterable[Hypothesis]) -> Caption:
+        first, *others = [self._one(hypothesis) for hypothesis in hypotheses]
+        return replace(first, alternatives=tuple(others))
+
+    def _one(self, hypothesis: Hypothesis) -> Caption:
+        tokens = tuple(self.vocabulary.decode(hypothesis.tokens))
+        attention = None
+        if hypothesis.attention is not None:
+            rows, columns = self.model.encoder.grid_size
+            attention = hypothesis.attention.float().cpu().numpy().reshape(len(tokens), rows, columns)
+        return Caption(
+            self._tokenizer.join(tokens), tokens, hypothesis.log_prob, hypothesis.finished, attention=attention
+        )
