@@ -112,14 +112,14 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
     """A PIL image of any mode as a new one of mode RGB."""
     try:
         image.load()
-        orientation = _orientation(image)
+        turn = _UPRIGHT.get(orientation(image))
         picture = _to_rgb(image)
     except PictureError:
         raise
     except Exception as error:
         raise PictureError(f"{name} cannot be decoded: {error or type(error).__name__}. It may be damaged.") from error
-    if orientation in _UPRIGHT:
-        return picture.transpose(_UPRIGHT[orientation])
+    if turn is not None:
+        return picture.transpose(turn)
     return picture.copy() if picture is image else picture
 
 
@@ -129,8 +129,8 @@ def _check_size(image: Image.Image, name: str) -> None:
         raise PictureError(f"{name} has {pixels:,} pixels. Expected {MAX_PIXELS:,} at most.")
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF's 1 to 8. Read after `load`, since a PNG file may hold it after the pixels."""
+def orientation(image: Image.Image) -> int:
+    """EXIF's 1 to 8, and 1 where it says nothing. Read after `load`: a PNG file may hold it behind the pixels."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error):

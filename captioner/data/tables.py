@@ -86,7 +86,7 @@ def read_json_lines(path: Path) -> Iterator[Row]:
                     raise DataError(f"{where}: 'captions' holds {caption!r}. Expected a list of texts.")
         else:
             captions = [member(record, "caption", str, where)]
-        for caption in captions:
+        for caption in captions or [""]:  # a picture that nobody has described is still a picture
             yield Row(line, image, check_text(caption, where), split)
 
 

@@ -72,6 +72,14 @@ def test_tables(tmp_path: Path, name: str, content: str) -> None:
         assert dataset.notices == ()
 
 
+def test_a_picture_that_nobody_has_described(tmp_path: Path) -> None:
+    write_pictures(tmp_path, ["a.png", "b.jpg"])
+    write_text(
+        tmp_path / "captions.jsonl", _json_lines([_OBJECTS[0], {"image": "a.png", "captions": [], "split": "train"}])
+    )
+    assert load_dataset(_config(tmp_path), "train").references == {"b": ["a red dog", "ein Hund"], "a": []}
+
+
 def test_coco_json_keeps_its_ids(tmp_path: Path) -> None:
     write_pictures(tmp_path / "images", ["a.png", "b.jpg"])
     write_json(tmp_path / "captions.json", _COCO)
