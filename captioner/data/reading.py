@@ -102,19 +102,20 @@ def check_text(text: str, where: str) -> str:
 def picture_name(name: str, root: Path, where: str) -> str:
     """The picture's path relative to its folder `root`, with "/"; a DataError where it leads out of it.
 
-    Links are not followed: a person may well keep the pictures elsewhere and link to them.
+    A backslash counts as "/": tables are written on Windows, too. Links are not followed: a person may
+    well keep the pictures elsewhere and link to them.
     """
     if not name or "\0" in name:
         raise DataError(f"{where}: {name!r} is not the name of a picture.")
     if re.fullmatch(r"[\w. -]*\w", name):  # the usual case, a hundred thousand times: a plain file name
         return name
-    path = Path(name)
-    if path.is_absolute():
-        absolute = Path(os.path.normpath(path))
+    plain = name.replace("\\", "/")
+    if Path(plain).is_absolute():
+        absolute = Path(os.path.normpath(plain))
         base = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links
         relative = os.path.relpath(absolute, base) if absolute.is_relative_to(base) else ".."
     else:
-        relative = os.path.normpath(name)
+        relative = os.path.normpath(plain)
     inside = Path(relative).as_posix()
     if inside == "." or inside.split("/")[0] == ".." or PureWindowsPath(name).drive:
         raise DataError(f"{where}: {name!r} leads out of {root}. Expected a picture's path inside that folder.")

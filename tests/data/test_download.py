@@ -111,6 +111,13 @@ def test_catalogue_is_complete() -> None:
     assert pictures == {2014: 123_287, 2017: 123_287}
 
 
+def test_catalogue_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs/data.md").read_text(encoding="utf-8")
+    for archive in download.COCO_ARCHIVES.values():
+        digits = str(archive.file.checksum).removeprefix("md5:")
+        assert f"| `{archive.file.name}` | {archive.file.size:,} | `{digits}` |" in page
+
+
 @pytest.mark.parametrize("folder", ["", "caption_datasets/"])
 def test_karpathy(tmp_path: Path, folder: str) -> None:
     archive = _zip({f"{folder}dataset_{name}.json": b"{}" for name in ("flickr8k", "coco")})

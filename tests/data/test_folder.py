@@ -109,7 +109,10 @@ def test_any_caption_survives(tmp_path_factory: pytest.TempPathFactory, captions
 def test_folders_in_the_folder(tmp_path: Path) -> None:
     names = ["dog.jpg", "pets/dog.jpg", "pets/old/dog.jpg", "photo.of.me.jpg"]
     write_pictures(tmp_path, names)
-    rows = [(name, "a dog", "train") for name in (*names[:2], "./pets//old/../old/dog.jpg", str(tmp_path / names[3]))]
+    rows = [
+        (name, "a dog", "train")
+        for name in (names[0], "pets\\dog.jpg", "./pets//old/../old/dog.jpg", str(tmp_path / names[3]))
+    ]
     write_text(tmp_path / "captions.csv", _csv(rows, "image,caption,split"))
     train = load_dataset(_config(tmp_path), "train")
     assert [image.image_id for image in train] == ["dog", "pets/dog", "pets/old/dog", "photo.of.me"]
@@ -126,7 +129,7 @@ def test_linked_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../x.jpg", "a/../../x.jpg", "/etc/x.jpg", "..", ".", "C:\\x.jpg", "C:/x.jpg", "//h/x"]
+    "name", ["../x.jpg", "a/../../x.jpg", "/etc/x.jpg", "..", ".", "..\\x.jpg", "C:\\x.jpg", "C:/x.jpg", "//h/x"]
 )
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "json"])
 def test_names_that_lead_out_are_refused(tmp_path: Path, name: str, kind: str) -> None:
