@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from captioner.data.scenes.generate import scene_of
+from captioner.data.scenes.generate import generate_scene
 from captioner.metrics import score
 from captioner.text import ptb_tokenize
 
@@ -20,7 +20,7 @@ Figures = dict[str, float]
 
 def sentences_of(split: str, size: int, seed: int = 0) -> dict[int, tuple[str, ...]]:
     """Image id → five sentences, without drawing anything."""
-    scenes = (scene_of(seed, split, index) for index in range(size))
+    scenes = (generate_scene(seed, split, index) for index in range(size))
     return {image_id: sentences for image_id, _, sentences in scenes}
 
 

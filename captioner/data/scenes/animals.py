@@ -7,7 +7,7 @@ from captioner.data.scenes.brush import BEAK, INK, WHITE, Brush, mix
 
 def cat(brush: Brush) -> None:
     """Sitting, seen from the front, the tail curled up beside it."""
-    brush.stroke([(58, 92), (74, 86), (75, 68), (68, 58)], 7, smooth=True, edge=True)
+    brush.stroke([(58, 92), (73, 86), (74, 68), (68, 58)], 7, smooth=True, edge=True)
     brush.blob([(40, 44), (54, 58), (62, 82), (58, 98), (40, 99), (22, 98), (18, 82), (26, 58)])
     brush.blob([(32, 60), (48, 60), (50, 80), (40, 92), (30, 80)], brush.light, edge=False)
     for x in (31, 49):
@@ -28,39 +28,39 @@ def cat(brush: Brush) -> None:
 
 def dog(brush: Brush) -> None:
     """Standing, seen from the side, ears hanging, tongue out."""
-    brush.stroke([(102, 50), (113, 40), (115, 24)], 7, smooth=True, edge=True)
+    brush.stroke([(102, 41), (113, 31), (115, 15)], 7, smooth=True, edge=True)
     for x in (50, 94):
-        brush.polygon([(x - 6, 66), (x + 6, 66), (x + 5, 97), (x - 6, 97)], brush.shade)
-    brush.blob([(36, 46), (60, 43), (92, 42), (107, 52), (106, 68), (92, 75), (62, 73), (44, 76), (34, 62)])
+        brush.polygon([(x - 6, 57), (x + 6, 57), (x + 5, 88), (x - 6, 88)], brush.shade)
+    brush.blob([(36, 37), (60, 34), (92, 33), (107, 43), (106, 59), (92, 66), (62, 64), (44, 67), (34, 53)])
     for x in (42, 101):
-        brush.polygon([(x - 7, 62), (x + 7, 60), (x + 5, 94), (x - 6, 94)], edge=False)
-        brush.stroke([(x - 7, 70), (x - 6, 92)], 1.3, brush.shade)
-        brush.stroke([(x + 6, 72), (x + 5, 92)], 1.3, brush.shade)
-        brush.ellipse(x - 3, 95, 9, 4.5)
-    brush.ellipse(22, 49, 4.5, 7, (232, 96, 110), angle=10)
-    brush.blob([(30, 12), (46, 14), (54, 28), (50, 46), (36, 50), (20, 46), (4, 44), (3, 34), (18, 28), (22, 18)])
-    brush.ellipse(6, 35, 5.5, 4.5, INK, edge=False)
-    brush.stroke([(8, 43), (18, 44), (26, 41)], 1.4, INK, smooth=True)
-    brush.blob([(42, 12), (54, 16), (62, 34), (58, 50), (49, 48), (44, 32)], brush.shade)
-    brush.ellipse(28, 24, 4.2, 4.6, WHITE)
-    brush.dot(27, 24.5, 2.6)
+        brush.polygon([(x - 7, 53), (x + 7, 51), (x + 5, 85), (x - 6, 85)], edge=False)
+        brush.stroke([(x - 7, 61), (x - 6, 83)], 1.3, brush.shade)
+        brush.stroke([(x + 6, 63), (x + 5, 83)], 1.3, brush.shade)
+        brush.ellipse(x - 3, 86, 9, 4.5)
+    brush.ellipse(22, 40, 4.5, 7, (232, 96, 110), angle=10)
+    brush.blob([(30, 3), (46, 5), (54, 19), (50, 37), (36, 41), (20, 37), (4, 35), (3, 25), (18, 19), (22, 9)])
+    brush.ellipse(6, 26, 5.5, 4.5, INK, edge=False)
+    brush.stroke([(8, 34), (18, 35), (26, 32)], 1.4, INK, smooth=True)
+    brush.blob([(42, 3), (54, 7), (62, 25), (58, 41), (49, 39), (44, 23)], brush.shade)
+    brush.ellipse(28, 15, 4.2, 4.6, WHITE)
+    brush.dot(27, 15.5, 2.6)
     brush.stroke(
-        [(40, 52), (50, 55), (58, 51)], 4, (200, 60, 50) if brush.colour[0] < 190 else (50, 80, 170), smooth=True
+        [(40, 43), (50, 46), (58, 42)], 4, (200, 60, 50) if brush.colour[0] < 190 else (50, 80, 170), smooth=True
     )
 
 
 def flying_bird(brush: Brush) -> None:
     """Flying, wings up."""
-    brush.blob([(60, 52), (66, 20), (90, 2), (98, 6), (92, 34), (80, 56)], brush.shade)
-    brush.polygon([(84, 58), (114, 50), (110, 64), (115, 76), (84, 68)])
-    brush.blob([(26, 44), (44, 42), (68, 48), (92, 60), (84, 72), (60, 80), (38, 74), (24, 60)])
-    brush.blob([(30, 66), (50, 68), (70, 72), (56, 78), (40, 74)], brush.light, edge=False)
-    brush.polygon([(12, 46), (1, 52), (13, 56)], BEAK)
-    brush.ellipse(24, 49, 14, 13)
-    brush.ellipse(20, 46, 4, 4.2, WHITE)
-    brush.dot(19, 46, 2.4)
-    brush.blob([(46, 54), (40, 24), (56, 4), (64, 3), (74, 26), (76, 52), (64, 62)])
-    for x, y in ((56, 14), (63, 22), (68, 34)):
+    brush.blob([(60, 56), (66, 24), (90, 6), (98, 10), (92, 38), (80, 60)], brush.shade)
+    brush.polygon([(84, 62), (114, 54), (110, 68), (115, 80), (84, 72)])
+    brush.blob([(26, 48), (44, 46), (68, 52), (92, 64), (84, 76), (60, 84), (38, 78), (24, 64)])
+    brush.blob([(30, 70), (50, 72), (70, 76), (56, 82), (40, 78)], brush.light, edge=False)
+    brush.polygon([(12, 50), (1, 56), (13, 60)], BEAK)
+    brush.ellipse(24, 53, 14, 13)
+    brush.ellipse(20, 50, 4, 4.2, WHITE)
+    brush.dot(19, 50, 2.4)
+    brush.blob([(46, 58), (40, 28), (56, 8), (64, 7), (74, 30), (76, 56), (64, 66)])
+    for x, y in ((56, 18), (63, 26), (68, 38)):
         brush.stroke([(x, y), (x - 4, y + 26)], 1.5, brush.shade)
 
 
@@ -163,15 +163,15 @@ def duck(brush: Brush) -> None:
 
 def rabbit(brush: Brush) -> None:
     """Sitting, seen from the side, ears up."""
-    brush.ellipse(96, 84, 11, 11, WHITE)
+    brush.ellipse(93, 86, 11, 11, WHITE)
     brush.blob([(44, 60), (60, 50), (82, 54), (96, 72), (96, 94), (84, 105), (50, 106), (38, 98), (36, 76)])
     brush.blob([(66, 76), (82, 72), (92, 84), (88, 102), (70, 106), (60, 96)], brush.shade)
     brush.ellipse(72, 104, 15, 5)
     brush.stroke([(42, 80), (40, 103)], 9, edge=True)
     brush.ellipse(35, 104, 9, 4.6)
     for x, lean in ((44, 14), (32, 2)):
-        brush.ellipse(x + lean / 2, 20, 7.5, 21, angle=lean)
-        brush.ellipse(x + lean / 2, 21, 3.6, 15, (240, 172, 176), angle=lean, edge=False)
+        brush.ellipse(x + lean / 2, 23, 7.5, 21, angle=lean)
+        brush.ellipse(x + lean / 2, 24, 3.6, 15, (240, 172, 176), angle=lean, edge=False)
     brush.ellipse(32, 52, 24, 20)
     brush.ellipse(16, 58, 9, 7, brush.light, edge=False)
     brush.ellipse(9, 53, 3.6, 3, (226, 108, 122), edge=False)

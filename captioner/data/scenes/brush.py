@@ -182,14 +182,16 @@ def _smooth(points: np.ndarray, closed: bool = True, steps: int = 6) -> np.ndarr
 def _pattern(extent: tuple[int, int], texture: str, colour: RGB) -> Image.Image:
     """The surface of a striped or spotted object, as large as its box."""
     pale = brightness(colour) > 170
-    second = mix(colour, INK, 0.55) if pale else mix(colour, (255, 255, 255), 0.86)
+    second = mix(colour, INK, 0.4) if pale else mix(colour, (255, 255, 255), 0.86)
     surface = Image.new("RGB", extent, colour)
     draw = ImageDraw.Draw(surface)
     width, height = extent
     unit = max(extent) / 14
     if texture == "striped":
         for start in np.arange(-height, width + height, 2.3 * unit).tolist():
-            draw.line([(start, -unit), (start + 0.45 * height, height + unit)], fill=second, width=max(2, round(unit)))
+            draw.line(
+                [(start, -unit), (start + 0.45 * height, height + unit)], fill=second, width=max(2, round(0.8 * unit))
+            )
         return surface
     radius = 0.62 * unit
     for row in range(int(height / (1.9 * unit)) + 2):

@@ -1,51 +1,58 @@
 """The scenes as files: COCO's layout, drawn on first use, whole or not at all.
 
-root/scenes.json                              what was drawn: settings and generator version
-root/annotations/captions_{train,val,test}.json
-root/annotations/instances_{train,val,test}.json
+root/scenes.json                                       what was drawn: settings and generator version
+root/annotations/captions_{train,val,test}.json        "held_out": shows a combination that training does not
+root/annotations/instances_{train,val,test}.json       boxes, and each object's colour, texture and size
 root/{train,val,test}/<image id>.png
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import secrets
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from captioner.config import ScenesConfig
 from captioner.data.dataset import Box, CaptionDataset, CaptionedImage
 from captioner.data.locations import cache_directory
+from captioner.data.reading import is_there, read_json
 from captioner.data.scenes.drawing import draw_scene
 from captioner.data.scenes.layout import PICTURE_SIZE, Scene, sample_scene
 from captioner.data.scenes.sentences import SENTENCES_PER_SCENE, describe
 from captioner.data.scenes.world import KINDS
+from captioner.data.splits import SPLITS
 from captioner.errors import DataError, choose
 
 GENERATOR_VERSION = 1
 """Raised whenever the same seed would give other pictures or other sentences."""
 
-SPLITS = ("train", "val", "test")
-
 MARKER = "scenes.json"
+MOST_SCENES = 1_000_000  # a split: image ids are numbered from a million on for each
+MOST_OBJECTS = 10  # a scene
 
-_LARGEST_SPLIT = 1_000_000
 _CATEGORY_IDS = {kind: number for number, kind in enumerate(KINDS, start=1)}
 
 
-def load_scenes(config: ScenesConfig, split: str) -> CaptionDataset:
-    """One split of the generated scenes, drawn on first use.
+class GeneratedScene(NamedTuple):
+    """One picture before it is painted: id, layout and what people say of it."""
 
-    All three splits are drawn at once into `config.root`, or into a folder of the cache that is named after
-    the settings. DataError where `config.root` holds anything but these scenes; it is never written to.
+    image_id: int
+    scene: Scene
+    sentences: tuple[str, ...]
+
+
+def load_scenes(config: ScenesConfig, split: str) -> CaptionDataset:
+    """One split of the generated scenes, with boxes; all three are drawn on first use.
+
+    They are drawn into `config.root`, or into a folder of the cache named after seed, sizes and generator
+    version. DataError where `config.root` holds anything but exactly these scenes: nothing is overwritten.
     """
     choose("split", split, SPLITS)
     root = scenes_directory(config)
@@ -62,23 +69,23 @@ def scenes_directory(config: ScenesConfig) -> Path:
     return cache_directory() / "scenes" / f"v{GENERATOR_VERSION}-seed{config.seed}-{sizes}"
 
 
-def scene_of(seed: int, split: str, index: int) -> tuple[int, Scene, tuple[str, ...]]:
-    """Image id, layout and sentences of one picture; other pictures and the splits' sizes have no influence."""
-    number = (SPLITS.index(split) + 1) * _LARGEST_SPLIT + index
+def generate_scene(seed: int, split: str, index: int) -> GeneratedScene:
+    """The scene at this place of a split. Neither other scenes nor the splits' sizes have an influence."""
+    image_id = (SPLITS.index(split) + 1) * MOST_SCENES + index
     scene = sample_scene(_stream(seed, split, index, "layout"), split)
-    return number, scene, describe(scene, _stream(seed, split, index, "sentences"))
+    return GeneratedScene(image_id, scene, describe(scene, _stream(seed, split, index, "sentences")))
 
 
 def _stream(seed: int, split: str, index: int, purpose: str) -> random.Random:
-    """A stream of random numbers of its own (a string seeds through SHA-512: the same in every process)."""
+    """Random numbers of its own for every purpose (a string seeds by its SHA-512: the same in every process)."""
     return random.Random(f"captioner scenes {seed} {split} {index} {purpose}")
 
 
 def _sizes(config: ScenesConfig) -> dict[str, int]:
     sizes = {"train": config.train_size, "val": config.val_size, "test": config.test_size}
     for split, size in sizes.items():
-        if size > _LARGEST_SPLIT:
-            raise DataError(f"data.{split}_size={size} is too large: at most {_LARGEST_SPLIT} scenes can be numbered.")
+        if size > MOST_SCENES:
+            raise DataError(f"data.{split}_size={size} is too large: expected {MOST_SCENES:,} or fewer.")
     return sizes
 
 
@@ -88,139 +95,138 @@ def _identity(config: ScenesConfig) -> dict[str, Any]:
 
 def _holds_scenes(root: Path, config: ScenesConfig) -> bool:
     """True for exactly these scenes, False for nothing (absent, or an empty folder), DataError for anything else."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+    if not is_there(root) or _is_empty_folder(root):
         return False
-    wanted = _identity(config)
-    try:
-        found = json.loads((root / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    if not is_there(root / MARKER):
         raise DataError(
-            f"{root} exists and holds something else than generated scenes (no readable {MARKER}). "
-            "Nothing was written; set data.root to a new or an empty folder, or to null for the cache."
-        ) from None
+            f"{root} holds something else than generated scenes (it has no {MARKER}). Nothing was written. "
+            "Set data.root to a new or an empty folder, or to null for the cache."
+        )
+    found, wanted = read_json(root / MARKER), _identity(config)
     if found != wanted:
         raise DataError(
-            f"{root} holds other scenes than asked for: it says {found}, expected {wanted}. "
-            "Nothing was written; set data.root to another folder or to null, or give the settings it was drawn with."
+            f"{root} holds other scenes than these settings ask for: {json.dumps(found)} instead of "
+            f"{json.dumps(wanted)}. Nothing was written. Set data.root to another folder, or to null for the cache."
         )
     return True
 
 
-@contextmanager
-def _completed(root: Path) -> Iterator[Path]:
-    """A new folder beside `root` that becomes `root` when the block ends well and is removed when it does not.
-
-    Where another process has put `root` there in the meantime, that one stays: it is the same.
-    """
-    partial = root.with_name(f".{root.name}.partial-{secrets.token_hex(8)}")
+def _is_empty_folder(path: Path) -> bool:
     try:
-        partial.mkdir(parents=True)
+        return path.is_dir() and not any(path.iterdir())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Set data.root to another folder.") from error
+
+
+def _generate(root: Path, config: ScenesConfig) -> None:
+    sizes = _sizes(config)
+    total = sum(sizes.values())
+    try:
+        with _all_or_nothing(root) as folder, tqdm(total=total, desc="drawing scenes", disable=None) as progress:
+            (folder / "annotations").mkdir()
+            for split, size in sizes.items():
+                _generate_split(folder, config.seed, split, size, progress)
+            _write_json(folder / MARKER, _identity(config))
     except OSError as error:
         raise DataError(
-            f"The scenes cannot be drawn into {root}: {error.strerror}. Set data.root to a folder that can be written."
+            f"The scenes cannot be drawn into {root}: {error.strerror or error}. Set data.root to a folder that can be "
+            "written and has room (about 12 KB a picture), or CAPTIONER_CACHE to a cache folder."
         ) from error
+    if not _holds_scenes(root, config):
+        raise DataError(f"{root} was removed while it was being drawn. Run this again.")
+
+
+@contextmanager
+def _all_or_nothing(root: Path) -> Iterator[Path]:
+    """A new folder beside `root` that becomes `root` when the block ends well, and is removed when it does not.
+
+    Where another process has finished `root` in the meantime, that one stays. A process that is killed leaves
+    its hidden folder, `.<name>.partial-…`, which nothing ever reads.
+    """
+    partial = root.with_name(f".{root.name}.partial-{secrets.token_hex(8)}")
+    partial.mkdir(parents=True)
     try:
         yield partial
-        if root.is_dir() and not any(root.iterdir()):
-            root.rmdir()
         try:
+            if _is_empty_folder(root):
+                root.rmdir()
             partial.rename(root)
         except OSError:
-            if not root.exists():
+            if not is_there(root / MARKER):
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _generate(root: Path, config: ScenesConfig) -> None:
-    sizes = _sizes(config)
-    with (
-        _completed(root) as folder,
-        tqdm(
-            total=sum(sizes.values()), desc="drawing scenes", unit="picture", disable=not sys.stderr.isatty()
-        ) as progress,
-    ):
-        (folder / "annotations").mkdir()
-        for split, size in sizes.items():
-            _generate_split(folder, config.seed, split, size, progress)
-        _write_json(folder / MARKER, _identity(config))
-    _holds_scenes(root, config)
-
-
 def _generate_split(folder: Path, seed: int, split: str, size: int, progress: tqdm[Any]) -> None:
     images: list[dict[str, Any]] = []
     captions: list[dict[str, Any]] = []
-    instances: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
     (folder / split).mkdir()
     for index in range(size):
-        number, scene, sentences = scene_of(seed, split, index)
-        picture = draw_scene(scene, _stream(seed, split, index, "picture"))
-        name = f"{number}.png"
-        picture.save(folder / split / name, compress_level=2)
+        image_id, scene, sentences = generate_scene(seed, split, index)
+        name = f"{image_id}.png"
+        draw_scene(scene, _stream(seed, split, index, "picture")).save(folder / split / name, compress_level=2)
         images.append(
-            {"id": number, "file_name": name, "width": PICTURE_SIZE, "height": PICTURE_SIZE, "held_out": scene.held_out}
+            {
+                "id": image_id,
+                "file_name": name,
+                "width": PICTURE_SIZE,
+                "height": PICTURE_SIZE,
+                "held_out": scene.held_out,
+            }
         )
         captions += [
-            {"id": SENTENCES_PER_SCENE * number + turn, "image_id": number, "caption": sentence}
-            for turn, sentence in enumerate(sentences)
+            {"id": SENTENCES_PER_SCENE * image_id + place, "image_id": image_id, "caption": sentence}
+            for place, sentence in enumerate(sentences)
         ]
-        for place, (look, spot) in enumerate(scene.things()):
-            box = [round(value, 2) for value in (spot.left, spot.top, spot.width, spot.height)]
-            instances.append(
-                {
-                    "id": 10 * number + place,
-                    "image_id": number,
-                    "category_id": _CATEGORY_IDS[look.kind],
-                    "bbox": box,
-                    "area": round(box[2] * box[3], 2),
-                    "iscrowd": 0,
-                    "attributes": {"colour": look.colour, "texture": look.texture, "size": look.size},
-                }
-            )
+        objects += _annotated_objects(image_id, scene)
         progress.update()
-    info = {"description": f"generated scenes, seed {seed}, {split}", "version": str(GENERATOR_VERSION)}
-    categories = [{"id": number, "name": kind, "supercategory": "object"} for kind, number in _CATEGORY_IDS.items()]
-    _write_json(
-        folder / "annotations" / f"captions_{split}.json", {"info": info, "images": images, "annotations": captions}
-    )
-    _write_json(
-        folder / "annotations" / f"instances_{split}.json",
-        {"info": info, "images": images, "annotations": instances, "categories": categories},
-    )
+    shared = {"info": {"description": f"generated scenes, seed {seed}, {split}"}, "images": images}
+    categories = [{"id": number, "name": kind} for kind, number in _CATEGORY_IDS.items()]
+    annotations = folder / "annotations"
+    _write_json(annotations / f"captions_{split}.json", {**shared, "annotations": captions})
+    _write_json(annotations / f"instances_{split}.json", {**shared, "annotations": objects, "categories": categories})
+
+
+def _annotated_objects(image_id: int, scene: Scene) -> Iterator[dict[str, Any]]:
+    for place, (look, spot) in enumerate(scene.things()):
+        yield {
+            "id": MOST_OBJECTS * image_id + place,
+            "image_id": image_id,
+            "category_id": _CATEGORY_IDS[look.kind],
+            "bbox": [round(value, 2) for value in (spot.left, spot.top, spot.width, spot.height)],
+            "area": round(spot.width * spot.height, 2),
+            "iscrowd": 0,
+            "attributes": {"colour": look.colour, "texture": look.texture, "size": look.size},
+        }
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content) + "\n", encoding="utf-8", newline="\n")
 
 
 def _read(root: Path, split: str) -> CaptionDataset:
     captions, instances = (
-        _read_json(root / "annotations" / f"{kind}_{split}.json") for kind in ("captions", "instances")
+        read_json(root / "annotations" / f"{kind}_{split}.json") for kind in ("captions", "instances")
     )
-    present = {entry.name for entry in os.scandir(root / split)}
-    said: dict[int, list[str]] = {}
-    for annotation in captions["annotations"]:
-        said.setdefault(annotation["image_id"], []).append(annotation["caption"])
-    names = {category["id"]: category["name"] for category in instances["categories"]}
-    boxes: dict[int, list[Box]] = {}
-    for annotation in instances["annotations"]:
-        boxes.setdefault(annotation["image_id"], []).append(Box(names[annotation["category_id"]], *annotation["bbox"]))
-    images = []
-    for image in captions["images"]:
-        if image["file_name"] not in present:
-            raise DataError(
-                f"{root / split / image['file_name']} is missing. Remove {root}: it is drawn again on the next use."
-            )
-        number = image["id"]
-        images.append(
-            CaptionedImage(number, root / split / image["file_name"], tuple(said[number]), tuple(boxes[number]))
-        )
-    return CaptionDataset("scenes", split, tuple(images))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}). Remove its data set's folder: it is drawn again.") from error
-    return content
+        said: dict[int, list[str]] = {image["id"]: [] for image in captions["images"]}
+        boxes: dict[int, list[Box]] = {image["id"]: [] for image in captions["images"]}
+        for annotation in captions["annotations"]:
+            said[annotation["image_id"]].append(annotation["caption"])
+        labels = {category["id"]: category["name"] for category in instances["categories"]}
+        for annotation in instances["annotations"]:
+            boxes[annotation["image_id"]].append(Box(labels[annotation["category_id"]], *annotation["bbox"]))
+        images = tuple(
+            CaptionedImage(
+                image["id"], root / split / image["file_name"], tuple(said[image["id"]]), tuple(boxes[image["id"]])
+            )
+            for image in captions["images"]
+        )
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"The annotations of {split} in {root} were altered after they were drawn ({error!r}). "
+            "Remove the folder, and the scenes are drawn again."
+        ) from error
+    return CaptionDataset("scenes", split, images)

@@ -166,26 +166,21 @@ def _level(rng: random.Random, held: str, height: float, horizon: float) -> floa
 
 
 def _row_spots(rng: random.Random, look: Look, count: int, held: str, horizon: float) -> tuple[Spot, ...]:
-    """Up to three side by side, or two rows of which the nearer fills the gaps of the farther."""
-    width, height = _extent(look.kind, _IN_GROUP[count], most_wide=236 / min(count, 3) - 4, most_high=110)
-    rows = [count] if count <= 3 else [count - 3, 3] if rng.random() < 0.5 or held != "ground" else [2, count - 2]
-    if held == "ground":
-        nearest = rng.uniform(max(horizon + 40, height + MARGIN + 40), FLOOR)
-        feet = [nearest] if len(rows) == 1 else [max(horizon + 14, nearest - max(44.0, 0.7 * height)), nearest]
-        tops = [foot - height for foot in feet]
+    """Up to three side by side; the fourth and the fifth farther away, in the gaps between the first three."""
+    near, far = min(count, 3), max(count - 3, 0)
+    width, height = _extent(look.kind, _IN_GROUP[count], most_wide=236 / near - 4, most_high=110)
+    step = height + 8 if held in ("air", "swim") else max(44.0, 0.7 * height)
+    if held in ("air", "swim"):
+        top = _level(rng, held, height + (step if far else 0), horizon) + (step if far else 0)
     else:
-        first = _level(rng, held, height * len(rows) + 8 * (len(rows) - 1), horizon)
-        tops = [first + row * (height + 8) for row in range(len(rows))]
+        top = rng.uniform(max(horizon + 20 + (step if far else 0), height + MARGIN), FLOOR) - height
+    column = (PICTURE_SIZE - 2 * MARGIN) / near
+    slack = column - width
+    places = [(MARGIN + index * column + slack * rng.uniform(0.35, 0.65), top) for index in range(near)]
+    gaps = [MARGIN + (index + 1) * column - width / 2 for index in range(2)]
+    places += [(gap, top - step) for gap in rng.sample(gaps, far)]
     mirrored = rng.random() < 0.5
-    spots = []
-    for row, top in zip(rows, tops, strict=True):
-        column = (PICTURE_SIZE - 2 * MARGIN) / row
-        for index in range(row):
-            slack = column - width
-            left = MARGIN + index * column + slack * rng.uniform(0.3, 0.7)
-            shaken = min(max(top + rng.uniform(-4, 4), MARGIN), FLOOR + 4 - height)
-            spots.append(Spot(left, shaken, width, height, mirrored))
-    return tuple(spots)
+    return tuple(_inside(Spot(left, level + rng.uniform(-4, 4), width, height, mirrored)) for left, level in places)
 
 
 def _pair(rng: random.Random, place: str, horizon: float, kind: str, relation: str, other: str) -> Scene:

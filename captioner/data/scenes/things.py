@@ -48,7 +48,7 @@ def house(brush: Brush) -> None:
 
 def umbrella(brush: Brush) -> None:
     """Open, its pole on the ground, the handle bent."""
-    brush.stroke([(62, 6), (62, 106), (60, 115), (52, 117), (46, 110)], 4.4, WOOD, smooth=True, edge=True)
+    brush.stroke([(62, 6), (62, 106), (60, 115), (52, 115.5), (46, 109)], 4.4, WOOD, smooth=True, edge=True)
     brush.stroke([(62, 1), (62, 10)], 3, METAL)
     canopy = [(2, 58), (5, 40), (20, 20), (42, 8), (62, 6), (82, 8), (104, 20), (119, 40), (122, 58)]
     rim = [(x, 58 - 8 * abs(math.sin(math.pi * (x - 2) / 30))) for x in range(120, 2, -2)]
@@ -80,7 +80,7 @@ def cup(brush: Brush) -> None:
 def flower(brush: Brush) -> None:
     """Eight petals on a stem with two leaves."""
     leaf = (62, 146, 64)
-    brush.stroke([(38, 44), (37, 84), (38, 122)], 4.4, leaf, smooth=True, edge=True)
+    brush.stroke([(38, 44), (37, 84), (38, 120)], 4.4, leaf, smooth=True, edge=True)
     brush.blob([(38, 104), (24, 100), (8, 82), (26, 84), (36, 94)], leaf)
     brush.blob([(38, 98), (52, 94), (68, 76), (50, 78), (40, 88)], leaf)
     for petal in range(8):

@@ -44,10 +44,10 @@ class Kind:
 
 _KINDS = (
     Kind("cat", 80, 100, 1.0, "ground", (*OUTDOORS, "room"), ("striped", "spotted")),
-    Kind("dog", 120, 100, 1.0, "ground", (*OUTDOORS, "room"), ("spotted",)),
+    Kind("dog", 120, 91, 1.0, "ground", (*OUTDOORS, "room"), ("spotted",)),
     Kind("bird", 116, 90, 0.85, "air", (*OUTDOORS, "water")),
     Kind("fish", 120, 74, 0.95, "swim", ("water",), ("striped", "spotted")),
-    Kind("horse", 136, 120, 1.2, "ground", OUTDOORS, ("spotted",), (0.46, 0.36)),
+    Kind("horse", 136, 120, 1.2, "ground", OUTDOORS, ("spotted",), (0.52, 0.37)),
     Kind("elephant", 140, 104, 1.3, "ground", OUTDOORS, (), (0.40, 0.10)),
     Kind("butterfly", 110, 90, 0.8, "air", ("beach", "field", "street", "room"), ("spotted",)),
     Kind("rabbit", 106, 110, 0.9, "ground", ("beach", "field", "snow", "night", "room"), ("spotted",)),
