@@ -53,6 +53,12 @@ READERS = {
 }
 
 
+def data_settings(raw: Any) -> DataConfig:
+    """A source's settings from plain values; `name` says which dataclass they are."""
+    name = raw.get("name") if isinstance(raw, dict) else None
+    return from_plain(READERS[choose("data.name", str(name), READERS)].config, raw, "data")
+
+
 def available_splits(config: DataConfig) -> list[str]:
     """The names that `load_dataset` takes, of train, val and test. Pictures are not looked at."""
     return _reader(config).splits(config)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from captioner.config import DATASETS, CocoConfig, DataConfig, Flickr8kConfig, FolderConfig, ScenesConfig
-from captioner.data.build import READERS, available_splits, load_dataset, missing_pictures, read_split
+from captioner.data.build import READERS, available_splits, data_settings, load_dataset, missing_pictures, read_split
 from captioner.errors import ConfigError, DataError
+from captioner.schema import to_plain
 from tests.data.tiny import write_pictures, write_text
 
 NAMES = ["a.png", "b.png", "c.png", "d.png"]
@@ -98,6 +99,20 @@ def test_the_name_and_the_settings_must_agree() -> None:
         load_dataset(Flickr8kConfig(name="coco"), "train")
     with pytest.raises(ConfigError, match="DataConfig"):
         available_splits(DataConfig(name="folder"))
+
+
+def test_settings_from_plain_values() -> None:
+    assert data_settings({"name": "coco", "root": "DIR", "year": 2014}) == CocoConfig(root="DIR", year=2014)
+    for name, reader in READERS.items():
+        assert data_settings(to_plain(reader.config())) == reader.config()
+        assert data_settings({"name": name}) == reader.config()
+    with pytest.raises(ConfigError, match=r"data\.name='cocoa' does not exist\. Did you mean coco\?"):
+        data_settings({"name": "cocoa"})
+    with pytest.raises(ConfigError, match=r"data\.karpathy does not exist"):
+        data_settings({"name": "flickr8k", "karpathy": "x"})
+    for wrong in (None, [], {}, {"name": None}, {"name": ["coco"]}):
+        with pytest.raises(ConfigError):
+            data_settings(wrong)
 
 
 def test_scenes(tmp_path: Path) -> None:
