@@ -164,9 +164,3 @@ def _without_blank_captions(dataset: CaptionDataset) -> CaptionDataset:
 
 def _noticing(dataset: CaptionDataset, notice: str) -> CaptionDataset:
     return replace(dataset, notices=(*dataset.notices, notice))
-
-
-def data_settings(raw: Any) -> DataConfig:
-    """A source's settings from plain values; `name` says which dataclass they are."""
-    name = raw.get("name") if isinstance(raw, dict) else None
-    return from_plain(READERS[choose("data.name", str(name), READERS)].config, raw, "data")
