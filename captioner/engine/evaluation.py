@@ -126,7 +126,7 @@ def evaluate_model(
 def evaluate_results(
     path: Path, dataset: CaptionDataset, tokenizer: TokenizerConfig, metric: MetricConfig
 ) -> Evaluation:
-    """Score captions that somebody made: a file that `read_results` reads, one caption for every picture of the split."""
+    """Score captions that somebody made: a file that `read_results` reads, with one caption a picture of the split."""
     references = {image_id: own for image_id, own in dataset.references.items() if own}
     captions = read_results(path, references)
     scores = score(captions, references, names=metric.names, tokenizer=tokenizer)

@@ -11,7 +11,7 @@ its output) and `step`.
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ Hidden = tuple[Tensor, ...]
 """What a cell carries, each (N, H); the first is h, the output."""
 
 
+@runtime_checkable
 class Cell(Protocol):
     """What the decoders ask of a cell."""
 
@@ -70,7 +71,7 @@ class LSTMCell(nn.Module):
         self.recurrent = nn.Linear(hidden_dim, 4 * hidden_dim, bias=False)
         _orthogonal_blocks(self.recurrent.weight, hidden_dim)
 
-    def step(self, inputs: Float[Tensor, "N 4H"], hidden: Hidden) -> Hidden:
+    def step(self, inputs: Float[Tensor, "N G"], hidden: Hidden) -> Hidden:
         """One word: inputs (N, 4H), hidden (h, c)."""
         h, c = hidden
         i, f, g, o = torch.addmm(inputs, h, self.recurrent.weight.t()).chunk(4, dim=1)
@@ -97,7 +98,7 @@ class GRUCell(nn.Module):
         self.candidate_bias = nn.Parameter(torch.zeros(hidden_dim))
         _orthogonal_blocks(self.recurrent.weight, hidden_dim)
 
-    def step(self, inputs: Float[Tensor, "N 3H"], hidden: Hidden) -> Hidden:
+    def step(self, inputs: Float[Tensor, "N G"], hidden: Hidden) -> Hidden:
         """One word: inputs (N, 3H), hidden (h,)."""
         (h,) = hidden
         input_r, input_z, input_n = inputs.chunk(3, dim=1)

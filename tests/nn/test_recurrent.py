@@ -1,0 +1,113 @@
+"""The lecture's decoder against NumPy, and its properties: one layout or another, one word or all, the same numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from captioner.config import RecurrentConfig
+from captioner.nn.build import build_decoder
+from captioner.nn.packing import PackedCaptions, pack_captions
+from captioner.nn.state import ImageFeatures, repeat_rows, select_rows
+from tests.nn.equations import finite_difference_gradient, recurrent_logits
+
+V, D = 11, 6
+CAPTIONS = [[[4, 5, 6], [7]], [[8, 9, 4, 5, 10]], [[6, 6], [5, 4, 4, 9], []]]
+CONFIGS = [
+    RecurrentConfig(cell="rnn", embedding_dim=4, hidden_dim=5),
+    RecurrentConfig(cell="lstm", embedding_dim=4, hidden_dim=5),
+    RecurrentConfig(cell="gru", embedding_dim=4, hidden_dim=5, layers=3),
+    RecurrentConfig(cell="lstm", embedding_dim=4, hidden_dim=5, layers=2, tie_embeddings=True),
+    RecurrentConfig(cell="rnn", embedding_dim=5, hidden_dim=5, tie_embeddings=True),
+]
+
+
+def make(config: RecurrentConfig) -> tuple[torch.nn.Module, ImageFeatures]:
+    torch.manual_seed(1)
+    decoder = build_decoder(config, V, D).double().eval()
+    for parameter in decoder.parameters():  # no bias stays zero, or a missing one would not be noticed
+        torch.nn.init.normal_(parameter, std=0.5)
+    return decoder, ImageFeatures(torch.randn(len(CAPTIONS), D, dtype=torch.float64))
+
+
+def rows_of(packed: PackedCaptions, values: torch.Tensor) -> dict[tuple[int, int], np.ndarray]:
+    """(image, slot) → (T, …)."""
+    return {
+        (int(packed.images[row]), int(packed.slots[row])): values[packed.rows == row].detach().numpy()
+        for row in range(len(packed.images))
+    }
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.cell}-{c.layers}")
+def test_forward_is_the_equation(config: RecurrentConfig) -> None:
+    decoder, features = make(config)
+    packed = pack_captions(CAPTIONS)
+    for (image, slot), logits in rows_of(packed, decoder(features, packed).logits).items():
+        words = [1, *CAPTIONS[image][slot]]
+        expected = recurrent_logits(decoder, config, features.vector[image].numpy(), words)
+        np.testing.assert_allclose(logits, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.cell}-{c.layers}")
+def test_one_word_at_a_time_is_all_at_once(config: RecurrentConfig) -> None:
+    decoder, features = make(config)
+    packed = pack_captions(CAPTIONS)
+    for (image, slot), logits in rows_of(packed, decoder(features, packed).logits).items():
+        state = decoder.init_state(ImageFeatures(features.vector[image : image + 1]))
+        for word, expected in zip([1, *CAPTIONS[image][slot]], logits, strict=True):
+            step = decoder.step(torch.tensor([word]), state)
+            np.testing.assert_allclose(step.logits[0].detach().numpy(), expected, atol=1e-10)
+            state = step.state
+
+
+def test_beams_of_an_image_share_it() -> None:
+    decoder, features = make(CONFIGS[3])
+    state = repeat_rows(decoder.init_state(features), 2)
+    words = torch.tensor([4, 5, 6, 7, 8, 9])
+    step = decoder.step(words, state)
+    for row in range(6):
+        alone = decoder.step(words[row : row + 1], decoder.init_state(ImageFeatures(features.vector[row // 2][None])))
+        torch.testing.assert_close(step.logits[row], alone.logits[0], atol=1e-12, rtol=0)
+    swapped = select_rows(step.state, torch.tensor([1, 0, 3, 2, 5, 4]))
+    torch.testing.assert_close(swapped.hidden[0][0], step.state.hidden[0][1])
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.cell}-{c.layers}")
+def test_gradients_are_those_of_finite_differences(config: RecurrentConfig) -> None:
+    decoder, features = make(config)
+    packed = pack_captions(CAPTIONS)
+
+    def loss() -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(decoder(features, packed).logits, packed.targets)
+
+    loss().backward()
+    for name, parameter in decoder.named_parameters():
+        assert parameter.grad is not None, name
+        index = int(parameter.grad.abs().argmax())
+        expected = finite_difference_gradient(loss, parameter, index)
+        assert float(parameter.grad.view(-1)[index]) == pytest.approx(expected, abs=1e-7), name
+
+
+def test_other_captions_in_the_batch_change_nothing() -> None:
+    decoder, features = make(CONFIGS[2])
+    together, alone = pack_captions(CAPTIONS), pack_captions(CAPTIONS[1:2])
+    expected = decoder(ImageFeatures(features.vector[1:2]), alone).logits.detach().numpy()
+    np.testing.assert_allclose(rows_of(together, decoder(features, together).logits)[(1, 0)], expected, atol=1e-12)
+
+
+def test_image_enters_every_step() -> None:
+    """Change v after the first word, as a decoder that saw it only once could not notice."""
+    decoder, features = make(CONFIGS[1])
+    state = decoder.step(torch.tensor([1, 1, 1]), decoder.init_state(features)).state
+    other = decoder.init_state(ImageFeatures(features.vector + 1))
+    changed = decoder.step(torch.tensor([4, 4, 4]), state._replace(image=other.image)).logits
+    assert not torch.allclose(changed, decoder.step(torch.tensor([4, 4, 4]), state).logits)
+
+
+def test_dropout_only_while_training() -> None:
+    decoder, features = make(CONFIGS[1])
+    packed = pack_captions(CAPTIONS)
+    assert torch.equal(decoder(features, packed).logits, decoder(features, packed).logits)
+    decoder.train()
+    assert not torch.equal(decoder(features, packed).logits, decoder(features, packed).logits)
