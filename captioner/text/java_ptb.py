@@ -42,11 +42,11 @@ def find_java() -> str:
     return java
 
 
-def java_lines(captions: Sequence[str]) -> list[str]:
-    """What the jar prints for each caption: tokens separated by single spaces, punctuation included.
+def java_ptb_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
+    """The tokens of each caption, in lower case, without COCO's punctuation.
 
     All captions go through one run of Java, joined by line breaks as pycocoevalcap joins them. Nothing is
-    written to disk.
+    written to disk. Raises a CaptionerError when Java fails.
     """
     if not captions:
         return []
@@ -56,13 +56,7 @@ def java_lines(captions: Sequence[str]) -> list[str]:
     done = subprocess.run(command, input=text.encode("utf-8", "surrogatepass"), capture_output=True, check=False)
     if done.returncode != 0:
         raise CaptionerError(f"The Java tokenizer failed: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}")
-    lines = done.stdout.decode("utf-8").split("\n")
-    if len(lines) != len(captions):  # a quotation inside a <tag> ran on into the next caption
-        middle = len(captions) // 2
-        return java_lines(captions[:middle]) + java_lines(captions[middle:])
-    return lines
-
-
-def java_ptb_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
-    """The tokens of each caption, COCO's punctuation list dropped."""
-    return [[token for token in line.split(" ") if token and token not in PUNCTUATION] for line in java_lines(captions)]
+    lines = done.stdout.decode("utf-8").replace("\r\n", "\n").split("\n")
+    if len(lines) != len(captions):
+        raise CaptionerError(f"The Java tokenizer gave {len(lines)} lines for {len(captions)} captions: out of step.")
+    return [[token for token in line.split(" ") if token and token not in PUNCTUATION] for line in lines]

@@ -321,7 +321,6 @@ RULES = (
     Rule(_INITIALS, to=with_ampersand),
     # What is left.
     Rule("'", rf"[A-Za-z][^ \t\n{NO_BREAK_SPACE}]", latex_quotes),
-    Rule(_NOT, to=latex_quotes),
     Rule(_AUXILIARY, to=latex_quotes),
     Rule(f"''|[`{APOSTROPHE}{OPEN_APOSTROPHE}{QUOTE}]{{1,2}}|{_APOSTROPHE}", to=latex_quotes),
     Rule(rf"<<|>>|[+%&~^|\\{SYMBOL}{SUPERSCRIPT}{SUPERSCRIPT_SIGN}]"),

@@ -14,7 +14,8 @@ from captioner.text.ptb import ptb_tokenize
 class Tokenizer:
     """How captions become tokens. Two tokenizers of the same `name` and `version` give the same tokens.
 
-    `version` belongs in a metric's signature and in a checkpoint; it changes whenever the tokens of some text change.
+    `version` belongs into a metric's signature and a checkpoint: it changes whenever the tokens of any text change.
+    `tokenize_all` takes many captions at once, and gives the tokens of each.
     """
 
     name: str
@@ -23,7 +24,7 @@ class Tokenizer:
     separator: str = " "
 
     def tokenize(self, caption: str) -> list[str]:
-        """The tokens of one caption. For many captions `tokenize_all` is faster."""
+        """The tokens of one caption. With the Java backend this starts Java: use `tokenize_all` for many."""
         return self.tokenize_all([caption])[0]
 
     def join(self, tokens: Sequence[str]) -> str:
@@ -31,30 +32,33 @@ class Tokenizer:
         return self.separator.join(tokens)
 
 
-def _ptb(captions: Sequence[str]) -> list[list[str]]:
-    return [ptb_tokenize(caption) for caption in captions]
-
-
-def _whitespace(captions: Sequence[str]) -> list[list[str]]:
-    return [caption.split() for caption in captions]
-
-
-def _char(captions: Sequence[str]) -> list[list[str]]:
-    return [list(" ".join(caption.split())) for caption in captions]
-
-
 def build_tokenizer(config: TokenizerConfig) -> Tokenizer:
     """The tokenizer that the settings name.
 
-    `backend=java` looks for the jar and the Java runtime at once, and raises a CaptionerError that says
-    what to install where one is missing.
+    ptb: what the COCO evaluation uses (`captioner.text.ptb`); lower case, no punctuation.
+    whitespace: any language that parts words by space; case and punctuation stay.
+    char: characters, for languages that do not; runs of white space are one space.
+
+    `backend=java` raises a CaptionerError that says what to install where the jar or Java is missing.
     """
     if config.backend == "java":
         find_jar()
         find_java()
         return Tokenizer("ptb", f"corenlp-{JAR_VERSION}", java_ptb_tokenize_all)
-    if config.name == "ptb":
-        return Tokenizer("ptb", "1", _ptb)
-    if config.name == "whitespace":
-        return Tokenizer("whitespace", "1", _whitespace)
-    return Tokenizer("char", "1", _char, separator="")
+    return {
+        "ptb": Tokenizer("ptb", "1", _ptb_tokenize_all),
+        "whitespace": Tokenizer("whitespace", "1", _whitespace_tokenize_all),
+        "char": Tokenizer("char", "1", _char_tokenize_all, separator=""),
+    }[config.name]
+
+
+def _ptb_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
+    return [ptb_tokenize(caption) for caption in captions]
+
+
+def _whitespace_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
+    return [caption.split() for caption in captions]
+
+
+def _char_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
+    return [list(" ".join(caption.split())) for caption in captions]
