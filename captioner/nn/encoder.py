@@ -199,11 +199,12 @@ def _check_torchvision_name(name: str) -> None:
             f"Expected {', '.join(lite.VARIANTS)}, or a classification CNN of torchvision such as resnet50."
         )
     if name.startswith(_TRANSFORMERS):
-        kind = "vision transformer"
+        kind = "a vision transformer"
     else:  # torchvision.models.<task>.<architecture>
-        kind = get_model_builder(name).__module__.split(".")[2].replace("_", " ") + " model"
+        task = get_model_builder(name).__module__.split(".")[2].replace("_", " ")
+        kind = f"{'an' if task[0] in 'aeiou' else 'a'} {task} model"
     raise ConfigError(
-        f"encoder.name={name!r} is a {kind}: expected a classification CNN, whose last feature map "
+        f"encoder.name={name!r} is {kind}: expected a classification CNN, whose last feature map "
         "is a grid over one picture, such as efficientnet_lite0 or resnet50."
     )
 

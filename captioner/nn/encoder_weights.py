@@ -6,13 +6,11 @@ Whatever the source, it ends as one state dict with torchvision's names, read wi
 from __future__ import annotations
 
 import contextlib
-import pickle
 import re
 import sys
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model_weights
@@ -20,7 +18,6 @@ from torchvision.models import WeightsEnum, get_model_weights
 from captioner.errors import ConfigError, WeightsError, near_misses
 
 _FILE_ENDINGS = (".pth", ".pt", ".bin", ".safetensors")
-_UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError)
 
 
 def looks_like_file(weights: str) -> bool:
@@ -55,7 +52,7 @@ def download(name: str, entry: WeightsEnum) -> dict[str, Tensor]:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # torch announces the download on stdout, which belongs to results
             return dict(entry.get_state_dict(progress=True, check_hash=True, weights_only=True))
-    except _UNREADABLE as error:
+    except Exception as error:  # the network, the disk, or a damaged file in the cache, which may raise anything
         if cached.exists():
             raise WeightsError(
                 f"{cached} cannot be read ({error}). Delete it, and it will be fetched again."
@@ -75,13 +72,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
+    except Exception as error:  # damaged bytes may raise anything
         raise WeightsError(
             f"encoder.weights={path} cannot be read as a state dict ({_first_line(error)}). "
             "Expected a .safetensors file, or what torch.save(network.state_dict(), path) writes."
         ) from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        found = f"a dict of {', '.join(map(str, list(content)[:5]))}" if isinstance(content, dict) else type(content)
+        kind = type(content).__name__
+        found = f"a dict of {', '.join(map(str, list(content)[:5]))}" if isinstance(content, dict) else f"a {kind}"
         raise WeightsError(f"encoder.weights={path} holds {found}: expected a state dict, that is names and tensors.")
     return dict(content)
 
