@@ -1,0 +1,213 @@
+"""Training as a whole: it learns, two runs are one run, a resumed run is an uninterrupted one, Ctrl-C loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from captioner.config import CacheConfig, EncoderConfig, RecurrentConfig, TrainConfig
+from captioner.engine import training
+from captioner.engine.checkpoint import find_checkpoint
+from captioner.engine.interrupt import Interrupted
+from captioner.engine.logs import RunLog, read_records
+from captioner.engine.training import train
+from captioner.errors import CheckpointError, PictureError
+from captioner.nn.build import build_model
+from tests.tiny import COLOURS, SIDES, tiny_config, with_trainer, write_tiny_data
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    return tiny_config(write_tiny_data(tmp_path / "data"))
+
+
+def weights(folder: Path, which: str = "latest") -> dict[str, torch.Tensor]:
+    return load_file(find_checkpoint(folder, which) / "model.safetensors")
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    ours, theirs = weights(first), weights(second)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    """The log without what a clock decides."""
+    clock = ("seconds", "words_per_second")
+    return [{k: v for k, v in record.items() if k not in clock} for record in read_records(folder)]
+
+
+def run(config: TrainConfig, folder: Path, **more: bool) -> Path:
+    folder.mkdir(exist_ok=True)
+    train(config, folder, **more)
+    return folder
+
+
+@pytest.mark.slow
+def test_it_learns_colours_and_sides(config: TrainConfig, tmp_path: Path) -> None:
+    config = with_trainer(config, max_epochs=60, patience=None, label_smoothing=0.0, validate_every=60)
+    model = replace(config.model, embedding_dim=32, hidden_dim=64, attention_dim=32)
+    encoder = EncoderConfig(image_size=64)  # the pretrained default
+    folder = run(replace(config, model=model, encoder=encoder), tmp_path / "run")
+    captions = json.loads((folder / "captions_val.json").read_text())
+    right = [c for c in captions if c["caption"] in expected_captions(c["image_id"])]
+    assert len(right) >= 7, captions
+
+
+def expected_captions(image_id: str) -> list[str]:
+    number = int(image_id)
+    colour, side = list(COLOURS)[number % 4], SIDES[number // 4 % 2]
+    return [f"a {colour} half on the {side}", f"the {side} is {colour}"]
+
+
+def test_a_finished_run_holds_what_it_should(config: TrainConfig, tmp_path: Path) -> None:
+    folder = run(config, tmp_path / "run")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    captions = json.loads((folder / "captions_val.json").read_text())
+    assert {"Bleu_1", "Bleu_4", "CIDEr", "signature", "run"} <= metrics.keys()
+    assert [c["image_id"] for c in captions] == [f"{n:03}" for n in range(16, 24)]
+    assert metrics["signature"]["split"] == "val"
+    assert metrics["run"]["steps"] == 8
+    kinds = [record["kind"] for record in read_records(folder)]
+    assert kinds.count("train") == 8
+    assert kinds.count("validation") == 2
+    assert "epoch 2" in (folder / "log.txt").read_text()
+
+
+def test_two_runs_give_the_same_bytes(config: TrainConfig, tmp_path: Path) -> None:
+    first, second = run(config, tmp_path / "first"), run(config, tmp_path / "second")
+    assert_same_weights(first, second)
+    assert curve(first) == curve(second)
+    assert (first / "captions_val.json").read_bytes() == (second / "captions_val.json").read_bytes()
+    third = run(replace(config, seed=1), tmp_path / "third")
+    assert curve(first) != curve(third)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6])
+def test_interrupted_and_resumed_is_uninterrupted(config: TrainConfig, tmp_path: Path, stop_after: int) -> None:
+    """Stopped inside the first epoch, at an epoch's end, and inside the second."""
+    whole = run(config, tmp_path / "whole")
+    stopped = tmp_path / "stopped"
+    with pytest.raises(Interrupted):
+        interrupt_after(stop_after, config, stopped)
+    assert not (stopped / "metrics.json").exists()
+    run(config, stopped, resume=True)
+    assert_same_weights(whole, stopped)
+    assert curve(whole) == curve(stopped)
+    assert (whole / "captions_val.json").read_bytes() == (stopped / "captions_val.json").read_bytes()
+
+
+def interrupt_after(steps: int, config: TrainConfig, folder: Path) -> None:
+    """Train, and send this process SIGINT after so many steps, as Ctrl-C does."""
+    folder.mkdir()
+    before = training.train_step
+
+    def step_and_interrupt(run: training.Run, *arguments: Any) -> dict[str, float]:
+        losses = before(run, *arguments)
+        if run.progress.step == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return losses
+
+    training.train_step = step_and_interrupt
+    try:
+        train(config, folder)
+    finally:
+        training.train_step = before
+
+
+def test_more_epochs_on_resume_go_on_from_the_end(config: TrainConfig, tmp_path: Path) -> None:
+    folder = run(config, tmp_path / "run")
+    run(with_trainer(config, max_epochs=3), folder, resume=True)
+    validations = [record["epoch"] for record in read_records(folder) if record["kind"] == "validation"]
+    assert validations == [1, 2, 3]
+
+
+def test_other_captions_cannot_be_resumed(config: TrainConfig, tmp_path: Path) -> None:
+    folder = run(config, tmp_path / "run")
+    table = Path(str(config.data.root)) / "captions.csv"
+    table.write_text(table.read_text().replace("half", "part"))
+    with pytest.raises(CheckpointError, match="vocabulary is not the one"):
+        train(config, folder, resume=True)
+
+
+def test_max_steps_ends_inside_an_epoch(config: TrainConfig, tmp_path: Path) -> None:
+    folder = run(with_trainer(config, max_steps=3), tmp_path / "run")
+    assert json.loads((folder / "metrics.json").read_text())["run"]["steps"] == 3
+
+
+def test_early_stopping(config: TrainConfig, tmp_path: Path) -> None:
+    frozen = replace(config, optim=replace(config.optim, learning_rate=0.0))  # nothing can get better
+    folder = run(with_trainer(frozen, max_epochs=9, patience=2), tmp_path / "run")
+    validations = [record for record in read_records(folder) if record["kind"] == "validation"]
+    assert len(validations) == 3  # the first is the best, the next two are no better
+    assert "Stopped early" in (folder / "log.txt").read_text()
+
+
+def test_cache_changes_nothing_but_rounding(config: TrainConfig, tmp_path: Path) -> None:
+    cached = run(with_trainer(config, max_steps=4), tmp_path / "cached")
+    live = run(replace(with_trainer(config, max_steps=4), cache=CacheConfig(enabled=False)), tmp_path / "live")
+    for ours, theirs in zip(curve(cached), curve(live), strict=True):
+        if ours["kind"] == "train":
+            assert ours["loss"] == pytest.approx(theirs["loss"], abs=2e-3)
+
+
+def test_fine_tuning_moves_the_named_blocks_only(config: TrainConfig, tmp_path: Path) -> None:
+    encoder = replace(config.encoder, fine_tune_from="conv5")
+    tuned = replace(config, encoder=encoder, optim=replace(config.optim, encoder_learning_rate=0.01))
+    folder = run(with_trainer(tuned, max_steps=2), tmp_path / "run")
+    torch.manual_seed(tuned.seed)
+    before = build_model(tuned.model, tuned.encoder, 14).encoder.state_dict()
+    moved = {
+        name.removeprefix("encoder.")
+        for name, tensor in weights(folder).items()
+        if name.startswith("encoder.") and not torch.equal(tensor, before[name.removeprefix("encoder.")])
+    }
+    assert moved
+    assert all("conv5" in name for name in moved), moved
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_every_cell_trains(config: TrainConfig, tmp_path: Path, cell: str) -> None:
+    model = RecurrentConfig(cell=cell, embedding_dim=8, hidden_dim=12, layers=2)
+    folder = run(with_trainer(replace(config, model=model), max_epochs=1), tmp_path / "run")
+    assert (folder / "metrics.json").exists()
+
+
+def test_bad_picture_is_named_or_left_out(config: TrainConfig, tmp_path: Path) -> None:
+    broken = Path(str(config.data.root)) / "003.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    with pytest.raises(PictureError, match=r"003\.png"):
+        run(config, tmp_path / "error")
+    for enabled in (True, False):
+        skipping = replace(config, data=replace(config.data, on_bad_image="skip"), cache=CacheConfig(enabled=enabled))
+        folder = run(with_trainer(skipping, max_epochs=1), tmp_path / f"skip-{enabled}")
+        if enabled:
+            assert "Left out 1 pictures of train that cannot be read: 003" in (folder / "log.txt").read_text()
+        assert (folder / "metrics.json").exists()
+
+
+def test_random_encoder_of_another_size_is_another_cache(config: TrainConfig, tmp_path: Path) -> None:
+    run(with_trainer(config, max_steps=1), tmp_path / "a")
+    other = replace(config, encoder=EncoderConfig(name="shufflenet_v2_x0_5", weights=None, image_size=96))
+    run(with_trainer(other, max_steps=1), tmp_path / "b")
+    assert len(list(Path(os.environ["CAPTIONER_CACHE"]).glob("features/*"))) == 2
+
+
+def test_log_forgets_what_will_be_done_again(tmp_path: Path) -> None:
+    with RunLog(tmp_path) as log:
+        for step in range(1, 6):
+            log.record("train", step, loss=1.0 / step)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"kind": "tra')  # cut off by a kill
+    with RunLog(tmp_path, resume_step=3) as log:
+        log.record("train", 4, loss=0.5)
+    assert [record["step"] for record in read_records(tmp_path)] == [1, 2, 3, 4]

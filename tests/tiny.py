@@ -1,0 +1,68 @@
+"""Data and settings so small that a training takes a second: shared by the tests of engine and command line."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from captioner.config import (
+    AttentionConfig,
+    DecodeConfig,
+    EncoderConfig,
+    FolderConfig,
+    MetricConfig,
+    OptimConfig,
+    TrainConfig,
+    TrainerConfig,
+    VocabularyConfig,
+)
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (250, 250, 250)}
+SIDES = ("left", "right")
+ENCODER = EncoderConfig(name="shufflenet_v2_x0_5", weights=None, image_size=64)
+"""A small network with random weights: features that tell colours apart, no download."""
+
+
+def write_tiny_data(folder: Path, pictures: int = 24) -> FolderConfig:
+    """Pictures with a coloured half and two captions each, as a CSV with splits; returns settings to read them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    generator = np.random.default_rng(0)
+    for number in range(pictures):
+        colour, side = list(COLOURS)[number % 4], SIDES[number // 4 % 2]
+        pixels = generator.integers(90, 130, (64, 64, 3)).astype(np.uint8)
+        pixels[:, slice(0, 32) if side == "left" else slice(32, 64)] = COLOURS[colour]
+        name = f"{number:03}.png"
+        Image.fromarray(pixels).save(folder / name)
+        split = ("train", "train", "val", "test")[number // 8 if number < 24 else 0]
+        rows.append((name, f"a {colour} half on the {side}", split))
+        rows.append((name, f"the {side} is {colour}", split))
+    with (folder / "captions.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "caption", "split"))
+        writer.writerows(rows)
+    return FolderConfig(root=str(folder), captions="captions.csv", num_workers=0)
+
+
+def tiny_config(data: FolderConfig) -> TrainConfig:
+    """Two epochs of four steps, attention, no dropout left out: every part of the path is used."""
+    return TrainConfig(
+        model=AttentionConfig(embedding_dim=8, hidden_dim=12, attention_dim=6, dropout=0.2, tie_embeddings=True),
+        encoder=ENCODER,
+        data=data,
+        vocabulary=VocabularyConfig(min_count=1),
+        optim=OptimConfig(warmup_steps=2, learning_rate=0.01),
+        trainer=TrainerConfig(max_epochs=2, batch_size=4, log_every=1, eval_batch_size=4),
+        decode=DecodeConfig(max_length=8),
+        metric=MetricConfig(names=["Bleu", "CIDEr"]),
+        device="cpu",
+    )
+
+
+def with_trainer(config: TrainConfig, **settings: object) -> TrainConfig:
+    """The same with other trainer settings."""
+    return replace(config, trainer=replace(config.trainer, **settings))  # type: ignore[arg-type]
