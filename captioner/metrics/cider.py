@@ -63,18 +63,14 @@ def _consensus(table: CaptionTable, counts: Sequence[NgramCounts], deter_gaming:
 
 def _cosine(table: CaptionTable, counts: NgramCounts, hypothesis: Integers, clip: bool) -> Floats:
     """(C - I,): each reference's similarity with its hypothesis, 0 where either vector is 0."""
-    squared_idf = inverse_document_frequency(counts.document_frequency, table.images) ** 2
-    entry_idf = squared_idf[counts.gram]
-    norm = np.sqrt(np.bincount(counts.caption, weights=counts.count**2 * entry_idf, minlength=table.captions))
-    in_reference = counts.count[counts.shared_reference]
-    in_hypothesis = counts.count[counts.shared_hypothesis]
+    weights = counts.count * inverse_document_frequency(counts.document_frequency, table.images)[counts.gram]
+    norm = np.sqrt(np.bincount(counts.caption, weights=weights**2, minlength=table.captions))
+    in_reference = weights[counts.shared_reference]
+    in_hypothesis = weights[counts.shared_hypothesis]
     if clip:
         in_hypothesis = np.minimum(in_hypothesis, in_reference)
-    product = np.bincount(
-        counts.caption[counts.shared_reference],
-        weights=in_hypothesis * in_reference * entry_idf[counts.shared_reference],
-        minlength=table.captions,
-    )[table.reference]
+    caption = counts.caption[counts.shared_reference]
+    product = np.bincount(caption, weights=in_hypothesis * in_reference, minlength=table.captions)[table.reference]
     norms = norm[hypothesis] * norm[table.reference]
     similarity: Floats = np.divide(product, norms, out=np.zeros(len(norms)), where=norms > 0)
     return similarity

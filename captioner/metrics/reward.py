@@ -12,12 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from captioner.errors import DataError
 from captioner.metrics.cider import SCALE, inverse_document_frequency, length_penalty
 from captioner.metrics.document_frequencies import BITS, DocumentFrequencies, Ids, Keys, pack_ngrams
-from captioner.metrics.ngrams import LONGEST, Floats, Integers
+from captioner.metrics.ngrams import LONGEST, Floats, Indices, Integers
 from captioner.metrics.results import ImageId, listed
 
 NEVER = np.array([np.iinfo(np.uint64).max], np.uint64)  # a packed n-gram that does not exist
@@ -32,9 +31,9 @@ class _References(NamedTuple):
     norm: (R, 4) of the TF-IDF vectors for n = 1 … 4; length: (R,) words.
     """
 
-    number: NDArray[np.int32]
-    reference: NDArray[np.int32]
-    times: NDArray[np.int32]
+    number: Indices
+    reference: Indices
+    times: Indices
     norm: Floats
     length: Integers
 
@@ -65,7 +64,7 @@ class _Counts(NamedTuple):
 class CiderReward:
     """CIDEr-D of hypotheses, with fixed document frequencies and the references of a data set.
 
-    An image's references are counted when it is first asked for, and kept (about 7 kB an image of five
+    An image's references are counted when it is first asked for, and kept (about 3 kB an image of five
     captions). The object has no global state, may be pickled (what it keeps is left out), and gives the
     same rewards in every process.
     """
@@ -148,18 +147,21 @@ class CiderReward:
         counts = self._count(captions, are_references=True)
         image_of = np.repeat(np.arange(len(image_ids)), captions_of)
         first_caption = np.cumsum(captions_of) - captions_of
-        number, image = counts.number[counts.ngram], image_of[counts.caption]
-        order = np.argsort(number | (image << SLOT_BITS))
-        number, times = number[order], counts.times[order]
-        reference = (counts.caption - first_caption[image])[order]
+        ngram_number, image = counts.number[counts.ngram], image_of[counts.caption]
+        order = np.argsort(ngram_number | (image << SLOT_BITS))
+        number = ngram_number[order].astype(np.int32)
+        reference = (counts.caption - first_caption[image])[order].astype(np.int32)
+        times = counts.times[order].astype(np.int32)
         norm = counts.norms(len(captions))
         length = np.fromiter(map(len, captions), np.int64, len(captions))
-        entry_ends = np.cumsum(np.bincount(image, minlength=len(image_ids)))
-        entry_values = (values.astype(np.int32) for values in (number, reference, times))  # half the memory
-        entry_parts = [np.split(values, entry_ends[:-1]) for values in entry_values]
-        caption_parts = [np.split(values, first_caption[1:]) for values in (norm, length)]
-        for image_id, *parts in zip(image_ids, *entry_parts, *caption_parts, strict=True):
-            self._kept[image_id] = _References(*parts)
+        entry_bounds = np.append(0, np.cumsum(np.bincount(image, minlength=len(image_ids)))).tolist()
+        caption_bounds = np.append(first_caption, len(captions)).tolist()
+        for index, image_id in enumerate(image_ids):
+            entries = slice(entry_bounds[index], entry_bounds[index + 1])
+            rows = slice(caption_bounds[index], caption_bounds[index + 1])
+            self._kept[image_id] = _References(
+                number[entries], reference[entries], times[entries], norm[rows], length[rows]
+            )
 
     def _count(self, captions: Sequence[Ids], are_references: bool = False) -> _Counts:
         """Only references give numbers to n-grams that the corpus lacks: a hypothesis cannot share others."""

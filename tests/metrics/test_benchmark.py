@@ -1,0 +1,24 @@
+"""`benchmarks/metrics.py` runs, compares like with like, and prints one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "metrics.py"
+
+
+@pytest.mark.slow
+def test_it_runs_small() -> None:
+    pytest.importorskip("pycocoevalcap", reason="the benchmark compares with pycocoevalcap")
+    command = [sys.executable, str(SCRIPT), "--images", "300", "--largest", "2000", "--runs", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    figures = json.loads(done.stdout)
+    assert figures["whole_set"]["ratio"] > 5
+    assert figures["reward"]["warm_ratio"] > 5
+    assert figures["growth"]["images"] == [1000, 2000]
+    assert figures["tokenizer"]["captions"] == 2000
