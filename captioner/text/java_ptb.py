@@ -45,18 +45,18 @@ def find_java() -> str:
 def java_ptb_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
     """The tokens of each caption, in lower case, without COCO's punctuation.
 
-    All captions go through one run of Java, joined by line breaks as pycocoevalcap joins them. Nothing is
-    written to disk. Raises a CaptionerError when Java fails.
+    All captions go through one run of Java, a line each, as pycocoevalcap gives them. Nothing is written to
+    disk. Raises a CaptionerError when Java fails.
     """
     if not captions:
         return []
     command = [find_java(), "-cp", str(find_jar()), "edu.stanford.nlp.process.PTBTokenizer"]
     command += ["-preserveLines", "-lowerCase", "-encoding", "utf-8"]
-    text = "\n".join(LINE_BREAKS.sub(" ", caption) for caption in captions)
+    text = "".join(LINE_BREAKS.sub(" ", caption) + "\n" for caption in captions)
     done = subprocess.run(command, input=text.encode("utf-8", "surrogatepass"), capture_output=True, check=False)
     if done.returncode != 0:
         raise CaptionerError(f"The Java tokenizer failed: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}")
-    lines = done.stdout.decode("utf-8").replace("\r\n", "\n").split("\n")
+    lines = done.stdout.decode("utf-8").replace("\r\n", "\n").split("\n")[:-1]
     if len(lines) != len(captions):
         raise CaptionerError(f"The Java tokenizer gave {len(lines)} lines for {len(captions)} captions: out of step.")
     return [[token for token in line.split(" ") if token and token not in PUNCTUATION] for line in lines]

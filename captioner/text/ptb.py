@@ -91,7 +91,7 @@ def ptb_tokenize(caption: str) -> list[str]:
     >>> ptb_tokenize("A dog isn't riding the black-and-white horse.")
     ['a', 'dog', 'is', "n't", 'riding', 'the', 'black-and-white', 'horse']
     """
-    caption = LINE_BREAKS.sub(" ", caption).strip(" ")
+    caption = LINE_BREAKS.sub(" ", caption).rstrip(" ")
     if _SPACE_MATTERS.search(caption):
         return list(_tokens(caption, _NEXT_CAPTION))
     *chunks, last = caption.split(" ")

@@ -77,7 +77,7 @@ def test_says_what_to_install_without_java(monkeypatch: pytest.MonkeyPatch) -> N
     ("program", "message"),
     [
         ("echo 'no room for the heap' >&2; exit 1", "no room for the heap"),
-        ("echo one; echo two", "3 lines for 1 captions"),
+        ("echo one; echo two", "2 lines for 1 captions"),
     ],
 )
 def test_a_java_that_fails_is_an_error(
