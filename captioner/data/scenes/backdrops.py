@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from captioner.data.scenes.brush import RGB, WOOD, mix
@@ -22,12 +23,9 @@ def backdrop(place: str, horizon: float, rng: random.Random) -> Image.Image:
 
 
 def _gradient(canvas: Image.Image, top: int, bottom: int, first: RGB, second: RGB) -> None:
-    ramp = Image.linear_gradient("L").resize((1, bottom - top))
-    column = Image.merge(
-        "RGB",
-        [ramp.point([round(a + (b - a) * i / 255) for i in range(256)]) for a, b in zip(first, second, strict=True)],
-    )
-    canvas.paste(column.resize((_SIDE, bottom - top)), (0, top))
+    """Fill the rows from `top` to `bottom` with colours that go from `first` to `second`."""
+    column = np.rint(np.linspace(first, second, bottom - top)).astype(np.uint8)
+    canvas.paste(Image.fromarray(np.repeat(column[:, None], _SIDE, axis=1)), (0, top))
 
 
 def tint(rng: random.Random, colour: RGB, spread: int = 12) -> RGB:

@@ -16,7 +16,7 @@ from captioner.data.scenes.world import KINDS
 
 Artist = Callable[[Brush], None]
 
-_ARTISTS: dict[str, Artist] = {
+ARTISTS: dict[str, Artist] = {
     "cat": animals.cat,
     "dog": animals.dog,
     "bird": animals.flying_bird,
@@ -61,12 +61,16 @@ def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
         held = scene.stance_of(look)
         if held == "ground" and not (scene.relation == "on" and look is scene.main):
             _shadow(picture, spot)
-        artist = animals.perched_bird if look.kind == "bird" and held == "ground" else _ARTISTS[look.kind]
-        tile, corner = draw_object(artist, look, spot, paints[look])
+        tile, corner = draw_object(artist_of(look.kind, held), look, spot, paints[look])
         picture.paste(tile, corner, tile)
         if held == "float":
             _ripples(picture, spot)
     return picture
+
+
+def artist_of(kind: str, held: str) -> Artist:
+    """Who draws this kind when it is held so: only a bird looks different in the air and on something."""
+    return animals.perched_bird if kind == "bird" and held == "ground" else ARTISTS[kind]
 
 
 def draw_object(artist: Artist, look: Look, spot: Spot, paint: RGB) -> tuple[Image.Image, tuple[int, int]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from captioner.data.scenes.compositions import NUMBERS, Composition, related, reserved_for
-from captioner.data.scenes.world import CAMOUFLAGE, COLOURS, KINDS, RELATIONS, partners, stance
+from captioner.data.scenes.world import CAMOUFLAGE, COLOURS, KINDS, RELATIONS, partners, possible, stance
 
 PICTURE_SIZE = 256
 """Height and width of every picture."""
@@ -20,6 +20,9 @@ MARGIN = 5.0
 FLOOR = PICTURE_SIZE - 8.0
 
 _HORIZONS = {"beach": 112, "field": 116, "street": 128, "snow": 118, "water": 96, "night": 140, "room": 166}
+
+# How often a relation is chosen where several are possible; 1 where it is not listed.
+_SHARES = {"on": 8.0, "under": 8.0, "in front of": 5.0, "between": 1.5}
 
 # The longest side in pixels, before the kind's own scale.
 _ALONE = {"small": 60.0, "medium": 104.0, "large": 168.0}
@@ -122,9 +125,9 @@ def _any_scene(rng: random.Random) -> Scene:
     horizon = _HORIZONS[place] + rng.uniform(-8, 8)
     arrangement = rng.choices(("alone", "group", "pair"), (0.24, 0.22, 0.54))[0]
     if arrangement == "pair":
-        relations = [relation for relation in RELATIONS if partners(kind, place, relation)]
-        relation = rng.choice(relations)
-        other = rng.choice(partners(kind, place, relation))
+        other = rng.choice(partners(kind, place))
+        relations = [relation for relation in RELATIONS if possible(kind, relation, other, place)]
+        relation = rng.choices(relations, [_SHARES.get(relation, 1.0) for relation in relations])[0]
         return _pair(rng, place, horizon, kind, relation, other)
     if arrangement == "group":
         count = rng.randint(2, 5)
@@ -243,8 +246,8 @@ def _one_above_the_other(rng: random.Random, upper: Look, lower: Look, place: st
 def _in_the_middle(
     rng: random.Random, main: Look, beside: Look, held: str, horizon: float
 ) -> tuple[Spot, tuple[Spot, Spot]]:
-    width, height = _extent(main.kind, 66, most_wide=78, most_high=130)
-    other_width, other_height = _extent(beside.kind, 74, most_wide=78, most_high=150)
+    width, height = _extent(main.kind, 70, most_wide=74, most_high=130)
+    other_width, other_height = _extent(beside.kind, 78, most_wide=74, most_high=150)
     tallest = max(height, other_height)
     bottom = _level(rng, held, tallest, horizon) + tallest
     middle = PICTURE_SIZE / 2 + rng.uniform(-4, 4)

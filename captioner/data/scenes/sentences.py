@@ -115,8 +115,7 @@ class _Speaker:
         self._scene = scene
         self._rng = rng
         self._many = len(scene.main_spots) > 1
-        _, self._doing, *forms = _pick_row(rng, NOUNS[scene.main.kind].acts[scene.stance_of(scene.main)])
-        self._does = forms[self._many]
+        self._act = _pick_row(rng, NOUNS[scene.main.kind].acts[scene.stance_of(scene.main)])
 
     def say(self, pattern: str) -> str:
         """The pattern with its parts filled in, from left to right."""
@@ -126,9 +125,9 @@ class _Speaker:
         return self._phrase(self._scene.main, len(self._scene.main_spots))
 
     def the_main(self) -> str:
-        words = self._words(self._scene.main, self._many)
-        count = len(self._scene.main_spots)
-        return " ".join(["the", *([COUNT_WORDS[count]] if self._many and self._rng.random() < 0.6 else []), *words])
+        phrase = " ".join(self._words(self._scene.main, self._many))
+        counted = self._many and self._rng.random() < 0.6
+        return f"the {COUNT_WORDS[len(self._scene.main_spots)]} {phrase}" if counted else f"the {phrase}"
 
     def other(self) -> str:
         assert self._scene.other is not None
@@ -143,8 +142,33 @@ class _Speaker:
     def be(self) -> str:
         return "are" if self._many else "is"
 
+    def doing(self) -> str:
+        return self._act.doing
+
+    def does(self) -> str:
+        return self._act.do if self._many else self._act.does
+
+    def it(self) -> str:
+        return "them" if len(self._scene.other_spots) > 1 else "it"
+
+    def relation(self) -> str:
+        return _pick(self._rng, RELATION_PHRASES[str(self._scene.relation)])
+
+    def inverse(self) -> str:
+        """The relation as seen from the other object."""
+        return _pick(self._rng, INVERSE_PHRASES[str(self._scene.relation)])
+
+    def scenery(self) -> str:
+        return _pick(self._rng, SCENERY_PHRASES[self._scene.place])
+
+    def view(self) -> str:
+        return _pick(self._rng, VIEW_PHRASES[self._scene.place])
+
+    def medium(self) -> str:
+        return _pick(self._rng, MEDIUM_PHRASES)
+
     def seen(self) -> str:
-        return _pick(self._rng, SEEN_PHRASES).replace("be ", f"{self.be()} ", 1)
+        return self.say(_pick(self._rng, SEEN_PHRASES))
 
     def place(self) -> str:
         """Where the main object is."""
@@ -182,8 +206,8 @@ class _Speaker:
         return [*before, self._noun(look, many), *after]
 
     def _noun(self, look: Look, many: bool) -> str:
-        _, *forms = _pick_row(self._rng, NOUNS[look.kind].names)
-        return forms[many]
+        name = _pick_row(self._rng, NOUNS[look.kind].names)
+        return name.several if many else name.one
 
     def _colour_word(self, look: Look) -> str:
         return _pick(self._rng, COLOUR_WORDS.get(look.colour, ((1, look.colour),)))
@@ -195,16 +219,17 @@ _PARTS: dict[str, Callable[[_Speaker], str]] = {
     "name": _Speaker.name,
     "colour": _Speaker.colour,
     "other": _Speaker.other,
-    "it": lambda speaker: "them" if len(speaker._scene.other_spots) > 1 else "it",
+    "it": _Speaker.it,
     "be": _Speaker.be,
-    "doing": lambda speaker: speaker._doing,
-    "does": lambda speaker: speaker._does,
+    "doing": _Speaker.doing,
+    "does": _Speaker.does,
     "seen": _Speaker.seen,
     "place": _Speaker.place,
     "there": _Speaker.there,
-    "relation": lambda speaker: _pick(speaker._rng, RELATION_PHRASES[str(speaker._scene.relation)]),
-    "inverse": lambda speaker: _pick(speaker._rng, INVERSE_PHRASES[str(speaker._scene.relation)]),
-    "scenery": lambda speaker: _pick(speaker._rng, SCENERY_PHRASES[speaker._scene.place]),
-    "view": lambda speaker: _pick(speaker._rng, VIEW_PHRASES[speaker._scene.place]),
-    "medium": lambda speaker: _pick(speaker._rng, MEDIUM_PHRASES),
+    "relation": _Speaker.relation,
+    "inverse": _Speaker.inverse,
+    "scenery": _Speaker.scenery,
+    "view": _Speaker.view,
+    "medium": _Speaker.medium,
 }
+"""What may stand between braces in a pattern."""

@@ -130,8 +130,8 @@ def kite(brush: Brush) -> None:
 
 def apple(brush: Brush) -> None:
     """With a stalk and a leaf."""
-    brush.stroke([(48, 24), (50, 12), (56, 3)], 4, WOOD, smooth=True, edge=True)
-    brush.blob([(54, 14), (64, 4), (80, 4), (74, 16), (62, 20)], (88, 166, 70))
+    brush.stroke([(48, 24), (50, 13), (55, 6)], 4, WOOD, smooth=True, edge=True)
+    brush.blob([(54, 15), (64, 6), (80, 6), (74, 17), (62, 21)], (88, 166, 70))
     brush.blob(
         [
             *((48, 24), (62, 18), (82, 24), (93, 44), (88, 72), (70, 96)),

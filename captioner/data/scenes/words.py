@@ -6,71 +6,88 @@ five people agree as far as five people do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Choice = tuple[tuple[float, str], ...]
 
 
-@dataclass(frozen=True)
-class Noun:
-    """names: (weight, singular, plural). acts: what it does, by stance, as (weight, "sitting", "sits", "sit")."""
-
-    names: tuple[tuple[float, str, str], ...]
-    acts: dict[str, tuple[tuple[float, str, str, str], ...]]
+class Name(NamedTuple):
+    weight: float
+    one: str
+    several: str
 
 
-_STAND = (3.0, "standing", "stands", "stand")
-_SIT = (3.0, "sitting", "sits", "sit")
-_FLY = (4.0, "flying", "flies", "fly")
-_LIE = (3.0, "lying", "lies", "lie")
-_FLOAT = (3.0, "floating", "floats", "float")
-_REST = (1.0, "resting", "rests", "rest")
-_WAIT = (1.0, "waiting", "waits", "wait")
-_PARKED = (4.0, "parked", "stands", "stand")
-_GROW = (3.0, "growing", "grows", "grow")
+class Act(NamedTuple):
+    """What an object does: "(is) sitting", "(it) sits", "(they) sit"."""
+
+    weight: float
+    doing: str
+    does: str
+    do: str
+
+
+class Noun(NamedTuple):
+    """What a kind of object is called, and what it does in each stance it can have."""
+
+    names: tuple[Name, ...]
+    acts: dict[str, tuple[Act, ...]]
+
+
+_STAND = Act(3.0, "standing", "stands", "stand")
+_SIT = Act(3.0, "sitting", "sits", "sit")
+_FLY = Act(4.0, "flying", "flies", "fly")
+_LIE = Act(3.0, "lying", "lies", "lie")
+_FLOAT = Act(3.0, "floating", "floats", "float")
+_REST_SITTING = Act(1.0, "resting", "sits", "sit")
+_REST_LYING = Act(1.0, "resting", "lies", "lie")
+_WAIT = Act(1.0, "waiting", "waits", "wait")
+_PARKED = Act(4.0, "parked", "stands", "stand")
+_GROW = Act(3.0, "growing", "grows", "grow")
 
 NOUNS: dict[str, Noun] = {
-    "cat": Noun(((5, "cat", "cats"), (1, "kitten", "kittens")), {"ground": (_SIT, _WAIT)}),
-    "dog": Noun(((5, "dog", "dogs"), (1, "puppy", "puppies")), {"ground": (_STAND, _WAIT)}),
-    "bird": Noun(((1, "bird", "birds"),), {"air": (_FLY,), "ground": (_SIT, _REST)}),
-    "fish": Noun(((1, "fish", "fish"),), {"swim": ((4, "swimming", "swims", "swim"),)}),
-    "horse": Noun(((5, "horse", "horses"), (1, "pony", "ponies")), {"ground": (_STAND, _WAIT)}),
-    "elephant": Noun(((1, "elephant", "elephants"),), {"ground": (_STAND, (1, "walking", "walks", "walk"))}),
+    "cat": Noun((Name(5, "cat", "cats"), Name(1, "kitten", "kittens")), {"ground": (_SIT, _WAIT)}),
+    "dog": Noun((Name(5, "dog", "dogs"), Name(1, "puppy", "puppies")), {"ground": (_STAND, _WAIT)}),
+    "bird": Noun((Name(1, "bird", "birds"),), {"air": (_FLY,), "ground": (_SIT, _REST_SITTING)}),
+    "fish": Noun((Name(1, "fish", "fish"),), {"swim": (Act(4, "swimming", "swims", "swim"),)}),
+    "horse": Noun((Name(5, "horse", "horses"), Name(1, "pony", "ponies")), {"ground": (_STAND, _WAIT)}),
+    "elephant": Noun((Name(1, "elephant", "elephants"),), {"ground": (_STAND, Act(2, "walking", "walks", "walk"))}),
     "butterfly": Noun(
-        ((1, "butterfly", "butterflies"),),
-        {"air": (_FLY, (1, "fluttering", "flutters", "flutter")), "ground": (_SIT, _REST)},
+        (Name(1, "butterfly", "butterflies"),),
+        {"air": (_FLY, Act(1, "fluttering", "flies", "fly")), "ground": (_SIT, _REST_SITTING)},
     ),
-    "rabbit": Noun(((5, "rabbit", "rabbits"), (1, "bunny", "bunnies")), {"ground": (_SIT, _WAIT)}),
+    "rabbit": Noun((Name(5, "rabbit", "rabbits"), Name(1, "bunny", "bunnies")), {"ground": (_SIT, _WAIT)}),
     "turtle": Noun(
-        ((4, "turtle", "turtles"), (1, "tortoise", "tortoises")),
-        {"ground": ((3, "walking", "walks", "walk"), (2, "crawling", "crawls", "crawl"))},
+        (Name(4, "turtle", "turtles"), Name(1, "tortoise", "tortoises")),
+        {"ground": (Act(3, "walking", "walks", "walk"), Act(2, "crawling", "walks", "walk"))},
     ),
     "duck": Noun(
-        ((1, "duck", "ducks"),), {"ground": (_SIT, _REST), "float": ((4, "swimming", "swims", "swim"), _FLOAT)}
+        (Name(1, "duck", "ducks"),),
+        {"ground": (_SIT, _REST_SITTING), "float": (Act(4, "swimming", "swims", "swim"), _FLOAT)},
     ),
-    "car": Noun(((1, "car", "cars"),), {"ground": (_PARKED, _WAIT)}),
-    "bus": Noun(((1, "bus", "buses"),), {"ground": (_PARKED, _WAIT)}),
+    "car": Noun((Name(1, "car", "cars"),), {"ground": (_PARKED, _WAIT)}),
+    "bus": Noun((Name(1, "bus", "buses"),), {"ground": (_PARKED, _WAIT)}),
     "train": Noun(
-        ((4, "train", "trains"), (1, "locomotive", "locomotives")),
-        {"ground": (_STAND, (2, "waiting", "waits", "wait"))},
+        (Name(4, "train", "trains"), Name(1, "locomotive", "locomotives")),
+        {"ground": (_STAND, Act(2, "waiting", "waits", "wait"))},
     ),
     "boat": Noun(
-        ((4, "boat", "boats"), (1, "sailboat", "sailboats")), {"float": (_FLOAT, (2, "sailing", "sails", "sail"))}
+        (Name(4, "boat", "boats"), Name(1, "sailboat", "sailboats")),
+        {"float": (_FLOAT, Act(2, "sailing", "floats", "float"))},
     ),
-    "bicycle": Noun(((3, "bicycle", "bicycles"), (2, "bike", "bikes")), {"ground": (_PARKED, _STAND)}),
-    "plane": Noun(((4, "plane", "planes"), (2, "airplane", "airplanes")), {"air": (_FLY,)}),
-    "ball": Noun(((1, "ball", "balls"),), {"ground": (_LIE, _REST), "float": (_FLOAT,)}),
-    "tree": Noun(((1, "tree", "trees"),), {"ground": (_GROW, _STAND)}),
-    "house": Noun(((5, "house", "houses"), (1, "cottage", "cottages")), {"ground": (_STAND,)}),
-    "umbrella": Noun(((4, "umbrella", "umbrellas"), (1, "parasol", "parasols")), {"ground": (_STAND,)}),
-    "balloon": Noun(((1, "balloon", "balloons"),), {"air": (_FLOAT, (1, "rising", "rises", "rise"))}),
-    "cup": Noun(((3, "cup", "cups"), (2, "mug", "mugs")), {"ground": (_STAND, _SIT)}),
-    "flower": Noun(((1, "flower", "flowers"),), {"ground": (_GROW, (1, "blooming", "blooms", "bloom"))}),
-    "chair": Noun(((1, "chair", "chairs"),), {"ground": (_STAND,)}),
-    "apple": Noun(((1, "apple", "apples"),), {"ground": (_LIE, _REST)}),
-    "mushroom": Noun(((1, "mushroom", "mushrooms"),), {"ground": (_GROW, _STAND)}),
-    "table": Noun(((1, "table", "tables"),), {"ground": (_STAND,)}),
-    "kite": Noun(((1, "kite", "kites"),), {"air": (_FLY,)}),
+    "bicycle": Noun((Name(3, "bicycle", "bicycles"), Name(2, "bike", "bikes")), {"ground": (_PARKED, _STAND)}),
+    "plane": Noun((Name(4, "plane", "planes"), Name(2, "airplane", "airplanes")), {"air": (_FLY,)}),
+    "ball": Noun((Name(1, "ball", "balls"),), {"ground": (_LIE, _REST_LYING), "float": (_FLOAT,)}),
+    "tree": Noun((Name(1, "tree", "trees"),), {"ground": (_GROW, _STAND)}),
+    "house": Noun((Name(5, "house", "houses"), Name(1, "cottage", "cottages")), {"ground": (_STAND,)}),
+    "umbrella": Noun((Name(4, "umbrella", "umbrellas"), Name(1, "parasol", "parasols")), {"ground": (_STAND,)}),
+    "balloon": Noun((Name(1, "balloon", "balloons"),), {"air": (_FLOAT, Act(1, "rising", "floats", "float"))}),
+    "cup": Noun((Name(3, "cup", "cups"), Name(2, "mug", "mugs")), {"ground": (_STAND, _SIT)}),
+    "flower": Noun((Name(1, "flower", "flowers"),), {"ground": (_GROW, Act(1, "blooming", "grows", "grow"))}),
+    "chair": Noun((Name(1, "chair", "chairs"),), {"ground": (_STAND,)}),
+    "apple": Noun((Name(1, "apple", "apples"),), {"ground": (_LIE, _REST_LYING)}),
+    "mushroom": Noun((Name(1, "mushroom", "mushrooms"),), {"ground": (_GROW, _STAND)}),
+    "table": Noun((Name(1, "table", "tables"),), {"ground": (_STAND,)}),
+    "kite": Noun((Name(1, "kite", "kites"),), {"air": (_FLY,)}),
 }
 
 COLOUR_WORDS: dict[str, Choice] = {
@@ -154,8 +171,8 @@ VIEW_PHRASES: dict[str, Choice] = {
 
 MEDIUM_PHRASES: Choice = ((3, "a picture of"), (1, "a photo of"), (1, "a drawing of"), (1, "an image of"))
 
-SEEN_PHRASES: Choice = ((2, "can be seen"), (1, "be shown"), (1, "be pictured"))
-"""Passive; "be" becomes "is" or "are"."""
+SEEN_PHRASES: Choice = ((2, "can be seen"), (1, "{be} shown"), (1, "{be} pictured"))
+"""Passive; "{be}" is "is" or "are"."""
 
 RELATION_PHRASES: dict[str, Choice] = {
     "left of": ((2, "next to"), (3, "to the left of"), (1, "beside"), (1, "left of"), (1, "near")),

@@ -75,6 +75,9 @@ _KINDS = (
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
 
+RELATIONS = ("left of", "right of", "above", "below", "on", "under", "in front of", "between")
+"""How the main object stands to the other; "between" is between two of the other kind."""
+
 SITTERS = ("cat", "dog", "bird", "rabbit", "duck", "ball", "cup", "butterfly", "apple")
 """What may be on a seat."""
 
@@ -91,23 +94,26 @@ def stance(kind: str, place: str) -> str:
     return "float" if place == "water" and home == "ground" else home
 
 
-def partners(kind: str, place: str, relation: str) -> list[str]:
-    """The kinds that an object of `kind` may have this relation to, in `place`."""
+def partners(kind: str, place: str) -> list[str]:
+    """The other kinds that can be with an object of `kind` in `place` and have some relation to it."""
     return [
         other
         for other in KINDS
-        if other != kind and place in KINDS[other].places and _possible(kind, relation, other, place)
+        if other != kind
+        and place in KINDS[other].places
+        and any(possible(kind, relation, other, place) for relation in RELATIONS)
     ]
 
 
-def _possible(kind: str, relation: str, other: str, place: str) -> bool:
+def possible(kind: str, relation: str, other: str, place: str) -> bool:
+    """Whether an object of `kind` may have this relation to one of `other` in `place`."""
     here, there = stance(kind, place), stance(other, place)
     if relation in ("left of", "right of", "between"):
         return here == there
     if relation == "above":
         return (here, there) in {("air", "ground"), ("air", "float"), ("air", "swim"), ("float", "swim")}
     if relation == "below":
-        return _possible(other, "above", kind, place)
+        return possible(other, "above", kind, place)
     if relation == "on":
         return kind in SITTERS and KINDS[other].seat is not None and there == "ground"
     if relation == "under":
@@ -115,7 +121,3 @@ def _possible(kind: str, relation: str, other: str, place: str) -> bool:
     if relation == "in front of":
         return other in LANDMARKS and here == there == "ground" and kind not in LANDMARKS
     raise ValueError(f"unknown relation {relation!r}")
-
-
-RELATIONS = ("left of", "right of", "above", "below", "on", "under", "in front of", "between")
-"""How the main object stands to the other; "between" is between two of the other kind."""
