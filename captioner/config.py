@@ -7,18 +7,20 @@ fails before anything is loaded. `X | None` means that `null` is allowed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from captioner.errors import ConfigError, choose
 
 
 def _at_least(kind: str, value: float | None, least: float) -> None:
-    if value is not None and not value >= least:
-        raise ConfigError(f"{kind}={value} is too small: expected {least} or more.")
+    if value is not None and not least <= value < math.inf:  # nor is NaN a number to work with
+        problem = "too small" if value < least else "no number"
+        raise ConfigError(f"{kind}={value} is {problem}: expected {least} or more.")
 
 
-def _within(kind: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
+def _within(kind: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
         raise ConfigError(f"{kind}={value} is out of range: expected a number from {low} to {high}.")
 
 
@@ -143,6 +145,8 @@ class CacheConfig:
 
 # ------------------------------------------------------------------------------------------ encoder
 
+LARGEST_PICTURE = 4096  # pixels a side, that an encoder is given; a slip of the finger asks for more
+
 
 @dataclass
 class TransformConfig:
@@ -155,9 +159,13 @@ class TransformConfig:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        _at_least("transform.size", self.size, 1)
+        _within("transform.size", self.size, 1, LARGEST_PICTURE)
         choose("transform.resize", self.resize, ("squash", "crop"))
         choose("transform.interpolation", self.interpolation, ("bilinear", "bicubic"))
+        if not all(map(math.isfinite, self.mean)):
+            raise ConfigError(f"transform.mean={list(self.mean)}: expected three numbers.")
+        if not all(0 < value < math.inf for value in self.std):
+            raise ConfigError(f"transform.std={list(self.std)}: expected three numbers above 0.")
 
 
 @dataclass
@@ -172,13 +180,14 @@ class EncoderConfig:
     batch_norm_eval: bool = True  # keep BatchNorm statistics as they are, also while fine-tuning
 
     def __post_init__(self) -> None:
-        _at_least("encoder.image_size", self.image_size, 32)
+        _within("encoder.image_size", self.image_size, 32, LARGEST_PICTURE)
         choose("encoder.resize", self.resize, ("squash", "crop"))
 
 
 # -------------------------------------------------------------------------------------------- model
 
 CELLS = ("rnn", "lstm", "gru")
+WIDEST, DEEPEST = 65_536, 64  # more numbers a vector, or layers, than anybody has meant
 
 
 @dataclass
@@ -196,8 +205,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         choose("model.cell", self.cell, CELLS)
         _within("model.dropout", self.dropout, 0.0, 0.95)
-        for key in ("layers", "embedding_dim", "hidden_dim"):
-            _at_least(f"model.{key}", getattr(self, key), 1)
+        _within("model.layers", self.layers, 1, DEEPEST)
+        for key in ("embedding_dim", "hidden_dim"):
+            _within(f"model.{key}", getattr(self, key), 1, WIDEST)
 
 
 @dataclass
@@ -210,6 +220,8 @@ class AttentionConfig(ModelConfig):
     """Show, Attend and Tell with soft attention (Xu et al. 2015)."""
 
     name: str = "attention"
+    embedding_dim: int = 300
+    tie_embeddings: bool = True
     attention_dim: int = 512
     gate: str = "scalar"  # scalar: the paper's beta; vector: one gate a feature; none
     doubly_stochastic: float = 1.0  # lambda of the regulariser; 0 turns it off
@@ -217,7 +229,7 @@ class AttentionConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         choose("model.gate", self.gate, ("scalar", "vector", "none"))
-        _at_least("model.attention_dim", self.attention_dim, 1)
+        _within("model.attention_dim", self.attention_dim, 1, WIDEST)
         _at_least("model.doubly_stochastic", self.doubly_stochastic, 0.0)
 
 
@@ -248,7 +260,7 @@ class DecodeConfig:
         _at_least("decode.no_repeat_ngram", self.no_repeat_ngram, 0)
         _at_least("decode.length_penalty", self.length_penalty, 0.0)
         _at_least("decode.top_k", self.top_k, 0)
-        if self.temperature <= 0:
+        if not 0 < self.temperature < math.inf:
             raise ConfigError(f"decode.temperature={self.temperature}: expected more than 0 (use decode=greedy for 0).")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"decode.top_p={self.top_p} is out of range: expected more than 0, up to 1.")
@@ -281,7 +293,10 @@ class OptimConfig:
         for key in ("learning_rate", "encoder_learning_rate", "weight_decay", "warmup_steps"):
             _at_least(f"optim.{key}", getattr(self, key), 0)
         _at_least("optim.step_epochs", self.step_epochs, 1)
-        if self.clip_norm is not None and self.clip_norm <= 0:
+        _at_least("optim.step_factor", self.step_factor, 0)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optim.betas={list(self.betas)}: expected two numbers from 0 up to, but not, 1.")
+        if self.clip_norm is not None and not self.clip_norm > 0:
             raise ConfigError(f"optim.clip_norm={self.clip_norm}: expected more than 0, or null for no clipping.")
 
 

@@ -39,6 +39,7 @@ def main() -> None:
 
 
 def _main() -> None:
+    _errors.clear()
     register()
     sys.argv[1:] = _compare_as_settings(sys.argv[1:])
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")(_job)()

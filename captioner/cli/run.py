@@ -17,11 +17,11 @@ from captioner.engine.interrupt import Interrupted
 from captioner.errors import CaptionerError, near_misses
 
 
-def run_command(command: Callable[[], object]) -> int:
-    """Run `command`; returns the process's exit code. What Hydra objects to is said in our words."""
+def run_command(command: Callable[[], int | None]) -> int:
+    """Run `command`; returns the process's exit code (the command's own one, where it gives one)."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the message is ours
     try:
-        command()
+        return command() or 0
     except Interrupted as stopped:  # training has saved and said so
         return 0 if stopped.signal_number == signal.SIGTERM else 130
     except KeyboardInterrupt:
@@ -39,7 +39,6 @@ def run_command(command: Callable[[], object]) -> int:
             return 1
         sys.stderr.write(f"error: {sentence}\n")
         return 2
-    return 0
 
 
 def explain(error: BaseException) -> str | None:

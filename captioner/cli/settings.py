@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf, SCMode
 
@@ -85,6 +87,13 @@ def train_settings(composed: DictConfig) -> TrainConfig:
 def evaluate_settings(composed: DictConfig) -> EvaluateConfig:
     """The same for `evaluate.py`."""
     return _build(EvaluateConfig, composed)
+
+
+def compose_train_settings(overrides: Sequence[str]) -> TrainConfig:
+    """What `train.py` would use with these options, without its run folder: for the other commands."""
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return train_settings(compose("train", list(overrides)))
 
 
 def _build(kind: type[T], composed: DictConfig) -> T:

@@ -18,7 +18,7 @@ from captioner.cli.tables import sweep_table, write_sweep_table
 from captioner.config import TrainConfig
 from captioner.engine.evaluation import format_scores
 from captioner.engine.interrupt import Interrupted
-from captioner.engine.training import TrainingResult, train
+from captioner.engine.training import TrainingResult, prepare, train
 from captioner.errors import CheckpointError, ConfigError
 from captioner.files import write_atomically
 from captioner.schema import to_plain
@@ -34,7 +34,11 @@ def main() -> None:
 
 
 def _main() -> None:
+    _finished.clear()
+    _failed.clear()
     register()
+    # Hydra's parser takes -m before the settings only; people write it anywhere.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_job_of_sweep)()
     if _failed and not _finished:
         raise _failed[0]
@@ -64,12 +68,14 @@ def _job(composed: DictConfig) -> None:
         config = _resumed_settings(Path(composed.resume)) if resuming else train_settings(composed)
         if not resuming:
             refuse_used_folder(folder, f"carry it on with resume={shown(folder)}, or ")
-            write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(to_plain(config))).encode())
+        run = prepare(config, folder, resume=resuming)
     except BaseException:
         remove_if_empty(folder)
         raise
+    if not resuming:
+        write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(to_plain(config))).encode())
     try:
-        result = train(config, folder, resume=resuming)
+        result = train(run)
     except Interrupted:
         sys.stderr.write(f"Saved. Carry on with: python train.py resume={shown(folder)}\n")
         raise
@@ -97,7 +103,7 @@ def _resumed_settings(run_folder: Path) -> TrainConfig:
     if not path.is_file():
         remove_if_empty(run_folder)
         raise CheckpointError(
-            f"resume={run_folder} cannot be carried on: it is no run folder, {CONFIG_FILE} is not there."
+            f"resume={run_folder} is no run folder: it holds no {CONFIG_FILE}. Expected one such as runs/…"
         )
     stored = OmegaConf.load(path)
     assert isinstance(stored, DictConfig)

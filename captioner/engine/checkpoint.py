@@ -6,16 +6,17 @@
     trainer.pt          optimizer, random states, position (only to carry on; read with weights_only=True)
 
 A run keeps them under `checkpoints/`, where `index.json` names the latest and the best. A checkpoint
-is written beside and renamed, and the index is replaced after that, so `latest` is always whole.
+is written beside, flushed to disk and renamed; then the index is replaced; and only then is removed what
+it names no more. So `latest` and `best` are whole whenever a run is killed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
+import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,16 @@ from captioner import __version__
 from captioner.config import DecodeConfig, EncoderConfig, ModelConfig, TokenizerConfig, TransformConfig
 from captioner.errors import CheckpointError, ConfigError, near_misses
 from captioner.files import flush_folder, write_json
-from captioner.nn.build import build_model, model_settings
+from captioner.nn.build import build_decoder, model_settings
+from captioner.nn.encoder import build_encoder
 from captioner.nn.model import CaptioningModel
 from captioner.schema import from_plain, to_plain
 from captioner.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
 MODEL_FILE, CONFIG_FILE, VOCABULARY_FILE, TRAINER_FILE = "model.safetensors", "config.json", "vocab.json", "trainer.pt"
+INDEX_FILE = "index.json"
+_STEP_FOLDER = re.compile(r"step-\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class CheckpointSettings:
     transform: TransformConfig
     tokenizer: TokenizerConfig
     decode: DecodeConfig
+
+
+_CONFIG_KEYS = ("format_version", "captioner_version", "sha256", *CheckpointSettings.__dataclass_fields__)
 
 
 @dataclass(frozen=True)
@@ -69,10 +76,10 @@ def save_checkpoint(
 ) -> Path:
     """Write `checkpoints/step-…`, make it the latest (and the best), and remove what is neither any more."""
     folder = run_folder / "checkpoints"
-    target = folder / f"step-{step:08d}"
-    temporary = folder / f".{target.name}.tmp"
     for stale in folder.glob(".*.tmp"):  # left by a kill
-        shutil.rmtree(stale)
+        shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    target = folder / _free_name(folder, step)
+    temporary = folder / f".{target.name}.tmp"
     temporary.mkdir(parents=True)
     safetensors.torch.save_model(model, str(temporary / MODEL_FILE))
     vocabulary.save(temporary / VOCABULARY_FILE)
@@ -87,29 +94,39 @@ def save_checkpoint(
         },
     )
     flush_folder(temporary)
-    index = read_index(run_folder)
-    if target.exists():  # the same step again, for example Ctrl-C right after an epoch's end
-        shutil.rmtree(target)
     temporary.replace(target)
     flush_folder(folder)
+    index = read_index(run_folder)
     index = {"latest": target.name, "best": target.name if is_best else index.get("best", target.name)}
-    write_json(folder / "index.json", index)
+    write_json(folder / INDEX_FILE, index)
     for old in folder.glob("step-*"):
         if old.name not in index.values():
             shutil.rmtree(old)
     return target
 
 
+def _free_name(folder: Path, step: int) -> str:
+    """`step-00000120`; on resume a run that was stopped at an epoch's end saves that step again: `step-00000120.2`."""
+    name, number = f"step-{step:08d}", 1
+    while (folder / name).exists():
+        number += 1
+        name = f"step-{step:08d}.{number}"
+    return name
+
+
 def read_index(run_folder: Path) -> dict[str, str]:
     """Which checkpoint of a run is the latest and which the best; empty where there is none yet."""
-    path = run_folder / "checkpoints" / "index.json"
+    path = run_folder / "checkpoints" / INDEX_FILE
     if not path.exists():
         return {}
-    try:
-        index = json.loads(path.read_text())
-        return {key: str(index[key]) for key in ("latest", "best")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}): name a folder checkpoints/step-… itself.") from error
+    index = _read_json(path)
+    named = {key: str(index.get(key)) for key in ("latest", "best")} if isinstance(index, dict) else {}
+    if not named or not all(_STEP_FOLDER.fullmatch(name) for name in named.values()):
+        raise CheckpointError(
+            f"{path} was altered: it should name the latest and the best of the folders step-… beside it. "
+            "Name one of them instead of the run."
+        )
+    return named
 
 
 def find_checkpoint(path: Path, which: str = "best") -> Path:
@@ -124,8 +141,8 @@ def find_checkpoint(path: Path, which: str = "best") -> Path:
         )
     index = read_index(path)
     if not index:
-        raise CheckpointError(f"{path} holds no checkpoint: it has neither {CONFIG_FILE} nor checkpoints/index.json.")
-    return path / "checkpoints" / Path(index[which]).name
+        raise CheckpointError(f"{path} holds no checkpoint: it has neither {CONFIG_FILE} nor checkpoints/{INDEX_FILE}.")
+    return path / "checkpoints" / index[which]
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str = "best") -> LoadedCheckpoint:
@@ -136,54 +153,95 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str =
         _verify(folder, name, raw)
     settings = _parse_settings(folder, raw)
     vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
-    model = build_model(settings.model, settings.encoder, len(vocabulary), load_weights=False)
-    load_weights(model, folder)
-    model.encoder.transform = settings.transform
+    model = _build_bare_model(folder, settings, len(vocabulary))
+    _fill(model, folder)
     return LoadedCheckpoint(folder, model.to(device).eval(), vocabulary, settings)
 
 
 def load_weights(model: CaptioningModel, folder: Path) -> None:
-    """Fill `model` from the checkpoint's weights; CheckpointError where they are of another shape."""
-    try:
-        safetensors.torch.load_model(model, str(folder / MODEL_FILE))
-    except (RuntimeError, SafetensorError, OSError) as error:
-        first = next((line.strip() for line in str(error).splitlines() if "size mismatch" in line), str(error))
-        raise CheckpointError(
-            f"{folder / MODEL_FILE} does not fit the model that {CONFIG_FILE} and {VOCABULARY_FILE} describe: {first}"
-        ) from error
+    """Fill `model`, in place, from the checkpoint's weights; CheckpointError where they were altered or do not fit."""
+    _verify(folder, MODEL_FILE, _read_config(folder))
+    _fill(model, folder)
 
 
 def load_trainer_state(folder: Path) -> dict[str, Any]:
     """What `save_checkpoint` was given as `trainer_state`."""
     _verify(folder, TRAINER_FILE, _read_config(folder))
+    path = folder / TRAINER_FILE
     try:
-        state = torch.load(folder / TRAINER_FILE, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes may raise anything
+        raise CheckpointError(f"{path} cannot be read ({error}): the run cannot be resumed.") from error
+    if not isinstance(state, dict):
         raise CheckpointError(
-            f"{folder / TRAINER_FILE} cannot be read ({error}): the run cannot be resumed."
+            f"{path} holds a {type(state).__name__}, not a training state: the run cannot be resumed."
+        )
+    return state
+
+
+def _build_bare_model(folder: Path, settings: CheckpointSettings, vocabulary_size: int) -> CaptioningModel:
+    """The model that the settings describe, its weights still to come.
+
+    The decoder is first built on the meta device, that is without memory: settings that ask for more
+    numbers than the file of weights holds are refused before anything of that size is allocated.
+    """
+    stored = (folder / MODEL_FILE).stat().st_size
+    try:
+        # The stored transform counts: what a network's weights expect may differ in another torchvision.
+        described = replace(settings.encoder, image_size=settings.transform.size)
+        encoder = build_encoder(described, load_weights=False)
+        with torch.device("meta"):
+            bare = build_decoder(settings.model, vocabulary_size, encoder.feature_dim)
+    except ConfigError as error:
+        raise _altered(folder, error) from error
+    needed = sum(parameter.numel() * parameter.element_size() for parameter in bare.parameters())
+    if needed > stored:
+        raise CheckpointError(
+            f"{folder / MODEL_FILE} does not fit the model that {CONFIG_FILE} and {VOCABULARY_FILE} describe: "
+            f"its decoder alone has {needed:,} bytes, and the file {stored:,}."
+        )
+    encoder.transform = settings.transform
+    return CaptioningModel(encoder, build_decoder(settings.model, vocabulary_size, encoder.feature_dim))
+
+
+def _fill(model: CaptioningModel, folder: Path) -> None:
+    try:
+        safetensors.torch.load_model(model, str(folder / MODEL_FILE))
+    except (RuntimeError, SafetensorError, OSError) as error:
+        # torch lists every weight that does not fit below a title: the first says enough
+        lines = [line.strip() for line in str(error).splitlines()]
+        first = lines[1] if len(lines) > 1 else lines[0]
+        raise CheckpointError(
+            f"{folder / MODEL_FILE} does not fit the model that {CONFIG_FILE} and {VOCABULARY_FILE} describe: "
+            f"{first:.300}"
         ) from error
-    return dict(state)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}).") from error
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"The checkpoint {folder} is incomplete: {CONFIG_FILE} is missing.") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}).") from error
+    if not path.is_file():
+        raise CheckpointError(f"The checkpoint {folder} is incomplete: {CONFIG_FILE} is missing.")
+    raw = _read_json(path)
     version = raw.get("format_version") if isinstance(raw, dict) else None
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"{folder} has format version {version}, and captioner {__version__} reads version {FORMAT_VERSION}: "
             "install the captioner that wrote it, or a newer one."
         )
+    for key in raw:
+        if key not in _CONFIG_KEYS:
+            raise _altered(folder, f"{key} does not exist.{near_misses(key, _CONFIG_KEYS)}")
     return dict(raw)
 
 
 def _parse_settings(folder: Path, raw: dict[str, Any]) -> CheckpointSettings:
-    where = str(folder / CONFIG_FILE)
     try:
         return CheckpointSettings(
             model=model_settings(raw.get("model")),
@@ -193,7 +251,11 @@ def _parse_settings(folder: Path, raw: dict[str, Any]) -> CheckpointSettings:
             decode=from_plain(DecodeConfig, raw.get("decode"), "decode"),
         )
     except ConfigError as error:
-        raise CheckpointError(f"{where} was altered or made by another version: {error}") from error
+        raise _altered(folder, error) from error
+
+
+def _altered(folder: Path, problem: object) -> CheckpointError:
+    return CheckpointError(f"{folder / CONFIG_FILE} was altered or made by another version: {problem}")
 
 
 def _verify(folder: Path, name: str, raw: dict[str, Any]) -> None:

@@ -29,9 +29,10 @@ from captioner.data.batches import (
     number_captions,
     tokenize_captions,
 )
-from captioner.data.build import load_dataset
+from captioner.data.build import available_splits, load_dataset
 from captioner.data.dataset import CaptionDataset
 from captioner.data.features import FeatureSource, open_features
+from captioner.data.splits import split_name
 from captioner.engine.checkpoint import (
     CheckpointSettings,
     find_checkpoint,
@@ -45,7 +46,8 @@ from captioner.engine.interrupt import Interrupted, StopRequest
 from captioner.engine.logs import RunLog
 from captioner.engine.objectives import captioning_losses
 from captioner.engine.optimizer import build_optimizer, schedule_factor, set_learning_rate
-from captioner.errors import CheckpointError
+from captioner.errors import CheckpointError, choose
+from captioner.metrics.scorer import METRICS
 from captioner.nn.build import build_model
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import PackedCaptions, pack_captions
@@ -87,6 +89,7 @@ class Run:
     val_features: FeatureSource
     optimizer: torch.optim.Optimizer
     progress: Progress = field(default_factory=Progress)
+    resumed: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
@@ -116,55 +119,42 @@ class TrainingResult:
     evaluations: dict[str, Evaluation]
 
 
-def train(config: TrainConfig, folder: Path, *, resume: bool = False) -> TrainingResult:
-    """Train into the run folder `folder`, or carry on the run that is there.
+def train(run: Run) -> TrainingResult:
+    """Train a prepared run to its end and score its best checkpoint.
 
     Raises a CaptionerError for anything a person can mend, and Interrupted, after saving, when asked
-    to stop. The folder then holds a checkpoint that `resume` carries on from exactly.
+    to stop. The folder then holds a checkpoint that can be carried on from exactly.
     """
-    run = prepare(config, folder)
-    if resume:
-        restore(run)
-    with (
-        RunLog(
-            folder, resume_step=run.progress.step if resume else None, tensorboard=config.trainer.tensorboard
-        ) as log,
-        StopRequest() as stop,
-    ):
-        describe(run, log, resumed=resume)
-        started, step_before, words = time.perf_counter(), run.progress.step, 0
+    trainer, first_step = run.config.trainer, run.progress.step
+    resume_step = first_step if run.resumed else None
+    with RunLog(run.folder, resume_step=resume_step, tensorboard=trainer.tensorboard) as log, StopRequest() as stop:
+        describe(run, log)
+        started, words = time.perf_counter(), 0
         while not is_over(run):
             words += train_epoch(run, log, stop)
-            if run.progress.epoch % config.trainer.validate_every == 0 or is_over(run):
+            if run.progress.epoch % trainer.validate_every == 0 or is_over(run):
                 validate(run, log)
-        seconds = time.perf_counter() - started
-        speed = words / seconds if run.progress.step > step_before else 0.0
-    return finish(run, speed)
+        words_per_second = words / (time.perf_counter() - started)
+    return finish(run, words_per_second)
 
 
-def prepare(config: TrainConfig, folder: Path) -> Run:
-    """Everything that stands before the first step, in the order in which mistakes are cheapest to find."""
+def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
+    """Everything that stands before the first step, in the order in which mistakes are cheapest to find.
+
+    Writes nothing but the feature cache. `resume`: from the latest checkpoint of the run in `folder`.
+    """
     torch.manual_seed(config.seed)
     device = choose_device(config.device)
+    check_names(config)
     train_set, val_set = load_dataset(config.data, "train"), load_dataset(config.data, "val")
     tokenizer = build_tokenizer(config.tokenizer)
     tokenized = tokenize_captions(train_set, tokenizer)
     vocabulary = Vocabulary.from_captions((words for own in tokenized for words in own), config.vocabulary)
     captions = number_captions(tokenized, vocabulary, config.trainer.max_caption_length)
     model = build_model(config.model, config.encoder, len(vocabulary)).to(device)
-    sources = [
-        open_features(
-            dataset,
-            model.encoder,
-            with_grid=model.needs_grid,
-            data=config.data,
-            cache=config.cache,
-            device=device,
-        )
-        for dataset in (train_set, val_set)
-    ]
     usable = captioned_pictures(captions, train_set)
-    return Run(
+    train_features, val_features = (features_of(config, dataset, model, device) for dataset in (train_set, val_set))
+    run = Run(
         config=config,
         folder=folder,
         device=device,
@@ -173,11 +163,33 @@ def prepare(config: TrainConfig, folder: Path) -> Run:
         train_set=train_set,
         val_set=val_set,
         captions=captions,
-        indices=[index for index in usable if index not in sources[0].bad],
+        indices=[index for index in usable if index not in train_features.bad],
         model=model,
-        train_features=sources[0],
-        val_features=sources[1],
+        train_features=train_features,
+        val_features=val_features,
         optimizer=build_optimizer(model, config.optim),
+        resumed=resume,
+    )
+    if resume:
+        restore(run)
+    return run
+
+
+def check_names(config: TrainConfig) -> None:
+    """ConfigError for a metric or a split that is only needed at the end: before hours are spent."""
+    for name in config.metric.names:
+        choose("metric.names", name, METRICS)
+    available = available_splits(config.data)
+    for split in config.trainer.evaluate_splits:
+        choose("trainer.evaluate_splits", split_name(split) or split, available)
+
+
+def features_of(
+    config: TrainConfig, dataset: CaptionDataset, model: CaptioningModel, device: torch.device
+) -> FeatureSource:
+    """Features of a data set as this run's decoder needs them."""
+    return open_features(
+        dataset, model.encoder, with_grid=model.needs_grid, data=config.data, cache=config.cache, device=device
     )
 
 
@@ -318,7 +330,7 @@ def restore(run: Run) -> None:
         torch.cuda.set_rng_state(state["cuda_random_state"], run.device)
 
 
-def describe(run: Run, log: RunLog, *, resumed: bool) -> None:
+def describe(run: Run, log: RunLog) -> None:
     """Say what is about to happen, and every notice about the data that a person should read first."""
     for dataset, source in ((run.train_set, run.train_features), (run.val_set, run.val_features)):
         for notice in dataset.notices:
@@ -329,7 +341,7 @@ def describe(run: Run, log: RunLog, *, resumed: bool) -> None:
     decoder = count_parameters(run.model.decoder)
     config = run.config
     log.say(
-        f"{'Resuming' if resumed else 'Training'} {config.model.name} ({config.model.cell}, {decoder / 1e6:.1f} M "
+        f"{'Resuming' if run.resumed else 'Training'} {config.model.name} ({config.model.cell}, {decoder / 1e6:.1f} M "
         f"parameters) on {len(run.indices)} pictures and {sum(len(run.captions[i]) for i in run.indices)} captions of "
         f"{run.train_set.name}; {len(run.vocabulary)} words; encoder {run.model.encoder.name}; on {run.device}; "
         f"step {run.progress.step} of {run.total_steps}; run folder {run.folder}"
@@ -343,18 +355,8 @@ def finish(run: Run, words_per_second: float) -> TrainingResult:
     evaluations: dict[str, Evaluation] = {}
     for split in config.trainer.evaluate_splits:
         dataset = run.val_set if split == run.val_set.split else load_dataset(config.data, split)
-        features = (
-            run.val_features
-            if dataset is run.val_set
-            else open_features(
-                dataset,
-                run.model.encoder,
-                with_grid=run.model.needs_grid,
-                data=config.data,
-                cache=config.cache,
-                device=run.device,
-            )
-        )
+        known = dataset is run.val_set
+        features = run.val_features if known else features_of(config, dataset, run.model, run.device)
         evaluations[split] = evaluate_model(
             run.model,
             run.vocabulary,

@@ -18,7 +18,7 @@ from captioner.engine import training
 from captioner.engine.checkpoint import find_checkpoint
 from captioner.engine.interrupt import Interrupted
 from captioner.engine.logs import RunLog, read_records
-from captioner.engine.training import train
+from captioner.engine.training import prepare, train
 from captioner.errors import CheckpointError, PictureError
 from captioner.nn.build import build_model
 from tests.tiny import COLOURS, SIDES, tiny_config, with_trainer, write_tiny_data
@@ -48,7 +48,7 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 
 def run(config: TrainConfig, folder: Path, **more: bool) -> Path:
     folder.mkdir(exist_ok=True)
-    train(config, folder, **more)
+    train(prepare(config, folder, **more))
     return folder
 
 
@@ -119,7 +119,7 @@ def interrupt_after(steps: int, config: TrainConfig, folder: Path) -> None:
 
     training.train_step = step_and_interrupt
     try:
-        train(config, folder)
+        train(prepare(config, folder))
     finally:
         training.train_step = before
 
@@ -136,7 +136,7 @@ def test_other_captions_cannot_be_resumed(config: TrainConfig, tmp_path: Path) -
     table = Path(str(config.data.root)) / "captions.csv"
     table.write_text(table.read_text().replace("half", "part"))
     with pytest.raises(CheckpointError, match="vocabulary is not the one"):
-        train(config, folder, resume=True)
+        prepare(config, folder, resume=True)
 
 
 def test_max_steps_ends_inside_an_epoch(config: TrainConfig, tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""`python -m captioner data`: look at a data set before hours are spent on it, or download one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from captioner.cli.run import run_command
+from captioner.errors import ConfigError
+
+EXAMPLES = """examples:
+  python -m captioner data check data=flickr8k data.root=DIR
+  python -m captioner data check data=folder data.root=DIR tokenizer=whitespace
+  python -m captioner data download coco --root DIR            (26 GB with train2017; resumed where it stopped)
+  python -m captioner data download coco --root DIR --parts annotations val
+  python -m captioner data download karpathy --root DIR
+  python -m captioner data download weights --name resnet101
+"""
+
+
+def main() -> None:
+    """The entry point; exit code 1 when `check` finds errors."""
+    sys.exit(run_command(_main))
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m captioner data",
+        description="Check a data set, or download one.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="report what is broken or odd in a data set, and what it will cost")
+    check.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py: data=coco data.root=DIR …")
+    download = commands.add_parser("download", help="fetch COCO, Karpathy's splits or torchvision's weights")
+    download.add_argument("what", choices=["coco", "karpathy", "weights"])
+    download.add_argument("--root", type=Path, help="where to (coco, karpathy: needed; weights: torch's own cache)")
+    download.add_argument("--year", type=int, choices=[2014, 2017], default=2017, help="of COCO (default: 2017)")
+    download.add_argument("--parts", nargs="+", choices=["annotations", "train", "val"], help="of COCO (default: all)")
+    download.add_argument("--name", help="of the torchvision network, for weights")
+    download.add_argument("--weights", default="DEFAULT", help="which of its weights (default: DEFAULT)")
+    download.add_argument(
+        "--mirror", action="append", metavar="URL", help="a server to try, in place of the known ones"
+    )
+    arguments = parser.parse_args()
+    if arguments.command == "check":
+        return _check(arguments.overrides)
+    _download(arguments)
+    return 0
+
+
+def _check(overrides: Sequence[str]) -> int:
+    from captioner.cli.settings import compose_train_settings
+    from captioner.data.check import check_dataset
+
+    config = compose_train_settings(overrides)
+    report = check_dataset(config.data, config.tokenizer, min_count=config.vocabulary.min_count)
+    sys.stdout.write(report.format() + "\n")
+    return 1 if report.errors else 0
+
+
+def _download(arguments: argparse.Namespace) -> None:
+    from captioner.data import download
+
+    if arguments.what == "weights":
+        if arguments.name is None:
+            raise ConfigError("download weights needs --name, a torchvision network such as resnet101.")
+        path = download.download_weights(arguments.name, arguments.weights, arguments.mirror, folder=arguments.root)
+        sys.stdout.write(f"{path}\n")
+        return
+    if arguments.root is None:
+        raise ConfigError(f"download {arguments.what} needs --root, the folder to put it in.")
+    if arguments.what == "karpathy":
+        path = download.download_karpathy(arguments.root, arguments.mirror or download.KARPATHY_MIRRORS)
+        sys.stdout.write(f"{path}\nUse it: data=coco data.root=DIR data.karpathy={path}\n")
+        return
+    parts, mirrors = arguments.parts or download.COCO_PARTS, arguments.mirror or download.COCO_MIRRORS
+    for folder in download.download_coco(arguments.root, arguments.year, parts, mirrors):
+        sys.stdout.write(f"{folder}\n")
+    sys.stdout.write(f"Use it: data=coco data.root={arguments.root}\n")
+
+
+if __name__ == "__main__":
+    main()

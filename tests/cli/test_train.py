@@ -1,0 +1,111 @@
+"""train.py from the shell: a run, a sweep, a resumed run, and every kind of mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from captioner.cli.train import main
+from captioner.config import FolderConfig
+from tests.cli.conftest import SMALL, Command
+
+
+def test_a_run_ends_with_a_table_and_the_next_command(command: Command, tiny: FolderConfig) -> None:
+    result = command(main, *SMALL, "model=attention", "hydra.run.dir=run")
+    assert result.code == 0, result.err
+    assert "Bleu_4" in result.out
+    assert "python caption.py photo.jpg --checkpoint run" in result.out
+    assert {"metrics.json", "captions_val.json", "config.yaml", "log.txt", "log.jsonl", "checkpoints"} == {
+        path.name for path in Path("run").iterdir()
+    }
+
+
+def test_default_run_folder_is_named_after_model_and_data(command: Command, tiny: FolderConfig) -> None:
+    assert command(main, *SMALL, "model=gru").code == 0
+    (folder,) = Path("runs").iterdir()
+    assert folder.name.endswith("_gru_folder")
+
+
+def test_a_sweep_ends_in_one_table(command: Command, tiny: FolderConfig) -> None:
+    result = command(main, *SMALL, "-m", "model=rnn,gru", "hydra.sweep.dir=sweep")
+    assert result.code == 0, result.err
+    table = Path("sweep/sweep.md").read_text()
+    assert table in result.out
+    assert table.count("\n") == 4  # a header, a rule and two runs
+    assert Path("sweep/sweep.csv").read_text().count("\n") == 3
+    assert {path.name for path in Path("sweep").iterdir() if path.is_dir()} == {"0_rnn_folder", "1_gru_folder"}
+
+
+def test_a_failing_run_does_not_stop_the_sweep(command: Command, tiny: FolderConfig) -> None:
+    result = command(main, *SMALL, "-m", "model.cell=rnm,gru", "hydra.sweep.dir=sweep")
+    assert result.code == 2
+    assert "Did you mean rnn" in result.err
+    assert len(list(Path("sweep").glob("*/metrics.json"))) == 1
+
+
+def test_resume_goes_on_in_the_same_folder(command: Command, tiny: FolderConfig) -> None:
+    assert command(main, *SMALL, "hydra.run.dir=run").code == 0
+    result = command(main, "resume=run", "trainer.max_epochs=2")
+    assert result.code == 0, result.err
+    assert json.loads(Path("run/metrics.json").read_text())["run"]["epochs"] == 2
+    assert not Path("runs").exists()
+
+
+def test_resume_keeps_its_model(command: Command, tiny: FolderConfig) -> None:
+    assert command(main, *SMALL, "hydra.run.dir=run").code == 0
+    result = command(main, "resume=run", "model=gru")
+    assert result.code == 2
+    assert "a resumed run keeps its model" in result.err
+
+
+def test_an_existing_run_is_never_overwritten(command: Command, tiny: FolderConfig) -> None:
+    assert command(main, *SMALL, "hydra.run.dir=run").code == 0
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    result = command(main, *SMALL, "hydra.run.dir=run")
+    assert result.code == 2
+    assert "never overwritten" in result.err
+    assert "resume=run" in result.err
+    assert before == {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["trainer.max_epoch=3"], "trainer.max_epoch does not exist. Did you mean trainer.max_epochs"),
+        (["model=atention"], "model=atention does not exist. Did you mean attention? Choose one of: attention, gru"),
+        (["modle=lstm"], "modle does not exist. Did you mean model?"),
+        (["trainer.max_epochs=many"], "trainer.max_epochs=many has the wrong type"),
+        (["trainer.max_epochs=0"], "trainer.max_epochs=0 is too small: expected 1 or more"),
+        (["model.cell=lsmt"], "model.cell='lsmt' does not exist. Did you mean lstm?"),
+        (["+foo=1"], "foo does not exist"),
+        (["data.limit=[1"], "cannot be read"),
+        (["data=flickr8k", "data.root=nowhere"], "nowhere does not exist"),
+        (["data=flickr8k"], "data.root"),
+        (["resume=nowhere"], "resume=nowhere is no run folder"),
+        (["device=gpu"], "device='gpu'"),
+        (["encoder.fine_tune_from=layer9"], "layer9"),
+        (["metric.names=[Blue]"], "Did you mean Bleu"),
+        (["trainer.evaluate_splits=[tset]"], "tset"),
+    ],
+)
+def test_a_mistake_is_one_clear_sentence(
+    command: Command, tiny: FolderConfig, options: list[str], sentence: str
+) -> None:
+    small = [option for option in SMALL if not any(option.startswith(o.split("=")[0] + "=") for o in options)]
+    if any(option.startswith("data=") for option in options):
+        small = [option for option in small if not option.startswith("data.")]
+    result = command(main, *small, "hydra.run.dir=run", *options)
+    assert result.code == 2, result.err
+    assert sentence in result.err
+    assert "Traceback" not in result.err
+    assert not Path("run").exists(), "no empty run folder is left behind"
+
+
+def test_debug_shows_the_traceback(command: Command, tiny: FolderConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAPTIONER_DEBUG", "1")
+    from captioner.errors import ConfigError
+
+    with pytest.raises(ConfigError):
+        command(main, *SMALL, "trainer.max_epochs=0")
