@@ -2,8 +2,8 @@
 
 An image has K = `beam_width` places. At each step its open hypotheses are continued by every word, and the
 most probable continuations take the places that are free; one that says <END> is finished and keeps its place.
-So each image ends with K hypotheses, and a beam of one place is greedy search. (This is the search of Xu et
-al. 2015; Sutskever et al. 2014, section 3.2, shrink the beam in the same way.)
+So each image ends with K hypotheses, and a beam of one place is greedy search. (This is the search in the code
+that Xu et al. released with Show, Attend and Tell, 2015.)
 
 The device does what is wide: one step of the decoder for all rows, then the best K of V words of each row. What
 is narrow, at most K·K candidates an image, is ranked in plain Python and double precision, as one would on paper.
@@ -14,14 +14,12 @@ the end. No history of scores is kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.decode.batch import worth_shrinking
 from captioner.decode.constraints import NEVER, forbid
 from captioner.decode.hypothesis import Hypothesis, Path, StepDecoder
 from captioner.decode.scores import at_least_float32, best_words, check_number
@@ -36,8 +34,8 @@ def beam(
 ) -> list[list[Hypothesis]]:
     """The `n_best` hypotheses of every image, at most `beam_width`, best first; unfinished ones come last.
 
-    The search of an image stops as soon as they are certain: asking for more costs time, and never changes the
-    first ones. ConfigError where n_best < 1.
+    The search of an image stops as soon as they are certain: asking for more of them costs time, and never changes
+    the first ones. ConfigError where n_best < 1.
     """
     if n_best < 1:
         raise ConfigError(f"n_best={n_best}: expected 1 or more hypotheses an image.")
@@ -45,8 +43,8 @@ def beam(
     device = features.vector.device
     state = decoder.init_state(features)
     beams = [_Beam(image) for image in range(features.vector.shape[0])]
-    batch, width = beams, 1  # the beams that are in the batch, and how many rows each of them has
-    paths: list[Path | None] = [Path() for _ in batch]  # what each row continues; None: a row that nobody reads
+    batch, width = beams, 1  # the beams that are still searched, and how many rows each of them has
+    paths = [Path() for _ in batch]  # what each row continues
     tokens = torch.full((len(batch),), special.start, device=device)
     attention: list[Tensor | None] = []
 
@@ -60,21 +58,18 @@ def beam(
         log_probs, words = (values - total).tolist(), best.tolist()
 
         for position, one in enumerate(batch):
-            if not one.settled:
-                one.advance(position * width, words, log_probs, config, special.end)
-                one.settled = one.settled or one.is_certain(n_best, config)
-
-        unsettled = [position for position, one in enumerate(batch) if not one.settled]
-        if not unsettled:
+            one.advance(position * width, words, log_probs, config, special.end)
+        stay = [position for position, one in enumerate(batch) if not one.is_settled(n_best, config)]
+        if not stay:
             break
-        shrink = worth_shrinking(len(unsettled), len(batch))
-        stay = unsettled if shrink else range(len(batch))
-        new_width = max(len(batch[position].open) for position in unsettled)
-        paths, parents = _lay_out(batch, stay, width, new_width)
-        rows = torch.tensor(parents, device=device)
-        state = select_images(state, torch.tensor(stay, device=device), rows) if shrink else select_rows(state, rows)
-        tokens = torch.tensor([path.words[-1] if path else special.end for path in paths], device=device)
-        batch, width = [batch[position] for position in stay], new_width
+        images = torch.tensor(stay, device=device)
+        everyone = len(stay) == len(batch)
+        batch = [batch[position] for position in stay]
+        width = max(len(one.open) for one in batch)
+        paths = [path for one in batch for path in _exactly(width, one.open)]
+        rows = torch.tensor([path.rows[-1] for path in paths], device=device)
+        tokens = torch.tensor([path.words[-1] for path in paths], device=device)
+        state = select_rows(state, rows) if everyone else select_images(state, images, rows)
 
     return [
         [path.hypothesis(attention, config.length_penalty) for path in one.ranked(config.length_penalty)[:n_best]]
@@ -89,7 +84,7 @@ class _Beam:
     image: int
     open: list[Path] = field(default_factory=lambda: [Path()])  # the most probable first
     finished: list[Path] = field(default_factory=list)  # in the order they were found
-    settled: bool = False  # nothing more will be searched for
+    at_end: bool = False  # what is open can grow no more
 
     def advance(
         self, first: int, words: list[list[int]], log_probs: list[list[float]], config: DecodeConfig, end: int
@@ -117,18 +112,18 @@ class _Beam:
         if not candidates or len(self.open[0].words) == config.max_length:
             # No word may follow: whatever has not ended here stays as it is, unfinished.
             self.open = [path for row, path in enumerate(self.open, start=first) if row not in ended]
-            self.settled = True
+            self.at_end = True
         else:
             self.open = grown
 
-    def is_certain(self, n_best: int, config: DecodeConfig) -> bool:
-        """Can no open hypothesis come among the `n_best` any more?
+    def is_settled(self, n_best: int, config: DecodeConfig) -> bool:
+        """Are the `n_best` certain: can no open hypothesis come among them any more?
 
         A log-probability never rises, and dividing it by the greatest length, max_length words and <END>, makes
         the most of it: log_prob / (max_length + 1)**length_penalty bounds whatever may become of an open
         hypothesis. One that is found later needs a higher score to win.
         """
-        if not self.open:
+        if self.at_end or not self.open:
             return True
         if len(self.finished) < n_best:
             return False
@@ -140,18 +135,6 @@ class _Beam:
         return sorted([*self.finished, *self.open], key=lambda path: (not path.finished, -path.score(length_penalty)))
 
 
-def _lay_out(
-    batch: list[_Beam], stay: Sequence[int], width: int, new_width: int
-) -> tuple[list[Path | None], list[int]]:
-    """What each row of the next step continues, and the row of this step that it takes its state from.
-
-    Every image has as many rows as the widest needs; the spare ones take any row of the same image.
-    """
-    paths: list[Path | None] = []
-    parents: list[int] = []
-    for position in stay:
-        going_on = [] if batch[position].settled else batch[position].open
-        spare = new_width - len(going_on)
-        paths += [*going_on, *[None] * spare]
-        parents += [*(path.rows[-1] for path in going_on), *[position * width] * spare]
-    return paths, parents
+def _exactly(width: int, paths: list[Path]) -> list[Path]:
+    """The paths, and the first again for spare rows: every image needs as many rows as the widest, to be ignored."""
+    return (paths + paths[:1] * width)[:width]

@@ -15,12 +15,10 @@ from captioner.text.vocabulary import SpecialTokens
 NEVER = float("-inf")
 
 
-def forbid(
-    logits: Float[Tensor, "N V"], paths: Sequence[Path | None], config: DecodeConfig, special: SpecialTokens
-) -> None:
+def forbid(logits: Float[Tensor, "N V"], paths: Sequence[Path], config: DecodeConfig, special: SpecialTokens) -> None:
     """Set the logits of what row i may not say after `paths[i]` to -inf, in place.
 
-    Every path has the same number of words; None marks a row that nobody will read.
+    Every path has the same number of words.
 
     - <PAD> and <START> never; <UNK> only with `allow_unknown`.
     - No word that would complete an n-gram a second time, where `no_repeat_ngram` is n > 0.
@@ -32,8 +30,7 @@ def forbid(
         logits[:, special.unknown] = NEVER
     if config.no_repeat_ngram:
         _forbid_repeats(logits, paths, config.no_repeat_ngram)
-    length = next((len(path.words) for path in paths if path is not None), 0)
-    if length < config.min_length:
+    if len(paths[0].words) < config.min_length:
         end = logits[:, special.end].clone()
         logits[:, special.end] = NEVER
         speechless = logits.amax(dim=1) == NEVER
@@ -46,8 +43,8 @@ def repeats(words: Sequence[int], n: int) -> set[int]:
     return {words[i + n - 1] for i in range(len(words) - n + 1) if tuple(words[i : i + n - 1]) == last}
 
 
-def _forbid_repeats(logits: Float[Tensor, "N V"], paths: Sequence[Path | None], n: int) -> None:
-    pairs = [(row, word) for row, path in enumerate(paths) if path is not None for word in repeats(path.words, n)]
+def _forbid_repeats(logits: Float[Tensor, "N V"], paths: Sequence[Path], n: int) -> None:
+    pairs = [(row, word) for row, path in enumerate(paths) for word in repeats(path.words, n)]
     if pairs:
         rows, words = torch.tensor(pairs, device=logits.device).unbind(dim=1)
         logits[rows, words] = NEVER

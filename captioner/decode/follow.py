@@ -9,7 +9,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.decode.batch import worth_shrinking
 from captioner.decode.constraints import NEVER, forbid
 from captioner.decode.hypothesis import Hypothesis, Path, StepDecoder
 from captioner.decode.scores import at_least_float32, check_number
@@ -29,40 +28,36 @@ def follow(
     After the last word one more step is taken, in which only the choice of <END> counts: it finishes
     the caption. A caption whose choice there is another word stays as it is, unfinished.
     """
-    count, device = features.vector.shape[0], features.vector.device
-    paths = [Path() for _ in range(count)]
-    images = list(range(count))  # the image of each row
-    closed: set[int] = set()  # images that are done; their rows may stay in the batch for a while
+    device = features.vector.device
+    images = list(range(features.vector.shape[0]))  # the image of each row; those that are done leave
+    paths = [Path() for _ in images]
     attention: list[Tensor | None] = []
     state = decoder.init_state(features)
-    tokens = torch.full((count,), special.start, device=device)
+    tokens = torch.full((len(images),), special.start, device=device)
+    length = 0
 
-    for length in range(config.max_length + 1):
-        if len(closed) == count:
-            break
+    while images:
         logits, state, weights = decoder.step(tokens, state)
         attention.append(weights)
         logits = at_least_float32(logits)
-        total = logits.logsumexp(dim=1)  # before anything is forbidden: the model's own normaliser
-        forbid(logits, [None if image in closed else paths[image] for image in images], config, special)
+        total = logits.logsumexp(dim=1)  # the model's own normaliser: before anything is forbidden
+        forbid(logits, [paths[image] for image in images], config, special)
         tokens = choose(logits, images, length)
         log_probs = logits.gather(1, tokens[:, None]).squeeze(1) - total
 
+        stay = []
         for row, (image, token, log_prob) in enumerate(zip(images, tokens.tolist(), log_probs.tolist(), strict=True)):
-            if image in closed:
-                continue
             check_number(log_prob, image, length)
-            if log_prob == NEVER:  # nothing that is allowed has any probability
-                closed.add(image)
-            elif token == special.end:
+            if log_prob == NEVER:  # nothing that is allowed has any probability: the caption stays unfinished
+                continue
+            if token == special.end:
                 paths[image] = paths[image].end(log_prob)
-                closed.add(image)
             elif length < config.max_length:
                 paths[image] = paths[image].say(token, log_prob, row)
-
-        stay = [row for row, image in enumerate(images) if image not in closed]
-        if worth_shrinking(len(stay), len(images)):
+                stay.append(row)
+        if 0 < len(stay) < len(images):
             rows = torch.tensor(stay, device=device)
             state, tokens = select_images(state, rows, rows), tokens[rows]
-            images = [images[row] for row in stay]
+        images = [images[row] for row in stay]
+        length += 1
     return [path.hypothesis(attention, config.length_penalty) for path in paths]

@@ -59,7 +59,7 @@ class Path(NamedTuple):
         return Path(self.words, self.log_prob + log_prob, self.rows, finished=True)
 
     def score(self, length_penalty: float) -> float:
-        """log_prob / length**length_penalty (Wu et al. 2016, section 7, with their lp(Y) = |Y|**alpha).
+        """log_prob / length**length_penalty (the simpler form in Wu et al. 2016, section 7).
 
         The length is the number of tokens whose log-probabilities were summed: the words, and <END>
         where it is finished. So a penalty of 1 gives the mean log-probability of a token.
@@ -69,8 +69,8 @@ class Path(NamedTuple):
 
     def hypothesis(self, attention: Sequence[Tensor | None], length_penalty: float) -> Hypothesis:
         """The result. `attention[t]`: (N, P), what the decoder returned at step t."""
+        # The step that said <END> has no word, so no row: `attention` may be longer than `rows`.
         looked = [step[row] for step, row in zip(attention, self.rows, strict=False) if step is not None]
-        weights = torch.stack(looked) if looked else None
-        if weights is None and attention and attention[0] is not None:  # an empty caption
-            weights = attention[0][:0]
+        of_no_words = None if attention[0] is None else attention[0][:0]
+        weights = torch.stack(looked) if looked else of_no_words
         return Hypothesis(self.words, self.log_prob, self.score(length_penalty), self.finished, weights)

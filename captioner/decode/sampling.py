@@ -40,7 +40,7 @@ def sample(
     ids = range(count) if image_ids is None else image_ids
     if len(ids) != count:
         raise ValueError(f"{len(ids)} image_ids were given for {count} images")
-    draws = uniform_draws(config.seed, ids, config.max_length + 1).to(features.vector)
+    draws = uniform_draws(config.seed, ids, config.max_length + 1).to(features.vector.device)
 
     def choose(logits: Float[Tensor, "N V"], images: list[int], length: int) -> Int[Tensor, " N"]:
         scaled = logits / config.temperature
@@ -59,7 +59,7 @@ def uniform_draws(seed: int, image_ids: Sequence[int | str], count: int) -> Floa
     for image_id in image_ids:
         digest = blake2b(f"{seed} {image_id}".encode(), digest_size=8).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
-        rows.append(torch.rand(count, generator=generator))
+        rows.append(torch.rand(count, generator=generator, dtype=torch.float32))
     return torch.stack(rows) if rows else torch.empty(0, count)
 
 
@@ -81,11 +81,8 @@ def keep_top_p(logits: Float[Tensor, "N V"], p: float) -> Float[Tensor, "N V"]:
 
 
 def draw(logits: Float[Tensor, "N V"], uniform: Float[Tensor, " N"]) -> Int[Tensor, " N"]:
-    """The word at which the cumulative softmax passes `uniform`: one number a row decides."""
+    """The word at which the cumulative softmax passes `uniform`, which is below 1: one number a row decides."""
     cumulative = logits.softmax(dim=1).cumsum(dim=1)
-    total = cumulative[:, -1]
-    threshold = uniform * total
-    # Rounding may lift the threshold to the total, which nothing passes; 0 leads to a word that is possible.
-    threshold = torch.where(threshold < total, threshold, 0.0)
+    threshold = uniform * cumulative[:, -1]  # below the total also when rounded, so that some word passes it
     words = torch.searchsorted(cumulative, threshold[:, None], right=True).squeeze(1)
     return words.clamp(max=logits.shape[1] - 1)  # a row without any possible word gives NaN, which nothing passes

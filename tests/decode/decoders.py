@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.decode import Hypothesis
+from captioner.decode import Hypothesis, StepDecoder
 from captioner.nn.state import DecoderState, ImageFeatures, Step
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
@@ -58,8 +58,8 @@ class TinyDecoder:
         assert hidden.shape[0] == rows
         self.batches.append(images)
         grid = grid.repeat_interleave(rows // images, dim=0)
-        attention = torch.einsum("npd,nd->np", grid, hidden).softmax(dim=1)
-        context = torch.einsum("np,npd->nd", attention, grid)
+        attention = (grid @ hidden[:, :, None]).squeeze(2).softmax(dim=1)
+        context = (attention[:, None, :] @ grid).squeeze(1)
         hidden = torch.tanh(hidden @ self.recurrent + self.embedding[tokens] + context)
         return Step(hidden @ self.output.T + self.bias, DecoderState(state.image, (hidden,)), attention)
 
@@ -92,15 +92,14 @@ class Scored:
     attention: Tensor | None  # (T, P), for the words
 
 
-def score_caption(
-    decoder: TinyDecoder | TableDecoder, features: ImageFeatures, words: tuple[int, ...], finished: bool
-) -> Scored:
+def score_caption(decoder: StepDecoder, features: ImageFeatures, words: tuple[int, ...], finished: bool) -> Scored:
     """Score one caption of one image, step by step, by the definition."""
     state = decoder.init_state(features)
     log_prob, looked = 0.0, []
     targets = (*words, END) if finished else words
     for previous, target in zip((SPECIAL_TOKENS.start, *targets), targets, strict=False):
-        logits, state, attention = decoder.step(torch.tensor([previous]), state)
+        with torch.no_grad():
+            logits, state, attention = decoder.step(torch.tensor([previous]), state)
         log_prob += float(logits[0].log_softmax(dim=0)[target])
         if attention is not None:
             looked.append(attention[0])

@@ -24,7 +24,7 @@ from tests.decode.decoders import (
 )
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     "settings",
     [
@@ -101,9 +101,7 @@ def test_images_that_are_done_leave_the_batch() -> None:
         decoder.batches.clear()
         beam(decoder, one_image(features, image), DecodeConfig(max_length=15), SPECIAL_TOKENS)
         alone.append(len(decoder.batches))
-    assert len(together) == max(alone), "the batch takes as many steps as its slowest image"
-    for step, images in enumerate(together):
-        assert images < 2 * sum(steps > step for steps in alone), "fewer than half the images are done"
+    assert together == [sum(steps > step for steps in alone) for step in range(max(alone))]
 
 
 def test_asking_for_all_fills_the_beam_with_finished_captions() -> None:

@@ -13,10 +13,11 @@ from torch import Tensor
 from captioner.config import DecodeConfig
 from captioner.decode.greedy import greedy
 from captioner.decode.sampling import NUCLEUS, draw, keep_top_k, keep_top_p, sample, uniform_draws
+from captioner.nn.state import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
-from tests.decode.decoders import END, TableDecoder, TinyDecoder, make_features
+from tests.decode.decoders import END, TableDecoder, TinyDecoder, make_features, same_logits
 
-DRAWS = 20_000
+DRAWS = 8_000
 
 
 def chi_square(counts: Counter[tuple[int, ...]], probabilities: dict[tuple[int, ...], float]) -> float:
@@ -88,6 +89,14 @@ def test_an_image_draws_by_its_id_and_the_seed_alone() -> None:
     torch.testing.assert_close(draws[[2, 0]], uniform_draws(0, ["b", "a"], 50), rtol=0, atol=0)
     assert torch.unique(torch.cat((draws, uniform_draws(1, ids, 50), uniform_draws(0, range(5), 50)))).numel() > 500
     assert uniform_draws(0, [], 50).shape == (0, 50)
+
+
+def test_the_draws_keep_their_precision_when_the_features_have_little() -> None:
+    decoder, features = same_logits([0.0] * 5000), make_features(200)
+    config = DecodeConfig(name="sample", max_length=3)
+    coarse = ImageFeatures(features.vector.bfloat16())
+    expected = sample(decoder, features, config, SPECIAL_TOKENS)
+    assert sample(decoder, coarse, config, SPECIAL_TOKENS) == expected
 
 
 def test_seeds_give_different_captions_of_one_image() -> None:

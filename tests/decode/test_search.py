@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from captioner.config import DecodeConfig
-from captioner.decode import search
+from captioner.config import CELLS, DecodeConfig
+from captioner.decode import StepDecoder, search
 from captioner.errors import CaptionerError
+from captioner.nn.build import DECODERS, build_decoder
 from captioner.nn.state import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from tests.decode.decoders import (
@@ -48,7 +49,7 @@ def test_the_log_probability_and_the_attention_are_those_of_scoring_the_caption_
 
 
 @every_search
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_batch_gives_what_its_images_give_one_by_one(name: str, seed: int) -> None:
     features, ids = make_features(9, seed), [f"photo {i}" for i in range(9)]
     decoder = TinyDecoder(words=10, seed=seed, end_bias=1.5)
@@ -192,3 +193,23 @@ def test_no_gradients_are_recorded(name: str) -> None:
     for found in search(TinyDecoder(words=6), tracked, DecodeConfig(name=name, min_length=1), SPECIAL_TOKENS):
         assert found[0].attention is not None
         assert not found[0].attention.requires_grad
+
+
+@every_search
+@pytest.mark.parametrize("model", DECODERS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_decoder_of_the_package_can_be_searched(name: str, model: str, cell: str) -> None:
+    settings = DECODERS[model][0](name=model, cell=cell, layers=2, embedding_dim=6, hidden_dim=8)
+    decoder = build_decoder(settings, vocabulary_size=12, feature_dim=5).double().eval()
+    assert isinstance(decoder, StepDecoder)
+    with torch.no_grad():
+        for weights in decoder.parameters():
+            weights.mul_(3)  # so that images get captions of their own
+    features, config = make_features(5), DecodeConfig(name=name, max_length=7, min_length=1)
+    together = search(decoder, features, config, SPECIAL_TOKENS, n_best=3, image_ids=range(5))
+    for image, found in enumerate(together):
+        alone = search(decoder, one_image(features, image), config, SPECIAL_TOKENS, n_best=3, image_ids=[image])
+        for one, other in zip(found, alone[0], strict=True):
+            assert_same(one, other)
+            again = score_caption(decoder, one_image(features, image), one.tokens, one.finished)
+            assert one.log_prob == pytest.approx(again.log_prob, abs=1e-10)
