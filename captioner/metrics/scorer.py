@@ -102,12 +102,12 @@ def score(
         split_tokens=tokenize.name == "ptb",
     )
     scores = _measure(captions, names)
-    rows = zip(*(values.tolist() for values in scores.per_image.values()), strict=True)
+    columns = {figure: values.tolist() for figure, values in scores.per_image.items()}
     return Scores(
         corpus=scores.corpus,
         per_image={
-            image_id: dict(zip(scores.per_image, row, strict=True))
-            for image_id, row in zip(image_ids, rows if scores.per_image else ((),) * len(image_ids), strict=True)
+            image_id: {figure: column[row] for figure, column in columns.items()}
+            for row, image_id in enumerate(image_ids)
         },
         unavailable=scores.unavailable,
         signature={

@@ -132,6 +132,8 @@ def test_corpora_of_some_images_from_their_statistics(captions: dict[int, list[s
 @pytest.mark.slow
 @needs_meteor
 def test_one_process_serves_all_calls() -> None:
+    package = Path(importlib.util.find_spec("pycocoevalcap").submodule_search_locations[0])
+    files_before = set(package.rglob("*"))
     first = score({1: "a dog"}, {1: ["the dog"]}, names=["METEOR"])
     process = shared_meteor()
     assert score({1: "a dog"}, {1: ["the dog"]}, names=["METEOR"]).corpus == first.corpus
@@ -140,3 +142,4 @@ def test_one_process_serves_all_calls() -> None:
     assert shared_meteor() is process
     process.close()
     assert not process.is_running
+    assert set(package.rglob("*")) == files_before

@@ -118,6 +118,18 @@ def test_coco(real_data: Path) -> None:
     assert_official([texts[0] for texts in captions], [texts[1:] for texts in captions])
 
 
+def test_the_figures_in_the_documentation(real_data: Path) -> None:
+    """docs/metrics.md quotes what the call gives, tokenizer and all."""
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
+    row = next(line for line in page.splitlines() if line.startswith("| captioner |"))
+    captions = coco(real_data)
+    corpus = score(
+        {i: texts[0] for i, texts in captions.items()}, {i: texts[1:] for i, texts in captions.items()}
+    ).corpus
+    figures = [f"{corpus[name]:.6f}" for name in ("Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr")]
+    assert [cell.strip() for cell in row.split("|")[2:6]] == figures
+
+
 @pytest.mark.slow
 def test_flickr8k(real_data: Path) -> None:
     """7,000 images: the first human caption against the others."""
