@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 	touch $@
 
 demo: $(READY) ## Draw pictures, train with attention, evaluate, caption held-out pictures: under 5 minutes
-	$(BIN)/python -m captioner.cli.demo
+	$(BIN)/python -m captioner.cli.tour
 
 test: lint $(READY) ## Linters, types, layering, and the fast tests
 	$(BIN)/python -m pytest -m "not slow and not notebook"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import torch
 
 from captioner.config import DecodeConfig
-from captioner.data.pictures import open_picture
+from captioner.data.pictures import PictureSource, open_picture
 from captioner.data.transforms import picture_to_tensor
 from captioner.decode import Hypothesis, search
 from captioner.engine.checkpoint import LoadedCheckpoint, load_checkpoint
@@ -66,13 +66,21 @@ class Captioner:
         return cls(load_checkpoint(Path(path), chosen), chosen)
 
     @overload
-    def caption(self, pictures: list[Any] | tuple[Any, ...], **settings: Any) -> list[Caption]: ...
+    def caption(
+        self, pictures: list[PictureSource], *, decode: DecodeConfig | None = None, alternatives: int = 0
+    ) -> list[Caption]: ...
 
     @overload
-    def caption(self, pictures: Any, **settings: Any) -> Caption: ...
+    def caption(
+        self, pictures: PictureSource, *, decode: DecodeConfig | None = None, alternatives: int = 0
+    ) -> Caption: ...
 
     def caption(
-        self, pictures: Any, *, decode: DecodeConfig | None = None, alternatives: int = 0
+        self,
+        pictures: PictureSource | list[PictureSource],
+        *,
+        decode: DecodeConfig | None = None,
+        alternatives: int = 0,
     ) -> Caption | list[Caption]:
         """Caption one picture, or each of a list of pictures.
 
@@ -81,7 +89,7 @@ class Captioner:
         model was trained with; `alternatives` asks a beam search for so many captions besides the best.
         Raises PictureError for what cannot be read as a picture.
         """
-        if not isinstance(pictures, (list, tuple)):
+        if not isinstance(pictures, list):
             return self.caption([pictures], decode=decode, alternatives=alternatives)[0]
         settings = decode or self.decode
         if settings.name == "beam" and settings.beam_width <= alternatives:
@@ -100,13 +108,13 @@ class Captioner:
             captions += [self._caption(hypotheses) for hypotheses in found]
         return captions
 
-    def encode(self, pictures: Sequence[Any]) -> ImageFeatures:
+    def encode(self, pictures: Sequence[PictureSource]) -> ImageFeatures:
         """Features of pictures: vector (B, D) and grid (B, P, D)."""
         tensors = [self._to_tensor(picture) for picture in pictures]
         with torch.inference_mode():
             return self.model.encode(torch.stack(tensors).to(self.device))
 
-    def _to_tensor(self, picture: Any) -> torch.Tensor:
+    def _to_tensor(self, picture: PictureSource) -> torch.Tensor:
         return picture_to_tensor(open_picture(picture, at_least=self.transform.size), self.transform)
 
     def _caption(self, hypotheses: Iterable[Hypothesis]) -> Caption:

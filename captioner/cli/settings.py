@@ -104,7 +104,7 @@ def _build(kind: type[T], composed: DictConfig) -> T:
     built: dict[str, Any] = {}
     for key, value in values.items():
         if key not in names:
-            raise ConfigError(f"{key} does not exist.{near_misses(str(key), names)} See --help for all settings.")
+            raise ConfigError(f"{key!s} does not exist.{near_misses(str(key), names)} See --help for all settings.")
         if key == "model":
             built[key] = model_settings(value)
         elif key == "data":

@@ -63,25 +63,29 @@ def _job_of_sweep(composed: DictConfig) -> None:
 
 def _job(composed: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
+    resuming = composed.resume is not None
     try:
-        resuming = composed.resume is not None
         config = _resumed_settings(Path(composed.resume)) if resuming else train_settings(composed)
         if not resuming:
             refuse_used_folder(folder, f"carry it on with resume={shown(folder)}, or ")
-        run = prepare(config, folder, resume=resuming)
-    except BaseException:
+        result = start_run(config, folder, resume=resuming)
+    finally:
         remove_if_empty(folder)
-        raise
-    if not resuming:
-        write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(to_plain(config))).encode())
-    try:
-        result = train(run)
-    except Interrupted:
-        sys.stderr.write(f"Saved. Carry on with: python train.py resume={shown(folder)}\n")
-        raise
     _finished.append(result)
     if HydraConfig.get().mode == RunMode.RUN:
         _print_result(result)
+
+
+def start_run(config: TrainConfig, folder: Path, *, resume: bool = False) -> TrainingResult:
+    """Train in `folder`, which holds nothing but, once all settings and data have been checked, this run."""
+    run = prepare(config, folder, resume=resume)
+    if not resume:
+        write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(to_plain(config))).encode())
+    try:
+        return train(run)
+    except Interrupted:
+        sys.stderr.write(f"Saved. Carry on with: python train.py resume={shown(folder)}\n")
+        raise
 
 
 def _print_result(result: TrainingResult) -> None:

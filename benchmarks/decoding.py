@@ -1,0 +1,64 @@
+"""Images captioned a second, features given: `python benchmarks/decoding.py [--threads 2]`.
+
+V = 9,490 words, E = H = A = 512, features 14×14×2048, 12 words a caption (a random decoder never says <END>, so
+every search does all its steps). Greedy and beams of 3 and 5, at 1, 10 and 50 images at a time; beside them a beam
+that works image by image, projects the grid at every step and sorts all scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from measure import median_seconds, report
+from peers import AttentionStepByStep
+
+from captioner.config import AttentionConfig, DecodeConfig, RecurrentConfig
+from captioner.decode import search
+from captioner.nn.build import build_decoder
+from captioner.nn.state import ImageFeatures
+from captioner.text.vocabulary import SPECIAL_TOKENS
+
+VOCABULARY, DIM, CELLS, FEATURES, WORDS = 9490, 512, 196, 2048, 12
+
+
+def main() -> None:
+    """Measure all cases in one run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    plain: dict[str, Any] = {"embedding_dim": DIM, "hidden_dim": DIM, "tie_embeddings": False}
+    decoders = {
+        "attention": build_decoder(AttentionConfig(**plain), VOCABULARY, FEATURES).eval(),
+        "lstm": build_decoder(RecurrentConfig(**plain), VOCABULARY, FEATURES).eval(),
+    }
+    cases: dict[str, Callable[[], Any]] = {}
+    images: dict[str, int] = {}
+    for model, decoder in decoders.items():
+        for batch in (1, 10, 50):
+            grid = torch.rand(batch, CELLS, FEATURES)
+            features = ImageFeatures(grid.mean(1), grid if model == "attention" else None)
+            for width in (1, 3, 5):
+                settings = DecodeConfig(
+                    name="beam" if width > 1 else "greedy", beam_width=width, max_length=WORDS, min_length=WORDS
+                )
+                name = f"{model} {'greedy' if width == 1 else f'beam {width}'}, {batch} at a time"
+                cases[name] = lambda d=decoder, f=features, s=settings: search(d, f, s, SPECIAL_TOKENS)
+                images[name] = batch
+    peer = AttentionStepByStep(VOCABULARY, DIM, DIM, DIM, FEATURES).eval()
+    one = torch.rand(1, CELLS, FEATURES)
+    for width in (1, 3, 5):
+        name = f"peer: attention {'greedy' if width == 1 else f'beam {width}'}, image by image"
+        cases[name] = lambda w=width: peer.beam(one, w, WORDS)
+        images[name] = 1
+    seconds = median_seconds(cases, arguments.rounds)
+    report("decoding", {"images_per_second": {name: round(images[name] / s, 1) for name, s in seconds.items()}})
+
+
+if __name__ == "__main__":
+    main()
