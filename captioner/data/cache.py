@@ -5,25 +5,29 @@ decoder does. Layout, under `<cache folder>/features/<key>/`:
 
     about.json             what the features are of: encoder, its weights' digest, transform, kind
     <shard>.f16            (rows, P, D) float16, read through a memory map
-    <shard>.json           the digest of each row's picture file, and the shard's checksum
+    <shard>.json           its listing: the digest of each row's picture file, and the shard's checksum
 
 The key is a hash of `about.json`'s contents, and a row is found by its picture's bytes: other
 weights, another transform or another picture never meet the wrong features. A shard counts once its
-.json is there, which is written last and renamed into place; so a kill leaves nothing half believed,
-an interrupted fill is carried on, and processes may fill side by side.
+listing is there, which is written last and renamed into place; so a kill leaves nothing half believed,
+an interrupted fill is carried on, and processes may fill side by side. Every shard that is used is
+compared with its checksum when it is opened: CRC-32 takes a small part of the time that reading the
+pictures for their digests takes, and leaves the shard in the system's cache, from which it is read next.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,16 +36,17 @@ from tqdm import tqdm
 from captioner.config import CacheConfig, DataConfig
 from captioner.data.batches import sequential_batches
 from captioner.data.dataset import CaptionDataset
-from captioner.data.loading import load_pictures
+from captioner.data.loading import load_pictures, refuse_bad_pictures
 from captioner.data.locations import cache_directory
 from captioner.errors import DataError
 from captioner.files import write_atomically
 from captioner.nn.encoder import Encoder
 from captioner.nn.state import ImageFeatures
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SHARD_ROWS = 256
 ENCODE_BATCH = 32
+ADVICE = "name another folder with cache.directory=…, or turn the cache off with cache.enabled=false."
 
 
 @dataclass
@@ -49,7 +54,7 @@ class CachedFeatures:
     """Features of one data set's pictures by their index in it. `bad` gives index → why there are none."""
 
     shards: list[np.ndarray]  # each (rows, P, D), memory-mapped
-    places: list[tuple[int, int] | None]  # index in the data set → (shard, row)
+    places: dict[int, tuple[int, int]]  # index in the data set → (shard, row)
     with_grid: bool
     bad: dict[int, str] = field(default_factory=dict)
 
@@ -58,10 +63,10 @@ class CachedFeatures:
         _, cells, feature_dim = self.shards[0].shape
         rows = np.empty((len(indices), cells, feature_dim), dtype=np.float16)
         for i, index in enumerate(indices):
-            place = self.places[index]
-            if place is None:
+            if index not in self.places:
                 raise KeyError(f"picture {index} has no features: {self.bad.get(index)}")
-            rows[i] = self.shards[place[0]][place[1]]
+            shard, row = self.places[index]
+            rows[i] = self.shards[shard][row]
         grid = torch.from_numpy(rows).float()
         return ImageFeatures(grid.mean(dim=1), grid if self.with_grid else None)
 
@@ -78,30 +83,25 @@ def cached_features(
     """Features of all pictures of `dataset`: those on disk, and the missing ones computed now and kept.
 
     `with_grid`: the whole grid (P·D·2 bytes a picture), or only the vector, its mean (D·2 bytes).
-    Raises DataError when the disk cannot hold them, PictureError for a picture that cannot be read
-    (unless `data.on_bad_image=skip`).
+    Raises DataError where the disk cannot hold them or those on it are damaged, PictureError for a
+    picture that cannot be read (unless `data.on_bad_image=skip`).
     """
     folder = open_cache(encoder, with_grid, cache)
-    digests = picture_digests([image.path for image in dataset])
-    known = _read_index(folder)
-    missing = [i for i, digest in enumerate(digests) if digest is not None and digest not in known]
-    unreadable = {i: f"{dataset.images[i].path} cannot be read." for i, digest in enumerate(digests) if digest is None}
-    if unreadable and data.on_bad_image == "error":
-        raise DataError(next(iter(unreadable.values())))
-    bad = dict(unreadable)
+    row_shape = _row_shape(encoder, with_grid)
+    digests, bad = picture_digests([image.path for image in dataset])
+    refuse_bad_pictures(bad, data)
+    known = _read_index(folder, row_shape)
+    missing = [index for index, digest in digests.items() if digest not in known]
     if missing:
         bad |= _fill(folder, dataset, missing, digests, encoder, with_grid, data, device)
-        known = _read_index(folder)
-    names = sorted({known[digest][0] for digest in digests if digest in known})
-    shards = [_open_shard(folder, name) for name in names]
-    numbers = {name: number for number, name in enumerate(names)}
-    places = [
-        (numbers[known[digest][0]], known[digest][1]) if digest is not None and digest in known else None
-        for digest in digests
-    ]
-    if not shards:
+        known = _read_index(folder, row_shape)
+    found = {index: known[digest] for index, digest in digests.items() if digest in known}
+    if not found:
         raise DataError(f"No picture of {dataset.name}'s {dataset.split} split can be read: {next(iter(bad.values()))}")
-    return CachedFeatures(shards, places, with_grid, bad)
+    names = sorted({name for name, _ in found.values()})
+    numbers = {name: number for number, name in enumerate(names)}
+    places = {index: (numbers[name], row) for index, (name, row) in found.items()}
+    return CachedFeatures([_open_shard(folder, name, row_shape) for name in names], places, with_grid, bad)
 
 
 def open_cache(encoder: Encoder, with_grid: bool, cache: CacheConfig) -> Path:
@@ -117,16 +117,23 @@ def open_cache(encoder: Encoder, with_grid: bool, cache: CacheConfig) -> Path:
     text = json.dumps(about, indent=2, sort_keys=True)
     root = Path(cache.directory).expanduser() if cache.directory else cache_directory()
     folder = root / "features" / f"{encoder.name}-{about['kind']}-{hashlib.blake2b(text.encode()).hexdigest()[:12]}"
+    about_file = folder / "about.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "about.json").exists():
-            write_atomically(folder / "about.json", text.encode())
+        if not about_file.exists():
+            write_atomically(about_file, text.encode())
+        found = about_file.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"The feature cache {folder} cannot be made ({error.strerror}): "
-            "name another folder with cache.directory=…, or turn the cache off with cache.enabled=false."
-        ) from error
+        raise DataError(f"The feature cache {folder} cannot be made ({error.strerror}): {ADVICE}") from error
+    if found != text.encode():
+        raise DataError(f"{about_file} was altered: nobody knows what these features are of. Delete {folder}.")
     return folder
+
+
+def _row_shape(encoder: Encoder, with_grid: bool) -> tuple[int, int]:
+    """(P, D) of what is kept of a picture; the vector is kept as a grid of one cell."""
+    rows, columns = encoder.grid_size
+    return (rows * columns if with_grid else 1, encoder.feature_dim)
 
 
 def weights_digest(encoder: Encoder) -> str:
@@ -138,68 +145,80 @@ def weights_digest(encoder: Encoder) -> str:
     return digest.hexdigest()
 
 
-def picture_digests(paths: Sequence[Path]) -> list[str | None]:
-    """A hash of each picture file's bytes; None for a file that cannot be read."""
-
-    def digest(path: Path) -> str | None:
+def picture_digests(paths: Sequence[Path]) -> tuple[dict[int, str], dict[int, str]]:
+    """Index → a hash of the picture file's bytes, and index → why not, for files that cannot be read."""
+    digests, bad = {}, {}
+    for index, path in enumerate(paths):
         try:
-            return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-        except OSError:
-            return None  # the caller names the file
+            digests[index] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        except OSError as error:
+            bad[index] = f"{path} cannot be read: {error.strerror}."
+    return digests, bad
 
-    return [digest(path) for path in paths]
 
-
-def _read_index(folder: Path) -> dict[str, tuple[str, int]]:
-    """Picture digest → (shard, row), over all whole shards. A shard of the wrong size is named and ignored."""
+def _read_index(folder: Path, row_shape: tuple[int, int]) -> dict[str, tuple[str, int]]:
+    """Picture digest → (shard, row), over all shards; DataError for one that is damaged."""
     index: dict[str, tuple[str, int]] = {}
-    for listing in sorted(folder.glob("shard-*.json")):
-        shard = _read_listing(listing)
-        data = listing.with_suffix(".f16")
-        if not data.is_file() or data.stat().st_size != int(np.prod(shard["shape"])) * 2:
-            raise DataError(
-                f"The feature cache is damaged: {data} is missing or cut short. Delete {listing} to redo it."
-            )
-        for row, digest in enumerate(shard["pictures"]):
-            index.setdefault(digest, (listing.stem, row))
+    for path in sorted(folder.glob("shard-*.json")):
+        for row, digest in enumerate(_read_listing(path, row_shape).pictures):
+            index.setdefault(digest, (path.stem, row))
     return index
 
 
-def _read_listing(path: Path) -> dict[str, Any]:
+class _Listing(NamedTuple):
+    pictures: list[str]  # the digest of each row's picture file
+    crc32: int  # see _checksum
+
+
+def _read_listing(path: Path, row_shape: tuple[int, int]) -> _Listing:
     try:
-        shard = json.loads(path.read_text())
-        if len(shard["shape"]) == 3 and len(shard["pictures"]) == shard["shape"][0]:
-            return dict(shard)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"The feature cache is damaged: {path} cannot be read ({error}). Delete it to redo it."
-        ) from error
-    raise DataError(f"The feature cache is damaged: {path} contradicts itself. Delete it to redo it.")
+        listing = json.loads(path.read_text(encoding="utf-8"))
+        pictures, crc32 = [str(digest) for digest in listing["pictures"]], int(listing["crc32"])
+        if listing["cache"] != path.parent.name or listing["shape"] != [len(pictures), *row_shape]:
+            raise ValueError("it does not belong here")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise _damaged(path, f"{path} cannot be used ({error})") from error
+    return _Listing(pictures, crc32)
 
 
-def _open_shard(folder: Path, name: str) -> np.ndarray:
-    shape = tuple(_read_listing(folder / f"{name}.json")["shape"])
-    return np.memmap(folder / f"{name}.f16", dtype=np.float16, mode="r", shape=shape)
+def _open_shard(folder: Path, name: str, row_shape: tuple[int, int]) -> np.ndarray:
+    """(rows, P, D), read from disk when they are looked at; DataError unless they are what was written."""
+    listing_file, path = folder / f"{name}.json", folder / f"{name}.f16"
+    listing = _read_listing(listing_file, row_shape)
+    shape = (len(listing.pictures), *row_shape)
+    if not path.is_file() or path.stat().st_size != 2 * math.prod(shape):
+        raise _damaged(listing_file, f"{path} is missing or cut short")
+    features = np.memmap(path, dtype=np.float16, mode="r", shape=shape)
+    if _checksum(features.data, listing.pictures) != listing.crc32:
+        raise _damaged(listing_file, f"{path} does not have the checksum in its listing")
+    return features
+
+
+def _checksum(features: bytes | memoryview, pictures: list[str]) -> int:
+    """Of the rows and of whose they are."""
+    return zlib.crc32(features, zlib.crc32("\n".join(pictures).encode()))
+
+
+def _damaged(listing_file: Path, problem: str) -> DataError:
+    return DataError(f"The feature cache is damaged: {problem}. Delete {listing_file}, and it is computed anew.")
 
 
 def _fill(
     folder: Path,
     dataset: CaptionDataset,
     missing: list[int],
-    digests: Sequence[str | None],
+    digests: Mapping[int, str],
     encoder: Encoder,
     with_grid: bool,
     data: DataConfig,
     device: torch.device,
 ) -> dict[int, str]:
     """Compute and write the features of the `missing` pictures; returns index → why, for those that cannot be read."""
-    rows, columns = encoder.grid_size
-    row_bytes = 2 * encoder.feature_dim * (rows * columns if with_grid else 1)
-    needed, free = row_bytes * len(missing), shutil.disk_usage(folder).free
+    needed, free = 2 * math.prod(_row_shape(encoder, with_grid)) * len(missing), shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
             f"The features of {len(missing)} pictures need {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB "
-            "free: name another folder with cache.directory=…, or turn the cache off with cache.enabled=false."
+            f"free: {ADVICE}"
         )
     bad: dict[int, str] = {}
     batch: list[np.ndarray] = []
@@ -211,7 +230,7 @@ def _fill(
             kept = features.grid if with_grid else features.vector.unsqueeze(1)
             assert kept is not None
             batch.append(kept.clamp(-65504, 65504).half().cpu().numpy())  # the range of float16
-            owners += [str(digests[i]) for i in indices]
+            owners += [digests[i] for i in indices]
             if len(owners) >= SHARD_ROWS:
                 _write_shard(folder, np.concatenate(batch), owners)
                 batch, owners = [], []
@@ -243,9 +262,13 @@ def _write_shard(folder: Path, features: np.ndarray, pictures: list[str]) -> Non
     name = f"shard-{uuid.uuid4().hex[:12]}"
     raw = features.tobytes()
     listing = {
+        "cache": folder.name,  # in the folder of other weights, say, it does not count
         "shape": list(features.shape),
         "pictures": pictures,
-        "blake2b": hashlib.blake2b(raw, digest_size=16).hexdigest(),
+        "crc32": _checksum(raw, pictures),
     }
-    write_atomically(folder / f"{name}.f16", raw)
-    write_atomically(folder / f"{name}.json", json.dumps(listing).encode())
+    try:
+        write_atomically(folder / f"{name}.f16", raw)
+        write_atomically(folder / f"{name}.json", json.dumps(listing).encode())
+    except OSError as error:
+        raise DataError(f"The feature cache {folder} cannot be written ({error.strerror}): {ADVICE}") from error

@@ -16,7 +16,7 @@ from captioner.nn.state import ImageFeatures
 
 
 class FeatureSource(Protocol):
-    """Features of a data set's pictures by index. `bad` gives index → why, for pictures that could not be read so far."""
+    """Features of a data set's pictures by index. `bad`: index → why, for pictures that could not be read so far."""
 
     bad: dict[int, str]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,12 @@ def load_pictures(
         generator=torch.Generator(),
     )
     for loaded in loader:
-        if loaded.bad and data.on_bad_image == "error":
-            first = next(iter(loaded.bad.values()))
-            raise PictureError(f"{first} Repair or remove it, or leave such pictures out with data.on_bad_image=skip.")
+        refuse_bad_pictures(loaded.bad, data)
         yield loaded
+
+
+def refuse_bad_pictures(bad: Mapping[int, str], data: DataConfig) -> None:
+    """PictureError for the first of `bad` (index → why), unless such pictures are to be left out."""
+    if bad and data.on_bad_image == "error":
+        first = next(iter(bad.values()))
+        raise PictureError(f"{first} Repair or remove it, or leave such pictures out with data.on_bad_image=skip.")
