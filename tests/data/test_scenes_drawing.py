@@ -57,7 +57,7 @@ def test_the_box_is_tight(kind: str, held: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_objects_own_colour_is_what_there_is_most_of(kind: str) -> None:
-    """Of the eleven paints and their shades, most of the object's pixels are nearest to its own."""
+    """Of all paints, most of the object's pixels are nearest to its own."""
     for colour in ("red", "blue", "yellow"):
         scene = _alone(kind, colour)
         tile, _ = draw_object(artist_of(kind, "ground"), scene.main, scene.main_spots[0], PAINTS[colour])

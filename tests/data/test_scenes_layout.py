@@ -138,6 +138,12 @@ def test_every_kind_has_a_colour_for_each_split_and_most_for_training() -> None:
         assert {reserved_for((colour, kind)) for kind in KINDS} == {None, "val", "test"}
 
 
+def test_every_kind_has_at_most_one_reserved_number() -> None:
+    for kind in KINDS:
+        owners = [reserved_for((number, kind)) for number in NUMBERS[2:]]
+        assert owners.count(None) >= 3
+
+
 def test_relations_and_numbers_are_reserved_sparingly() -> None:
     relations = {
         related(kind, relation, other)

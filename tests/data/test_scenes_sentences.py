@@ -20,7 +20,7 @@ SPLITS = ("train", "val", "test")
 
 SINGULAR = {name.one: kind for kind, noun in NOUNS.items() for name in noun.names}
 PLURAL = {name.several: kind for kind, noun in NOUNS.items() for name in noun.names}
-COLOUR_OF = {**{colour: colour for colour in COLOURS}, "gray": "grey", "violet": "purple"}
+COLOUR_OF = {**{colour: colour for colour in COLOURS}, "violet": "purple"}
 SIZE_OF = {"small": "small", "little": "small", "tiny": "small", "large": "large", "big": "large", "huge": "large"}
 TEXTURE_OF = {"striped": "striped", "stripes": "striped", "spotted": "spotted", "spots": "spotted"}
 COUNT_OF = {"a": {1}, "an": {1}, "two": {2}, "three": {3}, "four": {4}, "five": {5}, "some": {3}, "several": {4, 5}}

@@ -30,14 +30,16 @@ def related(kind: str, relation: str, other: str) -> Composition:
 
 
 def reserved_for(composition: Composition) -> str | None:
-    """ "val" or "test" for a combination that occurs in that split only; None for one that occurs anywhere.
+    """`val` or `test` for a combination that occurs in that split only; None for one that may occur anywhere.
 
-    Every kind has one colour in eleven reserved for test and one for val, and every colour two kinds or
-    three; of relations and numbers, one in ten for each.
+    Of its ten colours every kind has one that is reserved for test and one for val; of its four numbers (two to
+    five) one at the most; of all relations one in ten is reserved for each.
     """
-    if composition[0] in COLOURS:
-        colour, kind = composition
-        slot = (COLOURS.index(colour) + 3 * _KIND_NAMES.index(kind)) % len(COLOURS)
-        return {0: "test", 5: "val"}.get(slot)
-    slot = zlib.crc32(" ".join(composition).encode()) % 10
-    return {0: "test", 5: "val"}.get(slot)
+    first, last = composition[0], composition[-1]
+    if first in COLOURS:
+        slot = COLOURS.index(first) + 3 * _KIND_NAMES.index(last)
+    elif first in NUMBERS:
+        slot = NUMBERS.index(first) + 3 * _KIND_NAMES.index(last)
+    else:
+        slot = zlib.crc32(" ".join(composition).encode())
+    return {0: "test", 5: "val"}.get(slot % 10)

@@ -55,7 +55,7 @@ _TILE_SIDE = 600.0
 def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
     """The RGB picture, PICTURE_SIZE by PICTURE_SIZE. `rng` decides the clutter and shades, nothing that is said."""
     picture = backdrop(scene.place, scene.horizon, rng)
-    paints = {look: tint(rng, PAINTS[look.colour], spread=9) for look in (scene.main, scene.other) if look is not None}
+    paints = {look: tint(rng, PAINTS[look.colour], spread=7) for look in (scene.main, scene.other) if look is not None}
     nearest_last = sorted(scene.things(), key=lambda thing: (_overlaps(scene, thing[0]), thing[1].bottom))
     for look, spot in nearest_last:
         held = scene.stance_of(look)

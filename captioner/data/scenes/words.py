@@ -91,7 +91,6 @@ NOUNS: dict[str, Noun] = {
 }
 
 COLOUR_WORDS: dict[str, Choice] = {
-    "grey": ((3, "grey"), (1, "gray")),
     "purple": ((5, "purple"), (1, "violet")),
 }
 """Colours that have more than one name."""
@@ -128,8 +127,8 @@ PLACE_PHRASES: dict[str, dict[str, Choice]] = {
         "air": ((4, "over the street"), (2, "above the road"), (1, "in the city"), (1, "over a town")),
     },
     "snow": {
-        "ground": ((4, "in the snow"), (1, "on a snowy day"), (1, "in winter"), (1, "in a snowy field")),
-        "air": ((4, "over the snow"), (1, "on a snowy day"), (1, "in winter"), (1, "above a snowy field")),
+        "ground": ((4, "in the snow"), (1, "on a snowy day"), (1, "on a winter day"), (1, "in a snowy field")),
+        "air": ((4, "over the snow"), (1, "on a snowy day"), (1, "on a winter day"), (1, "above a snowy field")),
     },
     "water": {
         "float": ((4, "on the water"), (2, "on the lake"), (1, "on the sea")),
