@@ -10,7 +10,7 @@ import torch
 from jaxtyping import install_import_hook
 
 # Shape annotations are enforced in tests only.
-_hook = install_import_hook("captioner.nn", "beartype.beartype")
+_hook = install_import_hook(["captioner.nn", "captioner.decode"], "beartype.beartype")
 _hook.__enter__()
 
 

@@ -87,7 +87,10 @@ def _caption(arguments: argparse.Namespace) -> None:
         from captioner.plots import attention_sheet
 
         attention_sheet(
-            [open_picture(path) for path, _ in captioned], [caption for _, caption in captioned], arguments.plot
+            [open_picture(path) for path, _ in captioned],
+            [caption for _, caption in captioned],
+            arguments.plot,
+            resize=captioner.transform.resize,
         )
         sys.stderr.write(f"Drawn: {arguments.plot}\n")
     if unreadable:

@@ -46,6 +46,7 @@ def _tour(overrides: Sequence[str]) -> None:
         captions,
         sheet,
         references=[picture.captions for picture in pictures],
+        resize=config.encoder.resize,
     )
     sys.stdout.write(
         f"\nPictures, captions, and where attention looked at each word: {shown(sheet)}\n"

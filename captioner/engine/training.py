@@ -289,7 +289,8 @@ def validate(run: Run, log: RunLog) -> None:
         progress.best_score, progress.best_step, progress.validations_without_gain = score, progress.step, 0
     else:
         progress.validations_without_gain += 1
-        progress.stopped_early = trainer.patience is not None and progress.validations_without_gain >= trainer.patience
+        too_long = trainer.patience is not None and progress.validations_without_gain >= trainer.patience
+        progress.stopped_early = too_long and not is_over(run)
     log.record("validation", progress.step, epoch=progress.epoch, **scores, seconds=round(seconds, 2))
     figures = "  ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
     log.say(f"epoch {progress.epoch}  step {progress.step}  {figures}{'  (best)' if is_best else ''}")

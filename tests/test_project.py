@@ -1,0 +1,79 @@
+"""What surrounds the code says what the code does: environment.yml, the README, the Makefile, CI."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from captioner.cli.settings import compose_train_settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def pyproject() -> dict[str, object]:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML by itself")
+    project: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project
+
+
+def test_environment_yml_asks_for_the_same_packages() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    project = pyproject()
+    assert [entry for entry in pip if not entry.startswith("-e")] == project["dependencies"]
+    assert f"python{project['requires-python']}" in environment["dependencies"]
+
+
+def commands() -> list[list[str]]:
+    """Every shell command of the README, split as a shell would."""
+    blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [shlex.split(line) for line in lines if line]
+
+
+def test_readme_s_make_targets_are_there() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = [words[1] for words in commands() if words[0] == "make"]
+    assert {"demo", "test"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_readme_s_training_commands_compose() -> None:
+    trained = [words[2:] for words in commands() if words[:2] == ["python", "train.py"]]
+    assert trained
+    for options in trained:
+        settings = [option for option in options if option != "-m" and not option.startswith(("resume=", "hydra."))]
+        single = [option.split(",")[0] if "-m" in options else option for option in settings]
+        compose_train_settings(single)
+
+
+def test_readme_names_files_that_are_there() -> None:
+    named = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(
+        r"`((?:captioner|docs|conf|notebooks|benchmarks)/[^`*…]+)`", README
+    )
+    assert named
+    missing = [name for name in named if not (ROOT / name).exists()]
+    assert not missing
+
+
+def test_readme_s_line_counts_are_true() -> None:
+    """The reading order says how long each file is; within a fifth."""
+    rows = re.findall(r"\| `(captioner/[^`]+\.py)` \| (\d+) \|", README)
+    assert rows
+    for name, said in rows:
+        lines = len((ROOT / name).read_text(encoding="utf-8").splitlines())
+        assert abs(lines - int(said)) <= 0.2 * lines, f"{name} has {lines} lines"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="CI runs on Linux")
+def test_ci_script_runs_what_the_makefile_offers() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\S+)", (ROOT / ".ci/run").read_text(), flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
