@@ -28,11 +28,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make renames inside `folder` survive a power cut (where the system lets a folder be flushed)."""
+    """Make the files of `folder`, and renames inside it, survive a power cut, where the system can flush a folder."""
     if os.name != "posix":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    for path in (*(path for path in folder.iterdir() if path.is_file()), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -6,6 +6,7 @@ dataclass field by field, and nothing in them is ever looked up, interpolated or
 
 from __future__ import annotations
 
+import contextlib
 import types
 import typing
 from dataclasses import asdict, fields
@@ -51,9 +52,10 @@ def _checked(expected: Any, value: Any, where: str) -> Any:
         if len(kinds) == len(value):
             items = (_checked(kind, item, where) for kind, item in zip(kinds, value, strict=True))
             return list(items) if origin is list else tuple(items)
-    if expected is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+    if expected is float and type(value) in (int, float):
+        with contextlib.suppress(OverflowError):  # an integer that no float can hold
+            return float(value)
     if isinstance(expected, type) and type(value) is expected:
         return value
-    name = getattr(expected, "__name__", str(expected))
+    name = str(expected) if origin else expected.__name__
     raise ConfigError(f"{where}={value!r} has the wrong type: expected {name}.")

@@ -89,7 +89,7 @@ class Vocabulary:
         """What `to_json` wrote; `source` is named where it is something else (CheckpointError)."""
         try:
             tokens = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(
                 f"{source} is not JSON ({error}): restore it from a copy of the checkpoint."
             ) from error

@@ -1,0 +1,194 @@
+"""Plain values ↔ settings: nothing is lost, and nothing that does not belong gets in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captioner import config as c
+from captioner.data.build import READERS, data_settings
+from captioner.errors import ConfigError
+from captioner.nn.build import DECODERS, model_settings
+from captioner.schema import from_plain, to_plain
+
+FRACTIONS, RATES = st.floats(0, 0.4), st.floats(0, 1e3)
+SIZES = st.integers(1, 4096)
+TEXTS = st.text(max_size=8)
+
+
+def maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | values
+
+
+DATA: dict[str, st.SearchStrategy[Any]] = {
+    "root": maybe(TEXTS),
+    "limit": maybe(SIZES),
+    "num_workers": st.integers(0, 99),
+    "on_bad_image": st.sampled_from(["error", "skip"]),
+}
+MODEL: dict[str, st.SearchStrategy[Any]] = {
+    "cell": st.sampled_from(c.CELLS),
+    "layers": st.integers(1, 4),
+    "embedding_dim": SIZES,
+    "hidden_dim": SIZES,
+    "dropout": FRACTIONS,
+    "tie_embeddings": st.booleans(),
+}
+TRIPLES = st.tuples(*[st.floats(0.01, 9)] * 3)
+GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
+    c.TokenizerConfig: {"name": st.sampled_from(c.TOKENIZERS)},
+    c.VocabularyConfig: {"min_count": SIZES, "max_size": maybe(SIZES)},
+    c.DataConfig: {"name": st.sampled_from(c.DATASETS), **DATA},
+    c.ScenesConfig: {"seed": st.integers(), "train_size": SIZES, "val_size": SIZES, "test_size": SIZES, **DATA},
+    c.CocoConfig: {"year": st.sampled_from([None, 2014, 2017]), "karpathy": maybe(TEXTS), **DATA},
+    c.Flickr8kConfig: DATA,
+    c.Flickr30kConfig: {"karpathy": maybe(TEXTS), **DATA},
+    c.FolderConfig: {"captions": maybe(TEXTS), "val_fraction": FRACTIONS, **DATA},
+    c.CacheConfig: {"enabled": st.booleans(), "directory": maybe(TEXTS)},
+    c.TransformConfig: {
+        "size": SIZES,
+        "resize": st.sampled_from(["squash", "crop"]),
+        "interpolation": st.sampled_from(["bilinear", "bicubic"]),
+        "mean": TRIPLES,
+        "std": TRIPLES,
+    },
+    c.EncoderConfig: {
+        "name": TEXTS,
+        "weights": maybe(TEXTS),
+        "image_size": maybe(st.integers(32, 999)),
+        "fine_tune_from": maybe(TEXTS),
+        "batch_norm_eval": st.booleans(),
+    },
+    c.ModelConfig: MODEL,
+    c.RecurrentConfig: MODEL,
+    c.AttentionConfig: {
+        "attention_dim": SIZES,
+        "gate": st.sampled_from(["scalar", "vector", "none"]),
+        "doubly_stochastic": RATES,
+        **MODEL,
+    },
+    c.DecodeConfig: {
+        "name": st.sampled_from(["greedy", "sample", "beam"]),
+        "max_length": SIZES,
+        "allow_unknown": st.booleans(),
+        "beam_width": SIZES,
+        "length_penalty": RATES,
+        "temperature": st.floats(0.01, 9),
+        "top_p": st.floats(0.01, 1),
+        "seed": st.integers(),
+    },
+    c.OptimConfig: {
+        "learning_rate": RATES,
+        "betas": st.tuples(FRACTIONS, FRACTIONS),
+        "schedule": st.sampled_from(["constant", "cosine", "step"]),
+        "clip_norm": maybe(st.floats(0.01, 9)),
+    },
+    c.TrainerConfig: {
+        "max_steps": maybe(SIZES),
+        "label_smoothing": FRACTIONS,
+        "monitor": st.sampled_from(c.MONITORS),
+        "evaluate_splits": st.lists(TEXTS, max_size=3),
+        "patience": maybe(SIZES),
+    },
+    c.MetricConfig: {"names": st.lists(TEXTS, max_size=3), "per_image": st.booleans()},
+}
+"""Every group of settings, and values for its fields; those of a whole command are put together by the command line."""
+
+
+def test_every_group_is_here() -> None:
+    """A new dataclass in config.py must be added above."""
+    every = {kind for kind in vars(c).values() if isinstance(kind, type) and kind.__module__ == c.__name__}
+    assert every - set(GROUPS) == {c.TrainConfig, c.EvaluateConfig}
+
+
+@given(st.one_of(st.builds(kind, **values) for kind, values in GROUPS.items()))
+@settings(deadline=None, max_examples=200)
+def test_nothing_is_lost_on_the_way_through_json(config: Any) -> None:
+    plain = json.loads(json.dumps(to_plain(config)))
+    again = from_plain(type(config), plain, "group")
+    assert again == config
+    assert to_plain(again) == plain
+    for field in fields(config):  # == would take 1 for 1.0 and for True
+        assert type(getattr(again, field.name)) is type(getattr(config, field.name)), field.name
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in DECODERS.values()])
+def test_a_model_is_found_by_its_name(kind: type[c.ModelConfig]) -> None:
+    assert type(model_settings(to_plain(kind()))) is kind
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS.keys())
+def test_a_source_is_found_by_its_name(reader: Any) -> None:
+    assert type(data_settings(to_plain(reader.config()))) is reader.config
+
+
+def test_what_is_not_given_has_its_default() -> None:
+    assert from_plain(c.VocabularyConfig, {"max_size": 9}, "vocabulary") == c.VocabularyConfig(max_size=9)
+    assert from_plain(c.VocabularyConfig, {}, "vocabulary") == c.VocabularyConfig()
+
+
+def test_an_integer_is_a_float_but_no_float_is_an_integer() -> None:
+    learning_rate = from_plain(c.OptimConfig, {"learning_rate": 1}, "optim").learning_rate
+    assert type(learning_rate) is float
+    with pytest.raises(ConfigError, match=r"model\.layers=1\.0 has the wrong type: expected int"):
+        from_plain(c.ModelConfig, {"layers": 1.0}, "model")
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "expected"),
+    [
+        (c.ModelConfig, "layers", True, "int"),
+        (c.ModelConfig, "layers", "1", "int"),
+        (c.ModelConfig, "layers", None, "int"),
+        (c.ModelConfig, "dropout", True, "float"),
+        (c.ModelConfig, "dropout", "0.5", "float"),
+        (c.ModelConfig, "dropout", 10**400, "float"),
+        (c.ModelConfig, "tie_embeddings", 1, "bool"),
+        (c.ModelConfig, "tie_embeddings", "false", "bool"),
+        (c.ModelConfig, "cell", 3, "str"),
+        (c.ModelConfig, "cell", ["lstm"], "str"),
+        (c.ModelConfig, "cell", {"_target_": "os.system"}, "str"),
+        (c.DataConfig, "limit", 2.5, "int"),
+        (c.DataConfig, "limit", False, "int"),
+        (c.TransformConfig, "mean", [0.5, 0.5], r"tuple\[float, float, float\]"),
+        (c.TransformConfig, "mean", 0.5, r"tuple\[float, float, float\]"),
+        (c.TransformConfig, "mean", [0.5, 0.5, None], "float"),
+        (c.MetricConfig, "names", "Bleu", r"list\[str\]"),
+        (c.MetricConfig, "names", ["Bleu", 4], "str"),
+    ],
+)
+def test_wrong_types_are_named(kind: type, key: str, value: Any, expected: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^group\.{key}=.* has the wrong type: expected {expected}\.$"):
+        from_plain(kind, {key: value}, "group")
+
+
+def test_wrong_values_are_refused_like_anywhere() -> None:
+    with pytest.raises(ConfigError, match=r"model\.cell='lstn' does not exist\. Did you mean lstm\?"):
+        from_plain(c.ModelConfig, {"cell": "lstn"}, "model")
+
+
+def test_keys_that_do_not_exist_are_named_with_near_misses() -> None:
+    with pytest.raises(ConfigError, match=r"^model\.hidden_dims does not exist\. Did you mean hidden_dim"):
+        from_plain(c.ModelConfig, {"hidden_dims": 3}, "model")
+    with pytest.raises(ConfigError, match=r"^model\._target_ does not exist\."):
+        from_plain(c.ModelConfig, {"_target_": "os.system"}, "model")
+    with pytest.raises(ConfigError, match=r"^model\.7 does not exist\."):
+        from_plain(c.ModelConfig, {7: 3}, "model")
+
+
+@pytest.mark.parametrize("value", [None, 7, "lstm", [], True])
+def test_what_is_no_group_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match="model should be a group of settings, but is"):
+        from_plain(c.ModelConfig, value, "model")
+    with pytest.raises(ConfigError):
+        model_settings(value)
+
+
+def test_text_stays_text() -> None:
+    """An interpolation of OmegaConf is a text like any other, and an environment variable is not looked up."""
+    assert from_plain(c.EncoderConfig, {"weights": "${oc.env:HOME}"}, "encoder").weights == "${oc.env:HOME}"
