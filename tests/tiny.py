@@ -27,7 +27,7 @@ ENCODER = EncoderConfig(name="shufflenet_v2_x0_5", weights=None, image_size=64)
 """A small network with random weights: features that tell colours apart, no download."""
 
 
-def write_tiny_data(folder: Path, pictures: int = 24) -> FolderConfig:
+def write_tiny_data(folder: Path, pictures: int = 32) -> FolderConfig:
     """Pictures with a coloured half and two captions each, as a CSV with splits; returns settings to read them."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -38,7 +38,7 @@ def write_tiny_data(folder: Path, pictures: int = 24) -> FolderConfig:
         pixels[:, slice(0, 32) if side == "left" else slice(32, 64)] = COLOURS[colour]
         name = f"{number:03}.png"
         Image.fromarray(pixels).save(folder / name)
-        split = ("train", "train", "val", "test")[number // 8 if number < 24 else 0]
+        split = ("train", "train", "val", "test")[number // 8]
         rows.append((name, f"a {colour} half on the {side}", split))
         rows.append((name, f"the {side} is {colour}", split))
     with (folder / "captions.csv").open("w", newline="", encoding="utf-8") as file:

@@ -1,0 +1,101 @@
+"""evaluate.py: a checkpoint's captions, captions from a file, two files compared, and what may go wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from captioner.cli.evaluate import main
+from captioner.cli.train import main as train
+from captioner.config import FolderConfig
+from tests.cli.conftest import SMALL, Command
+
+DATA = ("data=folder", "data.root=data", "data.num_workers=0", "metric.names=[Bleu,CIDEr]")
+
+
+@pytest.fixture
+def run(command: Command, tiny: FolderConfig) -> Path:
+    assert command(train, *SMALL, "hydra.run.dir=run").code == 0
+    return Path("run")
+
+
+def metrics(folder: str) -> dict[str, object]:
+    loaded: dict[str, object] = json.loads(Path(folder, "metrics.json").read_text())
+    return loaded
+
+
+def test_checkpoint_gives_what_training_gave(command: Command, run: Path) -> None:
+    """Data and search default to those of the run."""
+    result = command(main, "checkpoint=run", "metric.names=[Bleu,CIDEr]", "device=cpu", "hydra.run.dir=again")
+    assert result.code == 0, result.err
+    trained, again = metrics("run"), metrics("again")
+    assert {k: v for k, v in trained.items() if k != "run"} == again
+    assert Path("run/captions_val.json").read_bytes() == Path("again/captions_val.json").read_bytes()
+    assert "Bleu_4" in result.out
+
+
+def test_other_split_and_search(command: Command, run: Path) -> None:
+    result = command(
+        main, "checkpoint=run", "split=test", "decode.beam_width=1", *DATA, "device=cpu", "hydra.run.dir=test"
+    )
+    assert result.code == 0, result.err
+    signature = metrics("test")["signature"]
+    assert isinstance(signature, dict)
+    assert signature["split"] == "test"
+    assert signature["decode"]["beam_width"] == 1
+
+
+def test_results_of_others_score_the_same(command: Command, run: Path) -> None:
+    result = command(main, "results=run/captions_val.json", *DATA, "metric.per_image=true", "hydra.run.dir=others")
+    assert result.code == 0, result.err
+    trained, others = metrics("run"), metrics("others")
+    assert [others[name] for name in ("Bleu_1", "Bleu_4", "CIDEr")] == [
+        trained[name] for name in ("Bleu_1", "Bleu_4", "CIDEr")
+    ]
+    assert Path("others/per_image_val.csv").read_text().count("\n") == 9  # a header and eight pictures
+
+
+def test_compare_two_files(command: Command, run: Path) -> None:
+    captions = json.loads(Path("run/captions_val.json").read_text())
+    Path("b.json").write_text(json.dumps([{**row, "caption": "a red half on the left"} for row in captions]))
+    result = command(main, "--compare", "run/captions_val.json", "b.json", *DATA, "hydra.run.dir=compared")
+    assert result.code == 0, result.err
+    assert "captions_val.json" in result.out
+    assert "b.json" in result.out
+    assert "interval" in result.out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "Give either checkpoint=runs/… "),
+        (["checkpoint=run", "results=x.json"], "Give either"),
+        (["checkpoint=nowhere"], "checkpoint=nowhere is not a folder"),
+        (["checkpoint=data"], "holds no checkpoint"),
+        (["results=nowhere.json", *DATA], "nowhere.json"),
+        (["results=broken.json", *DATA], "broken.json"),
+        (["results=missing.json", *DATA], "016"),
+        (["checkpoint=run", "split=tset", *DATA], "tset"),
+        (["compare=b.json", "checkpoint=run"], "compare=b.json needs results="),
+        (["--compare", "a.json", *DATA], "--compare takes two files"),
+    ],
+)
+def test_a_mistake_is_one_clear_sentence(command: Command, run: Path, options: list[str], sentence: str) -> None:
+    Path("broken.json").write_text('[{"image_id": "016", "caption": ')
+    rows = json.loads(Path("run/captions_val.json").read_text())
+    Path("missing.json").write_text(json.dumps(rows[1:]))
+    result = command(main, *options, "hydra.run.dir=out")
+    assert result.code == 2, result.err
+    assert sentence in result.err
+    assert "Traceback" not in result.err
+    assert not Path("out").exists()
+
+
+def test_nothing_is_overwritten(command: Command, run: Path) -> None:
+    before = (run / "metrics.json").read_bytes()
+    result = command(main, "checkpoint=run", "hydra.run.dir=run", "metric.names=[Bleu]")
+    assert result.code == 2
+    assert "never overwritten" in result.err
+    assert (run / "metrics.json").read_bytes() == before
