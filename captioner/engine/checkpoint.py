@@ -170,8 +170,11 @@ def load_trainer_state(folder: Path) -> dict[str, Any]:
     path = folder / TRAINER_FILE
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes may raise anything
-        raise CheckpointError(f"{path} cannot be read ({error}): the run cannot be resumed.") from error
+    except Exception as error:  # damaged bytes may raise anything; torch's own text advises to trust them
+        raise CheckpointError(
+            f"{path} is damaged, or holds more than tensors and plain values, which is not loaded: "
+            "the run cannot be resumed."
+        ) from error
     if not isinstance(state, dict):
         raise CheckpointError(
             f"{path} holds a {type(state).__name__}, not a training state: the run cannot be resumed."
@@ -209,8 +212,8 @@ def _fill(model: CaptioningModel, folder: Path) -> None:
         safetensors.torch.load_model(model, str(folder / MODEL_FILE))
     except (RuntimeError, SafetensorError, OSError) as error:
         # torch lists every weight that does not fit below a title: the first says enough
-        lines = [line.strip() for line in str(error).splitlines()]
-        first = lines[1] if len(lines) > 1 else lines[0]
+        lines = str(error).splitlines()
+        first = lines[1].strip() if len(lines) > 1 else str(error)
         raise CheckpointError(
             f"{folder / MODEL_FILE} does not fit the model that {CONFIG_FILE} and {VOCABULARY_FILE} describe: "
             f"{first:.300}"
