@@ -246,7 +246,7 @@ class DecodeConfig:
     allow_unknown: bool = False  # may <UNK> be said?
     no_repeat_ngram: int = 0  # never say an n-gram of this length twice; 0: off
     beam_width: int = 3  # beam
-    length_penalty: float = 0.0  # beam: score = log-probability / length**this; 0: none, 1: mean per token, <END> counted
+    length_penalty: float = 0.0  # beam: score = log-probability / tokens**this, <END> counted; 0: none
     temperature: float = 1.0  # sample
     top_k: int = 0  # sample: only the k most probable words; 0: all
     top_p: float = 1.0  # sample: the smallest set of words with this much probability

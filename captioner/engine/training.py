@@ -90,6 +90,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
+    left_out: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # split → pictures named so far
 
     @property
     def steps_per_epoch(self) -> int:
@@ -291,6 +292,7 @@ def validate(run: Run, log: RunLog) -> None:
         progress.validations_without_gain += 1
         too_long = trainer.patience is not None and progress.validations_without_gain >= trainer.patience
         progress.stopped_early = too_long and not is_over(run)
+    say_what_was_left_out(run, log)
     log.record("validation", progress.step, epoch=progress.epoch, **scores, seconds=round(seconds, 2))
     figures = "  ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
     log.say(f"epoch {progress.epoch}  step {progress.step}  {figures}{'  (best)' if is_best else ''}")
@@ -333,12 +335,9 @@ def restore(run: Run) -> None:
 
 def describe(run: Run, log: RunLog) -> None:
     """Say what is about to happen, and every notice about the data that a person should read first."""
-    for dataset, source in ((run.train_set, run.train_features), (run.val_set, run.val_features)):
-        for notice in dataset.notices:
-            log.say(f"Note: {notice}")
-        if source.bad:
-            names = ", ".join(str(dataset.images[index].image_id) for index in list(source.bad)[:5])
-            log.say(f"Left out {len(source.bad)} pictures of {dataset.split} that cannot be read: {names} …")
+    for notice in dict.fromkeys((*run.train_set.notices, *run.val_set.notices)):
+        log.say(f"Note: {notice}")
+    say_what_was_left_out(run, log)
     decoder = count_parameters(run.model.decoder)
     config = run.config
     log.say(
@@ -347,6 +346,17 @@ def describe(run: Run, log: RunLog) -> None:
         f"{run.train_set.name}; {len(run.vocabulary)} words; encoder {run.model.encoder.name}; on {run.device}; "
         f"step {run.progress.step} of {run.total_steps}; run folder {run.folder}"
     )
+
+
+def say_what_was_left_out(run: Run, log: RunLog) -> None:
+    """Name the pictures that could not be read since this was last said (only with data.on_bad_image=skip)."""
+    for dataset, source in ((run.train_set, run.train_features), (run.val_set, run.val_features)):
+        new = source.bad.keys() - run.left_out[dataset.split]
+        for index in sorted(new):
+            log.say(f"Left out of {dataset.split}: {source.bad[index]}")
+        if new:
+            log.record("left_out", run.progress.step, split=dataset.split, pictures=len(source.bad))
+        run.left_out[dataset.split] |= new
 
 
 def finish(run: Run, words_per_second: float) -> TrainingResult:
