@@ -18,7 +18,11 @@ _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamplin
 
 
 def resize_picture(picture: Image.Image, transform: TransformConfig) -> Image.Image:
-    """The (size × size) picture that the encoder sees, antialiased; "crop" first cuts the central square."""
+    """The (size × size) picture that the encoder sees, antialiased.
+
+    "squash" stretches the whole picture; "crop" takes the middle of the picture whose shorter side has
+    been resized to `size`, in one step.
+    """
     box: tuple[float, float, float, float] | None = None
     if transform.resize == "crop":
         side = min(picture.size)

@@ -1,0 +1,140 @@
+"""Order and choice are functions of the seed and the epoch alone, and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captioner.config import TokenizerConfig, VocabularyConfig
+from captioner.data.batches import (
+    captioned_pictures,
+    choose_captions,
+    epoch_batches,
+    number_captions,
+    sequential_batches,
+    tokenize_captions,
+)
+from captioner.data.dataset import CaptionDataset, CaptionedImage
+from captioner.errors import DataError
+from captioner.text.tokenizers import build_tokenizer
+from captioner.text.vocabulary import Vocabulary
+
+SEEDS = st.integers(0, 2**40)
+
+
+def dataset(*captions: tuple[str, ...]) -> CaptionDataset:
+    images = (CaptionedImage(number, Path(f"{number}.jpg"), own) for number, own in enumerate(captions))
+    return CaptionDataset("some", "train", tuple(images))
+
+
+SOME = dataset(("A dog runs.", "The dog"), (), ("...", "A cat, asleep"))
+TOKENS = [[["a", "dog", "runs"], ["the", "dog"]], [], [["a", "cat", "asleep"]]]
+
+
+# --------------------------------------------------------------------------------------------- captions
+
+
+def test_tokens_stay_with_their_picture() -> None:
+    """A caption of nothing but punctuation has no token and is left out; a picture without a caption stays."""
+    assert tokenize_captions(SOME, build_tokenizer(TokenizerConfig())) == TOKENS
+
+
+def test_numbers_of_captions_cut_to_length() -> None:
+    vocabulary = Vocabulary.from_captions([["a"] * 3, ["dog"] * 2, ["the"]], VocabularyConfig(min_count=1))
+    a, dog, the = vocabulary.encode(["a", "dog", "the"])
+    unknown = vocabulary.special.unknown
+    assert number_captions(TOKENS, vocabulary, 2) == [[[a, dog], [the, dog]], [], [[a, unknown]]]
+    assert number_captions(TOKENS, vocabulary, 99)[0][0] == [a, dog, unknown]
+
+
+def test_pictures_with_captions() -> None:
+    assert captioned_pictures([[[4]], [], [[5], [6]]], SOME) == [0, 2]
+    with pytest.raises(DataError, match="No picture of some's train split has a caption"):
+        captioned_pictures([[], []], SOME)
+
+
+# ---------------------------------------------------------------------------------------------- batches
+
+
+@given(
+    indices=st.lists(st.integers(0, 999), unique=True, min_size=1, max_size=60),
+    batch_size=st.integers(1, 20),
+    seed=SEEDS,
+    epoch=st.integers(0, 50),
+)
+@settings(deadline=None, max_examples=50)
+def test_an_epoch_has_every_picture_once(indices: list[int], batch_size: int, seed: int, epoch: int) -> None:
+    batches = epoch_batches(indices, batch_size, seed, epoch)
+    assert sorted(index for batch in batches for index in batch) == sorted(indices)
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert 1 <= len(batches[-1]) <= batch_size
+    assert batches == epoch_batches(indices, batch_size, seed, epoch)
+
+
+def test_epochs_and_seeds_have_their_own_order() -> None:
+    orders = {
+        tuple(index for batch in epoch_batches(range(50), 8, seed, epoch) for index in batch)
+        for seed in range(10)
+        for epoch in range(10)
+    }
+    assert len(orders) == 100
+
+
+def test_every_picture_comes_at_every_place() -> None:
+    """No picture is favoured: over many epochs the mean place of each is the middle."""
+    places = torch.zeros(10)
+    for epoch in range(2000):
+        (order,) = epoch_batches(range(10), 10, seed=0, epoch=epoch)
+        places[order] += torch.arange(10.0)
+    standard_error = (99 / 12 / 2000) ** 0.5  # of the mean of 2000 uniform draws from 0 … 9
+    assert (places / 2000 - 4.5).abs().max() < 5 * standard_error
+
+
+def test_order_does_not_draw_from_the_training_s_random_state() -> None:
+    before = torch.get_rng_state()
+    epoch_batches(range(50), 8, seed=0, epoch=0)
+    choose_captions([[4], [5], [6]], 2, seed=0, epoch=0, index=0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@given(count=st.integers(0, 60), batch_size=st.integers(1, 20))
+@settings(deadline=None, max_examples=30)
+def test_sequential_batches(count: int, batch_size: int) -> None:
+    batches = sequential_batches(count, batch_size)
+    assert [index for batch in batches for index in batch] == list(range(count))
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+
+
+# --------------------------------------------------------------------------------------- captions chosen
+
+
+@given(captions=st.integers(1, 8), count=st.integers(1, 9), seed=SEEDS, epoch=st.integers(0, 50))
+@settings(deadline=None, max_examples=50)
+def test_captions_are_drawn_without_replacement(captions: int, count: int, seed: int, epoch: int) -> None:
+    every = [[number] for number in range(captions)]
+    chosen = choose_captions(every, count, seed, epoch, index=3)
+    assert len(chosen) == min(count, captions)
+    assert len({caption[0] for caption in chosen}) == len(chosen)
+    assert chosen == choose_captions(every, count, seed, epoch, index=3)
+
+
+def test_all_captions_keep_their_order() -> None:
+    every = [[4], [5], [6]]
+    assert choose_captions(every, None, 0, 0, 0) == every
+    assert choose_captions(every, 3, 0, 0, 0) == every
+
+
+def test_each_caption_is_chosen_as_often_and_each_picture_for_itself() -> None:
+    every = [[number] for number in range(5)]
+    counts = torch.zeros(5)
+    together = 0
+    for epoch in range(2000):
+        (first,), (second,) = (choose_captions(every, 1, 0, epoch, index) for index in (7, 8))
+        counts[first[0]] += 1
+        together += first == second
+    assert (counts / 2000 - 0.2).abs().max() < 5 * (0.2 * 0.8 / 2000) ** 0.5
+    assert abs(together / 2000 - 0.2) < 5 * (0.2 * 0.8 / 2000) ** 0.5  # neighbours do not share their choice

@@ -1,0 +1,81 @@
+"""Cache or encoder: training and evaluation cannot tell which one their features come from."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from captioner.config import CacheConfig, FolderConfig
+from captioner.data.build import load_dataset
+from captioner.data.dataset import CaptionDataset
+from captioner.data.features import FeatureSource, LiveFeatures, StoredFeatures, open_features
+from captioner.errors import PictureError
+from captioner.nn.encoder import Encoder, build_encoder
+from tests.tiny import ENCODER, write_tiny_data
+
+BATCHES = [[5, 0, 2], [7], [3, 6]]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> FolderConfig:
+    return write_tiny_data(tmp_path / "data")
+
+
+@pytest.fixture
+def dataset(data: FolderConfig) -> CaptionDataset:
+    return load_dataset(data, "val")
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    return build_encoder(ENCODER).eval()
+
+
+def source(
+    dataset: CaptionDataset, encoder: Encoder, data: FolderConfig, *, cached: bool, with_grid: bool = True
+) -> FeatureSource:
+    cache = CacheConfig(enabled=cached)
+    return open_features(dataset, encoder, with_grid=with_grid, data=data, cache=cache, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("with_grid", [True, False])
+def test_both_give_the_same(dataset: CaptionDataset, encoder: Encoder, data: FolderConfig, with_grid: bool) -> None:
+    live, stored = (source(dataset, encoder, data, cached=cached, with_grid=with_grid) for cached in (False, True))
+    assert (type(live), type(stored)) == (LiveFeatures, StoredFeatures)
+    for (indices, ours), (others, theirs), batch in zip(
+        live.batches(BATCHES), stored.batches(BATCHES), BATCHES, strict=True
+    ):
+        assert indices == others == batch
+        torch.testing.assert_close(ours.vector, theirs.vector, rtol=2**-10, atol=1e-4)
+        assert (ours.grid is not None) == (theirs.grid is not None) == with_grid
+        if ours.grid is not None and theirs.grid is not None:
+            torch.testing.assert_close(ours.grid, theirs.grid, rtol=2**-10, atol=1e-4)
+
+
+def test_an_encoder_that_learns_is_never_cached(dataset: CaptionDataset, data: FolderConfig) -> None:
+    learner = build_encoder(replace(ENCODER, fine_tune_from="conv5"))
+    live = source(dataset, learner, data, cached=True)
+    assert isinstance(live, LiveFeatures)
+    _, features = next(iter(live.batches([[0, 1]])))
+    features.vector.sum().backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in learner.parameters())
+    assert not (Path(os.environ["CAPTIONER_CACHE"]) / "features").exists()
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_bad_pictures_are_left_out_or_stop(
+    dataset: CaptionDataset, encoder: Encoder, data: FolderConfig, cached: bool
+) -> None:
+    for index in (0, 7):
+        dataset.images[index].path.write_bytes(b"no picture")
+    with pytest.raises(PictureError, match=dataset.images[0].path.name):
+        list(source(dataset, encoder, data, cached=cached).batches(BATCHES))
+    skipping = source(dataset, encoder, replace(data, on_bad_image="skip"), cached=cached)
+    found = list(skipping.batches(BATCHES))
+    assert [indices for indices, _ in found] == [[5, 2], [3, 6]]  # nothing is left of the second batch
+    assert [len(features.vector) for _, features in found] == [2, 2]
+    assert set(skipping.bad) == {0, 7}

@@ -1,0 +1,86 @@
+"""Pictures come in the order asked for, whoever decodes them, and a bad one is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from captioner.config import DataConfig, TransformConfig
+from captioner.data.loading import LoadedPictures, load_pictures
+from captioner.data.pictures import open_picture
+from captioner.data.transforms import picture_to_tensor
+from captioner.errors import PictureError
+
+TRANSFORM = TransformConfig(size=16)
+BATCHES = [[3, 0], [4, 4, 1], [2]]
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    """Five pictures of different sizes."""
+    generator = np.random.default_rng(0)
+    found = [tmp_path / f"{number}.png" for number in range(5)]
+    for number, path in enumerate(found):
+        Image.fromarray(generator.integers(0, 256, (20 + number, 30, 3)).astype(np.uint8)).save(path)
+    return found
+
+
+def load(paths: list[Path], batches: list[list[int]] = BATCHES, **settings: int | str) -> list[LoadedPictures]:
+    data = DataConfig(**({"num_workers": 0} | settings))  # type: ignore[arg-type]
+    return list(load_pictures(paths, batches, TRANSFORM, data))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_come_in_order(paths: list[Path], workers: int) -> None:
+    loaded = load(paths, num_workers=workers)
+    assert [one.indices for one in loaded] == BATCHES
+    for one in loaded:
+        expected = torch.stack([picture_to_tensor(open_picture(paths[index]), TRANSFORM) for index in one.indices])
+        assert torch.equal(one.pictures, expected)
+        assert one.bad == {}
+
+
+def test_no_batches(paths: list[Path]) -> None:
+    assert load(paths, batches=[], num_workers=2) == []
+
+
+def test_the_random_state_of_training_is_not_touched(paths: list[Path]) -> None:
+    """A run with workers and one without draw the same dropout."""
+    before = torch.get_rng_state()
+    load(paths, num_workers=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_picture_stops_and_is_named(paths: list[Path], workers: int) -> None:
+    paths[4].write_bytes(paths[4].read_bytes()[:80])
+    data = DataConfig(num_workers=workers)
+    batches = load_pictures(paths, BATCHES, TRANSFORM, data)
+    assert next(batches).indices == [3, 0]
+    with pytest.raises(PictureError, match=r"4\.png .*Repair or remove it, or .*data\.on_bad_image=skip"):
+        next(batches)
+
+
+def test_bad_pictures_are_left_out(paths: list[Path]) -> None:
+    paths[4].write_bytes(b"no picture")
+    paths[2].unlink()
+    loaded = load(paths, on_bad_image="skip")
+    assert [one.indices for one in loaded] == [[3, 0], [1], []]
+    assert [len(one.pictures) for one in loaded] == [2, 1, 0]
+    assert [set(one.bad) for one in loaded] == [set(), {4}, {2}]
+    assert "4.png is not a picture" in loaded[1].bad[4]
+    assert "2.png does not exist" in loaded[2].bad[2]
+
+
+def test_large_photos_are_decoded_small(tmp_path: Path) -> None:
+    """A JPEG file far larger than needed is decoded at part of its size, here as anywhere."""
+    path = tmp_path / "large.jpg"
+    Image.effect_noise((400, 400), 60).convert("RGB").save(path)
+    (loaded,) = load([path], [[0]])
+    at_least = open_picture(path, at_least=TRANSFORM.size)
+    assert at_least.size < (400, 400)
+    assert torch.equal(loaded.pictures[0], picture_to_tensor(at_least, TRANSFORM))

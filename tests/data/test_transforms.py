@@ -1,0 +1,118 @@
+"""The one preprocessing, against Pillow and arithmetic done by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from captioner.config import TransformConfig
+from captioner.data.transforms import picture_to_tensor, resize_picture, tensor_to_picture
+
+PLAIN = TransformConfig(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def noise(width: int, height: int) -> Image.Image:
+    generator = np.random.default_rng(width * 100 + height)
+    return Image.fromarray(generator.integers(0, 256, (height, width, 3)).astype(np.uint8))
+
+
+def pixels(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture)
+
+
+@given(size=SIZES, interpolation=st.sampled_from(sorted(RESAMPLING)))
+@settings(deadline=None, max_examples=40)
+def test_squash_stretches_the_whole_picture(size: tuple[int, int], interpolation: str) -> None:
+    picture = noise(*size)
+    found = resize_picture(picture, replace(PLAIN, interpolation=interpolation))
+    np.testing.assert_array_equal(pixels(found), pixels(picture.resize((8, 8), RESAMPLING[interpolation])))
+
+
+@pytest.mark.parametrize("interpolation", RESAMPLING)
+@pytest.mark.parametrize("size", [(20, 10), (30, 10), (10, 25), (18, 12), (24, 36), (4, 6)])
+def test_crop_is_the_middle_of_the_picture_resized(size: tuple[int, int], interpolation: str) -> None:
+    """Resize the shorter side to 8, then cut the middle: what torchvision's weights expect, in one step."""
+    picture, scale = noise(*size), 8 / min(size)
+    width, height = (round(side * scale) for side in size)
+    left, top = (width - 8) // 2, (height - 8) // 2
+    whole = picture.resize((width, height), RESAMPLING[interpolation]).crop((left, top, left + 8, top + 8))
+    found = resize_picture(picture, replace(PLAIN, resize="crop", interpolation=interpolation))
+    np.testing.assert_allclose(pixels(found).astype(int), pixels(whole).astype(int), atol=1)  # Pillow rounds to 8 bits
+
+
+@pytest.mark.parametrize("size", [(13, 8), (8, 13), (40, 9), (9, 40)])
+def test_crop_of_an_odd_margin_is_symmetric(size: tuple[int, int]) -> None:
+    """Half a pixel is cut on either side, so mirroring before or after is the same."""
+    picture, crop = noise(*size), replace(PLAIN, resize="crop")
+    for mirror in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM):
+        found = resize_picture(picture.transpose(mirror), crop)
+        mirrored = pixels(resize_picture(picture, crop).transpose(mirror))
+        np.testing.assert_allclose(pixels(found).astype(int), mirrored.astype(int), atol=1)
+
+
+def test_crop_does_not_see_the_margins() -> None:
+    picture = Image.new("RGB", (30, 10), "black")
+    picture.paste((200, 100, 50), (10, 0, 20, 10))
+    inside = np.full((8, 6, 3), (200, 100, 50))  # but for the outermost columns, which the filter blends
+    found = pixels(resize_picture(picture, replace(PLAIN, resize="crop")))
+    np.testing.assert_array_equal(found[:, 1:7], inside)
+    assert (found[:, [0, 7], 0] > 100).all()
+    assert (pixels(resize_picture(picture, PLAIN))[:, 1:7] != inside).any()
+
+
+def test_antialiased() -> None:
+    """Every pixel counts: a fine chessboard becomes grey, where picking single pixels would give black or white."""
+    board = Image.fromarray(((np.indices((64, 64)).sum(axis=0) % 2) * 255).astype(np.uint8)).convert("RGB")
+    found = pixels(resize_picture(board, PLAIN)).astype(int)
+    assert np.abs(found - 127).max() <= 4
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_a_picture_of_the_right_size_is_not_touched(resize: str) -> None:
+    picture = noise(8, 8)
+    np.testing.assert_array_equal(pixels(resize_picture(picture, replace(PLAIN, resize=resize))), pixels(picture))
+
+
+def test_normalisation_is_exact() -> None:
+    """(pixel / 255 − mean) / std a channel, in float32, as (channel, row, column)."""
+    transform = TransformConfig(size=8)
+    picture = noise(8, 8)
+    found = picture_to_tensor(picture, transform)
+    assert found.shape == (3, 8, 8)
+    assert found.dtype == torch.float32
+    assert found.is_contiguous()
+    scaled = pixels(picture).astype(np.float32) / np.float32(255)
+    expected = (scaled - np.float32(transform.mean)) / np.float32(transform.std)
+    np.testing.assert_array_equal(found.numpy(), expected.transpose(2, 0, 1))
+
+
+def test_rows_are_rows_and_channels_red_green_blue() -> None:
+    picture = Image.new("RGB", (8, 8))
+    picture.putpixel((5, 2), (255, 0, 51))  # column 5, row 2
+    found = picture_to_tensor(picture, PLAIN)
+    assert found[:, 2, 5].tolist() == pytest.approx([1.0, 0.0, 0.2])
+    assert found.sum().item() == pytest.approx(1.2)
+
+
+@given(size=SIZES, mean=st.tuples(*[st.floats(0, 1)] * 3), std=st.tuples(*[st.floats(0.05, 1)] * 3), crop=st.booleans())
+@settings(deadline=None, max_examples=30)
+def test_back_to_the_picture(
+    size: tuple[int, int], mean: tuple[float, float, float], std: tuple[float, float, float], crop: bool
+) -> None:
+    transform = TransformConfig(size=8, mean=mean, std=std, resize="crop" if crop else "squash")
+    picture = noise(*size)
+    seen = tensor_to_picture(picture_to_tensor(picture, transform), transform)
+    np.testing.assert_array_equal(pixels(seen), pixels(resize_picture(picture, transform)))
+
+
+def test_values_beyond_a_picture_are_clipped() -> None:
+    tensor = torch.stack([torch.full((8, 8), value) for value in (-3.0, 0.5, 7.0)])
+    assert pixels(tensor_to_picture(tensor, PLAIN))[0, 0].tolist() == [0, 128, 255]
