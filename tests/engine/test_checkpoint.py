@@ -93,7 +93,7 @@ def names(run_folder: Path) -> set[str]:
 
 def logits(model: CaptioningModel) -> torch.Tensor:
     """What the decoder says of fixed features and captions."""
-    grid = torch.randn(2, 4, model.encoder.feature_dim, generator=torch.Generator().manual_seed(1))
+    grid = torch.randn(2, 9, model.encoder.feature_dim, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         return model(ImageFeatures(grid.mean(1), grid), pack_captions([[[4, 5]], [[6], [7, 8, 4]]])).logits
 
@@ -149,7 +149,7 @@ def test_stored_transform_is_the_one_used(folder: Path) -> None:
     rewrite_config(folder, lambda config: config["encoder"].update(image_size=None))
     model = load_checkpoint(folder).model
     assert model.encoder.transform.size == 64
-    assert model.encoder.grid_size == (2, 2)
+    assert model.encoder.grid_size == (3, 3)
 
 
 # ------------------------------------------------------------------------------------- latest and best

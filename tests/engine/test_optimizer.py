@@ -79,15 +79,17 @@ def test_a_frozen_encoder_is_no_group() -> None:
 
 
 def test_thawed_blocks_learn_at_their_own_rate() -> None:
-    tuned = model("stage4")
+    tuned = model("features.11")
     decoder, encoder = build_optimizer(tuned, CONFIG).param_groups
     assert (decoder["lr"], encoder["lr"]) == (0.02, 0.003)
-    thawed = {id(p) for name, p in tuned.encoder.trunk.named_parameters() if name.startswith(("stage4", "conv5"))}
+    thawed = {
+        id(p) for name, p in tuned.encoder.trunk.named_parameters() if name.startswith(("features.11", "features.12"))
+    }
     assert {id(p) for p in encoder["params"]} == thawed
 
 
 def test_all_rates_follow_the_schedule() -> None:
-    optimizer = build_optimizer(model("conv5"), CONFIG)
+    optimizer = build_optimizer(model("features.12"), CONFIG)
     for factor in (0.5, 0.25, 1.0):  # of the base rate each time, not of the last one
         assert set_learning_rate(optimizer, factor) == 0.02 * factor
         assert [group["lr"] for group in optimizer.param_groups] == [0.02 * factor, 0.003 * factor]

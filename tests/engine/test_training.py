@@ -21,7 +21,7 @@ from captioner.engine.logs import RunLog, read_records
 from captioner.engine.training import prepare, train
 from captioner.errors import CheckpointError, PictureError
 from captioner.nn.build import build_model
-from tests.tiny import COLOURS, SIDES, tiny_config, with_trainer, write_tiny_data
+from tests.tiny import COLOURS, ENCODER, SIDES, tiny_config, with_trainer, write_tiny_data
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_cache_changes_nothing_but_rounding(config: TrainConfig, tmp_path: Path)
 
 
 def test_fine_tuning_moves_the_named_blocks_only(config: TrainConfig, tmp_path: Path) -> None:
-    encoder = replace(config.encoder, fine_tune_from="conv5")
+    encoder = replace(config.encoder, fine_tune_from="features.12")
     tuned = replace(config, encoder=encoder, optim=replace(config.optim, encoder_learning_rate=0.01))
     folder = run(with_trainer(tuned, max_steps=2), tmp_path / "run")
     torch.manual_seed(tuned.seed)
@@ -172,7 +172,7 @@ def test_fine_tuning_moves_the_named_blocks_only(config: TrainConfig, tmp_path: 
         if name.startswith("encoder.") and not torch.equal(tensor, before[name.removeprefix("encoder.")])
     }
     assert moved
-    assert all("conv5" in name for name in moved), moved
+    assert all("features.12." in name for name in moved), moved
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
@@ -198,7 +198,7 @@ def test_bad_picture_is_named_or_left_out(config: TrainConfig, tmp_path: Path) -
 
 def test_random_encoder_of_another_size_is_another_cache(config: TrainConfig, tmp_path: Path) -> None:
     run(with_trainer(config, max_steps=1), tmp_path / "a")
-    other = replace(config, encoder=EncoderConfig(name="shufflenet_v2_x0_5", weights=None, image_size=96))
+    other = replace(config, encoder=replace(ENCODER, image_size=96))
     run(with_trainer(other, max_steps=1), tmp_path / "b")
     assert len(list(Path(os.environ["CAPTIONER_CACHE"]).glob("features/*"))) == 2
 
