@@ -332,6 +332,7 @@ class MetricConfig:
     """Which figures an evaluation reports."""
 
     names: list[str] = field(default_factory=lambda: ["Bleu", "ROUGE_L", "CIDEr", "METEOR"])
+    rare_at_most: int | None = None  # Diversity: also the recall of words that training captions use at most so often
     per_image: bool = False  # also write a CSV file with every picture's scores
 
 

@@ -14,7 +14,7 @@ from captioner.cli.run import run_command
 from captioner.cli.settings import CONF, evaluate_settings, register
 from captioner.cli.train import CONFIG_FILE, refuse_used_folder, remove_if_empty, shown
 from captioner.config import DataConfig, DecodeConfig, EvaluateConfig
-from captioner.data.build import data_settings, load_dataset
+from captioner.data.build import available_splits, data_settings, load_dataset, read_split
 from captioner.data.features import open_features
 from captioner.engine.checkpoint import load_checkpoint
 from captioner.engine.device import choose_device
@@ -73,7 +73,8 @@ def _evaluate(config: EvaluateConfig, overrides: list[str]) -> Evaluation:
         raise ConfigError("compare=b.json needs results=a.json to be compared with; or write --compare a.json b.json.")
     if config.results is not None:
         dataset = load_dataset(config.data, config.split)
-        return evaluate_results(Path(config.results), dataset, config.tokenizer, config.metric)
+        novelty = _training_captions(config, config.data)
+        return evaluate_results(Path(config.results), dataset, config.tokenizer, config.metric, novelty)
     device = choose_device(config.device)
     checkpoint = load_checkpoint(Path(str(config.checkpoint)), device)
     data = _data_of_run(checkpoint.path) if not _given("data", overrides) else None
@@ -97,6 +98,7 @@ def _evaluate(config: EvaluateConfig, overrides: list[str]) -> Evaluation:
         _decode(checkpoint.settings.decode, config.decode, overrides),
         config.metric,
         config.batch_size,
+        _training_captions(config, data),
     )
 
 
@@ -117,6 +119,13 @@ def _compare(config: EvaluateConfig, first: Evaluation) -> str:
     second = evaluate_results(Path(str(config.compare)), dataset, config.tokenizer, config.metric)
     names = [Path(str(path)).name for path in (config.results, config.compare)]
     return format_comparison(paired_bootstrap(first.scores, second.scores), *names)
+
+
+def _training_captions(config: EvaluateConfig, data: DataConfig) -> list[str] | None:
+    """What a caption must differ from to be novel: read only where that is asked for and there is such a split."""
+    if "Diversity" not in config.metric.names or "train" not in available_splits(data):
+        return None
+    return read_split(data, "train").all_captions
 
 
 def _given(group: str, overrides: list[str]) -> bool:

@@ -61,7 +61,7 @@ def _read(config: DataConfig, report: Report) -> dict[str, CaptionDataset]:
         if not len(dataset):
             report.problems.append(Problem("error", f"{split} is empty."))
         datasets[split] = dataset
-        report.sizes[split] = (len(dataset), dataset.captions_count)
+        report.sizes[split] = (len(dataset), len(dataset.all_captions))
         report.problems += [Problem("note", notice) for notice in dataset.notices]
     ids = {split: [image.image_id for image in dataset] for split, dataset in datasets.items()}
     for first, second, shared in _in_two_splits(ids):

@@ -56,6 +56,6 @@ class CaptionDataset:
         return {image.image_id: list(image.captions) for image in self.images}
 
     @property
-    def captions_count(self) -> int:
-        """Captions over all pictures."""
-        return sum(len(image.captions) for image in self.images)
+    def all_captions(self) -> list[str]:
+        """The captions of all pictures, one after the other."""
+        return [caption for image in self.images for caption in image.captions]

@@ -7,7 +7,7 @@ under teacher forcing.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,17 +85,28 @@ def generate_captions(
 def score_captions(
     captions: Mapping[ImageId, str],
     dataset: CaptionDataset,
-    names: Sequence[str],
+    metric: MetricConfig,
     tokenizer: TokenizerConfig,
+    training_captions: Iterable[str] | None = None,
 ) -> Scores:
-    """Scores against the split's references; pictures without a caption in the annotations are left out."""
+    """Scores against the split's references; pictures without a caption in the annotations are left out.
+
+    `training_captions`: what a caption must differ from to be novel (for "Diversity" only).
+    """
     references = {image_id: own for image_id, own in dataset.references.items() if own and image_id in captions}
     if not references:
         raise DataError(
             f"No picture of {dataset.name}'s {dataset.split} split has a reference caption to score against."
         )
     hypotheses = {image_id: captions[image_id] for image_id in references}
-    return score(hypotheses, references, names=names, tokenizer=tokenizer)
+    return score(
+        hypotheses,
+        references,
+        names=metric.names,
+        tokenizer=tokenizer,
+        training_captions=training_captions,
+        rare_at_most=metric.rare_at_most,
+    )
 
 
 def evaluate_model(
@@ -108,10 +119,11 @@ def evaluate_model(
     decode: DecodeConfig,
     metric: MetricConfig,
     batch_size: int,
+    training_captions: Iterable[str] | None = None,
 ) -> Evaluation:
-    """Caption a whole split and score it."""
+    """Caption a whole split and score it; `training_captions` as for `score_captions`."""
     captions = generate_captions(model, vocabulary, tokenizer, dataset, features, decode, batch_size)
-    scores = score_captions(captions, dataset, metric.names, tokenizer_config)
+    scores = score_captions(captions, dataset, metric, tokenizer_config, training_captions)
     skipped = {dataset.images[index].image_id: why for index, why in features.bad.items()}
     return Evaluation(
         split=dataset.split,
@@ -124,12 +136,15 @@ def evaluate_model(
 
 
 def evaluate_results(
-    path: Path, dataset: CaptionDataset, tokenizer: TokenizerConfig, metric: MetricConfig
+    path: Path,
+    dataset: CaptionDataset,
+    tokenizer: TokenizerConfig,
+    metric: MetricConfig,
+    training_captions: Iterable[str] | None = None,
 ) -> Evaluation:
     """Score captions that somebody made: a file that `read_results` reads, with one caption a picture of the split."""
-    references = {image_id: own for image_id, own in dataset.references.items() if own}
-    captions = read_results(path, references)
-    scores = score(captions, references, names=metric.names, tokenizer=tokenizer)
+    captions = read_results(path, [image.image_id for image in dataset if image.captions])
+    scores = score_captions(captions, dataset, metric, tokenizer, training_captions)
     signature = evaluation_signature(dataset, scores, None) | {"results": path.name}
     return Evaluation(dataset.split, captions, scores, {}, signature, dataset.notices)
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from captioner.config import AttentionConfig, DecodeConfig, TrainConfig
+from captioner.config import AttentionConfig, DecodeConfig, MetricConfig, TrainConfig
 from captioner.data.batches import (
     NumberedCaptions,
     captioned_pictures,
@@ -55,6 +55,7 @@ from captioner.nn.state import ImageFeatures
 from captioner.text.tokenizers import Tokenizer, build_tokenizer
 from captioner.text.vocabulary import Vocabulary
 
+VALIDATION = MetricConfig(names=["Bleu", "ROUGE_L", "CIDEr"])  # what each validation reports: the fast ones
 GREEDY = "greedy"  # how captions for validation during training are decoded: fast, and never teacher-forced
 
 
@@ -282,7 +283,7 @@ def validate(run: Run, log: RunLog) -> None:
     captions = generate_captions(
         run.model, run.vocabulary, run.tokenizer, run.val_set, run.val_features, decode, trainer.eval_batch_size
     )
-    scores = score_captions(captions, run.val_set, ["Bleu", "ROUGE_L", "CIDEr"], run.config.tokenizer).corpus
+    scores = score_captions(captions, run.val_set, VALIDATION, run.config.tokenizer).corpus
     seconds = time.perf_counter() - started
     score = scores[trainer.monitor]
     is_best = score > progress.best_score
@@ -378,6 +379,7 @@ def finish(run: Run, words_per_second: float) -> TrainingResult:
             config.decode,
             config.metric,
             config.trainer.eval_batch_size,
+            run.train_set.all_captions,
         )
     parameters = count_parameters(run.model.decoder)
     run_facts = {

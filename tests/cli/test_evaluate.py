@@ -99,3 +99,15 @@ def test_nothing_is_overwritten(command: Command, run: Path) -> None:
     assert result.code == 2
     assert "never overwritten" in result.err
     assert (run / "metrics.json").read_bytes() == before
+
+def test_diversity_knows_the_training_captions(command: Command, run: Path) -> None:
+    result = command(
+        main,
+        "results=run/captions_val.json",
+        *DATA[:3],
+        "metric.names=[Bleu,Diversity]",
+        "metric.rare_at_most=8",
+        "hydra.run.dir=diverse",
+    )
+    assert result.code == 0, result.err
+    assert {"Distinct_1", "Novel", "Rare_recall"} <= metrics("diverse").keys()
