@@ -36,9 +36,10 @@ class WeightsError(CaptionerError):
 
 
 def near_misses(wrong: str, valid: Iterable[str], most: int = 3) -> str:
-    """' Did you mean a, b?' for the valid names that look like `wrong`, or ''."""
-    near = difflib.get_close_matches(wrong, list(valid), n=most, cutoff=0.6)
-    return f" Did you mean {', '.join(near)}?" if near else ""
+    """' Did you mean a, b?' for the valid names that look like `wrong`, in whatever case, or ''."""
+    spelled = {name.lower(): name for name in valid}
+    near = difflib.get_close_matches(wrong.lower(), spelled, n=most, cutoff=0.6)
+    return f" Did you mean {', '.join(spelled[name] for name in near)}?" if near else ""
 
 
 def choose(kind: str, name: str, valid: Iterable[str]) -> str:

@@ -20,6 +20,7 @@ def test_all_are_captioner_errors() -> None:
 def test_near_misses() -> None:
     assert near_misses("lstn", ["rnn", "lstm", "gru"]) == " Did you mean lstm?"
     assert near_misses("hidden_dims", ["hidden_dim", "hidden_din", "layers"]) == " Did you mean hidden_dim, hidden_din?"
+    assert near_misses("cider", ["Bleu_4", "CIDEr"]) == " Did you mean CIDEr?"
     assert near_misses("zebra", ["rnn", "lstm", "gru"]) == ""
     assert near_misses("a", []) == ""
     assert near_misses("aaaa1", ["aaaa2", "aaaa3", "aaaa4", "aaaa5"], most=2).count("aaaa") == 2

@@ -1,0 +1,1 @@
+"""The command line: the only room that knows Hydra, prints, and ends the process. A module a command; `run` ends them all."""

@@ -18,7 +18,8 @@ from captioner.cli.tables import sweep_table, write_sweep_table
 from captioner.config import TrainConfig
 from captioner.engine.evaluation import format_scores
 from captioner.engine.interrupt import Interrupted
-from captioner.engine.training import TrainingResult, prepare, train
+from captioner.engine.run import prepare
+from captioner.engine.training import TrainingResult, train
 from captioner.errors import CheckpointError, ConfigError
 from captioner.files import write_atomically
 from captioner.schema import to_plain

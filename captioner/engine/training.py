@@ -1,5 +1,4 @@
-"""Training, top to bottom: data, words, model, features, then epochs of steps, each epoch judged by
-captions that the model says by itself.
+"""Training, top to bottom: epochs of steps, each epoch judged by captions that the model says by itself.
 
 Two runs with one seed on a CPU give the same bytes, and a resumed run gives those of an
 uninterrupted one: every random choice is a function of (seed, epoch, picture) or of torch's own
@@ -12,103 +11,28 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from captioner.config import AttentionConfig, DecodeConfig, MetricConfig, TrainConfig
-from captioner.data.batches import (
-    NumberedCaptions,
-    captioned_pictures,
-    choose_captions,
-    epoch_batches,
-    number_captions,
-    tokenize_captions,
-)
-from captioner.data.build import available_splits, load_dataset
-from captioner.data.dataset import CaptionDataset
-from captioner.data.features import FeatureSource, open_features
-from captioner.data.splits import split_name
-from captioner.engine.checkpoint import (
-    CheckpointSettings,
-    find_checkpoint,
-    load_trainer_state,
-    load_weights,
-    save_checkpoint,
-)
-from captioner.engine.device import choose_device
+from captioner.config import AttentionConfig, DecodeConfig, MetricConfig
+from captioner.data.batches import choose_captions, epoch_batches
+from captioner.data.build import load_dataset
+from captioner.engine.checkpoint import find_checkpoint, load_weights
 from captioner.engine.evaluation import Evaluation, evaluate_model, generate_captions, score_captions, write_evaluation
 from captioner.engine.interrupt import Interrupted, StopRequest
 from captioner.engine.logs import RunLog
 from captioner.engine.objectives import captioning_losses
-from captioner.engine.optimizer import build_optimizer, schedule_factor, set_learning_rate
-from captioner.errors import CheckpointError, choose
-from captioner.metrics.scorer import METRICS
-from captioner.nn.build import build_model
-from captioner.nn.model import CaptioningModel
+from captioner.engine.optimizer import schedule_factor, set_learning_rate
+from captioner.engine.run import Run, features_of, save
 from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.state import ImageFeatures
-from captioner.text.tokenizers import Tokenizer, build_tokenizer
-from captioner.text.vocabulary import Vocabulary
 
 VALIDATION = MetricConfig(names=["Bleu", "ROUGE_L", "CIDEr"])  # what each validation reports: the fast ones
 GREEDY = "greedy"  # how captions for validation during training are decoded: fast, and never teacher-forced
-
-
-@dataclass
-class Progress:
-    """Where a run stands: all that a resumed run must know besides weights, optimizer and random state."""
-
-    step: int = 0  # optimizer steps done
-    epoch: int = 0  # epochs done
-    batch: int = 0  # batches of the current epoch done
-    best_score: float = float("-inf")
-    best_step: int = 0
-    validations_without_gain: int = 0
-    stopped_early: bool = False
-
-
-@dataclass
-class Run:
-    """What the parts of a run share. Made once, by `prepare`; only `progress` and the weights change."""
-
-    config: TrainConfig
-    folder: Path
-    device: torch.device
-    tokenizer: Tokenizer
-    vocabulary: Vocabulary
-    train_set: CaptionDataset
-    val_set: CaptionDataset
-    captions: NumberedCaptions
-    indices: list[int]  # of the training pictures that have captions
-    model: CaptioningModel
-    train_features: FeatureSource
-    val_features: FeatureSource
-    optimizer: torch.optim.Optimizer
-    progress: Progress = field(default_factory=Progress)
-    resumed: bool = False
-    left_out: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # split → pictures named so far
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-len(self.indices) // self.config.trainer.batch_size)
-
-    @property
-    def total_steps(self) -> int:
-        trainer = self.config.trainer
-        steps = trainer.max_epochs * self.steps_per_epoch
-        return steps if trainer.max_steps is None else min(steps, trainer.max_steps)
-
-    @property
-    def checkpoint_settings(self) -> CheckpointSettings:
-        config = self.config
-        return CheckpointSettings(
-            config.model, config.encoder, self.model.encoder.transform, config.tokenizer, config.decode
-        )
 
 
 @dataclass(frozen=True)
@@ -132,72 +56,12 @@ def train(run: Run) -> TrainingResult:
     with RunLog(run.folder, resume_step=resume_step, tensorboard=trainer.tensorboard) as log, StopRequest() as stop:
         describe(run, log)
         started, words = time.perf_counter(), 0
-        while not is_over(run):
+        while not run.is_over:
             words += train_epoch(run, log, stop)
-            if run.progress.epoch % trainer.validate_every == 0 or is_over(run):
+            if run.progress.epoch % trainer.validate_every == 0 or run.is_over:
                 validate(run, log)
         words_per_second = words / (time.perf_counter() - started)
     return finish(run, words_per_second)
-
-
-def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
-    """Everything that stands before the first step, in the order in which mistakes are cheapest to find.
-
-    Writes nothing but the feature cache. `resume`: from the latest checkpoint of the run in `folder`.
-    """
-    torch.manual_seed(config.seed)
-    device = choose_device(config.device)
-    check_names(config)
-    train_set, val_set = load_dataset(config.data, "train"), load_dataset(config.data, "val")
-    tokenizer = build_tokenizer(config.tokenizer)
-    tokenized = tokenize_captions(train_set, tokenizer)
-    vocabulary = Vocabulary.from_captions((words for own in tokenized for words in own), config.vocabulary)
-    captions = number_captions(tokenized, vocabulary, config.trainer.max_caption_length)
-    model = build_model(config.model, config.encoder, len(vocabulary)).to(device)
-    usable = captioned_pictures(captions, train_set)
-    train_features, val_features = (features_of(config, dataset, model, device) for dataset in (train_set, val_set))
-    run = Run(
-        config=config,
-        folder=folder,
-        device=device,
-        tokenizer=tokenizer,
-        vocabulary=vocabulary,
-        train_set=train_set,
-        val_set=val_set,
-        captions=captions,
-        indices=[index for index in usable if index not in train_features.bad],
-        model=model,
-        train_features=train_features,
-        val_features=val_features,
-        optimizer=build_optimizer(model, config.optim),
-        resumed=resume,
-    )
-    if resume:
-        restore(run)
-    return run
-
-
-def check_names(config: TrainConfig) -> None:
-    """ConfigError for a metric or a split that is only needed at the end: before hours are spent."""
-    for name in config.metric.names:
-        choose("metric.names", name, METRICS)
-    available = available_splits(config.data)
-    for split in config.trainer.evaluate_splits:
-        choose("trainer.evaluate_splits", split_name(split) or split, available)
-
-
-def features_of(
-    config: TrainConfig, dataset: CaptionDataset, model: CaptioningModel, device: torch.device
-) -> FeatureSource:
-    """Features of a data set as this run's decoder needs them."""
-    return open_features(
-        dataset, model.encoder, with_grid=model.needs_grid, data=config.data, cache=config.cache, device=device
-    )
-
-
-def is_over(run: Run) -> bool:
-    """Have all steps been done, or has the score stopped getting better?"""
-    return run.progress.step >= run.total_steps or run.progress.stopped_early
 
 
 def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> int:
@@ -292,7 +156,7 @@ def validate(run: Run, log: RunLog) -> None:
     else:
         progress.validations_without_gain += 1
         too_long = trainer.patience is not None and progress.validations_without_gain >= trainer.patience
-        progress.stopped_early = too_long and not is_over(run)
+        progress.stopped_early = too_long and not run.is_over
     say_what_was_left_out(run, log)
     log.record("validation", progress.step, epoch=progress.epoch, **scores, seconds=round(seconds, 2))
     figures = "  ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
@@ -300,38 +164,6 @@ def validate(run: Run, log: RunLog) -> None:
     if progress.stopped_early:
         log.say(f"Stopped early: {trainer.monitor} has not improved for {trainer.patience} validations.")
     save(run, is_best=is_best)
-
-
-def save(run: Run, *, is_best: bool) -> None:
-    """A checkpoint from which the run can be carried on exactly."""
-    state: dict[str, Any] = {
-        "progress": dict(vars(run.progress)),
-        "optimizer": run.optimizer.state_dict(),
-        "random_state": torch.get_rng_state(),
-    }
-    if run.device.type == "cuda":
-        state["cuda_random_state"] = torch.cuda.get_rng_state(run.device)
-    save_checkpoint(
-        run.folder, run.progress.step, run.model, run.vocabulary, run.checkpoint_settings, state, is_best=is_best
-    )
-
-
-def restore(run: Run) -> None:
-    """Put weights, optimizer, random state and position back where the run's latest checkpoint has them."""
-    folder = find_checkpoint(run.folder, "latest")
-    if Vocabulary.load(folder / "vocab.json") != run.vocabulary:
-        raise CheckpointError(
-            f"{run.folder} cannot be resumed: its vocabulary is not the one that the training captions give now. "
-            "The captions, the tokenizer or the vocabulary's settings have changed since it was started."
-        )
-    load_weights(run.model, folder)
-    state = load_trainer_state(folder)
-    run.optimizer.load_state_dict(state["optimizer"])
-    run.progress = Progress(**state["progress"])
-    run.progress.stopped_early = False  # resumed on purpose: more epochs, or more patience
-    torch.set_rng_state(state["random_state"])
-    if run.device.type == "cuda" and "cuda_random_state" in state:
-        torch.cuda.set_rng_state(state["cuda_random_state"], run.device)
 
 
 def describe(run: Run, log: RunLog) -> None:

@@ -18,7 +18,8 @@ from captioner.engine import training
 from captioner.engine.checkpoint import find_checkpoint
 from captioner.engine.interrupt import Interrupted
 from captioner.engine.logs import RunLog, read_records
-from captioner.engine.training import prepare, train
+from captioner.engine.run import Run, prepare
+from captioner.engine.training import train
 from captioner.errors import CheckpointError, PictureError
 from captioner.nn.build import build_model
 from tests.tiny import COLOURS, ENCODER, SIDES, tiny_config, with_trainer, write_tiny_data
@@ -111,7 +112,7 @@ def interrupt_after(steps: int, config: TrainConfig, folder: Path) -> None:
     folder.mkdir()
     before = training.train_step
 
-    def step_and_interrupt(run: training.Run, *arguments: Any) -> dict[str, float]:
+    def step_and_interrupt(run: Run, *arguments: Any) -> dict[str, float]:
         losses = before(run, *arguments)
         if run.progress.step == steps:
             os.kill(os.getpid(), signal.SIGINT)

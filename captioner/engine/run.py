@@ -1,0 +1,183 @@
+"""A run: everything that stands before the first step, and what a checkpoint keeps of it.
+
+`prepare` checks all that can be checked before hours are spent; `save` and `restore` are each other's inverse.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from captioner.config import TrainConfig
+from captioner.data.batches import NumberedCaptions, captioned_pictures, number_captions, tokenize_captions
+from captioner.data.build import available_splits, load_dataset
+from captioner.data.dataset import CaptionDataset
+from captioner.data.features import FeatureSource, open_features
+from captioner.data.splits import split_name
+from captioner.engine.checkpoint import (
+    VOCABULARY_FILE,
+    CheckpointSettings,
+    find_checkpoint,
+    load_trainer_state,
+    load_weights,
+    save_checkpoint,
+)
+from captioner.engine.device import choose_device
+from captioner.engine.optimizer import build_optimizer
+from captioner.errors import CheckpointError, choose
+from captioner.metrics.scorer import METRICS
+from captioner.nn.build import build_model
+from captioner.nn.model import CaptioningModel
+from captioner.text.tokenizers import Tokenizer, build_tokenizer
+from captioner.text.vocabulary import Vocabulary
+
+
+@dataclass
+class Progress:
+    """Where a run stands: all that a resumed run must know besides weights, optimizer and random state."""
+
+    step: int = 0  # optimizer steps done
+    epoch: int = 0  # epochs done
+    batch: int = 0  # batches of the current epoch done
+    best_score: float = float("-inf")
+    best_step: int = 0
+    validations_without_gain: int = 0
+    stopped_early: bool = False
+
+
+@dataclass
+class Run:
+    """What the parts of a run share. Made once, by `prepare`; only `progress` and the weights change."""
+
+    config: TrainConfig
+    folder: Path
+    device: torch.device
+    tokenizer: Tokenizer
+    vocabulary: Vocabulary
+    train_set: CaptionDataset
+    val_set: CaptionDataset
+    captions: NumberedCaptions
+    indices: list[int]  # of the training pictures that have captions
+    model: CaptioningModel
+    train_features: FeatureSource
+    val_features: FeatureSource
+    optimizer: torch.optim.Optimizer
+    progress: Progress = field(default_factory=Progress)
+    resumed: bool = False
+    left_out: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # split → pictures named so far
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch, each one optimizer step."""
+        return -(-len(self.indices) // self.config.trainer.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run, unless it stops early."""
+        trainer = self.config.trainer
+        steps = trainer.max_epochs * self.steps_per_epoch
+        return steps if trainer.max_steps is None else min(steps, trainer.max_steps)
+
+    @property
+    def is_over(self) -> bool:
+        """Have all steps been done, or has the score stopped getting better?"""
+        return self.progress.step >= self.total_steps or self.progress.stopped_early
+
+    @property
+    def checkpoint_settings(self) -> CheckpointSettings:
+        """What a checkpoint must say besides weights and words."""
+        config = self.config
+        return CheckpointSettings(
+            config.model, config.encoder, self.model.encoder.transform, config.tokenizer, config.decode
+        )
+
+
+def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
+    """Everything that stands before the first step, in the order in which mistakes are cheapest to find.
+
+    Writes nothing but the feature cache. `resume`: from the latest checkpoint of the run in `folder`.
+    """
+    torch.manual_seed(config.seed)
+    device = choose_device(config.device)
+    check_names(config)
+    train_set, val_set = load_dataset(config.data, "train"), load_dataset(config.data, "val")
+    tokenizer = build_tokenizer(config.tokenizer)
+    tokenized = tokenize_captions(train_set, tokenizer)
+    vocabulary = Vocabulary.from_captions((words for own in tokenized for words in own), config.vocabulary)
+    captions = number_captions(tokenized, vocabulary, config.trainer.max_caption_length)
+    model = build_model(config.model, config.encoder, len(vocabulary)).to(device)
+    usable = captioned_pictures(captions, train_set)
+    train_features, val_features = (features_of(config, dataset, model, device) for dataset in (train_set, val_set))
+    run = Run(
+        config=config,
+        folder=folder,
+        device=device,
+        tokenizer=tokenizer,
+        vocabulary=vocabulary,
+        train_set=train_set,
+        val_set=val_set,
+        captions=captions,
+        indices=[index for index in usable if index not in train_features.bad],
+        model=model,
+        train_features=train_features,
+        val_features=val_features,
+        optimizer=build_optimizer(model, config.optim),
+        resumed=resume,
+    )
+    if resume:
+        restore(run)
+    return run
+
+
+def check_names(config: TrainConfig) -> None:
+    """ConfigError for a metric or a split that is only needed at the end: before hours are spent."""
+    for name in config.metric.names:
+        choose("metric.names", name, METRICS)
+    available = available_splits(config.data)
+    for split in config.trainer.evaluate_splits:
+        choose("trainer.evaluate_splits", split_name(split) or split, available)
+
+
+def features_of(
+    config: TrainConfig, dataset: CaptionDataset, model: CaptioningModel, device: torch.device
+) -> FeatureSource:
+    """Features of a data set as this run's decoder needs them."""
+    return open_features(
+        dataset, model.encoder, with_grid=model.needs_grid, data=config.data, cache=config.cache, device=device
+    )
+
+
+def save(run: Run, *, is_best: bool) -> None:
+    """A checkpoint from which the run can be carried on exactly."""
+    state: dict[str, Any] = {
+        "progress": dict(vars(run.progress)),
+        "optimizer": run.optimizer.state_dict(),
+        "random_state": torch.get_rng_state(),
+    }
+    if run.device.type == "cuda":
+        state["cuda_random_state"] = torch.cuda.get_rng_state(run.device)
+    save_checkpoint(
+        run.folder, run.progress.step, run.model, run.vocabulary, run.checkpoint_settings, state, is_best=is_best
+    )
+
+
+def restore(run: Run) -> None:
+    """Put weights, optimizer, random state and position back where the run's latest checkpoint has them."""
+    folder = find_checkpoint(run.folder, "latest")
+    if Vocabulary.load(folder / VOCABULARY_FILE) != run.vocabulary:
+        raise CheckpointError(
+            f"{run.folder} cannot be resumed: its vocabulary is not the one that the training captions give now. "
+            "The captions, the tokenizer or the vocabulary's settings have changed since it was started."
+        )
+    load_weights(run.model, folder)
+    state = load_trainer_state(folder)
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.progress = Progress(**state["progress"])
+    run.progress.stopped_early = False  # resumed on purpose: more epochs, or more patience
+    torch.set_rng_state(state["random_state"])
+    if run.device.type == "cuda" and "cuda_random_state" in state:
+        torch.cuda.set_rng_state(state["cuda_random_state"], run.device)
