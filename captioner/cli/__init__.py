@@ -1,1 +1,4 @@
-"""The command line: the only room that knows Hydra, prints, and ends the process. A module a command; `run` ends them all."""
+"""The command line: the only room that knows Hydra, prints, and ends the process.
+
+A module a command; `run` is how each of them ends, `settings` how YAML becomes dataclasses.
+"""
