@@ -16,6 +16,7 @@ from captioner.data.transforms import picture_to_tensor
 from captioner.decode import Hypothesis, search
 from captioner.engine.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.engine.device import choose_device
+from captioner.errors import ConfigError
 from captioner.nn.state import ImageFeatures
 from captioner.text.tokenizers import build_tokenizer
 
@@ -87,11 +88,18 @@ class Captioner:
         A picture is a path, the bytes of a picture file, a PIL image, an array (H, W[, channels]) or a
         tensor (3, H, W), the last two uint8 or floats in [0, 1]. `decode` overrides the search that the
         model was trained with; `alternatives` asks a beam search for so many captions besides the best.
-        Raises PictureError for what cannot be read as a picture.
+        Raises PictureError for what cannot be read as a picture, ConfigError for `alternatives` of a
+        search that has none.
         """
         if not isinstance(pictures, list):
             return self.caption([pictures], decode=decode, alternatives=alternatives)[0]
         settings = decode or self.decode
+        if alternatives < 0:
+            raise ConfigError(f"alternatives={alternatives}: expected 0 or more.")
+        if alternatives and settings.name != "beam":
+            raise ConfigError(
+                f"alternatives={alternatives} needs a beam search, but this is decode.name={settings.name}."
+            )
         if settings.name == "beam" and settings.beam_width <= alternatives:
             settings = replace(settings, beam_width=alternatives + 1)
         captions: list[Caption] = []
