@@ -92,7 +92,7 @@ def _evaluate(config: EvaluateConfig, overrides: list[str]) -> Evaluation:
         checkpoint.model,
         checkpoint.vocabulary,
         build_tokenizer(checkpoint.settings.tokenizer),
-        checkpoint.settings.tokenizer,
+        config.tokenizer if _given("tokenizer", overrides) else checkpoint.settings.tokenizer,
         dataset,
         features,
         _decode(checkpoint.settings.decode, config.decode, overrides),

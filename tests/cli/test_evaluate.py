@@ -100,6 +100,7 @@ def test_nothing_is_overwritten(command: Command, run: Path) -> None:
     assert "never overwritten" in result.err
     assert (run / "metrics.json").read_bytes() == before
 
+
 def test_diversity_knows_the_training_captions(command: Command, run: Path) -> None:
     result = command(
         main,
