@@ -40,16 +40,19 @@ def _main() -> None:
     register()
     # Hydra's parser takes -m before the settings only; people write it anywhere.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_job_of_sweep)()
-    if _failed and not _finished:
-        raise _failed[0]
-    if len(_finished) > 1:
-        table = sweep_table(_finished)
-        sys.stdout.write("\n" + table + "\n")
-        folder = write_sweep_table(_finished, table)
-        sys.stdout.write(f"\nThe table is in {folder}/sweep.md and sweep.csv\n")
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_job_of_sweep)()
+    finally:  # also when the sweep was stopped: what is finished deserves its table
+        if len(_finished) > 1:
+            _print_sweep(_finished)
     if _failed:
         raise _failed[0]
+
+
+def _print_sweep(results: list[TrainingResult]) -> None:
+    table = sweep_table(results)
+    folder = write_sweep_table(results, table)
+    sys.stdout.write(f"\n{table}\n\nThe table is in {shown(folder)}/sweep.md and sweep.csv\n")
 
 
 def _job_of_sweep(composed: DictConfig) -> None:
