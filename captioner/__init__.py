@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from captioner.version import __version__
+
 if TYPE_CHECKING:
     from captioner.inference import Caption, Captioner
 
-__version__ = "0.1.0"
 __all__ = ["Caption", "Captioner", "__version__"]
 
 

@@ -24,7 +24,6 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from captioner import __version__
 from captioner.config import DecodeConfig, EncoderConfig, ModelConfig, TokenizerConfig, TransformConfig
 from captioner.errors import CheckpointError, ConfigError, near_misses
 from captioner.files import flush_folder, write_json
@@ -33,6 +32,7 @@ from captioner.nn.encoder import build_encoder
 from captioner.nn.model import CaptioningModel
 from captioner.schema import from_plain, to_plain
 from captioner.text.vocabulary import Vocabulary
+from captioner.version import __version__
 
 FORMAT_VERSION = 1
 MODEL_FILE, CONFIG_FILE, VOCABULARY_FILE, TRAINER_FILE = "model.safetensors", "config.json", "vocab.json", "trainer.pt"

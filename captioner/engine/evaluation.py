@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from captioner import __version__
 from captioner.config import DecodeConfig, MetricConfig, TokenizerConfig
 from captioner.data.batches import sequential_batches
 from captioner.data.dataset import CaptionDataset, ImageId
@@ -30,6 +29,7 @@ from captioner.nn.model import CaptioningModel
 from captioner.schema import to_plain
 from captioner.text.tokenizers import Tokenizer
 from captioner.text.vocabulary import Vocabulary
+from captioner.version import __version__
 
 
 @dataclass(frozen=True)

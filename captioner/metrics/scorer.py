@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-import captioner
 from captioner.config import TokenizerConfig
 from captioner.errors import ConfigError, DataError, choose
 from captioner.metrics.bleu import BleuStatistics, bleu, bleu_statistics
@@ -29,6 +28,7 @@ from captioner.metrics.results import ImageId, check_same_images
 from captioner.metrics.rouge import BETA, rouge_l
 from captioner.metrics.spice import spice
 from captioner.text.tokenizers import build_tokenizer
+from captioner.version import __version__
 
 Caption = Sequence[str]  # as tokens
 
@@ -111,7 +111,7 @@ def score(
         },
         unavailable=scores.unavailable,
         signature={
-            "captioner": captioner.__version__,
+            "captioner": __version__,
             "tokenizer": tokenize.name,
             "tokenizer_version": tokenize.version,
             "images": len(image_ids),
