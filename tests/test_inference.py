@@ -210,6 +210,16 @@ def test_another_search_than_the_run_s(model: Captioner, paths: list[Path]) -> N
     assert len(texts) > 1
 
 
+def test_samples_do_not_depend_on_what_is_encoded_together(
+    model: Captioner, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampled = DecodeConfig(name="sample", temperature=3.0)
+    together = model.caption([paths[0]] * 7, decode=sampled)
+    assert len({caption.text for caption in together}) > 3  # each place of the list draws for itself
+    monkeypatch.setattr(inference, "BATCH", 3)
+    assert [one.text for one in model.caption([paths[0]] * 7, decode=sampled)] == [one.text for one in together]
+
+
 # ---------------------------------------------------------------------------------------- what goes wrong
 
 

@@ -147,8 +147,10 @@ def test_weights_are_loaded_in_place(finished_run: Path) -> None:
 def test_stored_transform_is_the_one_used(folder: Path) -> None:
     """Also its size: the grid is that of pictures as this model was trained on, whatever torchvision says today."""
     rewrite_config(folder, lambda config: config["encoder"].update(image_size=None))
+    rewrite_config(folder, lambda config: config["transform"].update(mean=[0.1, 0.2, 0.3]))
     model = load_checkpoint(folder).model
     assert model.encoder.transform.size == 64
+    assert model.encoder.transform.mean == (0.1, 0.2, 0.3)
     assert model.encoder.grid_size == (3, 3)
 
 
@@ -239,6 +241,23 @@ def test_killed_at_any_moment(finished_run: Path, tmp_path: Path, monkeypatch: p
         save(folder, 28, made, is_best=True)
         assert names(folder) == {"index.json", "step-00000028"}
     assert moment > 10  # it was killed at that many moments
+
+
+def test_all_is_on_disk_before_the_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut after the renaming must not leave a whole name on half a file."""
+    flushed: set[int] = set()
+    at_renaming: set[int] = set()
+    replace_ = Path.replace
+
+    def watch(path: Path, target: Path) -> Path:
+        if path.name.startswith(".step-"):
+            at_renaming.update(flushed)
+        return replace_(path, target)
+
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.add(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(Path, "replace", watch)
+    target = save(tmp_path, 1)
+    assert {path.stat().st_ino for path in (target, *target.iterdir())} <= at_renaming
 
 
 def test_rests_of_a_kill_are_removed(run_folder: Path) -> None:
