@@ -64,6 +64,7 @@ def register() -> None:
     for data in (ScenesConfig, CocoConfig, Flickr8kConfig, Flickr30kConfig, FolderConfig):
         store.store(group="data", name=f"{data().name}_schema", node=data)
     OmegaConf.register_new_resolver("run_folder", run_folder_name, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("choices", choices, replace=True)
 
 
 def _schema(config: type, *chosen: str) -> DictConfig:
@@ -77,6 +78,15 @@ def _schema(config: type, *chosen: str) -> DictConfig:
 def run_folder_name(resume: str | None, *names: str) -> str:
     """`runs/<date>_<time>_<names>`, or the folder of the run that is resumed."""
     return resume or f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{'_'.join(names)}"
+
+
+def choices(*names: str | None) -> str:
+    """The groups (all, or those named) and their choices, for --help; Hydra's own list would also name the schemas."""
+    wanted = {name for name in names if name}
+    groups = sorted({path.parent for path in CONF.glob("*/*.yaml")})
+    listed = [(group.name, sorted(path.stem for path in group.glob("*.yaml"))) for group in groups]
+    lines = [f"  {name}: {', '.join(stems)}" for name, stems in listed if not wanted or name in wanted]
+    return "\n".join(lines) + "\n"
 
 
 def train_settings(composed: DictConfig) -> TrainConfig:

@@ -109,3 +109,11 @@ def test_debug_shows_the_traceback(command: Command, tiny: FolderConfig, monkeyp
 
     with pytest.raises(ConfigError):
         command(main, *SMALL, "trainer.max_epochs=0")
+
+
+def test_help_lists_choices_and_settings(command: Command) -> None:
+    result = command(main, "--help")
+    assert result.code == 0
+    assert "model: attention, gru, lstm, rnn" in result.out
+    assert "max_epochs: 12" in result.out
+    assert "_schema" not in result.out
