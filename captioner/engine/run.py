@@ -19,6 +19,7 @@ from captioner.data.dataset import CaptionDataset
 from captioner.data.features import FeatureSource, open_features
 from captioner.data.splits import split_name
 from captioner.engine.checkpoint import (
+    TRAINER_FILE,
     VOCABULARY_FILE,
     CheckpointSettings,
     find_checkpoint,
@@ -175,9 +176,14 @@ def restore(run: Run) -> None:
         )
     load_weights(run.model, folder)
     state = load_trainer_state(folder)
-    run.optimizer.load_state_dict(state["optimizer"])
-    run.progress = Progress(**state["progress"])
+    try:
+        run.optimizer.load_state_dict(state["optimizer"])
+        run.progress = Progress(**state["progress"])
+        torch.set_rng_state(state["random_state"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{folder / TRAINER_FILE} does not fit this run ({error}): it belongs to other settings or was altered."
+        ) from error
     run.progress.stopped_early = False  # resumed on purpose: more epochs, or more patience
-    torch.set_rng_state(state["random_state"])
     if run.device.type == "cuda" and "cuda_random_state" in state:
         torch.cuda.set_rng_state(state["cuda_random_state"], run.device)

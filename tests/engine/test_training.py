@@ -219,3 +219,13 @@ def test_tensorboard_on_request(config: TrainConfig, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     folder = run(with_trainer(config, max_steps=2, tensorboard=True), tmp_path / "run")
     assert list((folder / "tensorboard").glob("events.*"))
+
+
+def test_a_forged_trainer_state_is_refused(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(with_trainer(config, max_steps=1), tmp_path / "run")
+    for state in ({}, {"optimizer": {}, "progress": {"steps": 1}, "random_state": 1}):
+        monkeypatch.setattr("captioner.engine.run.load_trainer_state", lambda folder, state=state: state)
+        with pytest.raises(CheckpointError, match="does not fit this run"):
+            prepare(config, folder, resume=True)
