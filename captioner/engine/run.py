@@ -29,7 +29,7 @@ from captioner.engine.checkpoint import (
 )
 from captioner.engine.device import choose_device
 from captioner.engine.optimizer import build_optimizer
-from captioner.errors import CheckpointError, choose
+from captioner.errors import CheckpointError, DataError, choose
 from captioner.metrics.scorer import METRICS
 from captioner.nn.build import build_model
 from captioner.nn.model import CaptioningModel
@@ -139,6 +139,11 @@ def check_names(config: TrainConfig) -> None:
     for name in config.metric.names:
         choose("metric.names", name, METRICS)
     available = available_splits(config.data)
+    if "val" not in available:
+        raise DataError(
+            f"{config.data.name} at {config.data.root} has no val split ({', '.join(available)}), and training needs one to "
+            "choose its best checkpoint: name one in the captions file, or set data.val_fraction above 0."
+        )
     for split in config.trainer.evaluate_splits:
         choose("trainer.evaluate_splits", split_name(split) or split, available)
 

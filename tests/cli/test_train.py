@@ -88,6 +88,7 @@ def test_an_existing_run_is_never_overwritten(command: Command, tiny: FolderConf
         (["encoder.fine_tune_from=layer9"], "layer9"),
         (["metric.names=[Blue]"], "Did you mean Bleu"),
         (["trainer.evaluate_splits=[tset]"], "tset"),
+        (["data.captions=unsplit.csv", "data.val_fraction=0"], "has no val split"),
     ],
 )
 def test_a_mistake_is_one_clear_sentence(
@@ -96,6 +97,7 @@ def test_a_mistake_is_one_clear_sentence(
     small = [option for option in SMALL if not any(option.startswith(o.split("=")[0] + "=") for o in options)]
     if any(option.startswith("data=") for option in options):
         small = [option for option in small if not option.startswith("data.")]
+    Path("data/unsplit.csv").write_text("image,caption\n000.png,red\n001.png,green\n")
     result = command(main, *small, "hydra.run.dir=run", *options)
     assert result.code == 2, result.err
     assert sentence in result.err
