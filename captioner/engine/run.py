@@ -141,8 +141,8 @@ def check_names(config: TrainConfig) -> None:
     available = available_splits(config.data)
     if "val" not in available:
         raise DataError(
-            f"{config.data.name} at {config.data.root} has no val split ({', '.join(available)}), and training needs one to "
-            "choose its best checkpoint: name one in the captions file, or set data.val_fraction above 0."
+            f"{config.data.name} at {config.data.root} has no val split ({', '.join(available)}), and training needs "
+            "one to choose its best checkpoint: name one in the captions file, or set data.val_fraction above 0."
         )
     for split in config.trainer.evaluate_splits:
         choose("trainer.evaluate_splits", split_name(split) or split, available)
