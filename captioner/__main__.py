@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "train a captioner (the same as python train.py)",
     "evaluate": "caption and score a split, or score captions (python evaluate.py)",
     "caption": "caption photos (python caption.py)",
+    "runs": "show finished runs side by side",
     "data": "check a data set before hours are spent, or download one",
 }
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from captioner.cli.run import run_command
+from captioner.cli.tables import finished_runs
 from captioner.errors import CaptionerError, CheckpointError, PictureError
 
 RUNS = Path("runs")
@@ -115,14 +116,10 @@ def list_pictures(given: list[Path]) -> list[Path]:
 
 def newest_run(runs: Path) -> Path:
     """The finished run that was trained last, also inside a sweep; CheckpointError says how to get one."""
-    finished = [
-        metrics.parent
-        for metrics in [*runs.glob("*/metrics.json"), *runs.glob("*/*/metrics.json")]
-        if (metrics.parent / "checkpoints" / "index.json").is_file()
-    ]
+    finished = finished_runs(runs)
     if not finished:
         raise CheckpointError(
             f"There is no finished run in {runs.absolute()} yet: train one with `python train.py model=attention` "
             "(some minutes on a laptop), or name one with --checkpoint."
         )
-    return max(finished, key=lambda folder: (folder / "metrics.json").stat().st_mtime)
+    return finished[-1]

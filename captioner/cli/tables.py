@@ -1,53 +1,74 @@
-"""The table at a sweep's end: one row a run, as Markdown for people and CSV for programs."""
+"""Runs side by side, one row a run: Markdown for people and CSV for programs.
+
+Everything is read from the run folders, so the table at a sweep's end and that of old runs are one.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from captioner.engine.training import TrainingResult
-from captioner.files import write_atomically
+from captioner.errors import DataError
 
-
-def sweep_rows(results: Sequence[TrainingResult]) -> list[dict[str, str]]:
-    """Column → text, a row a run: its folder, size, speed and figures (× 100, as papers print them)."""
-    rows = []
-    for result in results:
-        row = {
-            "run": result.folder.name,
-            "decoder parameters": f"{result.parameters / 1e6:.1f} M",
-            "words/s": f"{result.words_per_second:.0f}",
-        }
-        for split, evaluation in result.evaluations.items():
-            for name, value in evaluation.scores.corpus.items():
-                row[f"{split} {name}"] = f"{100 * value:.2f}"
-        rows.append(row)
-    return rows
+FACTS = ("run", "split", "decoder parameters", "words/s", "epochs")
 
 
-def sweep_table(results: Sequence[TrainingResult]) -> str:
-    """The rows as a Markdown table with aligned columns."""
-    rows = sweep_rows(results)
+def finished_runs(folder: Path) -> list[Path]:
+    """The folders below `folder`, also those of sweeps, in which a training was finished, oldest first."""
+    found = [
+        metrics.parent
+        for pattern in ("metrics.json", "*/metrics.json", "*/*/metrics.json")
+        for metrics in folder.glob(pattern)
+        if (metrics.parent / "checkpoints" / "index.json").is_file()
+    ]
+    return sorted(found, key=lambda run: ((run / "metrics.json").stat().st_mtime, run))
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """A run's `metrics.json`; DataError where it cannot be read."""
+    path = run / "metrics.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}).") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{path} should be a JSON object.")
+    return record
+
+
+def run_row(run: Path) -> dict[str, str]:
+    """Column → text: what the run is, how large and how fast, and its figures × 100, as papers print them."""
+    record = read_metrics(run)
+    facts = record.get("run", {})
+    row = {
+        "run": run.name,
+        "split": str(record.get("signature", {}).get("split", "")),
+        "decoder parameters": f"{facts['parameters'] / 1e6:.1f} M" if "parameters" in facts else "",
+        "words/s": str(facts.get("words_per_second", "")),
+        "epochs": str(facts.get("epochs", "")),
+    }
+    figures = {name: value for name, value in record.items() if isinstance(value, float)}
+    return row | {name: f"{100 * value:.2f}" for name, value in figures.items()}
+
+
+def markdown_table(rows: Sequence[dict[str, str]]) -> str:
+    """Rows as a Markdown table with aligned columns."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     widths = {column: max(len(column), *(len(row.get(column, "")) for row in rows)) for column in columns}
-    header = "| " + " | ".join(f"{column:<{widths[column]}}" for column in columns) + " |"
-    rule = "|" + "|".join("-" * (widths[column] + 2) for column in columns) + "|"
-    body = ["| " + " | ".join(f"{row.get(column, ''):<{widths[column]}}" for column in columns) + " |" for row in rows]
-    return "\n".join([header, rule, *body])
+    lines = [[column.ljust(widths[column]) for column in columns], ["-" * widths[column] for column in columns]]
+    lines += [[row.get(column, "").ljust(widths[column]) for column in columns] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def write_sweep_table(results: Sequence[TrainingResult], table: str) -> Path:
-    """`sweep.md` and `sweep.csv` in the folder that holds the runs; returns that folder."""
-    folder = Path(os.path.commonpath([result.folder.parent for result in results]))
-    rows = sweep_rows(results)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+def csv_table(rows: Sequence[dict[str, str]]) -> str:
+    """Rows as CSV."""
     text = io.StringIO()
+    columns = list(dict.fromkeys(column for row in rows for column in row))
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(folder / "sweep.md", (table + "\n").encode())
-    write_atomically(folder / "sweep.csv", text.getvalue().encode())
-    return folder
+    return text.getvalue()

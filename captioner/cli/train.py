@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from captioner.cli.run import explain, run_command
 from captioner.cli.settings import CONF, register, train_settings
-from captioner.cli.tables import sweep_table, write_sweep_table
+from captioner.cli.tables import csv_table, markdown_table, run_row
 from captioner.config import TrainConfig
 from captioner.engine.evaluation import format_scores
 from captioner.engine.interrupt import Interrupted
@@ -50,8 +51,11 @@ def _main() -> None:
 
 
 def _print_sweep(results: list[TrainingResult]) -> None:
-    table = sweep_table(results)
-    folder = write_sweep_table(results, table)
+    folder = Path(os.path.commonpath([result.folder.parent for result in results]))
+    rows = [run_row(result.folder) for result in results]
+    table = markdown_table(rows)
+    write_atomically(folder / "sweep.md", (table + "\n").encode())
+    write_atomically(folder / "sweep.csv", csv_table(rows).encode())
     sys.stdout.write(f"\n{table}\n\nThe table is in {shown(folder)}/sweep.md and sweep.csv\n")
 
 

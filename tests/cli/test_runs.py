@@ -1,0 +1,50 @@
+"""`python -m captioner runs`: the same table for old runs as at a sweep's end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from captioner.cli.runs import main
+from captioner.cli.train import main as train
+from captioner.config import FolderConfig
+from tests.cli.conftest import SMALL, Command
+
+
+def write_run(folder: Path, cider: float) -> None:
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "index.json").write_text("{}")
+    record = {"CIDEr": cider, "signature": {"split": "val"}, "run": {"parameters": 1_500_000, "epochs": 3}}
+    (folder / "metrics.json").write_text(json.dumps(record))
+
+
+def test_the_best_is_last(command: Command) -> None:
+    for name, cider in (("good", 0.5), ("sweep/0_best", 0.875), ("bad", 0.125)):
+        write_run(Path("runs", name), cider)
+    result = command(main, "--sort", "CIDEr")
+    assert result.code == 0, result.err
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in result.out.splitlines()]
+    assert rows[0] == ["run", "split", "decoder parameters", "words/s", "epochs", "CIDEr"]
+    assert rows[2:] == [
+        ["bad", "val", "1.5 M", "", "3", "12.50"],
+        ["good", "val", "1.5 M", "", "3", "50.00"],
+        ["0_best", "val", "1.5 M", "", "3", "87.50"],
+    ]
+    assert command(main, "--csv").out.splitlines()[0] == "run,split,decoder parameters,words/s,epochs,CIDEr"
+
+
+def test_a_sweep_s_table_is_that_of_its_runs(command: Command, tiny: FolderConfig) -> None:
+    assert command(train, *SMALL, "-m", "model=rnn,gru", "hydra.sweep.dir=runs/sweep").code == 0
+    assert command(main, "runs/sweep").out == Path("runs/sweep/sweep.md").read_text()
+
+
+def test_mistakes(command: Command) -> None:
+    assert "is not a folder" in command(main).err
+    Path("runs").mkdir()
+    assert "There is no finished run" in command(main).err
+    write_run(Path("runs/one"), 0.5)
+    assert "Did you mean CIDEr" in command(main, "--sort", "Cider").err
+    Path("runs/one/metrics.json").write_text("[")
+    result = command(main)
+    assert result.code == 2
+    assert "runs/one/metrics.json cannot be read" in result.err
