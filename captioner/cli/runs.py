@@ -26,7 +26,7 @@ def _runs() -> None:
     arguments = parser.parse_args()
     if not arguments.folder.is_dir():
         raise DataError(f"{arguments.folder} is not a folder: name the one that holds your runs.")
-    rows = [run_row(run) for run in finished_runs(arguments.folder)]
+    rows = [run_row(run, arguments.folder) for run in finished_runs(arguments.folder)]
     if not rows:
         raise DataError(f"There is no finished run in {arguments.folder}: train one with `python train.py`.")
     if arguments.sort is not None:

@@ -40,12 +40,15 @@ def read_metrics(run: Path) -> dict[str, Any]:
     return record
 
 
-def run_row(run: Path) -> dict[str, str]:
-    """Column → text: what the run is, how large and how fast, and its figures × 100, as papers print them."""
+def run_row(run: Path, within: Path) -> dict[str, str]:
+    """Column → text: what the run is, how large and how fast, and its figures × 100, as papers print them.
+
+    `within`: the folder that the run is named from.
+    """
     record = read_metrics(run)
     facts = record.get("run", {})
     row = {
-        "run": run.name,
+        "run": str(run.relative_to(within)),
         "split": str(record.get("signature", {}).get("split", "")),
         "decoder parameters": f"{facts['parameters'] / 1e6:.1f} M" if "parameters" in facts else "",
         "words/s": str(facts.get("words_per_second", "")),

@@ -52,7 +52,7 @@ def _main() -> None:
 
 def _print_sweep(results: list[TrainingResult]) -> None:
     folder = Path(os.path.commonpath([result.folder.parent for result in results]))
-    rows = [run_row(result.folder) for result in results]
+    rows = [run_row(result.folder, folder) for result in results]
     table = markdown_table(rows)
     write_atomically(folder / "sweep.md", (table + "\n").encode())
     write_atomically(folder / "sweep.csv", csv_table(rows).encode())

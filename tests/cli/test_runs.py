@@ -28,7 +28,7 @@ def test_the_best_is_last(command: Command) -> None:
     assert rows[2:] == [
         ["bad", "val", "1.5 M", "", "3", "12.50"],
         ["good", "val", "1.5 M", "", "3", "50.00"],
-        ["0_best", "val", "1.5 M", "", "3", "87.50"],
+        ["sweep/0_best", "val", "1.5 M", "", "3", "87.50"],
     ]
     assert command(main, "--csv").out.splitlines()[0] == "run,split,decoder parameters,words/s,epochs,CIDEr"
 
