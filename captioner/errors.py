@@ -31,6 +31,10 @@ class CheckpointError(CaptionerError):
     """A checkpoint that is missing, incomplete, altered or of a version this release cannot read."""
 
 
+class TrainingError(CaptionerError):
+    """A training that cannot go on, such as one whose loss is not a number any more."""
+
+
 class WeightsError(CaptionerError):
     """Pretrained weights that cannot be had; the message names the alternatives."""
 

@@ -12,7 +12,7 @@ from captioner.errors import CaptionerError, ConfigError, DataError, PictureErro
 
 def test_all_are_captioner_errors() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    assert len(kinds) == 6
+    assert len(kinds) == 7
     assert all(issubclass(kind, CaptionerError) for kind in kinds)
     assert issubclass(PictureError, DataError)
 

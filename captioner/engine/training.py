@@ -7,10 +7,11 @@ random state, which the checkpoint keeps.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from captioner.engine.logs import RunLog
 from captioner.engine.objectives import captioning_losses
 from captioner.engine.optimizer import schedule_factor, set_learning_rate
 from captioner.engine.run import Run, features_of, save
+from captioner.errors import TrainingError
 from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.state import ImageFeatures
 
@@ -73,8 +75,10 @@ def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> int:
     with tqdm(
         total=run.steps_per_epoch, initial=progress.batch, desc=title, unit="batch", disable=not sys.stderr.isatty()
     ) as bar:
-        for features, captions, _ in epoch_of_batches(run):
+        for features, captions, indices in epoch_of_batches(run):
             losses = train_step(run, features, captions)
+            if not math.isfinite(losses["loss"]):
+                raise TrainingError(explain_lost_training(run, losses["loss"], indices))
             words += len(captions.targets)
             since_log += len(captions.targets)
             for name, value in losses.items():
@@ -124,13 +128,24 @@ def train_step(run: Run, features: ImageFeatures, captions: PackedCaptions) -> d
     run.optimizer.zero_grad(set_to_none=True)
     losses["loss"].backward()  # type: ignore[no-untyped-call]
     norm = clip_gradient(run.optimizer, optim.clip_norm)
-    run.optimizer.step()
+    if torch.isfinite(losses["loss"]):  # weights that are still good stay so
+        run.optimizer.step()
     progress.step += 1
     progress.batch += 1
     return {name: float(value.detach()) for name, value in losses.items()} | {
         "gradient_norm": float(norm),
         "learning_rate": learning_rate,
     }
+
+
+def explain_lost_training(run: Run, loss: float, indices: Sequence[int]) -> str:
+    """What happened, in which batch, and what to do about it."""
+    names = ", ".join(str(run.train_set.images[index].image_id) for index in indices)
+    return (
+        f"The loss became {loss} at step {run.progress.step} (epoch {run.progress.epoch + 1}), in the batch of "
+        f"pictures {names}. Lower optim.learning_rate, or clip the gradient with optim.clip_norm; earlier "
+        f"checkpoints are in {run.folder}."
+    )
 
 
 def clip_gradient(optimizer: torch.optim.Optimizer, clip_norm: float | None) -> Tensor:

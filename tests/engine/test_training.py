@@ -20,7 +20,7 @@ from captioner.engine.interrupt import Interrupted
 from captioner.engine.logs import RunLog, read_records
 from captioner.engine.run import Run, prepare
 from captioner.engine.training import train
-from captioner.errors import CheckpointError, PictureError
+from captioner.errors import CheckpointError, PictureError, TrainingError
 from captioner.nn.build import build_model
 from tests.tiny import COLOURS, ENCODER, SIDES, tiny_config, with_trainer, write_tiny_data
 
@@ -213,6 +213,12 @@ def test_log_forgets_what_will_be_done_again(tmp_path: Path) -> None:
     with RunLog(tmp_path, resume_step=3) as log:
         log.record("train", 4, loss=0.5)
     assert [record["step"] for record in read_records(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_lost_loss_stops_at_once_and_names_the_batch(config: TrainConfig, tmp_path: Path) -> None:
+    lost = replace(config, optim=replace(config.optim, learning_rate=1e30, warmup_steps=0, clip_norm=None))
+    with pytest.raises(TrainingError, match=r"The loss became (nan|inf) at step \d+ \(epoch 1\), in the batch .*0\d\d"):
+        run(lost, tmp_path / "run")
 
 
 def test_tensorboard_on_request(config: TrainConfig, tmp_path: Path) -> None:
