@@ -27,7 +27,7 @@ from captioner.engine.evaluation import (
 )
 from captioner.errors import ConfigError
 from captioner.metrics.bootstrap import paired_bootstrap
-from captioner.metrics.report import format_comparison
+from captioner.metrics.report import format_comparison, signature_line
 from captioner.text.tokenizers import build_tokenizer
 
 _errors: list[Exception] = []
@@ -152,6 +152,7 @@ def _decode(trained: DecodeConfig, composed: DecodeConfig, overrides: list[str])
 
 def _print(evaluation: Evaluation, folder: Path) -> None:
     sys.stdout.write("\n" + format_scores([(evaluation.split, evaluation.scores.corpus)], "split") + "\n")
+    sys.stdout.write(signature_line(evaluation.scores) + "\n")
     for name, why in evaluation.scores.unavailable.items():
         sys.stdout.write(f"{name} unavailable: {why}\n")
     for notice in evaluation.notices:

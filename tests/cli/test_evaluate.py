@@ -34,6 +34,7 @@ def test_checkpoint_gives_what_training_gave(command: Command, run: Path) -> Non
     assert {k: v for k, v in trained.items() if k != "run"} == again
     assert Path("run/captions_val.json").read_bytes() == Path("again/captions_val.json").read_bytes()
     assert "Bleu_4" in result.out
+    assert "tokenizer ptb 1, 8 images × 2 references" in result.out
 
 
 def test_other_split_and_search(command: Command, run: Path) -> None:
