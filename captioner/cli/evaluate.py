@@ -53,17 +53,20 @@ def _job(composed: DictConfig) -> None:
     try:
         refuse_used_folder(folder, "")
         config = evaluate_settings(composed)
-        evaluation = _evaluate(config, list(HydraConfig.get().overrides.task))
+        evaluation, *others = _evaluate(config, list(HydraConfig.get().overrides.task))
         write_evaluation(folder, evaluation, per_image=config.metric.per_image)
         _print(evaluation, folder)
-        if config.compare is not None:
-            sys.stdout.write("\n" + _compare(config, evaluation) + "\n")
+        for other in others:
+            names = [Path(str(path)).name for path in (config.results, config.compare)]
+            table = format_comparison(paired_bootstrap(evaluation.scores, other.scores), *names)
+            sys.stdout.write(f"\n{table}\n")
     except Exception as error:
         _errors.append(error)
         remove_if_empty(folder)
 
 
-def _evaluate(config: EvaluateConfig, overrides: list[str]) -> Evaluation:
+def _evaluate(config: EvaluateConfig, overrides: list[str]) -> list[Evaluation]:
+    """What was asked for, and behind it the file it is to be compared with, if any."""
     if (config.checkpoint is None) == (config.results is None):
         raise ConfigError(
             "Give either checkpoint=runs/… (a model captions the split) or results=captions.json "
@@ -74,7 +77,11 @@ def _evaluate(config: EvaluateConfig, overrides: list[str]) -> Evaluation:
     if config.results is not None:
         dataset = load_dataset(config.data, config.split)
         novelty = _training_captions(config, config.data)
-        return evaluate_results(Path(config.results), dataset, config.tokenizer, config.metric, novelty)
+        return [
+            evaluate_results(Path(file), dataset, config.tokenizer, config.metric, novelty)
+            for file in (config.results, config.compare)
+            if file is not None
+        ]
     device = choose_device(config.device)
     checkpoint = load_checkpoint(Path(str(config.checkpoint)), device)
     data = _data_of_run(checkpoint.path) if not _given("data", overrides) else None
@@ -88,7 +95,7 @@ def _evaluate(config: EvaluateConfig, overrides: list[str]) -> Evaluation:
         cache=config.cache,
         device=device,
     )
-    return evaluate_model(
+    evaluation = evaluate_model(
         checkpoint.model,
         checkpoint.vocabulary,
         build_tokenizer(checkpoint.settings.tokenizer),
@@ -100,6 +107,7 @@ def _evaluate(config: EvaluateConfig, overrides: list[str]) -> Evaluation:
         config.batch_size,
         _training_captions(config, data),
     )
+    return [evaluation]
 
 
 def _compare_as_settings(arguments: list[str]) -> list[str]:
@@ -111,14 +119,6 @@ def _compare_as_settings(arguments: list[str]) -> list[str]:
     if len(files) < 2 or any("=" in file or file.startswith("-") for file in files):
         raise ConfigError("--compare takes two files of captions: --compare a.json b.json data=… split=…")
     return [*arguments[:place], *arguments[place + 3 :], f"results='{files[0]}'", f"compare='{files[1]}'"]
-
-
-def _compare(config: EvaluateConfig, first: Evaluation) -> str:
-    """A table: is the second file's difference to the first more than the choice of images explains?"""
-    dataset = load_dataset(config.data, config.split)
-    second = evaluate_results(Path(str(config.compare)), dataset, config.tokenizer, config.metric)
-    names = [Path(str(path)).name for path in (config.results, config.compare)]
-    return format_comparison(paired_bootstrap(first.scores, second.scores), *names)
 
 
 def _training_captions(config: EvaluateConfig, data: DataConfig) -> list[str] | None:

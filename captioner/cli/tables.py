@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from captioner.errors import DataError
+from captioner.metrics.report import markdown_lines
 
 FACTS = ("run", "split", "decoder parameters", "words/s", "epochs")
 
@@ -61,10 +62,7 @@ def run_row(run: Path, within: Path) -> dict[str, str]:
 def markdown_table(rows: Sequence[dict[str, str]]) -> str:
     """Rows as a Markdown table with aligned columns."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    widths = {column: max(len(column), *(len(row.get(column, "")) for row in rows)) for column in columns}
-    lines = [[column.ljust(widths[column]) for column in columns], ["-" * widths[column] for column in columns]]
-    lines += [[row.get(column, "").ljust(widths[column]) for column in columns] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join(markdown_lines(columns, [[row.get(column, "") for column in columns] for row in rows]))
 
 
 def csv_table(rows: Sequence[dict[str, str]]) -> str:

@@ -24,7 +24,7 @@ import shutil
 import sys
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -224,37 +224,28 @@ def _fill(
     batch: list[np.ndarray] = []
     owners: list[str] = []
     title = f"features of {dataset.name} {dataset.split} ({needed / 1e6:.0f} MB, kept)"
-    with tqdm(total=len(missing), desc=title, unit="picture", disable=not sys.stderr.isatty()) as bar:
-        for indices, features, bad_here in encode_pictures(dataset, missing, encoder, data, device):
-            bad |= bad_here
-            kept = features.grid if with_grid else features.vector.unsqueeze(1)
-            assert kept is not None
-            batch.append(kept.clamp(-65504, 65504).half().cpu().numpy())  # the range of float16
-            owners += [digests[i] for i in indices]
+    batches = [[missing[i] for i in indices] for indices in sequential_batches(len(missing), ENCODE_BATCH)]
+    loading = load_pictures([image.path for image in dataset], batches, encoder.transform, data)
+    encoder.eval()
+    with (
+        tqdm(total=len(missing), desc=title, unit="picture", disable=not sys.stderr.isatty()) as bar,
+        torch.inference_mode(),
+    ):
+        for loaded in loading:
+            bad |= loaded.bad
+            if loaded.indices:
+                features: ImageFeatures = encoder(loaded.pictures.to(device))
+                kept = features.grid if with_grid else features.vector.unsqueeze(1)
+                assert kept is not None
+                batch.append(kept.clamp(-65504, 65504).half().cpu().numpy())  # the range of float16
+                owners += [digests[i] for i in loaded.indices]
             if len(owners) >= SHARD_ROWS:
                 _write_shard(folder, np.concatenate(batch), owners)
                 batch, owners = [], []
-            bar.update(len(indices) + len(bad_here))
+            bar.update(len(loaded.indices) + len(loaded.bad))
         if owners:
             _write_shard(folder, np.concatenate(batch), owners)
     return bad
-
-
-def encode_pictures(
-    dataset: CaptionDataset, indices: Sequence[int], encoder: Encoder, data: DataConfig, device: torch.device
-) -> Iterator[tuple[list[int], ImageFeatures, dict[int, str]]]:
-    """(indices, their features, index → why not), batch by batch, straight from the pictures."""
-    paths = [image.path for image in dataset]
-    batches = [[indices[i] for i in batch] for batch in sequential_batches(len(indices), ENCODE_BATCH)]
-    encoder.eval()
-    with torch.inference_mode():
-        for loaded in load_pictures(paths, batches, encoder.transform, data):
-            if loaded.indices:
-                yield loaded.indices, encoder(loaded.pictures.to(device)), loaded.bad
-            else:
-                empty = torch.empty(0, encoder.feature_dim, device=device)
-                rows, columns = encoder.grid_size
-                yield [], ImageFeatures(empty, empty.new_empty(0, rows * columns, encoder.feature_dim)), loaded.bad
 
 
 def _write_shard(folder: Path, features: np.ndarray, pictures: list[str]) -> None:

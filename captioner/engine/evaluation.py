@@ -52,8 +52,6 @@ def generate_captions(
     features: FeatureSource,
     decode: DecodeConfig,
     batch_size: int,
-    *,
-    progress: bool = True,
 ) -> dict[ImageId, str]:
     """Image id → caption, for every picture that can be read; the model is left in the mode it was in."""
     was_training = model.training
@@ -68,7 +66,7 @@ def generate_captions(
                 desc=title,
                 unit="picture",
                 leave=False,
-                disable=not progress or not sys.stderr.isatty(),
+                disable=not sys.stderr.isatty(),
             ) as bar,
         ):
             for indices, batch in features.batches(sequential_batches(len(dataset), batch_size)):

@@ -27,7 +27,7 @@ def format_table(scores: Scores, intervals: Mapping[str, Interval] | None = None
             row.append(f"{interval.low:.4f} … {interval.high:.4f}" if interval else "")
         rows.append(row)
     header = ["figure", "value", "× 100"] + (["interval"] if intervals is not None else [])
-    lines = _markdown(header, rows)
+    lines = markdown_lines(header, rows)
     lines += [f"{name}: unavailable: {why}" for name, why in scores.unavailable.items()]
     lines.append(signature_line(scores))
     return "\n".join(lines)
@@ -45,7 +45,7 @@ def format_comparison(comparisons: Mapping[str, Comparison], first: str = "first
         ]
         for name, row in comparisons.items()
     ]
-    return "\n".join(_markdown(["figure", first, second, "difference", "interval", "p"], rows))
+    return "\n".join(markdown_lines(["figure", first, second, "difference", "interval", "p"], rows))
 
 
 def signature_line(scores: Scores) -> str:
@@ -72,7 +72,7 @@ def write_per_image_csv(path: str | os.PathLike[str], scores: Scores, captions: 
     write_atomically(Path(path), text.getvalue().encode("utf-8"))
 
 
-def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
+def markdown_lines(header: list[str], rows: list[list[str]]) -> list[str]:
     """Lines of a table; the first column is text, the others are numbers, all padded so that it also reads as text."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = []

@@ -91,6 +91,8 @@ def score(
     """
     _check(hypotheses, references)
     tokenize = build_tokenizer(tokenizer or TokenizerConfig())
+    if "Diversity" not in names:
+        training_captions = None  # nothing else reads them, and COCO's take seconds to tokenize
     image_ids = list(hypotheses)
     sizes = [len(references[image_id]) for image_id in image_ids]
     all_references = tokenize.tokenize_all([caption for image_id in image_ids for caption in references[image_id]])
