@@ -1,0 +1,55 @@
+"""Every setting there is, with its type and its default: plain dataclasses, no Hydra.
+
+`conf/` holds the same names as YAML; `captioner.cli.settings` is the only place that turns one into
+the other. A dataclass checks itself when it is made (`__post_init__`), so a value that cannot work
+fails before anything is loaded. `X | None` means that `null` is allowed.
+"""
+
+from __future__ import annotations
+
+from captioner.config.commands import EvaluateConfig, TrainConfig
+from captioner.config.data import (
+    DATASETS,
+    CacheConfig,
+    CocoConfig,
+    DataConfig,
+    Flickr8kConfig,
+    Flickr30kConfig,
+    FolderConfig,
+    ScenesConfig,
+)
+from captioner.config.decode import DecodeConfig
+from captioner.config.encoder import LARGEST_PICTURE, EncoderConfig, TransformConfig
+from captioner.config.model import CELLS, DEEPEST, WIDEST, AttentionConfig, ModelConfig, RecurrentConfig
+from captioner.config.text import TOKENIZERS, TokenizerConfig, VocabularyConfig
+from captioner.config.training import MONITORS, MetricConfig, OptimConfig, TrainerConfig
+
+__all__ = [
+    "CELLS",
+    "DATASETS",
+    "DEEPEST",
+    "LARGEST_PICTURE",
+    "MONITORS",
+    "TOKENIZERS",
+    "WIDEST",
+    "AttentionConfig",
+    "CacheConfig",
+    "CocoConfig",
+    "DataConfig",
+    "DecodeConfig",
+    "EncoderConfig",
+    "EvaluateConfig",
+    "Flickr8kConfig",
+    "Flickr30kConfig",
+    "FolderConfig",
+    "MetricConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "RecurrentConfig",
+    "ScenesConfig",
+    "TokenizerConfig",
+    "TrainConfig",
+    "TrainerConfig",
+    "TransformConfig",
+    "VocabularyConfig",
+]

@@ -1,0 +1,48 @@
+"""What each command is given: all groups together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from captioner.config.data import CacheConfig, DataConfig, ScenesConfig
+from captioner.config.decode import DecodeConfig
+from captioner.config.encoder import EncoderConfig
+from captioner.config.model import ModelConfig, RecurrentConfig
+from captioner.config.text import TokenizerConfig, VocabularyConfig
+from captioner.config.training import MetricConfig, OptimConfig, TrainerConfig
+
+
+@dataclass
+class TrainConfig:
+    """`python train.py`"""
+
+    model: ModelConfig = field(default_factory=RecurrentConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    data: DataConfig = field(default_factory=ScenesConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    metric: MetricConfig = field(default_factory=MetricConfig)
+    seed: int = 0
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    resume: str | None = None  # a run folder to carry on
+
+
+@dataclass
+class EvaluateConfig:
+    """`python evaluate.py`"""
+
+    data: DataConfig = field(default_factory=ScenesConfig)
+    split: str = "val"
+    checkpoint: str | None = None  # a run folder or a checkpoint folder
+    results: str | None = None  # or captions that someone else made (COCO results JSON)
+    compare: str | None = None  # a second file of captions: is the difference to `results` more than chance?
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    metric: MetricConfig = field(default_factory=MetricConfig)
+    batch_size: int = 64
+    device: str = "auto"

@@ -1,0 +1,74 @@
+"""The optimizer, the trainer, and which figures are reported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from captioner.config.checks import at_least, within
+from captioner.errors import ConfigError, choose
+
+MONITORS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
+
+
+@dataclass
+class OptimConfig:
+    """The optimizer and how its learning rate moves."""
+
+    name: str = "adamw"  # adam or adamw
+    learning_rate: float = 1e-3
+    encoder_learning_rate: float = 1e-5  # for the encoder's blocks that learn
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: str = "cosine"  # constant, cosine (to zero over the run) or step
+    warmup_steps: int = 100
+    step_epochs: int = 3  # step: multiply by step_factor every so many epochs
+    step_factor: float = 0.5
+    clip_norm: float | None = 5.0  # clip the gradient's norm to this; null: never
+
+    def __post_init__(self) -> None:
+        choose("optim.name", self.name, ("adam", "adamw"))
+        choose("optim.schedule", self.schedule, ("constant", "cosine", "step"))
+        for key in ("learning_rate", "encoder_learning_rate", "weight_decay", "warmup_steps"):
+            at_least(f"optim.{key}", getattr(self, key), 0)
+        at_least("optim.step_epochs", self.step_epochs, 1)
+        at_least("optim.step_factor", self.step_factor, 0)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optim.betas={list(self.betas)}: expected two numbers from 0 up to, but not, 1.")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ConfigError(f"optim.clip_norm={self.clip_norm}: expected more than 0, or null for no clipping.")
+
+
+@dataclass
+class TrainerConfig:
+    """How long, in which portions, and what is kept."""
+
+    max_epochs: int = 12
+    max_steps: int | None = None  # stop after this many optimizer steps, whatever the epoch
+    batch_size: int = 16  # pictures; each brings all its captions
+    captions_per_image: int | None = None  # use this many of a picture's captions an epoch, drawn anew; null: all
+    max_caption_length: int = 30  # words; longer training captions are cut
+    label_smoothing: float = 0.1
+    validate_every: int = 1  # epochs between scores of captions generated for the validation split
+    monitor: str = "CIDEr"  # the score that chooses the best checkpoint
+    patience: int | None = 4  # stop after this many validations without a better score; null: never
+    log_every: int = 10  # steps
+    evaluate_splits: list[str] = field(default_factory=lambda: ["val"])  # scored with the best checkpoint at the end
+    eval_batch_size: int = 64  # pictures
+    tensorboard: bool = False  # also write TensorBoard files (pip install 'captioner[tensorboard]')
+
+    def __post_init__(self) -> None:
+        for key in ("max_epochs", "max_steps", "batch_size", "captions_per_image", "max_caption_length"):
+            at_least(f"trainer.{key}", getattr(self, key), 1)
+        for key in ("validate_every", "patience", "log_every", "eval_batch_size"):
+            at_least(f"trainer.{key}", getattr(self, key), 1)
+        within("trainer.label_smoothing", self.label_smoothing, 0.0, 0.9)
+        choose("trainer.monitor", self.monitor, MONITORS)
+
+
+@dataclass
+class MetricConfig:
+    """Which figures an evaluation reports."""
+
+    names: list[str] = field(default_factory=lambda: ["Bleu", "ROUGE_L", "CIDEr", "METEOR"])
+    rare_at_most: int | None = None  # Diversity: also the recall of words that training captions use at most so often
+    per_image: bool = False  # also write a CSV file with every picture's scores
