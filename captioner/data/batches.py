@@ -40,7 +40,7 @@ def captioned_pictures(captions: NumberedCaptions, dataset: CaptionDataset) -> l
 
 def epoch_batches(indices: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
     """All of `indices`, shuffled for this epoch, in batches; the last one may be smaller."""
-    generator = torch.Generator().manual_seed(_mix(seed, epoch))
+    generator = torch.Generator().manual_seed(mix_seeds(seed, epoch))
     order = torch.randperm(len(indices), generator=generator).tolist()
     return [[indices[i] for i in order[start : start + batch_size]] for start in range(0, len(order), batch_size)]
 
@@ -51,11 +51,11 @@ def choose_captions(
     """All captions of picture `index`, or `count` of them drawn anew each epoch without replacement."""
     if count is None or count >= len(captions):
         return list(captions)
-    generator = torch.Generator().manual_seed(_mix(seed, epoch, index))
+    generator = torch.Generator().manual_seed(mix_seeds(seed, epoch, index))
     return [captions[i] for i in torch.randperm(len(captions), generator=generator)[:count].tolist()]
 
 
-def _mix(*numbers: int) -> int:
+def mix_seeds(*numbers: int) -> int:
     """One generator seed out of several numbers, such that neighbours do not share streams."""
     mixed = 0
     for number in numbers:

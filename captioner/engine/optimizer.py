@@ -1,10 +1,12 @@
-"""The optimizer, its parameter groups, and the learning rate as a function of the step."""
+"""The optimizer, its parameter groups, the clipped gradient, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from captioner.config import OptimConfig
 from captioner.nn.model import CaptioningModel
@@ -22,6 +24,15 @@ def build_optimizer(model: CaptioningModel, config: OptimConfig) -> torch.optim.
             "base_rate": config.encoder_learning_rate,
         },
     ]
+    return _build(groups, config)
+
+
+def build_optimizer_of_one_rate(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """The same over a model without an encoder: every weight learns at `learning_rate`."""
+    return _build([{"params": list(model.parameters()), "base_rate": config.learning_rate}], config)
+
+
+def _build(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
     learning = [{**group, "lr": group["base_rate"]} for group in groups if group["params"]]
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
     optimizer: torch.optim.Optimizer = kind(learning, betas=config.betas, weight_decay=config.weight_decay)
@@ -49,3 +60,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
     for group in optimizer.param_groups:
         group["lr"] = group["base_rate"] * factor
     return float(optimizer.param_groups[0]["lr"])
+
+
+def clip_gradient(optimizer: torch.optim.Optimizer, clip_norm: float | None) -> Tensor:
+    """Scale the whole gradient down to `clip_norm` where it is longer (Pascanu et al. 2013); returns its norm."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return torch.nn.utils.clip_grad_norm_(parameters, float("inf") if clip_norm is None else clip_norm)

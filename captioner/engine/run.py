@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -29,25 +28,13 @@ from captioner.engine.checkpoint import (
 )
 from captioner.engine.device import choose_device
 from captioner.engine.optimizer import build_optimizer
+from captioner.engine.progress import Progress, restore_trainer_state, trainer_state
 from captioner.errors import CheckpointError, DataError, choose
 from captioner.metrics.scorer import METRICS
 from captioner.nn.build import build_model
 from captioner.nn.model import CaptioningModel
 from captioner.text.tokenizers import Tokenizer, build_tokenizer
 from captioner.text.vocabulary import Vocabulary
-
-
-@dataclass
-class Progress:
-    """Where a run stands: all that a resumed run must know besides weights, optimizer and random state."""
-
-    step: int = 0  # optimizer steps done
-    epoch: int = 0  # epochs done
-    batch: int = 0  # batches of the current epoch done
-    best_score: float = float("-inf")
-    best_step: int = 0
-    validations_without_gain: int = 0
-    stopped_early: bool = False
 
 
 @dataclass
@@ -159,13 +146,7 @@ def features_of(
 
 def save(run: Run, *, is_best: bool) -> None:
     """A checkpoint from which the run can be carried on exactly."""
-    state: dict[str, Any] = {
-        "progress": dict(vars(run.progress)),
-        "optimizer": run.optimizer.state_dict(),
-        "random_state": torch.get_rng_state(),
-    }
-    if run.device.type == "cuda":
-        state["cuda_random_state"] = torch.cuda.get_rng_state(run.device)
+    state = trainer_state(run.progress, run.optimizer, run.device)
     save_checkpoint(
         run.folder, run.progress.step, run.model, run.vocabulary, run.checkpoint_settings, state, is_best=is_best
     )
@@ -181,14 +162,4 @@ def restore(run: Run) -> None:
         )
     load_weights(run.model, folder)
     state = load_trainer_state(folder)
-    try:
-        run.optimizer.load_state_dict(state["optimizer"])
-        run.progress = Progress(**state["progress"])
-        torch.set_rng_state(state["random_state"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{folder / TRAINER_FILE} does not fit this run ({error}): it belongs to other settings or was altered."
-        ) from error
-    run.progress.stopped_early = False  # resumed on purpose: more epochs, or more patience
-    if run.device.type == "cuda" and "cuda_random_state" in state:
-        torch.cuda.set_rng_state(state["cuda_random_state"], run.device)
+    run.progress = restore_trainer_state(state, run.optimizer, run.device, folder / TRAINER_FILE)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from captioner.config import AttentionConfig, DecodeConfig, MetricConfig
@@ -27,7 +26,7 @@ from captioner.engine.evaluation import Evaluation, evaluate_model, generate_cap
 from captioner.engine.interrupt import Interrupted, StopRequest
 from captioner.engine.logs import RunLog
 from captioner.engine.objectives import captioning_losses
-from captioner.engine.optimizer import schedule_factor, set_learning_rate
+from captioner.engine.optimizer import clip_gradient, schedule_factor, set_learning_rate
 from captioner.engine.run import Run, features_of, save
 from captioner.errors import TrainingError
 from captioner.nn.packing import PackedCaptions, pack_captions
@@ -148,12 +147,6 @@ def explain_lost_training(run: Run, loss: float, indices: Sequence[int]) -> str:
     )
 
 
-def clip_gradient(optimizer: torch.optim.Optimizer, clip_norm: float | None) -> Tensor:
-    """Scale the whole gradient down to `clip_norm` where it is longer (Pascanu et al. 2013); returns its norm."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return torch.nn.utils.clip_grad_norm_(parameters, float("inf") if clip_norm is None else clip_norm)
-
-
 def validate(run: Run, log: RunLog) -> None:
     """Caption the validation split greedily, score it, save, and decide whether to go on."""
     trainer, progress = run.config.trainer, run.progress
@@ -164,14 +157,7 @@ def validate(run: Run, log: RunLog) -> None:
     )
     scores = score_captions(captions, run.val_set, VALIDATION, run.config.tokenizer).corpus
     seconds = time.perf_counter() - started
-    score = scores[trainer.monitor]
-    is_best = score > progress.best_score
-    if is_best:
-        progress.best_score, progress.best_step, progress.validations_without_gain = score, progress.step, 0
-    else:
-        progress.validations_without_gain += 1
-        too_long = trainer.patience is not None and progress.validations_without_gain >= trainer.patience
-        progress.stopped_early = too_long and not run.is_over
+    is_best = progress.judge(scores[trainer.monitor], trainer.patience, is_over=run.is_over)
     say_what_was_left_out(run, log)
     log.record("validation", progress.step, epoch=progress.epoch, **scores, seconds=round(seconds, 2))
     figures = "  ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())

@@ -1,0 +1,64 @@
+"""Where a run stands, and how a checkpoint keeps it: shared by every task that is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from captioner.errors import CheckpointError
+
+
+@dataclass
+class Progress:
+    """Where a run stands: all that a resumed run must know besides weights, optimizer and random state."""
+
+    step: int = 0  # optimizer steps done
+    epoch: int = 0  # epochs done
+    batch: int = 0  # batches of the current epoch done
+    best_score: float = float("-inf")
+    best_step: int = 0
+    validations_without_gain: int = 0
+    stopped_early: bool = False
+
+    def judge(self, score: float, patience: int | None, *, is_over: bool) -> bool:
+        """Note a validation's score (more is better): is it the best so far, and has patience run out?"""
+        is_best = score > self.best_score
+        if is_best:
+            self.best_score, self.best_step, self.validations_without_gain = score, self.step, 0
+        else:
+            self.validations_without_gain += 1
+            self.stopped_early = patience is not None and self.validations_without_gain >= patience and not is_over
+        return is_best
+
+
+def trainer_state(progress: Progress, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Any]:
+    """What must be kept besides the weights for a run to go on exactly: plain values and tensors."""
+    state: dict[str, Any] = {
+        "progress": dict(vars(progress)),
+        "optimizer": optimizer.state_dict(),
+        "random_state": torch.get_rng_state(),
+    }
+    if device.type == "cuda":
+        state["cuda_random_state"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_trainer_state(
+    state: dict[str, Any], optimizer: torch.optim.Optimizer, device: torch.device, file: Path
+) -> Progress:
+    """Put back what `trainer_state` gave; CheckpointError names `file` where it belongs to another run."""
+    try:
+        optimizer.load_state_dict(state["optimizer"])
+        progress = Progress(**state["progress"])
+        torch.set_rng_state(state["random_state"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{file} does not fit this run ({error}): it belongs to other settings or was altered."
+        ) from error
+    progress.stopped_early = False  # resumed on purpose: more epochs, or more patience
+    if device.type == "cuda" and "cuda_random_state" in state:
+        torch.cuda.set_rng_state(state["cuda_random_state"], device)
+    return progress
