@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
+from captioner.engine.word_loss import word_loss
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import PackedCaptions
 from captioner.nn.state import ImageFeatures
@@ -26,7 +26,7 @@ def captioning_losses(
     decoders that attend; "loss" = words + doubly_stochastic · attention.
     """
     answer = model(features, captions)
-    words = F.cross_entropy(answer.logits, captions.targets, label_smoothing=label_smoothing)
+    words = word_loss(answer.logits, captions.targets, label_smoothing) / len(captions.targets)
     losses = {"loss": words, "words": words.detach()}
     if answer.attention is not None and doubly_stochastic > 0:
         attention = doubly_stochastic_penalty(answer.attention, captions)

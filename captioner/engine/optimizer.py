@@ -35,7 +35,7 @@ def build_optimizer_of_one_rate(model: nn.Module, config: OptimConfig) -> torch.
 def _build(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
     learning = [{**group, "lr": group["base_rate"]} for group in groups if group["params"]]
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
-    optimizer: torch.optim.Optimizer = kind(learning, betas=config.betas, weight_decay=config.weight_decay)
+    optimizer: torch.optim.Optimizer = kind(learning, betas=config.betas, weight_decay=config.weight_decay, fused=True)
     return optimizer
 
 

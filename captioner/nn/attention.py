@@ -10,10 +10,12 @@ Wa·a is computed once an image (`keys`) and shared by all the rows that look at
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from captioner.nn.attention_energy import StepEnergies
 from captioner.nn.packing import PackedCaptions
+from captioner.nn.step_linear import StepLinear
 
 
 class AdditiveAttention(nn.Module):
@@ -22,7 +24,7 @@ class AdditiveAttention(nn.Module):
     def __init__(self, feature_dim: int, hidden_dim: int, attention_dim: int) -> None:
         super().__init__()
         self.keys = nn.Linear(feature_dim, attention_dim, bias=False)
-        self.query = nn.Linear(hidden_dim, attention_dim)
+        self.query = StepLinear(hidden_dim, attention_dim)
         self.score = nn.Linear(attention_dim, 1, bias=False)  # a bias would cancel in the softmax
 
     def weights(self, keys: Float[Tensor, "M P A"], query: Float[Tensor, "N H"]) -> Float[Tensor, "N P"]:
@@ -31,6 +33,23 @@ class AdditiveAttention(nn.Module):
         queries = self.query(query).view(images, -1, 1, attention_dim)  # (M, K, 1, A)
         energy = self.score(torch.tanh(keys.unsqueeze(1) + queries))  # (M, K, P, 1)
         return torch.softmax(energy.view(-1, cells), dim=1)
+
+    def step_energies(self, keys: Float[Tensor, "B P A"]) -> StepEnergies | None:
+        """What `weights_of_rows` needs to sum its gradients over the steps of a batch of captions."""
+        plain = not torch.is_grad_enabled() or torch.is_autocast_enabled(keys.device.type) or keys.device.type != "cpu"
+        return None if plain or torch.compiler.is_compiling() else StepEnergies(keys, self.score.weight.squeeze(0))
+
+    def weights_of_rows(
+        self,
+        keys: Float[Tensor, "B P A"],
+        query: Float[Tensor, "N H"],
+        images: Int[Tensor, " N"],
+        energies: StepEnergies | None,
+    ) -> Float[Tensor, "N P"]:
+        """α of N rows that look at images[n]; `energies` makes it fast on a CPU, without it the plain way is gone."""
+        if energies is None:
+            return self.weights(keys.index_select(0, images), query)
+        return torch.softmax(energies(self.query(query), images), dim=1)
 
     @staticmethod
     def context(weights: Float[Tensor, "N P"], grid: Float[Tensor, "B P D"]) -> Float[Tensor, "N D"]:

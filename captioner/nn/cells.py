@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from captioner.errors import choose
+from captioner.nn.step_linear import StepLinear
 
 Hidden = tuple[Tensor, ...]
 """What a cell carries, each (N, H); the first is h, the output."""
@@ -45,7 +46,7 @@ class RNNCell(nn.Module):
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
         self.hidden_dim = hidden_dim
-        self.recurrent = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.recurrent = StepLinear(hidden_dim, hidden_dim, bias=False)
         nn.init.orthogonal_(self.recurrent.weight)
 
     def step(self, inputs: Float[Tensor, "N H"], hidden: Hidden) -> Hidden:
@@ -68,13 +69,13 @@ class LSTMCell(nn.Module):
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
         self.hidden_dim = hidden_dim
-        self.recurrent = nn.Linear(hidden_dim, 4 * hidden_dim, bias=False)
+        self.recurrent = StepLinear(hidden_dim, 4 * hidden_dim, bias=False)
         _orthogonal_blocks(self.recurrent.weight, hidden_dim)
 
     def step(self, inputs: Float[Tensor, "N G"], hidden: Hidden) -> Hidden:
         """One word: inputs (N, 4H), hidden (h, c)."""
         h, c = hidden
-        i, f, g, o = torch.addmm(inputs, h, self.recurrent.weight.t()).chunk(4, dim=1)
+        i, f, g, o = (inputs + self.recurrent(h)).chunk(4, dim=1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
         return h, c
@@ -94,7 +95,7 @@ class GRUCell(nn.Module):
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
         self.hidden_dim = hidden_dim
-        self.recurrent = nn.Linear(hidden_dim, 3 * hidden_dim, bias=False)
+        self.recurrent = StepLinear(hidden_dim, 3 * hidden_dim, bias=False)
         self.candidate_bias = nn.Parameter(torch.zeros(hidden_dim))
         _orthogonal_blocks(self.recurrent.weight, hidden_dim)
 

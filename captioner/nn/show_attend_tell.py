@@ -25,6 +25,7 @@ from captioner.nn.output import WordOutput
 from captioner.nn.packing import PackedCaptions
 from captioner.nn.stack import RecurrentStack
 from captioner.nn.state import DecoderState, ImageFeatures, Step, TeacherForced
+from captioner.nn.step_linear import StepLinear, weight_gradients_once
 
 
 class AttentionDecoder(nn.Module):
@@ -38,9 +39,9 @@ class AttentionDecoder(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
         self.stack = RecurrentStack(config.cell, embedding_dim, hidden_dim, config.layers, config.dropout)
         self.attention = AdditiveAttention(feature_dim, hidden_dim, config.attention_dim)
-        self.context_to_gates = nn.Linear(feature_dim, self.stack.input_columns, bias=False)
+        self.context_to_gates = StepLinear(feature_dim, self.stack.input_columns, bias=False)
         gate_columns = {"scalar": 1, "vector": feature_dim, "none": 0}[config.gate]
-        self.gate = nn.Linear(hidden_dim, gate_columns) if gate_columns else None  # f_β
+        self.gate = StepLinear(hidden_dim, gate_columns) if gate_columns else None  # f_β
         self.init = nn.Linear(feature_dim, self.stack.states * config.layers * hidden_dim)  # f_init
         self.hidden_to_word = nn.Linear(hidden_dim, embedding_dim)  # L_h
         self.context_to_word = nn.Linear(feature_dim, embedding_dim, bias=False)  # L_z
@@ -57,15 +58,17 @@ class AttentionDecoder(nn.Module):
         embedded = self.dropout(self.embedding(captions.inputs))  # (M, E)
         words = self.stack.project(embedded)  # (M, G·H): of all words at once
         tops, contexts, attention = [], [], []
-        for rows, step in captions.steps():
-            hidden = tuple(tensor[:rows] for tensor in hidden)
-            top = hidden[-self.stack.states]
-            weights = self.attention.weights(keys.index_select(0, captions.images[:rows]), top)
-            context = self._gated(context_of_packed_rows(weights, grid, captions), top)
-            top, hidden = self.stack.step(words[step] + self.context_to_gates(context), hidden)
-            tops.append(top)
-            contexts.append(context)
-            attention.append(weights)
+        energies = self.attention.step_energies(keys)
+        with weight_gradients_once(self):
+            for rows, step in captions.steps():
+                hidden = tuple(tensor[:rows] for tensor in hidden)
+                top = hidden[-self.stack.states]
+                weights = self.attention.weights_of_rows(keys, top, captions.images[:rows], energies)
+                context = self._gated(context_of_packed_rows(weights, grid, captions), top)
+                top, hidden = self.stack.step(words[step] + self.context_to_gates(context), hidden)
+                tops.append(top)
+                contexts.append(context)
+                attention.append(weights)
         logits = self._words(embedded, torch.cat(tops), torch.cat(contexts))
         return TeacherForced(logits, torch.cat(attention))
 

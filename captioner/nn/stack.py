@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from captioner.nn.cells import Cell, Hidden, build_cell, start_input_bias
+from captioner.nn.step_linear import weight_gradients_once
 
 
 class RecurrentStack(nn.Module):
@@ -63,9 +64,10 @@ class RecurrentStack(nn.Module):
                 inputs = self.inputs[layer](self.dropout(outputs))
             state = hidden[layer * self.states : (layer + 1) * self.states]
             outputs_by_step = []
-            for step_inputs in torch.split(inputs, list(batch_sizes)):
-                state = cell.step(step_inputs, tuple(tensor[: len(step_inputs)] for tensor in state))
-                outputs_by_step.append(state[0])
+            with weight_gradients_once(self.cells[layer]):
+                for step_inputs in torch.split(inputs, list(batch_sizes)):
+                    state = cell.step(step_inputs, tuple(tensor[: len(step_inputs)] for tensor in state))
+                    outputs_by_step.append(state[0])
             outputs = torch.cat(outputs_by_step)
         return outputs
 

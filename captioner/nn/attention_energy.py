@@ -1,0 +1,106 @@
+"""The energies of additive attention over all steps of a caption, without a tensor of N·P·A numbers a step.
+
+    e_np = w·tanh(k_np + q_n)          k: an image's keys, q: a row's query
+
+Written plainly (see `AdditiveAttention.energy`) a step copies the keys to the rows that look at them, adds, takes the
+tanh, and keeps all three for the backward pass, which writes as much again and adds a whole gradient of the keys at
+every step. Here a few rows at a time stay in the processor's cache, the tanh is computed anew for the backward
+pass, and the gradient of the keys is summed in place over the steps. The plain version is the oracle in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_NUMBERS_AT_ONCE = 2**17  # of keys: half a megabyte in float32, which a core's own cache holds
+
+
+@dataclass
+class _Gradients:
+    """Sums over the backward passes of the steps: e's gradient times 1 − tanh² (B, P, A), and times tanh (A)."""
+
+    keys: Tensor | None = None
+    score: Tensor | None = None
+
+
+class StepEnergies:
+    """Energies for one batch of captions, one call a step; all calls share the keys of the batch's images."""
+
+    def __init__(self, keys: Float[Tensor, "B P A"], score: Float[Tensor, " A"]) -> None:
+        self._sums = _Gradients()
+        self._keys, self._score = _HandOut.apply(keys, score, self._sums)
+
+    def __call__(self, query: Float[Tensor, "N A"], images: Int[Tensor, " N"]) -> Float[Tensor, "N P"]:
+        """e of N rows, which look at images[n]."""
+        energies: Tensor = _Energies.apply(self._keys, self._score, query, images, self._sums)
+        return energies
+
+
+class _HandOut(torch.autograd.Function):
+    """Keys and score as the steps see them; backward runs after all of theirs and finishes their sums."""
+
+    @staticmethod
+    def forward(ctx: Any, keys: Tensor, score: Tensor, sums: _Gradients) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        ctx.sums = sums
+        ctx.save_for_backward(score)
+        return keys.view_as(keys), score.view_as(score)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
+        (score,) = ctx.saved_tensors
+        keys_sum, score_sum = ctx.sums.keys, ctx.sums.score
+        ctx.sums.keys = ctx.sums.score = None
+        return (None if keys_sum is None else keys_sum.mul_(score)), score_sum, None
+
+
+class _Energies(torch.autograd.Function):
+    """One step: e (N, P), and back to the query; the rest goes into the sums."""
+
+    @staticmethod
+    def forward(ctx: Any, keys: Tensor, score: Tensor, query: Tensor, images: Tensor, sums: _Gradients) -> Tensor:
+        ctx.save_for_backward(keys, score, query, images)
+        ctx.sums = sums
+        energies = query.new_empty(len(query), keys.shape[1])
+        for rows, tanh in _blocks_of_tanh(keys, query, images):
+            torch.matmul(tanh, score, out=energies[rows])
+        return energies
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor, None, None]:
+        keys, score, query, images = ctx.saved_tensors
+        sums: _Gradients = ctx.sums
+        if sums.keys is None or sums.score is None:
+            sums.keys, sums.score = torch.zeros_like(keys), torch.zeros_like(score)
+        slopes = torch.empty_like(query)  # Σ_p of e's gradient times 1 − tanh²
+        one = score.new_ones(())
+        places = images.tolist()
+        for rows, tanh in _blocks_of_tanh(keys, query, images):
+            own = gradient[rows]
+            sums.score += torch.mv(tanh.view(-1, tanh.shape[-1]).t(), own.reshape(-1))
+            slope = torch.addcmul(one, tanh, tanh, value=-1, out=tanh)
+            torch.bmm(own.unsqueeze(1), slope, out=slopes[rows].unsqueeze(1))
+            for row, image in enumerate(places[rows]):
+                sums.keys[image].addcmul_(slope[row], own[row].unsqueeze(1))
+        return None, None, slopes.mul_(score), None, None
+
+
+def _blocks_of_tanh(keys: Tensor, query: Tensor, images: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """(rows, tanh(k + q) of those rows), few enough at a time for the cache; the same memory each time."""
+    cells, attention_dim = keys.shape[1:]
+    size = max(1, _NUMBERS_AT_ONCE // (cells * attention_dim))
+    buffer = keys.new_empty(size, cells, attention_dim)
+    for start in range(0, len(query), size):
+        rows = slice(start, min(start + size, len(query)))
+        block = buffer[: rows.stop - start]
+        torch.index_select(keys, 0, images[rows], out=block)
+        yield rows, block.add_(query[rows].unsqueeze(1)).tanh_()
