@@ -45,6 +45,7 @@ class TrainerConfig:
     max_epochs: int = 12
     max_steps: int | None = None  # stop after this many optimizer steps, whatever the epoch
     batch_size: int = 16  # pictures; each brings all its captions
+    accumulate: int = 1  # do a batch in this many portions, one in memory at a time: the same step with less memory
     captions_per_image: int | None = None  # use this many of a picture's captions an epoch, drawn anew; null: all
     max_caption_length: int = 30  # words; longer training captions are cut
     label_smoothing: float = 0.1
@@ -57,7 +58,7 @@ class TrainerConfig:
     tensorboard: bool = False  # also write TensorBoard files (pip install 'captioner[tensorboard]')
 
     def __post_init__(self) -> None:
-        for key in ("max_epochs", "max_steps", "batch_size", "captions_per_image", "max_caption_length"):
+        for key in ("max_epochs", "max_steps", "batch_size", "accumulate", "captions_per_image", "max_caption_length"):
             at_least(f"trainer.{key}", getattr(self, key), 1)
         for key in ("validate_every", "patience", "log_every", "eval_batch_size"):
             at_least(f"trainer.{key}", getattr(self, key), 1)

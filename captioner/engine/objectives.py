@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,6 +14,23 @@ from captioner.nn.packing import PackedCaptions
 from captioner.nn.state import ImageFeatures
 
 
+@dataclass(frozen=True)
+class Totals:
+    """Over how many words and captions a step's means are taken.
+
+    A step may come in portions: micro-batches one after the other, or parts of a batch in several processes. With the
+    totals of the whole step, the losses and gradients of its portions add up to those of the undivided batch.
+    """
+
+    words: int
+    captions: int
+
+    @staticmethod
+    def of(captions: Sequence[Sequence[Sequence[int]]]) -> Totals:
+        """Of captions as word numbers, picture by picture; <END> counts as a word, for it must be said."""
+        return Totals(sum(len(words) + 1 for own in captions for words in own), sum(map(len, captions)))
+
+
 def captioning_losses(
     model: CaptioningModel,
     features: ImageFeatures,
@@ -18,29 +38,31 @@ def captioning_losses(
     *,
     label_smoothing: float,
     doubly_stochastic: float,
+    totals: Totals | None = None,
 ) -> dict[str, Tensor]:
     """Cross-entropy under teacher forcing, in nats a word, and the attention's regulariser.
 
     "words": mean over the M words of −log p(word | words before it, image), smoothed towards the
     uniform distribution (Szegedy et al. 2016); "attention": see `doubly_stochastic_penalty`, for
-    decoders that attend; "loss" = words + doubly_stochastic · attention.
+    decoders that attend; "loss" = words + doubly_stochastic · attention. `totals`: of the whole step, where
+    `captions` are one portion of it; None: of `captions`.
     """
+    totals = totals or Totals(len(captions.targets), len(captions.images))
     answer = model(features, captions)
-    words = word_loss(answer.logits, captions.targets, label_smoothing) / len(captions.targets)
+    words = word_loss(answer.logits, captions.targets, label_smoothing) / totals.words
     losses = {"loss": words, "words": words.detach()}
     if answer.attention is not None and doubly_stochastic > 0:
-        attention = doubly_stochastic_penalty(answer.attention, captions)
+        attention = doubly_stochastic_penalty(answer.attention, captions) / totals.captions
         losses["attention"] = attention.detach()
         losses["loss"] = words + doubly_stochastic * attention
     return losses
 
 
 def doubly_stochastic_penalty(attention: Float[Tensor, "M P"], captions: PackedCaptions) -> Tensor:
-    """Mean over captions and cells of (1 − Σ_t α_tp)²: Xu et al. 2015, eq. 14.
+    """Sum over captions of the mean over cells of (1 − Σ_t α_tp)²: Xu et al. 2015, eq. 14.
 
-    The paper sums over cells and adds it to the log-likelihood of a whole caption; here both terms
-    are means (over cells, over words), so that λ keeps its meaning on any grid.
+    The paper sums over cells and adds it to the log-likelihood of a whole caption; here both terms end as means
+    (over cells and captions, over words), so that λ keeps its meaning on any grid.
     """
-    captions_count = len(captions.images)
-    looked = attention.new_zeros(captions_count, attention.shape[1]).index_add(0, captions.rows, attention)
-    return ((1 - looked) ** 2).mean()
+    looked = attention.new_zeros(len(captions.images), attention.shape[1]).index_add(0, captions.rows, attention)
+    return ((1 - looked) ** 2).mean(dim=1).sum()

@@ -7,30 +7,23 @@ random state, which the checkpoint keeps.
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from captioner.config import AttentionConfig, DecodeConfig, MetricConfig
-from captioner.data.batches import choose_captions, epoch_batches
+from captioner.config import DecodeConfig, MetricConfig
 from captioner.data.build import load_dataset
 from captioner.engine.checkpoint import find_checkpoint, load_weights
 from captioner.engine.evaluation import Evaluation, evaluate_model, generate_captions, score_captions, write_evaluation
 from captioner.engine.interrupt import Interrupted, StopRequest
 from captioner.engine.logs import RunLog
-from captioner.engine.objectives import captioning_losses
-from captioner.engine.optimizer import clip_gradient, schedule_factor, set_learning_rate
 from captioner.engine.run import Run, features_of, save
-from captioner.errors import TrainingError
-from captioner.nn.packing import PackedCaptions, pack_captions
-from captioner.nn.state import ImageFeatures
+from captioner.engine.step import epoch_of_steps, train_step
 
 VALIDATION = MetricConfig(names=["Bleu", "ROUGE_L", "CIDEr"])  # what each validation reports: the fast ones
 GREEDY = "greedy"  # how captions for validation during training are decoded: fast, and never teacher-forced
@@ -74,12 +67,10 @@ def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> int:
     with tqdm(
         total=run.steps_per_epoch, initial=progress.batch, desc=title, unit="batch", disable=not sys.stderr.isatty()
     ) as bar:
-        for features, captions, indices in epoch_of_batches(run):
-            losses = train_step(run, features, captions)
-            if not math.isfinite(losses["loss"]):
-                raise TrainingError(explain_lost_training(run, losses["loss"], indices))
-            words += len(captions.targets)
-            since_log += len(captions.targets)
+        for step in epoch_of_steps(run):
+            losses = train_step(run, step)
+            words += step.totals.words
+            since_log += step.totals.words
             for name, value in losses.items():
                 sums[name] += value
             if progress.step % trainer.log_every == 0:
@@ -97,54 +88,6 @@ def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> int:
     if progress.batch >= run.steps_per_epoch:
         progress.epoch, progress.batch = progress.epoch + 1, 0
     return words
-
-
-def epoch_of_batches(run: Run) -> Iterator[tuple[ImageFeatures, PackedCaptions, list[int]]]:
-    """The batches of the current epoch that are still to be done: features, captions, indices of the pictures."""
-    config, progress = run.config, run.progress
-    batches = epoch_batches(run.indices, config.trainer.batch_size, config.seed, progress.epoch)
-    for indices, features in run.train_features.batches(batches[progress.batch :]):
-        chosen = [
-            choose_captions(run.captions[i], config.trainer.captions_per_image, config.seed, progress.epoch, i)
-            for i in indices
-        ]
-        yield features, pack_captions(chosen).to(run.device), indices
-
-
-def train_step(run: Run, features: ImageFeatures, captions: PackedCaptions) -> dict[str, float]:
-    """One optimizer step; returns the losses, the gradient's norm before clipping, and the learning rate."""
-    optim, progress = run.config.optim, run.progress
-    factor = schedule_factor(optim, progress.step, run.total_steps, run.steps_per_epoch)
-    learning_rate = set_learning_rate(run.optimizer, factor)
-    penalty = run.config.model.doubly_stochastic if isinstance(run.config.model, AttentionConfig) else 0.0
-    losses = captioning_losses(
-        run.model,
-        features,
-        captions,
-        label_smoothing=run.config.trainer.label_smoothing,
-        doubly_stochastic=penalty,
-    )
-    run.optimizer.zero_grad(set_to_none=True)
-    losses["loss"].backward()  # type: ignore[no-untyped-call]
-    norm = clip_gradient(run.optimizer, optim.clip_norm)
-    if torch.isfinite(losses["loss"]):  # weights that are still good stay so
-        run.optimizer.step()
-    progress.step += 1
-    progress.batch += 1
-    return {name: float(value.detach()) for name, value in losses.items()} | {
-        "gradient_norm": float(norm),
-        "learning_rate": learning_rate,
-    }
-
-
-def explain_lost_training(run: Run, loss: float, indices: Sequence[int]) -> str:
-    """What happened, in which batch, and what to do about it."""
-    names = ", ".join(str(run.train_set.images[index].image_id) for index in indices)
-    return (
-        f"The loss became {loss} at step {run.progress.step} (epoch {run.progress.epoch + 1}), in the batch of "
-        f"pictures {names}. Lower optim.learning_rate, or clip the gradient with optim.clip_norm; earlier "
-        f"checkpoints are in {run.folder}."
-    )
 
 
 def validate(run: Run, log: RunLog) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from captioner.engine.objectives import captioning_losses, doubly_stochastic_penalty
+from captioner.engine.objectives import Totals, captioning_losses, doubly_stochastic_penalty
 from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.state import ImageFeatures, TeacherForced
 
@@ -52,10 +52,12 @@ def packed(answer: Answer, captions: list[list[list[int]]]) -> tuple[PackedCapti
     return layout, TeacherForced(logits, attention)
 
 
-def losses(answer: TeacherForced, layout: PackedCaptions, **options: float) -> dict[str, Tensor]:
+def losses(
+    answer: TeacherForced, layout: PackedCaptions, totals: Totals | None = None, **options: float
+) -> dict[str, Tensor]:
     model: Any = lambda features, captions: answer  # noqa: E731
     settings = {"label_smoothing": 0.0, "doubly_stochastic": 0.0} | options
-    return captioning_losses(model, FEATURES, layout, **settings)
+    return captioning_losses(model, FEATURES, layout, totals=totals, **settings)
 
 
 def cross_entropy(answer: Answer, smoothing: float) -> float:
@@ -115,6 +117,23 @@ def test_the_order_of_captions_does_not_matter(captions: list[list[list[int]]], 
     for name, value in first.items():
         assert float(value) == pytest.approx(float(second[name]), rel=1e-9)
         assert float(value) == pytest.approx(float(grouped[name]), rel=1e-9)
+
+
+@given(captions=CAPTIONS, cut=st.integers(1, 2))
+@settings(deadline=None, max_examples=25)
+def test_portions_add_up_to_the_batch(captions: list[list[list[int]]], cut: int) -> None:
+    """With the totals of the whole batch, the losses of its portions sum to the batch's own."""
+    flat = [[words] for own in captions for words in own]
+    answer, options = random_answer(flat), {"label_smoothing": 0.1, "doubly_stochastic": 0.5}
+    whole = losses(*reversed(packed(answer, flat)), **options)
+    sums = dict.fromkeys(whole, 0.0)
+    for start, stop in ((0, cut), (cut, len(flat))):
+        if flat[start:stop]:
+            rows = Answer(*(array[start:stop] for array in answer))
+            layout, portion = packed(rows, flat[start:stop])
+            for name, value in losses(portion, layout, totals=Totals.of(flat), **options).items():
+                sums[name] += float(value)
+    assert sums == pytest.approx({name: float(value) for name, value in whole.items()}, rel=1e-9)
 
 
 def test_looking_at_every_cell_once_costs_nothing() -> None:

@@ -1,0 +1,99 @@
+"""One optimizer step: the losses of a batch, in one portion or several, their gradient, and the update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from captioner.config import AttentionConfig
+from captioner.data.batches import choose_captions, epoch_batches
+from captioner.engine.objectives import Totals, captioning_losses
+from captioner.engine.optimizer import clip_gradient, schedule_factor, set_learning_rate
+from captioner.engine.run import Run
+from captioner.errors import TrainingError
+from captioner.nn.packing import PackedCaptions, pack_captions
+from captioner.nn.state import ImageFeatures
+
+
+@dataclass(frozen=True)
+class Step:
+    """A batch of pictures. `portions` is read once: with `trainer.accumulate` one of them is in memory at a time."""
+
+    number: int  # within the epoch
+    indices: list[int]  # of its pictures in the training set
+    totals: Totals
+    portions: Iterator[tuple[ImageFeatures, PackedCaptions]]
+
+
+def epoch_of_steps(run: Run) -> Iterator[Step]:
+    """The steps of the current epoch that are still to be done."""
+    trainer, progress, seed = run.config.trainer, run.progress, run.config.seed
+    batches = epoch_batches(run.indices, trainer.batch_size, seed, progress.epoch)
+    step_of = {index: number for number, batch in enumerate(batches) for index in batch}
+    size = -(-trainer.batch_size // trainer.accumulate)
+    portions = [
+        batch[start : start + size] for batch in batches[progress.batch :] for start in range(0, len(batch), size)
+    ]
+
+    def captions_of(indices: list[int]) -> list[list[Sequence[int]]]:
+        chosen = [
+            choose_captions(run.captions[i], trainer.captions_per_image, seed, progress.epoch, i) for i in indices
+        ]
+        return [list(map(list, own)) for own in chosen]
+
+    features = run.train_features.batches(portions)
+    for number, own in groupby(features, key=lambda portion: step_of[portion[0][0]]):
+        indices = [index for index in batches[number] if index not in run.train_features.bad]
+        packed = ((encoded, pack_captions(captions_of(some)).to(run.device)) for some, encoded in own)
+        yield Step(number, indices, Totals.of(captions_of(indices)), packed)
+
+
+def train_step(run: Run, step: Step) -> dict[str, float]:
+    """Update the weights; returns the losses, the gradient's norm before clipping, and the learning rate.
+
+    Raises TrainingError, with the weights as they were, for a loss or a gradient that is no number.
+    """
+    optim, progress = run.config.optim, run.progress
+    factor = schedule_factor(optim, progress.step, run.total_steps, run.steps_per_epoch)
+    learning_rate = set_learning_rate(run.optimizer, factor)
+    run.optimizer.zero_grad(set_to_none=True)
+    model = run.config.model
+    penalty = model.doubly_stochastic if isinstance(model, AttentionConfig) else 0.0
+    sums: dict[str, Tensor] = {}
+    for features, captions in step.portions:
+        losses = captioning_losses(
+            run.model,
+            features,
+            captions,
+            label_smoothing=run.config.trainer.label_smoothing,
+            doubly_stochastic=penalty,
+            totals=step.totals,
+        )
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        for name, value in losses.items():
+            sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
+    norm = clip_gradient(run.optimizer, optim.clip_norm)
+    figures = {name: float(value) for name, value in sums.items()} | {"gradient_norm": float(norm)}
+    refuse_lost_training(run, step, figures)
+    run.optimizer.step()
+    progress.step += 1
+    progress.batch = step.number + 1
+    return figures | {"learning_rate": learning_rate}
+
+
+def refuse_lost_training(run: Run, step: Step, figures: dict[str, float]) -> None:
+    """TrainingError where the loss or the gradient is infinite or no number: what, in which batch, what to do."""
+    lost = {"loss": figures["loss"], "gradient's norm": figures["gradient_norm"]}
+    for what, value in lost.items():
+        if not math.isfinite(value):
+            names = ", ".join(str(run.train_set.images[index].image_id) for index in step.indices)
+            raise TrainingError(
+                f"The {what} became {value} at step {run.progress.step + 1} (epoch {run.progress.epoch + 1}), in the "
+                f"batch of pictures {names}. Lower optim.learning_rate, or clip the gradient with optim.clip_norm; "
+                f"earlier checkpoints are in {run.folder}."
+            )

@@ -1,0 +1,68 @@
+"""One optimizer step: portions of a batch make the same step as the whole batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from captioner.config import TrainConfig
+from captioner.engine.run import Run, prepare
+from captioner.engine.step import epoch_of_steps, train_step
+from captioner.errors import TrainingError
+from tests.tiny import tiny_config, with_trainer, write_tiny_data
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    """Batches of six of sixteen pictures, the last one smaller; no dropout, whose masks follow the portions."""
+    config = with_trainer(tiny_config(write_tiny_data(tmp_path / "data")), batch_size=6)
+    cache = replace(config.cache, directory=str(tmp_path / "cache"))
+    return replace(config, model=replace(config.model, dropout=0.0), cache=cache)
+
+
+def epoch(config: TrainConfig, folder: Path) -> tuple[list[dict[str, float]], list[Tensor], Run]:
+    """The figures of an epoch's steps, and the weights after it."""
+    run = prepare(config, folder)
+    run.model.train()
+    figures = [train_step(run, step) for step in epoch_of_steps(run)]
+    return figures, [parameter.detach().clone() for parameter in run.model.decoder.parameters()], run
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 6, 100])
+def test_portions_make_the_same_step(config: TrainConfig, tmp_path: Path, accumulate: int) -> None:
+    whole, weights, _ = epoch(config, tmp_path / "whole")
+    portions, other_weights, _ = epoch(with_trainer(config, accumulate=accumulate), tmp_path / "portions")
+    assert len(whole) == 3
+    for expected, found in zip(whole, portions, strict=True):
+        assert found == pytest.approx(expected, rel=1e-5)
+    for expected_weight, weight in zip(weights, other_weights, strict=True):
+        torch.testing.assert_close(weight, expected_weight, rtol=1e-3, atol=1e-4)
+
+
+def test_one_portion_at_a_time(config: TrainConfig, tmp_path: Path) -> None:
+    run = prepare(with_trainer(config, accumulate=3), tmp_path / "run")
+    sizes = [[len(captions.images) for _, captions in step.portions] for step in epoch_of_steps(run)]
+    assert sizes == [[4, 4, 4], [4, 4, 4], [4, 4]]  # two captions a picture
+
+
+def test_totals_are_those_of_the_whole_batch(config: TrainConfig, tmp_path: Path) -> None:
+    run = prepare(with_trainer(config, accumulate=3), tmp_path / "run")
+    for step in epoch_of_steps(run):
+        packed = [captions for _, captions in step.portions]
+        assert step.totals.words == sum(len(captions.targets) for captions in packed)
+        assert step.totals.captions == sum(len(captions.images) for captions in packed)
+
+
+def test_an_infinite_gradient_is_refused_and_leaves_the_weights(config: TrainConfig, tmp_path: Path) -> None:
+    """The loss is a number, its gradient is not: as after an overflow in the backward pass."""
+    run = prepare(config, tmp_path / "run")
+    before = [parameter.detach().clone() for parameter in run.model.decoder.parameters()]
+    run.model.decoder.embedding.weight.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[union-attr]
+    step = next(epoch_of_steps(run))
+    with pytest.raises(TrainingError, match=r"gradient's norm became (inf|nan) at step 1 .*batch of pictures"):
+        train_step(run, step)
+    assert all(map(torch.equal, before, run.model.decoder.parameters()))
