@@ -8,9 +8,10 @@ import sys
 from captioner.errors import near_misses
 
 COMMANDS = {
-    "train": "train a captioner (the same as python train.py)",
+    "train": "train a captioner, or a language model (the same as python train.py)",
     "evaluate": "caption and score a split, or score captions (python evaluate.py)",
     "caption": "caption photos (python caption.py)",
+    "sample": "let a trained language model write",
     "runs": "show finished runs side by side",
     "data": "check a data set before hours are spent, or download one",
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from captioner.cli.settings import compose_train_settings
+from captioner.cli.settings import compose_language_model_settings, compose_train_settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,7 +51,8 @@ def test_readme_s_training_commands_compose() -> None:
     for options in trained:
         settings = [option for option in options if option != "-m" and not option.startswith(("resume=", "hydra."))]
         single = [option.split(",")[0] if "-m" in options else option for option in settings]
-        compose_train_settings(single)
+        compose = compose_language_model_settings if "task=language_model" in single else compose_train_settings
+        compose(single)
 
 
 def test_readme_names_files_that_are_there() -> None:

@@ -95,6 +95,32 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "evaluate_splits": st.lists(TEXTS, max_size=3),
         "patience": maybe(SIZES),
     },
+    c.TextConfig: {
+        "text": maybe(TEXTS),
+        "level": st.sampled_from(c.LEVELS),
+        "min_count": SIZES,
+        "val_fraction": st.floats(0.01, 0.4),
+        "size": SIZES,
+        "seed": st.integers(),
+    },
+    c.LanguageNetworkConfig: MODEL,
+    c.LanguageTrainerConfig: {
+        "max_steps": maybe(SIZES),
+        "streams": SIZES,
+        "window": SIZES,
+        "patience": maybe(SIZES),
+        "sample_stages": st.integers(0, 9),
+        "baseline_order": st.integers(0, 9),
+        "tensorboard": st.booleans(),
+    },
+    c.SamplingConfig: {
+        "prompt": TEXTS,
+        "length": SIZES,
+        "temperature": st.floats(0.01, 9),
+        "top_k": SIZES,
+        "top_p": st.floats(0.01, 1),
+        "seed": st.integers(),
+    },
     c.MetricConfig: {"names": st.lists(TEXTS, max_size=3), "per_image": st.booleans()},
 }
 """Every group of settings, and values for its fields; those of a whole command are put together by the command line."""
@@ -103,7 +129,7 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
 def test_every_group_is_here() -> None:
     """A new dataclass in captioner.config must be added above."""
     every = {kind for kind in vars(c).values() if isinstance(kind, type) and kind.__module__.startswith(c.__name__)}
-    assert every - set(GROUPS) == {c.TrainConfig, c.EvaluateConfig}
+    assert every - set(GROUPS) == {c.TrainConfig, c.EvaluateConfig, c.LanguageModelConfig}
 
 
 @given(st.one_of(st.builds(kind, **values) for kind, values in GROUPS.items()))

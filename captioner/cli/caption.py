@@ -115,8 +115,8 @@ def list_pictures(given: list[Path]) -> list[Path]:
 
 
 def newest_run(runs: Path) -> Path:
-    """The finished run that was trained last, also inside a sweep; CheckpointError says how to get one."""
-    finished = finished_runs(runs)
+    """The captioner that was trained last, also inside a sweep; CheckpointError says how to get one."""
+    finished = finished_runs(runs, "captioning")
     if not finished:
         raise CheckpointError(
             f"There is no finished run in {runs.absolute()} yet: train one with `python train.py model=attention` "

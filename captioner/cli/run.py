@@ -73,20 +73,30 @@ def _explain_hydra(error: BaseException) -> str:
         choices = [option for option in options if "=" not in option and not option.endswith("_schema")]
         return f"{group}={choice} does not exist.{near_misses(choice, choices)} Choose one of: {', '.join(choices)}."
     if match := re.search(r"Could not override '([^']+)'", first_line):
-        return f"{match[1]} does not exist.{near_misses(match[1], _all_keys())} See --help for all settings."
+        return _explain_unknown(match[1])
     if match := re.search(r"Error merging override (.+)", first_line):
         return f"{match[1].strip()} has the wrong type: {str(error.__cause__).splitlines()[0]}."
     return first_line
 
 
+def _explain_unknown(key: str) -> str:
+    keys = _all_keys()
+    if key in keys:  # of another command or task, or a group where one of its settings was expected
+        inner = [name for name in keys if name.startswith(f"{key}.")]
+        return (
+            f"{key}=… cannot be set here{f', but {inner[0]}=… may be' if inner else ''}. See --help for all settings."
+        )
+    return f"{key} does not exist.{near_misses(key, keys)} See --help for all settings."
+
+
 def _all_keys() -> list[str]:
-    """Every dotted setting of `train.py` and `evaluate.py`."""
+    """Every dotted setting of `train.py`, for each of its tasks, and of `evaluate.py`."""
     from dataclasses import fields, is_dataclass
 
-    from captioner.config import AttentionConfig, EvaluateConfig, ScenesConfig, TrainConfig
+    from captioner.config import AttentionConfig, EvaluateConfig, LanguageModelConfig, ScenesConfig, TrainConfig
 
     keys: list[str] = []
-    for config in (TrainConfig(model=AttentionConfig()), EvaluateConfig(data=ScenesConfig())):
+    for config in (TrainConfig(model=AttentionConfig()), EvaluateConfig(data=ScenesConfig()), LanguageModelConfig()):
         for field in fields(config):
             value = getattr(config, field.name)
             inner = [f"{field.name}.{f.name}" for f in fields(value)] if is_dataclass(value) else []

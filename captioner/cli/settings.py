@@ -22,10 +22,15 @@ from captioner.config import (
     Flickr8kConfig,
     Flickr30kConfig,
     FolderConfig,
+    LanguageModelConfig,
+    LanguageNetworkConfig,
+    LanguageTrainerConfig,
     MetricConfig,
     OptimConfig,
     RecurrentConfig,
+    SamplingConfig,
     ScenesConfig,
+    TextConfig,
     TokenizerConfig,
     TrainConfig,
     TrainerConfig,
@@ -53,11 +58,24 @@ _GROUPS: dict[str, type] = {
 }
 """Settings groups that are one dataclass each; `model` and `data` are one of several, by their `name`."""
 
+_LANGUAGE_GROUPS: dict[str, type] = {
+    "data": TextConfig,
+    "model": LanguageNetworkConfig,
+    "optim": OptimConfig,
+    "trainer": LanguageTrainerConfig,
+    "sampling": SamplingConfig,
+}
+"""Those of a language model."""
+
+PRIMARY = {"captioning": "train", "language_model": "language_model"}
+"""Which file of conf/ each task of train.py starts from."""
+
 
 def register() -> None:
     """Tell Hydra the types of all settings, and where a run goes. Called once, before Hydra starts."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=_schema(TrainConfig, "model", "data"))
+    store.store(name="language_model_schema", node=_schema(LanguageModelConfig))
     store.store(name="evaluate_schema", node=_schema(EvaluateConfig, "data"))
     for model in (RecurrentConfig, AttentionConfig):
         store.store(group="model", name=f"{model().name}_schema", node=model)
@@ -91,12 +109,17 @@ def choices(*names: str | None) -> str:
 
 def train_settings(composed: DictConfig) -> TrainConfig:
     """What Hydra composed for `train.py` as plain dataclasses, every value checked."""
-    return _build(TrainConfig, composed)
+    return _build(TrainConfig, composed, {**_GROUPS, "model": model_settings, "data": data_settings})
+
+
+def language_model_settings(composed: DictConfig) -> LanguageModelConfig:
+    """The same for `train.py task=language_model`."""
+    return _build(LanguageModelConfig, composed, _LANGUAGE_GROUPS)
 
 
 def evaluate_settings(composed: DictConfig) -> EvaluateConfig:
     """The same for `evaluate.py`."""
-    return _build(EvaluateConfig, composed)
+    return _build(EvaluateConfig, composed, {**_GROUPS, "data": data_settings})
 
 
 def compose_train_settings(overrides: Sequence[str]) -> TrainConfig:
@@ -106,8 +129,15 @@ def compose_train_settings(overrides: Sequence[str]) -> TrainConfig:
         return train_settings(compose("train", list(overrides)))
 
 
-def _build(kind: type[T], composed: DictConfig) -> T:
-    """Each group as its dataclass; what belongs to no group as it is."""
+def compose_language_model_settings(overrides: Sequence[str]) -> LanguageModelConfig:
+    """The same for `train.py task=language_model`."""
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return language_model_settings(compose("language_model", list(overrides)))
+
+
+def _build(kind: type[T], composed: DictConfig, groups: dict[str, Any]) -> T:
+    """Each group as its dataclass, or as what its function makes of it; what belongs to no group as it is."""
     values = OmegaConf.to_container(composed, resolve=True, structured_config_mode=SCMode.DICT)
     assert isinstance(values, dict)
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
@@ -115,10 +145,9 @@ def _build(kind: type[T], composed: DictConfig) -> T:
     for key, value in values.items():
         if key not in names:
             raise ConfigError(f"{key!s} does not exist.{near_misses(str(key), names)} See --help for all settings.")
-        if key == "model":
-            built[key] = model_settings(value)
-        elif key == "data":
-            built[key] = data_settings(value)
+        group = groups.get(str(key))
+        if isinstance(group, type):
+            built[str(key)] = from_plain(group, value, str(key))
         else:
-            built[str(key)] = from_plain(_GROUPS[key], value, key) if key in _GROUPS else value
+            built[str(key)] = value if group is None else group(value)
     return kind(**built)

@@ -15,17 +15,19 @@ from typing import Any
 from captioner.errors import DataError
 from captioner.metrics.report import markdown_lines
 
-FACTS = ("run", "split", "decoder parameters", "words/s", "epochs")
+FACTS = ("run", "split", "decoder parameters", "words/s", "tokens/s", "epochs")
 
 
-def finished_runs(folder: Path) -> list[Path]:
-    """The folders below `folder`, also those of sweeps, in which a training was finished, oldest first."""
+def finished_runs(folder: Path, task: str | None = None) -> list[Path]:
+    """The folders below `folder`, also those of sweeps, in which a training (of `task`) was finished, oldest first."""
     found = [
         metrics.parent
         for pattern in ("metrics.json", "*/metrics.json", "*/*/metrics.json")
         for metrics in folder.glob(pattern)
         if (metrics.parent / "checkpoints" / "index.json").is_file()
     ]
+    if task is not None:
+        found = [run for run in found if read_metrics(run).get("task", "captioning") == task]
     return sorted(found, key=lambda run: ((run / "metrics.json").stat().st_mtime, run))
 
 
@@ -55,8 +57,22 @@ def run_row(run: Path, within: Path) -> dict[str, str]:
         "words/s": str(facts.get("words_per_second", "")),
         "epochs": str(facts.get("epochs", "")),
     }
+    if record.get("task") == "language_model":
+        return language_model_row(row, record)
     figures = {name: value for name, value in record.items() if isinstance(value, float)}
     return row | {name: f"{100 * value:.2f}" for name, value in figures.items()}
+
+
+def language_model_row(row: dict[str, str], record: dict[str, Any]) -> dict[str, str]:
+    """The row of a language model: bits a token on the text's end, and what its counts give there."""
+    facts = {name: text for name, text in row.items() if name not in ("split", "words/s")}
+    facts["tokens/s"] = str(record.get("run", {}).get("tokens_per_second", ""))
+    figures = {
+        f"{name.replace('_', ' ')}, {part}": f"{value:.3f}"
+        for name in ("bits_per_character", "bits_per_word", "perplexity_per_word")
+        for part, value in record.get(name, {}).items()
+    }
+    return facts | figures
 
 
 def markdown_table(rows: Sequence[dict[str, str]]) -> str:

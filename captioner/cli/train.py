@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -14,20 +16,23 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from captioner.cli.run import explain, run_command
-from captioner.cli.settings import CONF, register, train_settings
+from captioner.cli.settings import CONF, PRIMARY, language_model_settings, register, train_settings
 from captioner.cli.tables import csv_table, markdown_table, run_row
-from captioner.config import TrainConfig
+from captioner.config import TASKS, LanguageModelConfig, TrainConfig
 from captioner.engine.evaluation import format_scores
 from captioner.engine.interrupt import Interrupted
+from captioner.engine.language_run import prepare_language_run
+from captioner.engine.language_training import SAMPLES_FILE, LanguageResult, train_language_model
 from captioner.engine.run import prepare
 from captioner.engine.training import TrainingResult, train
-from captioner.errors import CheckpointError, ConfigError
+from captioner.errors import CheckpointError, ConfigError, choose
 from captioner.files import write_atomically
 from captioner.schema import to_plain
 
+T = TypeVar("T")
 CONFIG_FILE = "config.yaml"
 _failed: list[Exception] = []
-_finished: list[TrainingResult] = []  # the runs of this process, for the table at a sweep's end
+_finished: list[TrainingResult | LanguageResult] = []  # the runs of this process, for the table at a sweep's end
 
 
 def main() -> None:
@@ -42,7 +47,8 @@ def _main() -> None:
     # Hydra's parser takes -m before the settings only; people write it anywhere.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(_job_of_sweep)()
+        primary = PRIMARY[chosen_task(sys.argv[1:])]
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=primary)(_job_of_sweep)()
     finally:  # also when the sweep was stopped: what is finished deserves its table
         if len(_finished) > 1:
             _print_sweep(_finished)
@@ -50,7 +56,22 @@ def _main() -> None:
         raise _failed[0]
 
 
-def _print_sweep(results: list[TrainingResult]) -> None:
+def chosen_task(arguments: Sequence[str]) -> str:
+    """What is to be trained: `task=…` where it is given, else that of the run that is resumed, else captions."""
+    given = dict(argument.split("=", 1) for argument in arguments if argument.startswith(("task=", "resume=")))
+    if "task" in given:
+        return choose("task", given["task"], TASKS)
+    stored = Path(given["resume"]) / CONFIG_FILE if "resume" in given else None
+    settings = OmegaConf.load(stored) if stored is not None and stored.is_file() else None
+    return _task_of(settings) if isinstance(settings, DictConfig) else TASKS[0]
+
+
+def _task_of(settings: DictConfig) -> str:
+    """Settings that were stored before there were tasks are those of a captioner."""
+    return choose("task", str(settings.get("task", TASKS[0])), TASKS)
+
+
+def _print_sweep(results: list[TrainingResult | LanguageResult]) -> None:
     folder = Path(os.path.commonpath([result.folder.parent for result in results]))
     rows = [run_row(result.folder, folder) for result in results]
     table = markdown_table(rows)
@@ -73,24 +94,47 @@ def _job(composed: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     resuming = composed.resume is not None
     try:
-        config = _resumed_settings(Path(composed.resume)) if resuming else train_settings(composed)
+        config = _resumed_settings(Path(composed.resume)) if resuming else _settings(composed)
         if not resuming:
             refuse_used_folder(folder, f"carry it on with resume={shown(folder)}, or ")
-        result = start_run(config, folder, resume=resuming)
+        result: TrainingResult | LanguageResult
+        if isinstance(config, LanguageModelConfig):
+            result = start_language_run(config, folder, resume=resuming)
+        else:
+            result = start_run(config, folder, resume=resuming)
     finally:
         remove_if_empty(folder)
     _finished.append(result)
-    if HydraConfig.get().mode == RunMode.RUN:
+    if HydraConfig.get().mode != RunMode.RUN:
+        return
+    if isinstance(result, LanguageResult):
+        _print_language_result(result)
+    else:
         _print_result(result)
+
+
+def _settings(composed: DictConfig) -> TrainConfig | LanguageModelConfig:
+    return (language_model_settings if _task_of(composed) == "language_model" else train_settings)(composed)
 
 
 def start_run(config: TrainConfig, folder: Path, *, resume: bool = False) -> TrainingResult:
     """Train in `folder`, which holds nothing but, once all settings and data have been checked, this run."""
     run = prepare(config, folder, resume=resume)
+    return _carry_out(lambda: train(run), config, folder, resume)
+
+
+def start_language_run(config: LanguageModelConfig, folder: Path, *, resume: bool = False) -> LanguageResult:
+    """The same for a language model."""
+    run = prepare_language_run(config, folder, resume=resume)
+    return _carry_out(lambda: train_language_model(run), config, folder, resume)
+
+
+def _carry_out(work: Callable[[], T], config: TrainConfig | LanguageModelConfig, folder: Path, resume: bool) -> T:
+    """Keep the settings, train, and say how to go on where that was interrupted."""
     if not resume:
         write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(to_plain(config))).encode())
     try:
-        return train(run)
+        return work()
     except Interrupted:
         sys.stderr.write(f"Saved. Carry on with: python train.py resume={shown(folder)}\n")
         raise
@@ -109,7 +153,25 @@ def _print_result(result: TrainingResult) -> None:
     )
 
 
-def _resumed_settings(run_folder: Path) -> TrainConfig:
+def _print_language_result(result: LanguageResult) -> None:
+    figures = result.figures
+    rows = [
+        {"": name.replace("_", " "), **{part: f"{value:.3f}" for part, value in figures[name].items()}}
+        for name in ("bits_per_character", "bits_per_word", "perplexity_per_word")
+        if name in figures
+    ]
+    rows += [
+        {"": f"counting, {row['tokens_before']} before", "val": f"{row['val']:.3f}", "test": f"{row['test']:.3f}"}
+        for row in figures.get("counting", [])
+    ]
+    sys.stdout.write(
+        f"\n{markdown_table(rows)}\n\nRun folder: {shown(result.folder)}\n"
+        f"What it wrote at each stage: {shown(result.folder / SAMPLES_FILE)}\n"
+        f"Let it write: python -m captioner sample checkpoint={shown(result.folder)} temperature=0.8\n"
+    )
+
+
+def _resumed_settings(run_folder: Path) -> TrainConfig | LanguageModelConfig:
     """The run's own settings, with the values given beside `resume=` in their place."""
     path = run_folder / CONFIG_FILE
     if not path.is_file():
@@ -123,13 +185,15 @@ def _resumed_settings(run_folder: Path) -> TrainConfig:
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
         if override.key_or_group == "resume":
             continue
+        if override.key_or_group == "task" and override.value() != _task_of(stored):
+            raise ConfigError(f"{run_folder} is a run of task={_task_of(stored)}: leave {override.input_line} out.")
         if (CONF / override.key_or_group).is_dir():
             raise ConfigError(
                 f"{override.input_line} cannot go with resume=: a resumed run keeps its {override.key_or_group}. "
                 "Only values such as trainer.max_epochs=20 can be changed."
             )
         OmegaConf.update(stored, override.key_or_group, override.value())
-    return replace(train_settings(stored), resume=str(run_folder))
+    return replace(_settings(stored), resume=str(run_folder))
 
 
 def refuse_used_folder(folder: Path, hint: str) -> None:

@@ -7,7 +7,7 @@ fails before anything is loaded. `X | None` means that `null` is allowed.
 
 from __future__ import annotations
 
-from captioner.config.commands import EvaluateConfig, TrainConfig
+from captioner.config.commands import TASKS, EvaluateConfig, LanguageModelConfig, TrainConfig
 from captioner.config.data import (
     DATASETS,
     CacheConfig,
@@ -20,6 +20,13 @@ from captioner.config.data import (
 )
 from captioner.config.decode import DecodeConfig
 from captioner.config.encoder import LARGEST_PICTURE, EncoderConfig, TransformConfig
+from captioner.config.language_model import (
+    LEVELS,
+    LanguageNetworkConfig,
+    LanguageTrainerConfig,
+    SamplingConfig,
+    TextConfig,
+)
 from captioner.config.model import CELLS, DEEPEST, WIDEST, AttentionConfig, ModelConfig, RecurrentConfig
 from captioner.config.text import TOKENIZERS, TokenizerConfig, VocabularyConfig
 from captioner.config.training import MONITORS, MetricConfig, OptimConfig, TrainerConfig
@@ -29,7 +36,9 @@ __all__ = [
     "DATASETS",
     "DEEPEST",
     "LARGEST_PICTURE",
+    "LEVELS",
     "MONITORS",
+    "TASKS",
     "TOKENIZERS",
     "WIDEST",
     "AttentionConfig",
@@ -42,11 +51,16 @@ __all__ = [
     "Flickr8kConfig",
     "Flickr30kConfig",
     "FolderConfig",
+    "LanguageModelConfig",
+    "LanguageNetworkConfig",
+    "LanguageTrainerConfig",
     "MetricConfig",
     "ModelConfig",
     "OptimConfig",
     "RecurrentConfig",
+    "SamplingConfig",
     "ScenesConfig",
+    "TextConfig",
     "TokenizerConfig",
     "TrainConfig",
     "TrainerConfig",

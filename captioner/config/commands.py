@@ -7,15 +7,24 @@ from dataclasses import dataclass, field
 from captioner.config.data import CacheConfig, DataConfig, ScenesConfig
 from captioner.config.decode import DecodeConfig
 from captioner.config.encoder import EncoderConfig
+from captioner.config.language_model import (
+    LanguageNetworkConfig,
+    LanguageTrainerConfig,
+    SamplingConfig,
+    TextConfig,
+)
 from captioner.config.model import ModelConfig, RecurrentConfig
 from captioner.config.text import TokenizerConfig, VocabularyConfig
 from captioner.config.training import MetricConfig, OptimConfig, TrainerConfig
+
+TASKS = ("captioning", "language_model")  # what `python train.py task=…` can train
 
 
 @dataclass
 class TrainConfig:
     """`python train.py`"""
 
+    task: str = "captioning"
     model: ModelConfig = field(default_factory=RecurrentConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     data: DataConfig = field(default_factory=ScenesConfig)
@@ -26,6 +35,21 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
+    seed: int = 0
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    resume: str | None = None  # a run folder to carry on
+
+
+@dataclass
+class LanguageModelConfig:
+    """`python train.py task=language_model`"""
+
+    task: str = "language_model"
+    data: TextConfig = field(default_factory=TextConfig)
+    model: LanguageNetworkConfig = field(default_factory=LanguageNetworkConfig)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=0.003))
+    trainer: LanguageTrainerConfig = field(default_factory=LanguageTrainerConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     resume: str | None = None  # a run folder to carry on

@@ -1,7 +1,7 @@
 """A checkpoint: a folder that owns all it needs, whole or not there, and never executed.
 
     model.safetensors   every weight and buffer, encoder included
-    config.json         format_version; model, encoder, transform, tokenizer and decode settings; checksums
+    config.json         format_version; the task; model, encoder, transform, tokenizer and decode settings; checksums
     vocab.json          the vocabulary
     trainer.pt          optimizer, random states, position (only to carry on; read with weights_only=True)
 
@@ -16,15 +16,25 @@ import hashlib
 import json
 import re
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
-from captioner.config import DecodeConfig, EncoderConfig, ModelConfig, TokenizerConfig, TransformConfig
+from captioner.config import (
+    TASKS,
+    DecodeConfig,
+    EncoderConfig,
+    LanguageNetworkConfig,
+    ModelConfig,
+    TextConfig,
+    TokenizerConfig,
+    TransformConfig,
+)
 from captioner.errors import CheckpointError, ConfigError, near_misses
 from captioner.files import flush_folder, write_json
 from captioner.nn.build import build_decoder, model_settings
@@ -44,6 +54,7 @@ _STEP_FOLDER = re.compile(r"step-\d+(\.\d+)?")
 class CheckpointSettings:
     """What a model must know to caption, besides its weights and its words."""
 
+    task: ClassVar[str] = "captioning"
     model: ModelConfig
     encoder: EncoderConfig
     transform: TransformConfig
@@ -51,7 +62,18 @@ class CheckpointSettings:
     decode: DecodeConfig
 
 
-_CONFIG_KEYS = ("format_version", "captioner_version", "sha256", *CheckpointSettings.__dataclass_fields__)
+@dataclass(frozen=True)
+class LanguageCheckpointSettings:
+    """The same for a language model."""
+
+    task: ClassVar[str] = "language_model"
+    model: LanguageNetworkConfig
+    data: TextConfig
+
+
+_CONFIG_KEYS = ("format_version", "captioner_version", "task", "sha256")
+_SETTINGS = {kind.task: kind for kind in (CheckpointSettings, LanguageCheckpointSettings)}
+_COMMANDS = {"captioning": "python caption.py", "language_model": "python -m captioner sample"}
 
 
 @dataclass(frozen=True)
@@ -67,9 +89,9 @@ class LoadedCheckpoint:
 def save_checkpoint(
     run_folder: Path,
     step: int,
-    model: CaptioningModel,
+    model: nn.Module,
     vocabulary: Vocabulary,
-    settings: CheckpointSettings,
+    settings: CheckpointSettings | LanguageCheckpointSettings,
     trainer_state: dict[str, Any],
     *,
     is_best: bool,
@@ -89,7 +111,8 @@ def save_checkpoint(
         {
             "format_version": FORMAT_VERSION,
             "captioner_version": __version__,
-            **{name: to_plain(getattr(settings, name)) for name in CheckpointSettings.__dataclass_fields__},
+            "task": settings.task,
+            **{field.name: to_plain(getattr(settings, field.name)) for field in fields(settings)},
             "sha256": {name: _sha256(temporary / name) for name in (MODEL_FILE, VOCABULARY_FILE, TRAINER_FILE)},
         },
     )
@@ -148,20 +171,34 @@ def find_checkpoint(path: Path, which: str = "best") -> Path:
 def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str = "best") -> LoadedCheckpoint:
     """Everything needed to caption, checked file by file; CheckpointError says which one is wrong and why."""
     folder = find_checkpoint(path, which)
-    raw = _read_config(folder)
-    for name in (MODEL_FILE, VOCABULARY_FILE):
-        _verify(folder, name, raw)
+    raw = read_verified_config(folder, CheckpointSettings.task)
     settings = _parse_settings(folder, raw)
     vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
     model = _build_bare_model(folder, settings, len(vocabulary))
-    _fill(model, folder)
+    fill_model(model, folder)
     return LoadedCheckpoint(folder, model.to(device).eval(), vocabulary, settings)
 
 
-def load_weights(model: CaptioningModel, folder: Path) -> None:
+def read_verified_config(folder: Path, task: str) -> dict[str, Any]:
+    """`config.json` of a checkpoint whose weights and words are those that were written, by a run of `task`."""
+    raw = _read_config(folder)
+    written_by = raw.get("task", "captioning")
+    if written_by not in TASKS:
+        raise altered(folder, f"task={written_by!r} does not exist.")
+    if written_by != task:
+        raise CheckpointError(
+            f"{folder} was made by task={written_by}, and this needs one of task={task}: "
+            f"use it with {_COMMANDS[written_by]}."
+        )
+    for name in (MODEL_FILE, VOCABULARY_FILE):
+        _verify(folder, name, raw)
+    return raw
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
     """Fill `model`, in place, from the checkpoint's weights; CheckpointError where they were altered or do not fit."""
     _verify(folder, MODEL_FILE, _read_config(folder))
-    _fill(model, folder)
+    fill_model(model, folder)
 
 
 def load_trainer_state(folder: Path) -> dict[str, Any]:
@@ -188,7 +225,6 @@ def _build_bare_model(folder: Path, settings: CheckpointSettings, vocabulary_siz
     The decoder is first built on the meta device, that is without memory: settings that ask for more
     numbers than the file of weights holds are refused before anything of that size is allocated.
     """
-    stored = (folder / MODEL_FILE).stat().st_size
     try:
         # The stored transform counts: what a network's weights expect may differ in another torchvision.
         described = replace(settings.encoder, image_size=settings.transform.size)
@@ -196,18 +232,25 @@ def _build_bare_model(folder: Path, settings: CheckpointSettings, vocabulary_siz
         with torch.device("meta"):
             bare = build_decoder(settings.model, vocabulary_size, encoder.feature_dim)
     except ConfigError as error:
-        raise _altered(folder, error) from error
+        raise altered(folder, error) from error
+    refuse_larger_than_file(bare, folder)
+    encoder.transform = settings.transform
+    return CaptioningModel(encoder, build_decoder(settings.model, vocabulary_size, encoder.feature_dim))
+
+
+def refuse_larger_than_file(bare: nn.Module, folder: Path) -> None:
+    """CheckpointError where a model, built on the meta device, has more numbers than the checkpoint's file holds."""
+    stored = (folder / MODEL_FILE).stat().st_size
     needed = sum(parameter.numel() * parameter.element_size() for parameter in bare.parameters())
     if needed > stored:
         raise CheckpointError(
             f"{folder / MODEL_FILE} does not fit the model that {CONFIG_FILE} and {VOCABULARY_FILE} describe: "
             f"its decoder alone has {needed:,} bytes, and the file {stored:,}."
         )
-    encoder.transform = settings.transform
-    return CaptioningModel(encoder, build_decoder(settings.model, vocabulary_size, encoder.feature_dim))
 
 
-def _fill(model: CaptioningModel, folder: Path) -> None:
+def fill_model(model: nn.Module, folder: Path) -> None:
+    """Fill `model` from the checkpoint's weights; CheckpointError where they do not fit."""
     try:
         safetensors.torch.load_model(model, str(folder / MODEL_FILE))
     except (RuntimeError, SafetensorError, OSError) as error:
@@ -238,9 +281,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder} has format version {version}, and captioner {__version__} reads version {FORMAT_VERSION}: "
             "install the captioner that wrote it, or a newer one."
         )
+    settings = _SETTINGS.get(str(raw.get("task")), CheckpointSettings)
+    known = [*_CONFIG_KEYS, *(field.name for field in fields(settings))]
     for key in raw:
-        if key not in _CONFIG_KEYS:
-            raise _altered(folder, f"{key} does not exist.{near_misses(key, _CONFIG_KEYS)}")
+        if key not in known:
+            raise altered(folder, f"{key} does not exist.{near_misses(key, known)}")
     return dict(raw)
 
 
@@ -254,10 +299,11 @@ def _parse_settings(folder: Path, raw: dict[str, Any]) -> CheckpointSettings:
             decode=from_plain(DecodeConfig, raw.get("decode"), "decode"),
         )
     except ConfigError as error:
-        raise _altered(folder, error) from error
+        raise altered(folder, error) from error
 
 
-def _altered(folder: Path, problem: object) -> CheckpointError:
+def altered(folder: Path, problem: object) -> CheckpointError:
+    """What is raised for settings that no run of this version wrote."""
     return CheckpointError(f"{folder / CONFIG_FILE} was altered or made by another version: {problem}")
 
 

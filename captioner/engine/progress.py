@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,20 @@ class Progress:
     best_step: int = 0
     validations_without_gain: int = 0
     stopped_early: bool = False
+    sums: dict[str, float] = field(default_factory=dict)  # of the steps since the log's last line
+    steps_noted: int = 0  # how many those are
+
+    def note(self, values: dict[str, float]) -> None:
+        """Add one step's figures to those of which the log's next line gives the means."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.steps_noted += 1
+
+    def take_means(self) -> dict[str, float]:
+        """The means of what was noted since this was last asked."""
+        means = {name: total / self.steps_noted for name, total in self.sums.items()}
+        self.sums, self.steps_noted = {}, 0
+        return means
 
     def judge(self, score: float, patience: int | None, *, is_over: bool) -> bool:
         """Note a validation's score (more is better): is it the best so far, and has patience run out?"""

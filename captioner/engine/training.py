@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +61,7 @@ def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> int:
     """The rest of the current epoch; returns how many words were learnt from."""
     trainer, progress = run.config.trainer, run.progress
     run.model.train()
-    words, sums, since_log, log_started = 0, defaultdict[str, float](float), 0, time.perf_counter()
+    words, since_log, log_started = 0, 0, time.perf_counter()
     title = f"epoch {progress.epoch + 1}/{trainer.max_epochs}"
     with tqdm(
         total=run.steps_per_epoch, initial=progress.batch, desc=title, unit="batch", disable=not sys.stderr.isatty()
@@ -71,14 +70,13 @@ def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> int:
             losses = train_step(run, step)
             words += step.totals.words
             since_log += step.totals.words
-            for name, value in losses.items():
-                sums[name] += value
+            progress.note(losses)
             if progress.step % trainer.log_every == 0:
-                means = {name: total / trainer.log_every for name, total in sums.items()}
+                means = progress.take_means()
                 speed = since_log / (time.perf_counter() - log_started)
                 log.record("train", progress.step, epoch=progress.epoch + 1, **means, words_per_second=round(speed))
                 bar.set_postfix(loss=f"{means['loss']:.3f}", words_per_second=f"{speed:.0f}")
-                sums, since_log, log_started = defaultdict(float), 0, time.perf_counter()
+                since_log, log_started = 0, time.perf_counter()
             bar.update()
             if stop.signal_number is not None:
                 save(run, is_best=False)

@@ -58,7 +58,14 @@ class RecurrentStack(nn.Module):
         """All words in packed order (see `packing`), from `hidden` (default: zero): the top layer's h at each."""
         if hidden is None:
             hidden = self.initial(inputs[: batch_sizes[0]])
+        return self.sequence_and_state(inputs, batch_sizes, hidden)[0]
+
+    def sequence_and_state(
+        self, inputs: Float[Tensor, "M C"], batch_sizes: Sequence[int], hidden: Hidden
+    ) -> tuple[Float[Tensor, "M H"], Hidden]:
+        """As `sequence`, and the state of the rows that are there at the last step, after it."""
         outputs = inputs
+        after: list[Tensor] = []
         for layer, cell in enumerate(self._cells()):
             if layer:
                 inputs = self.inputs[layer](self.dropout(outputs))
@@ -69,7 +76,8 @@ class RecurrentStack(nn.Module):
                     state = cell.step(step_inputs, tuple(tensor[: len(step_inputs)] for tensor in state))
                     outputs_by_step.append(state[0])
             outputs = torch.cat(outputs_by_step)
-        return outputs
+            after += state
+        return outputs, tuple(after)
 
     def _cells(self) -> list[Cell]:
         return cast("list[Cell]", list(self.cells))

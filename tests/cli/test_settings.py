@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
-from captioner.cli.settings import CONF, compose_train_settings
+from captioner.cli.settings import CONF, compose_language_model_settings, compose_train_settings
 from captioner.config import (
     AttentionConfig,
     CacheConfig,
@@ -17,6 +18,7 @@ from captioner.config import (
     Flickr8kConfig,
     Flickr30kConfig,
     FolderConfig,
+    LanguageModelConfig,
     MetricConfig,
     OptimConfig,
     RecurrentConfig,
@@ -79,6 +81,16 @@ def test_every_choice_composes(choice: str) -> None:
 def test_defaults_are_the_dataclasses() -> None:
     config = compose_train_settings([])
     assert to_plain(config) == to_plain(TrainConfig())
+
+
+def test_the_language_model_s_defaults_are_the_dataclasses_each_with_a_comment() -> None:
+    assert to_plain(compose_language_model_settings([])) == to_plain(LanguageModelConfig())
+    text = (CONF / "language_model.yaml").read_text(encoding="utf-8")
+    stored = yaml.safe_load(text)
+    for group in ("data", "model", "trainer", "sampling"):
+        assert stored[group] == to_plain(getattr(LanguageModelConfig(), group))
+        for key in stored[group].keys() - {"name", "max_epochs"}:
+            assert re.search(rf"^  {key}:.* # ", text, flags=re.MULTILINE), f"{group}.{key} is not explained"
 
 
 def test_conf_is_where_the_package_looks() -> None:

@@ -35,6 +35,15 @@ def test_a_run_at_its_end_was_not_stopped_early() -> None:
     assert not progress.stopped_early
 
 
+def test_means_are_those_of_the_steps_since_they_were_taken() -> None:
+    progress = Progress()
+    for loss in (3.0, 5.0, 4.0):
+        progress.note({"loss": loss})
+    assert progress.take_means() == {"loss": 4.0}
+    progress.note({"loss": 7.0})
+    assert Progress(**vars(progress)).take_means() == {"loss": 7.0}
+
+
 def stepped() -> tuple[torch.nn.Linear, torch.optim.Optimizer]:
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.Adam(model.parameters())

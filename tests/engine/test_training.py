@@ -132,6 +132,18 @@ def test_more_epochs_on_resume_go_on_from_the_end(config: TrainConfig, tmp_path:
     assert validations == [1, 2, 3]
 
 
+def test_log_lines_are_means_over_epochs_and_interruptions(config: TrainConfig, tmp_path: Path) -> None:
+    """Every third of four steps an epoch: a line's means are those of the three steps before it, wherever they were."""
+    each = curve(run(with_trainer(config, log_every=1), tmp_path / "each"))
+    losses = [record["loss"] for record in each if record["kind"] == "train"]
+    stopped = tmp_path / "stopped"
+    with pytest.raises(Interrupted):
+        interrupt_after(5, with_trainer(config, log_every=3), stopped)
+    lines = [r for r in curve(run(with_trainer(config, log_every=3), stopped, resume=True)) if r["kind"] == "train"]
+    assert [line["step"] for line in lines] == [3, 6]
+    assert [line["loss"] for line in lines] == pytest.approx([sum(losses[:3]) / 3, sum(losses[3:6]) / 3])
+
+
 def test_other_captions_cannot_be_resumed(config: TrainConfig, tmp_path: Path) -> None:
     folder = run(config, tmp_path / "run")
     table = Path(str(config.data.root)) / "captions.csv"

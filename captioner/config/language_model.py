@@ -1,0 +1,84 @@
+"""The language model of `task=language_model`: its text, its network, its trainer, and how it is sampled."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from captioner.config.checks import at_least, within
+from captioner.config.model import ModelConfig
+from captioner.errors import ConfigError, choose
+
+LEVELS = ("characters", "words")
+
+
+@dataclass
+class TextConfig:
+    """What is read, in which pieces, and which part of it is kept for measuring."""
+
+    text: str | None = None  # a UTF-8 file; null: a text that is generated from `seed`
+    level: str = "characters"  # what a token is: characters, or words
+    min_count: int = 1  # tokens seen less often than this in the training part become <UNK>
+    val_fraction: float = 0.05  # share of the text, before its end, that chooses the best checkpoint
+    test_fraction: float = 0.05  # share of the text, at its end, that is measured once, when training is over
+    size: int = 300_000  # characters of the generated text
+    seed: int = 0  # of the generated text
+
+    def __post_init__(self) -> None:
+        choose("data.level", self.level, LEVELS)
+        at_least("data.min_count", self.min_count, 1)
+        at_least("data.size", self.size, 1)
+        within("data.val_fraction", self.val_fraction, 0.001, 0.4)
+        within("data.test_fraction", self.test_fraction, 0.001, 0.4)
+
+
+@dataclass
+class LanguageNetworkConfig(ModelConfig):
+    """Token → embedding → cells one above the other → the next token."""
+
+    name: str = "language_model"
+    embedding_dim: int = 64
+    hidden_dim: int = 256
+    dropout: float = 0.1
+
+
+@dataclass
+class LanguageTrainerConfig:
+    """How long, in which portions, and what is kept."""
+
+    max_epochs: int = 12
+    max_steps: int | None = None  # stop after this many optimizer steps, whatever the epoch
+    streams: int = 32  # places of the text that are read side by side
+    window: int = 64  # tokens over which the gradient flows back; the state goes on to the next window
+    validate_every: int = 200  # steps
+    patience: int | None = 5  # stop after this many validations without a gain; null: never
+    log_every: int = 20  # steps
+    sample_stages: int = 5  # samples written to samples.md at so many stages, the last at the end; 0: none
+    baseline_order: int = 5  # counts of so many tokens before are measured beside the model; 0: none
+    tensorboard: bool = False  # also write TensorBoard files (pip install 'captioner[tensorboard]')
+
+    def __post_init__(self) -> None:
+        for key in ("max_epochs", "max_steps", "streams", "window", "validate_every", "patience", "log_every"):
+            at_least(f"trainer.{key}", getattr(self, key), 1)
+        within("trainer.sample_stages", self.sample_stages, 0, 100)
+        within("trainer.baseline_order", self.baseline_order, 0, 12)
+
+
+@dataclass
+class SamplingConfig:
+    """How text is drawn from the model."""
+
+    prompt: str = ""  # what the model reads before it goes on
+    length: int = 500  # tokens that are drawn
+    temperature: float = 1.0  # below 1 the probable tokens become more probable, above 1 less
+    top_k: int = 0  # only the k most probable tokens; 0: all
+    top_p: float = 1.0  # then the fewest most probable tokens with at least this probability; 1: all
+    seed: int = 0  # fixes what is drawn
+
+    def __post_init__(self) -> None:
+        at_least("sampling.length", self.length, 1)
+        at_least("sampling.top_k", self.top_k, 0)
+        if not 0 < self.temperature < math.inf:
+            raise ConfigError(f"sampling.temperature={self.temperature}: expected more than 0 (0.1 is nearly greedy).")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"sampling.top_p={self.top_p} is out of range: expected more than 0, up to 1.")

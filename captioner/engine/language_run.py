@@ -1,0 +1,111 @@
+"""A language model's run: everything that stands before the first step, and what a checkpoint keeps of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from captioner.config import LanguageModelConfig
+from captioner.data.running_text import TextParts, load_text, windows_per_epoch
+from captioner.engine.checkpoint import (
+    TRAINER_FILE,
+    VOCABULARY_FILE,
+    LanguageCheckpointSettings,
+    find_checkpoint,
+    load_trainer_state,
+    load_weights,
+    save_checkpoint,
+)
+from captioner.engine.device import choose_device
+from captioner.engine.optimizer import build_optimizer_of_one_rate
+from captioner.engine.progress import Progress, restore_trainer_state, trainer_state
+from captioner.errors import CheckpointError
+from captioner.nn.cells import Hidden
+from captioner.nn.language_model import LanguageModel
+from captioner.text.vocabulary import Vocabulary
+
+
+@dataclass
+class LanguageRun:
+    """What the parts of a run share. Made once, by `prepare_language_run`; progress, state and weights change."""
+
+    config: LanguageModelConfig
+    folder: Path
+    device: torch.device
+    parts: TextParts
+    steps_per_epoch: int
+    model: LanguageModel
+    optimizer: torch.optim.Optimizer
+    hidden: Hidden  # of every stream, where the next window begins
+    progress: Progress = field(default_factory=Progress)
+    resumed: bool = False
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run, unless it stops early."""
+        trainer = self.config.trainer
+        steps = trainer.max_epochs * self.steps_per_epoch
+        return steps if trainer.max_steps is None else min(steps, trainer.max_steps)
+
+    @property
+    def is_over(self) -> bool:
+        """Have all steps been done, or has the score stopped getting better?"""
+        return self.progress.step >= self.total_steps or self.progress.stopped_early
+
+    @property
+    def unit(self) -> str:
+        """What a token is called: character or word."""
+        return self.config.data.level.removesuffix("s")
+
+
+def prepare_language_run(config: LanguageModelConfig, folder: Path, *, resume: bool = False) -> LanguageRun:
+    """Everything that stands before the first step. `resume`: from the latest checkpoint of the run in `folder`."""
+    torch.manual_seed(config.seed)
+    device = choose_device(config.device)
+    parts = load_text(config.data)
+    steps_per_epoch = windows_per_epoch(len(parts.train), config.trainer.streams, config.trainer.window)
+    model = LanguageModel(config.model, len(parts.vocabulary)).to(device)
+    run = LanguageRun(
+        config=config,
+        folder=folder,
+        device=device,
+        parts=parts,
+        steps_per_epoch=steps_per_epoch,
+        model=model,
+        optimizer=build_optimizer_of_one_rate(model, config.optim),
+        hidden=model.initial(config.trainer.streams),
+        resumed=resume,
+    )
+    if resume:
+        restore_language_run(run)
+    return run
+
+
+def save_language_run(run: LanguageRun, *, is_best: bool) -> None:
+    """A checkpoint from which the run can be carried on exactly, in the middle of an epoch too."""
+    state = trainer_state(run.progress, run.optimizer, run.device) | {"hidden": list(run.hidden)}
+    settings = LanguageCheckpointSettings(run.config.model, run.config.data)
+    save_checkpoint(run.folder, run.progress.step, run.model, run.parts.vocabulary, settings, state, is_best=is_best)
+
+
+def restore_language_run(run: LanguageRun) -> None:
+    """Put weights, optimizer, random state, position and the streams' state back to those of the latest checkpoint."""
+    folder = find_checkpoint(run.folder, "latest")
+    if Vocabulary.load(folder / VOCABULARY_FILE) != run.parts.vocabulary:
+        raise CheckpointError(
+            f"{run.folder} cannot be resumed: its vocabulary is not the one that the text gives now. The text, or the "
+            "settings that cut it, have changed since it was started."
+        )
+    load_weights(run.model, folder)
+    state = load_trainer_state(folder)
+    hidden = state.get("hidden")
+    shapes = [tensor.shape for tensor in hidden] if isinstance(hidden, list) else None
+    if shapes != [tensor.shape for tensor in run.hidden]:
+        raise CheckpointError(
+            f"{folder / TRAINER_FILE} does not fit this run: it keeps the state of other streams. A resumed run keeps "
+            "its trainer.streams."
+        )
+    run.progress = restore_trainer_state(state, run.optimizer, run.device, folder / TRAINER_FILE)
+    run.hidden = tuple(tensor.to(run.device) for tensor in state["hidden"])
