@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from captioner.config.checks import within
+from captioner.config.checks import at_least, within
 from captioner.errors import ConfigError, choose
 
 LARGEST_PICTURE = 4096  # pixels a side, that an encoder is given; a slip of the finger asks for more
@@ -40,8 +40,16 @@ class EncoderConfig:
     image_size: int | None = None  # null: what the weights were made for
     resize: str = "squash"  # see TransformConfig.resize
     fine_tune_from: str | None = None  # name of the first block that learns; null: frozen
+    fine_tune_after: int = 0  # epochs in which only the decoder learns, before the encoder's blocks do as well
+    gradient_checkpointing: bool = False  # compute activations of learning blocks twice instead of keeping them
     batch_norm_eval: bool = True  # keep BatchNorm statistics as they are, also while fine-tuning
 
     def __post_init__(self) -> None:
         within("encoder.image_size", self.image_size, 32, LARGEST_PICTURE)
+        at_least("encoder.fine_tune_after", self.fine_tune_after, 0)
+        if self.fine_tune_after and self.fine_tune_from is None:
+            raise ConfigError(
+                f"encoder.fine_tune_after={self.fine_tune_after} says when fine-tuning starts, but nothing is to be "
+                "fine-tuned: name the first block that learns with encoder.fine_tune_from."
+            )
         choose("encoder.resize", self.resize, ("squash", "crop"))

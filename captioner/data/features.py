@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from captioner.config import CacheConfig, DataConfig
 from captioner.data.cache import cached_features
@@ -21,7 +22,10 @@ class FeatureSource(Protocol):
     bad: dict[int, str]
 
     def batches(self, batches: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], ImageFeatures]]:
-        """For each batch of indices: those that could be read, and their features on the source's device."""
+        """For each batch of indices: those that could be read (maybe none), and their features on the source's device.
+
+        Nothing is computed before it is asked for, so that each batch is encoded with the weights of its moment.
+        """
         ...
 
 
@@ -36,12 +40,20 @@ class LiveFeatures:
         self.bad: dict[int, str] = {}
 
     def batches(self, batches: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], ImageFeatures]]:
-        """See FeatureSource; a batch of which nothing could be read is left out."""
+        """See FeatureSource."""
         for loaded in load_pictures(self.paths, batches, self.encoder.transform, self.data):
             self.bad |= loaded.bad
-            if loaded.indices:
-                features: ImageFeatures = self.encoder(loaded.pictures.to(self.device))
-                yield loaded.indices, features if self.with_grid else ImageFeatures(features.vector)
+            features = self._encode(loaded.pictures) if loaded.indices else self._nothing()
+            yield loaded.indices, features if self.with_grid else ImageFeatures(features.vector)
+
+    def _encode(self, pictures: Tensor) -> ImageFeatures:
+        features: ImageFeatures = self.encoder(pictures.to(self.device))
+        return features
+
+    def _nothing(self) -> ImageFeatures:
+        rows, columns = self.encoder.grid_size
+        grid = torch.empty(0, rows * columns, self.encoder.feature_dim, device=self.device)
+        return ImageFeatures(grid.mean(1), grid)
 
 
 class StoredFeatures:
@@ -64,9 +76,8 @@ class StoredFeatures:
         """See FeatureSource."""
         for batch in batches:
             indices = [index for index in batch if index not in self.bad]
-            if indices:
-                vector, grid = self.cached.get(indices)
-                yield indices, ImageFeatures(vector.to(self.device), None if grid is None else grid.to(self.device))
+            vector, grid = self.cached.get(indices)
+            yield indices, ImageFeatures(vector.to(self.device), None if grid is None else grid.to(self.device))
 
 
 def open_features(

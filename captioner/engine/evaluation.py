@@ -70,6 +70,8 @@ def generate_captions(
             ) as bar,
         ):
             for indices, batch in features.batches(sequential_batches(len(dataset), batch_size)):
+                if not indices:
+                    continue
                 ids = [dataset.images[index].image_id for index in indices]
                 found = search(model.decoder, batch, decode, vocabulary.special, image_ids=ids)  # type: ignore[arg-type]
                 for image_id, hypotheses in zip(ids, found, strict=True):

@@ -12,16 +12,19 @@ from captioner.config import OptimConfig
 from captioner.nn.model import CaptioningModel
 
 
-def build_optimizer(model: CaptioningModel, config: OptimConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: CaptioningModel, config: OptimConfig, encoder_starts: int = 0) -> torch.optim.Optimizer:
     """Adam or AdamW over what learns: the decoder, and the encoder's thawed blocks at their own rate.
 
-    Every group carries `base_rate`, the rate that the schedule multiplies.
+    Every group carries `base_rate`, the rate that the schedule multiplies. `encoder_starts`: the step from which the
+    encoder learns; it then has a warm-up of its own.
     """
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": list(model.decoder.parameters()), "base_rate": config.learning_rate},
         {
             "params": [parameter for parameter in model.encoder.parameters() if parameter.requires_grad],
             "base_rate": config.encoder_learning_rate,
+            "starts": encoder_starts,
+            "warmup_steps": config.warmup_steps,
         },
     ]
     return _build(groups, config)
@@ -55,10 +58,15 @@ def schedule_factor(config: OptimConfig, step: int, total_steps: int, steps_per_
     return 1.0
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Set every group's rate to its base rate times `factor`; returns the first group's."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float, step: int) -> float:
+    """Set every group's rate to its base rate times `factor`; returns the first group's.
+
+    A group that starts later than step 0 has a linear warm-up of its own from there.
+    """
     for group in optimizer.param_groups:
         group["lr"] = group["base_rate"] * factor
+        if group.get("starts"):
+            group["lr"] *= min(1.0, (step - group["starts"] + 1) / max(1, group["warmup_steps"]))
     return float(optimizer.param_groups[0]["lr"])
 
 

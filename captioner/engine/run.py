@@ -99,6 +99,9 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     captions = number_captions(tokenized, vocabulary, config.trainer.max_caption_length)
     model = build_model(config.model, config.encoder, len(vocabulary)).to(device)
     usable = captioned_pictures(captions, train_set)
+    steps_per_epoch = -(-len(usable) // config.trainer.batch_size)
+    optimizer = build_optimizer(model, config.optim, config.encoder.fine_tune_after * steps_per_epoch)
+    model.encoder.hold(config.encoder.fine_tune_after > 0)
     train_features, val_features = (features_of(config, dataset, model, device) for dataset in (train_set, val_set))
     run = Run(
         config=config,
@@ -113,12 +116,23 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         model=model,
         train_features=train_features,
         val_features=val_features,
-        optimizer=build_optimizer(model, config.optim),
+        optimizer=optimizer,
         resumed=resume,
     )
     if resume:
         restore(run)
     return run
+
+
+def begin_epoch(run: Run) -> bool:
+    """Let the encoder learn from the epoch on that the settings name; True where it begins to now."""
+    encoder = run.model.encoder
+    if not encoder.held or run.progress.epoch < run.config.encoder.fine_tune_after:
+        return False
+    encoder.hold(False)
+    run.train_features = features_of(run.config, run.train_set, run.model, run.device)
+    run.val_features = features_of(run.config, run.val_set, run.model, run.device)
+    return True
 
 
 def check_names(config: TrainConfig) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -33,34 +33,34 @@ class Step:
 def epoch_of_steps(run: Run) -> Iterator[Step]:
     """The steps of the current epoch that are still to be done."""
     trainer, progress, seed = run.config.trainer, run.progress, run.config.seed
-    batches = epoch_batches(run.indices, trainer.batch_size, seed, progress.epoch)
-    step_of = {index: number for number, batch in enumerate(batches) for index in batch}
+    batches = epoch_batches(run.indices, trainer.batch_size, seed, progress.epoch)[progress.batch :]
     size = -(-trainer.batch_size // trainer.accumulate)
-    portions = [
-        batch[start : start + size] for batch in batches[progress.batch :] for start in range(0, len(batch), size)
-    ]
+    portions = [[batch[start : start + size] for start in range(0, len(batch), size)] for batch in batches]
+    features = run.train_features.batches([portion for own in portions for portion in own])
 
     def captions_of(indices: list[int]) -> list[list[Sequence[int]]]:
-        chosen = [
-            choose_captions(run.captions[i], trainer.captions_per_image, seed, progress.epoch, i) for i in indices
-        ]
-        return [list(map(list, own)) for own in chosen]
+        count = trainer.captions_per_image
+        return [choose_captions(run.captions[index], count, seed, progress.epoch, index) for index in indices]
 
-    features = run.train_features.batches(portions)
-    for number, own in groupby(features, key=lambda portion: step_of[portion[0][0]]):
-        indices = [index for index in batches[number] if index not in run.train_features.bad]
-        packed = ((encoded, pack_captions(captions_of(some)).to(run.device)) for some, encoded in own)
+    for number, (batch, own) in enumerate(zip(batches, portions, strict=True), progress.batch):
+        indices = [index for index in batch if index not in run.train_features.bad]
+        packed = (
+            (encoded, pack_captions(captions_of(some)).to(run.device))
+            for some, encoded in islice(features, len(own))
+            if some
+        )
         yield Step(number, indices, Totals.of(captions_of(indices)), packed)
 
 
 def train_step(run: Run, step: Step) -> dict[str, float]:
     """Update the weights; returns the losses, the gradient's norm before clipping, and the learning rate.
 
+    Returns nothing, and updates nothing, where not one picture of the batch could be read.
     Raises TrainingError, with the weights as they were, for a loss or a gradient that is no number.
     """
     optim, progress = run.config.optim, run.progress
     factor = schedule_factor(optim, progress.step, run.total_steps, run.steps_per_epoch)
-    learning_rate = set_learning_rate(run.optimizer, factor)
+    learning_rate = set_learning_rate(run.optimizer, factor, progress.step)
     run.optimizer.zero_grad(set_to_none=True)
     model = run.config.model
     penalty = model.doubly_stochastic if isinstance(model, AttentionConfig) else 0.0
@@ -77,12 +77,14 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         for name, value in losses.items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
+    progress.step += 1
+    progress.batch = step.number + 1
+    if not sums:
+        return {}
     norm = clip_gradient(run.optimizer, optim.clip_norm)
     figures = {name: float(value) for name, value in sums.items()} | {"gradient_norm": float(norm)}
     refuse_lost_training(run, step, figures)
     run.optimizer.step()
-    progress.step += 1
-    progress.batch = step.number + 1
     return figures | {"learning_rate": learning_rate}
 
 
@@ -93,7 +95,7 @@ def refuse_lost_training(run: Run, step: Step, figures: dict[str, float]) -> Non
         if not math.isfinite(value):
             names = ", ".join(str(run.train_set.images[index].image_id) for index in step.indices)
             raise TrainingError(
-                f"The {what} became {value} at step {run.progress.step + 1} (epoch {run.progress.epoch + 1}), in the "
+                f"The {what} became {value} at step {run.progress.step} (epoch {run.progress.epoch + 1}), in the "
                 f"batch of pictures {names}. Lower optim.learning_rate, or clip the gradient with optim.clip_norm; "
                 f"earlier checkpoints are in {run.folder}."
             )

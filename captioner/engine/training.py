@@ -21,7 +21,7 @@ from captioner.engine.checkpoint import find_checkpoint, load_weights
 from captioner.engine.evaluation import Evaluation, evaluate_model, generate_captions, score_captions, write_evaluation
 from captioner.engine.interrupt import Interrupted, StopRequest
 from captioner.engine.logs import RunLog
-from captioner.engine.run import Run, features_of, save
+from captioner.engine.run import Run, begin_epoch, features_of, save
 from captioner.engine.step import epoch_of_steps, train_step
 
 VALIDATION = MetricConfig(names=["Bleu", "ROUGE_L", "CIDEr"])  # what each validation reports: the fast ones
@@ -50,6 +50,8 @@ def train(run: Run) -> TrainingResult:
         describe(run, log)
         started, words = time.perf_counter(), 0
         while not run.is_over:
+            if begin_epoch(run):
+                log.say(f"From here on the encoder learns too, from {run.config.encoder.fine_tune_from} on.")
             words += train_epoch(run, log, stop)
             if run.progress.epoch % trainer.validate_every == 0 or run.is_over:
                 validate(run, log)

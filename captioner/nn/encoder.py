@@ -15,6 +15,7 @@ import torch
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models import get_model, get_model_builder, list_models
 
 from captioner.config import EncoderConfig, TransformConfig
@@ -44,6 +45,7 @@ class Encoder(nn.Module):
         trunk: the network without its head, its children named as in torchvision.
         transform: the preprocessing that its pictures must have had.
         blocks: names of the blocks, first to last, from which one may fine-tune.
+        held: while True nothing learns, whatever the settings say: the first stage of a staged fine-tuning.
         feature_dim: D, the channels of the last feature map.
         grid_size: (rows, columns) of the last feature map at `transform.size`.
     """
@@ -55,6 +57,7 @@ class Encoder(nn.Module):
         transform: TransformConfig,
         fine_tune_from: str | None = None,
         batch_norm_eval: bool = True,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
@@ -62,6 +65,7 @@ class Encoder(nn.Module):
         self.transform = transform
         self.blocks = _block_names(trunk)
         self.batch_norm_eval = batch_norm_eval
+        self.gradient_checkpointing = gradient_checkpointing
         self._folded: tuple[nn.Module, ...] = ()  # in a tuple: no child of this module, so not in its state dict
         self.feature_dim, rows, columns = _feature_map_shape(name, trunk, transform.size)
         self.grid_size = (rows, columns)
@@ -71,16 +75,23 @@ class Encoder(nn.Module):
                 f"encoder.fine_tune_from={fine_tune_from!r} is not a block of {name}."
                 f"{near_misses(fine_tune_from, self.blocks)} Its blocks are: {', '.join(self.blocks)}."
             )
-        learning = self.blocks.index(fine_tune_from) if fine_tune_from is not None else len(self.blocks)
-        self.frozen_blocks = self.blocks[:learning]
-        for block in self.frozen_blocks:
-            trunk.get_submodule(block).requires_grad_(False)
-        self.train()
+        self._learning_blocks = self.blocks[self.blocks.index(fine_tune_from) :] if fine_tune_from is not None else []
+        self.hold(False)
 
     @property
     def frozen(self) -> bool:
-        """Whether no block learns."""
+        """Whether no block learns now."""
         return len(self.frozen_blocks) == len(self.blocks)
+
+    def hold(self, held: bool) -> None:
+        """Let no block learn until this is called again with False: decoder first, then both."""
+        self.held = held
+        learning = [] if held else self._learning_blocks
+        self.frozen_blocks = [block for block in self.blocks if block not in learning]
+        for block in self.blocks:
+            self.trunk.get_submodule(block).requires_grad_(block in learning)
+        self._folded = ()
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> Encoder:
         """As `nn.Module.train`, but frozen blocks stay in eval mode, and BatchNorm too where `batch_norm_eval`."""
@@ -95,19 +106,36 @@ class Encoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
         """vector: (B, D), the mean of the grid; grid: (B, P, D), cells in reading order. No gradient where frozen."""
-        images = images.contiguous(memory_format=torch.channels_last)
-        if self.frozen:
-            with torch.no_grad():
-                features = self._frozen_feature_map(images)
-        else:
-            features = self.trunk(images)
+        frozen, learning = self._pieces()
+        features = images.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            features = self._frozen_feature_map(features, frozen)
+        for block in learning:
+            checkpointed = self.gradient_checkpointing and torch.is_grad_enabled()
+            features = checkpoint(block, features, use_reentrant=False) if checkpointed else block(features)
         grid = features.flatten(2).transpose(1, 2).contiguous()
         return ImageFeatures(grid.mean(1), grid)
 
-    def _frozen_feature_map(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) → (B, D, rows, columns) by a private copy of the trunk without BatchNorm, made on first use."""
+    def _pieces(self) -> tuple[nn.Sequential, list[nn.Sequential]]:
+        """The trunk in order: what comes before the first block that learns, then block by block.
+
+        What has no parameters (an activation, a pooling) belongs to the block before it.
+        """
+        frozen, learning = nn.Sequential(), list[nn.Sequential]()
+        for name, child in self.trunk.named_children():
+            inner = child.named_children() if name in _WRAPPERS else [("", child)]
+            for part, module in inner:
+                block = f"{name}.{part}".rstrip(".")
+                if block in self.blocks and block not in self.frozen_blocks:
+                    learning.append(nn.Sequential(module))
+                else:
+                    (learning[-1] if learning else frozen).append(module)
+        return frozen, learning
+
+    def _frozen_feature_map(self, images: Tensor, frozen: nn.Sequential) -> Tensor:
+        """(B, 3, S, S) → (B, …) by a private copy of the frozen pieces without BatchNorm, made on first use."""
         if not self._folded:
-            self._folded = (fold_batch_norm(self.trunk),)
+            self._folded = (fold_batch_norm(frozen),)
         portion = _CPU_BATCH if images.device.type == "cpu" else max(1, len(images))
         return torch.cat([self._folded[0](part) for part in torch.split(images, portion)])
 
@@ -133,7 +161,14 @@ def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encode
     """
     describe = _describe_lite if config.name in lite.VARIANTS else _describe_torchvision
     network, transform = describe(config)
-    encoder = Encoder(config.name, _cut_head(network), transform, config.fine_tune_from, config.batch_norm_eval)
+    encoder = Encoder(
+        config.name,
+        _cut_head(network),
+        transform,
+        config.fine_tune_from,
+        config.batch_norm_eval,
+        config.gradient_checkpointing,
+    )
     if load_weights and config.weights is not None:
         state_dict, source = _find_weights(config.name, config.weights)
         weights.load_trunk(encoder.trunk, state_dict, _HEAD, source)

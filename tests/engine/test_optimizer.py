@@ -91,7 +91,7 @@ def test_thawed_blocks_learn_at_their_own_rate() -> None:
 def test_all_rates_follow_the_schedule() -> None:
     optimizer = build_optimizer(model("features.12"), CONFIG)
     for factor in (0.5, 0.25, 1.0):  # of the base rate each time, not of the last one
-        assert set_learning_rate(optimizer, factor) == 0.02 * factor
+        assert set_learning_rate(optimizer, factor, 0) == 0.02 * factor
         assert [group["lr"] for group in optimizer.param_groups] == [0.02 * factor, 0.003 * factor]
 
 
@@ -111,3 +111,12 @@ def test_decay_is_decoupled_in_adamw_only() -> None:
         build_optimizer(learner, replace(CONFIG, name=name)).step()
         for parameter in learner.decoder.parameters():
             torch.testing.assert_close(parameter.detach(), torch.full_like(parameter, expected), rtol=1e-5, atol=0)
+
+
+def test_an_encoder_that_starts_later_warms_up_from_there() -> None:
+    optimizer = build_optimizer(model("features.12"), replace(CONFIG, warmup_steps=4), encoder_starts=10)
+    rates = []
+    for step in (10, 11, 13, 20):
+        set_learning_rate(optimizer, 0.5, step)
+        rates.append(optimizer.param_groups[1]["lr"] / (0.5 * CONFIG.encoder_learning_rate))
+    assert rates == [0.25, 0.5, 1.0, 1.0]

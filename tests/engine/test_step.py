@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captioner.config import TrainConfig
+from captioner.data.batches import epoch_batches
 from captioner.engine.run import Run, prepare
 from captioner.engine.step import epoch_of_steps, train_step
 from captioner.errors import TrainingError
@@ -66,3 +67,18 @@ def test_an_infinite_gradient_is_refused_and_leaves_the_weights(config: TrainCon
     with pytest.raises(TrainingError, match=r"gradient's norm became (inf|nan) at step 1 .*batch of pictures"):
         train_step(run, step)
     assert all(map(torch.equal, before, run.model.decoder.parameters()))
+
+
+def test_a_batch_of_unreadable_pictures_is_passed_over(config: TrainConfig, tmp_path: Path) -> None:
+    """From pixels, where nobody knows before the batch is read; the step counts, for the schedule and for resuming."""
+    skipping = replace(
+        config, cache=replace(config.cache, enabled=False), data=replace(config.data, on_bad_image="skip")
+    )
+    run = prepare(with_trainer(skipping, batch_size=1), tmp_path / "run")
+    steps = epoch_of_steps(run)
+    run.train_set.images[epoch_batches(run.indices, 1, 0, 0)[0][0]].path.write_bytes(b"no picture")
+    before = [parameter.detach().clone() for parameter in run.model.decoder.parameters()]
+    assert train_step(run, next(steps)) == {}
+    assert all(map(torch.equal, before, run.model.decoder.parameters()))
+    assert (run.progress.step, run.progress.batch) == (1, 1)
+    assert train_step(run, next(steps))["loss"] > 0

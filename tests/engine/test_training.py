@@ -188,6 +188,35 @@ def test_fine_tuning_moves_the_named_blocks_only(config: TrainConfig, tmp_path: 
     assert all("features.12." in name for name in moved), moved
 
 
+def test_each_batch_is_encoded_with_the_weights_of_its_moment(config: TrainConfig, tmp_path: Path) -> None:
+    """Fine-tuning, stopped and resumed in mid-epoch: an encoder that worked ahead would have used older weights."""
+    encoder = replace(config.encoder, fine_tune_from="features.12")
+    tuned = replace(config, encoder=encoder, optim=replace(config.optim, encoder_learning_rate=0.01))
+    whole = run(with_trainer(tuned, max_epochs=1), tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        interrupt_after(2, with_trainer(tuned, max_epochs=1), tmp_path / "stopped")
+    run(with_trainer(tuned, max_epochs=1), tmp_path / "stopped", resume=True)
+    assert curve(whole) == curve(tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("stop_after", [3, 4, 6])
+def test_staged_fine_tuning_resumes_exactly(config: TrainConfig, tmp_path: Path, stop_after: int) -> None:
+    """The decoder first, then both: stopped before, at and after the border between the stages."""
+    encoder = replace(config.encoder, fine_tune_from="features.12", fine_tune_after=1)
+    staged = replace(config, encoder=encoder, optim=replace(config.optim, encoder_learning_rate=0.01))
+    whole = run(staged, tmp_path / "whole")
+    assert "From here on the encoder learns too" in (whole / "log.txt").read_text()
+    first, second = (weights(run(with_trainer(staged, max_steps=steps), tmp_path / f"{steps}")) for steps in (4, 5))
+    learnt = "encoder.trunk.features.12.squeeze.weight"
+    assert not torch.equal(first[learnt], second[learnt])
+    stopped = tmp_path / "stopped"
+    with pytest.raises(Interrupted):
+        interrupt_after(stop_after, staged, stopped)
+    run(staged, stopped, resume=True)
+    assert_same_weights(whole, stopped)
+    assert curve(whole) == curve(stopped)
+
+
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_every_cell_trains(config: TrainConfig, tmp_path: Path, cell: str) -> None:
     model = RecurrentConfig(cell=cell, embedding_dim=8, hidden_dim=12, layers=2)

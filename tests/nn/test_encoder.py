@@ -250,6 +250,48 @@ def test_nothing_is_recorded_for_gradients_where_nobody_asks() -> None:
         assert not random_encoder(fine_tune_from="layer4")(torch.randn(1, 3, 64, 64)).grid.requires_grad
 
 
+def test_held_nothing_learns_and_let_go_the_named_blocks_do() -> None:
+    encoder = random_encoder(fine_tune_from="layer4").train()
+    images = torch.randn(2, 3, 64, 64)
+    expected = encoder.eval()(images).grid.detach()
+    encoder.hold(True)
+    assert encoder.frozen
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    torch.testing.assert_close(encoder(images).grid, expected, rtol=1e-4, atol=1e-4)
+    encoder.hold(False)
+    learning = {name.split(".")[1] for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+    assert learning == {"layer4"}
+    assert torch.equal(encoder(images).grid.detach(), expected)
+
+
+@pytest.mark.parametrize("fine_tune_from", ["conv1", "layer3"])
+def test_gradient_checkpointing_changes_nothing(fine_tune_from: str) -> None:
+    """Same features and gradients, and no activation of a learning block is kept."""
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        encoder = random_encoder(fine_tune_from=fine_tune_from, gradient_checkpointing=checkpointing).train()
+        grid = encoder(torch.linspace(-1, 1, 2 * 3 * 64 * 64).view(2, 3, 64, 64)).grid
+        grid.square().sum().backward()
+        found.append([grid.detach(), *(p.grad for p in encoder.parameters() if p.grad is not None)])
+    assert len(found[0]) == len(found[1]) > 2
+    for plain, checkpointed in zip(*found, strict=True):
+        torch.testing.assert_close(plain, checkpointed)
+
+
+def test_gradient_checkpointing_keeps_less() -> None:
+    def kept(checkpointing: bool) -> int:
+        sizes: list[int] = []
+        encoder = random_encoder(fine_tune_from="conv1", gradient_checkpointing=checkpointing).train()
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: sizes.append(tensor.numel()) or tensor, lambda x: x
+        ):
+            encoder(torch.randn(2, 3, 64, 64))
+        return sum(sizes)
+
+    assert kept(True) < 0.5 * kept(False)
+
+
 # --------------------------------------------------------------------- the folded copy of a frozen one
 
 
