@@ -108,7 +108,7 @@ def train_step(run: LanguageRun, inputs: Tensor, targets: Tensor) -> dict[str, f
     and the learning rate. The state goes on to the next window, cut off from the graph of this one."""
     optim, progress = run.config.optim, run.progress
     factor = schedule_factor(optim, progress.step, run.total_steps, run.steps_per_epoch)
-    learning_rate = set_learning_rate(run.optimizer, factor)
+    learning_rate = set_learning_rate(run.optimizer, factor, progress.step)
     logits, hidden = run.model(inputs, run.hidden)
     loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
     run.optimizer.zero_grad(set_to_none=True)
