@@ -93,6 +93,10 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     c.TrainerConfig: {
         "max_steps": maybe(SIZES),
         "label_smoothing": FRACTIONS,
+        "accumulate": SIZES,
+        "precision": st.sampled_from(["float32", "bfloat16", "float16"]),
+        "ema": maybe(st.sampled_from([0.5, 0.999])),
+        "detect_anomaly": st.booleans(),
         "monitor": st.sampled_from(c.MONITORS),
         "evaluate_splits": st.lists(TEXTS, max_size=3),
         "patience": maybe(SIZES),

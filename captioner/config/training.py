@@ -55,6 +55,9 @@ class TrainerConfig:
     log_every: int = 10  # steps
     evaluate_splits: list[str] = field(default_factory=lambda: ["val"])  # scored with the best checkpoint at the end
     eval_batch_size: int = 64  # pictures
+    precision: str = "float32"  # of products: float32, bfloat16, or float16 (GPU only)
+    ema: float | None = None  # decay of a moving average of the weights, then scored and kept instead; null: none
+    detect_anomaly: bool = False  # on a NaN, say in which module and operation it arose (slow)
     tensorboard: bool = False  # also write TensorBoard files (pip install 'captioner[tensorboard]')
 
     def __post_init__(self) -> None:
@@ -63,6 +66,9 @@ class TrainerConfig:
         for key in ("validate_every", "patience", "log_every", "eval_batch_size"):
             at_least(f"trainer.{key}", getattr(self, key), 1)
         within("trainer.label_smoothing", self.label_smoothing, 0.0, 0.9)
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ConfigError(f"trainer.ema={self.ema}: expected a decay between 0 and 1, such as 0.999, or null.")
+        choose("trainer.precision", self.precision, ("float32", "bfloat16", "float16"))
         choose("trainer.monitor", self.monitor, MONITORS)
 
 

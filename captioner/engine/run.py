@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from captioner.data.build import available_splits, load_dataset
 from captioner.data.dataset import CaptionDataset
 from captioner.data.features import FeatureSource, open_features
 from captioner.data.splits import split_name
+from captioner.engine.averaging import WeightAverage
 from captioner.engine.checkpoint import (
     TRAINER_FILE,
     VOCABULARY_FILE,
@@ -28,6 +30,7 @@ from captioner.engine.checkpoint import (
 )
 from captioner.engine.device import choose_device
 from captioner.engine.optimizer import build_optimizer
+from captioner.engine.precision import build_scaler, check_precision
 from captioner.engine.progress import Progress, restore_trainer_state, trainer_state
 from captioner.errors import CheckpointError, DataError, choose
 from captioner.metrics.scorer import METRICS
@@ -54,6 +57,8 @@ class Run:
     train_features: FeatureSource
     val_features: FeatureSource
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: WeightAverage | None = None
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
     left_out: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # split → pictures named so far
@@ -92,6 +97,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     torch.manual_seed(config.seed)
     device = choose_device(config.device)
     check_names(config)
+    check_precision(config.trainer.precision, device)
     train_set, val_set = load_dataset(config.data, "train"), load_dataset(config.data, "val")
     tokenizer = build_tokenizer(config.tokenizer)
     tokenized = tokenize_captions(train_set, tokenizer)
@@ -101,6 +107,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     usable = captioned_pictures(captions, train_set)
     steps_per_epoch = -(-len(usable) // config.trainer.batch_size)
     optimizer = build_optimizer(model, config.optim, config.encoder.fine_tune_after * steps_per_epoch)
+    learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     model.encoder.hold(config.encoder.fine_tune_after > 0)
     train_features, val_features = (features_of(config, dataset, model, device) for dataset in (train_set, val_set))
     run = Run(
@@ -117,6 +124,8 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         train_features=train_features,
         val_features=val_features,
         optimizer=optimizer,
+        scaler=build_scaler(config.trainer.precision, device),
+        average=None if config.trainer.ema is None else WeightAverage(learning, config.trainer.ema),
         resumed=resume,
     )
     if resume:
@@ -159,11 +168,20 @@ def features_of(
 
 
 def save(run: Run, *, is_best: bool) -> None:
-    """A checkpoint from which the run can be carried on exactly."""
+    """A checkpoint from which the run can be carried on exactly; its weights are the average, where one is kept."""
     state = trainer_state(run.progress, run.optimizer, run.device)
-    save_checkpoint(
-        run.folder, run.progress.step, run.model, run.vocabulary, run.checkpoint_settings, state, is_best=is_best
-    )
+    state["scaler"] = run.scaler.state_dict()
+    if run.average is not None:
+        state["weights"] = [parameter.detach().clone() for parameter in run.average.parameters]
+    with averaged(run):
+        save_checkpoint(
+            run.folder, run.progress.step, run.model, run.vocabulary, run.checkpoint_settings, state, is_best=is_best
+        )
+
+
+def averaged(run: Run) -> AbstractContextManager[None]:
+    """Inside, the model has the weights that are scored and kept: the average, where there is one."""
+    return nullcontext() if run.average is None else run.average.in_place()
 
 
 def restore(run: Run) -> None:
@@ -177,3 +195,12 @@ def restore(run: Run) -> None:
     load_weights(run.model, folder)
     state = load_trainer_state(folder)
     run.progress = restore_trainer_state(state, run.optimizer, run.device, folder / TRAINER_FILE)
+    try:
+        if "scaler" in state:  # older checkpoints have none
+            run.scaler.load_state_dict(state["scaler"])
+        if run.average is not None:
+            run.average.restore(state.get("weights", run.average.parameters))
+        elif "weights" in state:
+            raise ValueError("it keeps an average of the weights: resume with the trainer.ema that it was trained with")
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder / TRAINER_FILE} does not fit this run ({error}).") from error

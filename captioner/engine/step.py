@@ -14,6 +14,7 @@ from captioner.config import AttentionConfig
 from captioner.data.batches import choose_captions, epoch_batches
 from captioner.engine.objectives import Totals, captioning_losses
 from captioner.engine.optimizer import clip_gradient, schedule_factor, set_learning_rate
+from captioner.engine.precision import autocast, iterate_under
 from captioner.engine.run import Run
 from captioner.errors import TrainingError
 from captioner.nn.packing import PackedCaptions, pack_captions
@@ -36,7 +37,9 @@ def epoch_of_steps(run: Run) -> Iterator[Step]:
     batches = epoch_batches(run.indices, trainer.batch_size, seed, progress.epoch)[progress.batch :]
     size = -(-trainer.batch_size // trainer.accumulate)
     portions = [[batch[start : start + size] for start in range(0, len(batch), size)] for batch in batches]
-    features = run.train_features.batches([portion for own in portions for portion in own])
+    features = iterate_under(
+        run.train_features.batches([portion for own in portions for portion in own]), trainer.precision, run.device
+    )
 
     def captions_of(indices: list[int]) -> list[list[Sequence[int]]]:
         count = trainer.captions_per_image
@@ -58,7 +61,7 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
     Returns nothing, and updates nothing, where not one picture of the batch could be read.
     Raises TrainingError, with the weights as they were, for a loss or a gradient that is no number.
     """
-    optim, progress = run.config.optim, run.progress
+    optim, trainer, progress = run.config.optim, run.config.trainer, run.progress
     factor = schedule_factor(optim, progress.step, run.total_steps, run.steps_per_epoch)
     learning_rate = set_learning_rate(run.optimizer, factor, progress.step)
     run.optimizer.zero_grad(set_to_none=True)
@@ -66,36 +69,43 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
     penalty = model.doubly_stochastic if isinstance(model, AttentionConfig) else 0.0
     sums: dict[str, Tensor] = {}
     for features, captions in step.portions:
-        losses = captioning_losses(
-            run.model,
-            features,
-            captions,
-            label_smoothing=run.config.trainer.label_smoothing,
-            doubly_stochastic=penalty,
-            totals=step.totals,
-        )
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        with autocast(trainer.precision, run.device):
+            losses = captioning_losses(
+                run.model,
+                features,
+                captions,
+                label_smoothing=trainer.label_smoothing,
+                doubly_stochastic=penalty,
+                totals=step.totals,
+            )
+        run.scaler.scale(losses["loss"]).backward()  # type: ignore[no-untyped-call]
         for name, value in losses.items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
     progress.step += 1
     progress.batch = step.number + 1
     if not sums:
         return {}
+    run.scaler.unscale_(run.optimizer)
     norm = clip_gradient(run.optimizer, optim.clip_norm)
     figures = {name: float(value) for name, value in sums.items()} | {"gradient_norm": float(norm)}
     refuse_lost_training(run, step, figures)
-    run.optimizer.step()
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    if run.average is not None:
+        run.average.update(progress.step)
     return figures | {"learning_rate": learning_rate}
 
 
 def refuse_lost_training(run: Run, step: Step, figures: dict[str, float]) -> None:
     """TrainingError where the loss or the gradient is infinite or no number: what, in which batch, what to do."""
-    lost = {"loss": figures["loss"], "gradient's norm": figures["gradient_norm"]}
+    lost = {"loss": figures["loss"]}
+    if not run.scaler.is_enabled():  # with a scaler an infinite gradient is no mishap: it passes the step over
+        lost["gradient's norm"] = figures["gradient_norm"]
     for what, value in lost.items():
         if not math.isfinite(value):
             names = ", ".join(str(run.train_set.images[index].image_id) for index in step.indices)
             raise TrainingError(
                 f"The {what} became {value} at step {run.progress.step} (epoch {run.progress.epoch + 1}), in the "
                 f"batch of pictures {names}. Lower optim.learning_rate, or clip the gradient with optim.clip_norm; "
-                f"earlier checkpoints are in {run.folder}."
+                f"trainer.detect_anomaly=true says where it arises. Earlier checkpoints are in {run.folder}."
             )

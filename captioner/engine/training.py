@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from tqdm import tqdm
 
 from captioner.config import DecodeConfig, MetricConfig
 from captioner.data.build import load_dataset
+from captioner.engine.anomaly import anomalies_named
 from captioner.engine.checkpoint import find_checkpoint, load_weights
 from captioner.engine.evaluation import Evaluation, evaluate_model, generate_captions, score_captions, write_evaluation
 from captioner.engine.interrupt import Interrupted, StopRequest
 from captioner.engine.logs import RunLog
-from captioner.engine.run import Run, begin_epoch, features_of, save
+from captioner.engine.precision import autocast
+from captioner.engine.run import Run, averaged, begin_epoch, features_of, save
 from captioner.engine.step import epoch_of_steps, train_step
 
 VALIDATION = MetricConfig(names=["Bleu", "ROUGE_L", "CIDEr"])  # what each validation reports: the fast ones
@@ -46,7 +49,12 @@ def train(run: Run) -> TrainingResult:
     """
     trainer, first_step = run.config.trainer, run.progress.step
     resume_step = first_step if run.resumed else None
-    with RunLog(run.folder, resume_step=resume_step, tensorboard=trainer.tensorboard) as log, StopRequest() as stop:
+    anomalies = anomalies_named(run.model) if trainer.detect_anomaly else nullcontext()
+    with (
+        RunLog(run.folder, resume_step=resume_step, tensorboard=trainer.tensorboard) as log,
+        StopRequest() as stop,
+        anomalies,
+    ):
         describe(run, log)
         started, words = time.perf_counter(), 0
         while not run.is_over:
@@ -95,9 +103,10 @@ def validate(run: Run, log: RunLog) -> None:
     trainer, progress = run.config.trainer, run.progress
     decode = DecodeConfig(name=GREEDY, max_length=run.config.decode.max_length)
     started = time.perf_counter()
-    captions = generate_captions(
-        run.model, run.vocabulary, run.tokenizer, run.val_set, run.val_features, decode, trainer.eval_batch_size
-    )
+    with averaged(run), autocast(trainer.precision, run.device):
+        captions = generate_captions(
+            run.model, run.vocabulary, run.tokenizer, run.val_set, run.val_features, decode, trainer.eval_batch_size
+        )
     scores = score_captions(captions, run.val_set, VALIDATION, run.config.tokenizer).corpus
     seconds = time.perf_counter() - started
     is_best = progress.judge(scores[trainer.monitor], trainer.patience, is_over=run.is_over)

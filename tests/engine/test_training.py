@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from captioner.config import CacheConfig, EncoderConfig, RecurrentConfig, TrainConfig
 from captioner.engine import training
-from captioner.engine.checkpoint import find_checkpoint
+from captioner.engine.checkpoint import find_checkpoint, load_trainer_state
 from captioner.engine.interrupt import Interrupted
 from captioner.engine.logs import RunLog, read_records
 from captioner.engine.run import Run, prepare
@@ -105,6 +105,41 @@ def test_interrupted_and_resumed_is_uninterrupted(config: TrainConfig, tmp_path:
     assert_same_weights(whole, stopped)
     assert curve(whole) == curve(stopped)
     assert (whole / "captions_val.json").read_bytes() == (stopped / "captions_val.json").read_bytes()
+
+
+@pytest.mark.parametrize("settings", [{"ema": 0.9}, {"precision": "bfloat16"}, {"ema": 0.9, "accumulate": 2}])
+def test_resume_is_exact_with(config: TrainConfig, tmp_path: Path, settings: dict[str, Any]) -> None:
+    changed = with_trainer(config, **settings)
+    whole = run(changed, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        interrupt_after(6, changed, tmp_path / "stopped")
+    run(changed, tmp_path / "stopped", resume=True)
+    assert_same_weights(whole, tmp_path / "stopped")
+    assert curve(whole) == curve(tmp_path / "stopped")
+
+
+def test_the_average_is_what_is_kept_and_scored(config: TrainConfig, tmp_path: Path) -> None:
+    """Its training is that of a run without; its weights and captions are not."""
+    plain, averaged = run(config, tmp_path / "plain"), run(with_trainer(config, ema=0.9), tmp_path / "averaged")
+    losses = [[record["loss"] for record in curve(folder) if record["kind"] == "train"] for folder in (plain, averaged)]
+    assert losses[0] == losses[1]
+    state = load_trainer_state(find_checkpoint(averaged, "latest"))
+    kept, last = weights(averaged), weights(plain)
+    assert not torch.equal(kept["decoder.embedding.weight"], last["decoder.embedding.weight"])
+    assert any(torch.equal(tensor, last["decoder.embedding.weight"]) for tensor in state["weights"])
+
+
+def test_an_average_cannot_be_dropped_on_resume(config: TrainConfig, tmp_path: Path) -> None:
+    folder = run(with_trainer(config, ema=0.9), tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"trainer\.ema"):
+        prepare(config, folder, resume=True)
+
+
+def test_bfloat16_learns_as_float32_does(config: TrainConfig, tmp_path: Path) -> None:
+    curves = [curve(run(with_trainer(config, precision=name), tmp_path / name)) for name in ("float32", "bfloat16")]
+    losses = [[record["loss"] for record in records if record["kind"] == "train"] for records in curves]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert losses[0] != losses[1]
 
 
 def interrupt_after(steps: int, config: TrainConfig, folder: Path) -> None:

@@ -1,0 +1,47 @@
+"""In which number format the products of training are done; weights, sums and losses stay in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
+import torch
+
+from captioner.errors import ConfigError
+
+T = TypeVar("T")
+_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """ConfigError where the device cannot train in this format."""
+    if precision == "float16" and device.type == "cpu":
+        raise ConfigError(
+            "trainer.precision=float16 needs a GPU: a CPU has no fast products of this format. "
+            "Use bfloat16, which keeps float32's range, or float32."
+        )
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Inside, matrix products and convolutions are done in `precision` (Micikevicius et al. 2018)."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, _TYPES[precision])
+
+
+def iterate_under(items: Iterable[T], precision: str, device: torch.device) -> Iterator[T]:
+    """The items, each made inside `autocast`: for generators that compute, as features of a learning encoder do."""
+    iterator = iter(items)
+    while True:
+        with autocast(precision, device):
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item
+
+
+def build_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """What keeps float16's small gradients from vanishing, by making the loss larger; without effect otherwise."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "float16")

@@ -1,0 +1,44 @@
+"""Number formats: refused where they cannot work, close to float32 where they can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from captioner.engine.precision import autocast, build_scaler, check_precision, iterate_under
+from captioner.errors import ConfigError
+
+CPU = torch.device("cpu")
+
+
+def test_float16_on_a_cpu_is_refused_with_the_alternative() -> None:
+    with pytest.raises(ConfigError, match=r"needs a GPU.*bfloat16"):
+        check_precision("float16", CPU)
+    check_precision("bfloat16", CPU)
+    check_precision("float16", torch.device("cuda"))
+
+
+def test_products_are_in_the_format_and_nothing_is_by_default() -> None:
+    left, right = torch.randn(4, 4), torch.randn(4, 4)
+    with autocast("float32", CPU):
+        assert (left @ right).dtype == torch.float32
+    with autocast("bfloat16", CPU):
+        assert (left @ right).dtype == torch.bfloat16
+
+
+def test_items_are_made_inside_and_used_outside() -> None:
+    def make() -> Iterator[torch.dtype]:
+        for _ in range(2):
+            yield (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+
+    for dtype in iterate_under(make(), "bfloat16", CPU):
+        assert dtype == torch.bfloat16
+        assert (torch.ones(1, 1) @ torch.ones(1, 1)).dtype == torch.float32
+
+
+def test_only_float16_needs_a_scaler() -> None:
+    assert not build_scaler("bfloat16", CPU).is_enabled()
+    assert not build_scaler("float32", CPU).is_enabled()
+    assert build_scaler("float16", CPU).is_enabled()
