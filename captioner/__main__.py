@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "caption and score a split, or score captions (python evaluate.py)",
     "caption": "caption photos (python caption.py)",
     "sample": "let a trained language model write",
+    "cells": "show which unit of a network keeps track of what",
     "runs": "show finished runs side by side",
     "data": "check a data set before hours are spent, or download one",
 }

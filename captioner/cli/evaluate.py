@@ -84,7 +84,7 @@ def _evaluate(config: EvaluateConfig, overrides: list[str]) -> list[Evaluation]:
         ]
     device = choose_device(config.device)
     checkpoint = load_checkpoint(Path(str(config.checkpoint)), device)
-    data = _data_of_run(checkpoint.path) if not _given("data", overrides) else None
+    data = data_of_run(checkpoint.path) if not _given("data", overrides) else None
     data = config.data if data is None else data
     dataset = load_dataset(data, config.split)
     features = open_features(
@@ -133,7 +133,7 @@ def _given(group: str, overrides: list[str]) -> bool:
     return any(override.lstrip("+").startswith((f"{group}=", f"{group}.")) for override in overrides)
 
 
-def _data_of_run(checkpoint: Path) -> DataConfig | None:
+def data_of_run(checkpoint: Path) -> DataConfig | None:
     """The data set that the checkpoint's run was trained on, where its run folder still stands around it."""
     path = checkpoint.parent.parent / CONFIG_FILE
     if not path.is_file():

@@ -195,6 +195,11 @@ def read_verified_config(folder: Path, task: str) -> dict[str, Any]:
     return raw
 
 
+def read_task(folder: Path) -> str:
+    """Which task's run made a checkpoint: captioning or language_model."""
+    return str(_read_config(folder).get("task", "captioning"))
+
+
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Fill `model`, in place, from the checkpoint's weights; CheckpointError where they were altered or do not fit."""
     _verify(folder, MODEL_FILE, _read_config(folder))

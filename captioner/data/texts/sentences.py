@@ -24,7 +24,7 @@ def title(random: Random) -> str:
     forms = (
         lambda: f"The {random.choice(ADJECTIVES)} {random.choice(NOUNS)}",
         lambda: f"On the {random.choice(NOUNS)} of {random.choice(NAMES)}",
-        lambda: f"A {random.choice(NOUNS)} and a {random.choice(NOUNS)}",
+        lambda: " and ".join(_with_article(random.choice(NOUNS)) for _ in range(2)).capitalize(),
     )
     return random.choice(forms)()
 
@@ -82,8 +82,11 @@ def _noun_phrase(random: Random, plural: bool) -> str:
         return f"{random.choice(('the', 'some', 'many'))} {adjective}{_plural(noun)}"
     if random.random() < 0.6:
         return f"the {adjective}{noun}"
-    article = "an" if (adjective or noun)[0] in "aeiou" else "a"
-    return f"{article} {adjective}{noun}"
+    return _with_article(adjective + noun)
+
+
+def _with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _plural(noun: str) -> str:

@@ -1,0 +1,117 @@
+"""What is written down of a network is what it computed: states and gates against the equations, token by token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from captioner.config import AttentionConfig, LanguageNetworkConfig, ModelConfig, RecurrentConfig
+from captioner.engine.activations import (
+    Recording,
+    gate_saturation,
+    join_recordings,
+    listen_to_cells,
+    record_captions,
+    record_text,
+)
+from captioner.errors import ConfigError
+from captioner.nn.build import build_decoder
+from captioner.nn.language_model import LanguageModel
+from captioner.nn.state import ImageFeatures
+from captioner.text.vocabulary import SPECIAL_TOKENS
+
+V, H = 9, 5
+
+
+def language_model(cell: str, layers: int = 1) -> LanguageModel:
+    settings = LanguageNetworkConfig(cell=cell, layers=layers, embedding_dim=4, hidden_dim=H)
+    return LanguageModel(settings, V).double().eval()
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_states_are_those_of_the_model_after_each_token(cell: str) -> None:
+    model = language_model(cell, layers=2)
+    numbers = torch.randint(4, V, (7,))
+    recording = record_text(model.train(), numbers, [str(n) for n in numbers.tolist()])
+    model.eval()
+    _, hidden = model.step(torch.tensor([SPECIAL_TOKENS.start]), model.initial(1))
+    for i in range(7):
+        _, hidden = model.step(numbers[i : i + 1], hidden)
+        names = ["layer1.h", "layer1.c", "layer2.h", "layer2.c"] if cell == "lstm" else ["layer1.h", "layer2.h"]
+        for name, state in zip(names, hidden, strict=True):
+            assert torch.equal(recording.values[name][i], state[0].detach()), name
+    assert set(recording.states) == set(names)
+
+
+def test_gates_are_those_of_the_equations() -> None:
+    """i, f, o = σ(Wx + b + Uh) and r, z likewise, from the states that were written down."""
+    numbers = torch.randint(4, V, (6,))
+    for cell, gates in (("lstm", {0: "input", 1: "forget", 3: "output"}), ("gru", {0: "reset", 1: "update"})):
+        model = language_model(cell)
+        recording = record_text(model, numbers, ["x"] * 6)
+        assert set(recording.gates) == {f"layer1.{name}_gate" for name in gates.values()}
+        before = recording.values["layer1.h"][:-1]
+        inputs = model.stack.project(model.embedding(numbers[1:]))
+        added = (inputs + before @ model.stack.cells[0].recurrent.weight.t()).detach()
+        for block, name in gates.items():
+            expected = torch.sigmoid(added[:, block * H : (block + 1) * H])
+            assert torch.allclose(recording.values[f"layer1.{name}_gate"][1:], expected, atol=1e-12), name
+
+
+@pytest.mark.parametrize("config", [RecurrentConfig(cell="gru"), AttentionConfig(cell="lstm", layers=2)])
+def test_captions_are_read_as_if_each_were_alone(config: ModelConfig) -> None:
+    config.embedding_dim = config.hidden_dim = H
+    if isinstance(config, AttentionConfig):
+        config.attention_dim = 3
+    model: Any = torch.nn.Module()  # a captioning model, of which only the decoder is asked for
+    model.decoder = build_decoder(config, V, 6)
+    features = ImageFeatures(torch.randn(3, 6), torch.randn(3, 4, 6))
+    captions = [
+        [4, 5],
+        [6, 7, 8, 4],
+        [],
+    ][:3]
+    words = [[str(number) for number in caption] for caption in captions]
+    together = record_captions(model, features, captions, words)
+    assert together.tokens == ["4", "5", "6", "7", "8", "4"]
+    assert together.starts == [0, 2, 6]
+    alone = [
+        record_captions(
+            model, ImageFeatures(features.vector[i : i + 1], features.grid[i : i + 1]), captions[i : i + 1], [words[i]]
+        )
+        for i in range(2)
+    ]
+    joined = join_recordings(alone)
+    assert joined.starts == [0, 2]
+    assert joined.tokens == together.tokens
+    for name, values in together.values.items():
+        assert torch.allclose(values, joined.values[name], atol=1e-6), name
+    state = model.decoder.init_state(features)
+    for token in (SPECIAL_TOKENS.start, 4, 5):
+        state = model.decoder.step(torch.full((3,), token), state).state
+    assert torch.allclose(together.values["layer1.h"][1], state.hidden[0][0], atol=1e-6)
+
+
+def test_nothing_is_left_behind() -> None:
+    model = language_model("lstm")
+    with pytest.raises(RuntimeError, match="stop"), listen_to_cells(model):
+        raise RuntimeError("stop")
+    assert "step" not in vars(model.stack.cells[0])
+
+
+def test_saturation_is_a_share_of_time() -> None:
+    gate = torch.tensor([[0.05, 0.95], [0.5, 0.91], [0.0, 0.2], [0.3, 0.9]])
+    shares = gate_saturation(Recording([], {"layer1.forget_gate": gate, "layer1.h": gate}, []))
+    assert shares.keys() == {"layer1.forget_gate"}
+    assert shares["layer1.forget_gate"].left.tolist() == [0.5, 0.0]
+    assert shares["layer1.forget_gate"].right.tolist() == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("name", ["layer1.h.5", "layer1.h.x", "layer1.h", "layer1.hh.0", "", "layer1.h.-1"])
+def test_units_that_are_not_there_are_named(name: str) -> None:
+    recording = record_text(language_model("rnn"), torch.tensor([4]), ["a"])
+    assert recording.unit("layer1.h.4").shape == (1,)
+    with pytest.raises(ConfigError, match=f"unit={name} does not exist"):
+        recording.unit(name)
