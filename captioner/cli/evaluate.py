@@ -15,6 +15,7 @@ from captioner.cli.settings import CONF, evaluate_settings, register
 from captioner.cli.train import CONFIG_FILE, refuse_used_folder, remove_if_empty, shown
 from captioner.config import DataConfig, DecodeConfig, EvaluateConfig
 from captioner.data.build import available_splits, data_settings, load_dataset, read_split
+from captioner.data.dataset import CaptionDataset
 from captioner.data.features import open_features
 from captioner.engine.checkpoint import load_checkpoint
 from captioner.engine.device import choose_device
@@ -26,10 +27,14 @@ from captioner.engine.evaluation import (
     write_evaluation,
 )
 from captioner.errors import ConfigError
-from captioner.metrics.bootstrap import paired_bootstrap
+from captioner.inference import Caption, Captioner
+from captioner.metrics.bootstrap import bootstrap_intervals, paired_bootstrap
 from captioner.metrics.report import format_comparison, signature_line
+from captioner.metrics.results import ImageId
+from captioner.report import ReportedSystem, choose_examples, write_report
 from captioner.text.tokenizers import build_tokenizer
 
+LOOKS = 6  # pictures whose attention the report shows
 _errors: list[Exception] = []
 
 
@@ -53,20 +58,30 @@ def _job(composed: DictConfig) -> None:
     try:
         refuse_used_folder(folder, "")
         config = evaluate_settings(composed)
-        evaluation, *others = _evaluate(config, list(HydraConfig.get().overrides.task))
-        write_evaluation(folder, evaluation, per_image=config.metric.per_image)
-        _print(evaluation, folder)
-        for other in others:
+        overrides = list(HydraConfig.get().overrides.task)
+        _check_sources(config)
+        if config.results is None:
+            systems, dataset = _caption(config, overrides)
+            evaluations = [system.evaluation for system in systems]
+        else:
+            evaluations, systems, dataset = _score_files(config), [], None
+        write_evaluation(folder, evaluations[0], per_image=config.metric.per_image)
+        _print(evaluations, [system.name for system in systems], folder)
+        if dataset is not None and config.report:
+            write_report(folder / "report.html", systems, dataset, config.tokenizer)
+            sys.stdout.write(f"Report: {shown(folder)}/report.html\n")
+        if config.compare is not None:
+            first, second = evaluations
             names = [Path(str(path)).name for path in (config.results, config.compare)]
-            table = format_comparison(paired_bootstrap(evaluation.scores, other.scores), *names)
+            table = format_comparison(paired_bootstrap(first.scores, second.scores), *names)
             sys.stdout.write(f"\n{table}\n")
     except Exception as error:
         _errors.append(error)
         remove_if_empty(folder)
 
 
-def _evaluate(config: EvaluateConfig, overrides: list[str]) -> list[Evaluation]:
-    """What was asked for, and behind it the file it is to be compared with, if any."""
+def _check_sources(config: EvaluateConfig) -> None:
+    """ConfigError unless it is clear where the captions come from."""
     if (config.checkpoint is None) == (config.results is None):
         raise ConfigError(
             "Give either checkpoint=runs/… (a model captions the split) or results=captions.json "
@@ -74,40 +89,69 @@ def _evaluate(config: EvaluateConfig, overrides: list[str]) -> list[Evaluation]:
         )
     if config.compare is not None and config.results is None:
         raise ConfigError("compare=b.json needs results=a.json to be compared with; or write --compare a.json b.json.")
-    if config.results is not None:
-        dataset = load_dataset(config.data, config.split)
-        novelty = _training_captions(config, config.data)
-        return [
-            evaluate_results(Path(file), dataset, config.tokenizer, config.metric, novelty)
-            for file in (config.results, config.compare)
-            if file is not None
-        ]
+    if config.results is not None and (config.report or config.beside):
+        raise ConfigError("report=true and beside=[…] need checkpoint=runs/…: a file of captions has no model to show.")
+
+
+def _score_files(config: EvaluateConfig) -> list[Evaluation]:
+    """`results`, and behind it the file it is to be compared with, if any."""
+    dataset = load_dataset(config.data, config.split)
+    novelty = _training_captions(config, config.data)
+    return [
+        evaluate_results(Path(file), dataset, config.tokenizer, config.metric, novelty)
+        for file in (config.results, config.compare)
+        if file is not None
+    ]
+
+
+def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[ReportedSystem], CaptionDataset]:
+    """Each checkpoint's captions and scores, all on the data set of the first one's run, or the one that was given."""
     device = choose_device(config.device)
     checkpoint = load_checkpoint(Path(str(config.checkpoint)), device)
     data = data_of_run(checkpoint.path) if not _given("data", overrides) else None
+    paths = [Path(str(config.checkpoint)), *map(Path, config.beside)]
+    checkpoints = [load_checkpoint(path, device) for path in paths]
+    data = _data_of_run(checkpoints[0].path) if not _given("data", overrides) else None
     data = config.data if data is None else data
     dataset = load_dataset(data, config.split)
-    features = open_features(
-        dataset,
-        checkpoint.model.encoder,
-        with_grid=checkpoint.model.needs_grid,
-        data=data,
-        cache=config.cache,
-        device=device,
-    )
-    evaluation = evaluate_model(
-        checkpoint.model,
-        checkpoint.vocabulary,
-        build_tokenizer(checkpoint.settings.tokenizer),
-        config.tokenizer if _given("tokenizer", overrides) else checkpoint.settings.tokenizer,
-        dataset,
-        features,
-        _decode(checkpoint.settings.decode, config.decode, overrides),
-        config.metric,
-        config.batch_size,
-        _training_captions(config, data),
-    )
-    return [evaluation]
+    novelty = _training_captions(config, data)
+    systems = []
+    for path, checkpoint in zip(paths, checkpoints, strict=True):
+        settings = checkpoint.settings
+        features = open_features(
+            dataset,
+            checkpoint.model.encoder,
+            with_grid=checkpoint.model.needs_grid,
+            data=data,
+            cache=config.cache,
+            device=device,
+        )
+        evaluation = evaluate_model(
+            checkpoint.model,
+            checkpoint.vocabulary,
+            build_tokenizer(settings.tokenizer),
+            config.tokenizer if _given("tokenizer", overrides) else settings.tokenizer,
+            dataset,
+            features,
+            _decode(settings.decode, config.decode, overrides),
+            config.metric,
+            config.batch_size,
+            novelty,
+        )
+        intervals, attention = {}, {}
+        if config.report:
+            intervals = bootstrap_intervals(evaluation.scores)
+            attention = _looks(Captioner(checkpoint, device), evaluation, dataset)
+        systems.append(ReportedSystem(path.name, evaluation, intervals, attention, settings.transform.resize))
+    return systems, dataset
+
+
+def _looks(captioner: Captioner, evaluation: Evaluation, dataset: CaptionDataset) -> dict[ImageId, Caption]:
+    """Captions with their attention of a few pictures, the same ones for every system."""
+    chosen = choose_examples(list(evaluation.captions), LOOKS)
+    paths = {image.image_id: image.path for image in dataset}
+    captions = captioner.caption([paths[image_id] for image_id in chosen])
+    return dict(zip(chosen, captions, strict=True))
 
 
 def _compare_as_settings(arguments: list[str]) -> list[str]:
@@ -150,13 +194,18 @@ def _decode(trained: DecodeConfig, composed: DecodeConfig, overrides: list[str])
     return replace(trained, **{f.name: getattr(composed, f.name) for f in fields(composed) if f.name in names})
 
 
-def _print(evaluation: Evaluation, folder: Path) -> None:
-    sys.stdout.write("\n" + format_scores([(evaluation.split, evaluation.scores.corpus)], "split") + "\n")
-    sys.stdout.write(signature_line(evaluation.scores) + "\n")
-    for name, why in evaluation.scores.unavailable.items():
+def _print(evaluations: list[Evaluation], names: list[str], folder: Path) -> None:
+    first = evaluations[0]
+    if len(names) > 1:
+        rows = [(name, evaluation.scores.corpus) for name, evaluation in zip(names, evaluations, strict=True)]
+        table = format_scores(rows, first.split)
+    else:
+        table = format_scores([(first.split, first.scores.corpus)], "split")
+    sys.stdout.write(f"\n{table}\n{signature_line(first.scores)}\n")
+    for name, why in first.scores.unavailable.items():
         sys.stdout.write(f"{name} unavailable: {why}\n")
-    for notice in evaluation.notices:
+    for notice in first.notices:
         sys.stdout.write(f"Note: {notice}\n")
-    if evaluation.skipped:
-        sys.stdout.write(f"Left out {len(evaluation.skipped)} pictures that cannot be read; see metrics.json.\n")
-    sys.stdout.write(f"\nWritten: {shown(folder)}/metrics.json and captions_{evaluation.split}.json\n")
+    if first.skipped:
+        sys.stdout.write(f"Left out {len(first.skipped)} pictures that cannot be read; see metrics.json.\n")
+    sys.stdout.write(f"\nWritten: {shown(folder)}/metrics.json and captions_{first.split}.json\n")

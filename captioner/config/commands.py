@@ -64,6 +64,8 @@ class EvaluateConfig:
     checkpoint: str | None = None  # a run folder or a checkpoint folder
     results: str | None = None  # or captions that someone else made (COCO results JSON)
     compare: str | None = None  # a second file of captions: is the difference to `results` more than chance?
+    report: bool = False  # also write report.html: scores, captions beside their pictures, plots, attention
+    beside: list[str] = field(default_factory=list)  # more checkpoints, to stand beside the first in the report
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)

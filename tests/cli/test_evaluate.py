@@ -68,9 +68,20 @@ def test_compare_two_files(command: Command, run: Path) -> None:
     assert "interval" in result.out
 
 
+def test_report_of_one_and_of_two(command: Command, run: Path) -> None:
+    result = command(main, "checkpoint=run", "beside=[run]", "report=true", *DATA, "device=cpu", "hydra.run.dir=page")
+    assert result.code == 0, result.err
+    assert "Report: page/report.html" in result.out
+    page = Path("page/report.html").read_text()
+    assert page.count("<article>") == 24
+    assert page.count("<th><span class=") == 2  # a row a system
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        (["results=run/captions_val.json", "report=true", *DATA], "no model to show"),
+        (["checkpoint=run", "beside=[nowhere]"], "nowhere"),
         ([], "Give either checkpoint=runs/… "),
         (["checkpoint=run", "results=x.json"], "Give either"),
         (["checkpoint=nowhere"], "checkpoint=nowhere is not a folder"),

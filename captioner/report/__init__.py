@@ -1,0 +1,8 @@
+"""One HTML file about one or several systems on a split: scores, captions beside their pictures, plots, attention.
+
+It opens from disk and asks no network for anything: styles, plots and pictures are inside.
+"""
+
+from captioner.report.page import ReportedSystem, choose_examples, write_report
+
+__all__ = ["ReportedSystem", "choose_examples", "write_report"]
