@@ -107,11 +107,9 @@ def _score_files(config: EvaluateConfig) -> list[Evaluation]:
 def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[ReportedSystem], CaptionDataset]:
     """Each checkpoint's captions and scores, all on the data set of the first one's run, or the one that was given."""
     device = choose_device(config.device)
-    checkpoint = load_checkpoint(Path(str(config.checkpoint)), device)
-    data = data_of_run(checkpoint.path) if not _given("data", overrides) else None
     paths = [Path(str(config.checkpoint)), *map(Path, config.beside)]
     checkpoints = [load_checkpoint(path, device) for path in paths]
-    data = _data_of_run(checkpoints[0].path) if not _given("data", overrides) else None
+    data = data_of_run(checkpoints[0].path) if not _given("data", overrides) else None
     data = config.data if data is None else data
     dataset = load_dataset(data, config.split)
     novelty = _training_captions(config, data)
