@@ -87,7 +87,8 @@ def _cells(arguments: list[str]) -> None:
 
     from captioner.cli.tables import markdown_table
     from captioner.engine.activations import gate_saturation
-    from captioner.engine.checkpoint import find_checkpoint, read_task
+    from captioner.engine.checkpoint import read_task
+    from captioner.engine.run_checkpoints import find_checkpoint
     from captioner.engine.unit_search import best_units
     from captioner.unit_plots import saturation_plot
 

@@ -1,21 +1,17 @@
 """A checkpoint: a folder that owns all it needs, whole or not there, and never executed.
 
     model.safetensors   every weight and buffer, encoder included
-    config.json         format_version; the task; model, encoder, transform, tokenizer and decode settings; checksums
+    config.json         format_version; the task; model, encoder, transform, tokenizer and decode settings
     vocab.json          the vocabulary
     trainer.pt          optimizer, random states, position (only to carry on; read with weights_only=True)
+    SHA256SUMS          what each of them was when it was written
 
-A run keeps them under `checkpoints/`, where `index.json` names the latest and the best. A checkpoint
-is written beside, flushed to disk and renamed; then the index is replaced; and only then is removed what
-it names no more. So `latest` and `best` are whole whenever a run is killed.
+Which checkpoints a run keeps is told in `run_checkpoints`, and how older ones are read in `migrations`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,6 +31,9 @@ from captioner.config import (
     TokenizerConfig,
     TransformConfig,
 )
+from captioner.engine.manifest import MANIFEST_FILE, Manifest, read_manifest, verify, write_manifest
+from captioner.engine.migrations import FORMAT_VERSION, format_version, migrate
+from captioner.engine.run_checkpoints import enter, find_checkpoint, new_folder
 from captioner.errors import CheckpointError, ConfigError, near_misses
 from captioner.files import flush_folder, write_json
 from captioner.nn.build import build_decoder, model_settings
@@ -44,10 +43,7 @@ from captioner.schema import from_plain, to_plain
 from captioner.text.vocabulary import Vocabulary
 from captioner.version import __version__
 
-FORMAT_VERSION = 1
 MODEL_FILE, CONFIG_FILE, VOCABULARY_FILE, TRAINER_FILE = "model.safetensors", "config.json", "vocab.json", "trainer.pt"
-INDEX_FILE = "index.json"
-_STEP_FOLDER = re.compile(r"step-\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class LanguageCheckpointSettings:
     data: TextConfig
 
 
-_CONFIG_KEYS = ("format_version", "captioner_version", "task", "sha256")
+_CONFIG_KEYS = ("format_version", "captioner_version", "task")
 _SETTINGS = {kind.task: kind for kind in (CheckpointSettings, LanguageCheckpointSettings)}
 _COMMANDS = {"captioning": "python caption.py", "language_model": "python -m captioner sample"}
 
@@ -95,14 +91,10 @@ def save_checkpoint(
     trainer_state: dict[str, Any],
     *,
     is_best: bool,
+    keep_last: int = 1,
 ) -> Path:
-    """Write `checkpoints/step-…`, make it the latest (and the best), and remove what is neither any more."""
-    folder = run_folder / "checkpoints"
-    for stale in folder.glob(".*.tmp"):  # left by a kill
-        shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-    target = folder / _free_name(folder, step)
-    temporary = folder / f".{target.name}.tmp"
-    temporary.mkdir(parents=True)
+    """Write `checkpoints/step-…`, make it the latest (and the best), and keep so many of the last, besides the best."""
+    target, temporary = new_folder(run_folder, step)
     safetensors.torch.save_model(model, str(temporary / MODEL_FILE))
     vocabulary.save(temporary / VOCABULARY_FILE)
     torch.save(trainer_state, temporary / TRAINER_FILE)
@@ -113,59 +105,14 @@ def save_checkpoint(
             "captioner_version": __version__,
             "task": settings.task,
             **{field.name: to_plain(getattr(settings, field.name)) for field in fields(settings)},
-            "sha256": {name: _sha256(temporary / name) for name in (MODEL_FILE, VOCABULARY_FILE, TRAINER_FILE)},
         },
     )
+    write_manifest(temporary)
     flush_folder(temporary)
     temporary.replace(target)
-    flush_folder(folder)
-    index = read_index(run_folder)
-    index = {"latest": target.name, "best": target.name if is_best else index.get("best", target.name)}
-    write_json(folder / INDEX_FILE, index)
-    for old in folder.glob("step-*"):
-        if old.name not in index.values():
-            shutil.rmtree(old)
+    flush_folder(target.parent)
+    enter(run_folder, target.name, is_best=is_best, keep_last=keep_last)
     return target
-
-
-def _free_name(folder: Path, step: int) -> str:
-    """`step-00000120`; on resume a run that was stopped at an epoch's end saves that step again: `step-00000120.2`."""
-    name, number = f"step-{step:08d}", 1
-    while (folder / name).exists():
-        number += 1
-        name = f"step-{step:08d}.{number}"
-    return name
-
-
-def read_index(run_folder: Path) -> dict[str, str]:
-    """Which checkpoint of a run is the latest and which the best; empty where there is none yet."""
-    path = run_folder / "checkpoints" / INDEX_FILE
-    if not path.exists():
-        return {}
-    index = _read_json(path)
-    named = {key: str(index.get(key)) for key in ("latest", "best")} if isinstance(index, dict) else {}
-    if not named or not all(_STEP_FOLDER.fullmatch(name) for name in named.values()):
-        raise CheckpointError(
-            f"{path} was altered: it should name the latest and the best of the folders step-… beside it. "
-            "Name one of them instead of the run."
-        )
-    return named
-
-
-def find_checkpoint(path: Path, which: str = "best") -> Path:
-    """The checkpoint folder that `path` means: itself, or a run folder's "best" or "latest"."""
-    if (path / CONFIG_FILE).is_file() or (path / MODEL_FILE).is_file():
-        return path
-    if not path.is_dir():
-        siblings = [str(p) for p in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise CheckpointError(
-            f"checkpoint={path} is not a folder: expected a run folder such as runs/… or a folder in its checkpoints/."
-            f"{near_misses(str(path), siblings)}"
-        )
-    index = read_index(path)
-    if not index:
-        raise CheckpointError(f"{path} holds no checkpoint: it has neither {CONFIG_FILE} nor checkpoints/{INDEX_FILE}.")
-    return path / "checkpoints" / index[which]
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str = "best") -> LoadedCheckpoint:
@@ -181,34 +128,31 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str =
 
 def read_verified_config(folder: Path, task: str) -> dict[str, Any]:
     """`config.json` of a checkpoint whose weights and words are those that were written, by a run of `task`."""
-    raw = _read_config(folder)
-    written_by = raw.get("task", "captioning")
-    if written_by not in TASKS:
-        raise altered(folder, f"task={written_by!r} does not exist.")
-    if written_by != task:
+    config, manifest = _read_config(folder)
+    if config["task"] != task:
         raise CheckpointError(
-            f"{folder} was made by task={written_by}, and this needs one of task={task}: "
-            f"use it with {_COMMANDS[written_by]}."
+            f"{folder} was made by task={config['task']}, and this needs one of task={task}: "
+            f"use it with {_COMMANDS[config['task']]}."
         )
     for name in (MODEL_FILE, VOCABULARY_FILE):
-        _verify(folder, name, raw)
-    return raw
+        verify(folder, name, manifest)
+    return config
 
 
 def read_task(folder: Path) -> str:
     """Which task's run made a checkpoint: captioning or language_model."""
-    return str(_read_config(folder).get("task", "captioning"))
+    return str(_read_config(folder)[0]["task"])
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Fill `model`, in place, from the checkpoint's weights; CheckpointError where they were altered or do not fit."""
-    _verify(folder, MODEL_FILE, _read_config(folder))
+    verify(folder, MODEL_FILE, _read_config(folder)[1])
     fill_model(model, folder)
 
 
 def load_trainer_state(folder: Path) -> dict[str, Any]:
     """What `save_checkpoint` was given as `trainer_state`."""
-    _verify(folder, TRAINER_FILE, _read_config(folder))
+    verify(folder, TRAINER_FILE, _read_config(folder)[1])
     path = folder / TRAINER_FILE
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -268,30 +212,32 @@ def fill_model(model: nn.Module, folder: Path) -> None:
         ) from error
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}).") from error
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> tuple[dict[str, Any], Manifest]:
+    """`config.json`, verified, in today's format; and the sums of all files."""
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise CheckpointError(f"The checkpoint {folder} is incomplete: {CONFIG_FILE} is missing.")
-    raw = _read_json(path)
-    version = raw.get("format_version") if isinstance(raw, dict) else None
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{folder} has format version {version}, and captioner {__version__} reads version {FORMAT_VERSION}: "
-            "install the captioner that wrote it, or a newer one."
-        )
-    settings = _SETTINGS.get(str(raw.get("task")), CheckpointSettings)
-    known = [*_CONFIG_KEYS, *(field.name for field in fields(settings))]
-    for key in raw:
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        verify(folder, CONFIG_FILE, manifest)
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}).") from error
+    if format_version(raw, folder) == 1:  # it kept its sums itself
+        sums = raw.get("sha256")
+        manifest = Manifest(CONFIG_FILE, sums if isinstance(sums, dict) else {})
+    elif manifest is None:
+        raise CheckpointError(f"The checkpoint {folder} is incomplete: {MANIFEST_FILE} is missing.")
+    config = migrate(raw)
+    task = config.get("task")
+    if task not in TASKS:
+        raise altered(folder, f"task={task!r} does not exist.")
+    known = [*_CONFIG_KEYS, *(field.name for field in fields(_SETTINGS[task]))]
+    for key in config:
         if key not in known:
             raise altered(folder, f"{key} does not exist.{near_misses(key, known)}")
-    return dict(raw)
+    return config, manifest
 
 
 def _parse_settings(folder: Path, raw: dict[str, Any]) -> CheckpointSettings:
@@ -310,22 +256,3 @@ def _parse_settings(folder: Path, raw: dict[str, Any]) -> CheckpointSettings:
 def altered(folder: Path, problem: object) -> CheckpointError:
     """What is raised for settings that no run of this version wrote."""
     return CheckpointError(f"{folder / CONFIG_FILE} was altered or made by another version: {problem}")
-
-
-def _verify(folder: Path, name: str, raw: dict[str, Any]) -> None:
-    """Is the file there, and is it the one that was written?"""
-    path = folder / name
-    if not path.is_file():
-        raise CheckpointError(f"The checkpoint {folder} is incomplete: {name} is missing.")
-    checksums = raw.get("sha256")
-    expected = checksums.get(name) if isinstance(checksums, dict) else None
-    if _sha256(path) != expected:
-        raise CheckpointError(f"{path} was altered or damaged: its checksum is not the one in {CONFIG_FILE}.")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -13,10 +13,10 @@ from captioner.engine.checkpoint import (
     LanguageCheckpointSettings,
     altered,
     fill_model,
-    find_checkpoint,
     read_verified_config,
     refuse_larger_than_file,
 )
+from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.errors import ConfigError
 from captioner.nn.language_model import LanguageModel
 from captioner.schema import from_plain

@@ -13,7 +13,6 @@ from captioner.engine.checkpoint import (
     TRAINER_FILE,
     VOCABULARY_FILE,
     LanguageCheckpointSettings,
-    find_checkpoint,
     load_trainer_state,
     load_weights,
     save_checkpoint,
@@ -21,6 +20,7 @@ from captioner.engine.checkpoint import (
 from captioner.engine.device import choose_device
 from captioner.engine.optimizer import build_optimizer_of_one_rate
 from captioner.engine.progress import Progress, restore_trainer_state, trainer_state
+from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.errors import CheckpointError
 from captioner.nn.cells import Hidden
 from captioner.nn.language_model import LanguageModel

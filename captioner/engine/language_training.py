@@ -22,12 +22,13 @@ from tqdm import tqdm
 
 from captioner.data.running_text import text_streams
 from captioner.decode.text import sample_tokens
-from captioner.engine.checkpoint import find_checkpoint, load_weights
+from captioner.engine.checkpoint import load_weights
 from captioner.engine.interrupt import Interrupted, StopRequest
 from captioner.engine.language_evaluation import mean_bits
 from captioner.engine.language_run import LanguageRun, save_language_run
 from captioner.engine.logs import RunLog, read_records
 from captioner.engine.optimizer import clip_gradient, schedule_factor, set_learning_rate
+from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.errors import TrainingError
 from captioner.files import write_atomically, write_json
 from captioner.metrics.counting_model import CountingModel

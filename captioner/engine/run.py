@@ -23,7 +23,6 @@ from captioner.engine.checkpoint import (
     TRAINER_FILE,
     VOCABULARY_FILE,
     CheckpointSettings,
-    find_checkpoint,
     load_trainer_state,
     load_weights,
     save_checkpoint,
@@ -32,6 +31,7 @@ from captioner.engine.device import choose_device
 from captioner.engine.optimizer import build_optimizer
 from captioner.engine.precision import build_scaler, check_precision
 from captioner.engine.progress import Progress, restore_trainer_state, trainer_state
+from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.errors import CheckpointError, DataError, choose
 from captioner.metrics.scorer import METRICS
 from captioner.nn.build import build_model

@@ -19,12 +19,13 @@ from tqdm import tqdm
 from captioner.config import DecodeConfig, MetricConfig
 from captioner.data.build import load_dataset
 from captioner.engine.anomaly import anomalies_named
-from captioner.engine.checkpoint import find_checkpoint, load_weights
+from captioner.engine.checkpoint import load_weights
 from captioner.engine.evaluation import Evaluation, evaluate_model, generate_captions, score_captions, write_evaluation
 from captioner.engine.interrupt import Interrupted, StopRequest
 from captioner.engine.logs import RunLog
 from captioner.engine.precision import autocast
 from captioner.engine.run import Run, averaged, begin_epoch, features_of, save
+from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.engine.step import epoch_of_steps, train_step
 
 VALIDATION = MetricConfig(names=["Bleu", "ROUGE_L", "CIDEr"])  # what each validation reports: the fast ones

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import os
 import pickle
 import shutil
@@ -22,19 +20,19 @@ from captioner.config import AttentionConfig, DecodeConfig, ModelConfig, Recurre
 from captioner.engine import checkpoint
 from captioner.engine.checkpoint import (
     CheckpointSettings,
-    find_checkpoint,
     load_checkpoint,
     load_trainer_state,
     load_weights,
-    read_index,
     save_checkpoint,
 )
+from captioner.engine.run_checkpoints import Index, find_checkpoint, read_index
 from captioner.errors import CheckpointError
 from captioner.nn.build import build_model
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import pack_captions
 from captioner.nn.state import ImageFeatures
 from captioner.text.vocabulary import Vocabulary
+from tests.engine.forging import forge, forge_config
 from tests.tiny import ENCODER
 
 VOCABULARY = Vocabulary(["a", "dog", "犬", "runs", "fast"])
@@ -46,7 +44,7 @@ MODELS = [
     RecurrentConfig(embedding_dim=6, hidden_dim=6, cell="rnn", layers=3),
 ]
 STATE = {"progress": {"step": 7}, "random_state": torch.arange(5, dtype=torch.uint8)}
-FILES = ("model.safetensors", "vocab.json", "config.json")
+FILES = ("model.safetensors", "vocab.json", "config.json", "SHA256SUMS")
 
 
 def make(config: ModelConfig = TIED) -> tuple[CaptioningModel, CheckpointSettings]:
@@ -146,8 +144,8 @@ def test_weights_are_loaded_in_place(finished_run: Path) -> None:
 
 def test_stored_transform_is_the_one_used(folder: Path) -> None:
     """Also its size: the grid is that of pictures as this model was trained on, whatever torchvision says today."""
-    rewrite_config(folder, lambda config: config["encoder"].update(image_size=None))
-    rewrite_config(folder, lambda config: config["transform"].update(mean=[0.1, 0.2, 0.3]))
+    forge_config(folder, lambda config: config["encoder"].update(image_size=None))
+    forge_config(folder, lambda config: config["transform"].update(mean=[0.1, 0.2, 0.3]))
     model = load_checkpoint(folder).model
     assert model.encoder.transform.size == 64
     assert model.encoder.transform.mean == (0.1, 0.2, 0.3)
@@ -159,11 +157,11 @@ def test_stored_transform_is_the_one_used(folder: Path) -> None:
 
 def test_latest_and_best_are_kept_and_nothing_else(tmp_path: Path) -> None:
     save(tmp_path, 1)
-    assert read_index(tmp_path) == {"latest": "step-00000001", "best": "step-00000001"}
+    assert read_index(tmp_path) == Index("step-00000001", "step-00000001", ["step-00000001"])
     save(tmp_path, 2, is_best=True)
     save(tmp_path, 3)
     save(tmp_path, 4)
-    assert read_index(tmp_path) == {"latest": "step-00000004", "best": "step-00000002"}
+    assert read_index(tmp_path) == Index("step-00000004", "step-00000002", ["step-00000004"])
     assert names(tmp_path) == {"index.json", "step-00000002", "step-00000004"}
     assert find_checkpoint(tmp_path).name == "step-00000002"
     assert find_checkpoint(tmp_path, "latest").name == "step-00000004"
@@ -175,7 +173,7 @@ def test_the_same_step_again(run_folder: Path) -> None:
     """A run that was stopped at an epoch's end saves its last step again, judged, when it is carried on."""
     target = save(run_folder, 14, is_best=True)
     assert target.name == "step-00000014.2"
-    assert read_index(run_folder) == {"latest": target.name, "best": target.name}
+    assert read_index(run_folder) == Index(target.name, target.name, [target.name])
     assert names(run_folder) == {"index.json", target.name}
     assert load_checkpoint(run_folder).path == target
 
@@ -240,7 +238,7 @@ def test_killed_at_any_moment(finished_run: Path, tmp_path: Path, monkeypatch: p
             break
         save(folder, 28, made, is_best=True)
         assert names(folder) == {"index.json", "step-00000028"}
-    assert moment > 10  # it was killed at that many moments
+    assert moment > 12  # it was killed at that many moments
 
 
 def test_all_is_on_disk_before_the_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,21 +271,6 @@ def test_rests_of_a_kill_are_removed(run_folder: Path) -> None:
 # ------------------------------------------------------------------------ missing, altered, of another kind
 
 
-def rewrite_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """`change` works on config.json's content in place."""
-    path = folder / "config.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    change(content)
-    path.write_text(json.dumps(content), encoding="utf-8")
-
-
-def forge(folder: Path, name: str, content: bytes) -> None:
-    """Replace a file and its checksum, as somebody who means harm does."""
-    (folder / name).write_bytes(content)
-    digest = hashlib.sha256(content).hexdigest()
-    rewrite_config(folder, lambda config: config["sha256"].update({name: digest}))
-
-
 def refused(folder: Path, match: str, name: str = "config.json") -> None:
     with pytest.raises(CheckpointError, match=match) as error:
         load_checkpoint(folder)
@@ -301,7 +284,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     refused(folder, f"is incomplete: {name} is missing", name)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "vocab.json"])
+@pytest.mark.parametrize("name", FILES)
 def test_an_altered_file_is_named(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[-9] ^= 1
@@ -320,19 +303,25 @@ def test_altered_weights_are_not_resumed_from(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe", b"null", b"[]", b"[" * 100_000, b"7", b"{}", b'{"format_version": 2}']
+    "content", [b"", b"{", b"\xff\xfe", b"null", b"[]", b"[" * 100_000, b"7", b"{}", b'{"format_version": 3}']
 )
 def test_a_config_that_is_something_else(folder: Path, content: bytes) -> None:
-    (folder / "config.json").write_bytes(content)
+    forge(folder, "config.json", content)
     with pytest.raises(CheckpointError, match=r"cannot be read|has format version") as error:
         load_checkpoint(folder)
     assert str(folder) in str(error.value)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, 1.5, [1]])
-def test_another_version_says_what_to_do(folder: Path, version: Any) -> None:
-    rewrite_config(folder, lambda config: config.update(format_version=version))
-    with pytest.raises(CheckpointError, match=r"has format version .*reads version 1: install the captioner that"):
+@pytest.mark.parametrize("version", [0, -1, "1", None, 1.0, 1.5, True, [1]])
+def test_a_version_that_is_none(folder: Path, version: Any) -> None:
+    forge_config(folder, lambda config: config.update(format_version=version))
+    with pytest.raises(CheckpointError, match=r"has format version .*, which no captioner wrote"):
+        load_checkpoint(folder)
+
+
+def test_a_newer_version_says_what_to_do(folder: Path) -> None:
+    forge_config(folder, lambda config: config.update(format_version=3))
+    with pytest.raises(CheckpointError, match=r"version 3, and captioner .* reads versions 1 to 2: install the capti"):
         load_checkpoint(folder)
 
 
@@ -350,8 +339,9 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no block": (lambda config: config["encoder"].update(fine_tune_from="x"), "encoder.fine_tune_from='x'"),
     "tiny picture": (lambda config: config["transform"].update(size=8), "encoder.image_size=8"),
     "_target_": (lambda config: config["model"].update(_target_="os.system"), r"model\._target_ does not exist"),
-    "no checksums": (lambda config: config.pop("sha256"), "its checksum is not the one"),
-    "checksums are a list": (lambda config: config.update(sha256=[]), "its checksum is not the one"),
+    "no task": (lambda config: config.pop("task"), "task=None does not exist"),
+    "task is a list": (lambda config: config.update(task=[]), r"task=\[\] does not exist"),
+    "sums of version 1": (lambda config: config.update(sha256={}), "sha256 does not exist"),
     "absurd width": (lambda config: config["model"].update(hidden_dim=10**9), "model.hidden_dim=1000000000 is out"),
     "absurd depth": (lambda config: config["model"].update(layers=10**9), "model.layers=1000000000 is out of range"),
     "absurd picture": (lambda config: config["transform"].update(size=10**9), "transform.size=1000000000 is out"),
@@ -361,7 +351,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 
 @pytest.mark.parametrize(("change", "match"), CHANGES.values(), ids=CHANGES.keys())
 def test_an_altered_config_is_named(folder: Path, change: Callable[[dict[str, Any]], object], match: str) -> None:
-    rewrite_config(folder, change)
+    forge_config(folder, change)
     refused(folder, match)
 
 
@@ -378,7 +368,7 @@ def test_an_altered_config_is_named(folder: Path, change: Callable[[dict[str, An
     ],
 )
 def test_a_config_that_does_not_fit_the_weights(folder: Path, change: dict[str, Any]) -> None:
-    rewrite_config(folder, lambda config: config["model"].update(change))
+    forge_config(folder, lambda config: config["model"].update(change))
     refused(folder, r"model\.safetensors does not fit the model that config\.json and vocab\.json describe")
 
 
@@ -402,7 +392,7 @@ def test_absurd_sizes_take_no_memory(folder: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(checkpoint, "build_decoder", watch)
     widest = {"hidden_dim": 65_536, "embedding_dim": 65_536, "attention_dim": 65_536, "layers": 64, "gate": "vector"}
-    rewrite_config(folder, lambda config: config["model"].update(widest))
+    forge_config(folder, lambda config: config["model"].update(widest))
     refused(folder, r"its decoder alone has [\d,]{17,} bytes, and the file [\d,]+")
     assert allocated == [{"meta"}]
 
@@ -468,13 +458,13 @@ def test_a_damaged_trainer_state_is_named(folder: Path, damage: str) -> None:
 
 def test_settings_are_not_interpolated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "resnet18")
-    rewrite_config(folder, lambda config: config["encoder"].update(name="${oc.env:SECRET}"))
+    forge_config(folder, lambda config: config["encoder"].update(name="${oc.env:SECRET}"))
     refused(folder, r"encoder\.name='\$\{oc\.env:SECRET\}' does not exist")
 
 
 def test_weights_named_in_the_settings_are_not_read(folder: Path) -> None:
     """`encoder.weights` says where a run's weights came from; the checkpoint has its own."""
-    rewrite_config(folder, lambda config: config["encoder"].update(weights="/nowhere/weights.pth"))
+    forge_config(folder, lambda config: config["encoder"].update(weights="/nowhere/weights.pth"))
     assert load_checkpoint(folder).settings.encoder.weights == "/nowhere/weights.pth"
 
 
@@ -528,4 +518,4 @@ def test_no_such_folder_names_its_near_misses(run_folder: Path, tmp_path: Path) 
 def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"holds no checkpoint: it has neither config\.json nor"):
         load_checkpoint(tmp_path)
-    assert read_index(tmp_path) == {}
+    assert read_index(tmp_path) is None

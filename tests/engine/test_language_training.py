@@ -15,14 +15,17 @@ from safetensors.torch import load_file
 
 from captioner.config import LanguageModelConfig, LanguageNetworkConfig, LanguageTrainerConfig, OptimConfig, TextConfig
 from captioner.engine import language_training
-from captioner.engine.checkpoint import FORMAT_VERSION, find_checkpoint, load_checkpoint
+from captioner.engine.checkpoint import load_checkpoint
 from captioner.engine.interrupt import Interrupted
 from captioner.engine.language_checkpoint import load_language_model
 from captioner.engine.language_evaluation import mean_bits
 from captioner.engine.language_run import LanguageRun, prepare_language_run
 from captioner.engine.language_training import stages, train_language_model
 from captioner.engine.logs import read_records
+from captioner.engine.migrations import FORMAT_VERSION
+from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.errors import CheckpointError, TrainingError
+from tests.engine.forging import forge, forge_config
 
 SMALL = LanguageModelConfig(
     data=TextConfig(size=3000, val_fraction=0.1, test_fraction=0.1),
@@ -166,24 +169,21 @@ def test_a_checkpoint_of_one_task_is_not_taken_for_the_other(tmp_path: Path) -> 
     folder = run(SMALL, tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"task=language_model.* use it with python -m captioner sample"):
         load_checkpoint(folder)
-    path = find_checkpoint(folder) / "config.json"
-    path.write_text(path.read_text().replace('"task": "language_model"', '"task": "captioning"'))
+    checkpoint = find_checkpoint(folder)
+    forge_config(checkpoint, lambda config: config.update(task="captioning"))
     with pytest.raises(CheckpointError, match=r"was altered"):  # its groups are not those of a captioner
         load_language_model(folder)
-    path.write_text(json.dumps({"format_version": FORMAT_VERSION, "task": "captioning"}))
+    forge(checkpoint, "config.json", json.dumps({"format_version": FORMAT_VERSION, "task": "captioning"}).encode())
     with pytest.raises(CheckpointError, match=r"task=captioning.* use it with python caption\.py"):
         load_language_model(folder)
 
 
 def test_settings_that_ask_for_more_than_the_file_holds_are_refused(tmp_path: Path) -> None:
     folder = find_checkpoint(run(SMALL, tmp_path / "run"))
-    config = json.loads((folder / "config.json").read_text())
-    config["model"]["hidden_dim"] = 60_000
-    (folder / "config.json").write_text(json.dumps(config))
+    forge_config(folder, lambda config: config["model"].update(hidden_dim=60_000))
     with pytest.raises(CheckpointError, match="does not fit the model"):
         load_language_model(folder)
-    config["model"]["hidden_dims"] = 3
-    (folder / "config.json").write_text(json.dumps(config))
+    forge_config(folder, lambda config: config["model"].update(hidden_dims=3))
     with pytest.raises(CheckpointError, match="was altered"):
         load_language_model(folder)
 

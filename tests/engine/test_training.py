@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 
 from captioner.config import CacheConfig, EncoderConfig, RecurrentConfig, TrainConfig
 from captioner.engine import training
-from captioner.engine.checkpoint import find_checkpoint, load_trainer_state
+from captioner.engine.checkpoint import load_trainer_state
 from captioner.engine.interrupt import Interrupted
 from captioner.engine.logs import RunLog, read_records
 from captioner.engine.run import Run, prepare
+from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.engine.training import train
 from captioner.errors import CheckpointError, PictureError, TrainingError
 from captioner.nn.build import build_model
