@@ -93,7 +93,8 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     c.TrainerConfig: {
         "max_steps": maybe(SIZES),
         "label_smoothing": FRACTIONS,
-        "accumulate": SIZES,
+        "accumulate": maybe(SIZES),
+        "compile": st.booleans(),
         "precision": st.sampled_from(["float32", "bfloat16", "float16"]),
         "ema": maybe(st.sampled_from([0.5, 0.999])),
         "detect_anomaly": st.booleans(),

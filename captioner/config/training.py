@@ -45,7 +45,7 @@ class TrainerConfig:
     max_epochs: int = 12
     max_steps: int | None = None  # stop after this many optimizer steps, whatever the epoch
     batch_size: int = 16  # pictures; each brings all its captions
-    accumulate: int = 1  # do a batch in this many portions, one in memory at a time: the same step with less memory
+    accumulate: int | None = 1  # do a batch in this many portions, one in memory at a time; null: find what fits
     captions_per_image: int | None = None  # use this many of a picture's captions an epoch, drawn anew; null: all
     max_caption_length: int = 30  # words; longer training captions are cut
     label_smoothing: float = 0.1
@@ -57,6 +57,7 @@ class TrainerConfig:
     eval_batch_size: int = 64  # pictures
     precision: str = "float32"  # of products: float32, bfloat16, or float16 (GPU only)
     ema: float | None = None  # decay of a moving average of the weights, then scored and kept instead; null: none
+    compile: bool = False  # the cells' steps by torch.compile (for GPUs; takes a minute to start)
     detect_anomaly: bool = False  # on a NaN, say in which module and operation it arose (slow)
     tensorboard: bool = False  # also write TensorBoard files (pip install 'captioner[tensorboard]')
 

@@ -27,6 +27,7 @@ from captioner.engine.checkpoint import (
     load_weights,
     save_checkpoint,
 )
+from captioner.engine.compiling import compile_steps
 from captioner.engine.device import choose_device
 from captioner.engine.optimizer import build_optimizer
 from captioner.engine.precision import build_scaler, check_precision
@@ -59,6 +60,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: WeightAverage | None = None
+    portions: int = 1  # of a batch: trainer.accumulate, or 0 until it has been found
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
     left_out: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # split → pictures named so far
@@ -108,6 +110,8 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     steps_per_epoch = -(-len(usable) // config.trainer.batch_size)
     optimizer = build_optimizer(model, config.optim, config.encoder.fine_tune_after * steps_per_epoch)
     learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if config.trainer.compile:
+        compile_steps(model.decoder, device)
     model.encoder.hold(config.encoder.fine_tune_after > 0)
     train_features, val_features = (features_of(config, dataset, model, device) for dataset in (train_set, val_set))
     run = Run(
@@ -125,6 +129,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         val_features=val_features,
         optimizer=optimizer,
         scaler=build_scaler(config.trainer.precision, device),
+        portions=config.trainer.accumulate or 0,
         average=None if config.trainer.ema is None else WeightAverage(learning, config.trainer.ema),
         resumed=resume,
     )
@@ -171,6 +176,7 @@ def save(run: Run, *, is_best: bool) -> None:
     """A checkpoint from which the run can be carried on exactly; its weights are the average, where one is kept."""
     state = trainer_state(run.progress, run.optimizer, run.device)
     state["scaler"] = run.scaler.state_dict()
+    state["portions"] = run.portions
     if run.average is not None:
         state["weights"] = [parameter.detach().clone() for parameter in run.average.parameters]
     with averaged(run):
@@ -198,6 +204,8 @@ def restore(run: Run) -> None:
     try:
         if "scaler" in state:  # older checkpoints have none
             run.scaler.load_state_dict(state["scaler"])
+        if run.config.trainer.accumulate is None:  # found once a run: dropout's masks follow the portions
+            run.portions = int(state.get("portions", 0))
         if run.average is not None:
             run.average.restore(state.get("weights", run.average.parameters))
         elif "weights" in state:

@@ -33,19 +33,32 @@ class Step:
 
 def epoch_of_steps(run: Run) -> Iterator[Step]:
     """The steps of the current epoch that are still to be done."""
-    trainer, progress, seed = run.config.trainer, run.progress, run.config.seed
-    batches = epoch_batches(run.indices, trainer.batch_size, seed, progress.epoch)[progress.batch :]
-    size = -(-trainer.batch_size // trainer.accumulate)
+    trainer, progress = run.config.trainer, run.progress
+    batches = epoch_batches(run.indices, trainer.batch_size, run.config.seed, progress.epoch)[progress.batch :]
+    yield from _steps(run, batches, run.portions, progress.batch)
+
+
+def trial_step(run: Run, portions: int) -> Step:
+    """The step with the most words to learn from, for finding out what fits into memory; only its first portion."""
+    size = run.config.trainer.batch_size
+    longest = sorted(run.indices, key=lambda index: -sum(map(len, run.captions[index])))[:size]
+    return next(_steps(run, [longest[: -(-size // portions)]], 1, 0))
+
+
+def _steps(run: Run, batches: list[list[int]], count: int, first: int) -> Iterator[Step]:
+    """Batches of pictures as steps of `count` portions; `first`: the number of the first of them."""
+    trainer, seed, epoch = run.config.trainer, run.config.seed, run.progress.epoch
+    size = -(-trainer.batch_size // count)
     portions = [[batch[start : start + size] for start in range(0, len(batch), size)] for batch in batches]
     features = iterate_under(
         run.train_features.batches([portion for own in portions for portion in own]), trainer.precision, run.device
     )
 
     def captions_of(indices: list[int]) -> list[list[Sequence[int]]]:
-        count = trainer.captions_per_image
-        return [choose_captions(run.captions[index], count, seed, progress.epoch, index) for index in indices]
+        each = trainer.captions_per_image
+        return [choose_captions(run.captions[index], each, seed, epoch, index) for index in indices]
 
-    for number, (batch, own) in enumerate(zip(batches, portions, strict=True), progress.batch):
+    for number, (batch, own) in enumerate(zip(batches, portions, strict=True), first):
         indices = [index for index in batch if index not in run.train_features.bad]
         packed = (
             (encoded, pack_captions(captions_of(some)).to(run.device))
@@ -55,29 +68,33 @@ def epoch_of_steps(run: Run) -> Iterator[Step]:
         yield Step(number, indices, Totals.of(captions_of(indices)), packed)
 
 
+def losses_of_portion(run: Run, features: ImageFeatures, captions: PackedCaptions, totals: Totals) -> dict[str, Tensor]:
+    """The losses of one portion of a step, in the run's precision."""
+    model, trainer = run.config.model, run.config.trainer
+    with autocast(trainer.precision, run.device):
+        return captioning_losses(
+            run.model,
+            features,
+            captions,
+            label_smoothing=trainer.label_smoothing,
+            doubly_stochastic=model.doubly_stochastic if isinstance(model, AttentionConfig) else 0.0,
+            totals=totals,
+        )
+
+
 def train_step(run: Run, step: Step) -> dict[str, float]:
     """Update the weights; returns the losses, the gradient's norm before clipping, and the learning rate.
 
     Returns nothing, and updates nothing, where not one picture of the batch could be read.
     Raises TrainingError, with the weights as they were, for a loss or a gradient that is no number.
     """
-    optim, trainer, progress = run.config.optim, run.config.trainer, run.progress
+    optim, progress = run.config.optim, run.progress
     factor = schedule_factor(optim, progress.step, run.total_steps, run.steps_per_epoch)
     learning_rate = set_learning_rate(run.optimizer, factor, progress.step)
     run.optimizer.zero_grad(set_to_none=True)
-    model = run.config.model
-    penalty = model.doubly_stochastic if isinstance(model, AttentionConfig) else 0.0
     sums: dict[str, Tensor] = {}
     for features, captions in step.portions:
-        with autocast(trainer.precision, run.device):
-            losses = captioning_losses(
-                run.model,
-                features,
-                captions,
-                label_smoothing=trainer.label_smoothing,
-                doubly_stochastic=penalty,
-                totals=step.totals,
-            )
+        losses = losses_of_portion(run, features, captions, step.totals)
         run.scaler.scale(losses["loss"]).backward()  # type: ignore[no-untyped-call]
         for name, value in losses.items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()

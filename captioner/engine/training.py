@@ -23,6 +23,7 @@ from captioner.engine.checkpoint import load_weights
 from captioner.engine.evaluation import Evaluation, evaluate_model, generate_captions, score_captions, write_evaluation
 from captioner.engine.interrupt import Interrupted, StopRequest
 from captioner.engine.logs import RunLog
+from captioner.engine.memory import find_portions, out_of_memory_explained
 from captioner.engine.precision import autocast
 from captioner.engine.run import Run, averaged, begin_epoch, features_of, save
 from captioner.engine.run_checkpoints import find_checkpoint
@@ -55,8 +56,12 @@ def train(run: Run) -> TrainingResult:
         RunLog(run.folder, resume_step=resume_step, tensorboard=trainer.tensorboard) as log,
         StopRequest() as stop,
         anomalies,
+        out_of_memory_explained(run),
     ):
         describe(run, log)
+        if not run.portions:
+            run.portions = find_portions(run)
+            log.say(f"trainer.accumulate: {run.portions} was found to fit into memory.")
         started, words = time.perf_counter(), 0
         while not run.is_over:
             if begin_epoch(run):

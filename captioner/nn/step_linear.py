@@ -24,8 +24,12 @@ _Uses = list[tuple[Tensor, Tensor]]
 
 
 class StepLinear(nn.Linear):
-    """`nn.Linear`, and inside `weight_gradients_once` the same with one weight gradient for all its uses."""
+    """`nn.Linear`, and inside `weight_gradients_once` the same with one weight gradient for all its uses.
 
+    `collects` False: always plain, as torch.compile needs it.
+    """
+
+    collects: bool = True
     _collecting: tuple[Tensor, _Uses] | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -44,7 +48,9 @@ def weight_gradients_once(*modules: nn.Module) -> Iterator[None]:
     Nor does it under autocast, where a layer's operands change their type between forward and backward,
     nor while compiling, which has its own ways.
     """
-    layers = [layer for module in modules for layer in module.modules() if isinstance(layer, StepLinear)]
+    layers = [
+        layer for module in modules for layer in module.modules() if isinstance(layer, StepLinear) and layer.collects
+    ]
     device = next((layer.weight.device.type for layer in layers), "cpu")
     if not torch.is_grad_enabled() or torch.is_autocast_enabled(device) or torch.compiler.is_compiling():
         layers = []
