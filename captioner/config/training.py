@@ -14,11 +14,11 @@ MONITORS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
 class OptimConfig:
     """The optimizer and how its learning rate moves."""
 
-    name: str = "adamw"  # adam or adamw
+    name: str = "adamw"  # adam, adamw or sgd
     learning_rate: float = 1e-3
     encoder_learning_rate: float = 1e-5  # for the encoder's blocks that learn
     weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)  # sgd: the first is its momentum
     schedule: str = "cosine"  # constant, cosine (to zero over the run) or step
     warmup_steps: int = 100
     step_epochs: int = 3  # step: multiply by step_factor every so many epochs
@@ -26,7 +26,7 @@ class OptimConfig:
     clip_norm: float | None = 5.0  # clip the gradient's norm to this; null: never
 
     def __post_init__(self) -> None:
-        choose("optim.name", self.name, ("adam", "adamw"))
+        choose("optim.name", self.name, ("adam", "adamw", "sgd"))
         choose("optim.schedule", self.schedule, ("constant", "cosine", "step"))
         for key in ("learning_rate", "encoder_learning_rate", "weight_decay", "warmup_steps"):
             at_least(f"optim.{key}", getattr(self, key), 0)

@@ -4,5 +4,5 @@ Reading order: `objectives` (what is made small), `training` (the loop), `run` (
 `evaluation` (captions and their scores), `progress` and `checkpoint` (a folder that owns all it needs), then
 `optimizer`, `logs`, `interrupt`, `device`. A language model has its own `language_training`, `language_run`,
 `language_evaluation` and `language_checkpoint`. The lab: `activations`, `properties` and `unit_search` (what units keep
-track of).
+track of), and `gradient_flow` (how far back a gradient reaches).
 """

@@ -11,6 +11,7 @@ import math
 import re
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,26 +65,19 @@ def train_language_model(run: LanguageRun) -> LanguageResult:
 
 def train_epoch(run: LanguageRun, log: RunLog, stop: StopRequest) -> int:
     """The rest of the current epoch; returns how many tokens were learnt from."""
-    trainer, progress, special = run.config.trainer, run.progress, run.parts.vocabulary.special
-    streams = text_streams(
-        run.parts.train, trainer.streams, trainer.window, special.start, run.config.seed, progress.epoch
-    )
-    inputs, targets = (stream.to(run.device) for stream in streams)
+    trainer, progress = run.config.trainer, run.progress
     run.model.train()
-    if progress.batch == 0:
-        run.hidden = run.model.initial(trainer.streams)
     tokens, since_log, log_started = 0, 0, time.perf_counter()
     title = f"epoch {progress.epoch + 1}/{trainer.max_epochs}"
     with tqdm(
         total=run.steps_per_epoch, initial=progress.batch, desc=title, unit="window", disable=not sys.stderr.isatty()
     ) as bar:
-        while progress.batch < run.steps_per_epoch and not run.is_over:
-            window = slice(progress.batch * trainer.window, (progress.batch + 1) * trainer.window)
-            losses = train_step(run, inputs[:, window], targets[:, window])
+        for inputs, targets in windows_of_epoch(run):
+            losses = train_step(run, inputs, targets)
             if not math.isfinite(losses["loss"]):
                 raise TrainingError(explain_lost_training(run, losses["loss"]))
-            tokens += targets[:, window].numel()
-            since_log += targets[:, window].numel()
+            tokens += targets.numel()
+            since_log += targets.numel()
             progress.note(losses)
             if progress.step % trainer.log_every == 0:
                 means = progress.take_means()
@@ -99,9 +93,28 @@ def train_epoch(run: LanguageRun, log: RunLog, stop: StopRequest) -> int:
             if stop.signal_number is not None:
                 save_language_run(run, is_best=False)
                 raise Interrupted(stop.signal_number)
+            if run.is_over:
+                break
     if progress.batch >= run.steps_per_epoch:
         progress.epoch, progress.batch = progress.epoch + 1, 0
     return tokens
+
+
+def windows_of_epoch(run: LanguageRun) -> Iterator[tuple[Tensor, Tensor]]:
+    """What is read and what should be said, (B, T) each: the windows of the current epoch that are still to be done.
+
+    At an epoch's beginning the streams start anew, from the zero state.
+    """
+    trainer, progress, special = run.config.trainer, run.progress, run.parts.vocabulary.special
+    streams = text_streams(
+        run.parts.train, trainer.streams, trainer.window, special.start, run.config.seed, progress.epoch
+    )
+    inputs, targets = (stream.to(run.device) for stream in streams)
+    if progress.batch == 0:
+        run.hidden = run.model.initial(trainer.streams)
+    for batch in range(progress.batch, run.steps_per_epoch):
+        window = slice(batch * trainer.window, (batch + 1) * trainer.window)
+        yield inputs[:, window], targets[:, window]
 
 
 def train_step(run: LanguageRun, inputs: Tensor, targets: Tensor) -> dict[str, float]:

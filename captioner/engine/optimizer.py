@@ -13,7 +13,7 @@ from captioner.nn.model import CaptioningModel
 
 
 def build_optimizer(model: CaptioningModel, config: OptimConfig, encoder_starts: int = 0) -> torch.optim.Optimizer:
-    """Adam or AdamW over what learns: the decoder, and the encoder's thawed blocks at their own rate.
+    """Adam, AdamW or SGD over what learns: the decoder, and the encoder's thawed blocks at their own rate.
 
     Every group carries `base_rate`, the rate that the schedule multiplies. `encoder_starts`: the step from which the
     encoder learns; it then has a warm-up of its own.
@@ -37,6 +37,8 @@ def build_optimizer_of_one_rate(model: nn.Module, config: OptimConfig) -> torch.
 
 def _build(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
     learning = [{**group, "lr": group["base_rate"]} for group in groups if group["params"]]
+    if config.name == "sgd":
+        return torch.optim.SGD(learning, momentum=config.betas[0], weight_decay=config.weight_decay)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
     optimizer: torch.optim.Optimizer = kind(learning, betas=config.betas, weight_decay=config.weight_decay, fused=True)
     return optimizer

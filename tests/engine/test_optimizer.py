@@ -95,9 +95,26 @@ def test_all_rates_follow_the_schedule() -> None:
         assert [group["lr"] for group in optimizer.param_groups] == [0.02 * factor, 0.003 * factor]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
+)
 def test_names(name: str, kind: type) -> None:
     assert type(build_optimizer(model(), replace(CONFIG, name=name))) is kind
+
+
+def test_sgd_goes_down_the_gradient_with_the_first_beta_as_its_momentum() -> None:
+    """w − lr · g, then w − lr · (½ g + g)."""
+    learner = model()
+    optimizer = build_optimizer(learner, replace(CONFIG, name="sgd", betas=(0.5, 0.9), weight_decay=0.0))
+    for expected in (-0.02, -0.02 - 0.02 * 1.5):
+        with torch.no_grad():
+            for parameter in learner.decoder.parameters():
+                if expected == -0.02:
+                    parameter.fill_(0.0)
+                parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        for parameter in learner.decoder.parameters():
+            torch.testing.assert_close(parameter.detach(), torch.full_like(parameter, expected), rtol=1e-5, atol=1e-8)
 
 
 def test_decay_is_decoupled_in_adamw_only() -> None:

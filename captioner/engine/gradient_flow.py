@@ -1,0 +1,101 @@
+"""How far a gradient travels back through time, and what becomes of the recurrent matrix that carries it.
+
+For a loss at step T, the chain rule gives (Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013, eq. 5)
+
+    ∂loss_T/∂s_t = (∂s_T/∂s_{T−1} · … · ∂s_{t+1}/∂s_t)ᵀ ∂loss_T/∂s_T
+
+with s all that the cells carry (h; in the LSTM h and c). In a vanilla RNN each factor is diag(1 − h²) Whh: where
+the largest singular value of Whh stays below 1 the product vanishes, and it can only explode where it is above 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from captioner.engine.language_run import LanguageRun
+from captioner.engine.language_training import train_step, windows_of_epoch
+from captioner.nn.cells import Cell
+from captioner.nn.language_model import LanguageModel
+
+
+def gradient_norms(model: LanguageModel, tokens: Int[Tensor, "B T1"]) -> Float[Tensor, "B T"]:
+    """‖∂loss/∂s‖₂ at distance 0 … T−1 before the loss: row b, column d is the state after step T−d.
+
+    Each stream reads its first T tokens from the zero state; the loss is −log p of its last token alone. The norm is
+    over everything the layers carry. Exact, by autograd; the model is put in eval mode and its weights get no gradient.
+    """
+    model.eval()
+    hidden = model.initial(len(tokens))
+    states: list[tuple[Tensor, ...]] = []
+    for read in tokens[:, :-1].unbind(dim=1):
+        _, hidden = model.stack.step(model.stack.project(model.embedding(read)), hidden)
+        # A copy of its own: ∂/∂c must not run through h, which was made from the same c.
+        hidden = tuple(state.clone() for state in hidden)
+        states.append(hidden)
+    top = hidden[-model.stack.states]
+    loss = nn.functional.cross_entropy(model.output(top), tokens[:, -1], reduction="sum")  # streams do not mix
+    flat = [state for step in states for state in step]
+    gradients = torch.autograd.grad(loss, flat, materialize_grads=True)
+    by_step = torch.stack(gradients).view(len(states), len(hidden), *hidden[0].shape)  # (T, L·states, B, H)
+    norms: Tensor = by_step.pow(2).sum(dim=(1, 3)).sqrt()
+    return norms.flip(0).t()
+
+
+def spectral_radius(matrix: Float[Tensor, "H H"]) -> float:
+    """The largest absolute value among the eigenvalues."""
+    return float(torch.linalg.eigvals(matrix.detach().float()).abs().max())
+
+
+def spectral_norm(matrix: Float[Tensor, "H H"]) -> float:
+    """The largest singular value: how much the matrix can lengthen a vector."""
+    return float(torch.linalg.matrix_norm(matrix.detach().float(), ord=2))
+
+
+def recurrent_matrices(model: nn.Module) -> list[Tensor]:
+    """Whh of every cell, (H, H) for each of its gates, in the order of the layers and of the gates' columns."""
+    cells = [part for part in model.modules() if isinstance(part, Cell)]
+    return [weight for cell in cells for weight in _square_blocks(cell)]
+
+
+def _square_blocks(cell: Cell) -> list[Tensor]:
+    assert isinstance(cell, nn.Module)
+    width = cell.hidden_dim
+    tall = [p for p in cell.parameters() if p.dim() == 2 and p.shape[1] == width and p.shape[0] % width == 0]
+    return [block for weight in tall for block in weight.detach().reshape(-1, width, width)]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One step of a training that was watched; of the recurrent matrices, the largest."""
+
+    step: int
+    loss: float  # nats a token
+    gradient_norm: float  # before clipping
+    spectral_radius: float
+
+
+def watch_training(run: LanguageRun, steps: int, every: int = 1) -> list[Watched]:
+    """Train a prepared run for so many steps, and note how it fares at each `every`-th.
+
+    Stops where loss or gradient are no numbers any more, which is noted as the last step. Nothing is written.
+    """
+    watched: list[Watched] = []
+    while run.progress.step < steps:
+        for inputs, targets in windows_of_epoch(run):
+            figures = train_step(run, inputs, targets)
+            lost = not math.isfinite(figures["loss"]) or not math.isfinite(figures["gradient_norm"])
+            if lost or run.progress.step % every == 0 or run.progress.step == steps:
+                radius = math.nan if lost else max(map(spectral_radius, recurrent_matrices(run.model)))
+                watched.append(Watched(run.progress.step, figures["loss"], figures["gradient_norm"], radius))
+            if lost:
+                return watched
+            if run.progress.step >= steps:
+                break
+        else:
+            run.progress.epoch, run.progress.batch = run.progress.epoch + 1, 0
+    return watched

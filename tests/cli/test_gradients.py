@@ -1,0 +1,34 @@
+"""`python -m captioner gradients` on runs of several cells."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from captioner.cli.gradients import main
+from captioner.cli.train import main as train
+from tests.cli.conftest import Command
+from tests.cli.test_language_model import TASK
+
+
+def test_a_picture_and_a_table(command: Command) -> None:
+    for cell in ("rnn", "lstm"):
+        folder = f"hydra.run.dir={cell}"
+        assert command(train, *TASK, f"model.cell={cell}", folder, "trainer.sample_stages=0").code == 0
+    result = command(main, "checkpoint=rnn,lstm", "distance=12", "streams=3", "untrained=true")
+    assert result.code == 0, result.err
+    assert Path("gradients.png").is_file()
+    rows = list(csv.DictReader(Path("gradients.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 12
+    assert list(rows[0]) == ["distance", "rnn (rnn)", "rnn (rnn), untrained", "lstm (lstm)", "lstm (lstm), untrained"]
+    assert all(float(value) >= 0 for row in rows for value in row.values())
+    for options, sentence in (
+        (["checkpoint=lst,rnn"], "lst is not a folder"),
+        (["checkpoint=rnn", "distance=5000"], "lower one of them"),
+        (["checkpoint=rnn", "out=nowhere"], "out=nowhere is not a folder"),
+        (["checkpoint=rnn", "untrained=maybe"], "expected true or false"),
+        (["distance=5"], "checkpoint=… is missing"),
+    ):
+        wrong = command(main, *options)
+        assert wrong.code == 2
+        assert sentence in wrong.err
