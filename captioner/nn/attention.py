@@ -32,7 +32,7 @@ class AdditiveAttention(nn.Module):
         images, cells, attention_dim = keys.shape
         queries = self.query(query).view(images, -1, 1, attention_dim)  # (M, K, 1, A)
         energy = self.score(torch.tanh(keys.unsqueeze(1) + queries))  # (M, K, P, 1)
-        return torch.softmax(energy.view(-1, cells), dim=1)
+        return _softmax(energy.view(-1, cells))
 
     def step_energies(self, keys: Float[Tensor, "B P A"]) -> StepEnergies | None:
         """What `weights_of_rows` needs to sum its gradients over the steps of a batch of captions."""
@@ -49,13 +49,18 @@ class AdditiveAttention(nn.Module):
         """α of N rows that look at images[n]; `energies` makes it fast on a CPU, without it the plain way is gone."""
         if energies is None:
             return self.weights(keys.index_select(0, images), query)
-        return torch.softmax(energies(self.query(query), images), dim=1)
+        return _softmax(energies(self.query(query), images))
 
     @staticmethod
     def context(weights: Float[Tensor, "N P"], grid: Float[Tensor, "B P D"]) -> Float[Tensor, "N D"]:
         """z of N = B·K rows that stand side by side by image: each image's grid is read once for its K rows."""
         images, cells, feature_dim = grid.shape
         return torch.bmm(weights.view(images, -1, cells), grid).view(-1, feature_dim)
+
+
+def _softmax(energy: Float[Tensor, "N P"]) -> Float[Tensor, "N P"]:
+    """α in float32 at least: under autocast the energies are shorter, and the sums over α would lose digits."""
+    return torch.softmax(energy, dim=1, dtype=torch.promote_types(energy.dtype, torch.float32))
 
 
 def context_of_packed_rows(

@@ -7,7 +7,8 @@ parameters keep torchvision's names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ class Encoder(nn.Module):
             features = self._frozen_feature_map(features, frozen)
         for block in learning:
             checkpointed = self.gradient_checkpointing and torch.is_grad_enabled()
-            features = checkpoint(block, features, use_reentrant=False) if checkpointed else block(features)
+            features = _checkpointed(block, features) if checkpointed else block(features)
         grid = features.flatten(2).transpose(1, 2).contiguous()
         return ImageFeatures(grid.mean(1), grid)
 
@@ -149,6 +150,30 @@ class Encoder(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._folded = ()
         super()._load_from_state_dict(*args, **kwargs)
+
+
+def _checkpointed(block: nn.Module, features: Tensor) -> Tensor:
+    """The block's output; what lies inside it is computed again in the backward pass (Chen et al. 2016)."""
+    output: Tensor = checkpoint(
+        block, features, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_untouched(block))
+    )
+    return output
+
+
+@contextmanager
+def _statistics_untouched(block: nn.Module) -> Iterator[None]:
+    """Inside, BatchNorm normalises as ever but its running statistics do not move: a batch counts once."""
+    momenta = [(layer, layer.momentum) for layer in block.modules() if isinstance(layer, nn.BatchNorm2d)]
+    counts = [(count, count.clone()) for name, count in block.named_buffers() if name.endswith("num_batches_tracked")]
+    for layer, _ in momenta:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in momenta:
+            layer.momentum = momentum
+        for count, before in counts:
+            count.copy_(before)
 
 
 def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encoder:

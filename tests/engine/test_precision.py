@@ -7,8 +7,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from captioner.config import AttentionConfig
+from captioner.engine.objectives import doubly_stochastic_penalty
 from captioner.engine.precision import autocast, build_scaler, check_precision, iterate_under
+from captioner.engine.word_loss import word_loss
 from captioner.errors import ConfigError
+from captioner.nn.packing import pack_captions
+from captioner.nn.show_attend_tell import AttentionDecoder
+from captioner.nn.state import ImageFeatures
 
 CPU = torch.device("cpu")
 
@@ -42,3 +48,19 @@ def test_only_float16_needs_a_scaler() -> None:
     assert not build_scaler("bfloat16", CPU).is_enabled()
     assert not build_scaler("float32", CPU).is_enabled()
     assert build_scaler("float16", CPU).is_enabled()
+
+
+def test_what_is_summed_stays_in_float32() -> None:
+    """The words' log-probabilities, and the attention, whose sums over a caption the penalty looks at."""
+    torch.manual_seed(0)
+    decoder = AttentionDecoder(AttentionConfig(embedding_dim=8, hidden_dim=8, attention_dim=8, dropout=0.0), 20, 6)
+    grid = torch.randn(2, 9, 6)
+    captions = pack_captions([[[4, 5, 6]], [[7, 8]]])
+    with autocast("bfloat16", CPU):
+        answer = decoder(ImageFeatures(grid.mean(1), grid), captions)
+        penalty = doubly_stochastic_penalty(answer.attention, captions)
+        loss = word_loss(answer.logits, captions.targets, 0.1)
+        step = decoder.step(torch.tensor([1, 1]), decoder.init_state(ImageFeatures(grid.mean(1), grid)))
+    assert answer.logits.dtype == torch.bfloat16
+    assert {answer.attention.dtype, step.attention.dtype, penalty.dtype, loss.dtype} == {torch.float32}
+    torch.testing.assert_close(answer.attention.sum(1), torch.ones(7), rtol=1e-6, atol=1e-6)

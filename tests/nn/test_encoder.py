@@ -264,19 +264,42 @@ def test_held_nothing_learns_and_let_go_the_named_blocks_do() -> None:
     assert torch.equal(encoder(images).grid.detach(), expected)
 
 
-@pytest.mark.parametrize("fine_tune_from", ["conv1", "layer3"])
-def test_gradient_checkpointing_changes_nothing(fine_tune_from: str) -> None:
-    """Same features and gradients, and no activation of a learning block is kept."""
+@pytest.mark.parametrize("batch_norm_eval", [True, False])
+@pytest.mark.parametrize(
+    ("name", "fine_tune_from"), [("resnet18", "conv1"), ("resnet18", "layer3"), ("efficientnet_b0", "features.7")]
+)
+def test_gradient_checkpointing_changes_nothing(name: str, fine_tune_from: str, batch_norm_eval: bool) -> None:
+    """Same features, gradients, random depth (EfficientNet) and BatchNorm statistics, though blocks run twice."""
     found = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        encoder = random_encoder(fine_tune_from=fine_tune_from, gradient_checkpointing=checkpointing).train()
-        grid = encoder(torch.linspace(-1, 1, 2 * 3 * 64 * 64).view(2, 3, 64, 64)).grid
-        grid.square().sum().backward()
-        found.append([grid.detach(), *(p.grad for p in encoder.parameters() if p.grad is not None)])
-    assert len(found[0]) == len(found[1]) > 2
+        encoder = random_encoder(
+            name,
+            fine_tune_from=fine_tune_from,
+            gradient_checkpointing=checkpointing,
+            batch_norm_eval=batch_norm_eval,
+        ).train()
+        for _ in range(2):
+            grid = encoder(torch.linspace(-1, 1, 2 * 3 * 64 * 64).view(2, 3, 64, 64)).grid
+            grid.square().sum().backward()
+        gradients = [parameter.grad for parameter in encoder.parameters() if parameter.grad is not None]
+        found.append([grid.detach(), *gradients, *encoder.state_dict().values()])
+        assert all(layer.momentum for layer in encoder.modules() if isinstance(layer, nn.BatchNorm2d))
+    assert len(found[0]) == len(found[1])
     for plain, checkpointed in zip(*found, strict=True):
         torch.testing.assert_close(plain, checkpointed)
+
+
+def test_learning_blocks_work_on_channels_last() -> None:
+    """Whatever lies between them: the layout in which convolutions are fastest is kept from block to block."""
+    encoder = random_encoder(fine_tune_from="layer2").train()
+    layouts: list[bool] = []
+    for block in ("layer2", "layer3", "layer4"):
+        encoder.trunk.get_submodule(block).register_forward_hook(
+            lambda module, inputs, output: layouts.append(output.is_contiguous(memory_format=torch.channels_last))
+        )
+    encoder(torch.randn(2, 3, 64, 64))
+    assert layouts == [True, True, True]
 
 
 def test_gradient_checkpointing_keeps_less() -> None:
