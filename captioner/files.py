@@ -22,6 +22,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def is_unfinished(path: Path) -> bool:
+    """Is this what a kill left of a file or folder that was being written? Nothing ever reads it."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
 def write_json(path: Path, value: Any) -> None:
     """`value` as readable UTF-8 JSON, atomically."""
     write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))

@@ -26,7 +26,7 @@ from captioner.engine.language_training import SAMPLES_FILE, LanguageResult, tra
 from captioner.engine.run import prepare
 from captioner.engine.training import TrainingResult, train
 from captioner.errors import CheckpointError, ConfigError, choose
-from captioner.files import write_atomically
+from captioner.files import is_unfinished, write_atomically
 from captioner.schema import to_plain
 
 T = TypeVar("T")
@@ -120,19 +120,19 @@ def _settings(composed: DictConfig) -> TrainConfig | LanguageModelConfig:
 def start_run(config: TrainConfig, folder: Path, *, resume: bool = False) -> TrainingResult:
     """Train in `folder`, which holds nothing but, once all settings and data have been checked, this run."""
     run = prepare(config, folder, resume=resume)
-    return _carry_out(lambda: train(run), config, folder, resume)
+    return _carry_out(lambda: train(run), config, folder)
 
 
 def start_language_run(config: LanguageModelConfig, folder: Path, *, resume: bool = False) -> LanguageResult:
     """The same for a language model."""
     run = prepare_language_run(config, folder, resume=resume)
-    return _carry_out(lambda: train_language_model(run), config, folder, resume)
+    return _carry_out(lambda: train_language_model(run), config, folder)
 
 
-def _carry_out(work: Callable[[], T], config: TrainConfig | LanguageModelConfig, folder: Path, resume: bool) -> T:
-    """Keep the settings, train, and say how to go on where that was interrupted."""
-    if not resume:
-        write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(to_plain(config))).encode())
+def _carry_out(work: Callable[[], T], config: TrainConfig | LanguageModelConfig, folder: Path) -> T:
+    """Keep the settings, also those that were changed on resume; train; and say how to go on where that was stopped."""
+    kept = OmegaConf.create(to_plain(replace(config, resume=None)))
+    write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(kept).encode())
     try:
         return work()
     except Interrupted:
@@ -177,7 +177,8 @@ def _resumed_settings(run_folder: Path) -> TrainConfig | LanguageModelConfig:
     if not path.is_file():
         remove_if_empty(run_folder)
         raise CheckpointError(
-            f"resume={run_folder} is no run folder: it holds no {CONFIG_FILE}. Expected one such as runs/…"
+            f"resume={run_folder} is no run folder: it holds no {CONFIG_FILE}. Expected one such as runs/…; a run that "
+            "was stopped before its training began has nothing to resume: start it again."
         )
     stored = OmegaConf.load(path)
     assert isinstance(stored, DictConfig)
@@ -198,7 +199,7 @@ def _resumed_settings(run_folder: Path) -> TrainConfig | LanguageModelConfig:
 
 def refuse_used_folder(folder: Path, hint: str) -> None:
     """An existing run is never overwritten. `hint`: what else a person may have wanted."""
-    there = sorted(path.name for path in folder.iterdir())
+    there = sorted(path.name for path in folder.iterdir() if not is_unfinished(path))
     if there:
         raise ConfigError(
             f"{shown(folder)} is not empty (it holds {', '.join(there[:4])}{' …' if len(there) > 4 else ''}), and an "

@@ -53,12 +53,15 @@ class LanguageTrainerConfig:
     validate_every: int = 200  # steps
     patience: int | None = 5  # stop after this many validations without a gain; null: never
     log_every: int = 20  # steps
+    keep_last: int = 1  # checkpoints kept besides the best one
     sample_stages: int = 5  # samples written to samples.md at so many stages, the last at the end; 0: none
     baseline_order: int = 5  # counts of so many tokens before are measured beside the model; 0: none
     tensorboard: bool = False  # also write TensorBoard files (pip install 'captioner[tensorboard]')
 
     def __post_init__(self) -> None:
-        for key in ("max_epochs", "max_steps", "streams", "window", "validate_every", "patience", "log_every"):
+        for key in ("max_epochs", "max_steps", "streams", "window", "validate_every", "patience"):
+            at_least(f"trainer.{key}", getattr(self, key), 1)
+        for key in ("log_every", "keep_last"):
             at_least(f"trainer.{key}", getattr(self, key), 1)
         within("trainer.sample_stages", self.sample_stages, 0, 100)
         within("trainer.baseline_order", self.baseline_order, 0, 12)

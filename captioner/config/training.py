@@ -53,6 +53,7 @@ class TrainerConfig:
     monitor: str = "CIDEr"  # the score that chooses the best checkpoint
     patience: int | None = 4  # stop after this many validations without a better score; null: never
     log_every: int = 10  # steps
+    keep_last: int = 1  # checkpoints kept besides the best one
     evaluate_splits: list[str] = field(default_factory=lambda: ["val"])  # scored with the best checkpoint at the end
     eval_batch_size: int = 64  # pictures
     precision: str = "float32"  # of products: float32, bfloat16, or float16 (GPU only)
@@ -64,7 +65,7 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         for key in ("max_epochs", "max_steps", "batch_size", "accumulate", "captions_per_image", "max_caption_length"):
             at_least(f"trainer.{key}", getattr(self, key), 1)
-        for key in ("validate_every", "patience", "log_every", "eval_batch_size"):
+        for key in ("validate_every", "patience", "log_every", "keep_last", "eval_batch_size"):
             at_least(f"trainer.{key}", getattr(self, key), 1)
         within("trainer.label_smoothing", self.label_smoothing, 0.0, 0.9)
         if self.ema is not None and not 0 < self.ema < 1:

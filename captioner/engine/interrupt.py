@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop and has saved; `signal_number` says by what."""
+    """Training was asked to stop, and all that it has learnt is saved; `signal_number` says by what."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal.Signals(signal_number).name)
@@ -22,12 +24,26 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
     def _ask(self, signal_number: int, frame: FrameType | None) -> None:
         self.signal_number = signal_number
         self._restore()  # a second signal stops at once
+        if self._at_once:
+            raise Interrupted(signal_number)
         sys.stderr.write("\nStopping after this step and saving (once more to stop at once without saving) …\n")
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, a request raises Interrupted wherever it meets the program: for long work that changes nothing."""
+        self._at_once = True
+        try:
+            if self.signal_number is not None:
+                raise Interrupted(self.signal_number)
+            yield
+        finally:
+            self._at_once = False
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -18,9 +18,10 @@ from captioner.engine.checkpoint import (
     save_checkpoint,
 )
 from captioner.engine.device import choose_device
+from captioner.engine.logs import Mark, RunLog, checked_mark
 from captioner.engine.optimizer import build_optimizer_of_one_rate
 from captioner.engine.progress import Progress, restore_trainer_state, trainer_state
-from captioner.engine.run_checkpoints import find_checkpoint
+from captioner.engine.run_checkpoints import find_checkpoint, read_index
 from captioner.errors import CheckpointError
 from captioner.nn.cells import Hidden
 from captioner.nn.language_model import LanguageModel
@@ -41,6 +42,7 @@ class LanguageRun:
     hidden: Hidden  # of every stream, where the next window begins
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
+    mark: Mark | None = None  # how long the logs were at the checkpoint from which this run is carried on
 
     @property
     def total_steps(self) -> int:
@@ -83,15 +85,29 @@ def prepare_language_run(config: LanguageModelConfig, folder: Path, *, resume: b
     return run
 
 
-def save_language_run(run: LanguageRun, *, is_best: bool) -> None:
+def save_language_run(run: LanguageRun, log: RunLog, *, is_best: bool) -> None:
     """A checkpoint from which the run can be carried on exactly, in the middle of an epoch too."""
-    state = trainer_state(run.progress, run.optimizer, run.device) | {"hidden": list(run.hidden)}
-    settings = LanguageCheckpointSettings(run.config.model, run.config.data)
-    save_checkpoint(run.folder, run.progress.step, run.model, run.parts.vocabulary, settings, state, is_best=is_best)
+    state = trainer_state(run.progress, run.optimizer, run.device) | {"hidden": list(run.hidden), "log": log.mark()}
+    save_checkpoint(
+        run.folder,
+        run.progress.step,
+        run.model,
+        run.parts.vocabulary,
+        LanguageCheckpointSettings(run.config.model, run.config.data),
+        state,
+        is_best=is_best,
+        keep_last=run.config.trainer.keep_last,
+    )
 
 
 def restore_language_run(run: LanguageRun) -> None:
-    """Put weights, optimizer, random state, position and the streams' state back to those of the latest checkpoint."""
+    """Put weights, optimizer, random state, position and the streams' state back to those of the latest checkpoint.
+
+    A run that was killed before its first checkpoint begins again, and forgets what it had logged.
+    """
+    run.mark = {}
+    if read_index(run.folder) is None:
+        return
     folder = find_checkpoint(run.folder, "latest")
     if Vocabulary.load(folder / VOCABULARY_FILE) != run.parts.vocabulary:
         raise CheckpointError(
@@ -108,4 +124,9 @@ def restore_language_run(run: LanguageRun) -> None:
             "its trainer.streams."
         )
     run.progress = restore_trainer_state(state, run.optimizer, run.device, folder / TRAINER_FILE)
+    run.progress.reconsider(run.config.trainer.patience)
+    try:
+        run.mark = checked_mark(state.get("log"))
+    except ValueError as error:
+        raise CheckpointError(f"{folder / TRAINER_FILE} does not fit this run ({error}).") from error
     run.hidden = tuple(tensor.to(run.device) for tensor in state["hidden"])

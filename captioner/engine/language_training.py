@@ -53,30 +53,34 @@ def train_language_model(run: LanguageRun) -> LanguageResult:
     to stop. The folder then holds a checkpoint that can be carried on from exactly.
     """
     trainer = run.config.trainer
-    resume_step = run.progress.step if run.resumed else None
-    with RunLog(run.folder, resume_step=resume_step, tensorboard=trainer.tensorboard) as log, StopRequest() as stop:
+    step = run.progress.step if run.resumed else None
+    with (
+        RunLog(run.folder, mark=run.mark, step=step, tensorboard=trainer.tensorboard) as log,
+        StopRequest() as stop,
+    ):
         describe(run, log)
-        started, tokens = time.perf_counter(), 0
         while not run.is_over:
-            tokens += train_epoch(run, log, stop)
-        tokens_per_second = tokens / (time.perf_counter() - started)
-        return finish(run, log, tokens_per_second)
+            train_epoch(run, log, stop)
+        with stop.at_once():
+            return finish(run)
 
 
-def train_epoch(run: LanguageRun, log: RunLog, stop: StopRequest) -> int:
-    """The rest of the current epoch; returns how many tokens were learnt from."""
+def train_epoch(run: LanguageRun, log: RunLog, stop: StopRequest) -> None:
+    """The rest of the current epoch."""
     trainer, progress = run.config.trainer, run.progress
     run.model.train()
-    tokens, since_log, log_started = 0, 0, time.perf_counter()
+    since_log, log_started = 0, time.perf_counter()
     title = f"epoch {progress.epoch + 1}/{trainer.max_epochs}"
     with tqdm(
         total=run.steps_per_epoch, initial=progress.batch, desc=title, unit="window", disable=not sys.stderr.isatty()
     ) as bar:
         for inputs, targets in windows_of_epoch(run):
+            step_started = time.perf_counter()
             losses = train_step(run, inputs, targets)
+            progress.seconds += time.perf_counter() - step_started
             if not math.isfinite(losses["loss"]):
                 raise TrainingError(explain_lost_training(run, losses["loss"]))
-            tokens += targets.numel()
+            progress.words += targets.numel()
             since_log += targets.numel()
             progress.note(losses)
             if progress.step % trainer.log_every == 0:
@@ -86,18 +90,19 @@ def train_epoch(run: LanguageRun, log: RunLog, stop: StopRequest) -> int:
                 bar.set_postfix(bits=f"{means['loss'] / math.log(2):.3f}", tokens_per_second=f"{speed:.0f}")
                 since_log, log_started = 0, time.perf_counter()
             bar.update()
-            if progress.step % trainer.validate_every == 0 or run.is_over:
-                validate(run, log)
+            is_validated = progress.step % trainer.validate_every == 0 or run.is_over
+            is_best = validate(run, log) if is_validated else False
             if run.is_over or progress.step in stages(run.total_steps, trainer.sample_stages):
                 write_sample(run, log)
+            if is_validated:  # last: what is logged of this step belongs to its checkpoint
+                save_language_run(run, log, is_best=is_best)
             if stop.signal_number is not None:
-                save_language_run(run, is_best=False)
+                save_language_run(run, log, is_best=False)
                 raise Interrupted(stop.signal_number)
             if run.is_over:
                 break
     if progress.batch >= run.steps_per_epoch:
         progress.epoch, progress.batch = progress.epoch + 1, 0
-    return tokens
 
 
 def windows_of_epoch(run: LanguageRun) -> Iterator[tuple[Tensor, Tensor]]:
@@ -144,8 +149,8 @@ def explain_lost_training(run: LanguageRun, loss: float) -> str:
     )
 
 
-def validate(run: LanguageRun, log: RunLog) -> None:
-    """Score the validation part, save, and decide whether to go on."""
+def validate(run: LanguageRun, log: RunLog) -> bool:
+    """Score the validation part, and decide whether to go on; returns whether this was the best score so far."""
     progress, started = run.progress, time.perf_counter()
     bits = mean_bits(run.model, run.parts.val)
     is_best = progress.judge(-bits, run.config.trainer.patience, is_over=run.is_over)
@@ -154,7 +159,7 @@ def validate(run: LanguageRun, log: RunLog) -> None:
     log.say(f"step {progress.step}  val {bits:.3f} bits a {run.unit}{'  (best)' if is_best else ''}")
     if progress.stopped_early:
         log.say(f"Stopped early: no gain for {run.config.trainer.patience} validations.")
-    save_language_run(run, is_best=is_best)
+    return is_best
 
 
 def stages(total_steps: int, count: int) -> list[int]:
@@ -192,7 +197,7 @@ def describe(run: LanguageRun, log: RunLog) -> None:
     )
 
 
-def finish(run: LanguageRun, log: RunLog, tokens_per_second: float) -> LanguageResult:
+def finish(run: LanguageRun) -> LanguageResult:
     """Measure the best checkpoint on both held-out parts, and what counting alone achieves there."""
     load_weights(run.model, find_checkpoint(run.folder, "best"))
     held_out = {"val": run.parts.val, "test": run.parts.test}
@@ -214,7 +219,7 @@ def finish(run: LanguageRun, log: RunLog, tokens_per_second: float) -> LanguageR
         "best_step": run.progress.best_step,
         "steps": run.progress.step,
         "epochs": run.progress.epoch,
-        "tokens_per_second": round(tokens_per_second),
+        "tokens_per_second": round(run.progress.words_per_second),
         "seed": run.config.seed,
     }
     write_json(run.folder / "metrics.json", figures)

@@ -1,36 +1,55 @@
-"""What a run writes while it goes: a log for a person, one for a program, TensorBoard on request."""
+"""What a run writes while it goes: logs for a person and for a program, a table of scores, TensorBoard on request."""
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
 import json
+import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
 
-from captioner.errors import ConfigError
+from captioner.engine.tensorboard import FOLDER as TENSORBOARD_FOLDER
+from captioner.engine.tensorboard import TensorBoardLog
 from captioner.files import write_atomically
 
-TEXT_FILE, RECORDS_FILE = "log.txt", "log.jsonl"
+TEXT_FILE, RECORDS_FILE, TABLE_FILE = "log.txt", "log.jsonl", "log.csv"
+VALIDATION = "validation"  # the kind of record that makes a row of the table
+
+Mark = dict[str, int]
+"""How long each log file was at a moment: a checkpoint keeps it, and a resumed run goes back to it."""
 
 
 class RunLog:
-    """`log.txt` and `log.jsonl` in the run folder; what is said also goes to the terminal.
+    """`log.txt`, `log.jsonl` and `log.csv` in the run folder; what is said also goes to the terminal.
 
-    `resume_step`: forget what an interrupted run logged after that step, so that nothing stands
-    there twice once the steps are done again.
+    `mark`: what `mark()` gave when the checkpoint was saved from which the run is carried on. All that was logged
+    later is forgotten, for it will be done again: so nothing is missing and nothing stands there twice, whenever the
+    run was killed. None for a new run; {} for one that begins again.
+    `step`: where the run stands, which is all that a checkpoint without a mark (of format 1) tells.
     """
 
-    def __init__(self, folder: Path, *, resume_step: int | None = None, tensorboard: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, mark: Mark | None = None, step: int | None = None, tensorboard: bool = False
+    ) -> None:
         self.folder = folder
-        if resume_step is not None:
-            _forget_after(folder / RECORDS_FILE, resume_step)
+        if mark is not None:
+            rewind(folder, mark)
+        elif step is not None:
+            _forget_after(folder, step)
+        self._rows = [record for record in read_records(folder) if record["kind"] == VALIDATION]
         self._text = (folder / TEXT_FILE).open("a", encoding="utf-8")
         self._records = (folder / RECORDS_FILE).open("a", encoding="utf-8")
-        self._tensorboard = _summary_writer(folder, resume_step) if tensorboard else None
+        self.tensorboard = TensorBoardLog(folder, step) if tensorboard else None
+        if mark is not None or step is not None:
+            self._write_table()
 
     def say(self, sentence: str) -> None:
         """A line for a person: to the terminal, above any progress bar, and to log.txt with the time."""
@@ -39,20 +58,40 @@ class RunLog:
         self._text.flush()
 
     def record(self, kind: str, step: int, **values: Any) -> None:
-        """A line for a program: {"kind": …, "step": …, …}."""
-        self._records.write(json.dumps({"kind": kind, "step": step, **values}, ensure_ascii=False) + "\n")
+        """A line for a program: {"kind": …, "step": …, …}; of a validation also a row of the table."""
+        record = {"kind": kind, "step": step, **values}
+        self._records.write(json.dumps(record, ensure_ascii=False) + "\n")
         self._records.flush()
-        if self._tensorboard is not None:
-            for name, value in values.items():
-                if isinstance(value, (int, float)):
-                    self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
+        if kind == VALIDATION:
+            self._rows.append(record)
+            self._write_table()
+        if self.tensorboard is not None:
+            self.tensorboard.scalars(kind, step, values)
+
+    def mark(self) -> Mark:
+        """How long each file is now, and on disk: what was logged before a checkpoint does not get lost after it."""
+        for file in (self._text, self._records):
+            file.flush()
+            os.fsync(file.fileno())
+        return {name: (self.folder / name).stat().st_size for name in _rewound(self.folder)}
 
     def close(self) -> None:
-        """Flush and close all files."""
+        """Close all files."""
         self._text.close()
         self._records.close()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+
+    def _write_table(self) -> None:
+        if not self._rows:
+            (self.folder / TABLE_FILE).unlink(missing_ok=True)
+            return
+        columns = [name for name in dict.fromkeys(name for row in self._rows for name in row) if name != "kind"]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_atomically(self.folder / TABLE_FILE, text.getvalue().encode("utf-8"))
 
     def __enter__(self) -> RunLog:
         return self
@@ -64,27 +103,43 @@ class RunLog:
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """All records of a run's `log.jsonl`; a last line cut off by a kill is left out."""
+    """All records of a run's `log.jsonl`; a line cut off by a kill is left out."""
     path = folder / RECORDS_FILE
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
+        with contextlib.suppress(ValueError):  # the line that was being written when the run was killed
             records.append(json.loads(line))
-        except ValueError:
-            break  # only the line that was being written when the run was killed
     return records
 
 
-def _forget_after(path: Path, step: int) -> None:
-    kept = [record for record in read_records(path.parent) if record["step"] <= step]
-    write_atomically(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept).encode("utf-8"))
+def checked_mark(stored: Any) -> Mark | None:
+    """A checkpoint's mark; None where it has none, ValueError where it is no mark."""
+    if stored is None:
+        return None
+    if not isinstance(stored, dict) or not all(type(length) is int and length >= 0 for length in stored.values()):
+        raise ValueError("it should say how long each log file was")
+    return {str(name): length for name, length in stored.items()}
 
 
-def _summary_writer(folder: Path, resume_step: int | None) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError(
-            "trainer.tensorboard=true needs TensorBoard: pip install 'captioner[tensorboard]', or leave it false."
-        ) from error
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=None if resume_step is None else resume_step + 1)
+def rewind(folder: Path, mark: Mapping[str, int]) -> None:
+    """Cut every log file back to the length that it had, and remove those that were not there yet."""
+    for name in _rewound(folder):
+        path = folder / name
+        if name not in mark:
+            path.unlink()
+        elif path.stat().st_size >= mark[name]:
+            os.truncate(path, mark[name])
+        elif name in (TEXT_FILE, RECORDS_FILE):  # it lost its end, perhaps in a power cut: no half line is gone on with
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
+
+def _rewound(folder: Path) -> list[str]:
+    """The log files that grow line by line, by their path in the run folder. The table is made from them."""
+    events = sorted(f"{TENSORBOARD_FOLDER}/{path.name}" for path in (folder / TENSORBOARD_FOLDER).glob("*"))
+    return [name for name in (TEXT_FILE, RECORDS_FILE, *events) if (folder / name).is_file()]
+
+
+def _forget_after(folder: Path, step: int) -> None:
+    kept = [record for record in read_records(folder) if record["step"] <= step]
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
+    write_atomically(folder / RECORDS_FILE, lines.encode("utf-8"))

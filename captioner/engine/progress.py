@@ -22,8 +22,16 @@ class Progress:
     best_step: int = 0
     validations_without_gain: int = 0
     stopped_early: bool = False
+    judged_step: int = 0  # of the last validation
+    words: int = 0  # learnt from, each as often as it was
+    seconds: float = 0.0  # that this took
     sums: dict[str, float] = field(default_factory=dict)  # of the steps since the log's last line
     steps_noted: int = 0  # how many those are
+
+    @property
+    def words_per_second(self) -> float:
+        """How fast the run learns, over all of its sessions."""
+        return self.words / self.seconds if self.seconds else 0.0
 
     def note(self, values: dict[str, float]) -> None:
         """Add one step's figures to those of which the log's next line gives the means."""
@@ -37,9 +45,19 @@ class Progress:
         self.sums, self.steps_noted = {}, 0
         return means
 
+    def reopen_epoch(self, steps_per_epoch: int) -> None:
+        """Back to where the epoch's last step is done, and its validation not: a run resumed here begins with that."""
+        if self.batch == 0:
+            self.epoch, self.batch = self.epoch - 1, steps_per_epoch
+
+    def reconsider(self, patience: int | None) -> None:
+        """Resumed, perhaps with more patience: would the run have been stopped early with this one too?"""
+        self.stopped_early = self.stopped_early and patience is not None and self.validations_without_gain >= patience
+
     def judge(self, score: float, patience: int | None, *, is_over: bool) -> bool:
         """Note a validation's score (more is better): is it the best so far, and has patience run out?"""
         is_best = score > self.best_score
+        self.judged_step = self.step
         if is_best:
             self.best_score, self.best_step, self.validations_without_gain = score, self.step, 0
         else:
@@ -66,13 +84,12 @@ def restore_trainer_state(
     """Put back what `trainer_state` gave; CheckpointError names `file` where it belongs to another run."""
     try:
         optimizer.load_state_dict(state["optimizer"])
-        progress = Progress(**state["progress"])
+        progress = Progress(**({"judged_step": state["progress"]["step"]} | state["progress"]))  # older ones do not say
         torch.set_rng_state(state["random_state"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{file} does not fit this run ({error}): it belongs to other settings or was altered."
         ) from error
-    progress.stopped_early = False  # resumed on purpose: more epochs, or more patience
     if device.type == "cuda" and "cuda_random_state" in state:
         torch.cuda.set_rng_state(state["cuda_random_state"], device)
     return progress

@@ -29,10 +29,11 @@ from captioner.engine.checkpoint import (
 )
 from captioner.engine.compiling import compile_steps
 from captioner.engine.device import choose_device
+from captioner.engine.logs import Mark, RunLog, checked_mark
 from captioner.engine.optimizer import build_optimizer
 from captioner.engine.precision import build_scaler, check_precision
 from captioner.engine.progress import Progress, restore_trainer_state, trainer_state
-from captioner.engine.run_checkpoints import find_checkpoint
+from captioner.engine.run_checkpoints import find_checkpoint, read_index
 from captioner.errors import CheckpointError, DataError, choose
 from captioner.metrics.scorer import METRICS
 from captioner.nn.build import build_model
@@ -63,6 +64,7 @@ class Run:
     portions: int = 1  # of a batch: trainer.accumulate, or 0 until it has been found
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
+    mark: Mark | None = None  # how long the logs were at the checkpoint from which this run is carried on
     left_out: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # split → pictures named so far
 
     @property
@@ -94,7 +96,8 @@ class Run:
 def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     """Everything that stands before the first step, in the order in which mistakes are cheapest to find.
 
-    Writes nothing but the feature cache. `resume`: from the latest checkpoint of the run in `folder`.
+    Writes nothing but the feature cache. `resume`: from the latest checkpoint of the run in `folder`, or from the
+    beginning where it was killed before there was one.
     """
     torch.manual_seed(config.seed)
     device = choose_device(config.device)
@@ -172,16 +175,25 @@ def features_of(
     )
 
 
-def save(run: Run, *, is_best: bool) -> None:
+def save(run: Run, log: RunLog, *, is_best: bool) -> None:
     """A checkpoint from which the run can be carried on exactly; its weights are the average, where one is kept."""
     state = trainer_state(run.progress, run.optimizer, run.device)
+    state["log"] = log.mark()
+    state["left_out"] = {split: sorted(indices) for split, indices in run.left_out.items()}
     state["scaler"] = run.scaler.state_dict()
     state["portions"] = run.portions
     if run.average is not None:
         state["weights"] = [parameter.detach().clone() for parameter in run.average.parameters]
     with averaged(run):
         save_checkpoint(
-            run.folder, run.progress.step, run.model, run.vocabulary, run.checkpoint_settings, state, is_best=is_best
+            run.folder,
+            run.progress.step,
+            run.model,
+            run.vocabulary,
+            run.checkpoint_settings,
+            state,
+            is_best=is_best,
+            keep_last=run.config.trainer.keep_last,
         )
 
 
@@ -191,7 +203,13 @@ def averaged(run: Run) -> AbstractContextManager[None]:
 
 
 def restore(run: Run) -> None:
-    """Put weights, optimizer, random state and position back where the run's latest checkpoint has them."""
+    """Put weights, optimizer, random state and position back where the run's latest checkpoint has them.
+
+    A run that was killed before its first checkpoint begins again, and forgets what it had logged.
+    """
+    run.mark = {}
+    if read_index(run.folder) is None:
+        return
     folder = find_checkpoint(run.folder, "latest")
     if Vocabulary.load(folder / VOCABULARY_FILE) != run.vocabulary:
         raise CheckpointError(
@@ -201,7 +219,10 @@ def restore(run: Run) -> None:
     load_weights(run.model, folder)
     state = load_trainer_state(folder)
     run.progress = restore_trainer_state(state, run.optimizer, run.device, folder / TRAINER_FILE)
+    run.progress.reconsider(run.config.trainer.patience)
     try:
+        run.mark = checked_mark(state.get("log"))
+        run.left_out |= {str(split): set(indices) for split, indices in state.get("left_out", {}).items()}
         if "scaler" in state:  # older checkpoints have none
             run.scaler.load_state_dict(state["scaler"])
         if run.config.trainer.accumulate is None:  # found once a run: dropout's masks follow the portions

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from captioner.errors import CheckpointError, near_misses
-from captioner.files import write_json
+from captioner.files import is_unfinished, write_json
 
 INDEX_FILE = "index.json"
 _STEP_FOLDER = re.compile(r"step-\d+(\.\d+)?")
@@ -73,8 +73,8 @@ def new_folder(run_folder: Path, step: int) -> tuple[Path, Path]:
     """
     folder = run_folder / "checkpoints"
     folder.mkdir(exist_ok=True)  # the run folder itself must be there: it may have been removed under the run
-    for stale in folder.glob(".*.tmp"):  # left by a kill
-        shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    for rest in filter(is_unfinished, folder.iterdir()):  # of a kill
+        shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
     name, number = f"step-{step:08d}", 1
     while (folder / name).exists():
         number += 1

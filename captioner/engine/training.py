@@ -49,11 +49,11 @@ def train(run: Run) -> TrainingResult:
     Raises a CaptionerError for anything a person can mend, and Interrupted, after saving, when asked
     to stop. The folder then holds a checkpoint that can be carried on from exactly.
     """
-    trainer, first_step = run.config.trainer, run.progress.step
-    resume_step = first_step if run.resumed else None
+    trainer, progress = run.config.trainer, run.progress
+    step = progress.step if run.resumed else None
     anomalies = anomalies_named(run.model) if trainer.detect_anomaly else nullcontext()
     with (
-        RunLog(run.folder, resume_step=resume_step, tensorboard=trainer.tensorboard) as log,
+        RunLog(run.folder, mark=run.mark, step=step, tensorboard=trainer.tensorboard) as log,
         StopRequest() as stop,
         anomalies,
         out_of_memory_explained(run),
@@ -62,29 +62,31 @@ def train(run: Run) -> TrainingResult:
         if not run.portions:
             run.portions = find_portions(run)
             log.say(f"trainer.accumulate: {run.portions} was found to fit into memory.")
-        started, words = time.perf_counter(), 0
-        while not run.is_over:
+        while not run.is_over or progress.judged_step < progress.step:  # stopped after the last step, perhaps
             if begin_epoch(run):
                 log.say(f"From here on the encoder learns too, from {run.config.encoder.fine_tune_from} on.")
-            words += train_epoch(run, log, stop)
-            if run.progress.epoch % trainer.validate_every == 0 or run.is_over:
-                validate(run, log)
-        words_per_second = words / (time.perf_counter() - started)
-    return finish(run, words_per_second)
+            train_epoch(run, log, stop)
+            if progress.epoch % trainer.validate_every == 0 or run.is_over:
+                validate(run, log, stop)
+        with stop.at_once():
+            return finish(run)
 
 
-def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> int:
-    """The rest of the current epoch; returns how many words were learnt from."""
+def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> None:
+    """The rest of the current epoch."""
     trainer, progress = run.config.trainer, run.progress
     run.model.train()
-    words, since_log, log_started = 0, 0, time.perf_counter()
+    since_log, log_started = 0, time.perf_counter()
+    step_started = log_started
     title = f"epoch {progress.epoch + 1}/{trainer.max_epochs}"
     with tqdm(
         total=run.steps_per_epoch, initial=progress.batch, desc=title, unit="batch", disable=not sys.stderr.isatty()
     ) as bar:
-        for step in epoch_of_steps(run):
+        for step in () if run.is_over else epoch_of_steps(run):
             losses = train_step(run, step)
-            words += step.totals.words
+            now = time.perf_counter()
+            progress.words, progress.seconds = progress.words + step.totals.words, progress.seconds + now - step_started
+            step_started = now
             since_log += step.totals.words
             progress.note(losses)
             if progress.step % trainer.log_every == 0:
@@ -95,25 +97,29 @@ def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> int:
                 since_log, log_started = 0, time.perf_counter()
             bar.update()
             if stop.signal_number is not None:
-                save(run, is_best=False)
+                save(run, log, is_best=False)
                 raise Interrupted(stop.signal_number)
             if progress.step >= run.total_steps:
                 break
     if progress.batch >= run.steps_per_epoch:
         progress.epoch, progress.batch = progress.epoch + 1, 0
-    return words
 
 
-def validate(run: Run, log: RunLog) -> None:
+def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
     """Caption the validation split greedily, score it, save, and decide whether to go on."""
     trainer, progress = run.config.trainer, run.progress
     decode = DecodeConfig(name=GREEDY, max_length=run.config.decode.max_length)
     started = time.perf_counter()
-    with averaged(run), autocast(trainer.precision, run.device):
-        captions = generate_captions(
-            run.model, run.vocabulary, run.tokenizer, run.val_set, run.val_features, decode, trainer.eval_batch_size
-        )
-    scores = score_captions(captions, run.val_set, VALIDATION, run.config.tokenizer).corpus
+    try:
+        with averaged(run), autocast(trainer.precision, run.device), stop.at_once():
+            captions = generate_captions(
+                run.model, run.vocabulary, run.tokenizer, run.val_set, run.val_features, decode, trainer.eval_batch_size
+            )
+            scores = score_captions(captions, run.val_set, VALIDATION, run.config.tokenizer).corpus
+    except Interrupted:
+        progress.reopen_epoch(run.steps_per_epoch)
+        save(run, log, is_best=False)
+        raise
     seconds = time.perf_counter() - started
     is_best = progress.judge(scores[trainer.monitor], trainer.patience, is_over=run.is_over)
     say_what_was_left_out(run, log)
@@ -122,7 +128,7 @@ def validate(run: Run, log: RunLog) -> None:
     log.say(f"epoch {progress.epoch}  step {progress.step}  {figures}{'  (best)' if is_best else ''}")
     if progress.stopped_early:
         log.say(f"Stopped early: {trainer.monitor} has not improved for {trainer.patience} validations.")
-    save(run, is_best=is_best)
+    save(run, log, is_best=is_best)
 
 
 def describe(run: Run, log: RunLog) -> None:
@@ -132,6 +138,8 @@ def describe(run: Run, log: RunLog) -> None:
     say_what_was_left_out(run, log)
     decoder = count_parameters(run.model.decoder)
     config = run.config
+    if run.progress.stopped_early:
+        log.say(f"It was stopped early: raise trainer.patience={config.trainer.patience} to train it further.")
     log.say(
         f"{'Resuming' if run.resumed else 'Training'} {config.model.name} ({config.model.cell}, {decoder / 1e6:.1f} M "
         f"parameters) on {len(run.indices)} pictures and {sum(len(run.captions[i]) for i in run.indices)} captions of "
@@ -151,7 +159,7 @@ def say_what_was_left_out(run: Run, log: RunLog) -> None:
         run.left_out[dataset.split] |= new
 
 
-def finish(run: Run, words_per_second: float) -> TrainingResult:
+def finish(run: Run) -> TrainingResult:
     """Score the best checkpoint with the run's own decode settings and write the figures."""
     config = run.config
     load_weights(run.model, find_checkpoint(run.folder, "best"))
@@ -178,14 +186,14 @@ def finish(run: Run, words_per_second: float) -> TrainingResult:
         "best_step": run.progress.best_step,
         "steps": run.progress.step,
         "epochs": run.progress.epoch,
-        "words_per_second": round(words_per_second),
+        "words_per_second": round(run.progress.words_per_second),
         "seed": config.seed,
     }
     for evaluation in reversed(evaluations.values()):
         write_evaluation(
             run.folder, evaluation, per_image=config.metric.per_image, extra={"run": run_facts}
         )  # the first split's metrics.json stays
-    return TrainingResult(run.folder, parameters, words_per_second, evaluations)
+    return TrainingResult(run.folder, parameters, run.progress.words_per_second, evaluations)
 
 
 def count_parameters(module: torch.nn.Module) -> int:

@@ -32,7 +32,7 @@ def test_train_sample_resume(command: Command) -> None:
     assert "bits per character" in result.out
     assert "counting, 1 before" in result.out
     assert "python -m captioner sample checkpoint=run" in result.out
-    assert {"metrics.json", "samples.md", "config.yaml", "log.txt", "log.jsonl", "checkpoints"} == {
+    assert {"metrics.json", "samples.md", "config.yaml", "log.txt", "log.jsonl", "log.csv", "checkpoints"} == {
         path.name for path in Path("run").iterdir()
     }
     written = command(sample, "checkpoint=run", 'prompt=if (x = "', "length=30", "temperature=0.8", "seed=4")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from captioner.cli.train import main
 from captioner.config import FolderConfig
+from captioner.engine.logs import read_records
 from tests.cli.conftest import SMALL, Command
 
 
@@ -17,7 +19,7 @@ def test_a_run_ends_with_a_table_and_the_next_command(command: Command, tiny: Fo
     assert result.code == 0, result.err
     assert "Bleu_4" in result.out
     assert "python caption.py photo.jpg --checkpoint run" in result.out
-    assert {"metrics.json", "captions_val.json", "config.yaml", "log.txt", "log.jsonl", "checkpoints"} == {
+    assert {"metrics.json", "captions_val.json", "config.yaml", "log.txt", "log.jsonl", "log.csv", "checkpoints"} == {
         path.name for path in Path("run").iterdir()
     }
 
@@ -51,6 +53,26 @@ def test_resume_goes_on_in_the_same_folder(command: Command, tiny: FolderConfig)
     assert result.code == 0, result.err
     assert json.loads(Path("run/metrics.json").read_text())["run"]["epochs"] == 2
     assert not Path("runs").exists()
+    assert "max_epochs: 2" in Path("run/config.yaml").read_text()  # what it is resumed with is kept
+    assert command(main, "resume=run").code == 0
+    assert json.loads(Path("run/metrics.json").read_text())["run"]["epochs"] == 2
+
+
+def test_killed_before_its_first_checkpoint_it_begins_again(command: Command, tiny: FolderConfig) -> None:
+    assert command(main, *SMALL, "hydra.run.dir=whole").code == 0
+    assert command(main, *SMALL, "hydra.run.dir=run").code == 0
+    for path in Path("run").iterdir():
+        if path.name not in ("config.yaml", "log.txt", "log.jsonl"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert command(main, "resume=run").code == 0
+    assert Path("run/captions_val.json").read_bytes() == Path("whole/captions_val.json").read_bytes()
+    assert len(read_records(Path("run"))) == len(read_records(Path("whole")))
+
+
+def test_rests_of_a_kill_do_not_make_a_folder_used(command: Command, tiny: FolderConfig) -> None:
+    Path("run").mkdir()
+    Path("run/.config.yaml.0123abcd.tmp").write_text("half")
+    assert command(main, *SMALL, "hydra.run.dir=run").code == 0
 
 
 def test_resume_keeps_its_model(command: Command, tiny: FolderConfig) -> None:

@@ -59,7 +59,7 @@ def test_what_is_restored_is_what_was_kept() -> None:
     other = torch.optim.Adam(torch.nn.Linear(3, 2).parameters())
     progress = restore_trainer_state(state, other, CPU, Path("trainer.pt"))
     assert torch.equal(torch.rand(5), drawn)
-    assert progress == Progress(step=3)  # one that is resumed is not stopped
+    assert progress == Progress(step=3, stopped_early=True)
     kept, given = optimizer.state_dict()["state"], other.state_dict()["state"]
     assert all(torch.equal(kept[i]["exp_avg"], given[i]["exp_avg"]) for i in kept)
 

@@ -17,7 +17,7 @@ from captioner.config import CacheConfig, EncoderConfig, RecurrentConfig, TrainC
 from captioner.engine import training
 from captioner.engine.checkpoint import load_trainer_state
 from captioner.engine.interrupt import Interrupted
-from captioner.engine.logs import RunLog, read_records
+from captioner.engine.logs import read_records
 from captioner.engine.run import Run, prepare
 from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.engine.training import train
@@ -281,27 +281,10 @@ def test_random_encoder_of_another_size_is_another_cache(config: TrainConfig, tm
     assert len(list(Path(os.environ["CAPTIONER_CACHE"]).glob("features/*"))) == 2
 
 
-def test_log_forgets_what_will_be_done_again(tmp_path: Path) -> None:
-    with RunLog(tmp_path) as log:
-        for step in range(1, 6):
-            log.record("train", step, loss=1.0 / step)
-    with (tmp_path / "log.jsonl").open("a") as file:
-        file.write('{"kind": "tra')  # cut off by a kill
-    with RunLog(tmp_path, resume_step=3) as log:
-        log.record("train", 4, loss=0.5)
-    assert [record["step"] for record in read_records(tmp_path)] == [1, 2, 3, 4]
-
-
 def test_a_lost_loss_stops_at_once_and_names_the_batch(config: TrainConfig, tmp_path: Path) -> None:
     lost = replace(config, optim=replace(config.optim, learning_rate=1e30, warmup_steps=0, clip_norm=None))
     with pytest.raises(TrainingError, match=r"The loss became (nan|inf) at step \d+ \(epoch 1\), in the batch .*0\d\d"):
         run(lost, tmp_path / "run")
-
-
-def test_tensorboard_on_request(config: TrainConfig, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    folder = run(with_trainer(config, max_steps=2, tensorboard=True), tmp_path / "run")
-    assert list((folder / "tensorboard").glob("events.*"))
 
 
 def test_a_forged_trainer_state_is_refused(
