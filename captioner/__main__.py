@@ -14,6 +14,7 @@ COMMANDS = {
     "sample": "let a trained language model write",
     "cells": "show which unit of a network keeps track of what",
     "gradients": "show how far back in time a language model's gradient reaches",
+    "retrieve": "find the pictures that a sentence speaks of",
     "runs": "show finished runs side by side",
     "data": "check a data set before hours are spent, or download one",
 }

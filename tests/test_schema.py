@@ -74,6 +74,7 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "doubly_stochastic": RATES,
         **MODEL,
     },
+    c.ChenZitnickConfig: {"visual_dim": SIZES, "reconstruction": RATES, **MODEL},
     c.DecodeConfig: {
         "name": st.sampled_from(["greedy", "sample", "beam"]),
         "max_length": SIZES,

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from hydra.errors import OverrideParseException
 
@@ -93,10 +94,13 @@ def _all_keys() -> list[str]:
     """Every dotted setting of `train.py`, for each of its tasks, and of `evaluate.py`."""
     from dataclasses import fields, is_dataclass
 
-    from captioner.config import AttentionConfig, EvaluateConfig, LanguageModelConfig, ScenesConfig, TrainConfig
+    from captioner.config import EvaluateConfig, LanguageModelConfig, ScenesConfig, TrainConfig
+    from captioner.nn.build import DECODERS
 
+    trainings = [TrainConfig(model=kind()) for kind, _ in DECODERS.values()]
     keys: list[str] = []
-    for config in (TrainConfig(model=AttentionConfig()), EvaluateConfig(data=ScenesConfig()), LanguageModelConfig()):
+    configs: list[Any] = [*trainings, EvaluateConfig(data=ScenesConfig()), LanguageModelConfig()]
+    for config in configs:
         for field in fields(config):
             value = getattr(config, field.name)
             inner = [f"{field.name}.{f.name}" for f in fields(value)] if is_dataclass(value) else []

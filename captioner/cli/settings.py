@@ -15,6 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf, SCMode
 from captioner.config import (
     AttentionConfig,
     CacheConfig,
+    ChenZitnickConfig,
     CocoConfig,
     DecodeConfig,
     EncoderConfig,
@@ -77,7 +78,7 @@ def register() -> None:
     store.store(name="train_schema", node=_schema(TrainConfig, "model", "data"))
     store.store(name="language_model_schema", node=_schema(LanguageModelConfig))
     store.store(name="evaluate_schema", node=_schema(EvaluateConfig, "data"))
-    for model in (RecurrentConfig, AttentionConfig):
+    for model in (RecurrentConfig, AttentionConfig, ChenZitnickConfig):
         store.store(group="model", name=f"{model().name}_schema", node=model)
     for data in (ScenesConfig, CocoConfig, Flickr8kConfig, Flickr30kConfig, FolderConfig):
         store.store(group="data", name=f"{data().name}_schema", node=data)

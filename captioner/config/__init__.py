@@ -27,7 +27,15 @@ from captioner.config.language_model import (
     SamplingConfig,
     TextConfig,
 )
-from captioner.config.model import CELLS, DEEPEST, WIDEST, AttentionConfig, ModelConfig, RecurrentConfig
+from captioner.config.model import (
+    CELLS,
+    DEEPEST,
+    WIDEST,
+    AttentionConfig,
+    ChenZitnickConfig,
+    ModelConfig,
+    RecurrentConfig,
+)
 from captioner.config.text import TOKENIZERS, TokenizerConfig, VocabularyConfig
 from captioner.config.training import MONITORS, MetricConfig, OptimConfig, TrainerConfig
 
@@ -43,6 +51,7 @@ __all__ = [
     "WIDEST",
     "AttentionConfig",
     "CacheConfig",
+    "ChenZitnickConfig",
     "CocoConfig",
     "DataConfig",
     "DecodeConfig",

@@ -52,3 +52,18 @@ class AttentionConfig(ModelConfig):
         choose("model.gate", self.gate, ("scalar", "vector", "none"))
         within("model.attention_dim", self.attention_dim, 1, WIDEST)
         at_least("model.doubly_stochastic", self.doubly_stochastic, 0.0)
+
+
+@dataclass
+class ChenZitnickConfig(ModelConfig):
+    """A visual memory of the words that were read, which reconstructs the image (Chen & Zitnick 2015)."""
+
+    name: str = "chen_zitnick"
+    cell: str = "rnn"
+    visual_dim: int = 512
+    reconstruction: float = 1.0  # weight of the reconstruction's loss
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("model.visual_dim", self.visual_dim, 1, WIDEST)
+        at_least("model.reconstruction", self.reconstruction, 0.0)

@@ -44,8 +44,9 @@ def captioning_losses(
 
     "words": mean over the M words of −log p(word | words before it, image), smoothed towards the
     uniform distribution (Szegedy et al. 2016); "attention": see `doubly_stochastic_penalty`, for
-    decoders that attend; "loss" = words + doubly_stochastic · attention. `totals`: of the whole step, where
-    `captions` are one portion of it; None: of `captions`.
+    decoders that attend; a model's own losses by their names, weighted, as means over the words; "loss" = words +
+    doubly_stochastic · attention + the model's own. `totals`: of the whole step, where `captions` are one portion of
+    it; None: of `captions`.
     """
     totals = totals or Totals(len(captions.targets), len(captions.images))
     answer = model(features, captions)
@@ -55,6 +56,9 @@ def captioning_losses(
         attention = doubly_stochastic_penalty(answer.attention, captions) / totals.captions
         losses["attention"] = attention.detach()
         losses["loss"] = words + doubly_stochastic * attention
+    for name, value in answer.losses.items():
+        losses[name] = value.detach() / totals.words
+        losses["loss"] = losses["loss"] + value / totals.words
     return losses
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from captioner.config import AttentionConfig, EncoderConfig, ModelConfig, RecurrentConfig
+from captioner.config import AttentionConfig, ChenZitnickConfig, EncoderConfig, ModelConfig, RecurrentConfig
 from captioner.errors import choose
+from captioner.nn.chen_zitnick import ChenZitnickDecoder
 from captioner.nn.encoder import build_encoder
 from captioner.nn.model import CaptioningModel
 from captioner.nn.recurrent import RecurrentDecoder
@@ -18,6 +19,7 @@ from captioner.schema import from_plain
 DECODERS: dict[str, tuple[type[ModelConfig], Callable[[Any, int, int], nn.Module]]] = {
     "recurrent": (RecurrentConfig, RecurrentDecoder),
     "attention": (AttentionConfig, AttentionDecoder),
+    "chen_zitnick": (ChenZitnickConfig, ChenZitnickDecoder),
 }
 """Name → its settings and its class, called with (settings, vocabulary size, feature dimension)."""
 

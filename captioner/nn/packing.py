@@ -54,6 +54,13 @@ class PackedCaptions(NamedTuple):
             yield size, slice(start, start + size)
             start += size
 
+    def last_words(self) -> Int[Tensor, " N"]:
+        """Where each row's last word stands in the packed order; there the whole caption has been read."""
+        sizes = torch.tensor(self.batch_sizes, device=self.rows.device)
+        lengths = torch.bincount(self.rows, minlength=len(self.images))
+        starts = sizes.cumsum(0) - sizes  # of each step
+        return starts[lengths - 1] + torch.arange(len(lengths), device=self.rows.device)
+
 
 def pack_captions(
     captions: Sequence[Sequence[Sequence[int]]], special: SpecialTokens = SPECIAL_TOKENS

@@ -6,6 +6,8 @@ rows and images; it never looks inside.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor
@@ -71,8 +73,10 @@ def rows_of_images(images: Tensor, rows: int) -> Tensor:
 class TeacherForced(NamedTuple):
     """A decoder's answer when the true words before each word are given (training only).
 
-    logits: (M, V) in the packed order of the captions; attention: (M, P) or None.
+    logits: (M, V) in the packed order of the captions; attention: (M, P) or None; losses: what else the model wants
+    small, by name: each a sum over the M words, times its weight in the model's settings.
     """
 
     logits: Tensor
     attention: Tensor | None = None
+    losses: Mapping[str, Tensor] = MappingProxyType({})

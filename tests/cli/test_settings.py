@@ -13,6 +13,7 @@ from captioner.cli.settings import CONF, compose_language_model_settings, compos
 from captioner.config import (
     AttentionConfig,
     CacheConfig,
+    ChenZitnickConfig,
     CocoConfig,
     DecodeConfig,
     Flickr8kConfig,
@@ -34,6 +35,7 @@ from captioner.schema import to_plain
 EXPLAINED = {
     "model/lstm.yaml": RecurrentConfig,
     "model/attention.yaml": AttentionConfig,
+    "model/chen_zitnick.yaml": ChenZitnickConfig,
     "data/scenes.yaml": ScenesConfig,
     "data/coco.yaml": CocoConfig,
     "data/flickr8k.yaml": Flickr8kConfig,

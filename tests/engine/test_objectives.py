@@ -151,6 +151,22 @@ def test_a_decoder_that_does_not_attend_has_no_penalty() -> None:
     assert found.keys() == {"loss", "words"}
 
 
+@pytest.mark.parametrize("totals", [None, Totals(words=10, captions=4)])
+def test_a_model_s_own_losses_join_as_means_over_the_words(totals: Totals | None) -> None:
+    captions = [[[4, 5], [6]]]
+    layout, answer = packed(random_answer(captions), captions)
+    own = torch.tensor(6.0, requires_grad=True)
+    words = 5 if totals is None else totals.words
+    plain = losses(TeacherForced(answer.logits), layout, totals)
+    found = losses(TeacherForced(answer.logits, losses={"reconstruction": own}), layout, totals)
+    assert found.keys() == {"loss", "words", "reconstruction"}
+    assert float(found["reconstruction"]) == pytest.approx(6 / words)
+    assert found["loss"].item() == pytest.approx(float(plain["loss"]) + 6 / words)
+    found["loss"].backward()
+    assert own.grad is not None
+    assert float(own.grad) == pytest.approx(1 / words)
+
+
 def test_only_the_loss_carries_a_gradient() -> None:
     captions = [[[4, 5], [6]]]
     layout, answer = packed(random_answer(captions), captions)

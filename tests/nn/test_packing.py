@@ -36,3 +36,12 @@ def test_layout_is_that_of_torch(captions: list[list[list[int]]]) -> None:
     assert packed.targets.tolist() == reference.data.tolist()
     assert list(packed.batch_sizes) == reference.batch_sizes.tolist()
     assert sum(rows for rows, _ in packed.steps()) == len(packed.targets)
+
+
+@settings(max_examples=30, deadline=None)
+@given(images)
+def test_last_words_are_where_each_caption_has_been_read(captions: list[list[list[int]]]) -> None:
+    packed = pack_captions(captions)
+    last = packed.last_words()
+    assert packed.rows[last].tolist() == list(range(len(packed.images)))
+    assert (packed.targets[last] == SPECIAL.end).all()

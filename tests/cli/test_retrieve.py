@@ -1,0 +1,72 @@
+"""`python -m captioner retrieve`: pictures found by sentences, and mistakes answered in a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from captioner.cli.retrieve import main
+from captioner.cli.train import main as train
+from captioner.config import FolderConfig
+from tests.cli.conftest import SMALL, Command
+
+TRAINED = (  # the features of an untrained SqueezeNet tell white from the other colours, and little else
+    *(option for option in SMALL if not option.startswith(("encoder.name", "model.", "trainer.max_epochs"))),
+    "encoder.name=squeezenet1_1",
+    "model=chen_zitnick",
+    "model.dropout=0",
+    "model.embedding_dim=16",
+    "model.hidden_dim=16",
+    "model.visual_dim=32",
+    "model.reconstruction=3",
+    "optim.learning_rate=0.02",
+    "trainer.batch_size=4",
+    "trainer.max_epochs=40",
+    "trainer.validate_every=40",
+)
+
+
+def test_captions_find_their_pictures_and_a_query_finds_white(command: Command, tiny: FolderConfig) -> None:
+    result = command(train, *TRAINED, "hydra.run.dir=run")
+    assert result.code == 0, result.err
+    result = command(main, "checkpoint=run", "split=train", "device=cpu")
+    assert result.code == 0, result.err
+    assert "32 captions look for their own among 16 pictures" in result.out
+    model, chance = ([float(cell) for cell in line.split("|")[2:6]] for line in result.out.splitlines()[-2:])
+    assert chance == [6.2, 31.2, 62.5, 8.5]
+    assert model[1] > chance[1] + 9
+    result = command(main, "checkpoint=run", "split=train", "top=4", "query=A white half on the left.", "device=cpu")
+    assert result.code == 0, result.err
+    assert "Note" not in result.err
+    found = [Path(line.split()[1]).name for line in result.out.splitlines()]
+    assert set(found) == {"003.png", "007.png", "011.png", "015.png"}, "the white ones of the training split"
+    scores = [float(line.split()[0]) for line in result.out.splitlines()]
+    assert scores == sorted(scores, reverse=True)
+    result = command(main, "checkpoint=run", "images=2", "query=a zebra", "device=cpu")
+    assert "'zebra' did not occur" in result.err
+    assert result.out.count("\n") == 2
+    result = command(main, "checkpoint=run", "query=...", "device=cpu")
+    assert result.code == 2
+    assert "has no word in it" in result.err
+
+
+def test_a_model_that_cannot_imagine_and_other_mistakes(command: Command, tiny: FolderConfig) -> None:
+    assert command(train, *SMALL, "hydra.run.dir=run").code == 0
+    for options, sentence in [
+        (["checkpoint=run"], "model=chen_zitnick"),
+        (["checkpoint=nowhere"], "nowhere"),
+        (["checkpoint=run", "qeury=dog"], "Did you mean query?"),
+        (["checkpoint=run", "top=0"], "top=0 is too small"),
+    ]:
+        result = command(main, *options)
+        assert result.code == 2
+        assert sentence in result.err
+        assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help(command: Command, arguments: list[str]) -> None:
+    result = command(main, *arguments)
+    assert result.code == 0
+    assert "query" in result.out
