@@ -35,6 +35,10 @@ class TrainingError(CaptionerError):
     """A training that cannot go on, such as one whose loss is not a number any more."""
 
 
+class StorageError(CaptionerError):
+    """A file of a run that could not be written: the disk is full, read-only or gone."""
+
+
 class WeightsError(CaptionerError):
     """Pretrained weights that cannot be had; the message names the alternatives."""
 

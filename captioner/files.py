@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -10,7 +11,10 @@ from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`; a kill at any moment leaves the old file or the new one, never a part."""
+    """Replace `path` by `content`; a kill at any moment leaves the old file or the new one, never a part.
+
+    Raises OSError, which names `path`, where it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -18,8 +22,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:  # a full disk names no file, and others name one that nobody knows
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong above is what matters
+            temporary.unlink(missing_ok=True)
 
 
 def is_unfinished(path: Path) -> bool:

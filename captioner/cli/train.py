@@ -25,7 +25,7 @@ from captioner.engine.language_run import prepare_language_run
 from captioner.engine.language_training import SAMPLES_FILE, LanguageResult, train_language_model
 from captioner.engine.run import prepare
 from captioner.engine.training import TrainingResult, train
-from captioner.errors import CheckpointError, ConfigError, choose
+from captioner.errors import CheckpointError, ConfigError, StorageError, choose
 from captioner.files import is_unfinished, write_atomically
 from captioner.schema import to_plain
 
@@ -138,6 +138,13 @@ def _carry_out(work: Callable[[], T], config: TrainConfig | LanguageModelConfig,
     except Interrupted:
         sys.stderr.write(f"Saved. Carry on with: python train.py resume={shown(folder)}\n")
         raise
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nNot saved. From the latest checkpoint on: python train.py resume={shown(folder)}\n")
+        raise
+    except StorageError as error:
+        if not folder.is_dir():
+            raise
+        raise StorageError(f"{error} Then carry on with: python train.py resume={shown(folder)}") from error
 
 
 def _print_result(result: TrainingResult) -> None:

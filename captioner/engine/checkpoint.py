@@ -11,7 +11,13 @@ Which checkpoints a run keeps is told in `run_checkpoints`, and how older ones a
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -95,24 +101,42 @@ def save_checkpoint(
 ) -> Path:
     """Write `checkpoints/step-…`, make it the latest (and the best), and keep so many of the last, besides the best."""
     target, temporary = new_folder(run_folder, step)
-    safetensors.torch.save_model(model, str(temporary / MODEL_FILE))
-    vocabulary.save(temporary / VOCABULARY_FILE)
-    torch.save(trainer_state, temporary / TRAINER_FILE)
-    write_json(
-        temporary / CONFIG_FILE,
-        {
-            "format_version": FORMAT_VERSION,
-            "captioner_version": __version__,
-            "task": settings.task,
-            **{field.name: to_plain(getattr(settings, field.name)) for field in fields(settings)},
-        },
-    )
-    write_manifest(temporary)
-    flush_folder(temporary)
-    temporary.replace(target)
+    config = {
+        "format_version": FORMAT_VERSION,
+        "captioner_version": __version__,
+        "task": settings.task,
+        **{field.name: to_plain(getattr(settings, field.name)) for field in fields(settings)},
+    }
+    try:
+        with _library_errors_as_os_errors(target):
+            safetensors.torch.save_model(model, str(temporary / MODEL_FILE))
+            torch.save(trainer_state, temporary / TRAINER_FILE)
+        vocabulary.save(temporary / VOCABULARY_FILE)
+        write_json(temporary / CONFIG_FILE, config)
+        write_manifest(temporary)
+        flush_folder(temporary)
+        temporary.replace(target)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)  # a full disk needs its space, and there is nothing to keep
+        raise
     flush_folder(target.parent)
     enter(run_folder, target.name, is_best=is_best, keep_last=keep_last)
     return target
+
+
+@contextmanager
+def _library_errors_as_os_errors(target: Path) -> Iterator[None]:
+    """safetensors and torch have exceptions of their own for a disk that is full or gone."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        text = str(error)
+        if not any(sign in text for sign in ("I/O error", "PytorchStreamWriter", "Parent directory")):
+            raise
+        code = int(match[1]) if (match := re.search(r"os error (\d+)", text)) else errno.EIO
+        full = shutil.disk_usage(target.parent).free < 1 << 20 if target.parent.is_dir() else False
+        code = errno.ENOSPC if full else code
+        raise OSError(code, os.strerror(code), str(target)) from error
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str = "best") -> LoadedCheckpoint:

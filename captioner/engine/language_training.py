@@ -30,6 +30,7 @@ from captioner.engine.language_run import LanguageRun, save_language_run
 from captioner.engine.logs import RunLog, read_records
 from captioner.engine.optimizer import clip_gradient, schedule_factor, set_learning_rate
 from captioner.engine.run_checkpoints import find_checkpoint
+from captioner.engine.storage import storage_explained
 from captioner.errors import TrainingError
 from captioner.files import write_atomically, write_json
 from captioner.metrics.counting_model import CountingModel
@@ -55,6 +56,7 @@ def train_language_model(run: LanguageRun) -> LanguageResult:
     trainer = run.config.trainer
     step = run.progress.step if run.resumed else None
     with (
+        storage_explained(run.folder),
         RunLog(run.folder, mark=run.mark, step=step, tensorboard=trainer.tensorboard) as log,
         StopRequest() as stop,
     ):

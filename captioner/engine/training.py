@@ -28,6 +28,7 @@ from captioner.engine.precision import autocast
 from captioner.engine.run import Run, averaged, begin_epoch, features_of, save
 from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.engine.step import epoch_of_steps, train_step
+from captioner.engine.storage import storage_explained
 
 VALIDATION = MetricConfig(names=["Bleu", "ROUGE_L", "CIDEr"])  # what each validation reports: the fast ones
 GREEDY = "greedy"  # how captions for validation during training are decoded: fast, and never teacher-forced
@@ -53,6 +54,7 @@ def train(run: Run) -> TrainingResult:
     step = progress.step if run.resumed else None
     anomalies = anomalies_named(run.model) if trainer.detect_anomaly else nullcontext()
     with (
+        storage_explained(run.folder),
         RunLog(run.folder, mark=run.mark, step=step, tensorboard=trainer.tensorboard) as log,
         StopRequest() as stop,
         anomalies,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,13 +19,15 @@ import safetensors.torch
 import torch
 from safetensors.torch import load_file
 
-from captioner.config import TrainConfig
+from captioner.config import CacheConfig, TrainConfig
 from captioner.engine import training
+from captioner.engine.checkpoint import load_checkpoint
 from captioner.engine.interrupt import Interrupted
 from captioner.engine.logs import read_records
 from captioner.engine.run import prepare
 from captioner.engine.run_checkpoints import find_checkpoint, read_index
 from captioner.engine.training import train
+from captioner.errors import StorageError
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
 CLOCKS = ("seconds", "words_per_second")
@@ -31,7 +35,8 @@ CLOCKS = ("seconds", "words_per_second")
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
-    return tiny_config(write_tiny_data(tmp_path_factory.mktemp("tiny") / "data"))
+    folder = tmp_path_factory.mktemp("tiny")
+    return replace(tiny_config(write_tiny_data(folder / "data")), cache=CacheConfig(directory=str(folder / "cache")))
 
 
 def run(config: TrainConfig, folder: Path, *, resume: bool = False) -> Path:
@@ -144,7 +149,33 @@ def test_asked_twice_ends_at_once_and_believes_nothing_half_written(
 @pytest.mark.parametrize("moment", range(1, 40, 6))
 def test_killed_at_any_moment(config: TrainConfig, whole: Path, tmp_path: Path, moment: int) -> None:
     """Before the events of this number of any kind that a run does to the disk, its logs and its state."""
-    folder, events, killed = tmp_path / "run", 0, False
+    folder = tmp_path / "run"
+    folder.mkdir()
+    prepared = prepare(config, folder)
+    with pytest.raises(SystemExit), failing_from(moment, SystemExit()):
+        train(prepared)
+    run(config, folder, resume=True)
+    assert_same(whole, folder)
+
+
+@pytest.mark.parametrize("moment", range(3, 40, 6))
+def test_a_disk_that_fails_at_any_moment(config: TrainConfig, whole: Path, tmp_path: Path, moment: int) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    prepared = prepare(config, folder)
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(StorageError, match=r"No space left on device.*Free some space"), failing_from(moment, error):
+        train(prepared)
+    if read_index(folder) is not None:
+        load_checkpoint(folder, which="latest")
+    run(config, folder, resume=True)
+    assert_same(whole, folder)
+
+
+@contextmanager
+def failing_from(moment: int, error: BaseException) -> Iterator[None]:
+    """From its event of this number on, everything that a run does to the disk fails."""
+    events = 0
     patches = [
         (safetensors.torch, "save_model"),
         (torch, "save"),
@@ -152,32 +183,23 @@ def test_killed_at_any_moment(config: TrainConfig, whole: Path, tmp_path: Path, 
         (Path, "mkdir"),
         (Path, "replace"),
         (shutil, "rmtree"),
-        (training, "train_step"),
-        (training, "score_captions"),
     ]
 
     def watched(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **more: Any) -> Any:
-            nonlocal events, killed
+            nonlocal events
             events += 1
-            if events == moment:
-                killed = True
-            if killed:
-                raise SystemExit
+            if events >= moment:
+                raise error
             return function(*arguments, **more)
 
         return call
 
-    folder.mkdir()
-    prepared = prepare(config, folder)
     with pytest.MonkeyPatch.context() as patch:
         for owner, name in patches:
             patch.setattr(owner, name, watched(getattr(owner, name)))
-        with pytest.raises(SystemExit):
-            train(prepared)
-    assert killed
-    run(config, folder, resume=True)
-    assert_same(whole, folder)
+        yield
+    assert events >= moment
 
 
 def test_logged_after_the_checkpoint_and_killed_is_not_logged_twice(
@@ -224,3 +246,45 @@ def test_a_run_that_was_stopped_early_goes_on_with_more_patience_only(
     assert "raise trainer.patience=2 to train it further" in capsys.readouterr().err
     run(with_trainer(frozen, max_epochs=9, patience=4), folder, resume=True)
     assert read_records(folder)[-1]["epoch"] == 5
+
+
+def test_a_run_folder_that_is_removed_under_the_run(config: TrainConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with (
+        pytest.raises(StorageError, match="run is gone: it was removed or renamed"),
+        calling_before(training, "train_step", 6, lambda: shutil.rmtree(folder)),
+    ):
+        run(config, folder)
+    assert not folder.exists()
+
+
+def test_a_run_folder_that_is_renamed_is_carried_on_there(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
+    folder, renamed = tmp_path / "run", tmp_path / "renamed"
+    with (
+        pytest.raises(StorageError, match="its checkpoints are where it is now"),
+        calling_before(training, "train_step", 6, lambda: folder.rename(renamed)),
+    ):
+        run(config, folder)
+    run(config, renamed, resume=True)
+    assert_same(whole, renamed)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+def test_writes_that_really_fail(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
+    """Inside safetensors and torch, which tell of it in words of their own."""
+    import resource
+
+    for limit in (1 << 20, 4096):
+        folder = tmp_path / f"run-{limit}"
+        folder.mkdir()
+        prepared = prepare(config, folder)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with pytest.raises(StorageError, match=r"step-00000004 could not be written \(File too large\)"):
+                train(prepared)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert list((folder / "checkpoints").iterdir()) == []
+        run(config, folder, resume=True)
+        assert_same(whole, folder)
