@@ -1,52 +1,37 @@
 """Features of a frozen encoder, computed once and read from disk ever after.
 
-Without it every epoch of training would run the encoder again, which costs many times what the
-decoder does. Layout, under `<cache folder>/features/<key>/`:
-
-    about.json             what the features are of: encoder, its weights' digest, transform, kind
-    <shard>.f16            (rows, P, D) float16, read through a memory map
-    <shard>.json           its listing: the digest of each row's picture file, and the shard's checksum
-
-The key is a hash of `about.json`'s contents, and a row is found by its picture's bytes: other
-weights, another transform or another picture never meet the wrong features. A shard counts once its
-listing is there, which is written last and renamed into place; so a kill leaves nothing half believed,
-an interrupted fill is carried on, and processes may fill side by side. Every shard that is used is
-compared with its checksum when it is opened: CRC-32 takes a small part of the time that reading the
-pictures for their digests takes, and leaves the shard in the system's cache, from which it is read next.
+Without it every epoch of training would run the encoder again, which costs many times what the decoder does.
+`shards` says how they lie on disk, `filling` and `claims` how several processes fill one folder; here is what of
+a data set is in it (`plan_cache`), how the rest is computed (`fill_cache`), and how it is read (`CachedFeatures`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import shutil
 import sys
-import uuid
-import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from captioner.config import CacheConfig, DataConfig
-from captioner.data.batches import sequential_batches
 from captioner.data.dataset import CaptionDataset
+from captioner.data.filling import BATCH, Producer, Rows, fill
 from captioner.data.loading import load_pictures, refuse_bad_pictures
-from captioner.data.locations import cache_directory
+from captioner.data.shards import ADVICE, ShardFolder, features_folder, open_shard_folder
 from captioner.errors import DataError
-from captioner.files import write_atomically
 from captioner.nn.encoder import Encoder
 from captioner.nn.state import ImageFeatures
+from captioner.schema import to_plain
 
-FORMAT_VERSION = 2
-SHARD_ROWS = 256
-ENCODE_BATCH = 32
-ADVICE = "name another folder with cache.directory=…, or turn the cache off with cache.enabled=false."
+MEASURED = 4  # batches that an estimate of time is measured on
+FLOAT16_MAX = 65504
 
 
 @dataclass
@@ -71,6 +56,36 @@ class CachedFeatures:
         return ImageFeatures(grid.mean(dim=1), grid if self.with_grid else None)
 
 
+@dataclass(frozen=True)
+class CachePlan:
+    """What of a data set is in the cache and what is not. `missing`: keys, of which `in_grids` need no encoder."""
+
+    dataset: CaptionDataset
+    shards: ShardFolder
+    grids: ShardFolder  # of the same encoder and transform: a vector is the mean of a grid
+    keys: dict[int, str]  # index in the data set → key
+    sources: dict[str, Path]  # key → the first picture with these bytes
+    bad: dict[int, str]  # index → why, for files that cannot be read
+    missing: list[str]
+    in_grids: list[str]
+
+    @property
+    def with_grid(self) -> bool:
+        """Are whole grids kept, or their means?"""
+        return self.shards is self.grids
+
+    @property
+    def bytes_missing(self) -> int:
+        """What the missing rows will take on disk."""
+        return self.shards.row_bytes * len(self.missing)
+
+    @property
+    def to_encode(self) -> list[str]:
+        """The missing keys whose pictures have to go through the encoder."""
+        there = set(self.in_grids)
+        return [key for key in self.missing if key not in there]
+
+
 def cached_features(
     dataset: CaptionDataset,
     encoder: Encoder,
@@ -86,54 +101,105 @@ def cached_features(
     Raises DataError where the disk cannot hold them or those on it are damaged, PictureError for a
     picture that cannot be read (unless `data.on_bad_image=skip`).
     """
-    folder = open_cache(encoder, with_grid, cache)
-    row_shape = _row_shape(encoder, with_grid)
-    digests, bad = picture_digests([image.path for image in dataset])
-    refuse_bad_pictures(bad, data)
-    known = _read_index(folder, row_shape)
-    missing = [index for index, digest in digests.items() if digest not in known]
-    if missing:
-        bad |= _fill(folder, dataset, missing, digests, encoder, with_grid, data, device)
-        known = _read_index(folder, row_shape)
-    found = {index: known[digest] for index, digest in digests.items() if digest in known}
+    plan = plan_cache(dataset, encoder, with_grid=with_grid, cache=cache, data=data)
+    bad = plan.bad | fill_cache(plan, encoder, data, device)
+    found = {index: plan.shards.index[key] for index, key in plan.keys.items() if key in plan.shards.index}
     if not found:
         raise DataError(f"No picture of {dataset.name}'s {dataset.split} split can be read: {next(iter(bad.values()))}")
     names = sorted({name for name, _ in found.values()})
     numbers = {name: number for number, name in enumerate(names)}
     places = {index: (numbers[name], row) for index, (name, row) in found.items()}
-    return CachedFeatures([_open_shard(folder, name, row_shape) for name in names], places, with_grid, bad)
+    return CachedFeatures([plan.shards.open(name) for name in names], places, with_grid, bad)
 
 
-def open_cache(encoder: Encoder, with_grid: bool, cache: CacheConfig) -> Path:
-    """The folder for this encoder, transform and kind; made, with its `about.json`, where it is not there."""
+def plan_cache(
+    dataset: CaptionDataset, encoder: Encoder, *, with_grid: bool, cache: CacheConfig, data: DataConfig
+) -> CachePlan:
+    """Look what is there. Reads every picture's bytes, decodes none. Raises as `cached_features`."""
+    shards, grids = open_cache(encoder, with_grid, cache)
+    keys, bad = picture_digests([image.path for image in dataset])
+    refuse_bad_pictures(bad, data)
+    shards.refresh()
+    sources: dict[str, Path] = {}
+    for index, key in keys.items():
+        sources.setdefault(key, dataset.images[index].path)
+    missing = [key for key in sources if key not in shards.index]
+    if missing and not with_grid:
+        grids.refresh()
+    return CachePlan(
+        dataset=dataset,
+        shards=shards,
+        grids=grids,
+        keys=keys,
+        sources=sources,
+        bad=bad,
+        missing=missing,
+        in_grids=[] if with_grid else [key for key in missing if key in grids.index],
+    )
+
+
+def fill_cache(plan: CachePlan, encoder: Encoder, data: DataConfig, device: torch.device) -> dict[int, str]:
+    """Compute and keep what is missing; returns index → why, for pictures that cannot be decoded. Raises as above."""
+    if not plan.missing:
+        return {}
+    refuse_small_disk(plan.shards.path, len(plan.missing), plan.bytes_missing)
+    title = f"features of {plan.dataset.name} {plan.dataset.split} ({plan.bytes_missing / 1e6:.0f} MB, kept)"
+    with tqdm(total=len(plan.missing), desc=title, unit="picture", disable=not sys.stderr.isatty()) as bar:
+        fill(plan.shards, plan.in_grids, _from_grids(plan.grids), bar.update)
+        encode = _from_pictures(plan.sources, encoder, plan.with_grid, data, device)
+        bad = fill(plan.shards, plan.to_encode, encode, bar.update)
+    return {
+        index: _why(bad[key], plan.dataset.images[index].path, plan.sources[key])
+        for index, key in plan.keys.items()
+        if key in bad
+    }
+
+
+def _why(why: str, path: Path, decoded: Path) -> str:
+    return why if path == decoded else f"{path} is a copy of {decoded}: {why}"
+
+
+def refuse_small_disk(folder: Path, pictures: int, needed: int) -> None:
+    """DataError where `folder`'s disk does not have the `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"The features of {pictures} pictures need {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB "
+            f"free: {ADVICE}"
+        )
+
+
+def encoding_speed(plan: CachePlan, encoder: Encoder, data: DataConfig, device: torch.device) -> float | None:
+    """Pictures a second through decoding and encoding, measured on some of those that are missing, and thrown away.
+
+    The first ones, in which worker processes start and memory is first touched, do not count. None where too few
+    are missing to tell.
+    """
+    keys = plan.to_encode[: BATCH * (MEASURED + 1)]
+    batches = [keys[start : start + BATCH] for start in range(0, len(keys), BATCH)]
+    if len(batches) <= MEASURED:
+        return None
+    produce = _from_pictures(plan.sources, encoder, plan.with_grid, data, device)
+    ends = [time.perf_counter() for _ in produce(iter(batches))]
+    return len(keys[BATCH:]) / (ends[-1] - ends[0])
+
+
+def open_cache(encoder: Encoder, with_grid: bool, cache: CacheConfig) -> tuple[ShardFolder, ShardFolder]:
+    """The folder for this encoder, transform and kind, made where it is not there; and the one for grids, which is
+    the same with `with_grid`, and is not made without it.
+    """
     about = {
-        "format_version": FORMAT_VERSION,
         "encoder": encoder.name,
         "weights": weights_digest(encoder),
-        "transform": json.loads(json.dumps(asdict(encoder.transform))),
-        "kind": "grid" if with_grid else "vector",
+        "transform": to_plain(encoder.transform),
         "feature_dim": encoder.feature_dim,
     }
-    text = json.dumps(about, indent=2, sort_keys=True)
-    root = Path(cache.directory).expanduser() if cache.directory else cache_directory()
-    folder = root / "features" / f"{encoder.name}-{about['kind']}-{hashlib.blake2b(text.encode()).hexdigest()[:12]}"
-    about_file = folder / "about.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not about_file.exists():
-            write_atomically(about_file, text.encode())
-        found = about_file.read_bytes()
-    except OSError as error:
-        raise DataError(f"The feature cache {folder} cannot be made ({error.strerror}): {ADVICE}") from error
-    if found != text.encode():
-        raise DataError(f"{about_file} was altered: nobody knows what these features are of. Delete {folder}.")
-    return folder
-
-
-def _row_shape(encoder: Encoder, with_grid: bool) -> tuple[int, int]:
-    """(P, D) of what is kept of a picture; the vector is kept as a grid of one cell."""
+    root = features_folder(cache.directory)
     rows, columns = encoder.grid_size
-    return (rows * columns if with_grid else 1, encoder.feature_dim)
+    grids = open_shard_folder(root, {**about, "kind": "grid"}, (rows * columns, encoder.feature_dim), make=with_grid)
+    if with_grid:
+        return grids, grids
+    return open_shard_folder(root, {**about, "kind": "vector"}, (1, encoder.feature_dim)), grids
 
 
 def weights_digest(encoder: Encoder) -> str:
@@ -156,110 +222,49 @@ def picture_digests(paths: Sequence[Path]) -> tuple[dict[int, str], dict[int, st
     return digests, bad
 
 
-def _read_index(folder: Path, row_shape: tuple[int, int]) -> dict[str, tuple[str, int]]:
-    """Picture digest → (shard, row), over all shards; DataError for one that is damaged."""
-    index: dict[str, tuple[str, int]] = {}
-    for path in sorted(folder.glob("shard-*.json")):
-        for row, digest in enumerate(_read_listing(path, row_shape).pictures):
-            index.setdefault(digest, (path.stem, row))
-    return index
+def _from_pictures(
+    paths: Mapping[str, Path], encoder: Encoder, with_grid: bool, data: DataConfig, device: torch.device
+) -> Producer:
+    """Decodes and encodes."""
+    keys = list(paths)
+    numbers = {key: number for number, key in enumerate(keys)}
+
+    def produce(batches: Iterator[list[str]]) -> Iterator[Rows]:
+        encoder.eval()
+        numbered = ([numbers[key] for key in batch] for batch in batches)
+        for loaded in load_pictures(list(paths.values()), numbered, encoder.transform, data):
+            yield Rows(
+                [keys[number] for number in loaded.indices],
+                encode_rows(loaded.pictures.to(device), encoder, with_grid),
+                {keys[number]: why for number, why in loaded.bad.items()},
+            )
+
+    return produce
 
 
-class _Listing(NamedTuple):
-    pictures: list[str]  # the digest of each row's picture file
-    crc32: int  # see _checksum
+def _from_grids(grids: ShardFolder) -> Producer:
+    """Reads grids that are there, and takes their means."""
+    opened: dict[str, np.ndarray] = {}
+
+    def produce(batches: Iterator[list[str]]) -> Iterator[Rows]:
+        for keys in batches:
+            places = [grids.index[key] for key in keys]
+            opened.update({shard: grids.open(shard) for shard, _ in places if shard not in opened})
+            yield Rows(keys, mean_rows(np.stack([opened[shard][row] for shard, row in places])), {})
+
+    return produce
 
 
-def _read_listing(path: Path, row_shape: tuple[int, int]) -> _Listing:
-    try:
-        listing = json.loads(path.read_text(encoding="utf-8"))
-        pictures, crc32 = [str(digest) for digest in listing["pictures"]], int(listing["crc32"])
-        if listing["cache"] != path.parent.name or listing["shape"] != [len(pictures), *row_shape]:
-            raise ValueError("it does not belong here")
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise _damaged(path, f"{path} cannot be used ({error})") from error
-    return _Listing(pictures, crc32)
+def encode_rows(pictures: Tensor, encoder: Encoder, with_grid: bool) -> np.ndarray:
+    """(n, 3, S, S) → what is kept of them: (n, P, D) float16, or (n, 1, D), the mean."""
+    if not len(pictures):
+        return np.empty((0, 1, encoder.feature_dim), dtype=np.float16)
+    with torch.inference_mode():
+        grid = encoder(pictures).grid.clamp(-FLOAT16_MAX, FLOAT16_MAX).half().cpu().numpy()
+    return grid if with_grid else mean_rows(grid)
 
 
-def _open_shard(folder: Path, name: str, row_shape: tuple[int, int]) -> np.ndarray:
-    """(rows, P, D), read from disk when they are looked at; DataError unless they are what was written."""
-    listing_file, path = folder / f"{name}.json", folder / f"{name}.f16"
-    listing = _read_listing(listing_file, row_shape)
-    shape = (len(listing.pictures), *row_shape)
-    if not path.is_file() or path.stat().st_size != 2 * math.prod(shape):
-        raise _damaged(listing_file, f"{path} is missing or cut short")
-    features = np.memmap(path, dtype=np.float16, mode="r", shape=shape)
-    if _checksum(features.data, listing.pictures) != listing.crc32:
-        raise _damaged(listing_file, f"{path} does not have the checksum in its listing")
-    return features
-
-
-def _checksum(features: bytes | memoryview, pictures: list[str]) -> int:
-    """Of the rows and of whose they are."""
-    return zlib.crc32(features, zlib.crc32("\n".join(pictures).encode()))
-
-
-def _damaged(listing_file: Path, problem: str) -> DataError:
-    return DataError(f"The feature cache is damaged: {problem}. Delete {listing_file}, and it is computed anew.")
-
-
-def _fill(
-    folder: Path,
-    dataset: CaptionDataset,
-    missing: list[int],
-    digests: Mapping[int, str],
-    encoder: Encoder,
-    with_grid: bool,
-    data: DataConfig,
-    device: torch.device,
-) -> dict[int, str]:
-    """Compute and write the features of the `missing` pictures; returns index → why, for those that cannot be read."""
-    needed, free = 2 * math.prod(_row_shape(encoder, with_grid)) * len(missing), shutil.disk_usage(folder).free
-    if needed > free:
-        raise DataError(
-            f"The features of {len(missing)} pictures need {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB "
-            f"free: {ADVICE}"
-        )
-    bad: dict[int, str] = {}
-    batch: list[np.ndarray] = []
-    owners: list[str] = []
-    title = f"features of {dataset.name} {dataset.split} ({needed / 1e6:.0f} MB, kept)"
-    batches = [[missing[i] for i in indices] for indices in sequential_batches(len(missing), ENCODE_BATCH)]
-    loading = load_pictures([image.path for image in dataset], batches, encoder.transform, data)
-    encoder.eval()
-    with (
-        tqdm(total=len(missing), desc=title, unit="picture", disable=not sys.stderr.isatty()) as bar,
-        torch.inference_mode(),
-    ):
-        for loaded in loading:
-            bad |= loaded.bad
-            if loaded.indices:
-                features: ImageFeatures = encoder(loaded.pictures.to(device))
-                kept = features.grid if with_grid else features.vector.unsqueeze(1)
-                assert kept is not None
-                batch.append(kept.clamp(-65504, 65504).half().cpu().numpy())  # the range of float16
-                owners += [digests[i] for i in loaded.indices]
-            if len(owners) >= SHARD_ROWS:
-                _write_shard(folder, np.concatenate(batch), owners)
-                batch, owners = [], []
-            bar.update(len(loaded.indices) + len(loaded.bad))
-        if owners:
-            _write_shard(folder, np.concatenate(batch), owners)
-    return bad
-
-
-def _write_shard(folder: Path, features: np.ndarray, pictures: list[str]) -> None:
-    """Data first, listing last: the listing is what makes a shard count."""
-    name = f"shard-{uuid.uuid4().hex[:12]}"
-    raw = features.tobytes()
-    listing = {
-        "cache": folder.name,  # in the folder of other weights, say, it does not count
-        "shape": list(features.shape),
-        "pictures": pictures,
-        "crc32": _checksum(raw, pictures),
-    }
-    try:
-        write_atomically(folder / f"{name}.f16", raw)
-        write_atomically(folder / f"{name}.json", json.dumps(listing).encode())
-    except OSError as error:
-        raise DataError(f"The feature cache {folder} cannot be written ({error.strerror}): {ADVICE}") from error
+def mean_rows(grids: np.ndarray) -> np.ndarray:
+    """(n, P, D) float16 → (n, 1, D) float16. Of the rounded grid: a vector is the same wherever it comes from."""
+    means: np.ndarray = grids.mean(axis=1, dtype=np.float32, keepdims=True).astype(np.float16)
+    return means

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,17 +53,18 @@ def _collate(items: list[tuple[int, Tensor | str]]) -> LoadedPictures:
 
 
 def load_pictures(
-    paths: Sequence[Path], batches: Sequence[Sequence[int]], transform: TransformConfig, data: DataConfig
+    paths: Sequence[Path], batches: Iterable[Sequence[int]], transform: TransformConfig, data: DataConfig
 ) -> Iterator[LoadedPictures]:
     """The pictures of each batch of indices into `paths`, batch by batch, in order.
 
+    `batches` are asked for as worker processes (`data.num_workers`) become free: some ahead of those given out.
     A picture that cannot be read raises PictureError, or, with `data.on_bad_image=skip`, is left out
     of its batch and named in `bad`; a batch of bad pictures only has no rows.
     """
-    workers = min(data.num_workers, len(batches))
+    workers = min(data.num_workers, len(batches)) if isinstance(batches, Sized) else data.num_workers
     loader = DataLoader(
         _Pictures(paths, transform),
-        batch_sampler=list(map(list, batches)),
+        batch_sampler=map(list, batches),
         num_workers=workers,
         collate_fn=_collate,
         # Its own generator: starting workers must not draw from the training's random state.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from captioner.config import CacheConfig, DataConfig, FolderConfig
-from captioner.data import cache as cache_module
+from captioner.data import filling as filling_module
+from captioner.data import shards as shards_module
 from captioner.data.build import load_dataset
 from captioner.data.cache import CachedFeatures, cached_features
 from captioner.data.dataset import CaptionDataset, CaptionedImage
@@ -52,8 +54,8 @@ def encoder() -> Encoder:
 @pytest.fixture
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of four pictures, encoded two by two: ten pictures are three shards."""
-    monkeypatch.setattr(cache_module, "SHARD_ROWS", 4)
-    monkeypatch.setattr(cache_module, "ENCODE_BATCH", 2)
+    monkeypatch.setattr(filling_module, "SHARD_ROWS", 4)
+    monkeypatch.setattr(filling_module, "BATCH", 2)
 
 
 class Filled(NamedTuple):
@@ -142,6 +144,7 @@ def test_gives_what_the_encoder_gives(cache: Cache, dataset: CaptionDataset, enc
 
 def test_vector_is_the_mean_of_the_grid(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
     vectors, _ = cache.open(dataset, encoder, with_grid=False)
+    assert len(cache.folders) == 1
     grids, _ = cache.open(dataset, encoder, with_grid=True)
     everything = list(range(COUNT))
     vector, nothing = vectors.get(everything)
@@ -151,6 +154,30 @@ def test_vector_is_the_mean_of_the_grid(cache: Cache, dataset: CaptionDataset, e
     assert_close(vector, grid.mean(dim=1))
     assert_close(vector, mean)
     assert len(cache.folders) == 2
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_vectors_are_taken_from_grids_that_are_there(
+    cache: Cache, dataset: CaptionDataset, encoder: Encoder, tmp_path: Path
+) -> None:
+    """No picture goes through the encoder again, and nobody can tell where its vector came from."""
+    cache.open(replace(dataset, images=dataset.images[:8]), encoder, with_grid=True)
+    vectors, encoded = cache.open(dataset, encoder, with_grid=False)
+    assert encoded == COUNT - 8
+    alone, encoded = Cache(tmp_path / "alone").open(dataset, encoder, with_grid=False)
+    assert encoded == COUNT
+    assert torch.equal(vectors.get(range(COUNT)).vector, alone.get(range(COUNT)).vector)
+    assert sum(len(shard) for shard in vectors.shards) == COUNT  # kept: the next time no grid is read either
+
+
+def test_grids_that_are_damaged_are_named_when_vectors_are_taken(
+    cache: Cache, dataset: CaptionDataset, encoder: Encoder
+) -> None:
+    cache.open(dataset, encoder, with_grid=True)
+    (data,) = cache.files("f16")
+    flip(data)
+    with pytest.raises(DataError, match="The feature cache is damaged"):
+        cache.open(dataset, encoder, with_grid=False)
 
 
 def test_values_beyond_float16_become_its_greatest(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
@@ -193,6 +220,16 @@ def test_limit_of_a_real_data_set(cache: Cache, encoder: Encoder, tmp_path: Path
     few = load_dataset(replace(config, limit=2), "val")
     assert cache.open(few, encoder).encoded == 2
     assert cache.open(load_dataset(config, "val"), encoder).encoded == 6
+
+
+def test_shards_are_not_kept_open(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    """COCO has 482 of them, twice that with mirrored pictures, and a process may open 1,024 files."""
+    cache.open(dataset, encoder)
+    before = len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
+    features = [cache.open(dataset, encoder).features for _ in range(3)]
+    assert len(features[0].shards) == 1
+    after = len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
+    assert after == before
 
 
 def test_same_bytes_under_two_names(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
@@ -267,7 +304,7 @@ def test_killed_while_a_shard_is_written(
     cache: Cache, dataset: CaptionDataset, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     """Before the second shard's data are there, or between data and listing: nothing of it is believed."""
-    write, of_shards = cache_module.write_atomically, 0
+    write, of_shards = shards_module.write_atomically, 0
 
     def kill_at_second(path: Path, content: bytes) -> None:
         nonlocal of_shards
@@ -277,32 +314,13 @@ def test_killed_while_a_shard_is_written(
         write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache_module, "write_atomically", kill_at_second)
+        patch.setattr(shards_module, "write_atomically", kill_at_second)
         with pytest.raises(SystemExit):
             cache.open(dataset, encoder)
     assert len(cache.files("f16")) == (2 if ending == ".json" else 1)
     features, encoded = cache.open(dataset, encoder)
     assert encoded == COUNT - 4
     assert_close(features.get(range(COUNT)).vector, encode(encoder, dataset)[0])
-
-
-@pytest.mark.usefixtures("few_rows")
-def test_two_processes_fill_side_by_side(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
-    """While the first is at its third batch, the second, with the same weights, fills everything."""
-    other = build_encoder(ENCODER)
-    other.load_state_dict(encoder.state_dict())
-
-    def meanwhile(encoded: int) -> None:
-        if encoded == 4:
-            second = Cache(cache.root).open(dataset, other)
-            assert second.encoded == COUNT - 4
-            assert_close(second.features.get(range(COUNT)).vector, expected)
-
-    expected = encode(encoder, dataset)[0]
-    first, _ = cache.open(dataset, encoder, on_batch=meanwhile)
-    assert_close(first.get(range(COUNT)).vector, expected)
-    assert len(cache.folders) == 1
-    assert cache.open(dataset, encoder).encoded == 0
 
 
 # ------------------------------------------------------------------------------------ damaged, foreign
@@ -357,15 +375,15 @@ DAMAGED_LISTINGS: dict[str, Callable[[Path], object]] = {
     "a list": lambda path: path.write_text("[1, 2]"),
     "null": lambda path: path.write_text("null"),
     "nested beyond reading": lambda path: path.write_text("[" * 100_000),
-    "a row too few": listing(lambda values: values["pictures"].pop()),
-    "a row too many": listing(lambda values: values["pictures"].append("0" * 32)),
+    "a row too few": listing(lambda values: values["keys"].pop()),
+    "a row too many": listing(lambda values: values["keys"].append("0" * 32)),
     "another shape": listing(lambda values: values["shape"].reverse()),
     "shape of another encoder": listing(lambda values: values.update(shape=[COUNT, 9, 1024])),
     "no shape": listing(lambda values: values.pop("shape")),
     "no checksum": listing(lambda values: values.pop("crc32")),
     "checksum is text": listing(lambda values: values.update(crc32="many")),
-    "pictures is a number": listing(lambda values: values.update(pictures=7)),
-    "rows change places": listing(lambda values: values["pictures"].reverse()),
+    "keys is a number": listing(lambda values: values.update(keys=7)),
+    "rows change places": listing(lambda values: values["keys"].reverse()),
     "of another cache": listing(lambda values: values.update(cache="resnet50-grid-0123456789ab")),
 }
 
@@ -432,7 +450,7 @@ def test_a_folder_that_cannot_be_written(
     def refuse(path: Path, content: bytes) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(cache_module, "write_atomically", refuse)
+    monkeypatch.setattr(shards_module, "write_atomically", refuse)
     assert cache.open(some, encoder).encoded == 0
     with pytest.raises(DataError, match=r"cannot be written \(Permission denied\): name another folder"):
         cache.open(dataset, encoder)
@@ -468,6 +486,14 @@ def test_a_batch_of_bad_pictures_only(cache: Cache, dataset: CaptionDataset, enc
     features, _ = cache.open(dataset, encoder, skip=True)
     assert set(features.bad) == {2, 3}
     assert len(features.places) == COUNT - 2
+
+
+def test_bad_copies_are_named_both(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    for index in (2, 5):
+        dataset.images[index].path.write_bytes(b"no picture")
+    bad = cache.open(dataset, encoder, skip=True).features.bad
+    assert "2.png is not a picture" in bad[2]
+    assert "5.png is a copy of " in bad[5]
 
 
 def test_nothing_but_bad_pictures(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
