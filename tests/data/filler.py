@@ -22,7 +22,6 @@ from captioner.data.filling import Rows, fill
 from captioner.data.shards import ShardFolder
 
 ROW_SHAPE = (2, 3)
-filling.SHARD_ROWS, filling.BATCH, filling.WAIT = 8, 2, 0.02  # small, so that much happens
 
 
 def row(key: str) -> np.ndarray:
@@ -31,6 +30,7 @@ def row(key: str) -> np.ndarray:
 
 
 def main(folder: Path, first: int, last: int, pause: float, die_after: int | None) -> None:
+    filling.SHARD_ROWS, filling.BATCH, filling.WAIT = 8, 2, 0.02  # small, so that much happens
     log = (folder.parent / f"computed-{os.getpid()}").open("a")
     written = 0
     write_atomically = shards.write_atomically

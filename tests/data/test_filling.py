@@ -132,7 +132,10 @@ def test_what_is_wanted_is_there_whatever_was(
         nonlocal done
         done += rows
 
-    found_bad = fill(ShardFolder(folder, ROW_SHAPE), [str(key) for key in wishes], produce, advance)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filling, "SHARD_ROWS", 8)
+        patch.setattr(filling, "BATCH", 2)
+        found_bad = fill(ShardFolder(folder, ROW_SHAPE), [str(key) for key in wishes], produce, advance)
     assert set(found_bad) == {str(key) for key in wishes if key in bad and key not in there}
     assert sorted(asked) == sorted(str(key) for key in wishes if key not in there)
     assert done == len(wishes)
