@@ -39,6 +39,14 @@ class StorageError(CaptionerError):
     """A file of a run that could not be written: the disk is full, read-only or gone."""
 
 
+class RankLostError(CaptionerError):
+    """Another process of the same job has ended (`is_ended`) or does not answer, and this one cannot go on alone."""
+
+    def __init__(self, message: str, *, is_ended: bool = True) -> None:
+        super().__init__(message)
+        self.is_ended = is_ended
+
+
 class WeightsError(CaptionerError):
     """Pretrained weights that cannot be had; the message names the alternatives."""
 

@@ -92,6 +92,8 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "clip_norm": maybe(st.floats(0.01, 9)),
     },
     c.TrainerConfig: {
+        "devices": maybe(SIZES),
+        "timeout_minutes": st.floats(0.01, 99),
         "max_steps": maybe(SIZES),
         "label_smoothing": FRACTIONS,
         "accumulate": maybe(SIZES),

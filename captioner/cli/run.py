@@ -1,5 +1,7 @@
 """How every command ends: 0 when done, 2 with one clear sentence for a person's mistake, 130 after Ctrl-C.
 
+Of several processes that train as one, the first that fails speaks for all.
+
 `CAPTIONER_DEBUG=1` shows the traceback instead of the sentence.
 """
 
@@ -14,8 +16,10 @@ from typing import Any
 
 from hydra.errors import OverrideParseException
 
+from captioner.cli.launch import LAUNCHED, LOST_RANK, JobFailedError
+from captioner.engine.distributed import speaks_first
 from captioner.engine.interrupt import Interrupted
-from captioner.errors import CaptionerError, near_misses
+from captioner.errors import CaptionerError, RankLostError, near_misses
 
 
 def run_command(command: Callable[[], int | None]) -> int:
@@ -26,20 +30,36 @@ def run_command(command: Callable[[], int | None]) -> int:
     except Interrupted as stopped:  # training has saved and said so
         return 0 if stopped.signal_number == signal.SIGTERM else 130
     except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. Features that were computed so far are kept in the cache.\n")
+        _say("\nStopped. Features that were computed so far are kept in the cache.\n")
         return 130
+    except JobFailedError as failed:  # the process that failed has spoken where it could
+        _say(f"error: {failed}\n" if str(failed) else "")
+        return failed.code
     except Exception as error:
         if os.environ.get("CAPTIONER_DEBUG") == "1":
             raise
+        if LAUNCHED in os.environ and _is_only_lost(error):
+            return LOST_RANK  # the launcher says which process ended, and how
         sentence = explain(error)
         if sentence is None:
-            sys.stderr.write(
+            _say(
                 f"error: {type(error).__name__}: {error}\n"
                 "This is a bug in captioner: run the command again with CAPTIONER_DEBUG=1 to see where it happened.\n"
             )
             return 1
-        sys.stderr.write(f"error: {sentence}\n")
+        _say(f"error: {sentence}\n")
         return 2
+
+
+def _is_only_lost(error: BaseException) -> bool:
+    """Did this process end for no other reason than that another one had?"""
+    return any(isinstance(cause, RankLostError) and cause.is_ended for cause in _chain(error))
+
+
+def _say(text: str) -> None:
+    """To the terminal, unless another process of this job has said already what went wrong."""
+    if text and speaks_first():
+        sys.stderr.write(text)
 
 
 def explain(error: BaseException) -> str | None:

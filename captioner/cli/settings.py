@@ -38,6 +38,7 @@ from captioner.config import (
     VocabularyConfig,
 )
 from captioner.data.build import data_settings
+from captioner.engine.distributed import first_said
 from captioner.errors import ConfigError, near_misses
 from captioner.nn.build import model_settings
 from captioner.schema import from_plain
@@ -95,8 +96,8 @@ def _schema(config: type, *chosen: str) -> DictConfig:
 
 
 def run_folder_name(resume: str | None, *names: str) -> str:
-    """`runs/<date>_<time>_<names>`, or the folder of the run that is resumed."""
-    return resume or f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{'_'.join(names)}"
+    """`runs/<date>_<time>_<names>`, or the folder of the run that is resumed; one for all processes of a job."""
+    return resume or f"runs/{first_said('started', time.strftime('%Y-%m-%d_%H-%M-%S'))}_{'_'.join(names)}"
 
 
 def choices(*names: str | None) -> str:

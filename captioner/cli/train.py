@@ -15,15 +15,20 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from captioner.cli.launch import JobFailedError, launch, take_place
 from captioner.cli.run import explain, run_command
 from captioner.cli.settings import CONF, PRIMARY, language_model_settings, register, train_settings
 from captioner.cli.tables import csv_table, markdown_table, run_row
 from captioner.config import TASKS, LanguageModelConfig, TrainConfig
+from captioner.engine.device import choose_device
+from captioner.engine.distributed import Place, connected_ranks, first_said, is_first, place_in_job
 from captioner.engine.evaluation import format_scores
 from captioner.engine.interrupt import Interrupted
 from captioner.engine.language_run import prepare_language_run
 from captioner.engine.language_training import SAMPLES_FILE, LanguageResult, train_language_model
+from captioner.engine.rank_checks import check_processes
 from captioner.engine.run import prepare
+from captioner.engine.run_checkpoints import read_index
 from captioner.engine.training import TrainingResult, train
 from captioner.errors import CheckpointError, ConfigError, StorageError, choose
 from captioner.files import is_unfinished, write_atomically
@@ -31,8 +36,9 @@ from captioner.schema import to_plain
 
 T = TypeVar("T")
 CONFIG_FILE = "config.yaml"
+BEGUN = "run begun"  # what the first process tells the job's store
 _failed: list[Exception] = []
-_finished: list[TrainingResult | LanguageResult] = []  # the runs of this process, for the table at a sweep's end
+_finished: list[Path] = []  # the folders of this command's runs, for the table at a sweep's end
 
 
 def main() -> None:
@@ -43,7 +49,13 @@ def main() -> None:
 def _main() -> None:
     _finished.clear()
     _failed.clear()
+    place = take_place()
     register()
+    if place.size > 1 and {"-m", "--multirun"} & set(sys.argv):
+        raise ConfigError(
+            "A sweep (-m) is one run after the other, each in processes of its own: use python train.py -m … "
+            "trainer.devices=N, without torchrun."
+        )
     # Hydra's parser takes -m before the settings only; people write it anywhere.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     try:
@@ -71,9 +83,9 @@ def _task_of(settings: DictConfig) -> str:
     return choose("task", str(settings.get("task", TASKS[0])), TASKS)
 
 
-def _print_sweep(results: list[TrainingResult | LanguageResult]) -> None:
-    folder = Path(os.path.commonpath([result.folder.parent for result in results]))
-    rows = [run_row(result.folder, folder) for result in results]
+def _print_sweep(folders: list[Path]) -> None:
+    folder = Path(os.path.commonpath([run.parent for run in folders]))
+    rows = [run_row(run, folder) for run in folders]
     table = markdown_table(rows)
     write_atomically(folder / "sweep.md", (table + "\n").encode())
     write_atomically(folder / "sweep.csv", csv_table(rows).encode())
@@ -91,26 +103,40 @@ def _job_of_sweep(composed: DictConfig) -> None:
 
 
 def _job(composed: DictConfig) -> None:
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    resuming = composed.resume is not None
+    hydra, place = HydraConfig.get(), place_in_job()
+    folder = Path(hydra.runtime.output_dir)
+    resuming = composed.resume is not None or begun_by_this_job(folder)
+    result: TrainingResult | LanguageResult | None = None
     try:
-        config = _resumed_settings(Path(composed.resume)) if resuming else _settings(composed)
-        if not resuming:
+        config = _settings(composed) if composed.resume is None else _resumed_settings(Path(composed.resume))
+        if place.size > 1 and isinstance(config, LanguageModelConfig):
+            raise ConfigError("task=language_model trains in one process: start it without torchrun.")
+        if not resuming and is_first():
             refuse_used_folder(folder, f"carry it on with resume={shown(folder)}, or ")
-        result: TrainingResult | LanguageResult
+        if is_first():
+            first_said(BEGUN, str(folder))
         if isinstance(config, LanguageModelConfig):
             result = start_language_run(config, folder, resume=resuming)
+        elif place == Place() and (config.trainer.devices or 1) > 1:
+            launch_run(config, folder, list(hydra.overrides.task))
         else:
             result = start_run(config, folder, resume=resuming)
     finally:
-        remove_if_empty(folder)
-    _finished.append(result)
-    if HydraConfig.get().mode != RunMode.RUN:
+        if is_first():
+            remove_if_empty(folder)
+    _finished.append(folder)
+    if hydra.mode != RunMode.RUN or not is_first():
         return
     if isinstance(result, LanguageResult):
         _print_language_result(result)
-    else:
+    elif result is not None:
         _print_result(result)
+
+
+def begun_by_this_job(folder: Path) -> bool:
+    """Had this job begun the run in `folder` before torchrun restarted it? The same answer in all processes."""
+    begun = first_said(BEGUN, "") == str(folder)  # what nobody has said yet is ""
+    return first_said(f"resumes/{place_in_job().attempt}", str(begun)) == str(True) and place_in_job().attempt > 0
 
 
 def _settings(composed: DictConfig) -> TrainConfig | LanguageModelConfig:
@@ -119,8 +145,27 @@ def _settings(composed: DictConfig) -> TrainConfig | LanguageModelConfig:
 
 def start_run(config: TrainConfig, folder: Path, *, resume: bool = False) -> TrainingResult:
     """Train in `folder`, which holds nothing but, once all settings and data have been checked, this run."""
-    run = prepare(config, folder, resume=resume)
-    return _carry_out(lambda: train(run), config, folder)
+    with connected_ranks(choose_device(config.device), config.trainer.timeout_minutes):
+        run = prepare(config, folder, resume=resume)
+        return _carry_out(lambda: train(run), config, folder)
+
+
+def launch_run(config: TrainConfig, folder: Path, options: list[str]) -> None:
+    """The same in `trainer.devices` processes of their own, the first of which prints the result."""
+    count = config.trainer.devices or 1
+    place = Place(size=count, local_size=count)
+    check_processes(config, place)
+    choose_device(config.device, place)
+    quoted = str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'")
+    try:
+        stopped_by = launch("train", [*options, f"hydra.run.dir='{quoted}'"], count)
+    except JobFailedError as failed:
+        if str(failed) and read_index(folder):
+            hint = f"Carry on with: python train.py resume={shown(folder)}"
+            raise JobFailedError(failed.code, f"{failed} {hint}") from None
+        raise
+    if stopped_by is not None:
+        raise Interrupted(stopped_by)
 
 
 def start_language_run(config: LanguageModelConfig, folder: Path, *, resume: bool = False) -> LanguageResult:
@@ -132,11 +177,13 @@ def start_language_run(config: LanguageModelConfig, folder: Path, *, resume: boo
 def _carry_out(work: Callable[[], T], config: TrainConfig | LanguageModelConfig, folder: Path) -> T:
     """Keep the settings, also those that were changed on resume; train; and say how to go on where that was stopped."""
     kept = OmegaConf.create(to_plain(replace(config, resume=None)))
-    write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(kept).encode())
+    if is_first():
+        write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(kept).encode())
     try:
         return work()
     except Interrupted:
-        sys.stderr.write(f"Saved. Carry on with: python train.py resume={shown(folder)}\n")
+        if is_first():
+            sys.stderr.write(f"Saved. Carry on with: python train.py resume={shown(folder)}\n")
         raise
     except KeyboardInterrupt:
         sys.stderr.write(f"\nNot saved. From the latest checkpoint on: python train.py resume={shown(folder)}\n")

@@ -44,8 +44,10 @@ class TrainerConfig:
 
     max_epochs: int = 12
     max_steps: int | None = None  # stop after this many optimizer steps, whatever the epoch
-    batch_size: int = 16  # pictures; each brings all its captions
+    batch_size: int = 16  # pictures, of all processes together; each brings all its captions
     accumulate: int | None = 1  # do a batch in this many portions, one in memory at a time; null: find what fits
+    devices: int | None = None  # processes to start here, each with a GPU of its own; null: one, or torchrun's
+    timeout_minutes: float = 10.0  # how long a process waits for the others' gradients before it ends the job
     captions_per_image: int | None = None  # use this many of a picture's captions an epoch, drawn anew; null: all
     max_caption_length: int = 30  # words; longer training captions are cut
     label_smoothing: float = 0.1
@@ -65,8 +67,9 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         for key in ("max_epochs", "max_steps", "batch_size", "accumulate", "captions_per_image", "max_caption_length"):
             at_least(f"trainer.{key}", getattr(self, key), 1)
-        for key in ("validate_every", "patience", "log_every", "keep_last", "eval_batch_size"):
+        for key in ("validate_every", "patience", "log_every", "keep_last", "eval_batch_size", "devices"):
             at_least(f"trainer.{key}", getattr(self, key), 1)
+        within("trainer.timeout_minutes", self.timeout_minutes, 0.01, 100_000)
         within("trainer.label_smoothing", self.label_smoothing, 0.0, 0.9)
         if self.ema is not None and not 0 < self.ema < 1:
             raise ConfigError(f"trainer.ema={self.ema}: expected a decay between 0 and 1, such as 0.999, or null.")

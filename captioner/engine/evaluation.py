@@ -20,6 +20,7 @@ from captioner.data.batches import sequential_batches
 from captioner.data.dataset import CaptionDataset, ImageId
 from captioner.data.features import FeatureSource
 from captioner.decode import search
+from captioner.engine.distributed import from_first, gathered, share, unite
 from captioner.errors import DataError
 from captioner.files import write_json
 from captioner.metrics import Scores, score
@@ -53,33 +54,40 @@ def generate_captions(
     decode: DecodeConfig,
     batch_size: int,
 ) -> dict[ImageId, str]:
-    """Image id → caption, for every picture that can be read; the model is left in the mode it was in."""
+    """Image id → caption, for every picture that can be read; the model is left in the mode it was in.
+
+    Of several processes each captions its part of the pictures, and all are given all captions.
+    """
     was_training = model.training
     model.eval()
-    captions: dict[ImageId, str] = {}
+    captions: dict[int, str] = {}
+    pictures = share(range(len(dataset)))
+    batches = [[pictures[i] for i in batch] for batch in sequential_batches(len(pictures), batch_size)]
     title = f"captions of {dataset.name} {dataset.split}"
     try:
         with (
             torch.inference_mode(),
             tqdm(
-                total=len(dataset),
+                total=len(pictures),
                 desc=title,
                 unit="picture",
                 leave=False,
                 disable=not sys.stderr.isatty(),
             ) as bar,
         ):
-            for indices, batch in features.batches(sequential_batches(len(dataset), batch_size)):
+            for indices, batch in features.batches(batches):
                 if not indices:
                     continue
                 ids = [dataset.images[index].image_id for index in indices]
                 found = search(model.decoder, batch, decode, vocabulary.special, image_ids=ids)  # type: ignore[arg-type]
-                for image_id, hypotheses in zip(ids, found, strict=True):
-                    captions[image_id] = tokenizer.join(vocabulary.decode(hypotheses[0].tokens))
+                for index, hypotheses in zip(indices, found, strict=True):
+                    captions[index] = tokenizer.join(vocabulary.decode(hypotheses[0].tokens))
                 bar.update(len(indices))
     finally:
         model.train(was_training)
-    return captions
+    unite(features.bad)
+    everybody_s = {index: caption for own in gathered(captions) for index, caption in own.items()}
+    return {dataset.images[index].image_id: everybody_s[index] for index in sorted(everybody_s)}
 
 
 def score_captions(
@@ -123,7 +131,7 @@ def evaluate_model(
 ) -> Evaluation:
     """Caption a whole split and score it; `training_captions` as for `score_captions`."""
     captions = generate_captions(model, vocabulary, tokenizer, dataset, features, decode, batch_size)
-    scores = score_captions(captions, dataset, metric, tokenizer_config, training_captions)
+    scores = from_first(lambda: score_captions(captions, dataset, metric, tokenizer_config, training_captions))
     skipped = {dataset.images[index].image_id: why for index, why in features.bad.items()}
     return Evaluation(
         split=dataset.split,

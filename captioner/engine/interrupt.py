@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
+from captioner.engine.distributed import is_first
+
 
 class Interrupted(KeyboardInterrupt):
     """Training was asked to stop, and all that it has learnt is saved; `signal_number` says by what."""
@@ -32,7 +34,8 @@ class StopRequest:
         self._restore()  # a second signal stops at once
         if self._at_once:
             raise Interrupted(signal_number)
-        sys.stderr.write("\nStopping after this step and saving (once more to stop at once without saving) …\n")
+        if is_first():
+            sys.stderr.write("\nStopping after this step and saving (once more to stop at once without saving) …\n")
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

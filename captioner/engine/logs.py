@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from captioner.engine.distributed import is_first
 from captioner.engine.tensorboard import FOLDER as TENSORBOARD_FOLDER
 from captioner.engine.tensorboard import TensorBoardLog
 from captioner.files import write_atomically
@@ -34,12 +35,17 @@ class RunLog:
     later is forgotten, for it will be done again: so nothing is missing and nothing stands there twice, whenever the
     run was killed. None for a new run; {} for one that begins again.
     `step`: where the run stands, which is all that a checkpoint without a mark (of format 1) tells.
+    Of several processes only the first writes and speaks; the others' logs are silent.
     """
 
     def __init__(
         self, folder: Path, *, mark: Mark | None = None, step: int | None = None, tensorboard: bool = False
     ) -> None:
         self.folder = folder
+        self.tensorboard: TensorBoardLog | None = None
+        self.silent = not is_first()
+        if self.silent:
+            return
         if mark is not None:
             rewind(folder, mark)
         elif step is not None:
@@ -47,18 +53,23 @@ class RunLog:
         self._rows = [record for record in read_records(folder) if record["kind"] == VALIDATION]
         self._text = (folder / TEXT_FILE).open("a", encoding="utf-8")
         self._records = (folder / RECORDS_FILE).open("a", encoding="utf-8")
-        self.tensorboard = TensorBoardLog(folder, step) if tensorboard else None
+        if tensorboard:
+            self.tensorboard = TensorBoardLog(folder, step)
         if mark is not None or step is not None:
             self._write_table()
 
     def say(self, sentence: str) -> None:
         """A line for a person: to the terminal, above any progress bar, and to log.txt with the time."""
+        if self.silent:
+            return
         tqdm.write(sentence, file=sys.stderr)
         self._text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {sentence}\n")
         self._text.flush()
 
     def record(self, kind: str, step: int, **values: Any) -> None:
         """A line for a program: {"kind": …, "step": …, …}; of a validation also a row of the table."""
+        if self.silent:
+            return
         record = {"kind": kind, "step": step, **values}
         self._records.write(json.dumps(record, ensure_ascii=False) + "\n")
         self._records.flush()
@@ -70,6 +81,8 @@ class RunLog:
 
     def mark(self) -> Mark:
         """How long each file is now, and on disk: what was logged before a checkpoint does not get lost after it."""
+        if self.silent:
+            return {}
         for file in (self._text, self._records):
             file.flush()
             os.fsync(file.fileno())
@@ -77,6 +90,8 @@ class RunLog:
 
     def close(self) -> None:
         """Close all files."""
+        if self.silent:
+            return
         self._text.close()
         self._records.close()
         if self.tensorboard is not None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
+from captioner.engine.distributed import place_in_job
 from captioner.engine.run import Run
 from captioner.engine.step import Step, losses_of_portion, trial_step
 from captioner.errors import TrainingError
@@ -30,7 +31,7 @@ def out_of_memory_explained(run: Run) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         trainer = run.config.trainer
-        size = -(-trainer.batch_size // run.portions)
+        size = -(-trainer.batch_size // (run.portions * place_in_job().size))
         learning = "" if run.model.encoder.frozen else ", set encoder.gradient_checkpointing=true"
         raise TrainingError(
             f"Memory ran out on {run.device} at step {run.progress.step + 1}, with {size} pictures at a time. The same "

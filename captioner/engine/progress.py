@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from captioner.errors import CheckpointError
 
@@ -66,16 +67,24 @@ class Progress:
         return is_best
 
 
-def trainer_state(progress: Progress, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Any]:
-    """What must be kept besides the weights for a run to go on exactly: plain values and tensors."""
-    state: dict[str, Any] = {
-        "progress": dict(vars(progress)),
-        "optimizer": optimizer.state_dict(),
-        "random_state": torch.get_rng_state(),
-    }
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Where torch's random numbers stand in this process."""
+    state = {"random_state": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda_random_state"] = torch.cuda.get_rng_state(device)
     return state
+
+
+def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Put back what `random_state` gave."""
+    torch.set_rng_state(state["random_state"])
+    if device.type == "cuda" and "cuda_random_state" in state:
+        torch.cuda.set_rng_state(state["cuda_random_state"], device)
+
+
+def trainer_state(progress: Progress, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Any]:
+    """What must be kept besides the weights for a run to go on exactly: plain values and tensors."""
+    return {"progress": dict(vars(progress)), "optimizer": optimizer.state_dict(), **random_state(device)}
 
 
 def restore_trainer_state(
@@ -85,11 +94,9 @@ def restore_trainer_state(
     try:
         optimizer.load_state_dict(state["optimizer"])
         progress = Progress(**({"judged_step": state["progress"]["step"]} | state["progress"]))  # older ones do not say
-        torch.set_rng_state(state["random_state"])
+        restore_random_state(state, device)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{file} does not fit this run ({error}): it belongs to other settings or was altered."
         ) from error
-    if device.type == "cuda" and "cuda_random_state" in state:
-        torch.cuda.set_rng_state(state["cuda_random_state"], device)
     return progress

@@ -11,9 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from captioner.config import TrainConfig
-from captioner.data.batches import NumberedCaptions, captioned_pictures, number_captions, tokenize_captions
+from captioner.data.batches import (
+    NumberedCaptions,
+    captioned_pictures,
+    mix_seeds,
+    number_captions,
+    tokenize_captions,
+)
 from captioner.data.build import available_splits, load_dataset
 from captioner.data.dataset import CaptionDataset
 from captioner.data.features import FeatureSource, open_features
@@ -29,10 +36,18 @@ from captioner.engine.checkpoint import (
 )
 from captioner.engine.compiling import compile_steps
 from captioner.engine.device import choose_device
+from captioner.engine.distributed import first_of_machine_first, from_first, gathered, is_first, place_in_job, unite
 from captioner.engine.logs import Mark, RunLog, checked_mark
 from captioner.engine.optimizer import build_optimizer
 from captioner.engine.precision import build_scaler, check_precision
-from captioner.engine.progress import Progress, restore_trainer_state, trainer_state
+from captioner.engine.progress import (
+    Progress,
+    random_state,
+    restore_random_state,
+    restore_trainer_state,
+    trainer_state,
+)
+from captioner.engine.rank_checks import check_processes, refuse_different_ranks
 from captioner.engine.run_checkpoints import find_checkpoint, read_index
 from captioner.errors import CheckpointError, DataError, choose
 from captioner.metrics.scorer import METRICS
@@ -100,15 +115,18 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     beginning where it was killed before there was one.
     """
     torch.manual_seed(config.seed)
+    check_processes(config, place_in_job())
     device = choose_device(config.device)
     check_names(config)
     check_precision(config.trainer.precision, device)
-    train_set, val_set = load_dataset(config.data, "train"), load_dataset(config.data, "val")
+    with first_of_machine_first():  # it draws the pictures that are to be drawn
+        train_set, val_set = load_dataset(config.data, "train"), load_dataset(config.data, "val")
     tokenizer = build_tokenizer(config.tokenizer)
     tokenized = tokenize_captions(train_set, tokenizer)
     vocabulary = Vocabulary.from_captions((words for own in tokenized for words in own), config.vocabulary)
     captions = number_captions(tokenized, vocabulary, config.trainer.max_caption_length)
-    model = build_model(config.model, config.encoder, len(vocabulary)).to(device)
+    with first_of_machine_first():  # it downloads the weights that are to be downloaded
+        model = build_model(config.model, config.encoder, len(vocabulary)).to(device)
     usable = captioned_pictures(captions, train_set)
     steps_per_epoch = -(-len(usable) // config.trainer.batch_size)
     optimizer = build_optimizer(model, config.optim, config.encoder.fine_tune_after * steps_per_epoch)
@@ -136,8 +154,11 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         average=None if config.trainer.ema is None else WeightAverage(learning, config.trainer.ema),
         resumed=resume,
     )
+    if place_in_job().rank > 0:  # other random numbers for dropout, the same weights
+        torch.manual_seed(mix_seeds(config.seed, place_in_job().rank))
     if resume:
         restore(run)
+    refuse_different_ranks(run.model, run.captions, run.indices, run.progress.step, run.folder)
     return run
 
 
@@ -169,15 +190,27 @@ def check_names(config: TrainConfig) -> None:
 def features_of(
     config: TrainConfig, dataset: CaptionDataset, model: CaptioningModel, device: torch.device
 ) -> FeatureSource:
-    """Features of a data set as this run's decoder needs them."""
-    return open_features(
+    """Features of a data set as this run's decoder needs them; several processes fill the cache together."""
+    features = open_features(
         dataset, model.encoder, with_grid=model.needs_grid, data=config.data, cache=config.cache, device=device
     )
+    unite(features.bad)  # what one process could not read
+    return features
 
 
 def save(run: Run, log: RunLog, *, is_best: bool) -> None:
-    """A checkpoint from which the run can be carried on exactly; its weights are the average, where one is kept."""
+    """A checkpoint from which the run can be carried on exactly; its weights are the average, where one is kept.
+
+    Of several processes the first writes it, with the random states of all.
+    """
+    refuse_different_ranks(run.model, run.captions, run.indices, run.progress.step, run.folder)
+    random_states = gathered(random_state(run.device))
+    from_first(lambda: _write(run, log, random_states[1:], is_best))
+
+
+def _write(run: Run, log: RunLog, other_random_states: list[dict[str, Tensor]], is_best: bool) -> None:
     state = trainer_state(run.progress, run.optimizer, run.device)
+    state["other_random_states"] = other_random_states
     state["log"] = log.mark()
     state["left_out"] = {split: sorted(indices) for split, indices in run.left_out.items()}
     state["scaler"] = run.scaler.state_dict()
@@ -208,19 +241,15 @@ def restore(run: Run) -> None:
     A run that was killed before its first checkpoint begins again, and forgets what it had logged.
     """
     run.mark = {}
-    if read_index(run.folder) is None:
+    if from_first(lambda: read_index(run.folder)) is None:
         return
-    folder = find_checkpoint(run.folder, "latest")
-    if Vocabulary.load(folder / VOCABULARY_FILE) != run.vocabulary:
-        raise CheckpointError(
-            f"{run.folder} cannot be resumed: its vocabulary is not the one that the training captions give now. "
-            "The captions, the tokenizer or the vocabulary's settings have changed since it was started."
-        )
-    load_weights(run.model, folder)
-    state = load_trainer_state(folder)
+    from_first(lambda: refuse_other_vocabulary(run))
+    folder = load_weights_on_all(run, "latest")
+    state = from_first(lambda: load_trainer_state(folder))
     run.progress = restore_trainer_state(state, run.optimizer, run.device, folder / TRAINER_FILE)
     run.progress.reconsider(run.config.trainer.patience)
     try:
+        restore_random_state_of_rank(run, state.get("other_random_states", []))  # older checkpoints have none
         run.mark = checked_mark(state.get("log"))
         run.left_out |= {str(split): set(indices) for split, indices in state.get("left_out", {}).items()}
         if "scaler" in state:  # older checkpoints have none
@@ -233,3 +262,38 @@ def restore(run: Run) -> None:
             raise ValueError("it keeps an average of the weights: resume with the trainer.ema that it was trained with")
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder / TRAINER_FILE} does not fit this run ({error}).") from error
+
+
+def refuse_other_vocabulary(run: Run) -> None:
+    """CheckpointError where the run's latest checkpoint has other words than the training captions give now."""
+    if Vocabulary.load(find_checkpoint(run.folder, "latest") / VOCABULARY_FILE) != run.vocabulary:
+        raise CheckpointError(
+            f"{run.folder} cannot be resumed: its vocabulary is not the one that the training captions give now. "
+            "The captions, the tokenizer or the vocabulary's settings have changed since it was started."
+        )
+
+
+def load_weights_on_all(run: Run, which: str) -> Path:
+    """Fill the model from the run's "latest" or "best" checkpoint, which only the first process must be able to read.
+
+    Returns the checkpoint's folder.
+    """
+
+    def load() -> tuple[Path, dict[str, Tensor]]:
+        folder = find_checkpoint(run.folder, which)
+        load_weights(run.model, folder)
+        return folder, {name: tensor.cpu() for name, tensor in run.model.state_dict().items()}
+
+    folder, weights = from_first(load)
+    if not is_first():
+        run.model.load_state_dict(weights)
+    return folder
+
+
+def restore_random_state_of_rank(run: Run, others: list[dict[str, Tensor]]) -> None:
+    """Give every process but the first the random state it had, or, where their number is another now, a new one."""
+    place = place_in_job()
+    if place.rank > 0 and len(others) == place.size - 1:
+        restore_random_state(others[place.rank - 1], run.device)
+    elif place.rank > 0:
+        torch.manual_seed(mix_seeds(run.config.seed, run.progress.step, place.rank))

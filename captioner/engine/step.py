@@ -12,6 +12,8 @@ from torch import Tensor
 
 from captioner.config import AttentionConfig
 from captioner.data.batches import choose_captions, epoch_batches
+from captioner.engine.distributed import added_up, place_in_job, share
+from captioner.engine.gradient_sum import summed_gradients
 from captioner.engine.objectives import Totals, captioning_losses
 from captioner.engine.optimizer import clip_gradient, schedule_factor, set_learning_rate
 from captioner.engine.precision import autocast, iterate_under
@@ -48,8 +50,9 @@ def trial_step(run: Run, portions: int) -> Step:
 def _steps(run: Run, batches: list[list[int]], count: int, first: int) -> Iterator[Step]:
     """Batches of pictures as steps of `count` portions; `first`: the number of the first of them."""
     trainer, seed, epoch = run.config.trainer, run.config.seed, run.progress.epoch
-    size = -(-trainer.batch_size // count)
-    portions = [[batch[start : start + size] for start in range(0, len(batch), size)] for batch in batches]
+    size = -(-trainer.batch_size // (place_in_job().size * count))
+    shares = [share(batch) for batch in batches]  # this process's part, where there are several
+    portions = [[own[start : start + size] for start in range(0, len(own), size)] for own in shares]
     features = iterate_under(
         run.train_features.batches([portion for own in portions for portion in own]), trainer.precision, run.device
     )
@@ -93,18 +96,20 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
     learning_rate = set_learning_rate(run.optimizer, factor, progress.step)
     run.optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
-    for features, captions in step.portions:
-        losses = losses_of_portion(run, features, captions, step.totals)
-        run.scaler.scale(losses["loss"]).backward()  # type: ignore[no-untyped-call]
-        for name, value in losses.items():
-            sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
+    with summed_gradients(run.model.parameters(), overlap=run.portions == 1):
+        for features, captions in step.portions:
+            losses = losses_of_portion(run, features, captions, step.totals)
+            run.scaler.scale(losses["loss"]).backward()  # type: ignore[no-untyped-call]
+            for name, value in losses.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
+    figures = added_up({name: float(value) for name, value in sums.items()})
     progress.step += 1
     progress.batch = step.number + 1
-    if not sums:
+    if not figures:
         return {}
     run.scaler.unscale_(run.optimizer)
     norm = clip_gradient(run.optimizer, optim.clip_norm)
-    figures = {name: float(value) for name, value in sums.items()} | {"gradient_norm": float(norm)}
+    figures["gradient_norm"] = float(norm)
     refuse_lost_training(run, step, figures)
     run.scaler.step(run.optimizer)
     run.scaler.update()

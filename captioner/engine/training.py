@@ -19,14 +19,13 @@ from tqdm import tqdm
 from captioner.config import DecodeConfig, MetricConfig
 from captioner.data.build import load_dataset
 from captioner.engine.anomaly import anomalies_named
-from captioner.engine.checkpoint import load_weights
+from captioner.engine.distributed import from_first, gathered, is_first, place_in_job, unite
 from captioner.engine.evaluation import Evaluation, evaluate_model, generate_captions, score_captions, write_evaluation
 from captioner.engine.interrupt import Interrupted, StopRequest
 from captioner.engine.logs import RunLog
 from captioner.engine.memory import find_portions, out_of_memory_explained
 from captioner.engine.precision import autocast
-from captioner.engine.run import Run, averaged, begin_epoch, features_of, save
-from captioner.engine.run_checkpoints import find_checkpoint
+from captioner.engine.run import Run, averaged, begin_epoch, features_of, load_weights_on_all, save
 from captioner.engine.step import epoch_of_steps, train_step
 from captioner.engine.storage import storage_explained
 
@@ -62,7 +61,7 @@ def train(run: Run) -> TrainingResult:
     ):
         describe(run, log)
         if not run.portions:
-            run.portions = find_portions(run)
+            run.portions = max(gathered(find_portions(run)))
             log.say(f"trainer.accumulate: {run.portions} was found to fit into memory.")
         while not run.is_over or progress.judged_step < progress.step:  # stopped after the last step, perhaps
             if begin_epoch(run):
@@ -70,14 +69,22 @@ def train(run: Run) -> TrainingResult:
             train_epoch(run, log, stop)
             if progress.epoch % trainer.validate_every == 0 or run.is_over:
                 validate(run, log, stop)
+                if signal_number := asked_to_stop(stop):
+                    raise Interrupted(signal_number)
         with stop.at_once():
             return finish(run)
+
+
+def asked_to_stop(stop: StopRequest) -> int:
+    """The signal that any process of the job was sent, or 0: the same answer in all."""
+    return max(gathered(stop.signal_number or 0))
 
 
 def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> None:
     """The rest of the current epoch."""
     trainer, progress = run.config.trainer, run.progress
     run.model.train()
+    unite(run.train_features.bad)
     since_log, log_started = 0, time.perf_counter()
     step_started = log_started
     title = f"epoch {progress.epoch + 1}/{trainer.max_epochs}"
@@ -98,9 +105,9 @@ def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> None:
                 bar.set_postfix(loss=f"{means['loss']:.3f}", words_per_second=f"{speed:.0f}")
                 since_log, log_started = 0, time.perf_counter()
             bar.update()
-            if stop.signal_number is not None:
+            if signal_number := asked_to_stop(stop):
                 save(run, log, is_best=False)
-                raise Interrupted(stop.signal_number)
+                raise Interrupted(signal_number)
             if progress.step >= run.total_steps:
                 break
     if progress.batch >= run.steps_per_epoch:
@@ -112,12 +119,13 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
     trainer, progress = run.config.trainer, run.progress
     decode = DecodeConfig(name=GREEDY, max_length=run.config.decode.max_length)
     started = time.perf_counter()
+    alone = place_in_job().size == 1  # several processes must stop at the same place: after this
     try:
-        with averaged(run), autocast(trainer.precision, run.device), stop.at_once():
+        with averaged(run), autocast(trainer.precision, run.device), stop.at_once() if alone else nullcontext():
             captions = generate_captions(
                 run.model, run.vocabulary, run.tokenizer, run.val_set, run.val_features, decode, trainer.eval_batch_size
             )
-            scores = score_captions(captions, run.val_set, VALIDATION, run.config.tokenizer).corpus
+            scores = from_first(lambda: score_captions(captions, run.val_set, VALIDATION, run.config.tokenizer).corpus)
     except Interrupted:
         progress.reopen_epoch(run.steps_per_epoch)
         save(run, log, is_best=False)
@@ -139,13 +147,14 @@ def describe(run: Run, log: RunLog) -> None:
         log.say(f"Note: {notice}")
     say_what_was_left_out(run, log)
     decoder = count_parameters(run.model.decoder)
-    config = run.config
+    config, processes = run.config, place_in_job().size
     if run.progress.stopped_early:
         log.say(f"It was stopped early: raise trainer.patience={config.trainer.patience} to train it further.")
     log.say(
         f"{'Resuming' if run.resumed else 'Training'} {config.model.name} ({config.model.cell}, {decoder / 1e6:.1f} M "
         f"parameters) on {len(run.indices)} pictures and {sum(len(run.captions[i]) for i in run.indices)} captions of "
-        f"{run.train_set.name}; {len(run.vocabulary)} words; encoder {run.model.encoder.name}; on {run.device}; "
+        f"{run.train_set.name}; {len(run.vocabulary)} words; encoder {run.model.encoder.name}; on {run.device}"
+        f"{f' in {processes} processes' if processes > 1 else ''}; "
         f"step {run.progress.step} of {run.total_steps}; run folder {run.folder}"
     )
 
@@ -164,7 +173,7 @@ def say_what_was_left_out(run: Run, log: RunLog) -> None:
 def finish(run: Run) -> TrainingResult:
     """Score the best checkpoint with the run's own decode settings and write the figures."""
     config = run.config
-    load_weights(run.model, find_checkpoint(run.folder, "best"))
+    load_weights_on_all(run, "best")
     evaluations: dict[str, Evaluation] = {}
     for split in config.trainer.evaluate_splits:
         dataset = run.val_set if split == run.val_set.split else load_dataset(config.data, split)
@@ -191,7 +200,7 @@ def finish(run: Run) -> TrainingResult:
         "words_per_second": round(run.progress.words_per_second),
         "seed": config.seed,
     }
-    for evaluation in reversed(evaluations.values()):
+    for evaluation in reversed(evaluations.values()) if is_first() else ():
         write_evaluation(
             run.folder, evaluation, per_image=config.metric.per_image, extra={"run": run_facts}
         )  # the first split's metrics.json stays

@@ -1,0 +1,183 @@
+"""Real processes connected by gloo, for tests: each runs a function of this module and leaves its answer in a file.
+
+run_ranks("first_visit", 2, folder)  →  what each rank's `first_visit(folder)` returned, in their order
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed import TCPStore
+
+from captioner.config import CacheConfig, DecodeConfig, FolderConfig, TrainConfig
+from captioner.data.build import load_dataset
+from captioner.engine import training
+from captioner.engine.distributed import (
+    added_up,
+    connected_ranks,
+    first_said,
+    from_first,
+    gathered,
+    join_job,
+    place_in_job,
+    share,
+    speaks_first,
+    unite,
+)
+from captioner.engine.evaluation import generate_captions
+from captioner.engine.gradient_sum import summed_gradients
+from captioner.engine.interrupt import Interrupted
+from captioner.engine.run import Run, features_of, prepare
+from captioner.engine.training import train
+from captioner.errors import CaptionerError, DataError
+from tests.tiny import tiny_config, with_trainer, write_tiny_data
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_ranks(work: str, size: int, folder: Path) -> list[Any]:
+    """Run `work(folder)` of this module in `size` processes; fails with the errors of those that fail."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
+    processes = []
+    for rank in range(size):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "OMP_NUM_THREADS": 1}
+        environment = os.environ | {key: str(value) for key, value in (job | place).items()}
+        command = [sys.executable, "-m", "tests.engine.ranks", work, str(folder)]
+        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert all(process.returncode == 0 for process in processes), "\n".join(errors)
+    return [json.loads((folder / f"{work}.{rank}.json").read_text()) for rank in range(size)]
+
+
+def write_data(folder: Path) -> None:
+    """Sixteen pictures to train on, and three to validate with, which ranks cannot share evenly."""
+    write_tiny_data(folder / "data")
+    table = folder / "data" / "captions.csv"
+    lines = table.read_text().splitlines()
+    validation = [line for line in lines if line.endswith("val")]
+    table.write_text("\n".join(line for line in lines if line not in validation[6:]) + "\n")
+
+
+def settings(folder: Path, dropout: float = 0.0) -> TrainConfig:
+    """Of a run on the data of `write_data`: four steps an epoch, the last of one picture only."""
+    config = with_trainer(
+        tiny_config(FolderConfig(root=str(folder / "data"), captions="captions.csv", num_workers=0)), batch_size=5
+    )
+    return replace(
+        config, model=replace(config.model, dropout=dropout), cache=CacheConfig(directory=str(folder / "cache"))
+    )
+
+
+def first_visit(folder: Path) -> dict[str, Any]:
+    """One answer of every function that ranks exchange values with, and a run in `folder/ranks`."""
+    place = place_in_job()
+
+    def refuse() -> None:
+        raise DataError("no such file")
+
+    bad = {place.rank: f"picture {place.rank}"}
+    unite(bad)
+    try:
+        from_first(refuse)
+        refused = ""
+    except CaptionerError as error:
+        refused = str(error)
+    return {
+        "said": first_said("word", f"rank {place.rank}"),
+        "share": share(list(range(7))),
+        "gathered": gathered(place.rank),
+        "added": added_up({"both": 1.5} if place.rank else {"both": 2.0, "first": 1.0}),
+        "first": from_first(lambda: f"of {place.rank}"),
+        "united": sorted(bad.values()),
+        "refused": refused,
+        "speaks": speaks_first(),
+        "gradients": [gradients_of(overlap) for overlap in (True, False)],
+        **learn(folder, "ranks"),
+    }
+
+
+def resumptions(folder: Path) -> None:
+    """Runs that are stopped or resumed by this number of ranks."""
+    learn(folder, "whole", dropout=0.3)
+    learn(folder, "halves", dropout=0.3, stop_after=3)
+    learn(folder, "halves", dropout=0.3, resume=True)
+    learn(folder, "begun_by_ranks", stop_after=3)
+    learn(folder, "begun_by_one", resume=True)
+
+
+def gradients_of(overlap: bool) -> list[list[float]]:
+    """Gradients of a network whose rank-th row alone is seen by each rank, and whose last bias nobody uses."""
+    rank, size = place_in_job().rank, place_in_job().size
+    network, inputs = some_network()
+    with summed_gradients(network.parameters(), overlap=overlap):
+        if rank < size - 1 or size == 1:  # the last rank has no picture
+            rows = inputs[rank :: max(1, size - 1)]
+            network[:2](rows).square().sum().backward()
+    return [parameter.grad.flatten().tolist() for parameter in network.parameters() if parameter.grad is not None]
+
+
+def some_network() -> tuple[nn.Sequential, torch.Tensor]:
+    """The same on every rank."""
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2), nn.Linear(2, 1)), torch.randn(6, 4)
+
+
+def learn(
+    folder: Path, name: str, *, dropout: float = 0.0, resume: bool = False, stop_after: int | None = None
+) -> dict[str, Any]:
+    """A run in `folder/name`. `stop_after`: the last rank is sent SIGINT after this step, as by Ctrl-C."""
+    step_before = training.train_step
+
+    def step_and_interrupt(run: Run, *arguments: Any) -> dict[str, float]:
+        losses = step_before(run, *arguments)
+        if run.progress.step == stop_after and place_in_job().rank == place_in_job().size - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return losses
+
+    (folder / name).mkdir(exist_ok=True)
+    training.train_step = step_and_interrupt
+    try:
+        run = prepare(settings(folder, dropout), folder / name, resume=resume)
+        evaluation = train(run).evaluations["val"]
+    except Interrupted:
+        assert stop_after is not None
+        return {"step": run.progress.step}
+    finally:
+        training.train_step = step_before
+    return {
+        "scores": evaluation.scores.corpus,
+        "captions": evaluation.captions,
+        "random": torch.rand(3).tolist(),
+        "few": [captions_of(run, limit) for limit in (1, 3)],
+    }
+
+
+def captions_of(run: Run, limit: int) -> dict[str, str]:
+    """Captions of the first pictures of the test split."""
+    dataset = load_dataset(replace(run.config.data, limit=limit), "test")
+    features = features_of(run.config, dataset, run.model, run.device)
+    decode = DecodeConfig(max_length=8)
+    found = generate_captions(run.model, run.vocabulary, run.tokenizer, dataset, features, decode, 2)
+    return {str(image_id): caption for image_id, caption in found.items()}
+
+
+WORK: dict[str, Callable[[Path], Any]] = {"first_visit": first_visit, "resumptions": resumptions}
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    work, folder = sys.argv[1], Path(sys.argv[2])
+    place = join_job()
+    with connected_ranks(torch.device("cpu"), 1.0):
+        answer = WORK[work](folder)
+    (folder / f"{work}.{place.rank}.json").write_text(json.dumps(answer))
