@@ -186,7 +186,8 @@ def _carry_out(work: Callable[[], T], config: TrainConfig | LanguageModelConfig,
             sys.stderr.write(f"Saved. Carry on with: python train.py resume={shown(folder)}\n")
         raise
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nNot saved. From the latest checkpoint on: python train.py resume={shown(folder)}\n")
+        if is_first():
+            sys.stderr.write(f"\nNot saved. From the latest checkpoint on: python train.py resume={shown(folder)}\n")
         raise
     except StorageError as error:
         if not folder.is_dir():
