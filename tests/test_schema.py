@@ -67,7 +67,7 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "batch_norm_eval": st.booleans(),
     },
     c.ModelConfig: MODEL,
-    c.RecurrentConfig: MODEL,
+    c.RecurrentConfig: {"injection": st.sampled_from(c.INJECTIONS), **MODEL},
     c.AttentionConfig: {
         "attention_dim": SIZES,
         "gate": st.sampled_from(["scalar", "vector", "none"]),

@@ -93,6 +93,12 @@ def _explain_hydra(error: BaseException) -> str:
         options = [line.strip() for line in str(error).splitlines() if line.startswith("\t")]
         choices = [option for option in options if "=" not in option and not option.endswith("_schema")]
         return f"{group}={choice} does not exist.{near_misses(choice, choices)} Choose one of: {', '.join(choices)}."
+    if match := re.search(r"In '(.+)/(.+)': ConfigKeyError", first_line):
+        group, choice = match.groups()
+        return (
+            f"{group}={choice} does not go with the model that was chosen: it has no model.{group} to set. "
+            "See --help for its settings."
+        )
     if match := re.search(r"Could not override '([^']+)'", first_line):
         return _explain_unknown(match[1])
     if match := re.search(r"Error merging override (.+)", first_line):

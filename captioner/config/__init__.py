@@ -30,6 +30,7 @@ from captioner.config.language_model import (
 from captioner.config.model import (
     CELLS,
     DEEPEST,
+    INJECTIONS,
     WIDEST,
     AttentionConfig,
     ChenZitnickConfig,
@@ -43,6 +44,7 @@ __all__ = [
     "CELLS",
     "DATASETS",
     "DEEPEST",
+    "INJECTIONS",
     "LARGEST_PICTURE",
     "LEVELS",
     "MONITORS",

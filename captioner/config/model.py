@@ -5,9 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from captioner.config.checks import at_least, within
-from captioner.errors import choose
+from captioner.errors import ConfigError, choose
 
-CELLS = ("rnn", "lstm", "gru")
+CELLS = (
+    "rnn",
+    "rnn_relu",
+    "lstm",
+    "lstm_forget_bias_0",
+    "lstm_peephole",
+    "lstm_no_input_gate",
+    "lstm_no_forget_gate",
+    "lstm_no_output_gate",
+    "lstm_no_input_activation",
+    "lstm_no_output_activation",
+    "lstm_coupled_gates",
+    "lstm_full_gate_recurrence",
+    "gru",
+    "mut1",
+    "mut2",
+    "mut3",
+)
+INJECTIONS = ("init", "pre", "par", "first", "merge")
 WIDEST, DEEPEST = 65_536, 64  # more numbers a vector, or layers, than anybody has meant
 
 
@@ -22,6 +40,7 @@ class ModelConfig:
     hidden_dim: int = 512
     dropout: float = 0.5
     tie_embeddings: bool = False  # the output layer's weight is the word embedding's
+    residual: bool = False  # from the second layer on, a layer's output is its h plus what it read
 
     def __post_init__(self) -> None:
         choose("model.cell", self.cell, CELLS)
@@ -29,11 +48,28 @@ class ModelConfig:
         within("model.layers", self.layers, 1, DEEPEST)
         for key in ("embedding_dim", "hidden_dim"):
             within(f"model.{key}", getattr(self, key), 1, WIDEST)
+        if self.residual and self.layers == 1:
+            raise ConfigError(
+                "model.residual=true needs model.layers=2 or more: the first layer has nothing to add to."
+            )
 
 
 @dataclass
 class RecurrentConfig(ModelConfig):
-    """v enters every step: h = tanh(Wxh·x + Whh·h + Wih·v), in the LSTM and GRU in every gate."""
+    """A recurrent network that the image v enters in one of five ways (Tanti, Gatt & Camilleri 2018; CS231n)."""
+
+    injection: str = "par"  # init, pre, par, first or merge
+    image_layer: int = 1  # the layer that v enters, with par and first
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose("model.injection", self.injection, INJECTIONS)
+        within("model.image_layer", self.image_layer, 1, self.layers)
+        if self.image_layer > 1 and self.injection not in ("par", "first"):
+            raise ConfigError(
+                f"model.image_layer={self.image_layer} needs model.injection=par or first: with "
+                f"{self.injection} the image enters no layer's gates."
+            )
 
 
 @dataclass

@@ -24,7 +24,14 @@ class LanguageModel(nn.Module):
     def __init__(self, config: LanguageNetworkConfig, vocabulary_size: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim)
-        self.stack = RecurrentStack(config.cell, config.embedding_dim, config.hidden_dim, config.layers, config.dropout)
+        self.stack = RecurrentStack(
+            config.cell,
+            config.embedding_dim,
+            config.hidden_dim,
+            config.layers,
+            config.dropout,
+            residual=config.residual,
+        )
         self.output = WordOutput(config.hidden_dim, self.embedding, config.dropout, config.tie_embeddings)
         self.dropout = nn.Dropout(config.dropout)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)

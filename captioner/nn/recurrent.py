@@ -1,17 +1,20 @@
-"""The decoder of the lecture: a recurrent network that sees the image at every step.
+"""The decoder of the lecture: a recurrent network over words that an image enters.
 
     h = tanh(Wxh·x + Whh·h + Wih·v)         (CS231n 2016, lecture 10)
 
-and in the LSTM and the GRU v enters every gate the same way. Tanti et al. (2017) call this
-par-injection.
+is the vanilla cell with the image at every step; `injection` lists the other ways in, `cells` the other cells. With
+them it is also NeuralTalk (Karpathy & Fei-Fei 2015), Show and Tell (Vinyals et al. 2015) and LRCN (Donahue et al.
+2015): see their files in conf/model/.
 """
 
 from __future__ import annotations
 
-from jaxtyping import Int
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.config import RecurrentConfig
+from captioner.nn.injection import ImageInjection
 from captioner.nn.output import WordOutput
 from captioner.nn.packing import PackedCaptions
 from captioner.nn.stack import RecurrentStack
@@ -19,39 +22,70 @@ from captioner.nn.state import DecoderState, ImageFeatures, Step, TeacherForced,
 
 
 class RecurrentDecoder(nn.Module):
-    """Word embedding x and image vector v → gates → h, one layer or more → the next word.
-
-    v enters the first layer; the layers above read the layer below. The state starts at zero.
-    """
+    """Word embedding x and image vector v → gates → h, one layer or more → the next word."""
 
     needs_grid = False
 
     def __init__(self, config: RecurrentConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim)
-        self.stack = RecurrentStack(config.cell, config.embedding_dim, config.hidden_dim, config.layers, config.dropout)
-        self.image = nn.Linear(feature_dim, self.stack.input_columns, bias=False)  # Wih, all gates at once
-        self.output = WordOutput(config.hidden_dim, self.embedding, config.dropout, config.tie_embeddings)
+        embedding_dim, hidden_dim = config.embedding_dim, config.hidden_dim
+        self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
+        self.stack = RecurrentStack(
+            config.cell, embedding_dim, hidden_dim, config.layers, config.dropout, residual=config.residual
+        )
+        self.image = ImageInjection(config.injection, feature_dim, embedding_dim, self.stack)
+        self.image_layer = config.image_layer - 1
+        self.output = WordOutput(self.image.output_dim, self.embedding, config.dropout, config.tie_embeddings)
         self.dropout = nn.Dropout(config.dropout)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        nn.init.xavier_uniform_(self.image.weight)
 
     def forward(self, features: ImageFeatures, captions: PackedCaptions) -> TeacherForced:
         """Logits (M, V) of every word of `captions`, given the words before it."""
         words = self.stack.project(self.dropout(self.embedding(captions.inputs)))  # (M, G·H)
-        image = self.image(self.dropout(features.vector))  # (B, G·H), once an image
-        inputs = words + image.index_select(0, captions.images.index_select(0, captions.rows))
-        outputs = self.stack.sequence(inputs, captions.batch_sizes)  # (M, H)
+        image = self.image(self.dropout(features.vector), self.stack)
+        of_words = captions.images.index_select(0, captions.rows)  # each word's image
+        enters = None
+        if image.each is not None:
+            enters = image.each.index_select(0, of_words)
+        elif image.once is not None:
+            first = image.once.index_select(0, captions.images)
+            enters = torch.cat([first, first.new_zeros(len(words) - len(first), first.shape[1])])
+        hidden = tuple(tensor.index_select(0, captions.images) for tensor in image.hidden)
+        words, above = self._enter(words, enters)
+        outputs = self.stack.sequence(words, captions.batch_sizes, hidden, above)  # (M, H)
+        if image.beside is not None:
+            outputs = torch.cat([outputs, image.beside.index_select(0, of_words)], dim=1)
         return TeacherForced(self.output(outputs))
 
     def init_state(self, features: ImageFeatures) -> DecoderState:
-        """B images, one row each; the image's part of the gates is computed here, once."""
-        image = self.image(features.vector)
-        return DecoderState((image,), self.stack.initial(image))
+        """B images, one row each; the image's part of the gates is computed here, once.
+
+        What enters the first step only is carried with the rows, and is zero after it.
+        """
+        image = self.image(features.vector, self.stack)
+        shared = tuple(tensor for tensor in (image.each, image.beside) if tensor is not None)
+        return DecoderState(shared, image.hidden if image.once is None else (*image.hidden, image.once))
 
     def step(self, tokens: Int[Tensor, " N"], state: DecoderState) -> Step:
         """Read one word a row, say the next."""
-        (image,) = state.image
-        inputs = self.stack.project(self.embedding(tokens)) + rows_of_images(image, len(tokens))
-        top, hidden = self.stack.step(inputs, state.hidden)
-        return Step(self.output(top), DecoderState(state.image, hidden))
+        kind, hidden = self.image.kind, state.hidden
+        shared = [rows_of_images(tensor, len(tokens)) for tensor in state.image]
+        enters = shared[0] if kind == "par" else None
+        if kind == "first":
+            *carried, enters = hidden
+            hidden = tuple(carried)
+        inputs, above = self._enter(self.stack.project(self.embedding(tokens)), enters)
+        outputs, hidden = self.stack.step(inputs, hidden, above)
+        if kind == "merge":
+            outputs = torch.cat([outputs, shared[0]], dim=1)
+        if kind == "first" and enters is not None:
+            hidden = (*hidden, torch.zeros_like(enters))
+        return Step(self.output(outputs), DecoderState(state.image, hidden))
+
+    def _enter(
+        self, words: Float[Tensor, "M C"], image: Float[Tensor, "M C"] | None
+    ) -> tuple[Float[Tensor, "M C"], dict[int, Tensor]]:
+        """The inputs of the first layer, and of the layers above: the image's part goes to `image_layer`."""
+        if image is None:
+            return words, {}
+        return (words + image, {}) if self.image_layer == 0 else (words, {self.image_layer: image})

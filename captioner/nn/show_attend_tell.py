@@ -37,7 +37,9 @@ class AttentionDecoder(nn.Module):
         super().__init__()
         embedding_dim, hidden_dim = config.embedding_dim, config.hidden_dim
         self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
-        self.stack = RecurrentStack(config.cell, embedding_dim, hidden_dim, config.layers, config.dropout)
+        self.stack = RecurrentStack(
+            config.cell, embedding_dim, hidden_dim, config.layers, config.dropout, residual=config.residual
+        )
         self.attention = AdditiveAttention(feature_dim, hidden_dim, config.attention_dim)
         self.context_to_gates = StepLinear(feature_dim, self.stack.input_columns, bias=False)
         gate_columns = {"scalar": 1, "vector": feature_dim, "none": 0}[config.gate]

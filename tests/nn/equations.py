@@ -43,26 +43,86 @@ def gru(gates: Array, h: Array, w: Array, b: Array) -> list[Array]:
     return [(1 - z) * n + z * h]
 
 
+def greff(gates: Array, hidden: list[Array], p: dict[str, Array], prefix: str, variant: str) -> list[Array]:
+    """The LSTM of Greff et al. 2017 with peepholes, written out, and its variants by the names of `model.cell`."""
+    h, c = hidden[:2]
+    names = [
+        n
+        for n in "ifzo"
+        if (n, variant)
+        not in {("i", "no_input_gate"), ("f", "no_forget_gate"), ("f", "coupled_gates"), ("o", "no_output_gate")}
+    ]
+    sums = dict(zip(names, np.split(gates + p[f"{prefix}.recurrent.weight"] @ h, len(names)), strict=True))
+    peep = dict(zip([n for n in names if n != "z"], p[f"{prefix}.peepholes"], strict=True))
+    if variant == "full_gate_recurrence":
+        seen = np.split(p[f"{prefix}.gate_recurrent.weight"] @ np.concatenate(hidden[2:]), 3)
+        for n, own in zip("ifo", seen, strict=True):
+            sums[n] = sums[n] + own
+    z = sums["z"] if variant == "no_input_activation" else np.tanh(sums["z"])
+    i = sigmoid(sums["i"] + peep["i"] * c) if "i" in sums else 1.0
+    f = 1 - i if variant == "coupled_gates" else sigmoid(sums["f"] + peep["f"] * c) if "f" in sums else 1.0
+    c = z * i + c * f
+    o = sigmoid(sums["o"] + peep["o"] * c) if "o" in sums else 1.0
+    y = (c if variant == "no_output_activation" else np.tanh(c)) * o
+    return [y, c, i, f, o] if variant == "full_gate_recurrence" else [y, c]
+
+
+def mutation(kind: str, gates: Array, h: Array, p: dict[str, Array], prefix: str) -> list[Array]:
+    """MUT1–3 of Jozefowicz et al. 2015."""
+    w = {
+        name: p[f"{prefix}.{name}.weight"]
+        for name in ("update", "reset", "candidate")
+        if f"{prefix}.{name}.weight" in p
+    }
+    x_z, x_r, x_h = np.split(gates, 3)
+    r = sigmoid(x_r + w["reset"] @ h)
+    if kind == "mut1":
+        z = sigmoid(x_z)
+        new = np.tanh(w["candidate"] @ (r * h) + np.tanh(x_h) + p[f"{prefix}.candidate_bias"])
+    else:
+        z = sigmoid(x_z + w["update"] @ (h if kind == "mut2" else np.tanh(h)))
+        new = np.tanh(w["candidate"] @ (r * h) + x_h)
+    return [new * z + h * (1 - z)]
+
+
 def cell_step(kind: str, p: dict[str, Array], prefix: str, gates: Array, hidden: list[Array]) -> list[Array]:
+    if kind.startswith("mut"):
+        return mutation(kind, gates, *hidden, p, prefix)
     w = p[f"{prefix}.recurrent.weight"]
-    if kind == "rnn":
-        return rnn(gates, *hidden, w)
-    if kind == "lstm":
+    if kind in ("rnn", "rnn_relu"):
+        return rnn(gates, *hidden, w) if kind == "rnn" else [np.maximum(gates + w @ hidden[0], 0)]
+    if kind in ("lstm", "lstm_forget_bias_0"):
         return lstm(gates, *hidden, w)
+    if kind.startswith("lstm_"):
+        return greff(gates, hidden, p, prefix, kind.removeprefix("lstm_"))
     return gru(gates, *hidden, w, p[f"{prefix}.candidate_bias"])
 
 
+def states_of(kind: str) -> int:
+    """How many vectors a cell carries."""
+    return {"lstm_full_gate_recurrence": 5}.get(kind, 2 if kind.startswith("lstm") else 1)
+
+
 def stack_step(
-    kind: str, p: dict[str, Array], layers: int, first_gates: Array, hidden: list[list[Array]]
-) -> list[list[Array]]:
-    """All layers of `decoder.stack`: `first_gates` is the whole input of the lowest one."""
+    kind: str,
+    p: dict[str, Array],
+    layers: int,
+    first_gates: Array,
+    hidden: list[list[Array]],
+    above: dict[int, Array] | None = None,
+    residual: bool = False,
+) -> tuple[Array, list[list[Array]]]:
+    """All layers of `decoder.stack`: `first_gates` is the whole input of the lowest one. The output, and the state."""
     after: list[list[Array]] = []
+    output = first_gates
     for layer in range(layers):
+        gates = first_gates
         if layer:
-            below = after[-1][0]
-            first_gates = p[f"stack.inputs.{layer}.weight"] @ below + p[f"stack.inputs.{layer}.bias"]
-        after.append(cell_step(kind, p, f"stack.cells.{layer}", first_gates, hidden[layer]))
-    return after
+            gates = p[f"stack.inputs.{layer}.weight"] @ output + p[f"stack.inputs.{layer}.bias"]
+            gates = gates + (above or {}).get(layer, 0.0)
+        after.append(cell_step(kind, p, f"stack.cells.{layer}", gates, hidden[layer]))
+        output = after[-1][0] + (output if residual and layer else 0.0)
+    return output, after
 
 
 def word_logits(p: dict[str, Array], vector: Array) -> Array:
@@ -72,23 +132,42 @@ def word_logits(p: dict[str, Array], vector: Array) -> Array:
 
 
 def recurrent_logits(decoder: nn.Module, config: Any, v: Array, words: list[int]) -> Array:
-    """(T, V): h = tanh(Wxh·x + Whh·h + Wih·v) and its gated relatives, v at every step."""
+    """(T, V): h = tanh(Wxh·x + Whh·h + Wih·v) and its relatives: other cells, and v entering in other ways."""
     p, hidden_dim = parameters(decoder), config.hidden_dim
-    states = 2 if config.cell == "lstm" else 1
+    states = states_of(config.cell)
     hidden = [[np.zeros(hidden_dim)] * states for _ in range(config.layers)]
+    image = p["image.weight"] @ v + p.get("image.bias", 0.0)
+
+    def read(x: Array, image_part: Array | float) -> Array:
+        nonlocal hidden
+        first = p["stack.inputs.0.weight"] @ x + p["stack.inputs.0.bias"]
+        above = {}
+        if config.image_layer == 1:
+            first = first + image_part
+        else:
+            above = {config.image_layer - 1: image_part}
+        output, hidden = stack_step(config.cell, p, config.layers, first, hidden, above, config.residual)
+        return output
+
+    if config.injection == "init":
+        pieces = np.split(np.tanh(image), states * config.layers)
+        hidden = [pieces[layer * states : (layer + 1) * states] for layer in range(config.layers)]
+    elif config.injection == "pre":
+        read(image, 0.0)
     rows = []
-    for word in words:
-        x = p["embedding.weight"][word]
-        gates = p["stack.inputs.0.weight"] @ x + p["stack.inputs.0.bias"] + p["image.weight"] @ v
-        hidden = stack_step(config.cell, p, config.layers, gates, hidden)
-        rows.append(word_logits(p, hidden[-1][0]))
+    for t, word in enumerate(words):
+        enters = config.injection == "par" or (config.injection == "first" and t == 0)
+        h = read(p["embedding.weight"][word], image if enters else 0.0)
+        if config.injection == "merge":
+            h = np.concatenate([h, np.tanh(image)])
+        rows.append(word_logits(p, h))
     return np.array(rows)
 
 
 def attention_logits(decoder: nn.Module, config: Any, grid: Array, words: list[int]) -> tuple[Array, Array]:
     """(T, V) and (T, P): Show, Attend and Tell, eq. 1–7 and 13."""
     p = parameters(decoder)
-    states = 2 if config.cell == "lstm" else 1
+    states = states_of(config.cell)
     first = np.tanh(p["init.weight"] @ grid.mean(0) + p["init.bias"])
     pieces = np.split(first, states * config.layers)
     hidden = [pieces[layer * states : (layer + 1) * states] for layer in range(config.layers)]
@@ -103,8 +182,7 @@ def attention_logits(decoder: nn.Module, config: Any, grid: Array, words: list[i
             z = sigmoid(p["gate.weight"] @ h + p["gate.bias"]) * z
         x = p["embedding.weight"][word]
         gates = p["stack.inputs.0.weight"] @ x + p["stack.inputs.0.bias"] + p["context_to_gates.weight"] @ z
-        hidden = stack_step(config.cell, p, config.layers, gates, hidden)
-        h = hidden[-1][0]
+        h, hidden = stack_step(config.cell, p, config.layers, gates, hidden, residual=config.residual)
         deep = x + p["hidden_to_word.weight"] @ h + p["hidden_to_word.bias"] + p["context_to_word.weight"] @ z
         rows.append(word_logits(p, deep))
         looked.append(alpha)

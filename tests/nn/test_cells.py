@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from captioner.config import CELLS as NAMES
 from captioner.errors import ConfigError
 from captioner.nn.cells import CELLS, build_cell, start_input_bias
 from tests.nn.equations import cell_step, parameters
@@ -57,12 +58,40 @@ def test_sequence_of_steps_is_torch_s_own_network(name: str, theirs: type[nn.RNN
 
 def test_forget_gate_starts_open() -> None:
     bias = torch.randn(4 * HIDDEN)
-    start_input_bias(bias, "lstm", HIDDEN)
+    start_input_bias(bias, build_cell("lstm", HIDDEN))
     assert bias.view(4, HIDDEN)[1].eq(1).all()
     assert bias.sum() == HIDDEN
 
 
 @pytest.mark.parametrize("name", CELLS)
+def test_the_open_block_is_the_forget_gate_s(name: str) -> None:
+    """With everything else zero, more of c is kept where the bias of the open block is 1."""
+    cell = build_cell(name, HIDDEN)
+    if cell.open_block is None:
+        assert name not in ("lstm", "lstm_peephole", "lstm_no_input_gate", "lstm_full_gate_recurrence")
+        return
+    bias = torch.empty(cell.gates * HIDDEN)
+    start_input_bias(bias, cell)
+    zero = torch.zeros(ROWS, HIDDEN)
+    hidden = (zero, torch.ones(ROWS, HIDDEN), *[zero] * (cell.states - 2))
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter.zero_()
+        kept = cell.step(bias.expand(ROWS, -1), hidden)[1]
+    torch.testing.assert_close(kept, torch.sigmoid(torch.ones_like(kept)))
+
+
+def test_names_are_those_of_the_settings() -> None:
+    assert tuple(CELLS) == NAMES
+
+
+def test_relu_starts_as_identity() -> None:
+    cell = build_cell("rnn_relu", HIDDEN)
+    h = torch.rand(ROWS, HIDDEN)
+    assert torch.equal(cell.step(torch.zeros(ROWS, HIDDEN), (h,))[0], h)
+
+
+@pytest.mark.parametrize("name", sorted(CELLS.keys() - {"rnn_relu", "mut1", "mut2", "mut3"}))
 def test_recurrent_weights_start_orthogonal(name: str) -> None:
     cell = build_cell(name, HIDDEN)
     for block in torch.split(cell.recurrent.weight, HIDDEN):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from captioner.config import RecurrentConfig
+from captioner.config import CELLS, INJECTIONS, RecurrentConfig
 from captioner.nn.build import build_decoder
 from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.state import ImageFeatures, repeat_rows, select_rows
@@ -20,7 +20,18 @@ CONFIGS = [
     RecurrentConfig(cell="gru", embedding_dim=4, hidden_dim=5, layers=3),
     RecurrentConfig(cell="lstm", embedding_dim=4, hidden_dim=5, layers=2, tie_embeddings=True),
     RecurrentConfig(cell="rnn", embedding_dim=5, hidden_dim=5, tie_embeddings=True),
+    *(RecurrentConfig(cell="gru", embedding_dim=4, hidden_dim=5, injection=way) for way in INJECTIONS),
+    *(RecurrentConfig(cell="lstm", embedding_dim=4, hidden_dim=5, layers=2, injection=way) for way in INJECTIONS),
+    RecurrentConfig(cell="rnn", embedding_dim=4, hidden_dim=5, injection="merge", tie_embeddings=True),
+    RecurrentConfig(cell="lstm", embedding_dim=4, hidden_dim=5, layers=2, image_layer=2),
+    RecurrentConfig(cell="rnn_relu", embedding_dim=4, hidden_dim=5, layers=3, injection="first", image_layer=2),
+    RecurrentConfig(cell="lstm", embedding_dim=4, hidden_dim=5, layers=3, residual=True),
+    *(RecurrentConfig(cell=cell, embedding_dim=4, hidden_dim=5, injection="init") for cell in CELLS),
 ]
+
+
+def describe(config: RecurrentConfig) -> str:
+    return f"{config.cell}-{config.layers}-{config.injection}"
 
 
 def make(config: RecurrentConfig) -> tuple[torch.nn.Module, ImageFeatures]:
@@ -39,7 +50,7 @@ def rows_of(packed: PackedCaptions, values: torch.Tensor) -> dict[tuple[int, int
     }
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.cell}-{c.layers}")
+@pytest.mark.parametrize("config", CONFIGS, ids=describe)
 def test_forward_is_the_equation(config: RecurrentConfig) -> None:
     decoder, features = make(config)
     packed = pack_captions(CAPTIONS)
@@ -49,7 +60,7 @@ def test_forward_is_the_equation(config: RecurrentConfig) -> None:
         np.testing.assert_allclose(logits, expected, atol=1e-10)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.cell}-{c.layers}")
+@pytest.mark.parametrize("config", CONFIGS, ids=describe)
 def test_one_word_at_a_time_is_all_at_once(config: RecurrentConfig) -> None:
     decoder, features = make(config)
     packed = pack_captions(CAPTIONS)
@@ -73,7 +84,7 @@ def test_beams_of_an_image_share_it() -> None:
     torch.testing.assert_close(swapped.hidden[0][0], step.state.hidden[0][1])
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.cell}-{c.layers}")
+@pytest.mark.parametrize("config", CONFIGS, ids=describe)
 def test_gradients_are_those_of_finite_differences(config: RecurrentConfig) -> None:
     decoder, features = make(config)
     packed = pack_captions(CAPTIONS)
@@ -103,6 +114,23 @@ def test_image_enters_every_step() -> None:
     other = decoder.init_state(ImageFeatures(features.vector + 1))
     changed = decoder.step(torch.tensor([4, 4, 4]), state._replace(image=other.image)).logits
     assert not torch.allclose(changed, decoder.step(torch.tensor([4, 4, 4]), state).logits)
+
+
+def test_first_enters_the_first_step_only() -> None:
+    """After one word, two images differ in the state alone: with equal states they are one."""
+    decoder, features = make(RecurrentConfig(cell="gru", embedding_dim=4, hidden_dim=5, injection="first"))
+    state = decoder.step(torch.tensor([1, 1, 1]), decoder.init_state(features)).state
+    assert not torch.allclose(state.hidden[0][0], state.hidden[0][1])
+    same = state._replace(hidden=tuple(tensor[:1].expand_as(tensor) for tensor in state.hidden))
+    logits = decoder.step(torch.tensor([4, 4, 4]), same).logits
+    torch.testing.assert_close(logits[0], logits[1])
+
+
+def test_merge_keeps_the_image_out_of_the_recurrence() -> None:
+    decoder, features = make(RecurrentConfig(cell="gru", embedding_dim=4, hidden_dim=5, injection="merge"))
+    step = decoder.step(torch.tensor([1, 1, 1]), decoder.init_state(features))
+    assert torch.equal(step.state.hidden[0][0], step.state.hidden[0][1])
+    assert not torch.allclose(step.logits[0], step.logits[1])
 
 
 def test_dropout_only_while_training() -> None:

@@ -1,0 +1,36 @@
+"""The vanilla recurrence, with tanh, or with ReLU and an identity to start from."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from captioner.nn.cells.protocol import Hidden, orthogonal_blocks
+from captioner.nn.step_linear import StepLinear
+
+
+class RNNCell(nn.Module):
+    """h' = f(inputs + Whh·h): Elman 1990; CS231n lecture 10 with f = tanh.
+
+    With ReLU, Whh starts as the identity and the state is at first only added to (Le, Jaitly & Hinton 2015).
+    """
+
+    gates = 1
+    states = 1
+    open_block: int | None = None
+
+    def __init__(self, hidden_dim: int, *, relu: bool = False) -> None:
+        super().__init__()
+        self.hidden_dim = hidden_dim
+        self.recurrent = StepLinear(hidden_dim, hidden_dim, bias=False)
+        self.activation = torch.relu if relu else torch.tanh
+        if relu:
+            nn.init.eye_(self.recurrent.weight)
+        else:
+            orthogonal_blocks(self.recurrent.weight, hidden_dim)
+
+    def step(self, inputs: Float[Tensor, "N H"], hidden: Hidden) -> Hidden:
+        """One word: inputs (N, H), hidden (h,)."""
+        (h,) = hidden
+        return (self.activation(inputs + self.recurrent(h)),)
