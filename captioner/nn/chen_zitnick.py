@@ -43,7 +43,9 @@ class ChenZitnickDecoder(nn.Module):
         super().__init__()
         embedding_dim, hidden_dim, visual_dim = config.embedding_dim, config.hidden_dim, config.visual_dim
         self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
-        self.stack = RecurrentStack(config.cell, embedding_dim, hidden_dim, config.layers, config.dropout)  # s
+        self.stack = RecurrentStack(  # s
+            config.cell, embedding_dim, hidden_dim, config.layers, config.dropout, residual=config.residual
+        )
         self.memory = RecurrentStack(config.cell, embedding_dim, visual_dim, 1, config.dropout)  # u
         self.gates = self.stack.input_columns // hidden_dim
         self.blind = hidden_dim // 2  # units of s that do not see v
