@@ -17,7 +17,7 @@ COMMANDS = {
     "retrieve": "find the pictures that a sentence speaks of",
     "runs": "show finished runs side by side",
     "cache": "compute a data set's features before a training needs them",
-    "data": "check a data set before hours are spent, or download one",
+    "data": "check a data set before hours are spent, download one, or pack it into tar shards",
 }
 
 

@@ -49,6 +49,7 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     c.Flickr8kConfig: DATA,
     c.Flickr30kConfig: {"karpathy": maybe(TEXTS), **DATA},
     c.FolderConfig: {"captions": maybe(TEXTS), "val_fraction": FRACTIONS, **DATA},
+    c.ShardsConfig: {"train": maybe(TEXTS), "val": maybe(TEXTS), "test": maybe(TEXTS), **DATA},
     c.CacheConfig: {"enabled": st.booleans(), "directory": maybe(TEXTS)},
     c.TransformConfig: {
         "size": SIZES,

@@ -1,4 +1,4 @@
-"""`python -m captioner data`: look at a data set before hours are spent on it, or download one."""
+"""`python -m captioner data`: look at a data set before hours are spent on it, download one, or pack it into shards."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   python -m captioner data download coco --root DIR --parts annotations val
   python -m captioner data download karpathy --root DIR
   python -m captioner data download weights --name resnet101
+  python -m captioner data pack data=coco data.root=DIR --to SHARDS       (then: data=shards data.root=SHARDS)
 """
 
 
@@ -28,7 +29,7 @@ def main() -> None:
 def _main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m captioner data",
-        description="Check a data set, or download one.",
+        description="Check a data set, download one, or pack it into tar shards.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -45,6 +46,14 @@ def _main() -> int:
     download.add_argument(
         "--mirror", action="append", metavar="URL", help="a server to try, in place of the known ones"
     )
+    pack = commands.add_parser("pack", help="write a data set as tar shards, which data=shards reads")
+    pack.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py: data=coco data.root=DIR …")
+    pack.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to write the shards to")
+    pack.add_argument("--splits", nargs="+", metavar="SPLIT", help="which (default: all that there are)")
+    pack.add_argument("--pairs", type=int, default=10_000, help="pictures a shard (default: 10000)")
+    if sys.argv[1:2] == ["pack"]:  # settings and options in any order, which a parser of sub-commands cannot read
+        _pack(pack.parse_intermixed_args(sys.argv[2:]))
+        return 0
     arguments = parser.parse_args()
     if arguments.command == "check":
         return _check(arguments.overrides)
@@ -60,6 +69,20 @@ def _check(overrides: Sequence[str]) -> int:
     report = check_dataset(config.data, config.tokenizer, min_count=config.vocabulary.min_count)
     sys.stdout.write(report.format() + "\n")
     return 1 if report.errors else 0
+
+
+def _pack(arguments: argparse.Namespace) -> None:
+    from captioner.cli.settings import compose_train_settings
+    from captioner.data.build import available_splits, load_dataset
+    from captioner.data.tar_shards.packing import pack_shards
+
+    data = compose_train_settings(arguments.overrides).data
+    for split in arguments.splits or available_splits(data):
+        dataset = load_dataset(data, split)
+        shards = pack_shards(dataset, arguments.to, arguments.pairs)
+        size = sum(path.stat().st_size for path in shards) / 1e6
+        sys.stdout.write(f"{dataset.split}: {len(dataset):,} pictures in {len(shards)} shards, {size:,.1f} MB\n")
+    sys.stdout.write(f"Use it: data=shards data.root={arguments.to}\n")
 
 
 def _download(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from captioner.cli.run import run_command
+from captioner.cli.run import refuse_repeated, run_command
 from captioner.cli.settings import CONF, evaluate_settings, register
 from captioner.cli.train import CONFIG_FILE, refuse_used_folder, remove_if_empty, shown
 from captioner.config import DataConfig, DecodeConfig, EvaluateConfig
@@ -46,6 +46,7 @@ def main() -> None:
 def _main() -> None:
     _errors.clear()
     register()
+    refuse_repeated(sys.argv[1:])
     sys.argv[1:] = _compare_as_settings(sys.argv[1:])
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")(_job)()
     if _errors:

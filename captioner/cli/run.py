@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hydra.errors import OverrideParseException
@@ -19,7 +19,7 @@ from hydra.errors import OverrideParseException
 from captioner.cli.launch import LAUNCHED, LOST_RANK, JobFailedError
 from captioner.engine.distributed import speaks_first
 from captioner.engine.interrupt import Interrupted
-from captioner.errors import CaptionerError, RankLostError, near_misses
+from captioner.errors import CaptionerError, ConfigError, RankLostError, near_misses
 
 
 def run_command(command: Callable[[], int | None]) -> int:
@@ -60,6 +60,17 @@ def _say(text: str) -> None:
     """To the terminal, unless another process of this job has said already what went wrong."""
     if text and speaks_first():
         sys.stderr.write(text)
+
+
+def refuse_repeated(arguments: Sequence[str]) -> None:
+    """ConfigError for a pattern of shards given twice: a shell made several of one, and Hydra would take the last."""
+    keys = [argument.split("=")[0] for argument in arguments if argument.startswith("data.")]
+    for key in ("data.train", "data.val", "data.test"):
+        if keys.count(key) > 1:
+            raise ConfigError(
+                f"{key} is given {keys.count(key)} times. A shell turns {{0..9}} into several words unless the setting "
+                f"is quoted, twice: \"{key}='shard-{{0..9}}.tar'\"."
+            )
 
 
 def explain(error: BaseException) -> str | None:

@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf, SCMode
 
+from captioner.cli.run import refuse_repeated
 from captioner.config import (
     AttentionConfig,
     CacheConfig,
@@ -31,6 +32,7 @@ from captioner.config import (
     RecurrentConfig,
     SamplingConfig,
     ScenesConfig,
+    ShardsConfig,
     TextConfig,
     TokenizerConfig,
     TrainConfig,
@@ -81,7 +83,7 @@ def register() -> None:
     store.store(name="evaluate_schema", node=_schema(EvaluateConfig, "data"))
     for model in (RecurrentConfig, AttentionConfig, ChenZitnickConfig):
         store.store(group="model", name=f"{model().name}_schema", node=model)
-    for data in (ScenesConfig, CocoConfig, Flickr8kConfig, Flickr30kConfig, FolderConfig):
+    for data in (ScenesConfig, CocoConfig, Flickr8kConfig, Flickr30kConfig, FolderConfig, ShardsConfig):
         store.store(group="data", name=f"{data().name}_schema", node=data)
     OmegaConf.register_new_resolver("run_folder", run_folder_name, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("choices", choices, replace=True)
@@ -126,6 +128,7 @@ def evaluate_settings(composed: DictConfig) -> EvaluateConfig:
 
 def compose_train_settings(overrides: Sequence[str]) -> TrainConfig:
     """What `train.py` would use with these options, without its run folder: for the other commands."""
+    refuse_repeated(overrides)
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return train_settings(compose("train", list(overrides)))

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from captioner.cli.launch import JobFailedError, launch, take_place
-from captioner.cli.run import explain, run_command
+from captioner.cli.run import explain, refuse_repeated, run_command
 from captioner.cli.settings import CONF, PRIMARY, language_model_settings, register, train_settings
 from captioner.cli.tables import csv_table, markdown_table, run_row
 from captioner.config import TASKS, LanguageModelConfig, TrainConfig
@@ -56,6 +56,7 @@ def _main() -> None:
             "A sweep (-m) is one run after the other, each in processes of its own: use python train.py -m … "
             "trainer.devices=N, without torchrun."
         )
+    refuse_repeated(sys.argv[1:])
     # Hydra's parser takes -m before the settings only; people write it anywhere.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     try:

@@ -17,6 +17,7 @@ from captioner.config.data import (
     Flickr30kConfig,
     FolderConfig,
     ScenesConfig,
+    ShardsConfig,
 )
 from captioner.config.decode import DecodeConfig
 from captioner.config.encoder import LARGEST_PICTURE, EncoderConfig, TransformConfig
@@ -71,6 +72,7 @@ __all__ = [
     "RecurrentConfig",
     "SamplingConfig",
     "ScenesConfig",
+    "ShardsConfig",
     "TextConfig",
     "TokenizerConfig",
     "TrainConfig",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from captioner.config.checks import at_least, within
 from captioner.errors import ConfigError, choose
 
-DATASETS = ("scenes", "coco", "flickr8k", "flickr30k", "folder")
+DATASETS = ("scenes", "coco", "flickr8k", "flickr30k", "folder", "shards")
 
 
 @dataclass
@@ -83,6 +83,16 @@ class FolderConfig(DataConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         within("data.val_fraction", self.val_fraction, 0.0, 0.4)
+
+
+@dataclass
+class ShardsConfig(DataConfig):
+    """Tar archives of pictures and captions, read where they lie. A split's pattern may hold {0..9}, {a,b}, * and ?."""
+
+    name: str = "shards"
+    train: str | None = None  # null: root/train/*.tar, or root/train*.tar; the others likewise
+    val: str | None = None
+    test: str | None = None
 
 
 @dataclass

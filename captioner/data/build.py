@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from captioner.config import (
     CocoConfig,
     DataConfig,
@@ -21,11 +23,13 @@ from captioner.config import (
     Flickr30kConfig,
     FolderConfig,
     ScenesConfig,
+    ShardsConfig,
 )
 from captioner.data import coco, flickr8k, flickr30k, folder
-from captioner.data.dataset import CaptionDataset, CaptionedImage
+from captioner.data.dataset import CaptionDataset, CaptionedImage, PicturePath
 from captioner.data.reading import is_there, listed
 from captioner.data.splits import SPLITS, split_name
+from captioner.data.tar_shards import source as tar_shards
 from captioner.errors import ConfigError, DataError, choose, near_misses
 from captioner.schema import from_plain
 
@@ -50,6 +54,7 @@ READERS = {
     "flickr8k": Reader(Flickr8kConfig, flickr8k.available_splits, flickr8k.read_split),
     "flickr30k": Reader(Flickr30kConfig, flickr30k.available_splits, flickr30k.read_split),
     "folder": Reader(FolderConfig, folder.available_splits, folder.read_split),
+    "shards": Reader(ShardsConfig, tar_shards.available_splits, tar_shards.read_split),
 }
 
 
@@ -101,15 +106,22 @@ def read_split(config: DataConfig, split: str) -> CaptionDataset:
             f"There are: {', '.join(there)}."
         )
     dataset = reader.read(config, name)
+    _refuse_repeated_ids(dataset)
+    return dataset
+
+
+def _refuse_repeated_ids(dataset: CaptionDataset) -> None:
+    hashes = np.fromiter((hash(image.image_id) for image in dataset.images), np.int64, len(dataset))
+    if len(np.unique(hashes)) == len(hashes):  # the usual case, in eight bytes a picture
+        return
     counts = Counter(image.image_id for image in dataset.images)
     twice = [image.image_id for image in dataset.images if counts[image.image_id] > 1]
     if twice:
         names = dict.fromkeys(image.path.name for image in dataset.images if image.image_id in set(twice[:1]))
         raise DataError(
-            f"The split {name} of {dataset.name} has {len(set(twice)):,} image ids that stand for more than one "
-            f"picture, such as {twice[0]!r} ({listed(names)}). Image ids must be unique."
+            f"The split {dataset.split} of {dataset.name} has {len(set(twice)):,} image ids that stand for more than "
+            f"one picture, such as {twice[0]!r} ({listed(names)}). Image ids must be unique."
         )
-    return dataset
 
 
 def _reader(config: DataConfig) -> Reader:
@@ -139,9 +151,17 @@ def _without_missing_pictures(dataset: CaptionDataset, config: DataConfig) -> Ca
 
 def missing_pictures(dataset: CaptionDataset) -> list[CaptionedImage]:
     """The images whose file does not exist. Each folder is listed once: a hundred thousand `stat` calls take long."""
-    names = {parent: _names_in(parent) for parent in {image.path.parent for image in dataset.images}}
-    # a file system that ignores case holds names that its listing spells differently: so ask again
-    return [i for i in dataset.images if i.path.name not in names[i.path.parent] and not is_there(i.path)]
+    names: dict[Path, set[str]] = {}
+
+    def is_missing(path: PicturePath) -> bool:
+        if not isinstance(path, Path):
+            return False  # it was seen in its archive
+        if path.parent not in names:
+            names[path.parent] = _names_in(path.parent)
+        # a file system that ignores case holds names that its listing spells differently: so ask again
+        return path.name not in names[path.parent] and not is_there(path)
+
+    return [image for image in dataset.images if is_missing(image.path)]
 
 
 def _names_in(folder: Path) -> set[str]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captioner.config import CacheConfig, DataConfig
-from captioner.data.dataset import CaptionDataset
+from captioner.data.dataset import CaptionDataset, PicturePath
 from captioner.data.filling import BATCH, Producer, Rows, fill
 from captioner.data.loading import load_pictures, refuse_bad_pictures
 from captioner.data.shards import ADVICE, ShardFolder, features_folder, open_shard_folder
@@ -64,7 +64,7 @@ class CachePlan:
     shards: ShardFolder
     grids: ShardFolder  # of the same encoder and transform: a vector is the mean of a grid
     keys: dict[int, str]  # index in the data set → key
-    sources: dict[str, Path]  # key → the first picture with these bytes
+    sources: dict[str, PicturePath]  # key → the first picture with these bytes
     bad: dict[int, str]  # index → why, for files that cannot be read
     missing: list[str]
     in_grids: list[str]
@@ -117,10 +117,10 @@ def plan_cache(
 ) -> CachePlan:
     """Look what is there. Reads every picture's bytes, decodes none. Raises as `cached_features`."""
     shards, grids = open_cache(encoder, with_grid, cache)
-    keys, bad = picture_digests([image.path for image in dataset])
+    keys, bad = picture_digests(dataset.paths)
     refuse_bad_pictures(bad, data)
     shards.refresh()
-    sources: dict[str, Path] = {}
+    sources: dict[str, PicturePath] = {}
     for index, key in keys.items():
         sources.setdefault(key, dataset.images[index].path)
     missing = [key for key in sources if key not in shards.index]
@@ -155,7 +155,7 @@ def fill_cache(plan: CachePlan, encoder: Encoder, data: DataConfig, device: torc
     }
 
 
-def _why(why: str, path: Path, decoded: Path) -> str:
+def _why(why: str, path: PicturePath, decoded: PicturePath) -> str:
     return why if path == decoded else f"{path} is a copy of {decoded}: {why}"
 
 
@@ -211,7 +211,7 @@ def weights_digest(encoder: Encoder) -> str:
     return digest.hexdigest()
 
 
-def picture_digests(paths: Sequence[Path]) -> tuple[dict[int, str], dict[int, str]]:
+def picture_digests(paths: Sequence[PicturePath]) -> tuple[dict[int, str], dict[int, str]]:
     """Index → a hash of the picture file's bytes, and index → why not, for files that cannot be read."""
     digests, bad = {}, {}
     for index, path in enumerate(paths):
@@ -223,7 +223,7 @@ def picture_digests(paths: Sequence[Path]) -> tuple[dict[int, str], dict[int, st
 
 
 def _from_pictures(
-    paths: Mapping[str, Path], encoder: Encoder, with_grid: bool, data: DataConfig, device: torch.device
+    paths: Mapping[str, PicturePath], encoder: Encoder, with_grid: bool, data: DataConfig, device: torch.device
 ) -> Producer:
     """Decodes and encodes."""
     keys = list(paths)

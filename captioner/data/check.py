@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeVar
 
 from captioner.config import DataConfig, TokenizerConfig
 from captioner.data.build import available_splits, read_split
-from captioner.data.dataset import CaptionDataset, ImageId
+from captioner.data.dataset import CaptionDataset, ImageId, PicturePath
 from captioner.data.inspection import HUGE, Inspection, inspect_pictures
 from captioner.data.report import BYTES_AN_IMAGE, SEVERITIES, Problem, Report, VocabularyCheck, found
 from captioner.errors import DataError
@@ -120,7 +119,7 @@ def _check_pictures(datasets: dict[str, CaptionDataset], config: DataConfig, pro
     report.pictures = len(paths)
     inspections, report.pictures_a_second = inspect_pictures(paths, config.num_workers, progress)
     by_fault: defaultdict[str, list[Inspection]] = defaultdict(list)
-    by_storage: defaultdict[str, list[Path]] = defaultdict(list)
+    by_storage: defaultdict[str, list[PicturePath]] = defaultdict(list)
     for inspection in inspections:
         if inspection.fault:
             by_fault[inspection.fault].append(inspection)
@@ -143,9 +142,9 @@ def _check_pictures(datasets: dict[str, CaptionDataset], config: DataConfig, pro
 def _check_copies(datasets: dict[str, CaptionDataset], inspections: Sequence[Inspection], report: Report) -> None:
     """Pictures of the same bytes under different ids."""
     digests = {inspection.path: inspection.digest for inspection in inspections if not inspection.fault}
-    names: dict[str, dict[bytes, Path]] = {}
+    names: dict[str, dict[bytes, PicturePath]] = {}
     for split, dataset in datasets.items():
-        seen: defaultdict[bytes, list[Path]] = defaultdict(list)
+        seen: defaultdict[bytes, list[PicturePath]] = defaultdict(list)
         for image in dataset:
             if image.path in digests:
                 seen[digests[image.path]].append(image.path)

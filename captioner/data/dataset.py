@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias, overload
+
+from captioner.data.tar_shards.picture import PictureInTar
+
+PicturePath: TypeAlias = Path | PictureInTar
+"""Where a picture lies. Both have a `name` and `read_bytes`, and `str` of them is for people."""
 
 ImageId = int | str
 """COCO's integer; elsewhere the picture's file name without its ending."""
@@ -26,7 +32,7 @@ class CaptionedImage:
     """One picture and what people said of it. Captions are raw text, in the file's order; there may be none."""
 
     image_id: ImageId
-    path: Path
+    path: PicturePath
     captions: tuple[str, ...]
     boxes: tuple[Box, ...] = ()
 
@@ -36,12 +42,13 @@ class CaptionDataset:
     """One split of one data set, in the annotation file's order, image ids unique.
 
     `split` is "train", "val" or "test". `notices` are sentences that a person should read before
-    trusting a figure, such as "this is not the split the literature reports on".
+    trusting a figure, such as "this is not the split the literature reports on". `images` is a tuple, or, of a
+    data set that is larger than memory, a sequence that makes each image when it is asked for.
     """
 
     name: str
     split: str
-    images: tuple[CaptionedImage, ...]
+    images: Sequence[CaptionedImage]
     notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -49,6 +56,11 @@ class CaptionDataset:
 
     def __iter__(self) -> Iterator[CaptionedImage]:
         return iter(self.images)
+
+    @property
+    def paths(self) -> Sequence[PicturePath]:
+        """Where each picture lies, found when it is asked for."""
+        return _Paths(self.images)
 
     @property
     def references(self) -> dict[ImageId, list[str]]:
@@ -59,3 +71,23 @@ class CaptionDataset:
     def all_captions(self) -> list[str]:
         """The captions of all pictures, one after the other."""
         return [caption for image in self.images for caption in image.captions]
+
+
+@dataclass(frozen=True)
+class _Paths(Sequence[PicturePath]):
+    images: Sequence[CaptionedImage]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @overload
+    def __getitem__(self, index: int) -> PicturePath: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[PicturePath]: ...
+
+    def __getitem__(self, index: int | slice) -> PicturePath | Sequence[PicturePath]:
+        return _Paths(self.images[index]) if isinstance(index, slice) else self.images[index].path
+
+    def __iter__(self) -> Iterator[PicturePath]:
+        return (image.path for image in self.images)

@@ -35,7 +35,7 @@ class LiveFeatures:
     def __init__(
         self, dataset: CaptionDataset, encoder: Encoder, data: DataConfig, device: torch.device, with_grid: bool
     ) -> None:
-        self.paths = [image.path for image in dataset]
+        self.paths = dataset.paths
         self.encoder, self.data, self.device, self.with_grid = encoder, data, device, with_grid
         self.bad: dict[int, str] = {}
 

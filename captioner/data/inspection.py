@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import time
 import warnings
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from captioner.data.dataset import PicturePath
 from captioner.data.pictures import open_picture, orientation
 from captioner.data.reading import is_there
 from captioner.errors import PictureError
@@ -37,7 +39,7 @@ _STORED = {
 class Inspection:
     """One picture. Where `fault` is not None, `why` says what is wrong, and the rest is not known."""
 
-    path: Path
+    path: PicturePath
     fault: str | None = None  # missing, empty or damaged
     why: str = ""
     stored: str = "RGB"  # or grey, black and white, palette, transparent, more than 8 bits, CMYK, …
@@ -46,7 +48,9 @@ class Inspection:
     digest: bytes = b""  # SHA-256 of the file
 
 
-def inspect_pictures(paths: Sequence[Path], workers: int = 0, progress: bool = True) -> tuple[list[Inspection], float]:
+def inspect_pictures(
+    paths: Sequence[PicturePath], workers: int = 0, progress: bool = True
+) -> tuple[list[Inspection], float]:
     """Every picture read, hashed and decoded whole; and how many a second that was, with all workers."""
     start = time.perf_counter()
     bar = tqdm(total=len(paths), desc="pictures", disable=not progress, unit="picture")
@@ -64,23 +68,26 @@ def inspect_pictures(paths: Sequence[Path], workers: int = 0, progress: bool = T
     return found, len(paths) / max(time.perf_counter() - start, 1e-9)
 
 
-def inspect_picture(path: Path) -> Inspection:
+def inspect_picture(path: PicturePath) -> Inspection:
     """What the file is. Never raises for what may be wrong with a picture."""
-    if not is_there(path):
+    if isinstance(path, Path) and not is_there(path):
         return Inspection(path, "missing", f"{path} does not exist.")
     try:
         open_picture(path)
         data = path.read_bytes()
     except (PictureError, OSError) as error:
-        empty = path.is_file() and path.stat().st_size == 0
-        return Inspection(path, "empty" if empty else "damaged", str(error))
+        return Inspection(path, "empty" if _is_empty(path) else "damaged", str(error))
     with warnings.catch_warnings():  # as `open_picture`, which has just decoded it
         warnings.simplefilter("ignore")
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(data)) as image:
             stored = _stored(image)
             pixels = image.width * image.height
             turned = orientation(image) in range(2, 9)
     return Inspection(path, None, "", stored, turned, pixels, hashlib.sha256(data).digest())
+
+
+def _is_empty(path: PicturePath) -> bool:
+    return path.is_file() and path.stat().st_size == 0 if isinstance(path, Path) else path.size == 0
 
 
 def _stored(image: Image.Image) -> str:

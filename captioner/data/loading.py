@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from captioner.config import DataConfig, TransformConfig
+from captioner.data.dataset import PicturePath
 from captioner.data.pictures import open_picture
 from captioner.data.transforms import picture_to_tensor
 from captioner.errors import PictureError
@@ -28,7 +28,7 @@ class LoadedPictures:
 class _Pictures(Dataset[tuple[int, Tensor | str]]):
     """Index → tensor, or the sentence that says why there is none: an exception would lose its type on the way."""
 
-    def __init__(self, paths: Sequence[Path], transform: TransformConfig) -> None:
+    def __init__(self, paths: Sequence[PicturePath], transform: TransformConfig) -> None:
         self.paths = paths
         self.transform = transform
 
@@ -53,7 +53,7 @@ def _collate(items: list[tuple[int, Tensor | str]]) -> LoadedPictures:
 
 
 def load_pictures(
-    paths: Sequence[Path], batches: Iterable[Sequence[int]], transform: TransformConfig, data: DataConfig
+    paths: Sequence[PicturePath], batches: Iterable[Sequence[int]], transform: TransformConfig, data: DataConfig
 ) -> Iterator[LoadedPictures]:
     """The pictures of each batch of indices into `paths`, batch by batch, in order.
 

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError, features
 
+from captioner.data.tar_shards.picture import PictureInTar
 from captioner.errors import PictureError
 
-PictureSource: TypeAlias = "str | Path | bytes | Image.Image | np.ndarray | torch.Tensor"
+PictureSource: TypeAlias = "str | Path | PictureInTar | bytes | Image.Image | np.ndarray | torch.Tensor"
 
 # fmt: off
 PICTURE_SUFFIXES = frozenset({
@@ -52,9 +53,9 @@ _ORIENTATION = 0x0112
 def open_picture(source: PictureSource, at_least: int | None = None) -> Image.Image:
     """The picture as a new PIL image of mode RGB, upright, transparency on white, first frame of many.
 
-    source: a path; the bytes of a picture file; a PIL image of any mode; a NumPy array (H, W),
-    (H, W, 1), (H, W, 3) or (H, W, 4); a tensor (3, H, W), (1, H, W) or (4, H, W). Arrays and tensors
-    hold uint8, or floats in [0, 1].
+    source: a path, or a place in a tar archive; the bytes of a picture file; a PIL image of any mode; a
+    NumPy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); a tensor (3, H, W), (1, H, W) or (4, H, W).
+    Arrays and tensors hold uint8, or floats in [0, 1].
 
     at_least: both sides need no more than so many pixels. A JPEG file more than four times as large
     is decoded at 1/2, 1/4 or 1/8 of its size, never below twice `at_least`, which is much faster.
@@ -70,6 +71,12 @@ def open_picture(source: PictureSource, at_least: int | None = None) -> Image.Im
         return _decode(source, "The PIL image")
     if isinstance(source, bytes):
         return _open(io.BytesIO(source), "The picture given as bytes", len(source), at_least)
+    if isinstance(source, PictureInTar):
+        try:
+            content = source.read_bytes()
+        except OSError as error:
+            raise PictureError(f"{source} cannot be read: {error.strerror}.") from error
+        return _open(io.BytesIO(content), f"{source}", len(content), at_least)
     if isinstance(source, str | Path):
         path = Path(source)
         try:

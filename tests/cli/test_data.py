@@ -25,6 +25,25 @@ def test_check_fails_where_a_picture_is_broken(command: Command, tiny: FolderCon
     assert "003.png" in result.out
 
 
+def test_pack_and_read_again(command: Command, tiny: FolderConfig) -> None:
+    """Settings and options in any order; what was packed is checked, and packed again."""
+    packed = command(main, "pack", "data=folder", "--to", "shards", "--pairs", "6", "data.root=data")
+    assert packed.code == 0, packed.err
+    assert "train: 16 pictures in 3 shards" in packed.out
+    assert "data=shards data.root=shards" in packed.out
+    check = command(main, "check", "data=shards", "data.root=shards", "data.train='train-{00000..00002}.tar'")
+    assert check.code == 0, check.err
+    assert check.out.split("train ")[1].split()[:2] == ["16", "32"]
+    again = command(main, "pack", "--splits", "val", "--to", "again", "data=shards", "data.root=shards")
+    assert "val: 8 pictures in 1 shards" in again.out
+    assert [path.name for path in Path("again").iterdir()] == ["val-00000.tar"]
+    assert (
+        "holds shards of train already" in command(main, "pack", "data=folder", "data.root=data", "--to", "shards").err
+    )
+    given_twice = ("data.train=train-00000.tar", "data.train=train-00001.tar")  # as bash makes of braces
+    assert "data.train is given 2 times" in command(main, "check", "data=shards", *given_twice).err
+
+
 def test_mistakes(command: Command, tiny: FolderConfig) -> None:
     assert "Did you mean folder" in command(main, "check", "data=foldr").err
     assert "needs --root" in command(main, "download", "coco").err

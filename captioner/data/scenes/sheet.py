@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from captioner.config import ScenesConfig
 from captioner.data.dataset import CaptionDataset
+from captioner.data.pictures import open_picture
 from captioner.data.scenes.generate import load_scenes
 from captioner.data.scenes.layout import PICTURE_SIZE
 
@@ -26,8 +27,7 @@ def contact_sheet(dataset: CaptionDataset, columns: int = 4, rows: int = 3) -> I
     font = ImageFont.load_default(12)
     for place, image in enumerate(dataset.images[: columns * rows]):
         left, top = _GAP + place % columns * _CELL[0], _GAP + place // columns * _CELL[1]
-        with Image.open(image.path) as picture:
-            sheet.paste(picture, (left, top))
+        sheet.paste(open_picture(image.path), (left, top))
         lines = [line for caption in image.captions[:_CAPTIONS] for line in textwrap.wrap(caption, 42)[:2]]
         for number, line in enumerate(lines):
             draw.text((left, top + PICTURE_SIZE + 2 + number * _LINE), line, fill=(40, 40, 44), font=font)
