@@ -19,7 +19,8 @@ def colours(path: Path) -> set[tuple[int, ...]]:
 
 def test_a_curve_for_each_name(tmp_path: Path) -> None:
     path = tmp_path / "flow.png"
-    flow_plot({"rnn": 0.5 ** np.ones((3, 20)).cumsum(1), "lstm": np.ones((3, 20)), "gone": np.zeros((1, 20))}, path)
+    curves = {"rnn": 0.5 ** np.ones((3, 20)).cumsum(1), "lstm": np.ones((3, 20)), "gone": np.zeros((1, 20))}
+    flow_plot(curves, path, untrained={"rnn": np.ones((3, 20)) / 2})
     assert {(31, 119, 180), (255, 127, 14), (44, 160, 44)} <= colours(path)  # matplotlib's first three
 
 

@@ -69,6 +69,7 @@ def _gradients(arguments: list[str]) -> None:
     if not out.is_dir():
         raise ConfigError(f"out={out} is not a folder: make it first, or leave it out.")
     curves: dict[str, torch.Tensor] = {}
+    untrained: dict[str, torch.Tensor] = {}
     for path in options.checkpoint.split(","):
         loaded = load_language_model(Path(path), device)
         parts = load_text(loaded.settings.data)
@@ -84,13 +85,15 @@ def _gradients(arguments: list[str]) -> None:
         if options.untrained:
             torch.manual_seed(0)
             fresh = LanguageModel(loaded.settings.model, len(loaded.vocabulary)).to(device)
-            curves[f"{name}, untrained"] = gradient_norms(fresh, tokens).cpu()
-    medians = {name: norms.median(dim=0).values.tolist() for name, norms in curves.items()}
+            untrained[name] = gradient_norms(fresh, tokens).cpu()
+    together = curves | {f"{name}, untrained": norms for name, norms in untrained.items()}
+    medians = {name: norms.median(dim=0).values.tolist() for name, norms in together.items()}
     rows = [
         {"distance": str(d), **{name: f"{values[d]:.3g}" for name, values in medians.items()}}
         for d in range(options.distance)
     ]
-    flow_plot(curves, out / "gradients.png", "how far the gradient reaches: median over streams, half of them shaded")
+    title = "how far the gradient reaches: median over streams, half of them shaded"
+    flow_plot(curves, out / "gradients.png", title, untrained)
     write_atomically(out / "gradients.csv", csv_table(rows).encode())
     shown = sorted({0, 1, 2, 5, 10, 20, 50, 100, 200, 500, options.distance - 1} & set(range(options.distance)))
     sys.stdout.write(f"{markdown_table([rows[d] for d in shown])}\n\nWritten: {out}/gradients.png and gradients.csv\n")

@@ -47,7 +47,7 @@ class LanguageModelConfig:
     task: str = "language_model"
     data: TextConfig = field(default_factory=TextConfig)
     model: LanguageNetworkConfig = field(default_factory=LanguageNetworkConfig)
-    optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=0.003))
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=0.006))
     trainer: LanguageTrainerConfig = field(default_factory=LanguageTrainerConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     seed: int = 0

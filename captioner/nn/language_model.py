@@ -34,7 +34,9 @@ class LanguageModel(nn.Module):
         )
         self.output = WordOutput(config.hidden_dim, self.embedding, config.dropout, config.tie_embeddings)
         self.dropout = nn.Dropout(config.dropout)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        # Inputs as large as one-hot ones: from small ones the gates start to differ many steps later. Where the
+        # embedding is the output's weight too, it must be small for the first logits to be.
+        nn.init.normal_(self.embedding.weight, std=0.1 if config.tie_embeddings else 1.0)
 
     def initial(self, streams: int) -> Hidden:
         """The state before anything was read: zeros, on the model's device."""

@@ -20,7 +20,7 @@ def test_a_picture_and_a_table(command: Command) -> None:
     assert Path("gradients.png").is_file()
     rows = list(csv.DictReader(Path("gradients.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 12
-    assert list(rows[0]) == ["distance", "rnn (rnn)", "rnn (rnn), untrained", "lstm (lstm)", "lstm (lstm), untrained"]
+    assert list(rows[0]) == ["distance", "rnn (rnn)", "lstm (lstm)", "rnn (rnn), untrained", "lstm (lstm), untrained"]
     assert all(float(value) >= 0 for row in rows for value in row.values())
     for options, sentence in (
         (["checkpoint=lst,rnn"], "lst is not a folder"),

@@ -89,6 +89,7 @@ def test_defaults_are_the_dataclasses() -> None:
 
 def test_the_language_model_s_defaults_are_the_dataclasses_each_with_a_comment() -> None:
     assert to_plain(compose_language_model_settings([])) == to_plain(LanguageModelConfig())
+    assert compose_language_model_settings(["optim=sgd"]).optim.learning_rate == 0.5
     text = (CONF / "language_model.yaml").read_text(encoding="utf-8")
     stored = yaml.safe_load(text)
     for group in ("data", "model", "trainer", "sampling"):
