@@ -75,6 +75,7 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "doubly_stochastic": RATES,
         **MODEL,
     },
+    c.MRNNConfig: {"multimodal_dim": SIZES, **MODEL},
     c.ChenZitnickConfig: {"visual_dim": SIZES, "reconstruction": RATES, **MODEL},
     c.DecodeConfig: {
         "name": st.sampled_from(["greedy", "sample", "beam"]),

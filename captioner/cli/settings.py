@@ -28,6 +28,7 @@ from captioner.config import (
     LanguageNetworkConfig,
     LanguageTrainerConfig,
     MetricConfig,
+    MRNNConfig,
     OptimConfig,
     RecurrentConfig,
     SamplingConfig,
@@ -81,7 +82,7 @@ def register() -> None:
     store.store(name="train_schema", node=_schema(TrainConfig, "model", "data"))
     store.store(name="language_model_schema", node=_schema(LanguageModelConfig))
     store.store(name="evaluate_schema", node=_schema(EvaluateConfig, "data"))
-    for model in (RecurrentConfig, AttentionConfig, ChenZitnickConfig):
+    for model in (RecurrentConfig, AttentionConfig, MRNNConfig, ChenZitnickConfig):
         store.store(group="model", name=f"{model().name}_schema", node=model)
     for data in (ScenesConfig, CocoConfig, Flickr8kConfig, Flickr30kConfig, FolderConfig, ShardsConfig):
         store.store(group="data", name=f"{data().name}_schema", node=data)

@@ -36,6 +36,7 @@ from captioner.config.model import (
     AttentionConfig,
     ChenZitnickConfig,
     ModelConfig,
+    MRNNConfig,
     RecurrentConfig,
 )
 from captioner.config.text import TOKENIZERS, TokenizerConfig, VocabularyConfig
@@ -66,6 +67,7 @@ __all__ = [
     "LanguageModelConfig",
     "LanguageNetworkConfig",
     "LanguageTrainerConfig",
+    "MRNNConfig",
     "MetricConfig",
     "ModelConfig",
     "OptimConfig",

@@ -103,3 +103,18 @@ class ChenZitnickConfig(ModelConfig):
         super().__post_init__()
         within("model.visual_dim", self.visual_dim, 1, WIDEST)
         at_least("model.reconstruction", self.reconstruction, 0.0)
+
+
+@dataclass
+class MRNNConfig(ModelConfig):
+    """Words, recurrence and image meet in a multimodal layer (Mao et al. 2015)."""
+
+    name: str = "mrnn"
+    cell: str = "rnn_relu"
+    embedding_dim: int = 128
+    hidden_dim: int = 256
+    multimodal_dim: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("model.multimodal_dim", self.multimodal_dim, 1, WIDEST)

@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from captioner.config import AttentionConfig, ChenZitnickConfig, EncoderConfig, ModelConfig, RecurrentConfig
+from captioner.config import AttentionConfig, ChenZitnickConfig, EncoderConfig, ModelConfig, MRNNConfig, RecurrentConfig
 from captioner.errors import choose
 from captioner.nn.chen_zitnick import ChenZitnickDecoder
 from captioner.nn.encoder import build_encoder
 from captioner.nn.model import CaptioningModel
+from captioner.nn.mrnn import MRNNDecoder
 from captioner.nn.recurrent import RecurrentDecoder
 from captioner.nn.show_attend_tell import AttentionDecoder
 from captioner.schema import from_plain
@@ -19,6 +20,7 @@ from captioner.schema import from_plain
 DECODERS: dict[str, tuple[type[ModelConfig], Callable[[Any, int, int], nn.Module]]] = {
     "recurrent": (RecurrentConfig, RecurrentDecoder),
     "attention": (AttentionConfig, AttentionDecoder),
+    "mrnn": (MRNNConfig, MRNNDecoder),
     "chen_zitnick": (ChenZitnickConfig, ChenZitnickDecoder),
 }
 """Name → its settings and its class, called with (settings, vocabulary size, feature dimension)."""

@@ -21,6 +21,7 @@ from captioner.config import (
     FolderConfig,
     LanguageModelConfig,
     MetricConfig,
+    MRNNConfig,
     OptimConfig,
     RecurrentConfig,
     ScenesConfig,
@@ -36,6 +37,7 @@ from captioner.schema import to_plain
 EXPLAINED = {
     "model/lstm.yaml": RecurrentConfig,
     "model/attention.yaml": AttentionConfig,
+    "model/mrnn.yaml": MRNNConfig,
     "model/chen_zitnick.yaml": ChenZitnickConfig,
     "data/scenes.yaml": ScenesConfig,
     "data/coco.yaml": CocoConfig,
