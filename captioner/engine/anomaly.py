@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 import torch
 from torch import Tensor, nn
@@ -13,43 +14,71 @@ from torch import Tensor, nn
 from captioner.errors import TrainingError
 
 _OPERATION = re.compile(r"Function '(\w+?)(?:Backward\d*)?' returned nan values")
-_PLACE = re.compile(r'File "[^"]*?(captioner/[^"]+)", line (\d+)')
+_CALL = re.compile(r'File "[^"]*?(captioner/[^"]+)", line (\d+)')
+_TRACE = "Error detected in"  # how the warning starts in which torch says where the operation was called
 
 
 @contextmanager
-def anomalies_named(model: nn.Module) -> Iterator[None]:
-    """Inside, the first number that is infinite or NaN raises TrainingError with the place it comes from. Slow.
+def anomalies_named(model: nn.Module, place: str) -> Iterator[None]:
+    """Inside, the first number that is infinite or NaN raises TrainingError with what it comes from. Slow.
 
-    Forward, every module's output is looked at; backward, torch's anomaly mode watches every operation.
+    Forward, every module's output is looked at; backward, torch's anomaly mode watches every operation. `place`: which
+    step this is, for the message.
     """
 
-    def watch(name: str) -> object:
+    def watch(name: str) -> Callable[[nn.Module, object, object], None]:
         def look(module: nn.Module, inputs: object, output: object) -> None:
             found = output if isinstance(output, tuple) else (output,)
             if any(isinstance(tensor, Tensor) and not torch.isfinite(tensor).all() for tensor in found):
                 raise TrainingError(
                     f"In the forward pass, {name} ({type(module).__name__}) was the first to give a number that is "
-                    "infinite or NaN. If its input was fine, its weights are too large: lower optim.learning_rate."
+                    f"infinite or NaN, {place}. If its input was fine, its weights are too large: lower "
+                    "optim.learning_rate."
                 )
 
         return look
 
     handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
     try:
-        with warnings.catch_warnings(record=True) as told, torch.autograd.set_detect_anomaly(True):
-            warnings.simplefilter("always")
+        with _traces() as traces, torch.autograd.set_detect_anomaly(True):
             try:
                 yield
             except RuntimeError as error:
                 operation = _OPERATION.search(str(error))
                 if operation is None:
                     raise
-                places = _PLACE.findall("".join(str(warning.message) for warning in told))
-                place = f", called in {places[-1][0]}, line {places[-1][1]}," if places else ""
+                calls = _CALL.findall("".join(traces))
+                call = f", called in {calls[-1][0]}, line {calls[-1][1]}," if calls else ""
                 raise TrainingError(
-                    f"In the backward pass, {operation[1]}{place} was the first to give a gradient that is NaN. "
-                    "Lower optim.learning_rate, or clip the gradient with optim.clip_norm."
+                    f"In the backward pass, {operation[1]}{call} was the first to give a gradient that is NaN, "
+                    f"{place}. Lower optim.learning_rate, or clip the gradient with optim.clip_norm."
                 ) from error
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _traces() -> Iterator[list[str]]:
+    """What anomaly mode warns of inside: where the operation that failed was called. Other warnings go their way."""
+    traces: list[str] = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Anomaly Detection has been enabled")
+        warnings.filterwarnings("always", message=_TRACE)
+        show = warnings.showwarning
+
+        def keep_traces(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if str(message).startswith(_TRACE):
+                traces.append(str(message))
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = keep_traces
+        yield traces

@@ -7,6 +7,7 @@ fast or faster (see benchmarks/NOTES.md).
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 
@@ -23,10 +24,16 @@ def compile_steps(decoder: nn.Module, device: torch.device) -> int:
 
     ConfigError where the compiler that torch.compile needs is missing.
     """
-    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+    compilers = (os.environ.get("CXX", "g++"), "clang++")
+    if device.type != "mps" and not any(map(shutil.which, compilers)):
         raise ConfigError(
-            "trainer.compile=true needs a C++ compiler on a CPU, and there is neither g++ nor clang++: "
+            f"trainer.compile=true needs a C++ compiler, and there is neither {' nor '.join(compilers)}: "
             "install one (Debian: apt install g++), or leave trainer.compile false."
+        )
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise ConfigError(
+            "trainer.compile=true needs Triton on a GPU, and it is not installed: pip install triton, or leave "
+            "trainer.compile false."
         )
     cells = [module for module in decoder.modules() if isinstance(module, Cell)]
     for cell in cells:

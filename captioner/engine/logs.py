@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import sys
 import time
@@ -67,9 +68,13 @@ class RunLog:
         self._text.flush()
 
     def record(self, kind: str, step: int, **values: Any) -> None:
-        """A line for a program: {"kind": …, "step": …, …}; of a validation also a row of the table."""
+        """A line for a program: {"kind": …, "step": …, …}; of a validation also a row of the table.
+
+        Numbers that JSON has no word for, infinite and NaN, become null.
+        """
         if self.silent:
             return
+        values = {name: None if _is_lost(value) else value for name, value in values.items()}
         record = {"kind": kind, "step": step, **values}
         self._records.write(json.dumps(record, ensure_ascii=False) + "\n")
         self._records.flush()
@@ -125,6 +130,10 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(ValueError):  # the line that was being written when the run was killed
             records.append(json.loads(line))
     return records
+
+
+def _is_lost(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def checked_mark(stored: Any) -> Mark | None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 
 from captioner.engine.distributed import place_in_job
 from captioner.engine.run import Run
-from captioner.engine.step import Step, losses_of_portion, trial_step
+from captioner.engine.run_checkpoints import read_index
+from captioner.engine.step import losses_of_portion, trial_step
 from captioner.errors import TrainingError
 
-_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
+_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -23,59 +24,75 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def out_of_memory_explained(run: Run) -> Iterator[None]:
+def out_of_memory_explained(run: Run, advice: Callable[[Run], str]) -> Iterator[None]:
     """Inside, memory that runs out raises TrainingError with what may be done about it."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        trainer = run.config.trainer
-        size = -(-trainer.batch_size // (run.portions * place_in_job().size))
-        learning = "" if run.model.encoder.frozen else ", set encoder.gradient_checkpointing=true"
+        saved = read_index(run.folder) is not None
         raise TrainingError(
-            f"Memory ran out on {run.device} at step {run.progress.step + 1}, with {size} pictures at a time. The same "
-            f"training in less memory: trainer.accumulate={2 * run.portions} (now {run.portions}; null finds it)"
-            f"{learning}. Or lower trainer.batch_size, or trainer.eval_batch_size if it happened while captioning. "
-            f"Then carry on with resume={run.folder} if it holds a checkpoint."
+            f"Memory ran out on {run.device} at step {run.progress.step + 1}, {advice(run)}"
+            f"{f' Then carry on with resume={run.folder}.' if saved else ''}"
         ) from error
 
 
+def while_training(run: Run) -> str:
+    """For `out_of_memory_explained`: what makes a training step smaller."""
+    portions, batch_size = max(1, run.portions), run.config.trainer.batch_size
+    size = -(-batch_size // (portions * place_in_job().size))
+    learning = not run.model.encoder.frozen and not run.config.encoder.gradient_checkpointing
+    same = [f"trainer.accumulate={2 * portions} (now {portions}; null finds it)"] if size > 1 else []
+    same += ["encoder.gradient_checkpointing=true"] if learning else []
+    return (
+        f"training with {size} pictures at a time. "
+        + (f"The same training in less memory: {', and '.join(same)}. Or choose " if same else "Choose ")
+        + "a lower trainer.batch_size, trainer.captions_per_image or trainer.max_caption_length."
+    )
+
+
+def while_captioning(run: Run) -> str:
+    """For `out_of_memory_explained`: what makes validation and the final evaluation smaller."""
+    size = run.config.trainer.eval_batch_size
+    return f"captioning {size} pictures at a time. Lower trainer.eval_batch_size: the captions stay the same."
+
+
 def find_portions(run: Run) -> int:
-    """In how few portions, a power of two, the batch with the longest captions fits into memory.
+    """In how few portions, a power of two, the largest batch there can be fits into memory.
 
     Each trial computes losses and gradients and undoes what they left: weights, optimizer and random state are as
     before. TrainingError where not even one picture at a time fits.
     """
     portions = 1
     with _undone(run):
-        while True:
-            step = trial_step(run, portions)
-            if _fits(run, step):
-                return portions
+        while not _fits(run, portions):
             if portions >= run.config.trainer.batch_size:
                 raise TrainingError(
                     f"Not even one picture at a time fits into the memory of {run.device}: choose smaller "
                     "model.hidden_dim and model.embedding_dim, or trainer.captions_per_image=1."
                 )
             portions *= 2
+            if run.device.type == "cuda":
+                torch.cuda.empty_cache()
+    return portions
 
 
-def _fits(run: Run, step: Step) -> bool:
+def _fits(run: Run, portions: int) -> bool:
     try:
+        learning = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+        # Adam's two averages come with the first update, and will be there during every later step.
+        averages = [torch.empty_like(own) for own in learning if own not in run.optimizer.state for _ in range(2)]
+        step = trial_step(run, portions)
         for features, captions in step.portions:
             losses_of_portion(run, features, captions, step.totals)["loss"].backward()  # type: ignore[no-untyped-call]
-        # Adam's two averages come with the first update
-        if not run.optimizer.state:
-            _ = [torch.empty_like(p) for group in run.optimizer.param_groups for p in (*group["params"],) * 2]
+        del averages
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         return False
     finally:
         run.optimizer.zero_grad(set_to_none=True)
-        if run.device.type == "cuda":
-            torch.cuda.empty_cache()
     return True
 
 

@@ -68,7 +68,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float, step: int
     for group in optimizer.param_groups:
         group["lr"] = group["base_rate"] * factor
         if group.get("starts"):
-            group["lr"] *= min(1.0, (step - group["starts"] + 1) / max(1, group["warmup_steps"]))
+            own_step = max(0, step - group["starts"] + 1)
+            group["lr"] *= min(1.0, own_step / max(1, group["warmup_steps"]))
     return float(optimizer.param_groups[0]["lr"])
 
 

@@ -21,6 +21,15 @@ def check_precision(precision: str, device: torch.device) -> None:
             "trainer.precision=float16 needs a GPU: a CPU has no fast products of this format. "
             "Use bfloat16, which keeps float32's range, or float32."
         )
+    if (
+        precision == "bfloat16"
+        and device.type == "cuda"
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        raise ConfigError(
+            f"trainer.precision=bfloat16 needs a newer GPU than {torch.cuda.get_device_name(device)}, which would only "
+            "imitate it, and slowly. Use float16, which it has, or float32."
+        )
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -90,9 +90,15 @@ def trainer_state(progress: Progress, optimizer: torch.optim.Optimizer, device: 
 def restore_trainer_state(
     state: dict[str, Any], optimizer: torch.optim.Optimizer, device: torch.device, file: Path
 ) -> Progress:
-    """Put back what `trainer_state` gave; CheckpointError names `file` where it belongs to another run."""
+    """Put back what `trainer_state` gave; CheckpointError names `file` where it belongs to another run.
+
+    Rates, decay and the like stay what the optimizer was made with: they are settings, which may change on resume.
+    """
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     try:
         optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(optimizer.param_groups, settings, strict=True):
+            group.update(own)
         progress = Progress(**({"judged_step": state["progress"]["step"]} | state["progress"]))  # older ones do not say
         restore_random_state(state, device)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -49,7 +49,7 @@ from captioner.engine.progress import (
 )
 from captioner.engine.rank_checks import check_processes, refuse_different_ranks
 from captioner.engine.run_checkpoints import find_checkpoint, read_index
-from captioner.errors import CheckpointError, DataError, choose
+from captioner.errors import CheckpointError, ConfigError, DataError, choose
 from captioner.metrics.scorer import METRICS
 from captioner.nn.build import build_model
 from captioner.nn.model import CaptioningModel
@@ -117,7 +117,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     torch.manual_seed(config.seed)
     check_processes(config, place_in_job())
     device = choose_device(config.device)
-    check_names(config)
+    check_settings(config)
     check_precision(config.trainer.precision, device)
     with first_of_machine_first():  # it draws the pictures that are to be drawn
         train_set, val_set = load_dataset(config.data, "train"), load_dataset(config.data, "val")
@@ -163,18 +163,31 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
 
 
 def begin_epoch(run: Run) -> bool:
-    """Let the encoder learn from the epoch on that the settings name; True where it begins to now."""
-    encoder = run.model.encoder
-    if not encoder.held or run.progress.epoch < run.config.encoder.fine_tune_after:
+    """Let the encoder learn from the epoch on that the settings name; True where that epoch begins now.
+
+    What was found out about the decoder alone is asked anew: how often it has not improved, how much memory it needs.
+    """
+    encoder, progress, after = run.model.encoder, run.progress, run.config.encoder.fine_tune_after
+    if not encoder.held or progress.epoch < after:
         return False
     encoder.hold(False)
     run.train_features = features_of(run.config, run.train_set, run.model, run.device)
     run.val_features = features_of(run.config, run.val_set, run.model, run.device)
+    if progress.epoch > after or progress.batch > 0:  # resumed: it has begun before
+        return False
+    progress.validations_without_gain = 0
+    run.portions = run.config.trainer.accumulate or 0
     return True
 
 
-def check_names(config: TrainConfig) -> None:
-    """ConfigError for a metric or a split that is only needed at the end: before hours are spent."""
+def check_settings(config: TrainConfig) -> None:
+    """ConfigError for what would only show later: before hours are spent."""
+    after, epochs = config.encoder.fine_tune_after, config.trainer.max_epochs
+    if after >= epochs:
+        raise ConfigError(
+            f"encoder.fine_tune_after={after} leaves no epoch in which the encoder learns, for trainer.max_epochs is "
+            f"{epochs}: choose more epochs, or an earlier start."
+        )
     for name in config.metric.names:
         choose("metric.names", name, METRICS)
     available = available_splits(config.data)
@@ -204,6 +217,7 @@ def save(run: Run, log: RunLog, *, is_best: bool) -> None:
     Of several processes the first writes it, with the random states of all.
     """
     refuse_different_ranks(run.model, run.captions, run.indices, run.progress.step, run.folder)
+    unite(run.train_features.bad)
     random_states = gathered(random_state(run.device))
     from_first(lambda: _write(run, log, random_states[1:], is_best))
 
@@ -212,6 +226,7 @@ def _write(run: Run, log: RunLog, other_random_states: list[dict[str, Tensor]], 
     state = trainer_state(run.progress, run.optimizer, run.device)
     state["other_random_states"] = other_random_states
     state["log"] = log.mark()
+    state["bad_pictures"] = [run.train_features.bad, run.val_features.bad]
     state["left_out"] = {split: sorted(indices) for split, indices in run.left_out.items()}
     state["scaler"] = run.scaler.state_dict()
     state["portions"] = run.portions
@@ -252,10 +267,12 @@ def restore(run: Run) -> None:
         restore_random_state_of_rank(run, state.get("other_random_states", []))  # older checkpoints have none
         run.mark = checked_mark(state.get("log"))
         run.left_out |= {str(split): set(indices) for split, indices in state.get("left_out", {}).items()}
-        if "scaler" in state:  # older checkpoints have none
+        if state.get("scaler"):  # empty where another precision was trained with
             run.scaler.load_state_dict(state["scaler"])
         if run.config.trainer.accumulate is None:  # found once a run: dropout's masks follow the portions
             run.portions = int(state.get("portions", 0))
+        for source, bad in zip((run.train_features, run.val_features), state.get("bad_pictures", ()), strict=False):
+            source.bad.update(bad)
         if run.average is not None:
             run.average.restore(state.get("weights", run.average.parameters))
         elif "weights" in state:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -37,38 +37,50 @@ def epoch_of_steps(run: Run) -> Iterator[Step]:
     """The steps of the current epoch that are still to be done."""
     trainer, progress = run.config.trainer, run.progress
     batches = epoch_batches(run.indices, trainer.batch_size, run.config.seed, progress.epoch)[progress.batch :]
-    yield from _steps(run, batches, run.portions, progress.batch)
+
+    def captions_of(index: int) -> Sequence[Sequence[int]]:
+        return choose_captions(run.captions[index], trainer.captions_per_image, run.config.seed, progress.epoch, index)
+
+    yield from _steps(run, batches, captions_of, portions=run.portions, first=progress.batch)
 
 
 def trial_step(run: Run, portions: int) -> Step:
-    """The step with the most words to learn from, for finding out what fits into memory; only its first portion."""
-    size = run.config.trainer.batch_size
-    longest = sorted(run.indices, key=lambda index: -sum(map(len, run.captions[index])))[:size]
-    return next(_steps(run, [longest[: -(-size // portions)]], 1, 0))
+    """The first portion of the largest step there can be, the longest captions: to find out what fits into memory."""
+    trainer = run.config.trainer
+    longest = {
+        index: sorted(run.captions[index], key=len, reverse=True)[: trainer.captions_per_image] for index in run.indices
+    }
+    indices = sorted(run.indices, key=lambda index: -sum(map(len, longest[index])))
+    return next(_steps(run, [indices[: -(-trainer.batch_size // portions)]], longest.__getitem__, portions=1, first=0))
 
 
-def _steps(run: Run, batches: list[list[int]], count: int, first: int) -> Iterator[Step]:
-    """Batches of pictures as steps of `count` portions; `first`: the number of the first of them."""
-    trainer, seed, epoch = run.config.trainer, run.config.seed, run.progress.epoch
-    size = -(-trainer.batch_size // (place_in_job().size * count))
+def _steps(
+    run: Run,
+    batches: list[list[int]],
+    captions_of: Callable[[int], Sequence[Sequence[int]]],
+    *,
+    portions: int,
+    first: int,
+) -> Iterator[Step]:
+    """Batches of pictures as steps of so many portions; `first`: the number of the first of them.
+
+    Pictures that turn out to be unreadable only while a step is under way still count in that step's totals.
+    """
+    trainer = run.config.trainer
+    size = -(-trainer.batch_size // (place_in_job().size * portions))
     shares = [share(batch) for batch in batches]  # this process's part, where there are several
-    portions = [[own[start : start + size] for start in range(0, len(own), size)] for own in shares]
+    divided = [[own[start : start + size] for start in range(0, len(own), size)] for own in shares]
     features = iterate_under(
-        run.train_features.batches([portion for own in portions for portion in own]), trainer.precision, run.device
+        run.train_features.batches([portion for own in divided for portion in own]), trainer.precision, run.device
     )
-
-    def captions_of(indices: list[int]) -> list[list[Sequence[int]]]:
-        each = trainer.captions_per_image
-        return [choose_captions(run.captions[index], each, seed, epoch, index) for index in indices]
-
-    for number, (batch, own) in enumerate(zip(batches, portions, strict=True), first):
+    for number, (batch, own) in enumerate(zip(batches, divided, strict=True), first):
         indices = [index for index in batch if index not in run.train_features.bad]
         packed = (
-            (encoded, pack_captions(captions_of(some)).to(run.device))
+            (encoded, pack_captions(list(map(captions_of, some))).to(run.device))
             for some, encoded in islice(features, len(own))
             if some
         )
-        yield Step(number, indices, Totals.of(captions_of(indices)), packed)
+        yield Step(number, indices, Totals.of(list(map(captions_of, indices))), packed)
 
 
 def losses_of_portion(run: Run, features: ImageFeatures, captions: PackedCaptions, totals: Totals) -> dict[str, Tensor]:
@@ -121,13 +133,20 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
 def refuse_lost_training(run: Run, step: Step, figures: dict[str, float]) -> None:
     """TrainingError where the loss or the gradient is infinite or no number: what, in which batch, what to do."""
     lost = {"loss": figures["loss"]}
-    if not run.scaler.is_enabled():  # with a scaler an infinite gradient is no mishap: it passes the step over
+    # With a larger scale an infinite gradient is no mishap: the step is passed over and the scale halved.
+    if run.scaler.get_scale() <= 1:
         lost["gradient's norm"] = figures["gradient_norm"]
     for what, value in lost.items():
         if not math.isfinite(value):
-            names = ", ".join(str(run.train_set.images[index].image_id) for index in step.indices)
             raise TrainingError(
-                f"The {what} became {value} at step {run.progress.step} (epoch {run.progress.epoch + 1}), in the "
-                f"batch of pictures {names}. Lower optim.learning_rate, or clip the gradient with optim.clip_norm; "
-                f"trainer.detect_anomaly=true says where it arises. Earlier checkpoints are in {run.folder}."
+                f"The {what} became {value} {place_of(run, step)}. Lower optim.learning_rate, or clip the gradient "
+                "with optim.clip_norm; trainer.detect_anomaly=true says where it arises. Earlier checkpoints are in "
+                f"{run.folder}, and can be carried on from with such a setting beside resume=."
             )
+
+
+def place_of(run: Run, step: Step) -> str:
+    """ "at step 12 (epoch 1), in the batch of pictures 000, 001, …": for messages."""
+    number = run.progress.epoch * run.steps_per_epoch + step.number + 1
+    names = ", ".join(str(run.train_set.images[index].image_id) for index in step.indices)
+    return f"at step {number} (epoch {run.progress.epoch + 1}), in the batch of pictures {names}"

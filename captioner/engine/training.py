@@ -23,10 +23,10 @@ from captioner.engine.distributed import from_first, gathered, is_first, place_i
 from captioner.engine.evaluation import Evaluation, evaluate_model, generate_captions, score_captions, write_evaluation
 from captioner.engine.interrupt import Interrupted, StopRequest
 from captioner.engine.logs import RunLog
-from captioner.engine.memory import find_portions, out_of_memory_explained
+from captioner.engine.memory import find_portions, out_of_memory_explained, while_captioning, while_training
 from captioner.engine.precision import autocast
 from captioner.engine.run import Run, averaged, begin_epoch, features_of, load_weights_on_all, save
-from captioner.engine.step import epoch_of_steps, train_step
+from captioner.engine.step import epoch_of_steps, place_of, train_step
 from captioner.engine.storage import storage_explained
 
 VALIDATION = MetricConfig(names=["Bleu", "ROUGE_L", "CIDEr"])  # what each validation reports: the fast ones
@@ -51,27 +51,26 @@ def train(run: Run) -> TrainingResult:
     """
     trainer, progress = run.config.trainer, run.progress
     step = progress.step if run.resumed else None
-    anomalies = anomalies_named(run.model) if trainer.detect_anomaly else nullcontext()
     with (
         storage_explained(run.folder),
         RunLog(run.folder, mark=run.mark, step=step, tensorboard=trainer.tensorboard) as log,
         StopRequest() as stop,
-        anomalies,
-        out_of_memory_explained(run),
     ):
         describe(run, log)
-        if not run.portions:
-            run.portions = max(gathered(find_portions(run)))
-            log.say(f"trainer.accumulate: {run.portions} was found to fit into memory.")
         while not run.is_over or progress.judged_step < progress.step:  # stopped after the last step, perhaps
             if begin_epoch(run):
                 log.say(f"From here on the encoder learns too, from {run.config.encoder.fine_tune_from} on.")
-            train_epoch(run, log, stop)
+            if not run.portions:
+                run.portions = max(gathered(find_portions(run)))
+                log.say(f"trainer.accumulate: {run.portions} was found to fit into memory.")
+            with out_of_memory_explained(run, while_training):
+                train_epoch(run, log, stop)
             if progress.epoch % trainer.validate_every == 0 or run.is_over:
-                validate(run, log, stop)
+                with out_of_memory_explained(run, while_captioning):
+                    validate(run, log, stop)
                 if signal_number := asked_to_stop(stop):
                     raise Interrupted(signal_number)
-        with stop.at_once():
+        with stop.at_once(), out_of_memory_explained(run, while_captioning):
             return finish(run)
 
 
@@ -92,13 +91,15 @@ def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> None:
         total=run.steps_per_epoch, initial=progress.batch, desc=title, unit="batch", disable=not sys.stderr.isatty()
     ) as bar:
         for step in () if run.is_over else epoch_of_steps(run):
-            losses = train_step(run, step)
+            with anomalies_named(run.model, place_of(run, step)) if trainer.detect_anomaly else nullcontext():
+                losses = train_step(run, step)
             now = time.perf_counter()
             progress.words, progress.seconds = progress.words + step.totals.words, progress.seconds + now - step_started
             step_started = now
             since_log += step.totals.words
-            progress.note(losses)
-            if progress.step % trainer.log_every == 0:
+            if losses:  # none where not one picture of the batch could be read
+                progress.note(losses)
+            if progress.step % trainer.log_every == 0 and progress.steps_noted:
                 means = progress.take_means()
                 speed = since_log / (time.perf_counter() - log_started)
                 log.record("train", progress.step, epoch=progress.epoch + 1, **means, words_per_second=round(speed))
@@ -131,7 +132,8 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
         save(run, log, is_best=False)
         raise
     seconds = time.perf_counter() - started
-    is_best = progress.judge(scores[trainer.monitor], trainer.patience, is_over=run.is_over)
+    patience = None if run.model.encoder.held else trainer.patience  # a second stage is still to come
+    is_best = progress.judge(scores[trainer.monitor], patience, is_over=run.is_over)
     say_what_was_left_out(run, log)
     log.record("validation", progress.step, epoch=progress.epoch, **scores, seconds=round(seconds, 2))
     figures = "  ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
@@ -145,7 +147,8 @@ def describe(run: Run, log: RunLog) -> None:
     """Say what is about to happen, and every notice about the data that a person should read first."""
     for notice in dict.fromkeys((*run.train_set.notices, *run.val_set.notices)):
         log.say(f"Note: {notice}")
-    say_what_was_left_out(run, log)
+    if run.progress.step == 0:  # a resumed run says it where an uninterrupted one would
+        say_what_was_left_out(run, log)
     decoder = count_parameters(run.model.decoder)
     config, processes = run.config, place_in_job().size
     if run.progress.stopped_early:

@@ -23,8 +23,19 @@ from tests.tiny import tiny_config, with_trainer, write_tiny_data
 def test_no_compiler_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
     decoder = build_decoder(RecurrentConfig(embedding_dim=4, hidden_dim=4), 9, 5)
-    with pytest.raises(ConfigError, match=r"g\+\+"):
-        compile_steps(decoder, torch.device("cpu"))
+    for device in ("cpu", "cuda"):
+        with pytest.raises(ConfigError, match=r"neither g\+\+ nor clang\+\+"):
+            compile_steps(decoder, torch.device(device))
+    assert compile_steps(decoder, torch.device("mps")) == 1  # Metal compiles by itself
+
+
+def test_no_triton_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: name)
+    monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda name: None)
+    decoder = build_decoder(RecurrentConfig(embedding_dim=4, hidden_dim=4), 9, 5)
+    with pytest.raises(ConfigError, match="pip install triton"):
+        compile_steps(decoder, torch.device("cuda"))
+    assert compile_steps(decoder, torch.device("cpu")) == 1
 
 
 @pytest.mark.slow

@@ -168,3 +168,17 @@ def test_records_are_lines_of_json(tmp_path: Path) -> None:
     assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [
         {"kind": "sample", "step": 3, "text": "ein Hund\nläuft"}
     ]
+
+
+def test_what_json_has_no_word_for_is_null(tmp_path: Path) -> None:
+    with RunLog(tmp_path) as log:
+        log.record("train", 1, loss=1.5, gradient_norm=float("inf"), learning_rate=float("nan"), name="x")
+    (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail) == {
+        "kind": "train",
+        "step": 1,
+        "loss": 1.5,
+        "gradient_norm": None,
+        "learning_rate": None,
+        "name": "x",
+    }

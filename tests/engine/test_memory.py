@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from captioner.engine import memory
-from captioner.engine.memory import find_portions, is_out_of_memory, out_of_memory_explained
+from captioner.engine import memory, training
+from captioner.engine.memory import (
+    find_portions,
+    is_out_of_memory,
+    out_of_memory_explained,
+    while_captioning,
+    while_training,
+)
 from captioner.engine.run import Run, prepare
+from captioner.engine.step import trial_step
 from captioner.engine.training import train
 from captioner.errors import TrainingError
+from captioner.nn.packing import unpack
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
 
@@ -87,9 +96,73 @@ def test_what_was_found_is_used_said_and_kept(run: Run, at_most: Callable[[int],
     assert prepare(run.config, run.folder, resume=True).portions == 2
 
 
+def test_memory_is_kept_free_for_what_the_optimizer_will_hold(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adam's averages are not there at the first step, but at all others: they must fit beside the activations."""
+    made: list[int] = []
+    empty_like = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda own: made.append(own.numel()) or empty_like(own))
+    losses = memory.losses_of_portion
+    seen_at_forward: list[int] = []
+
+    def noting(*arguments: Any) -> Any:
+        seen_at_forward.append(sum(made))
+        return losses(*arguments)
+
+    monkeypatch.setattr(memory, "losses_of_portion", noting)
+    find_portions(run)
+    assert seen_at_forward == [2 * sum(parameter.numel() for parameter in run.model.decoder.parameters())]
+
+
+def test_the_trial_has_the_longest_captions(run: Run) -> None:
+    run.captions[5] = [[4] * 3, [4] * 29]
+    run.captions[3] = [[4] * 28, [4] * 2]
+    (step,) = (trial_step(run, 4),)
+    assert step.indices == [5, 3]
+    run.config.trainer.captions_per_image = 1
+    (_, captions), *_ = trial_step(run, 4).portions
+    assert sorted(len(words) for words in unpack(captions.targets, captions)) == [29, 30]  # <END> counted
+
+
+def test_what_fits_is_asked_anew_when_the_encoder_begins_to_learn(tmp_path: Path, monkeypatch: Any) -> None:
+    data = write_tiny_data(tmp_path / "data")
+    config = with_trainer(tiny_config(data), accumulate=None)
+    config = replace(config, encoder=replace(config.encoder, fine_tune_from="features.12", fine_tune_after=1))
+    (tmp_path / "run").mkdir()
+    answers = {True: 1, False: 4}
+    monkeypatch.setattr(training, "find_portions", lambda run: answers[run.model.encoder.frozen])
+    train(prepare(config, tmp_path / "run"))
+    said = (tmp_path / "run" / "log.txt").read_text()
+    assert said.index("accumulate: 1 was") < said.index("learns too") < said.index("accumulate: 4 was")
+    assert prepare(config, tmp_path / "run", resume=True).portions == 4
+
+
 def test_running_out_says_what_to_change(run: Run) -> None:
     run.portions = 2
-    with pytest.raises(TrainingError, match=r"accumulate=4 \(now 2.*eval_batch_size"), out_of_memory_explained(run):
-        torch.empty(2**50)
-    with pytest.raises(RuntimeError, match="else"), out_of_memory_explained(run):
+    for advice, expected in (
+        (while_training, r"step 1, training with 4 pictures at a time.*accumulate=4 \(now 2; null finds it\)\. Or"),
+        (while_captioning, r"captioning 4 pictures at a time.*trainer\.eval_batch_size"),
+    ):
+        with pytest.raises(TrainingError, match=expected) as told, out_of_memory_explained(run, advice):
+            torch.empty(2**50)
+        assert "resume=" not in str(told.value)  # there is no checkpoint yet
+    with pytest.raises(RuntimeError, match="else"), out_of_memory_explained(run, while_training):
         raise RuntimeError("something else")
+
+
+def test_one_picture_at_a_time_cannot_be_divided(run: Run) -> None:
+    run.portions = 8
+    assert "accumulate" not in while_training(run)
+    assert "trainer.batch_size" in while_training(run)
+
+
+@pytest.mark.parametrize("where", ["train_step", "generate_captions", "evaluate_model"])
+def test_running_out_is_explained_wherever_it_happens(run: Run, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def run_out(*arguments: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(training, where, run_out)
+    run.portions = 1
+    setting = "trainer.accumulate" if where == "train_step" else "trainer.eval_batch_size"
+    with pytest.raises(TrainingError, match=setting) as told:
+        train(run)
+    assert ("resume=" in str(told.value)) == (where == "evaluate_model")  # by then there is something to carry on from

@@ -133,7 +133,7 @@ def test_decay_is_decoupled_in_adamw_only() -> None:
 def test_an_encoder_that_starts_later_warms_up_from_there() -> None:
     optimizer = build_optimizer(model("features.12"), replace(CONFIG, warmup_steps=4), encoder_starts=10)
     rates = []
-    for step in (10, 11, 13, 20):
+    for step in (0, 9, 10, 11, 13, 20):
         set_learning_rate(optimizer, 0.5, step)
         rates.append(optimizer.param_groups[1]["lr"] / (0.5 * CONFIG.encoder_learning_rate))
-    assert rates == [0.25, 0.5, 1.0, 1.0]
+    assert rates == [0.0, 0.0, 0.25, 0.5, 1.0, 1.0]

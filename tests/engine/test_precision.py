@@ -26,6 +26,14 @@ def test_float16_on_a_cpu_is_refused_with_the_alternative() -> None:
     check_precision("float16", torch.device("cuda"))
 
 
+def test_a_gpu_that_only_imitates_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    with pytest.raises(ConfigError, match=r"newer GPU than Tesla T4.*float16"):
+        check_precision("bfloat16", torch.device("cuda"))
+    check_precision("float16", torch.device("cuda"))
+
+
 def test_products_are_in_the_format_and_nothing_is_by_default() -> None:
     left, right = torch.randn(4, 4), torch.randn(4, 4)
     with autocast("float32", CPU):

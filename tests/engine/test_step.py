@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captioner.config import TrainConfig
 from captioner.data.batches import epoch_batches
@@ -67,6 +68,38 @@ def test_an_infinite_gradient_is_refused_and_leaves_the_weights(config: TrainCon
     with pytest.raises(TrainingError, match=r"gradient's norm became (inf|nan) at step 1 .*batch of pictures"):
         train_step(run, step)
     assert all(map(torch.equal, before, run.model.decoder.parameters()))
+
+
+def test_with_a_scaler_an_infinite_gradient_passes_the_step_over(config: TrainConfig, tmp_path: Path) -> None:
+    """As in float16, whose first scales are too large: the weights stay, the scale is halved, until it cannot be."""
+    run = prepare(with_trainer(config, batch_size=4), tmp_path / "run")
+    run.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    before = [parameter.detach().clone() for parameter in run.model.decoder.parameters()]
+    steps = epoch_of_steps(run)
+    embedding: nn.Parameter = run.model.decoder.embedding.weight  # type: ignore[union-attr]
+    overflow = embedding.register_hook(lambda gradient: gradient * float("inf"))
+    for scale in (2.0, 1.0):
+        assert not math.isfinite(train_step(run, next(steps))["gradient_norm"])
+        assert run.scaler.get_scale() == scale
+        assert all(map(torch.equal, before, run.model.decoder.parameters()))
+    overflow.remove()
+    train_step(run, next(steps))
+    assert not any(map(torch.equal, before, run.model.decoder.parameters()))
+    embedding.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(TrainingError, match="gradient's norm became"):
+        train_step(run, next(steps))
+
+
+def test_the_scale_does_not_change_the_step(config: TrainConfig, tmp_path: Path) -> None:
+    found = []
+    for scale in (1.0, 1024.0):
+        run = prepare(config, tmp_path / "run")
+        run.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        figures = train_step(run, next(epoch_of_steps(run)))
+        found.append((figures, [parameter.detach().clone() for parameter in run.model.decoder.parameters()]))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    for plain, scaled in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(plain, scaled)
 
 
 def test_a_batch_of_unreadable_pictures_is_passed_over(config: TrainConfig, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from captioner.config import CacheConfig, EncoderConfig, RecurrentConfig, TrainConfig
+from captioner.data.batches import epoch_batches
 from captioner.engine import training
 from captioner.engine.checkpoint import load_trainer_state
 from captioner.engine.interrupt import Interrupted
@@ -21,7 +22,7 @@ from captioner.engine.logs import read_records
 from captioner.engine.run import Run, prepare
 from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.engine.training import train
-from captioner.errors import CheckpointError, PictureError, TrainingError
+from captioner.errors import CheckpointError, ConfigError, PictureError, TrainingError
 from captioner.nn.build import build_model
 from tests.tiny import COLOURS, ENCODER, SIDES, tiny_config, with_trainer, write_tiny_data
 
@@ -134,6 +135,26 @@ def test_an_average_cannot_be_dropped_on_resume(config: TrainConfig, tmp_path: P
     folder = run(with_trainer(config, ema=0.9), tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"trainer\.ema"):
         prepare(config, folder, resume=True)
+
+
+def test_another_precision_on_resume(config: TrainConfig, tmp_path: Path) -> None:
+    """A run in bfloat16 has no scale to hand on to one in float16, which then starts with its own."""
+    folder = run(with_trainer(config, max_epochs=1, precision="bfloat16"), tmp_path / "run")
+    run(with_trainer(config, precision="float32"), folder, resume=True)
+    assert read_records(folder)[-1]["epoch"] == 2
+
+
+def test_another_learning_rate_on_resume(config: TrainConfig, tmp_path: Path) -> None:
+    """What the message about a lost training advises must take effect."""
+    constant = replace(config, optim=replace(config.optim, schedule="constant"))
+    folder = run(with_trainer(constant, max_epochs=1), tmp_path / "run")
+    slower = replace(constant, optim=replace(constant.optim, learning_rate=0.002, weight_decay=0.1, betas=(0.5, 0.6)))
+    resumed = prepare(slower, folder, resume=True)
+    (group,) = resumed.optimizer.param_groups
+    assert (group["weight_decay"], group["betas"]) == (0.1, (0.5, 0.6))
+    train(resumed)
+    rates = [record["learning_rate"] for record in read_records(folder) if record["kind"] == "train"]
+    assert rates == pytest.approx([0.005, 0.01, 0.01, 0.01] + [0.002] * 4)
 
 
 def test_bfloat16_learns_as_float32_does(config: TrainConfig, tmp_path: Path) -> None:
@@ -253,6 +274,26 @@ def test_staged_fine_tuning_resumes_exactly(config: TrainConfig, tmp_path: Path,
     assert curve(whole) == curve(stopped)
 
 
+def test_the_second_stage_is_announced_once_and_asked_for_in_time(config: TrainConfig, tmp_path: Path) -> None:
+    encoder = replace(config.encoder, fine_tune_from="features.12", fine_tune_after=1)
+    staged = replace(config, encoder=encoder)
+    with pytest.raises(Interrupted):
+        interrupt_after(6, staged, tmp_path / "run")
+    run(staged, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "log.txt").read_text().count("the encoder learns too") == 1
+    with pytest.raises(ConfigError, match=r"fine_tune_after=1 leaves no epoch .*max_epochs is 1"):
+        prepare(with_trainer(staged, max_epochs=1), tmp_path / "late")
+
+
+def test_patience_waits_for_the_second_stage(config: TrainConfig, tmp_path: Path) -> None:
+    encoder = replace(config.encoder, fine_tune_from="features.12", fine_tune_after=4)
+    nothing_learns = replace(config.optim, learning_rate=0.0, encoder_learning_rate=0.0)
+    staged = replace(with_trainer(config, max_epochs=9, patience=2), encoder=encoder, optim=nothing_learns)
+    folder = run(staged, tmp_path / "run")
+    validations = [record["epoch"] for record in read_records(folder) if record["kind"] == "validation"]
+    assert validations == [1, 2, 3, 4, 5, 6]
+
+
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_every_cell_trains(config: TrainConfig, tmp_path: Path, cell: str) -> None:
     model = RecurrentConfig(cell=cell, embedding_dim=8, hidden_dim=12, layers=2)
@@ -272,6 +313,36 @@ def test_bad_picture_is_named_or_left_out(config: TrainConfig, tmp_path: Path) -
         assert said.count("Left out of train:") == 1
         assert "003.png" in said
         assert (folder / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("stop_after", [2, 6])
+@pytest.mark.parametrize("cached", [True, False])
+def test_pictures_left_out_are_named_once_and_the_run_resumes_exactly(
+    config: TrainConfig, tmp_path: Path, cached: bool, stop_after: int
+) -> None:
+    for name in ("003.png", "010.png", "017.png"):
+        (Path(str(config.data.root)) / name).write_bytes(f"no picture, {name}".encode())
+    skipping = replace(config, data=replace(config.data, on_bad_image="skip"), cache=CacheConfig(enabled=cached))
+    whole = run(skipping, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        interrupt_after(stop_after, skipping, tmp_path / "stopped")
+    run(skipping, tmp_path / "stopped", resume=True)
+    assert_same_weights(whole, tmp_path / "stopped")
+    assert curve(whole) == curve(tmp_path / "stopped")
+    said = (tmp_path / "stopped" / "log.txt").read_text()
+    assert [said.count(f"{number}.png") for number in ("003", "010", "017")] == [1, 1, 1]
+
+
+def test_batches_of_unreadable_pictures_only_are_no_part_of_the_means(config: TrainConfig, tmp_path: Path) -> None:
+    skipping = replace(config, data=replace(config.data, on_bad_image="skip"), cache=CacheConfig(enabled=False))
+    single = with_trainer(skipping, batch_size=1, max_steps=6, log_every=1)
+    prepared = prepare(single, tmp_path)
+    first = epoch_batches(prepared.indices, 1, single.seed, 0)[0][0]
+    prepared.train_set.images[first].path.write_bytes(b"no picture")
+    folder = run(single, tmp_path / "run")
+    lines = [record for record in read_records(folder) if record["kind"] == "train"]
+    assert [line["step"] for line in lines] == [2, 3, 4, 5, 6]
+    assert all(line["loss"] > 1 for line in lines)
 
 
 def test_random_encoder_of_another_size_is_another_cache(config: TrainConfig, tmp_path: Path) -> None:
