@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from captioner.cli.run import refuse_repeated, run_command
 from captioner.cli.settings import CONF, evaluate_settings, register
-from captioner.cli.train import CONFIG_FILE, refuse_used_folder, remove_if_empty, shown
+from captioner.cli.tables import CONFIG_FILE
+from captioner.cli.train import refuse_used_folder, remove_if_empty, shown
 from captioner.config import DataConfig, DecodeConfig, EvaluateConfig
 from captioner.data.build import available_splits, data_settings, load_dataset, read_split
 from captioner.data.dataset import CaptionDataset

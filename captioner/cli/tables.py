@@ -8,14 +8,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from captioner.errors import DataError
 from captioner.metrics.report import markdown_lines
 
-FACTS = ("run", "split", "decoder parameters", "words/s", "tokens/s", "epochs")
+CONFIG_FILE = "config.yaml"
+FACTS = ("run", "split", "decoder parameters", "words/s", "tokens/s", "epochs", "loss")
 
 
 def finished_runs(folder: Path, task: str | None = None) -> list[Path]:
@@ -57,10 +61,77 @@ def run_row(run: Path, within: Path) -> dict[str, str]:
         "words/s": str(facts.get("words_per_second", "")),
         "epochs": str(facts.get("epochs", "")),
     }
+    if "loss" in facts:
+        row["loss"] = f"{facts['loss']:.3f}"
     if record.get("task") == "language_model":
         return language_model_row(row, record)
     figures = {name: value for name, value in record.items() if isinstance(value, float)}
-    return row | {name: f"{100 * value:.2f}" for name, value in figures.items()}
+    row |= {name: f"{100 * value:.2f}" for name, value in figures.items()}
+    if "CIDEr" in record.get("intervals", {}):
+        low, high = record["intervals"]["CIDEr"]
+        row["CIDEr 95 %"] = f"{100 * low:.1f} – {100 * high:.1f}"
+    return row
+
+
+def run_rows(runs: Sequence[Path], within: Path) -> list[dict[str, str]]:
+    """A row each, with the settings in which the runs differ behind their names."""
+    rows = [run_row(run, within) for run in runs]
+    differing = differing_settings(runs)
+    for row, settings in zip(rows, differing, strict=True):
+        figures = dict(row)
+        row.clear()
+        row["run"] = figures.pop("run")
+        row |= settings | figures
+    return rows
+
+
+def differing_settings(runs: Sequence[Path]) -> list[dict[str, str]]:
+    """For each run, the settings that all have and that are not the same in all; none where a run keeps none."""
+    if len(runs) < 2 or not all((run / CONFIG_FILE).is_file() for run in runs):
+        return [{} for _ in runs]
+    flat = [_flat(OmegaConf.to_container(OmegaConf.load(run / CONFIG_FILE))) for run in runs]
+    shared = [key for key in flat[0] if all(key in settings for settings in flat) and key != "resume"]
+    differing = [key for key in shared if len({settings[key] for settings in flat}) > 1]
+    return [{key: settings[key] for key in differing} for settings in flat]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """Nested settings as dotted keys and text."""
+    if not isinstance(value, dict):
+        return {prefix: str(value)}
+    inner = [_flat(own, f"{prefix}.{key}" if prefix else str(key)) for key, own in value.items()]
+    return {key: text for own in inner for key, text in own.items()}
+
+
+def averaged_over_seeds(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Rows that differ in their seed alone as one: means of the figures, and CIDEr's standard deviation over seeds.
+
+    `rows` are those of `run_rows`; without a column "seed" there is nothing to average, and the answer is empty.
+    """
+    if not rows or any("seed" not in row for row in rows):
+        return []
+    settings = [key for key in rows[0] if "." in key]
+    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(key, "") for key in settings), []).append(row)
+    averaged = []
+    for key, own in groups.items():
+        figures = [name for name in own[0] if name[0].isupper() and all(_is_number(row.get(name)) for row in own)]
+        mean = {name: f"{statistics.fmean(float(row[name]) for row in own):.2f}" for name in figures}
+        row = dict(zip(settings, key, strict=True)) | {"seeds": str(len(own))}
+        row |= {name: own[0][name] for name in ("decoder parameters",) if name in own[0]} | mean
+        if "CIDEr" in mean and len(own) > 1:
+            row["CIDEr ±"] = f"{statistics.stdev(float(one['CIDEr']) for one in own):.2f}"
+        averaged.append(row)
+    return averaged
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        float(text or "")
+    except ValueError:
+        return False
+    return True
 
 
 def language_model_row(row: dict[str, str], record: dict[str, Any]) -> dict[str, str]:

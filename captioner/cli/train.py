@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from captioner.cli.launch import JobFailedError, launch, take_place
 from captioner.cli.run import explain, refuse_repeated, run_command
 from captioner.cli.settings import CONF, PRIMARY, language_model_settings, register, train_settings
-from captioner.cli.tables import csv_table, markdown_table, run_row
+from captioner.cli.tables import CONFIG_FILE, averaged_over_seeds, csv_table, markdown_table, run_rows
 from captioner.config import TASKS, LanguageModelConfig, TrainConfig
 from captioner.engine.device import choose_device
 from captioner.engine.distributed import Place, connected_ranks, first_said, is_first, place_in_job
@@ -35,7 +35,6 @@ from captioner.files import is_unfinished, write_atomically
 from captioner.schema import to_plain
 
 T = TypeVar("T")
-CONFIG_FILE = "config.yaml"
 BEGUN = "run begun"  # what the first process tells the job's store
 _failed: list[Exception] = []
 _finished: list[Path] = []  # the folders of this command's runs, for the table at a sweep's end
@@ -86,8 +85,10 @@ def _task_of(settings: DictConfig) -> str:
 
 def _print_sweep(folders: list[Path]) -> None:
     folder = Path(os.path.commonpath([run.parent for run in folders]))
-    rows = [run_row(run, folder) for run in folders]
+    rows = run_rows(folders, folder)
     table = markdown_table(rows)
+    if averaged := averaged_over_seeds(rows):
+        table += f"\n\nAveraged over seeds:\n\n{markdown_table(averaged)}"
     write_atomically(folder / "sweep.md", (table + "\n").encode())
     write_atomically(folder / "sweep.csv", csv_table(rows).encode())
     sys.stdout.write(f"\n{table}\n\nThe table is in {shown(folder)}/sweep.md and sweep.csv\n")

@@ -22,7 +22,7 @@ from captioner.engine.anomaly import anomalies_named
 from captioner.engine.distributed import from_first, gathered, is_first, place_in_job, unite
 from captioner.engine.evaluation import Evaluation, evaluate_model, generate_captions, score_captions, write_evaluation
 from captioner.engine.interrupt import Interrupted, StopRequest
-from captioner.engine.logs import RunLog
+from captioner.engine.logs import RunLog, read_records
 from captioner.engine.memory import find_portions, out_of_memory_explained, while_captioning, while_training
 from captioner.engine.precision import autocast
 from captioner.engine.run import Run, averaged, begin_epoch, features_of, load_weights_on_all, save
@@ -195,6 +195,7 @@ def finish(run: Run) -> TrainingResult:
             run.train_set.all_captions,
         )
     parameters = count_parameters(run.model.decoder)
+    losses = [record["loss"] for record in read_records(run.folder) if record["kind"] == "train"]
     run_facts = {
         "parameters": parameters,
         "best_step": run.progress.best_step,
@@ -202,6 +203,7 @@ def finish(run: Run) -> TrainingResult:
         "epochs": run.progress.epoch,
         "words_per_second": round(run.progress.words_per_second),
         "seed": config.seed,
+        **({"loss": losses[-1]} if losses else {}),
     }
     for evaluation in reversed(evaluations.values()) if is_first() else ():
         write_evaluation(

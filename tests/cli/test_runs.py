@@ -18,12 +18,16 @@ def write_run(folder: Path, cider: float) -> None:
     (folder / "metrics.json").write_text(json.dumps(record))
 
 
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
 def test_the_best_is_last(command: Command) -> None:
     for name, cider in (("good", 0.5), ("sweep/0_best", 0.875), ("bad", 0.125)):
         write_run(Path("runs", name), cider)
     result = command(main, "--sort", "CIDEr")
     assert result.code == 0, result.err
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in result.out.splitlines()]
+    rows = cells(result.out)
     assert rows[0] == ["run", "split", "decoder parameters", "words/s", "epochs", "CIDEr"]
     assert rows[2:] == [
         ["bad", "val", "1.5 M", "", "3", "12.50"],
@@ -38,11 +42,26 @@ def test_a_sweep_s_table_is_that_of_its_runs(command: Command, tiny: FolderConfi
     assert command(main, "runs/sweep").out == Path("runs/sweep/sweep.md").read_text()
 
 
+def test_settings_that_differ_are_shown_and_seeds_averaged(command: Command) -> None:
+    for number, (cell, seed, cider) in enumerate([("gru", 0, 0.5), ("gru", 1, 0.7), ("rnn", 0, 0.3), ("rnn", 1, 0.4)]):
+        write_run(Path(f"runs/{number}"), cider)
+        Path(f"runs/{number}/config.yaml").write_text(f"model: {{cell: {cell}, layers: 1}}\nseed: {seed}\n")
+    rows = [
+        [c.strip() for c in line.strip("|").split("|")] for line in command(main, "--sort", "CIDEr").out.splitlines()
+    ]
+    assert rows[0] == ["run", "model.cell", "seed", "split", "decoder parameters", "words/s", "epochs", "CIDEr"]
+    assert [row[1:3] for row in rows[2:]] == [["rnn", "0"], ["rnn", "1"], ["gru", "0"], ["gru", "1"]]
+    averaged = cells(command(main, "--average").out)
+    assert averaged[0] == ["model.cell", "seeds", "decoder parameters", "CIDEr", "CIDEr ±"]
+    assert averaged[2:] == [["gru", "2", "1.5 M", "60.00", "14.14"], ["rnn", "2", "1.5 M", "35.00", "7.07"]]
+
+
 def test_mistakes(command: Command) -> None:
     assert "is not a folder" in command(main).err
     Path("runs").mkdir()
     assert "There is no finished run" in command(main).err
     write_run(Path("runs/one"), 0.5)
+    assert "do not differ in their seed" in command(main, "--average").err
     assert "Did you mean CIDEr" in command(main, "--sort", "Cider").err
     Path("runs/one/metrics.json").write_text("[")
     result = command(main)
