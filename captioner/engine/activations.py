@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from captioner.errors import ConfigError, near_misses
-from captioner.nn.cells import Cell, GRUCell, Hidden, LSTMCell
+from captioner.nn.cells import Cell, GRUCell, Hidden, LSTMCell, LSTMVariantCell, MUT1Cell, MUT2Cell, MUT3Cell
 from captioner.nn.language_model import LanguageModel
 from captioner.nn.model import CaptioningModel
 from captioner.nn.state import ImageFeatures, select_images
@@ -27,8 +27,11 @@ from captioner.text.vocabulary import SPECIAL_TOKENS
 GATES: dict[type, tuple[str, ...]] = {
     LSTMCell: ("forget_gate", "input_gate", "output_gate"),
     GRUCell: ("reset_gate", "update_gate"),
+    MUT1Cell: ("update_gate", "reset_gate"),
+    MUT2Cell: ("update_gate", "reset_gate"),
+    MUT3Cell: ("update_gate", "reset_gate"),
 }
-"""The gates of a cell in the order in which its `step` computes them; those of other cells are numbered."""
+"""The gates of a cell in the order in which its `step` computes them; see also `gate_names`."""
 STATES = ("h", "c")
 LEFT, RIGHT = 0.1, 0.9  # below and above: a gate is saturated (the paper's bounds)
 
@@ -144,13 +147,19 @@ def _listening(cell: Cell, layer: str, heard: dict[str, list[Tensor]]) -> Callab
             after = own_step(inputs, hidden)
         for name, value in zip(STATES, after, strict=False):
             heard[f"{layer}.{name}"].append(value.detach())
-        numbered = tuple(f"gate{number}" for number in range(1, len(gates.outputs) + 1))
-        names = GATES.get(type(cell), numbered)
-        for name, value in zip(names, gates.outputs, strict=True):
+        for name, value in zip(gate_names(cell), gates.outputs, strict=True):
             heard[f"{layer}.{name}"].append(value.detach())
         return after
 
     return step
+
+
+def gate_names(cell: Cell) -> tuple[str, ...]:
+    """What the sigmoids of a cell's step are called, in their order; a cell of none has no gates."""
+    if isinstance(cell, LSTMVariantCell):
+        long = {"i": "input_gate", "f": "forget_gate", "o": "output_gate"}
+        return tuple(long[name] for name in cell.gate_names)
+    return GATES.get(type(cell), ())
 
 
 class _Sigmoids(TorchFunctionMode):

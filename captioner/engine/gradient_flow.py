@@ -21,29 +21,33 @@ from captioner.engine.language_run import LanguageRun
 from captioner.engine.language_training import train_step, windows_of_epoch
 from captioner.nn.cells import Cell
 from captioner.nn.language_model import LanguageModel
+from captioner.nn.step_linear import StepLinear
 
 
 def gradient_norms(model: LanguageModel, tokens: Int[Tensor, "B T1"]) -> Float[Tensor, "B T"]:
     """‖∂loss/∂s‖₂ at distance 0 … T−1 before the loss: row b, column d is the state after step T−d.
 
     Each stream reads its first T tokens from the zero state; the loss is −log p of its last token alone. The norm is
-    over everything the layers carry. Exact, by autograd; the model is put in eval mode and its weights get no gradient.
+    over everything the layers carry; at distance 0 that is the top layer's output, which is all that the loss sees.
+    Exact, by autograd; the model is put in eval mode and its weights get no gradient.
     """
     model.eval()
     hidden = model.initial(len(tokens))
-    states: list[tuple[Tensor, ...]] = []
-    for read in tokens[:, :-1].unbind(dim=1):
-        _, hidden = model.stack.step(model.stack.project(model.embedding(read)), hidden)
-        # A copy of its own: ∂/∂c must not run through h, which was made from the same c.
-        hidden = tuple(state.clone() for state in hidden)
-        states.append(hidden)
-    top = hidden[-model.stack.states]
+    states: list[tuple[Tensor, ...]] = []  # what enters each step after the first
+    top = model.embedding.weight  # replaced by the first step's output
+    for t, read in enumerate(tokens[:, :-1].unbind(dim=1)):
+        if t:
+            # A copy of its own: ∂/∂c must not run through h, which was made from the same c.
+            hidden = tuple(state.clone() for state in hidden)
+            states.append(hidden)
+        top, hidden = model.stack.step(model.stack.project(model.embedding(read)), hidden)
     loss = nn.functional.cross_entropy(model.output(top), tokens[:, -1], reduction="sum")  # streams do not mix
-    flat = [state for step in states for state in step]
-    gradients = torch.autograd.grad(loss, flat, materialize_grads=True)
-    by_step = torch.stack(gradients).view(len(states), len(hidden), *hidden[0].shape)  # (T, L·states, B, H)
-    norms: Tensor = by_step.pow(2).sum(dim=(1, 3)).sqrt()
-    return norms.flip(0).t()
+    at_loss, *earlier = torch.autograd.grad(loss, [top, *(state for step in states for state in step)])
+    norms = [at_loss.norm(dim=1)]
+    for step in reversed(range(len(states))):
+        parts = earlier[step * len(hidden) : (step + 1) * len(hidden)]
+        norms.append(torch.cat(parts, dim=1).norm(dim=1))
+    return torch.stack(norms, dim=1)
 
 
 def spectral_radius(matrix: Float[Tensor, "H H"]) -> float:
@@ -57,16 +61,15 @@ def spectral_norm(matrix: Float[Tensor, "H H"]) -> float:
 
 
 def recurrent_matrices(model: nn.Module) -> list[Tensor]:
-    """Whh of every cell, (H, H) for each of its gates, in the order of the layers and of the gates' columns."""
+    """What multiplies h in every cell, (H, H) for each of its gates, in the order of the layers."""
     cells = [part for part in model.modules() if isinstance(part, Cell)]
-    return [weight for cell in cells for weight in _square_blocks(cell)]
-
-
-def _square_blocks(cell: Cell) -> list[Tensor]:
-    assert isinstance(cell, nn.Module)
-    width = cell.hidden_dim
-    tall = [p for p in cell.parameters() if p.dim() == 2 and p.shape[1] == width and p.shape[0] % width == 0]
-    return [block for weight in tall for block in weight.detach().reshape(-1, width, width)]
+    return [
+        block
+        for cell in cells
+        for layer in cell.modules()
+        if isinstance(layer, StepLinear) and layer.in_features == cell.hidden_dim
+        for block in torch.split(layer.weight.detach(), cell.hidden_dim)
+    ]
 
 
 @dataclass(frozen=True)

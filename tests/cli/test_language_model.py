@@ -49,7 +49,7 @@ def test_train_sample_resume(command: Command) -> None:
 
 
 def test_a_sweep_ends_in_one_table_that_runs_shows_again(command: Command) -> None:
-    result = command(main, *TASK, "-m", "model.cell=rnn,gru", "hydra.sweep.dir=runs/sweep")
+    result = command(main, *TASK, "-m", "cell=rnn,gru", "hydra.sweep.dir=runs/sweep")
     assert result.code == 0, result.err
     table = Path("runs/sweep/sweep.md").read_text()
     assert "bits per character, test" in table

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from captioner.config import AttentionConfig, LanguageNetworkConfig, ModelConfig, RecurrentConfig
+from captioner.config import CELLS, AttentionConfig, LanguageNetworkConfig, ModelConfig, RecurrentConfig
 from captioner.engine.activations import (
     Recording,
     gate_saturation,
@@ -23,6 +23,9 @@ from captioner.nn.state import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
 V, H = 9, 5
+GATE_COUNTS = {"rnn": 0, "rnn_relu": 0, "gru": 2, "mut1": 2, "mut2": 2, "mut3": 2, "lstm_coupled_gates": 2} | {
+    f"lstm_no_{gate}_gate": 2 for gate in ("input", "forget", "output")
+}  # the others have three
 
 
 def language_model(cell: str, layers: int = 1) -> LanguageModel:
@@ -58,6 +61,38 @@ def test_gates_are_those_of_the_equations() -> None:
         for block, name in gates.items():
             expected = torch.sigmoid(added[:, block * H : (block + 1) * H])
             assert torch.allclose(recording.values[f"layer1.{name}_gate"][1:], expected, atol=1e-12), name
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_s_gates_have_names(cell: str) -> None:
+    """As many names as gates, each a share; with full gate recurrence the gates are states, and the same numbers."""
+    model = language_model(cell, layers=2)
+    with listen_to_cells(model) as heard:
+        _, hidden = model.step(torch.tensor([4, 5]), model.initial(2))
+    gates = {name: value for name, (value,) in heard.items() if name.endswith("gate")}
+    expected = {"rnn": 0, "gru": 2, "mut": 2, "lstm_no": 2, "lstm_c": 2}
+    assert len(gates) == 2 * next(
+        (n for start, n in expected.items() if cell.startswith(start) and "activ" not in cell), 3
+    )
+    assert all(bool(((value > 0) & (value < 1)).all()) for value in gates.values())
+    if cell == "lstm_full_gate_recurrence":
+        for name, state in zip(("input", "forget", "output"), hidden[2:5], strict=True):
+            assert torch.equal(gates[f"layer1.{name}_gate"], state.detach())
+
+
+@pytest.mark.parametrize("cell", ["mut1", "mut2", "mut3"])
+def test_an_update_gate_is_the_share_that_is_new(cell: str) -> None:
+    """z = σ(x_z + U·h), σ(x_z) and σ(x_z + U·tanh(h)) in MUT2, MUT1 and MUT3."""
+    model = language_model(cell)
+    before = torch.randn(2, H, dtype=torch.float64)
+    with listen_to_cells(model) as heard:
+        model.step(torch.tensor([4, 5]), (before,))
+    x = model.stack.project(model.embedding(torch.tensor([4, 5])))[:, :H]
+    own = model.stack.cells[0]
+    seen = {"mut1": 0.0, "mut2": 1.0, "mut3": 1.0}[cell]
+    state = before.tanh() if cell == "mut3" else before
+    added = seen * state @ own.update.weight.t() if seen else 0.0
+    assert torch.allclose(heard["layer1.update_gate"][0], torch.sigmoid(x + added).detach(), atol=1e-12)
 
 
 @pytest.mark.parametrize("config", [RecurrentConfig(cell="gru"), AttentionConfig(cell="lstm", layers=2)])
