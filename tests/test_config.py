@@ -39,6 +39,15 @@ WRONG: list[tuple[type, str, Any]] = [
     (c.CocoConfig, "year", 2015),
     (c.FolderConfig, "val_fraction", 0.5),
     (c.FolderConfig, "val_fraction", -0.1),
+    (c.AugmentConfig, "scale", (0.0, 1.0)),
+    (c.AugmentConfig, "scale", (0.8, 0.5)),
+    (c.AugmentConfig, "scale", (0.5, 1.5)),
+    (c.AugmentConfig, "scale", (math.nan, 1.0)),
+    (c.AugmentConfig, "ratio", (0.0, 1.0)),
+    (c.AugmentConfig, "ratio", (2.0, 0.5)),
+    (c.AugmentConfig, "ratio", (1.0, math.inf)),
+    (c.AugmentConfig, "flip", 1.1),
+    (c.AugmentConfig, "flip", math.nan),
     (c.TransformConfig, "size", 0),
     (c.TransformConfig, "size", 10**9),
     (c.TransformConfig, "resize", "stretch"),
@@ -77,7 +86,7 @@ WRONG: list[tuple[type, str, Any]] = [
     (c.DecodeConfig, "top_p", 0.0),
     (c.DecodeConfig, "top_p", 1.1),
     (c.DecodeConfig, "top_p", math.nan),
-    (c.OptimConfig, "name", "sgd"),
+    (c.OptimConfig, "name", "sdg"),
     (c.OptimConfig, "learning_rate", -1e-3),
     (c.OptimConfig, "learning_rate", math.nan),
     (c.OptimConfig, "learning_rate", math.inf),
@@ -107,7 +116,7 @@ WRONG: list[tuple[type, str, Any]] = [
 
 @pytest.mark.parametrize(("group", "key", "value"), WRONG)
 def test_what_cannot_work_is_refused_by_name(group: type, key: str, value: Any) -> None:
-    prefix = r"(tokenizer|vocabulary|data|transform|encoder|model|decode|optim|trainer)"
+    prefix = r"(tokenizer|vocabulary|data|augment|transform|encoder|model|decode|optim|trainer)"
     with pytest.raises(ConfigError, match=rf"^{prefix}\.{key}"):
         group(**{key: value})
 
@@ -136,6 +145,8 @@ def test_the_edges_work(group: type, values: dict[str, Any]) -> None:
 def test_settings_that_contradict_each_other() -> None:
     with pytest.raises(ConfigError, match="java tokenizes as ptb only"):
         c.TokenizerConfig(name="char", backend="java")
+    with pytest.raises(ConfigError, match="both mirror pictures: set one of them"):
+        c.TrainConfig(cache=c.CacheConfig(flips=True), augment=c.AugmentConfig(flip=0.5))
 
 
 def test_messages_say_what_is_expected() -> None:

@@ -50,7 +50,12 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     c.Flickr30kConfig: {"karpathy": maybe(TEXTS), **DATA},
     c.FolderConfig: {"captions": maybe(TEXTS), "val_fraction": FRACTIONS, **DATA},
     c.ShardsConfig: {"train": maybe(TEXTS), "val": maybe(TEXTS), "test": maybe(TEXTS), **DATA},
-    c.CacheConfig: {"enabled": st.booleans(), "directory": maybe(TEXTS)},
+    c.CacheConfig: {"enabled": st.booleans(), "directory": maybe(TEXTS), "flips": st.booleans()},
+    c.AugmentConfig: {
+        "scale": st.tuples(st.floats(0.01, 0.5), st.floats(0.5, 1)),
+        "ratio": st.tuples(st.floats(0.1, 1), st.floats(1, 9)),
+        "flip": st.floats(0, 1),
+    },
     c.TransformConfig: {
         "size": SIZES,
         "resize": st.sampled_from(["squash", "crop"]),

@@ -40,7 +40,7 @@ Options of train.py are taken as they are there, and those of the data set, the 
 
   data=… data.root=… data.limit=… data.num_workers=… data.on_bad_image=…
   encoder=… encoder.weights=… encoder.image_size=… encoder.resize=…
-  cache.directory=… device=…
+  cache.directory=… cache.flips=… device=…
 
 Choices (GROUP=CHOICE):
 
@@ -78,9 +78,16 @@ def _cache(arguments: Sequence[str]) -> None:
     datasets = [load_dataset(config.data, split) for split in splits]
     encoder = build_encoder(config.encoder).to(device)
     encoder.hold(True)
-    with_grid = options.kind == "grid"
     plans = [
-        plan_cache(dataset, encoder, with_grid=with_grid, cache=config.cache, data=config.data) for dataset in datasets
+        plan_cache(
+            dataset,
+            encoder,
+            with_grid=options.kind == "grid",
+            cache=config.cache,
+            data=config.data,
+            mirrored=config.cache.flips and dataset.split == "train",
+        )
+        for dataset in datasets
     ]
     _announce(plans, encoder, device)
     if any(plan.missing for plan in plans):
@@ -101,6 +108,7 @@ def _announce(plans: Sequence[CachePlan], encoder: Encoder, device: torch.device
         _say(f"Note: {notice}")
     for plan in plans:
         taken = f", {len(plan.in_grids):,} of them from grids that are there" if plan.in_grids else ""
+        taken += " (each picture also mirrored)" if plan.mirrored else ""
         _say(
             f"  {plan.dataset.split:<6}{len(plan.sources):>8,} pictures, {len(plan.missing):>8,} to compute{taken}, "
             f"{plan.bytes_missing / 1e6:>9,.1f} MB"

@@ -15,6 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf, SCMode
 from captioner.cli.run import refuse_repeated
 from captioner.config import (
     AttentionConfig,
+    AugmentConfig,
     CacheConfig,
     ChenZitnickConfig,
     CocoConfig,
@@ -56,6 +57,7 @@ _GROUPS: dict[str, type] = {
     "tokenizer": TokenizerConfig,
     "vocabulary": VocabularyConfig,
     "cache": CacheConfig,
+    "augment": AugmentConfig,
     "optim": OptimConfig,
     "trainer": TrainerConfig,
     "decode": DecodeConfig,

@@ -7,6 +7,7 @@ fails before anything is loaded. `X | None` means that `null` is allowed.
 
 from __future__ import annotations
 
+from captioner.config.augment import AugmentConfig
 from captioner.config.commands import TASKS, EvaluateConfig, LanguageModelConfig, TrainConfig
 from captioner.config.data import (
     DATASETS,
@@ -54,6 +55,7 @@ __all__ = [
     "TOKENIZERS",
     "WIDEST",
     "AttentionConfig",
+    "AugmentConfig",
     "CacheConfig",
     "ChenZitnickConfig",
     "CocoConfig",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from captioner.config.augment import AugmentConfig
 from captioner.config.data import CacheConfig, DataConfig, ScenesConfig
 from captioner.config.decode import DecodeConfig
 from captioner.config.encoder import EncoderConfig
@@ -16,6 +17,7 @@ from captioner.config.language_model import (
 from captioner.config.model import ModelConfig, RecurrentConfig
 from captioner.config.text import TokenizerConfig, VocabularyConfig
 from captioner.config.training import MetricConfig, OptimConfig, TrainerConfig
+from captioner.errors import ConfigError
 
 TASKS = ("captioning", "language_model")  # what `python train.py task=…` can train
 
@@ -31,6 +33,7 @@ class TrainConfig:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
@@ -38,6 +41,12 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     resume: str | None = None  # a run folder to carry on
+
+    def __post_init__(self) -> None:
+        if self.cache.flips and self.augment.flip:
+            raise ConfigError(
+                f"cache.flips=true and augment.flip={self.augment.flip} both mirror pictures: set one of them."
+            )
 
 
 @dataclass

@@ -101,3 +101,4 @@ class CacheConfig:
 
     enabled: bool = True  # used when the encoder is frozen and pictures are not augmented
     directory: str | None = None  # null: $CAPTIONER_CACHE, else ~/.cache/captioner
+    flips: bool = False  # train on mirrored pictures too, half of the time; their features are kept as well

@@ -11,9 +11,10 @@ import hashlib
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from captioner.data.dataset import CaptionDataset, PicturePath
 from captioner.data.filling import BATCH, Producer, Rows, fill
 from captioner.data.loading import load_pictures, refuse_bad_pictures
 from captioner.data.shards import ADVICE, ShardFolder, features_folder, open_shard_folder
+from captioner.data.transforms import WHOLE, View
 from captioner.errors import DataError
 from captioner.nn.encoder import Encoder
 from captioner.nn.state import ImageFeatures
@@ -32,6 +34,7 @@ from captioner.schema import to_plain
 
 MEASURED = 4  # batches that an estimate of time is measured on
 FLOAT16_MAX = 65504
+MIRRORED = View(mirrored=True)
 
 
 @dataclass
@@ -40,20 +43,32 @@ class CachedFeatures:
 
     shards: list[np.ndarray]  # each (rows, P, D), memory-mapped
     places: dict[int, tuple[int, int]]  # index in the data set → (shard, row)
+    mirrored_places: dict[int, tuple[int, int]]  # the same of the mirrored pictures, where they were asked for
     with_grid: bool
     bad: dict[int, str] = field(default_factory=dict)
 
-    def get(self, indices: Sequence[int]) -> ImageFeatures:
-        """float32 features of the pictures at `indices`: vector (B, D), and grid (B, P, D) where there is one."""
+    def get(self, indices: Sequence[int], mirrored: Collection[int] = ()) -> ImageFeatures:
+        """float32 features of the pictures at `indices`: vector (B, D), and grid (B, P, D) where there is one.
+
+        `mirrored`: indices of those whose mirrored picture is meant.
+        """
         _, cells, feature_dim = self.shards[0].shape
         rows = np.empty((len(indices), cells, feature_dim), dtype=np.float16)
         for i, index in enumerate(indices):
-            if index not in self.places:
+            places = self.mirrored_places if index in mirrored else self.places
+            if index not in places:
                 raise KeyError(f"picture {index} has no features: {self.bad.get(index)}")
-            shard, row = self.places[index]
+            shard, row = places[index]
             rows[i] = self.shards[shard][row]
         grid = torch.from_numpy(rows).float()
         return ImageFeatures(grid.mean(dim=1), grid if self.with_grid else None)
+
+
+class Source(NamedTuple):
+    """What a row's features are of."""
+
+    path: PicturePath
+    view: View
 
 
 @dataclass(frozen=True)
@@ -63,11 +78,12 @@ class CachePlan:
     dataset: CaptionDataset
     shards: ShardFolder
     grids: ShardFolder  # of the same encoder and transform: a vector is the mean of a grid
-    keys: dict[int, str]  # index in the data set → key
-    sources: dict[str, PicturePath]  # key → the first picture with these bytes
+    digests: dict[int, str]  # index in the data set → hash of the picture's bytes, which is its row's key
+    sources: dict[str, Source]  # key → the first picture with these bytes
     bad: dict[int, str]  # index → why, for files that cannot be read
     missing: list[str]
     in_grids: list[str]
+    mirrored: bool  # are the mirrored pictures wanted as well?
 
     @property
     def with_grid(self) -> bool:
@@ -94,35 +110,53 @@ def cached_features(
     cache: CacheConfig,
     data: DataConfig,
     device: torch.device,
+    mirrored: bool = False,
 ) -> CachedFeatures:
     """Features of all pictures of `dataset`: those on disk, and the missing ones computed now and kept.
 
     `with_grid`: the whole grid (P·D·2 bytes a picture), or only the vector, its mean (D·2 bytes).
+    `mirrored`: those of the mirrored pictures as well.
     Raises DataError where the disk cannot hold them or those on it are damaged, PictureError for a
     picture that cannot be read (unless `data.on_bad_image=skip`).
     """
-    plan = plan_cache(dataset, encoder, with_grid=with_grid, cache=cache, data=data)
+    plan = plan_cache(dataset, encoder, with_grid=with_grid, cache=cache, data=data, mirrored=mirrored)
     bad = plan.bad | fill_cache(plan, encoder, data, device)
-    found = {index: plan.shards.index[key] for index, key in plan.keys.items() if key in plan.shards.index}
-    if not found:
+    rows = {key: plan.shards.index[key] for key in plan.sources if key in plan.shards.index}
+    if not rows:
         raise DataError(f"No picture of {dataset.name}'s {dataset.split} split can be read: {next(iter(bad.values()))}")
-    names = sorted({name for name, _ in found.values()})
-    numbers = {name: number for number, name in enumerate(names)}
-    places = {index: (numbers[name], row) for index, (name, row) in found.items()}
-    return CachedFeatures([plan.shards.open(name) for name in names], places, with_grid, bad)
+    numbers = {name: number for number, name in enumerate(sorted({name for name, _ in rows.values()}))}
+
+    def places(view: View) -> dict[int, tuple[int, int]]:
+        keys = ((index, row_key(digest, view)) for index, digest in plan.digests.items())
+        return {index: (numbers[rows[key][0]], rows[key][1]) for index, key in keys if key in rows}
+
+    shards = [plan.shards.open(name) for name in numbers]
+    return CachedFeatures(shards, places(WHOLE), places(MIRRORED) if mirrored else {}, with_grid, bad)
+
+
+def row_key(digest: str, view: View) -> str:
+    """How a row is found: by its picture's bytes, and whether it was mirrored."""
+    return f"{digest}-mirrored" if view.mirrored else digest
 
 
 def plan_cache(
-    dataset: CaptionDataset, encoder: Encoder, *, with_grid: bool, cache: CacheConfig, data: DataConfig
+    dataset: CaptionDataset,
+    encoder: Encoder,
+    *,
+    with_grid: bool,
+    cache: CacheConfig,
+    data: DataConfig,
+    mirrored: bool = False,
 ) -> CachePlan:
     """Look what is there. Reads every picture's bytes, decodes none. Raises as `cached_features`."""
     shards, grids = open_cache(encoder, with_grid, cache)
-    keys, bad = picture_digests(dataset.paths)
+    digests, bad = picture_digests(dataset.paths)
     refuse_bad_pictures(bad, data)
     shards.refresh()
-    sources: dict[str, PicturePath] = {}
-    for index, key in keys.items():
-        sources.setdefault(key, dataset.images[index].path)
+    sources: dict[str, Source] = {}
+    for view in (WHOLE, MIRRORED) if mirrored else (WHOLE,):
+        for index, digest in digests.items():
+            sources.setdefault(row_key(digest, view), Source(dataset.images[index].path, view))
     missing = [key for key in sources if key not in shards.index]
     if missing and not with_grid:
         grids.refresh()
@@ -130,11 +164,12 @@ def plan_cache(
         dataset=dataset,
         shards=shards,
         grids=grids,
-        keys=keys,
+        digests=digests,
         sources=sources,
         bad=bad,
         missing=missing,
         in_grids=[] if with_grid else [key for key in missing if key in grids.index],
+        mirrored=mirrored,
     )
 
 
@@ -149,8 +184,8 @@ def fill_cache(plan: CachePlan, encoder: Encoder, data: DataConfig, device: torc
         encode = _from_pictures(plan.sources, encoder, plan.with_grid, data, device)
         bad = fill(plan.shards, plan.to_encode, encode, bar.update)
     return {
-        index: _why(bad[key], plan.dataset.images[index].path, plan.sources[key])
-        for index, key in plan.keys.items()
+        index: _why(bad[key], plan.dataset.images[index].path, plan.sources[key].path)
+        for index, key in plan.digests.items()
         if key in bad
     }
 
@@ -223,16 +258,17 @@ def picture_digests(paths: Sequence[PicturePath]) -> tuple[dict[int, str], dict[
 
 
 def _from_pictures(
-    paths: Mapping[str, PicturePath], encoder: Encoder, with_grid: bool, data: DataConfig, device: torch.device
+    sources: Mapping[str, Source], encoder: Encoder, with_grid: bool, data: DataConfig, device: torch.device
 ) -> Producer:
     """Decodes and encodes."""
-    keys = list(paths)
+    keys = list(sources)
     numbers = {key: number for number, key in enumerate(keys)}
+    paths, views = [source.path for source in sources.values()], [source.view for source in sources.values()]
 
     def produce(batches: Iterator[list[str]]) -> Iterator[Rows]:
         encoder.eval()
         numbered = ([numbers[key] for key in batch] for batch in batches)
-        for loaded in load_pictures(list(paths.values()), numbered, encoder.transform, data):
+        for loaded in load_pictures(paths, numbered, encoder.transform, data, views.__getitem__):
             yield Rows(
                 [keys[number] for number in loaded.indices],
                 encode_rows(loaded.pictures.to(device), encoder, with_grid),

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from captioner.config import CacheConfig, DataConfig
+from captioner.data.augment import Augmentation
 from captioner.data.cache import cached_features
 from captioner.data.dataset import CaptionDataset
-from captioner.data.loading import load_pictures
+from captioner.data.loading import load_pictures, whole_picture
 from captioner.nn.encoder import Encoder
 from captioner.nn.state import ImageFeatures
 
+MIRRORED_SHARE = 0.5  # of the pictures, with cache.flips
+
 
 class FeatureSource(Protocol):
-    """Features of a data set's pictures by index. `bad`: index → why, for pictures that could not be read so far."""
+    """Features of a data set's pictures by index.
+
+    bad: index → why, for pictures that could not be read so far; origin: where the features come from, in words.
+    """
 
     bad: dict[int, str]
+    origin: str
 
-    def batches(self, batches: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], ImageFeatures]]:
+    def batches(
+        self, batches: Sequence[Sequence[int]], epoch: int | None = None
+    ) -> Iterator[tuple[list[int], ImageFeatures]]:
         """For each batch of indices: those that could be read (maybe none), and their features on the source's device.
 
+        `epoch`: of training, by which pictures are varied, where the source was made to; None, for evaluation: never.
         Nothing is computed before it is asked for, so that each batch is encoded with the weights of its moment.
         """
         ...
@@ -33,15 +45,28 @@ class LiveFeatures:
     """Pictures are decoded and encoded each time, with gradients where the caller's mode has them."""
 
     def __init__(
-        self, dataset: CaptionDataset, encoder: Encoder, data: DataConfig, device: torch.device, with_grid: bool
+        self,
+        dataset: CaptionDataset,
+        encoder: Encoder,
+        data: DataConfig,
+        device: torch.device,
+        with_grid: bool,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.paths = dataset.paths
         self.encoder, self.data, self.device, self.with_grid = encoder, data, device, with_grid
+        self.augmentation = augmentation
         self.bad: dict[int, str] = {}
+        self.origin = f"pixels{_described(augmentation)}"
 
-    def batches(self, batches: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], ImageFeatures]]:
+    def batches(
+        self, batches: Sequence[Sequence[int]], epoch: int | None = None
+    ) -> Iterator[tuple[list[int], ImageFeatures]]:
         """See FeatureSource."""
-        for loaded in load_pictures(self.paths, batches, self.encoder.transform, self.data):
+        view_of = whole_picture
+        if self.augmentation is not None and epoch is not None:
+            view_of = partial(self.augmentation.view, epoch)
+        for loaded in load_pictures(self.paths, batches, self.encoder.transform, self.data, view_of):
             self.bad |= loaded.bad
             features = self._encode(loaded.pictures) if loaded.indices else self._nothing()
             yield loaded.indices, features if self.with_grid else ImageFeatures(features.vector)
@@ -57,7 +82,10 @@ class LiveFeatures:
 
 
 class StoredFeatures:
-    """Features from the cache; what was missing there is computed when this is made."""
+    """Features from the cache; what was missing there is computed when this is made.
+
+    `mirroring`: an augmentation that mirrors and does nothing else.
+    """
 
     def __init__(
         self,
@@ -67,17 +95,34 @@ class StoredFeatures:
         cache: CacheConfig,
         device: torch.device,
         with_grid: bool,
+        mirroring: Augmentation | None = None,
     ) -> None:
-        self.device = device
-        self.cached = cached_features(dataset, encoder, with_grid=with_grid, cache=cache, data=data, device=device)
+        self.device, self.mirroring = device, mirroring
+        self.cached = cached_features(
+            dataset,
+            encoder,
+            with_grid=with_grid,
+            cache=cache,
+            data=data,
+            device=device,
+            mirrored=mirroring is not None,
+        )
         self.bad = self.cached.bad
+        self.origin = f"the cache{_described(mirroring)}"
 
-    def batches(self, batches: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], ImageFeatures]]:
+    def batches(
+        self, batches: Sequence[Sequence[int]], epoch: int | None = None
+    ) -> Iterator[tuple[list[int], ImageFeatures]]:
         """See FeatureSource."""
         for batch in batches:
             indices = [index for index in batch if index not in self.bad]
-            vector, grid = self.cached.get(indices)
+            vector, grid = self.cached.get(indices, self._mirrored(indices, epoch))
             yield indices, ImageFeatures(vector.to(self.device), None if grid is None else grid.to(self.device))
+
+    def _mirrored(self, indices: Sequence[int], epoch: int | None) -> set[int]:
+        if self.mirroring is None or epoch is None:
+            return set()
+        return {index for index in indices if self.mirroring.view(epoch, index).mirrored}
 
 
 def open_features(
@@ -88,9 +133,32 @@ def open_features(
     data: DataConfig,
     cache: CacheConfig,
     device: torch.device,
+    augmentation: Augmentation | None = None,
 ) -> FeatureSource:
-    """The cache where it is wanted and the encoder is frozen; otherwise the encoder."""
+    """The cache where it is wanted, the encoder is frozen and pictures are not varied; otherwise the encoder.
+
+    `augmentation`: of a training; None for evaluation, which sees every picture as it is. With `cache.flips` it
+    mirrors half of the pictures, which the cache can serve, too.
+    """
     frozen = not any(parameter.requires_grad for parameter in encoder.parameters())
-    if cache.enabled and frozen:
-        return StoredFeatures(dataset, encoder, data, cache, device, with_grid)
-    return LiveFeatures(dataset, encoder, data, device, with_grid)
+    varied = augmentation is not None and augmentation.config.active
+    if augmentation is not None and cache.flips:
+        augmentation = replace(augmentation, config=replace(augmentation.config, flip=MIRRORED_SHARE))
+    if augmentation is not None and not augmentation.config.active:
+        augmentation = None
+    if cache.enabled and frozen and not varied:
+        return StoredFeatures(dataset, encoder, data, cache, device, with_grid, augmentation)
+    return LiveFeatures(dataset, encoder, data, device, with_grid, augmentation)
+
+
+def _described(augmentation: Augmentation | None) -> str:
+    """What is done to pictures, anew in each epoch."""
+    if augmentation is None:
+        return ""
+    config = augmentation.config
+    parts = []
+    if config.scale != (1.0, 1.0) or config.ratio != (1.0, 1.0):
+        parts.append(f"boxes of {config.scale[0]:.0%} to {config.scale[1]:.0%} of the area")
+    if config.flip:
+        parts.append(f"{config.flip:.0%} mirrored")
+    return f" ({', '.join(parts)}, drawn anew each epoch)"

@@ -1,10 +1,13 @@
 """The only preprocessing there is: an RGB picture → the tensor an encoder reads.
 
 Training, evaluation, captioning and the feature cache all call `picture_to_tensor`; its settings are
-stored in the checkpoint, so a photo is never prepared in two ways.
+stored in the checkpoint, so a photo is never prepared in two ways. Augmentation only chooses what part of
+the picture goes in (`View`).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,25 +20,44 @@ from captioner.config import TransformConfig
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
-def resize_picture(picture: Image.Image, transform: TransformConfig) -> Image.Image:
+class View(NamedTuple):
+    """A box, in shares of what evaluation shows of a picture, from its upper left; and is it mirrored left to right?"""
+
+    left: float = 0.0
+    top: float = 0.0
+    width: float = 1.0
+    height: float = 1.0
+    mirrored: bool = False
+
+
+WHOLE = View()
+
+
+def resize_picture(picture: Image.Image, transform: TransformConfig, view: View = WHOLE) -> Image.Image:
     """The (size × size) picture that the encoder sees, antialiased.
 
     "squash" stretches the whole picture; "crop" takes the middle of the picture whose shorter side has
-    been resized to `size`, in one step.
+    been resized to `size`, in one step. `view`: only this part of it, resized to as many pixels.
     """
-    box: tuple[float, float, float, float] | None = None
+    left, top, width, height = 0.0, 0.0, float(picture.width), float(picture.height)
     if transform.resize == "crop":
-        side = min(picture.size)
-        left, top = (picture.width - side) / 2, (picture.height - side) / 2
-        box = (left, top, left + side, top + side)
-    if picture.size == (transform.size, transform.size):
-        return picture
-    return picture.resize((transform.size, transform.size), _RESAMPLING[transform.interpolation], box=box)
+        side = float(min(picture.size))
+        left, top, width, height = (width - side) / 2, (height - side) / 2, side, side
+    left, top, width, height = (
+        left + view.left * width,
+        top + view.top * height,
+        view.width * width,
+        view.height * height,
+    )
+    box = (left, top, min(left + width, picture.width), min(top + height, picture.height))  # no rounding over the edge
+    if picture.size != (transform.size, transform.size) or box != (0, 0, *picture.size):
+        picture = picture.resize((transform.size, transform.size), _RESAMPLING[transform.interpolation], box=box)
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.mirrored else picture
 
 
-def picture_to_tensor(picture: Image.Image, transform: TransformConfig) -> Float[Tensor, "3 S S"]:
+def picture_to_tensor(picture: Image.Image, transform: TransformConfig, view: View = WHOLE) -> Float[Tensor, "3 S S"]:
     """RGB picture of any size → (3, S, S) float32, (pixel / 255 − mean) / std a channel."""
-    pixels = torch.from_numpy(np.array(resize_picture(picture, transform), dtype=np.uint8))
+    pixels = torch.from_numpy(np.array(resize_picture(picture, transform, view), dtype=np.uint8))
     mean, std = torch.tensor(transform.mean), torch.tensor(transform.std)
     return ((pixels.float() / 255 - mean) / std).permute(2, 0, 1).contiguous()
 

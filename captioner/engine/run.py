@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from captioner.config import TrainConfig
+from captioner.data.augment import Augmentation
 from captioner.data.batches import (
     NumberedCaptions,
     captioned_pictures,
@@ -134,7 +135,8 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     if config.trainer.compile:
         compile_steps(model.decoder, device)
     model.encoder.hold(config.encoder.fine_tune_after > 0)
-    train_features, val_features = (features_of(config, dataset, model, device) for dataset in (train_set, val_set))
+    train_features = features_of(config, train_set, model, device, training=True)
+    val_features = features_of(config, val_set, model, device)
     run = Run(
         config=config,
         folder=folder,
@@ -171,7 +173,7 @@ def begin_epoch(run: Run) -> bool:
     if not encoder.held or progress.epoch < after:
         return False
     encoder.hold(False)
-    run.train_features = features_of(run.config, run.train_set, run.model, run.device)
+    run.train_features = features_of(run.config, run.train_set, run.model, run.device, training=True)
     run.val_features = features_of(run.config, run.val_set, run.model, run.device)
     if progress.epoch > after or progress.batch > 0:  # resumed: it has begun before
         return False
@@ -201,11 +203,25 @@ def check_settings(config: TrainConfig) -> None:
 
 
 def features_of(
-    config: TrainConfig, dataset: CaptionDataset, model: CaptioningModel, device: torch.device
+    config: TrainConfig,
+    dataset: CaptionDataset,
+    model: CaptioningModel,
+    device: torch.device,
+    *,
+    training: bool = False,
 ) -> FeatureSource:
-    """Features of a data set as this run's decoder needs them; several processes fill the cache together."""
+    """Features of a data set as this run's decoder needs them; several processes fill the cache together.
+
+    `training`: varied in each epoch as the settings say.
+    """
     features = open_features(
-        dataset, model.encoder, with_grid=model.needs_grid, data=config.data, cache=config.cache, device=device
+        dataset,
+        model.encoder,
+        with_grid=model.needs_grid,
+        data=config.data,
+        cache=config.cache,
+        device=device,
+        augmentation=Augmentation(config.augment, config.seed) if training else None,
     )
     unite(features.bad)  # what one process could not read
     return features

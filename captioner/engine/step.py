@@ -71,7 +71,9 @@ def _steps(
     shares = [share(batch) for batch in batches]  # this process's part, where there are several
     divided = [[own[start : start + size] for start in range(0, len(own), size)] for own in shares]
     features = iterate_under(
-        run.train_features.batches([portion for own in divided for portion in own]), trainer.precision, run.device
+        run.train_features.batches([portion for own in divided for portion in own], run.progress.epoch),
+        trainer.precision,
+        run.device,
     )
     for number, (batch, own) in enumerate(zip(batches, divided, strict=True), first):
         indices = [index for index in batch if index not in run.train_features.bad]

@@ -158,6 +158,7 @@ def describe(run: Run, log: RunLog) -> None:
         f"parameters) on {len(run.indices)} pictures and {sum(len(run.captions[i]) for i in run.indices)} captions of "
         f"{run.train_set.name}; {len(run.vocabulary)} words; encoder {run.model.encoder.name}; on {run.device}"
         f"{f' in {processes} processes' if processes > 1 else ''}; "
+        f"features for training from {run.train_features.origin}, for validation from {run.val_features.origin}; "
         f"step {run.progress.step} of {run.total_steps}; run folder {run.folder}"
     )
 

@@ -12,6 +12,7 @@ import yaml
 from captioner.cli.settings import CONF, compose_language_model_settings, compose_train_settings
 from captioner.config import (
     AttentionConfig,
+    AugmentConfig,
     CacheConfig,
     ChenZitnickConfig,
     CocoConfig,
@@ -48,6 +49,7 @@ EXPLAINED = {
     "tokenizer/ptb.yaml": TokenizerConfig,
     "vocabulary/default.yaml": VocabularyConfig,
     "cache/default.yaml": CacheConfig,
+    "augment/none.yaml": AugmentConfig,
     "optim/adamw.yaml": OptimConfig,
     "trainer/default.yaml": TrainerConfig,
     "decode/beam.yaml": DecodeConfig,

@@ -21,10 +21,10 @@ from captioner.config import CacheConfig, DataConfig, FolderConfig
 from captioner.data import filling as filling_module
 from captioner.data import shards as shards_module
 from captioner.data.build import load_dataset
-from captioner.data.cache import CachedFeatures, cached_features
+from captioner.data.cache import MIRRORED, CachedFeatures, cached_features
 from captioner.data.dataset import CaptionDataset, CaptionedImage
 from captioner.data.pictures import open_picture
-from captioner.data.transforms import picture_to_tensor
+from captioner.data.transforms import WHOLE, View, picture_to_tensor
 from captioner.errors import DataError, PictureError
 from captioner.nn.encoder import Encoder, build_encoder
 from tests.tiny import ENCODER, write_tiny_data
@@ -76,6 +76,7 @@ class Cache:
         *,
         with_grid: bool = True,
         skip: bool = False,
+        mirrored: bool = False,
         on_batch: Callable[[int], object] = lambda encoded: None,
     ) -> Filled:
         """`on_batch` is called before each batch with the number of pictures encoded so far."""
@@ -95,6 +96,7 @@ class Cache:
                 cache=CacheConfig(directory=str(self.root)),
                 data=DataConfig(num_workers=0, on_bad_image="skip" if skip else "error"),
                 device=CPU,
+                mirrored=mirrored,
             )
         finally:
             hook.remove()
@@ -113,9 +115,9 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
 
 
-def encode(encoder: Encoder, dataset: CaptionDataset) -> tuple[Tensor, Tensor]:
+def encode(encoder: Encoder, dataset: CaptionDataset, view: View = WHOLE) -> tuple[Tensor, Tensor]:
     """vector and grid of all pictures, straight from the encoder, one by one."""
-    pictures = [picture_to_tensor(open_picture(image.path), encoder.transform) for image in dataset]
+    pictures = [picture_to_tensor(open_picture(image.path), encoder.transform, view) for image in dataset]
     with torch.no_grad():
         features = [encoder(picture[None]) for picture in pictures]
     return torch.cat([one.vector for one in features]), torch.cat([one.grid for one in features])
@@ -154,6 +156,24 @@ def test_vector_is_the_mean_of_the_grid(cache: Cache, dataset: CaptionDataset, e
     assert_close(vector, grid.mean(dim=1))
     assert_close(vector, mean)
     assert len(cache.folders) == 2
+
+
+@pytest.mark.parametrize("with_grid", [True, False])
+def test_mirrored_pictures(cache: Cache, dataset: CaptionDataset, encoder: Encoder, with_grid: bool) -> None:
+    """Kept beside the plain ones, which are not computed again for them, and found by the same index."""
+    assert cache.open(dataset, encoder, with_grid=with_grid).encoded == COUNT
+    features, encoded = cache.open(dataset, encoder, with_grid=with_grid, mirrored=True)
+    assert encoded == COUNT
+    found = features.get(range(COUNT), mirrored={2, 5})
+    plain = encode(encoder, dataset)
+    flipped = encode(encoder, dataset, MIRRORED)
+    chosen = [flipped if index in (2, 5) else plain for index in range(COUNT)]
+    assert_close(found.vector, torch.stack([vectors[i] for i, (vectors, _) in enumerate(chosen)]))
+    assert (found.grid is not None) == with_grid
+    if found.grid is not None:
+        assert_close(found.grid, torch.stack([grids[i] for i, (_, grids) in enumerate(chosen)]))
+    assert not torch.equal(plain[0][2], flipped[0][2])
+    assert cache.open(dataset, encoder, with_grid=with_grid, mirrored=True).encoded == 0
 
 
 @pytest.mark.usefixtures("few_rows")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from captioner.config import CacheConfig, FolderConfig
+from captioner.config import AugmentConfig, CacheConfig, FolderConfig
+from captioner.data.augment import Augmentation
 from captioner.data.build import load_dataset
 from captioner.data.dataset import CaptionDataset
 from captioner.data.features import FeatureSource, LiveFeatures, StoredFeatures, open_features
@@ -54,6 +55,50 @@ def test_both_give_the_same(dataset: CaptionDataset, encoder: Encoder, data: Fol
         assert (ours.grid is not None) == (theirs.grid is not None) == with_grid
         if ours.grid is not None and theirs.grid is not None:
             torch.testing.assert_close(ours.grid, theirs.grid, rtol=2**-10, atol=1e-5)
+
+
+def test_mirrored_from_the_cache_or_from_pixels_is_the_same(
+    dataset: CaptionDataset, encoder: Encoder, data: FolderConfig
+) -> None:
+    """Each (epoch, picture) has its own draw; evaluation, which names no epoch, sees every picture as it is."""
+    settings = {"with_grid": True, "data": data, "device": torch.device("cpu")}
+    nothing, flip = Augmentation(AugmentConfig(), 1), Augmentation(AugmentConfig(flip=0.5), 1)
+    stored, live, asked = (
+        open_features(dataset, encoder, cache=cache, augmentation=augmentation, **settings)
+        for cache, augmentation in (
+            (CacheConfig(flips=True), nothing),
+            (CacheConfig(enabled=False, flips=True), nothing),
+            (CacheConfig(), flip),
+        )
+    )
+    assert (type(stored), type(live), type(asked)) == (StoredFeatures, LiveFeatures, LiveFeatures)
+    plain = source(dataset, encoder, data, cached=True)
+    indices = list(range(8))
+    (before,) = (features.vector for _, features in plain.batches([indices]))
+    for epoch in (None, 0, 1):
+        found = [next(one.batches([indices], epoch))[1].vector for one in (stored, live, asked)]
+        torch.testing.assert_close(found[0], found[1], rtol=2**-10, atol=1e-5)
+        assert torch.equal(found[1], found[2])
+        mirrored = {index for index in indices if not torch.equal(found[0][index], before[index])}
+        assert mirrored == ({i for i in indices if flip.view(epoch, i).mirrored} if epoch is not None else set())
+
+
+def test_varied_pictures_are_never_cached_and_evaluation_sees_them_whole(
+    dataset: CaptionDataset, encoder: Encoder, data: FolderConfig
+) -> None:
+    augmentation = Augmentation(AugmentConfig(scale=(0.3, 0.6), flip=0.5), 1)
+    settings = {"with_grid": False, "data": data, "device": torch.device("cpu"), "cache": CacheConfig()}
+    varied = open_features(dataset, encoder, augmentation=augmentation, **settings)
+    assert isinstance(varied, LiveFeatures)
+    assert varied.origin == "pixels (boxes of 30% to 60% of the area, 50% mirrored, drawn anew each epoch)"
+    assert isinstance(open_features(dataset, encoder, **settings), StoredFeatures)
+    whole = next(source(dataset, encoder, data, cached=False, with_grid=False).batches([[0, 1]]))[1].vector
+    seen = {epoch: next(varied.batches([[0, 1]], epoch))[1].vector for epoch in (None, 0, 1)}
+    assert torch.equal(seen[None], whole)
+    assert not torch.equal(seen[0], whole)
+    assert not torch.equal(seen[0], seen[1])
+    alone = next(varied.batches([[1]], 0))[1].vector
+    torch.testing.assert_close(seen[0][1:], alone, msg="in whatever batch")
 
 
 def test_an_encoder_that_learns_is_never_cached(dataset: CaptionDataset, data: FolderConfig) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from captioner.config import DataConfig, TransformConfig
+from captioner.config import AugmentConfig, DataConfig, TransformConfig
+from captioner.data.augment import Augmentation
 from captioner.data.loading import LoadedPictures, load_pictures
 from captioner.data.pictures import open_picture
-from captioner.data.transforms import picture_to_tensor
+from captioner.data.transforms import View, picture_to_tensor
 from captioner.errors import PictureError
 
 TRANSFORM = TransformConfig(size=16)
@@ -42,6 +45,38 @@ def test_batches_come_in_order(paths: list[Path], workers: int) -> None:
         expected = torch.stack([picture_to_tensor(open_picture(paths[index]), TRANSFORM) for index in one.indices])
         assert torch.equal(one.pictures, expected)
         assert one.bad == {}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_views_are_those_of_the_index_whoever_decodes(paths: list[Path], workers: int) -> None:
+    view_of = partial(Augmentation(AugmentConfig(scale=(0.3, 0.9), flip=0.5), seed=0).view, 4)
+    loaded = list(load_pictures(paths, BATCHES, TRANSFORM, DataConfig(num_workers=workers), view_of))
+    for one in loaded:
+        pictures = [picture_to_tensor(open_picture(paths[index]), TRANSFORM, view_of(index)) for index in one.indices]
+        assert torch.equal(one.pictures, torch.stack(pictures))
+
+
+def test_a_small_part_of_a_large_photo_is_decoded_fine(tmp_path: Path) -> None:
+    """The whole of it may be decoded at a quarter of its size; a tenth of it must not."""
+    path = tmp_path / "large.jpg"
+    Image.effect_noise((400, 400), 60).convert("RGB").save(path)
+    view = View(0.2, 0.2, 0.1, 0.1)
+    (loaded,) = load_pictures([path], [[0]], TRANSFORM, DataConfig(num_workers=0), lambda index: view)
+    assert torch.equal(loaded.pictures[0], picture_to_tensor(open_picture(path), TRANSFORM, view))
+
+
+def test_batches_may_be_made_as_they_are_asked_for(paths: list[Path]) -> None:
+    asked = []
+
+    def batches() -> Iterator[list[int]]:
+        for batch in BATCHES:
+            asked.append(batch)
+            yield batch
+
+    loading = load_pictures(paths, batches(), TRANSFORM, DataConfig(num_workers=0))
+    assert next(loading).indices == BATCHES[0]
+    assert asked == BATCHES[:1]
+    assert [one.indices for one in loading] == BATCHES[1:]
 
 
 def test_no_batches(paths: list[Path]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from captioner.config import TransformConfig
-from captioner.data.transforms import picture_to_tensor, resize_picture, tensor_to_picture
+from captioner.data.transforms import WHOLE, View, picture_to_tensor, resize_picture, tensor_to_picture
 
 PLAIN = TransformConfig(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -116,3 +116,52 @@ def test_back_to_the_picture(
 def test_values_beyond_a_picture_are_clipped() -> None:
     tensor = torch.stack([torch.full((8, 8), value) for value in (-3.0, 0.5, 7.0)])
     assert pixels(tensor_to_picture(tensor, PLAIN))[0, 0].tolist() == [0, 128, 255]
+
+
+# ------------------------------------------------------------------------------------- a part of a picture
+
+
+@given(size=SIZES, crop=st.booleans())
+@settings(deadline=None, max_examples=40)
+def test_the_whole_view_is_what_evaluation_shows(size: tuple[int, int], crop: bool) -> None:
+    transform = replace(PLAIN, resize="crop" if crop else "squash")
+    picture = noise(*size)
+    assert torch.equal(picture_to_tensor(picture, transform), picture_to_tensor(picture, transform, WHOLE))
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+@pytest.mark.parametrize("size", [(40, 24), (24, 40), (32, 32)])
+def test_a_view_is_that_part_resized(size: tuple[int, int], resize: str) -> None:
+    """Its left half from a quarter of the height on, by cutting whole pixels out first."""
+    picture, transform = noise(*size), replace(PLAIN, resize=resize)
+    width, height = size
+    side = min(size)
+    left, top = ((width - side) // 2, (height - side) // 2) if resize == "crop" else (0, 0)
+    width, height = (side, side) if resize == "crop" else size
+    box = (left, top + height // 4, left + width // 2, top + height * 3 // 4)
+    expected = picture.resize((8, 8), Image.Resampling.BILINEAR, box=box)
+    found = resize_picture(picture, transform, View(0.0, 0.25, 0.5, 0.5))
+    np.testing.assert_array_equal(pixels(found), pixels(expected))
+
+
+def test_a_mirrored_view_is_the_view_mirrored() -> None:
+    picture, view = noise(30, 20), View(0.25, 0.1, 0.5, 0.8)
+    plain, mirrored = (picture_to_tensor(picture, PLAIN, view._replace(mirrored=flip)) for flip in (False, True))
+    assert torch.equal(mirrored, plain.flip(-1))
+    assert not torch.equal(mirrored, plain)
+
+
+@given(
+    size=SIZES,
+    place=st.tuples(*[st.floats(0, 1)] * 2),
+    shares=st.tuples(*[st.floats(0.1, 1)] * 2),
+    resize=st.sampled_from(["squash", "crop"]),
+)
+@settings(deadline=None, max_examples=60)
+def test_no_view_leaves_the_picture(
+    size: tuple[int, int], place: tuple[float, float], shares: tuple[float, float], resize: str
+) -> None:
+    """Pillow refuses a box that is outside by the last bit of a rounding."""
+    width, height = shares
+    view = View(place[0] * (1 - width), place[1] * (1 - height), width, height)
+    assert resize_picture(noise(*size), replace(PLAIN, resize=resize), view).size == (8, 8)
