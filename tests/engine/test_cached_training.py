@@ -50,7 +50,7 @@ def test_the_first_loss_differs_by_no_more_than_rounding_can_make_it(config: Tra
 
     loss, grid = first_loss(PIXELS)
     (gradient,) = torch.autograd.grad(loss, grid)
-    bound = float(ROUNDING * (grid * gradient).abs().sum())
+    bound = ROUNDING * (grid * gradient).abs().sum().item()
     difference = abs((loss - first_loss(CacheConfig())[0]).item())
     assert 0 < bound < 1e-3
     assert difference <= bound
