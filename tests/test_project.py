@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
 from captioner.cli.settings import compose_language_model_settings, compose_train_settings
+from captioner.config import AttentionConfig, TrainConfig
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -79,3 +81,15 @@ def test_ci_script_runs_what_the_makefile_offers() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\S+)", (ROOT / ".ci/run").read_text(), flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_training_md_explains_every_setting_of_training_and_no_other() -> None:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    config = TrainConfig(model=AttentionConfig())
+    groups = {
+        group: {field.name for field in fields(getattr(config, group))} for group in ("trainer", "optim", "encoder")
+    }
+    named = set(re.findall(r"\b(trainer|optim|encoder)\.(\w+)", text))
+    assert {(group, name) for group, name in named if name not in groups[group]} == set()
+    for group in ("trainer", "optim"):
+        assert groups[group] - {name for own, name in named if own == group} == set(), group
