@@ -80,7 +80,8 @@ def _gradients(arguments: list[str]) -> None:
                 f"streams={options.streams} of distance={options.distance}: lower one of them."
             )
         tokens = held_out[: length * options.streams].view(options.streams, length).to(device)
-        name = f"{Path(path).name} ({loaded.settings.model.cell})"
+        name, cell = Path(path).name, loaded.settings.model.cell
+        name = name if cell in name else f"{name} ({cell})"
         curves[name] = gradient_norms(loaded.model, tokens).cpu()
         if options.untrained:
             torch.manual_seed(0)

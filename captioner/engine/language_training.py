@@ -37,6 +37,7 @@ from captioner.metrics.counting_model import CountingModel
 from captioner.text.running_text import join_tokens, split_text
 
 SAMPLES_FILE = "samples.md"
+MOST_COUNTED = 1_000_000  # tokens, at the training part's end, of which the counts are made: they take a GB of memory
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def finish(run: LanguageRun) -> LanguageResult:
         figures["perplexity_per_word"] = {part: 2**value for part, value in bits.items()}
     if order := run.config.trainer.baseline_order:
         size = len(run.parts.vocabulary) - run.parts.vocabulary.special.unknown  # <UNK> may be said, the others not
-        counting = CountingModel(run.parts.train.tolist(), order, size)
+        counting = CountingModel(run.parts.train[-MOST_COUNTED:].tolist(), order, size)
         by_part = {part: counting.bits(tokens.tolist()) for part, tokens in held_out.items()}
         figures["counting"] = [
             {"tokens_before": k, **{part: by_part[part][k] for part in held_out}} for k in range(order + 1)

@@ -12,15 +12,15 @@ from tests.cli.test_language_model import TASK
 
 
 def test_a_picture_and_a_table(command: Command) -> None:
-    for cell in ("rnn", "lstm"):
-        folder = f"hydra.run.dir={cell}"
-        assert command(train, *TASK, f"model.cell={cell}", folder, "trainer.sample_stages=0").code == 0
-    result = command(main, "checkpoint=rnn,lstm", "distance=12", "streams=3", "untrained=true")
+    for cell, name in (("rnn", "rnn"), ("lstm", "second")):
+        folder = f"hydra.run.dir={name}"
+        assert command(train, *TASK, f"cell={cell}", folder, "trainer.sample_stages=0").code == 0
+    result = command(main, "checkpoint=rnn,second", "distance=12", "streams=3", "untrained=true")
     assert result.code == 0, result.err
     assert Path("gradients.png").is_file()
     rows = list(csv.DictReader(Path("gradients.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 12
-    assert list(rows[0]) == ["distance", "rnn (rnn)", "lstm (lstm)", "rnn (rnn), untrained", "lstm (lstm), untrained"]
+    assert list(rows[0]) == ["distance", "rnn", "second (lstm)", "rnn, untrained", "second (lstm), untrained"]
     assert all(float(value) >= 0 for row in rows for value in row.values())
     for options, sentence in (
         (["checkpoint=lst,rnn"], "lst is not a folder"),
