@@ -1,0 +1,44 @@
+"""python -m captioner doctor: what it prints, what it writes, and its exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from captioner.cli.doctor import main
+from captioner.cli.train import main as train
+from captioner.config import FolderConfig
+from tests.cli.conftest import SMALL, Command
+
+
+@pytest.fixture
+def run(command: Command, tiny: FolderConfig) -> str:
+    """A run that was hardly trained: it says the same of every picture."""
+    assert command(train, *SMALL, "hydra.run.dir=run").code == 0
+    return "checkpoint=run"
+
+
+def test_a_serious_finding_is_exit_code_1(command: Command, run: str) -> None:
+    result = command(main, run, "pictures=8", "device=cpu", "output=findings.json")
+    assert result.code == 1, result.err
+    assert "8 pictures of folder val" in result.out
+    assert "\nserious" in result.out
+    findings = json.loads(Path("findings.json").read_text())
+    assert [finding["check"] for finding in findings][:2] == ["normalised input", "BatchNorm"]
+    matters = next(finding for finding in findings if finding["check"] == "the image matters")
+    assert matters["severity"] == "serious"
+    assert abs(matters["figures"]["gap"]) < 0.01
+    as_json = command(main, run, "pictures=8", "json=true", "data=folder", "data.root=data")
+    assert json.loads(as_json.out) == findings
+
+
+def test_mistakes_are_one_sentence(command: Command, run: str) -> None:
+    assert "checkpoint=… is missing" in command(main).err
+    assert "Did you mean pictures" in command(main, run, "picturs=3").err
+    assert "pictures=0" in command(main, run, "pictures=0").err
+    assert "There is no split 'vla'" in command(main, run, "split=vla").err
+    nowhere = command(main, "checkpoint=nowhere")
+    assert nowhere.code == 2
+    assert "Traceback" not in nowhere.err
