@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,22 +11,7 @@ from hypothesis import strategies as st
 from captioner.config import Flickr8kConfig
 from captioner.data.build import available_splits, load_dataset
 from captioner.errors import CaptionerError, DataError
-from tests.data.tiny import write_pictures, write_text
-
-NAMES = [f"{number}_ab{number:02d}.jpg" for number in range(40)]
-
-
-def _tokens(names: Sequence[str], captions: int = 2) -> str:
-    lines = [f"{name}#{index}\tA dog {index} , said of {name} .\n" for name in names for index in range(captions)]
-    bad = "2258277193_586949ec62.jpg.1#0\tPeople waiting .\n"
-    return "".join(lines) + bad
-
-
-def _official(root: Path, text_folder: str = "", picture_folder: str = "Images") -> None:
-    write_pictures(root / picture_folder, NAMES[:6])
-    write_text(root / text_folder / "Flickr8k.token.txt", _tokens(NAMES[:6]))
-    for part, names in {"train": NAMES[:3], "dev": NAMES[3:5], "test": NAMES[5:6]}.items():
-        write_text(root / text_folder / f"Flickr_8k.{part}Images.txt", "".join(f"{name}\r\n" for name in names) + "\n")
+from tests.data.tiny import FLICKR8K, flickr8k_tokens, write_flickr8k, write_pictures, write_text
 
 
 @pytest.mark.parametrize(
@@ -35,21 +19,21 @@ def _official(root: Path, text_folder: str = "", picture_folder: str = "Images")
     [("", "Images"), ("Flickr8k_text", "Flicker8k_Dataset"), ("", "Flickr8k_Dataset/Flicker8k_Dataset")],
 )
 def test_official_layout(tmp_path: Path, text_folder: str, picture_folder: str) -> None:
-    _official(tmp_path, text_folder, picture_folder)
+    write_flickr8k(tmp_path, text_folder, picture_folder)
     config = Flickr8kConfig(root=str(tmp_path))
     assert available_splits(config) == ["train", "val", "test"]
     train = load_dataset(config, "train")
-    assert [image.path for image in train] == [tmp_path / picture_folder / name for name in NAMES[:3]]
+    assert [image.path for image in train] == [tmp_path / picture_folder / name for name in FLICKR8K[:3]]
     assert train.images[1].image_id == "1_ab01"
-    assert train.images[1].captions == (f"A dog 0 , said of {NAMES[1]} .", f"A dog 1 , said of {NAMES[1]} .")
+    assert train.images[1].captions == (f"A dog 0 , said of {FLICKR8K[1]} .", f"A dog 1 , said of {FLICKR8K[1]} .")
     assert train.notices == ()
     assert load_dataset(config, "dev") == load_dataset(config, "val") == load_dataset(config, "validation")
 
 
 def test_captions_table_with_lists(tmp_path: Path) -> None:
-    _official(tmp_path)
+    write_flickr8k(tmp_path)
     (tmp_path / "Flickr8k.token.txt").unlink()
-    write_text(tmp_path / "captions.txt", "image,caption\n" + "".join(f'{n},"One , two"\n' for n in NAMES[:6]))
+    write_text(tmp_path / "captions.txt", "image,caption\n" + "".join(f'{n},"One , two"\n' for n in FLICKR8K[:6]))
     val = load_dataset(Flickr8kConfig(root=str(tmp_path)), "val")
     assert val.references == {"3_ab03": ["One , two"], "4_ab04": ["One , two"]}
     assert val.notices == ()
@@ -57,28 +41,28 @@ def test_captions_table_with_lists(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["captions.txt", "Flickr8k.token.txt"])
 def test_no_lists_fixed_split(tmp_path: Path, layout: str) -> None:
-    write_pictures(tmp_path / "Images", NAMES)
-    table = "image,caption\n" + "".join(f"{name},a\n{name},b\n" for name in NAMES)
-    write_text(tmp_path / layout, table if layout == "captions.txt" else _tokens(NAMES))
+    write_pictures(tmp_path / "Images", FLICKR8K)
+    table = "image,caption\n" + "".join(f"{name},a\n{name},b\n" for name in FLICKR8K)
+    write_text(tmp_path / layout, table if layout == "captions.txt" else flickr8k_tokens(FLICKR8K))
     config = Flickr8kConfig(root=str(tmp_path))
     splits = {split: load_dataset(config, split) for split in ("train", "val", "test")}
     ids = {split: {image.image_id for image in dataset} for split, dataset in splits.items()}
-    assert sorted(id for members in ids.values() for id in members) == sorted(Path(name).stem for name in NAMES)
+    assert sorted(id for members in ids.values() for id in members) == sorted(Path(name).stem for name in FLICKR8K)
     assert len(ids["train"]) > len(ids["val"]) > 0
     assert all("by hash" in dataset.notices[0] for dataset in splits.values())
     assert load_dataset(config, "val") == splits["val"]  # the same every time
 
 
 def test_the_split_by_hash_never_changes(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "Images", NAMES)
-    write_text(tmp_path / "captions.txt", "image,caption\n" + "".join(f"{name},a\n" for name in NAMES))
+    write_pictures(tmp_path / "Images", FLICKR8K)
+    write_text(tmp_path / "captions.txt", "image,caption\n" + "".join(f"{name},a\n" for name in FLICKR8K))
     val = load_dataset(Flickr8kConfig(root=str(tmp_path)), "val")
     # whose SHA-256 begins with the digit 0 or 1, so is below 1/8 of all, as `sha256sum` says
     assert [image.image_id for image in val] == ["9_ab09", "16_ab16"]
 
 
 def test_only_some_lists(tmp_path: Path) -> None:
-    _official(tmp_path)
+    write_flickr8k(tmp_path)
     (tmp_path / "Flickr_8k.testImages.txt").unlink()
     with pytest.raises(DataError, match="There are: train, val"):
         load_dataset(Flickr8kConfig(root=str(tmp_path)), "test")
@@ -97,7 +81,7 @@ def test_only_some_lists(tmp_path: Path) -> None:
     ],
 )
 def test_broken_files(tmp_path: Path, name: str, content: str, says: str) -> None:
-    _official(tmp_path)
+    write_flickr8k(tmp_path)
     write_text(tmp_path / name, content)
     with pytest.raises(DataError, match=says):
         load_dataset(Flickr8kConfig(root=str(tmp_path)), "train")

@@ -58,3 +58,33 @@ def write_coco(root: Path, year: int = 2017) -> None:
         captions = {image_id: [f"a dog {image_id}", f"a cat {image_id}"] for image_id in ids}
         write_json(root / f"annotations/captions_{part}{year}.json", coco_captions(captions, names.__getitem__))
         write_pictures(root / f"{part}{year}", list(names.values()))
+
+
+FLICKR8K = [f"{number}_ab{number:02d}.jpg" for number in range(40)]
+
+
+def flickr8k_tokens(names: Sequence[str], captions: int = 2) -> str:
+    """Flickr8k.token.txt of these pictures, with the entry of a picture that does not exist, as the real one has it."""
+    lines = [f"{name}#{index}\tA dog {index} , said of {name} .\n" for name in names for index in range(captions)]
+    bad = "2258277193_586949ec62.jpg.1#0\tPeople waiting .\n"
+    return "".join(lines) + bad
+
+
+def write_flickr8k(root: Path, text_folder: str = "", picture_folder: str = "Images") -> None:
+    """Flickr8k's official layout: train 0 to 2, dev 3 and 4, test 5, two captions each."""
+    names = FLICKR8K
+    write_pictures(root / picture_folder, names[:6])
+    write_text(root / text_folder / "Flickr8k.token.txt", flickr8k_tokens(names[:6]))
+    for part, own in {"train": names[:3], "dev": names[3:5], "test": names[5:6]}.items():
+        write_text(root / text_folder / f"Flickr_8k.{part}Images.txt", "".join(f"{name}\r\n" for name in own) + "\n")
+
+
+def write_flickr30k(path: Path) -> None:
+    """Karpathy's file of Flickr30k, and its pictures beside it: two of train, one each of val and test."""
+    parts = {"1000092795.jpg": "train", "10002456.jpg": "val", "1000268201.jpg": "test", "1000344755.jpg": "train"}
+    images = [
+        {"filename": name, "split": part, "imgid": number, "sentences": [{"raw": f"Caption {i} ."} for i in range(5)]}
+        for number, (name, part) in enumerate(parts.items())
+    ]
+    write_json(path, {"images": images, "dataset": "flickr30k"})
+    write_pictures(path.parent / "flickr30k-images", list(parts))

@@ -1,0 +1,125 @@
+"""Every file of conf/: it composes, builds, trains a step, decodes by every search, and says the same after loading."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from captioner.cli.settings import CONF, compose_train_settings
+from captioner.cli.train import main
+from captioner.config import TrainConfig
+from captioner.data.build import load_dataset
+from captioner.data.tar_shards.packing import pack_shards
+from captioner.engine.checkpoint import LoadedCheckpoint
+from captioner.engine.logs import RunLog
+from captioner.engine.run import prepare, save
+from captioner.engine.step import epoch_of_steps, train_step
+from captioner.inference import Captioner
+from tests.cli.conftest import SMALL, Command
+from tests.data.tiny import write_coco, write_flickr8k, write_flickr30k
+from tests.tiny import ENCODER, write_tiny_data
+
+COMMANDS = {"train", "evaluate", "language_model"}  # what a command starts from: each has a test file of its own
+QUICK = {"encoder=efficientnet_lite0", "encoder=torchvision"}  # the other encoders take more than a moment
+FILES = sorted(CONF.rglob("*.yaml"))
+CHOICES = [f"{path.parent.name}={path.stem}" for path in FILES if path.parent != CONF]
+COMBINATIONS = [
+    *(f"model=lstm cell={cell} injection={way}" for cell, way in [("gru", "init"), ("mut1", "pre"), ("rnn", "merge")]),
+    "model=lstm cell=lstm_full_gate_recurrence injection=init model.layers=2 model.residual=true",
+    "model=lrcn injection=first cell=rnn_relu",
+    "model=neuraltalk model.tie_embeddings=true",
+    "model=attention cell=lstm_full_gate_recurrence model.layers=2 model.residual=true",
+    "model=attention cell=mut3 model.gate=vector",
+    "model=mrnn cell=lstm_peephole model.layers=2",
+    "model=chen_zitnick cell=gru model.layers=2 model.residual=true",
+]
+SEARCHES = ("greedy", "sample", "beam")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the data of all cases is, in every format that is read, and the features of its pictures."""
+    folder = tmp_path_factory.mktemp("every_config")
+    data = write_tiny_data(folder / "folder", pictures=32)
+    for split in ("train", "val"):
+        pack_shards(load_dataset(data, split), folder / "shards", 8)
+    write_coco(folder / "coco")
+    write_flickr8k(folder / "flickr8k")
+    write_flickr30k(folder / "flickr30k" / "dataset_flickr30k.json")
+    return folder
+
+
+def options(case: str, shared: Path) -> list[str]:
+    """The case with all that makes it small, as a person would write it."""
+    chosen = case.split()
+    groups = {option.split("=")[0]: option.split("=")[1] for option in chosen}
+    small = [option for option in SMALL if not option.startswith(("data", "encoder"))]
+    small += ["trainer.max_steps=1", "trainer.batch_size=2", "decode.max_length=6", f"cache.directory={shared}/cache"]
+    data = groups.get("data", "folder")
+    if data == "scenes":
+        sizes = [f"data.{split}_size=8" for split in ("train", "val", "test")]
+        small += sizes
+    else:
+        small.append(f"data.root={shared / data}")
+    small += ["data.num_workers=0", "encoder.weights=null"]
+    encoder = groups.get("encoder", "torchvision")
+    if encoder == "torchvision":
+        small.append(f"encoder.name={ENCODER.name}")
+    small.append(f"encoder.image_size={96 if encoder == 'inception_v3' else 64}")
+    return [
+        f"data={data}",
+        f"encoder={encoder}",
+        *(o for o in chosen if not o.startswith(("data=", "encoder="))),
+        *small,
+    ]
+
+
+def say(captioner: Captioner, pictures: list[bytes], config: TrainConfig) -> list[tuple[str, float]]:
+    """Every picture's caption by every search, with its log-probability."""
+    captions = []
+    for search in SEARCHES:
+        captions += captioner.caption(list(pictures), decode=replace(config.decode, name=search))
+    return [(caption.text, caption.log_prob) for caption in captions]
+
+
+def try_out(case: str, shared: Path, folder: Path) -> None:
+    config = compose_train_settings(options(case, shared))
+    folder.mkdir()
+    run = prepare(config, folder)
+    run.model.train()
+    figures = train_step(run, next(epoch_of_steps(run)))
+    assert math.isfinite(figures["loss"])
+    assert figures["gradient_norm"] > 0
+    with RunLog(folder) as log:
+        save(run, log, is_best=True)
+    pictures = [image.path.read_bytes() for image in run.val_set][:2]
+    trained = LoadedCheckpoint(folder, run.model.eval(), run.vocabulary, run.checkpoint_settings)
+    said = say(Captioner(trained, torch.device("cpu")), pictures, config)
+    assert len(said) == len(SEARCHES) * len(pictures)
+    assert say(Captioner.from_checkpoint(folder, "cpu"), pictures, config) == said
+
+
+def marks(case: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if case.startswith("encoder=") and case not in QUICK else []
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=marks(case)) for case in [*CHOICES, *COMBINATIONS]])
+def test_it_trains_decodes_saves_and_loads(case: str, shared: Path, tmp_path: Path) -> None:
+    try_out(case, shared, tmp_path / "run")
+
+
+def test_no_file_of_conf_is_left_out() -> None:
+    assert {path.stem for path in FILES if path.parent == CONF} == COMMANDS
+    assert all(path.parent.parent == CONF for path in FILES if path.parent != CONF)
+
+
+@pytest.mark.parametrize("model", ["mrnn", "chen_zitnick"])
+def test_where_the_image_enters_is_refused_by_a_model_that_says_so_itself(command: Command, model: str) -> None:
+    result = command(main, f"model={model}", "injection=pre", "hydra.run.dir=run")
+    assert result.code == 2
+    assert "injection=pre does not go with the model" in result.err
+    assert not Path("run").exists()
