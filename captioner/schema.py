@@ -37,20 +37,20 @@ def from_plain(kind: type[T], values: Any, where: str) -> T:
     for key in values:
         if key not in names:
             raise ConfigError(f"{where}.{key} does not exist.{near_misses(str(key), names)}")
-    return kind(**{key: _checked(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+    return kind(**{key: checked(hints[key], value, f"{where}.{key}") for key, value in values.items()})
 
 
-def _checked(expected: Any, value: Any, where: str) -> Any:
+def checked(expected: Any, value: Any, where: str) -> Any:
     """`value` as the type `expected`, or a ConfigError. int is taken for float; bool never for int."""
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return _checked(next(option for option in arguments if option is not type(None)), value, where)
+        return checked(next(option for option in arguments if option is not type(None)), value, where)
     if origin in (list, tuple) and isinstance(value, (list, tuple)):
         kinds = [arguments[0]] * len(value) if origin is list else list(arguments)
         if len(kinds) == len(value):
-            items = (_checked(kind, item, where) for kind, item in zip(kinds, value, strict=True))
+            items = (checked(kind, item, where) for kind, item in zip(kinds, value, strict=True))
             return list(items) if origin is list else tuple(items)
     if expected is float and type(value) in (int, float):
         with contextlib.suppress(OverflowError):  # an integer that no float can hold

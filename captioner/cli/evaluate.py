@@ -8,11 +8,11 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from captioner.cli.run import refuse_repeated, run_command
 from captioner.cli.settings import CONF, evaluate_settings, register
-from captioner.cli.tables import CONFIG_FILE
+from captioner.cli.stored import CONFIG_FILE, read_settings
 from captioner.cli.train import refuse_used_folder, remove_if_empty, shown
 from captioner.config import DataConfig, DecodeConfig, EvaluateConfig
 from captioner.data.build import available_splits, data_settings, load_dataset, read_split
@@ -179,11 +179,11 @@ def _given(group: str, overrides: list[str]) -> bool:
 
 def data_of_run(checkpoint: Path) -> DataConfig | None:
     """The data set that the checkpoint's run was trained on, where its run folder still stands around it."""
-    path = checkpoint.parent.parent / CONFIG_FILE
-    if not path.is_file():
+    run_folder = checkpoint.parent.parent
+    if not (run_folder / CONFIG_FILE).is_file():
         return None
-    stored = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    return data_settings(stored["data"]) if isinstance(stored, dict) and "data" in stored else None
+    stored = read_settings(run_folder)
+    return data_settings(stored["data"]) if "data" in stored else None
 
 
 def _decode(trained: DecodeConfig, composed: DecodeConfig, overrides: list[str]) -> DecodeConfig:

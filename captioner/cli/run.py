@@ -78,12 +78,22 @@ def explain(error: BaseException) -> str | None:
     for cause in _chain(error):
         if isinstance(cause, CaptionerError):
             return str(cause)
-    if type(error).__module__.split(".")[0] in ("hydra", "omegaconf", "antlr4"):
+    if _comes_from(error, "hydra", "omegaconf", "antlr4"):
         return _explain_hydra(error)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}."
     return None
+
+
+def _comes_from(error: BaseException, *packages: str) -> bool:
+    """Is the exception one of these packages', or was it raised inside one of them?"""
+    places, trace = [type(error).__module__], error.__traceback__
+    while trace is not None:
+        if trace.tb_next is None:
+            places.append(str(trace.tb_frame.f_globals.get("__name__")))
+        trace = trace.tb_next
+    return any(place.split(".")[0] in packages for place in places)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -96,7 +106,9 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 def _explain_hydra(error: BaseException) -> str:
     """Hydra's and OmegaConf's messages, shortened, with near misses."""
-    first_line = str(error).strip().splitlines()[0]
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if not type(error).__module__.startswith(("hydra", "omegaconf", "antlr4")):  # it trusts what it is given
+        return f"These settings cannot be put together ({first_line}): expected KEY=VALUE and GROUP=CHOICE."
     if isinstance(error, OverrideParseException):
         return f"{error.override} cannot be read ({first_line}): expected KEY=VALUE, quoted where the shell needs it."
     if match := re.search(r"Could not find '(.+)/(.+)'", first_line):

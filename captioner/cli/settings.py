@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -14,6 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf, SCMode
 
 from captioner.cli.run import refuse_repeated
 from captioner.config import (
+    TASKS,
     AttentionConfig,
     AugmentConfig,
     CacheConfig,
@@ -43,9 +43,9 @@ from captioner.config import (
 )
 from captioner.data.build import data_settings
 from captioner.engine.distributed import first_said
-from captioner.errors import ConfigError, near_misses
+from captioner.errors import ConfigError, choose, near_misses
 from captioner.nn.build import model_settings
-from captioner.schema import from_plain
+from captioner.schema import checked, from_plain
 
 T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -114,19 +114,26 @@ def choices(*names: str | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def train_settings(composed: DictConfig) -> TrainConfig:
+def training_settings(composed: DictConfig) -> TrainConfig | LanguageModelConfig:
     """What Hydra composed for `train.py` as plain dataclasses, every value checked."""
-    return _build(TrainConfig, composed, {**_GROUPS, "model": model_settings, "data": data_settings})
+    return settings_from_plain(_plain(composed))
 
 
-def language_model_settings(composed: DictConfig) -> LanguageModelConfig:
-    """The same for `train.py task=language_model`."""
-    return _build(LanguageModelConfig, composed, _LANGUAGE_GROUPS)
+def settings_from_plain(values: Mapping[str, Any]) -> TrainConfig | LanguageModelConfig:
+    """The same from plain values, whatever the task that they name."""
+    if task_of(values) == "language_model":
+        return _build(LanguageModelConfig, values, _LANGUAGE_GROUPS)
+    return _build(TrainConfig, values, {**_GROUPS, "model": model_settings, "data": data_settings})
+
+
+def task_of(values: Mapping[str, Any]) -> str:
+    """Settings that were stored before there were tasks are those of a captioner."""
+    return choose("task", str(values.get("task", TASKS[0])), TASKS)
 
 
 def evaluate_settings(composed: DictConfig) -> EvaluateConfig:
     """The same for `evaluate.py`."""
-    return _build(EvaluateConfig, composed, {**_GROUPS, "data": data_settings})
+    return _build(EvaluateConfig, _plain(composed), {**_GROUPS, "data": data_settings})
 
 
 def compose_train_settings(overrides: Sequence[str]) -> TrainConfig:
@@ -134,28 +141,38 @@ def compose_train_settings(overrides: Sequence[str]) -> TrainConfig:
     refuse_repeated(overrides)
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return train_settings(compose("train", list(overrides)))
+        settings = training_settings(compose("train", list(overrides)))
+    if not isinstance(settings, TrainConfig):
+        raise ConfigError("task=language_model cannot go with this command.")
+    return settings
 
 
 def compose_language_model_settings(overrides: Sequence[str]) -> LanguageModelConfig:
     """The same for `train.py task=language_model`."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return language_model_settings(compose("language_model", list(overrides)))
+        settings = training_settings(compose("language_model", list(overrides)))
+    if not isinstance(settings, LanguageModelConfig):
+        raise ConfigError("task=captioning cannot go with this command.")
+    return settings
 
 
-def _build(kind: type[T], composed: DictConfig, groups: dict[str, Any]) -> T:
-    """Each group as its dataclass, or as what its function makes of it; what belongs to no group as it is."""
+def _plain(composed: DictConfig) -> dict[str, Any]:
     values = OmegaConf.to_container(composed, resolve=True, structured_config_mode=SCMode.DICT)
     assert isinstance(values, dict)
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return {str(key): value for key, value in values.items()}
+
+
+def _build(kind: type[T], values: Mapping[str, Any], groups: dict[str, Any]) -> T:
+    """Each group as its dataclass, or as what its function makes of it; what belongs to no group as it is."""
+    hints = get_type_hints(kind)
     built: dict[str, Any] = {}
     for key, value in values.items():
-        if key not in names:
-            raise ConfigError(f"{key!s} does not exist.{near_misses(str(key), names)} See --help for all settings.")
-        group = groups.get(str(key))
+        if key not in hints:
+            raise ConfigError(f"{key} does not exist.{near_misses(key, hints)} See --help for all settings.")
+        group = groups.get(key)
         if isinstance(group, type):
-            built[str(key)] = from_plain(group, value, str(key))
+            built[key] = from_plain(group, value, key)
         else:
-            built[str(key)] = value if group is None else group(value)
+            built[key] = checked(hints[key], value, key) if group is None else group(value)
     return kind(**built)

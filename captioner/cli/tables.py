@@ -13,12 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from captioner.cli.stored import CONFIG_FILE, read_settings
 from captioner.errors import DataError
 from captioner.metrics.report import markdown_lines
 
-CONFIG_FILE = "config.yaml"
 FACTS = ("run", "split", "decoder parameters", "words/s", "tokens/s", "epochs", "loss")
 
 
@@ -89,7 +87,7 @@ def differing_settings(runs: Sequence[Path]) -> list[dict[str, str]]:
     """For each run, the settings that all have and that are not the same in all; none where a run keeps none."""
     if len(runs) < 2 or not all((run / CONFIG_FILE).is_file() for run in runs):
         return [{} for _ in runs]
-    flat = [_flat(OmegaConf.to_container(OmegaConf.load(run / CONFIG_FILE))) for run in runs]
+    flat = [_flat(read_settings(run)) for run in runs]
     shared = [key for key in flat[0] if all(key in settings for settings in flat) and key != "resume"]
     differing = [key for key in shared if len({settings[key] for settings in flat}) > 1]
     return [{key: settings[key] for key in differing} for settings in flat]

@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from captioner.cli.launch import JobFailedError, launch, take_place
 from captioner.cli.run import explain, refuse_repeated, run_command
-from captioner.cli.settings import CONF, PRIMARY, language_model_settings, register, train_settings
-from captioner.cli.tables import CONFIG_FILE, averaged_over_seeds, csv_table, markdown_table, run_rows
+from captioner.cli.settings import CONF, PRIMARY, register, task_of, training_settings
+from captioner.cli.stored import CONFIG_FILE, keep_settings, read_settings, resumed_settings
+from captioner.cli.tables import averaged_over_seeds, csv_table, markdown_table, run_rows
 from captioner.config import TASKS, LanguageModelConfig, TrainConfig
 from captioner.engine.device import choose_device
 from captioner.engine.distributed import Place, connected_ranks, first_said, is_first, place_in_job
@@ -30,9 +29,8 @@ from captioner.engine.rank_checks import check_processes
 from captioner.engine.run import prepare
 from captioner.engine.run_checkpoints import read_index
 from captioner.engine.training import TrainingResult, train
-from captioner.errors import CheckpointError, ConfigError, StorageError, choose
+from captioner.errors import ConfigError, StorageError, choose
 from captioner.files import is_unfinished, write_atomically
-from captioner.schema import to_plain
 
 T = TypeVar("T")
 BEGUN = "run begun"  # what the first process tells the job's store
@@ -73,14 +71,8 @@ def chosen_task(arguments: Sequence[str]) -> str:
     given = dict(argument.split("=", 1) for argument in arguments if argument.startswith(("task=", "resume=")))
     if "task" in given:
         return choose("task", given["task"], TASKS)
-    stored = Path(given["resume"]) / CONFIG_FILE if "resume" in given else None
-    settings = OmegaConf.load(stored) if stored is not None and stored.is_file() else None
-    return _task_of(settings) if isinstance(settings, DictConfig) else TASKS[0]
-
-
-def _task_of(settings: DictConfig) -> str:
-    """Settings that were stored before there were tasks are those of a captioner."""
-    return choose("task", str(settings.get("task", TASKS[0])), TASKS)
+    run_folder = Path(given.get("resume", ""))
+    return task_of(read_settings(run_folder)) if (run_folder / CONFIG_FILE).is_file() else TASKS[0]
 
 
 def _print_sweep(folders: list[Path]) -> None:
@@ -110,7 +102,10 @@ def _job(composed: DictConfig) -> None:
     resuming = composed.resume is not None or begun_by_this_job(folder)
     result: TrainingResult | LanguageResult | None = None
     try:
-        config = _settings(composed) if composed.resume is None else _resumed_settings(Path(composed.resume))
+        if composed.resume is None:
+            config = training_settings(composed)
+        else:
+            config = resumed_settings(Path(composed.resume), hydra.overrides.task)
         if place.size > 1 and isinstance(config, LanguageModelConfig):
             raise ConfigError("task=language_model trains in one process: start it without torchrun.")
         if not resuming and is_first():
@@ -139,10 +134,6 @@ def begun_by_this_job(folder: Path) -> bool:
     """Had this job begun the run in `folder` before torchrun restarted it? The same answer in all processes."""
     begun = first_said(BEGUN, "") == str(folder)  # what nobody has said yet is ""
     return first_said(f"resumes/{place_in_job().attempt}", str(begun)) == str(True) and place_in_job().attempt > 0
-
-
-def _settings(composed: DictConfig) -> TrainConfig | LanguageModelConfig:
-    return (language_model_settings if _task_of(composed) == "language_model" else train_settings)(composed)
 
 
 def start_run(config: TrainConfig, folder: Path, *, resume: bool = False) -> TrainingResult:
@@ -178,9 +169,8 @@ def start_language_run(config: LanguageModelConfig, folder: Path, *, resume: boo
 
 def _carry_out(work: Callable[[], T], config: TrainConfig | LanguageModelConfig, folder: Path) -> T:
     """Keep the settings, also those that were changed on resume; train; and say how to go on where that was stopped."""
-    kept = OmegaConf.create(to_plain(replace(config, resume=None)))
     if is_first():
-        write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(kept).encode())
+        keep_settings(config, folder)
     try:
         return work()
     except Interrupted:
@@ -226,32 +216,6 @@ def _print_language_result(result: LanguageResult) -> None:
         f"What it wrote at each stage: {shown(result.folder / SAMPLES_FILE)}\n"
         f"Let it write: python -m captioner sample checkpoint={shown(result.folder)} temperature=0.8\n"
     )
-
-
-def _resumed_settings(run_folder: Path) -> TrainConfig | LanguageModelConfig:
-    """The run's own settings, with the values given beside `resume=` in their place."""
-    path = run_folder / CONFIG_FILE
-    if not path.is_file():
-        remove_if_empty(run_folder)
-        raise CheckpointError(
-            f"resume={run_folder} is no run folder: it holds no {CONFIG_FILE}. Expected one such as runs/…; a run that "
-            "was stopped before its training began has nothing to resume: start it again."
-        )
-    stored = OmegaConf.load(path)
-    assert isinstance(stored, DictConfig)
-    OmegaConf.set_struct(stored, True)
-    for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
-        if override.key_or_group == "resume":
-            continue
-        if override.key_or_group == "task" and override.value() != _task_of(stored):
-            raise ConfigError(f"{run_folder} is a run of task={_task_of(stored)}: leave {override.input_line} out.")
-        if (CONF / override.key_or_group).is_dir():
-            raise ConfigError(
-                f"{override.input_line} cannot go with resume=: a resumed run keeps its {override.key_or_group}. "
-                "Only values such as trainer.max_epochs=20 can be changed."
-            )
-        OmegaConf.update(stored, override.key_or_group, override.value())
-    return replace(_settings(stored), resume=str(run_folder))
 
 
 def refuse_used_folder(folder: Path, hint: str) -> None:

@@ -114,6 +114,8 @@ def _parse(path: Path, text: str, first_line: int) -> Any:
         where = f"line {first_line + error.lineno - 1}, column {error.colno}"
         hint = " For one object a line, name the file .jsonl." if error.msg == "Extra data" else ""
         raise DataError(f"{path} is not valid JSON: {error.msg} at {where}.{hint}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists thousands deep
+        raise DataError(f"{path} is not JSON that can be read: {error}.") from error
 
 
 def _row(row: Any, where: str) -> tuple[ImageId, str]:

@@ -1,0 +1,117 @@
+"""What every fuzzed case must keep to, and how many cases there are.
+
+The cases are the same at every run, so that a test which passed does not fail on another day; with
+CAPTIONER_FUZZ=random they are new ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from captioner.errors import CaptionerError
+
+T = TypeVar("T")
+CANARY = "executed"  # what a payload that is run leaves in the folder that is watched
+SECONDS = 20  # more than any case takes, on a machine with other work
+
+
+@dataclass
+class Case:
+    """What a test is given, shown in few words where it fails."""
+
+    value: Any
+
+    def __repr__(self) -> str:
+        return f"{self.value!r:.2000}"
+
+
+def shares(fast: int, all_of_them: int) -> pytest.MarkDecorator:
+    """The parameter `cases`: a few for every day, all of them for the slow tests."""
+    slow = pytest.param(all_of_them, id="all", marks=pytest.mark.slow)
+    return pytest.mark.parametrize("cases", [pytest.param(fast, id="some"), slow])
+
+
+def fuzz(cases: int, strategy: st.SearchStrategy[T], check: Callable[[T], None]) -> None:
+    """Run `check` on so many cases."""
+    done = 0
+
+    @settings(
+        max_examples=cases,
+        deadline=None,
+        derandomize=os.environ.get("CAPTIONER_FUZZ") != "random",
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy.map(Case))
+    def one(case: Case) -> None:
+        nonlocal done
+        done += 1
+        check(case.value)
+
+    one()
+    assert done >= cases
+
+
+class HarmError(AssertionError):
+    """Something was changed, or took too long."""
+
+
+@contextmanager
+def harmless(folder: Path) -> Iterator[None]:
+    """Inside, something succeeds or raises a CaptionerError, in reasonable time, and nothing in `folder` changes."""
+    before = tree(folder)
+    with time_limit(SECONDS), contextlib.suppress(CaptionerError):
+        yield
+    if tree(folder) != before:
+        raise HarmError("Something was written, changed or removed.")
+
+
+@contextmanager
+def replaced(path: Path, content: bytes) -> Iterator[None]:
+    """Inside, a file has other content."""
+    before = path.read_bytes()
+    path.write_bytes(content)
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every file and folder below, with a hash of its content."""
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in folder.rglob("*")
+    }
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Fail where this takes longer."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise HarmError(f"It took more than {seconds} seconds.")
+
+    handler = signal.signal(signal.SIGALRM, stop)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, handler)

@@ -1,0 +1,114 @@
+"""Annotation files of every kind, as others leave them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import strategies as st
+
+from captioner.config import CocoConfig, DataConfig, Flickr8kConfig, Flickr30kConfig, FolderConfig, TokenizerConfig
+from captioner.data.batches import tokenize_captions
+from captioner.data.build import available_splits, load_dataset
+from captioner.data.check import check_dataset
+from captioner.metrics.results import read_results
+from captioner.text.tokenizers import build_tokenizer
+from tests.data.tiny import write_coco, write_json, write_pictures, write_text
+from tests.fuzz.harness import fuzz, harmless, replaced, shares
+from tests.fuzz.mutations import mutated_bytes, mutated_json
+
+NAMES = [f"{number}.jpg" for number in range(4)]
+SPLITS = ("train", "train", "val", "test")
+
+
+def coco(root: Path) -> tuple[DataConfig, Path]:
+    write_coco(root)
+    return CocoConfig(root=str(root), num_workers=0), root / "annotations/captions_train2017.json"
+
+
+def karpathy(root: Path) -> tuple[DataConfig, Path]:
+    write_pictures(root / "flickr30k-images", NAMES)
+    images = [
+        {
+            "filename": name,
+            "imgid": number,
+            "sentids": [number],
+            "split": split,
+            "sentences": [{"raw": f"A dog {number}.", "tokens": ["a", "dog"], "imgid": number, "sentid": number}],
+        }
+        for number, (name, split) in enumerate(zip(NAMES, SPLITS, strict=True))
+    ]
+    path = write_json(root / "dataset_flickr30k.json", {"dataset": "flickr30k", "images": images})
+    return Flickr30kConfig(root=str(root), num_workers=0), path
+
+
+def flickr8k(root: Path) -> tuple[DataConfig, Path]:
+    write_pictures(root / "Images", NAMES)
+    path = write_text(
+        root / "Flickr8k.token.txt", "".join(f"{name}#{i}\tA dog {i} .\n" for name in NAMES for i in (0, 1))
+    )
+    for part, names in {"train": NAMES[:2], "dev": NAMES[2:3], "test": NAMES[3:]}.items():
+        write_text(root / f"Flickr_8k.{part}Images.txt", "\n".join(names))
+    return Flickr8kConfig(root=str(root), num_workers=0), path
+
+
+def flickr8k_list(root: Path) -> tuple[DataConfig, Path]:
+    config, _ = flickr8k(root)
+    return config, root / "Flickr_8k.trainImages.txt"
+
+
+def table(root: Path) -> tuple[DataConfig, Path]:
+    write_pictures(root, NAMES)
+    rows = [f'{name},"A dog, {i}",{split}' for name, split in zip(NAMES, SPLITS, strict=True) for i in (0, 1)]
+    path = write_text(root / "captions.csv", "\n".join(["image,caption,split", *rows]))
+    return FolderConfig(root=str(root), captions="captions.csv", num_workers=0), path
+
+
+def lines(root: Path) -> tuple[DataConfig, Path]:
+    write_pictures(root, NAMES)
+    rows = [{"image": name, "caption": "A dog", "split": split} for name, split in zip(NAMES, SPLITS, strict=True)]
+    path = write_text(root / "captions.jsonl", "\n".join(map(json.dumps, rows)))
+    return FolderConfig(root=str(root), captions="captions.jsonl", num_workers=0), path
+
+
+def mutated(path: Path) -> st.SearchStrategy[bytes]:
+    content = path.read_bytes()
+    if path.suffix == ".json":
+        return mutated_json(content)
+    if path.suffix == ".jsonl":
+        first, rest = content.split(b"\n", 1)
+        return mutated_bytes(content) | mutated_json(first).map(lambda line: line + b"\n" + rest)
+    return mutated_bytes(content)
+
+
+@shares(20, 150)
+@pytest.mark.parametrize("source", [coco, karpathy, flickr8k, flickr8k_list, table, lines])
+def test_annotations(source: Callable[[Path], tuple[DataConfig, Path]], cases: int, tmp_path: Path) -> None:
+    config, path = source(tmp_path / "data")
+    tokenizer = build_tokenizer(TokenizerConfig())
+
+    def check(content: bytes) -> None:
+        with replaced(path, content):
+            for split in ("train", "val"):
+                with harmless(tmp_path):
+                    available_splits(config)
+                    tokenized = tokenize_captions(load_dataset(config, split), tokenizer)
+                    json.dumps(tokenized, ensure_ascii=False).encode()  # as a vocabulary is kept
+            with harmless(tmp_path):
+                check_dataset(config, TokenizerConfig(), progress=False).format().encode()
+
+    fuzz(cases, mutated(path), check)
+
+
+@shares(12, 100)
+def test_results(cases: int, tmp_path: Path) -> None:
+    captions = [{"image_id": number, "caption": f"a dog {number}"} for number in range(3)]
+    path = write_json(tmp_path / "captions.json", captions)
+
+    def check(content: bytes) -> None:
+        with replaced(path, content), harmless(tmp_path):
+            read_results(path, [0, 1, 2])
+
+    fuzz(cases, mutated(path), check)
