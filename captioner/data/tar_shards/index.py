@@ -78,8 +78,12 @@ class ShardIndex:
             content = file.read(self.texts_size)
         if zlib.crc32(content) != self.texts_crc32:
             raise self._damaged()
-        for line in content.splitlines():
-            yield self._parsed(line)
+        try:
+            every = json.loads(b"[" + content[:-1].replace(b"\n", b",") + b"]")  # several times as fast as line by line
+        except ValueError as error:
+            raise self._damaged() from error
+        for image_id, name, *captions in every:
+            yield PairText(image_id, name, tuple(captions))
 
     def _parsed(self, line: bytes) -> PairText:
         try:

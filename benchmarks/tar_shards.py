@@ -1,0 +1,144 @@
+"""What tar shards cost and save: indexing, reading beside files, and memory a pair before the first step.
+
+    python benchmarks/tar_shards.py data=flickr8k data.root=DIR --pairs 40000
+
+Shards are made of the data set's pictures, over and over under new ids, with their first captions; the same pictures
+are read from their files for comparison, both in a shuffled order and warm (the system has them in memory). Memory is
+measured in a process of its own for each number of pairs, as the growth of its resident size between two numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+
+import torch
+from measure import report
+
+from captioner.cli.settings import compose_train_settings
+from captioner.config import ShardsConfig, TokenizerConfig, VocabularyConfig
+from captioner.data.batches import captioned_pictures, number_captions, tokenize_captions
+from captioner.data.build import load_dataset
+from captioner.data.dataset import CaptionDataset
+from captioner.data.pictures import open_picture
+from captioner.data.tar_shards.index import index_file
+from captioner.data.tar_shards.packing import pack_shards
+from captioner.text.tokenizers import build_tokenizer
+from captioner.text.vocabulary import Vocabulary
+
+PAIRS_A_SHARD = 5000
+
+
+def repeated(dataset: CaptionDataset, pairs: int) -> CaptionDataset:
+    """So many pairs, each under its own id."""
+    images = (
+        replace(image, image_id=f"{number:09}", captions=image.captions[:1])
+        for number, image in enumerate(cycle(dataset))
+    )
+    return replace(dataset, name="repeated", split="train", images=tuple(islice(images, pairs)))
+
+
+def seconds_to_read(dataset: CaptionDataset, pictures: int, *, decode: bool) -> float:
+    """To read (and decode) so many pictures in a shuffled order; the second time, so that all are in memory."""
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0)).tolist()[:pictures]
+    for _ in range(2):
+        start = time.perf_counter()
+        for index in order:
+            path = dataset.paths[index]
+            if decode:
+                open_picture(path, at_least=224)
+            else:
+                path.read_bytes()
+        seconds = time.perf_counter() - start
+    return seconds
+
+
+def resident_megabytes() -> float:
+    """Of this process, without the pages of files."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit("/proc/self/status has no RssAnon: this part needs Linux.")
+
+
+def memory_before_training(root: str, limit: int) -> dict[str, float]:
+    """Megabytes after each thing that stands before the first step."""
+    config = ShardsConfig(root=root, limit=limit)
+    figures = {"imports": resident_megabytes()}
+    dataset = load_dataset(config, "train")
+    figures["data set"] = resident_megabytes()
+    tokenized = tokenize_captions(dataset, build_tokenizer(TokenizerConfig()))
+    vocabulary = Vocabulary.from_captions((words for own in tokenized for words in own), VocabularyConfig())
+    captions = number_captions(tokenized, vocabulary, 30)
+    del tokenized
+    figures["captions"] = resident_megabytes()
+    usable = captioned_pictures(captions, dataset)
+    figures["usable"] = resident_megabytes() + 0 * len(usable)
+    return figures
+
+
+def measured_memory(root: Path, limit: int) -> dict[str, float]:
+    """`memory_before_training` in a new process."""
+    command = [sys.executable, __file__, "--memory", str(root), "--pairs", str(limit)]
+    found: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py: the data set")
+    parser.add_argument("--pairs", type=int, default=40_000)
+    parser.add_argument("--pictures", type=int, default=2000, help="read for the comparison")
+    parser.add_argument("--memory", help=argparse.SUPPRESS)
+    arguments = parser.parse_intermixed_args()
+    if arguments.memory:
+        print(json.dumps(memory_before_training(arguments.memory, arguments.pairs)))
+        return
+    torch.set_num_threads(1)
+    files = load_dataset(compose_train_settings(arguments.overrides).data, "train")
+    with tempfile.TemporaryDirectory() as temporary:
+        os.environ["CAPTIONER_CACHE"] = f"{temporary}/cache"
+        root = Path(temporary, "shards")
+        start = time.perf_counter()
+        shards = pack_shards(repeated(files, arguments.pairs), root, PAIRS_A_SHARD)
+        packed = time.perf_counter()
+        config = ShardsConfig(root=str(root), num_workers=1)
+        load_dataset(config, "train")
+        indexed = time.perf_counter()
+        dataset = load_dataset(config, "train")
+        opened = time.perf_counter()
+        pictures = min(arguments.pictures, len(files))
+        seconds = {
+            f"{what} from {source}": pictures / seconds_to_read(own, pictures, decode=what == "decoded")
+            for what in ("bytes", "decoded")
+            for source, own in (("tar", replace(dataset, images=dataset.images[: len(files)])), ("files", files))
+        }
+        half = arguments.pairs // 2
+        small, large = (measured_memory(root, limit) for limit in (half, arguments.pairs))
+        growth = {name: (large[name] - small[name]) * 2**20 / (arguments.pairs - half) for name in large}
+        report(
+            "tar_shards",
+            {
+                "pairs": arguments.pairs,
+                "packed_a_second": round(arguments.pairs / (packed - start)),
+                "indexed_and_loaded_a_second": round(arguments.pairs / (indexed - packed)),
+                "loaded_a_second": round(arguments.pairs / (opened - indexed)),
+                "index_bytes_a_pair_on_disk": round(
+                    sum(index_file(p).stat().st_size for p in shards) / arguments.pairs
+                ),
+                "pictures_a_second": {name: round(value) for name, value in seconds.items()},
+                "memory_bytes_a_pair": {name: round(value) for name, value in growth.items()},
+            },
+        )
+
+
+if __name__ == "__main__":
+    main()
