@@ -77,6 +77,12 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     c.AttentionConfig: {
         "attention_dim": SIZES,
         "gate": st.sampled_from(["scalar", "vector", "none"]),
+        "attention": st.sampled_from(["none", "soft", "hard"]),
+        "score": st.sampled_from(["additive", "dot"]),
+        "hard_at_test": st.sampled_from(["expected", "sample"]),
+        "hard_expected_share": FRACTIONS,
+        "hard_reinforce": RATES,
+        "hard_entropy": RATES,
         "doubly_stochastic": RATES,
         **MODEL,
     },

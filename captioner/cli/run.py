@@ -120,7 +120,7 @@ def _explain_hydra(error: BaseException) -> str:
         group, choice = match.groups()
         return (
             f"{group}={choice} does not go with the model that was chosen: it has no model.{group} to set. "
-            "See --help for its settings."
+            f"Choose another model=…, or leave {group}=… out."
         )
     if match := re.search(r"Could not override '([^']+)'", first_line):
         return _explain_unknown(match[1])

@@ -30,6 +30,7 @@ from captioner.config.language_model import (
     TextConfig,
 )
 from captioner.config.model import (
+    ATTENTIONS,
     CELLS,
     DEEPEST,
     INJECTIONS,
@@ -44,6 +45,7 @@ from captioner.config.text import TOKENIZERS, TokenizerConfig, VocabularyConfig
 from captioner.config.training import MONITORS, MetricConfig, OptimConfig, TrainerConfig
 
 __all__ = [
+    "ATTENTIONS",
     "CELLS",
     "DATASETS",
     "DEEPEST",

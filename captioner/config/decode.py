@@ -23,7 +23,7 @@ class DecodeConfig:
     temperature: float = 1.0  # sample
     top_k: int = 0  # sample: only the k most probable words; 0: all
     top_p: float = 1.0  # sample: the smallest set of words with this much probability
-    seed: int = 0  # sample
+    seed: int = 0  # sample, and hard attention that draws where to look
 
     def __post_init__(self) -> None:
         choose("decode.name", self.name, ("greedy", "sample", "beam"))

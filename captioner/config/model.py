@@ -26,6 +26,7 @@ CELLS = (
     "mut3",
 )
 INJECTIONS = ("init", "pre", "par", "first", "merge")
+ATTENTIONS = ("none", "soft", "hard", "adaptive")
 WIDEST, DEEPEST = 65_536, 64  # more numbers a vector, or layers, than anybody has meant
 
 
@@ -74,20 +75,45 @@ class RecurrentConfig(ModelConfig):
 
 @dataclass
 class AttentionConfig(ModelConfig):
-    """Show, Attend and Tell with soft attention (Xu et al. 2015)."""
+    """A decoder that looks at the grid: Show, Attend and Tell (Xu et al. 2015), or with adaptive Lu et al. 2017."""
 
     name: str = "attention"
     embedding_dim: int = 300
     tie_embeddings: bool = True
+    attention: str = "soft"  # none (the grid's mean), soft, hard or adaptive
+    score: str = "additive"  # additive or dot (scaled dot product)
     attention_dim: int = 512
     gate: str = "scalar"  # scalar: the paper's beta; vector: one gate a feature; none
     doubly_stochastic: float = 1.0  # lambda of the regulariser; 0 turns it off
+    hard_at_test: str = "expected"  # hard: look at the mean of all cells, or at one drawn by lot (sample)
+    hard_expected_share: float = 0.5  # hard: share of the images that are learnt from by the mean of all cells
+    hard_reinforce: float = 1.0  # hard: weight of what is learnt from which cells were drawn
+    hard_entropy: float = 0.002  # hard: weight of the entropy of where to look, in nats a word
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        choose("model.attention", self.attention, ATTENTIONS)
+        choose("model.score", self.score, ("additive", "dot"))
         choose("model.gate", self.gate, ("scalar", "vector", "none"))
+        choose("model.hard_at_test", self.hard_at_test, ("expected", "sample"))
         within("model.attention_dim", self.attention_dim, 1, WIDEST)
-        at_least("model.doubly_stochastic", self.doubly_stochastic, 0.0)
+        within("model.hard_expected_share", self.hard_expected_share, 0.0, 1.0)
+        for key in ("doubly_stochastic", "hard_reinforce", "hard_entropy"):
+            at_least(f"model.{key}", getattr(self, key), 0.0)
+        if self.attention == "adaptive":
+            self._check_adaptive()
+
+    def _check_adaptive(self) -> None:
+        if not self.cell.startswith("lstm"):
+            raise ConfigError(
+                f"model.attention=adaptive cannot go with model.cell={self.cell}: the sentinel is what the cell's "
+                "memory holds, and only an LSTM has one besides its output. Choose model.cell=lstm, or attention=soft."
+            )
+        if self.gate != "none":
+            raise ConfigError(
+                f"model.attention=adaptive cannot go with model.gate={self.gate}: the sentinel already decides how "
+                "much of the picture comes in. Choose attention=adaptive, which sets model.gate=none, or set that too."
+            )
 
 
 @dataclass

@@ -116,8 +116,9 @@ class StoredFeatures:
         """See FeatureSource."""
         for batch in batches:
             indices = [index for index in batch if index not in self.bad]
-            vector, grid = self.cached.get(indices, self._mirrored(indices, epoch))
-            yield indices, ImageFeatures(vector.to(self.device), None if grid is None else grid.to(self.device))
+            features = self.cached.get(indices, self._mirrored(indices, epoch))
+            grid = None if features.grid is None else features.grid.to(self.device)
+            yield indices, ImageFeatures(features.vector.to(self.device), grid)
 
     def _mirrored(self, indices: Sequence[int], epoch: int | None) -> set[int]:
         if self.mirroring is None or epoch is None:

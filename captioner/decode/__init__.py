@@ -12,7 +12,7 @@ from captioner.config import DecodeConfig
 from captioner.decode.beam import beam
 from captioner.decode.greedy import greedy
 from captioner.decode.hypothesis import Hypothesis, StepDecoder
-from captioner.decode.sampling import sample
+from captioner.decode.sampling import image_seeds, sample
 from captioner.nn.state import ImageFeatures
 from captioner.text.vocabulary import SpecialTokens
 
@@ -31,8 +31,11 @@ def search(
     """The hypotheses of every image, best first, by the search that `config.name` selects.
 
     n_best: how many an image, at most `beam_width`; greedy and sampling give one.
-    image_ids: what sampling seeds each image with (its place in the batch if None); the others draw nothing.
+    image_ids: what draws by lot, the search or the decoder's attention, is seeded with these and `config.seed` (its
+    place in the batch if None), so that it does not depend on the batch an image is in.
     """
+    ids = range(len(features.vector)) if image_ids is None else image_ids
+    features = features._replace(seeds=image_seeds(config.seed, ids).to(features.vector.device))
     searches: dict[str, Callable[[], list[list[Hypothesis]]]] = {
         "greedy": lambda: [[one] for one in greedy(decoder, features, config, special)],
         "sample": lambda: [[one] for one in sample(decoder, features, config, special, image_ids)],

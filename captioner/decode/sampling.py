@@ -63,6 +63,12 @@ def uniform_draws(seed: int, image_ids: Sequence[int | str], count: int) -> Floa
     return torch.stack(rows) if rows else torch.empty(0, count)
 
 
+def image_seeds(seed: int, image_ids: Sequence[int | str]) -> Int[Tensor, " B"]:
+    """For a decoder that draws by lot where to look: a number for each image, from `seed` and its id alone."""
+    digests = (blake2b(f"attention {seed} {image_id}".encode(), digest_size=8).digest() for image_id in image_ids)
+    return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64)
+
+
 def keep_top_k(logits: Float[Tensor, "N V"], k: int) -> Float[Tensor, "N V"]:
     """All but the k highest of each row at -inf; of equal ones the lowest numbers stay."""
     values, words = best_words(logits, k)

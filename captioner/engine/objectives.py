@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from captioner.engine.reinforce import reinforce_term
 from captioner.engine.word_loss import word_loss
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import PackedCaptions
@@ -40,13 +41,13 @@ def captioning_losses(
     doubly_stochastic: float,
     totals: Totals | None = None,
 ) -> dict[str, Tensor]:
-    """Cross-entropy under teacher forcing, in nats a word, and the attention's regulariser.
+    """Cross-entropy under teacher forcing, in nats a word, the attention's regulariser, and what else a decoder has.
 
     "words": mean over the M words of −log p(word | words before it, image), smoothed towards the
     uniform distribution (Szegedy et al. 2016); "attention": see `doubly_stochastic_penalty`, for
     decoders that attend; a model's own losses by their names, weighted, as means over the words; "loss" = words +
-    doubly_stochastic · attention + the model's own. `totals`: of the whole step, where `captions` are one portion of
-    it; None: of `captions`.
+    doubly_stochastic · attention + the model's own. Where the decoder draws by lot, the loss also has the gradient of
+    `reinforce_term`. `totals`: of the whole step, where `captions` are one portion of it; None: of `captions`.
     """
     totals = totals or Totals(len(captions.targets), len(captions.images))
     answer = model(features, captions)
@@ -59,6 +60,9 @@ def captioning_losses(
     for name, value in answer.losses.items():
         losses[name] = value.detach() / totals.words
         losses["loss"] = losses["loss"] + value / totals.words
+    if answer.drawn is not None:
+        surrogate = reinforce_term(answer.logits, captions, answer.drawn, label_smoothing) / totals.words
+        losses["loss"] = losses["loss"] + surrogate
     return losses
 
 

@@ -19,6 +19,7 @@ from captioner.engine.optimizer import clip_gradient, schedule_factor, set_learn
 from captioner.engine.precision import autocast, iterate_under
 from captioner.engine.run import Run
 from captioner.errors import TrainingError
+from captioner.nn.hard_attention import HardAttention
 from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.state import ImageFeatures
 
@@ -129,6 +130,9 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
     run.scaler.update()
     if run.average is not None:
         run.average.update(progress.step)
+    for module in run.model.decoder.modules():
+        if isinstance(module, HardAttention):
+            module.note_step(figures["words"])
     return figures | {"learning_rate": learning_rate}
 
 

@@ -1,25 +1,56 @@
-"""Where to look: weights over the grid for a query, and the grid's weighted mean.
+"""Where to look: an energy for every cell of the grid, weights from the energies, and the grid's weighted mean.
 
-Additive attention (Bahdanau et al. 2015, as used by Xu et al. 2015, eq. 4–6 and appendix):
+    α = softmax(e),   z = Σ_i α_i a_i                  Xu et al. 2015, eq. 5, 6 and 13
 
-    e_i = w·tanh(Wa·a_i + Wh·h),   α = softmax(e),   z = Σ_i α_i a_i
+    additive   e_i = w·tanh(Wa·a_i + Wh·h)             Bahdanau et al. 2015, appendix A.1.2
+    dot        e_i = (Wh·h)·(Wa·a_i) / √A              Vaswani et al. 2017, section 3.2.1
+    none       e_i = 0                                 every cell alike: what looking is to be measured against
 
-Wa·a is computed once an image (`keys`) and shared by all the rows that look at it.
+Wa·a (`keys`) is computed once an image and shared by all the rows that look at it; Wh·h (`query`) once a word. To add a
+score: a class with what `Attention` asks for, a line in `build_attention`, its name in `AttentionConfig`.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from captioner.nn.attention_energy import StepEnergies
-from captioner.nn.packing import PackedCaptions
+from captioner.nn.rows_by_image import RowsByImage
 from captioner.nn.step_linear import StepLinear
+
+Energies = Callable[[Tensor, RowsByImage], Tensor]
+"""Queries (N, A) of rows, and whose they are → energies (N, P)."""
+
+
+@runtime_checkable
+class Attention(Protocol):
+    """What the decoders ask of a score."""
+
+    def keys(self, grid: Tensor) -> Tensor:
+        """(B, P, D) → (B, P, A): what a query is compared with."""
+        ...
+
+    def query(self, hidden: Tensor) -> Tensor:
+        """(N, H) → (N, A)."""
+        ...
+
+    def energies(self, keys: Tensor, queries: Tensor) -> Tensor:
+        """e (N, P) of N rows that stand side by side by image, K to each of the B images."""
+        ...
+
+    def energies_of_batch(self, keys: Tensor) -> Energies:
+        """The same for a batch of captions that is learnt from, whose rows are in no order; one call a step."""
+        ...
 
 
 class AdditiveAttention(nn.Module):
-    """`grid` (B, P, D) and a query (N, H) → weights (N, P) and context (N, D)."""
+    """e = w·tanh(keys + query)."""
 
     def __init__(self, feature_dim: int, hidden_dim: int, attention_dim: int) -> None:
         super().__init__()
@@ -27,52 +58,83 @@ class AdditiveAttention(nn.Module):
         self.query = StepLinear(hidden_dim, attention_dim)
         self.score = nn.Linear(attention_dim, 1, bias=False)  # a bias would cancel in the softmax
 
-    def weights(self, keys: Float[Tensor, "M P A"], query: Float[Tensor, "N H"]) -> Float[Tensor, "N P"]:
-        """α of N rows; the M = N/K keys of an image serve its K rows, which stand side by side."""
+    def energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
+        """Written plainly: three tensors of N·P·A numbers."""
         images, cells, attention_dim = keys.shape
-        queries = self.query(query).view(images, -1, 1, attention_dim)  # (M, K, 1, A)
-        energy = self.score(torch.tanh(keys.unsqueeze(1) + queries))  # (M, K, P, 1)
-        return _softmax(energy.view(-1, cells))
+        energy: Tensor = self.score(torch.tanh(keys.unsqueeze(1) + queries.view(images, -1, 1, attention_dim)))
+        return energy.view(-1, cells)
 
-    def step_energies(self, keys: Float[Tensor, "B P A"]) -> StepEnergies | None:
-        """What `weights_of_rows` needs to sum its gradients over the steps of a batch of captions."""
+    def energies_of_batch(self, keys: Float[Tensor, "B P A"]) -> Energies:
+        """On a CPU without such tensors (see `attention_energy`)."""
         plain = not torch.is_grad_enabled() or torch.is_autocast_enabled(keys.device.type) or keys.device.type != "cpu"
-        return None if plain or torch.compiler.is_compiling() else StepEnergies(keys, self.score.weight.squeeze(0))
-
-    def weights_of_rows(
-        self,
-        keys: Float[Tensor, "B P A"],
-        query: Float[Tensor, "N H"],
-        images: Int[Tensor, " N"],
-        energies: StepEnergies | None,
-    ) -> Float[Tensor, "N P"]:
-        """α of N rows that look at images[n]; `energies` makes it fast on a CPU, without it the plain way is gone."""
-        if energies is None:
-            return self.weights(keys.index_select(0, images), query)
-        return _softmax(energies(self.query(query), images))
-
-    @staticmethod
-    def context(weights: Float[Tensor, "N P"], grid: Float[Tensor, "B P D"]) -> Float[Tensor, "N D"]:
-        """z of N = B·K rows that stand side by side by image: each image's grid is read once for its K rows."""
-        images, cells, feature_dim = grid.shape
-        return torch.bmm(weights.view(images, -1, cells), grid).view(-1, feature_dim)
+        if plain or torch.compiler.is_compiling():
+            return lambda queries, rows: self.energies(keys.index_select(0, rows.images), queries)
+        energies = StepEnergies(keys, self.score.weight.squeeze(0))
+        return lambda queries, rows: energies(queries, rows.images)
 
 
-def _softmax(energy: Float[Tensor, "N P"]) -> Float[Tensor, "N P"]:
+class DotProductAttention(nn.Module):
+    """e = query·keys / √A."""
+
+    def __init__(self, feature_dim: int, hidden_dim: int, attention_dim: int) -> None:
+        super().__init__()
+        self.scale = 1 / math.sqrt(attention_dim)  # or the softmax of many dimensions starts saturated
+        self.keys = nn.Linear(feature_dim, attention_dim, bias=False)
+        self.query = StepLinear(hidden_dim, attention_dim)
+
+    def energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
+        """One product an image."""
+        images, cells, attention_dim = keys.shape
+        return self.scale * torch.bmm(queries.view(images, -1, attention_dim), keys.transpose(1, 2)).view(-1, cells)
+
+    def energies_of_batch(self, keys: Float[Tensor, "B P A"]) -> Energies:
+        """Rows are brought side by side by image first."""
+        turned = self.scale * keys.transpose(1, 2)
+        return lambda queries, rows: rows.collect(torch.bmm(rows.spread(queries), turned))
+
+
+class NoAttention(nn.Module):
+    """e = 0: the context is the grid's mean at every word. It has no parameters."""
+
+    def keys(self, grid: Float[Tensor, "B P D"]) -> Float[Tensor, "B P 0"]:
+        """There is nothing to compare with."""
+        return grid[:, :, :0]
+
+    def query(self, hidden: Float[Tensor, "N H"]) -> Float[Tensor, "N 0"]:
+        """Nor anything to compare."""
+        return hidden[:, :0]
+
+    def energies(self, keys: Float[Tensor, "B P 0"], queries: Float[Tensor, "N 0"]) -> Float[Tensor, "N P"]:
+        """Zeros."""
+        return queries.new_zeros(len(queries), keys.shape[1])
+
+    def energies_of_batch(self, keys: Float[Tensor, "B P 0"]) -> Energies:
+        """Zeros."""
+        return lambda queries, rows: self.energies(keys, queries)
+
+
+def build_attention(score: str, feature_dim: int, hidden_dim: int, attention_dim: int) -> Attention:
+    """The attention of this score: "additive", "dot" or "none"."""
+    if score == "none":
+        return NoAttention()
+    if score == "dot":
+        return DotProductAttention(feature_dim, hidden_dim, attention_dim)
+    return AdditiveAttention(feature_dim, hidden_dim, attention_dim)
+
+
+def weights_of(energies: Float[Tensor, "N P"]) -> Float[Tensor, "N P"]:
     """α in float32 at least: under autocast the energies are shorter, and the sums over α would lose digits."""
-    return torch.softmax(energy, dim=1, dtype=torch.promote_types(energy.dtype, torch.float32))
+    return torch.softmax(energies, dim=1, dtype=torch.promote_types(energies.dtype, torch.float32))
 
 
-def context_of_packed_rows(
-    weights: Float[Tensor, "N P"], grid: Float[Tensor, "B P D"], captions: PackedCaptions
+def context(weights: Float[Tensor, "N P"], grid: Float[Tensor, "B P D"]) -> Float[Tensor, "N D"]:
+    """z of N = B·K rows that stand side by side by image: each image's grid is read once for its K rows."""
+    images, cells, feature_dim = grid.shape
+    return torch.bmm(weights.view(images, -1, cells), grid).view(-1, feature_dim)
+
+
+def context_of_rows(
+    weights: Float[Tensor, "N P"], grid: Float[Tensor, "B P D"], rows: RowsByImage
 ) -> Float[Tensor, "N D"]:
-    """z of the first N rows of packed captions, whose images are in no order.
-
-    The weights are put in the places of a (B, R, P) tensor, so that a grid is read once for all the
-    captions of its image instead of being copied to each; places of finished captions hold zeros.
-    """
-    rows = len(weights)
-    images, cells, _ = grid.shape
-    place = (captions.images * captions.captions_per_image + captions.slots)[:rows]
-    by_image = weights.new_zeros(images * captions.captions_per_image, cells).index_copy(0, place, weights)
-    return AdditiveAttention.context(by_image, grid).index_select(0, place)
+    """z of rows whose images are in no order; a grid is still read once an image."""
+    return rows.collect(torch.bmm(rows.spread(weights), grid))

@@ -2,7 +2,7 @@
 
     e_np = w·tanh(k_np + q_n)          k: an image's keys, q: a row's query
 
-Written plainly (see `AdditiveAttention.energy`) a step copies the keys to the rows that look at them, adds, takes the
+Written plainly (see `AdditiveAttention.energies`) a step copies the keys to the rows that look at them, adds, takes the
 tanh, and keeps all three for the backward pass, which writes as much again and adds a whole gradient of the keys at
 every step. Here a few rows at a time stay in the processor's cache, the tanh is computed anew for the backward
 pass, and the gradient of the keys is summed in place over the steps. The plain version is the oracle in the tests.

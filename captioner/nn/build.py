@@ -9,6 +9,7 @@ from torch import nn
 
 from captioner.config import AttentionConfig, ChenZitnickConfig, EncoderConfig, ModelConfig, MRNNConfig, RecurrentConfig
 from captioner.errors import choose
+from captioner.nn.adaptive_attention import AdaptiveAttentionDecoder
 from captioner.nn.chen_zitnick import ChenZitnickDecoder
 from captioner.nn.encoder import build_encoder
 from captioner.nn.model import CaptioningModel
@@ -17,13 +18,20 @@ from captioner.nn.recurrent import RecurrentDecoder
 from captioner.nn.show_attend_tell import AttentionDecoder
 from captioner.schema import from_plain
 
+
+def _attention_decoder(config: AttentionConfig, vocabulary_size: int, feature_dim: int) -> nn.Module:
+    """Adaptive attention looks after the LSTM's step and feeds nothing back into it: another network."""
+    kind = AdaptiveAttentionDecoder if config.attention == "adaptive" else AttentionDecoder
+    return kind(config, vocabulary_size, feature_dim)
+
+
 DECODERS: dict[str, tuple[type[ModelConfig], Callable[[Any, int, int], nn.Module]]] = {
     "recurrent": (RecurrentConfig, RecurrentDecoder),
-    "attention": (AttentionConfig, AttentionDecoder),
+    "attention": (AttentionConfig, _attention_decoder),
     "mrnn": (MRNNConfig, MRNNDecoder),
     "chen_zitnick": (ChenZitnickConfig, ChenZitnickDecoder),
 }
-"""Name → its settings and its class, called with (settings, vocabulary size, feature dimension)."""
+"""Name → its settings and what builds it, called with (settings, vocabulary size, feature dimension)."""
 
 
 def model_settings(raw: Any) -> ModelConfig:

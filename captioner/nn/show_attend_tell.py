@@ -1,4 +1,4 @@
-"""Show, Attend and Tell with soft attention (Xu, Ba, Kiros, Cho, Courville, Salakhutdinov, Zemel, Bengio 2015).
+"""Show, Attend and Tell, soft or hard (Xu, Ba, Kiros, Cho, Courville, Salakhutdinov, Zemel, Bengio 2015).
 
 For the annotations a_1 … a_P of an image and the words y_1 … y_T:
 
@@ -10,6 +10,8 @@ For the annotations a_1 … a_P of an image and the words y_1 … y_T:
 
 and the loss gains λ Σ_i (1 − Σ_t α_ti)² so that every part of the image is looked at (eq. 14).
 With more layers than one, h is the top layer's. Any cell works in the LSTM's place.
+
+Hard attention puts one cell, drawn by lot, in the place of the mean Σ_i α_ti a_i: see `hard_attention`.
 """
 
 from __future__ import annotations
@@ -19,17 +21,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.config import AttentionConfig
-from captioner.nn.attention import AdditiveAttention, context_of_packed_rows
+from captioner.nn.attention import build_attention, context, context_of_rows, weights_of
 from captioner.nn.cells import Hidden
+from captioner.nn.hard_attention import HardAttention, sampled_weights, seeds_of
 from captioner.nn.output import WordOutput
 from captioner.nn.packing import PackedCaptions
+from captioner.nn.rows_by_image import rows_of_captions
 from captioner.nn.stack import RecurrentStack
-from captioner.nn.state import DecoderState, ImageFeatures, Step, TeacherForced
+from captioner.nn.state import DecoderState, ImageFeatures, Step, TeacherForced, rows_of_images
 from captioner.nn.step_linear import StepLinear, weight_gradients_once
 
 
 class AttentionDecoder(nn.Module):
-    """Soft attention over the grid at every word."""
+    """Attention over the grid before every word."""
 
     needs_grid = True
 
@@ -40,7 +44,9 @@ class AttentionDecoder(nn.Module):
         self.stack = RecurrentStack(
             config.cell, embedding_dim, hidden_dim, config.layers, config.dropout, residual=config.residual
         )
-        self.attention = AdditiveAttention(feature_dim, hidden_dim, config.attention_dim)
+        score = "none" if config.attention == "none" else config.score
+        self.attention = build_attention(score, feature_dim, hidden_dim, config.attention_dim)
+        self.hard = HardAttention(config, vocabulary_size) if config.attention == "hard" else None
         self.context_to_gates = StepLinear(feature_dim, self.stack.input_columns, bias=False)
         gate_columns = {"scalar": 1, "vector": feature_dim, "none": 0}[config.gate]
         self.gate = StepLinear(hidden_dim, gate_columns) if gate_columns else None  # f_β
@@ -60,34 +66,61 @@ class AttentionDecoder(nn.Module):
         embedded = self.dropout(self.embedding(captions.inputs))  # (M, E)
         words = self.stack.project(embedded)  # (M, G·H): of all words at once
         tops, contexts, attention = [], [], []
-        energies = self.attention.step_energies(keys)
+        energies_of_rows = self.attention.energies_of_batch(keys)
+        everyone = rows_of_captions(captions, len(grid))
+        lots = None if self.hard is None else self.hard.lots(features, captions)
         with weight_gradients_once(self):
-            for rows, step in captions.steps():
-                hidden = tuple(tensor[:rows] for tensor in hidden)
-                top = hidden[-self.stack.states]
-                weights = self.attention.weights_of_rows(keys, top, captions.images[:rows], energies)
-                context = self._gated(context_of_packed_rows(weights, grid, captions), top)
-                top, hidden = self.stack.step(words[step] + self.context_to_gates(context), hidden)
+            for going, step in captions.steps():
+                hidden = tuple(tensor[:going] for tensor in hidden)
+                rows, top = everyone.first(going), hidden[-self.stack.states]
+                energies = energies_of_rows(self.attention.query(top), rows)
+                if lots is None:
+                    weights = looked = weights_of(energies)
+                else:
+                    weights, looked = lots.look(energies, step)
+                seen = self._gated(context_of_rows(looked, grid, rows), top)
+                top, hidden = self.stack.step(words[step] + self.context_to_gates(seen), hidden)
                 tops.append(top)
-                contexts.append(context)
+                contexts.append(seen)
                 attention.append(weights)
         logits = self._words(embedded, torch.cat(tops), torch.cat(contexts))
-        return TeacherForced(logits, torch.cat(attention))
+        answer = TeacherForced(logits, torch.cat(attention))
+        if lots is None:
+            return answer
+        drawn, losses = lots.outcome()
+        return answer._replace(drawn=drawn, losses=losses)
 
     def init_state(self, features: ImageFeatures) -> DecoderState:
-        """B images, one row each: the grid and its keys are kept once an image."""
+        """B images, one row each: the grid and its keys are kept once an image.
+
+        Where cells are drawn by lot, so is each image's seed, and each row counts its words.
+        """
         grid, keys, hidden = self._look_at_image(features)
-        return DecoderState((grid, keys), hidden)
+        if not self._draws:
+            return DecoderState((grid, keys), hidden)
+        seeds = seeds_of(features)
+        return DecoderState((grid, keys, seeds), (torch.zeros_like(seeds), *hidden))
 
     def step(self, tokens: Int[Tensor, " N"], state: DecoderState) -> Step:
         """Look, read one word a row, say the next."""
-        grid, keys = state.image
-        top = state.hidden[-self.stack.states]
-        weights = self.attention.weights(keys, top)
-        context = self._gated(self.attention.context(weights, grid), top)
+        grid, keys, *seeds = state.image
+        count, hidden = (state.hidden[:1], state.hidden[1:]) if self._draws else ((), state.hidden)
+        top = hidden[-self.stack.states]
+        energies = self.attention.energies(keys, self.attention.query(top))
+        if self._draws:
+            weights = sampled_weights(energies, rows_of_images(seeds[0], len(tokens)), count[0])
+        else:
+            weights = weights_of(energies)
+        seen = self._gated(context(weights, grid), top)
         embedded = self.embedding(tokens)
-        top, hidden = self.stack.step(self.stack.project(embedded) + self.context_to_gates(context), state.hidden)
-        return Step(self._words(embedded, top, context), DecoderState(state.image, hidden), weights)
+        top, hidden = self.stack.step(self.stack.project(embedded) + self.context_to_gates(seen), hidden)
+        after = DecoderState(state.image, (*(one + 1 for one in count), *hidden))
+        return Step(self._words(embedded, top, seen), after, weights)
+
+    @property
+    def _draws(self) -> bool:
+        """Does a step look at one cell, or, as `forward` may as well, at the mean of all?"""
+        return self.hard is not None and self.hard.at_test == "sample"
 
     def _look_at_image(self, features: ImageFeatures) -> tuple[Tensor, Tensor, Hidden]:
         """What is computed once an image: grid (B, P, D), keys (B, P, A), and the first state."""
@@ -97,12 +130,12 @@ class AttentionDecoder(nn.Module):
         hidden = torch.split(first, self.stack.hidden_dim, dim=1)
         return features.grid, self.attention.keys(features.grid), tuple(hidden)
 
-    def _gated(self, context: Float[Tensor, "N D"], top: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
-        return context if self.gate is None else torch.sigmoid(self.gate(top)) * context
+    def _gated(self, seen: Float[Tensor, "N D"], top: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
+        return seen if self.gate is None else torch.sigmoid(self.gate(top)) * seen
 
     def _words(
-        self, embedded: Float[Tensor, "M E"], top: Float[Tensor, "M H"], context: Float[Tensor, "M D"]
+        self, embedded: Float[Tensor, "M E"], top: Float[Tensor, "M H"], seen: Float[Tensor, "M D"]
     ) -> Float[Tensor, "M V"]:
         """The deep output layer, eq. 7."""
-        logits: Tensor = self.output(embedded + self.hidden_to_word(self.dropout(top)) + self.context_to_word(context))
+        logits: Tensor = self.output(embedded + self.hidden_to_word(self.dropout(top)) + self.context_to_word(seen))
         return logits

@@ -16,11 +16,13 @@ from torch import Tensor
 class ImageFeatures(NamedTuple):
     """What the encoder says of B images. `grid` is None where only the vector was asked for.
 
-    vector: (B, D); grid: (B, P, D), the cells in reading order.
+    vector: (B, D); grid: (B, P, D), the cells in reading order; seeds: (B,) int64, one of its own for each image, for a
+    decoder that draws by lot. A search gives them, so that what is drawn depends on the image and not on its batch.
     """
 
     vector: Tensor
     grid: Tensor | None = None
+    seeds: Tensor | None = None
 
 
 class DecoderState(NamedTuple):
@@ -37,8 +39,9 @@ class DecoderState(NamedTuple):
 class Step(NamedTuple):
     """One step of a decoder.
 
-    logits: (N, V), unnormalised; state: after the step; attention: (N, P) weights over the grid, each
-    row summing to 1, or None for a decoder that does not attend.
+    logits: (N, V), unnormalised; state: after the step; attention: (N, P) weights over the grid, or None for a
+    decoder that does not attend. A row sums to 1, or to less where the decoder may look away (adaptive attention):
+    what is missing is the weight of its sentinel.
     """
 
     logits: Tensor
@@ -70,13 +73,27 @@ def rows_of_images(images: Tensor, rows: int) -> Tensor:
     return images if beams == 1 else images.repeat_interleave(beams, 0)
 
 
+class Drawn(NamedTuple):
+    """What a decoder drew by lot, to be learnt from by REINFORCE (see `nn.hard_attention`).
+
+    log_probs: (M,) of what was drawn at each word, 0 where nothing was; baseline: (), what a word costs as a rule, in
+    nats; weight: of the estimate's second term.
+    """
+
+    log_probs: Tensor
+    baseline: Tensor
+    weight: float
+
+
 class TeacherForced(NamedTuple):
     """A decoder's answer when the true words before each word are given (training only).
 
-    logits: (M, V) in the packed order of the captions; attention: (M, P) or None; losses: what else the model wants
-    small, by name: each a sum over the M words, times its weight in the model's settings.
+    logits: (M, V) in the packed order of the captions; attention: (M, P), as in `Step`, or None; losses: what else the
+    model wants small, by name: each a sum over the M words, times its weight in the model's settings; drawn: for a
+    decoder that draws by lot.
     """
 
     logits: Tensor
     attention: Tensor | None = None
     losses: Mapping[str, Tensor] = MappingProxyType({})
+    drawn: Drawn | None = None

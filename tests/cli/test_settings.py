@@ -78,10 +78,13 @@ def test_every_setting_is_in_its_file_with_its_default_and_a_comment(file: str) 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes(choice: str) -> None:
     group, name = choice.split("=")
-    config = compose_train_settings([choice])
+    needs = ["model=attention"] if group == "attention" else []
+    config = compose_train_settings([*needs, choice])
     assert isinstance(config, TrainConfig)
     if group == "data":
         assert config.data.name == name
+    if group == "attention":
+        assert config.model.attention == name
     if group == "model" and name in ("rnn", "lstm", "gru"):
         assert config.model.cell == name
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captioner.config import TrainConfig
+from captioner.config import AttentionConfig, TrainConfig
 from captioner.data.batches import epoch_batches
 from captioner.engine.run import Run, prepare
 from captioner.engine.step import epoch_of_steps, train_step
@@ -43,6 +43,17 @@ def test_portions_make_the_same_step(config: TrainConfig, tmp_path: Path, accumu
         assert found == pytest.approx(expected, rel=1e-5)
     for expected_weight, weight in zip(weights, other_weights, strict=True):
         torch.testing.assert_close(weight, expected_weight, rtol=1e-3, atol=1e-4)
+
+
+def test_the_baseline_moves_by_the_mean_of_the_whole_step(config: TrainConfig, tmp_path: Path) -> None:
+    """Not by that of each portion: with all images seen by expectation the portions make the same step."""
+    hard = AttentionConfig(**{**vars(config.model), "attention": "hard", "gate": "none", "hard_expected_share": 1.0})
+    for name, accumulate in (("whole", 1), ("portions", 3)):
+        figures, _, run = epoch(with_trainer(replace(config, model=hard), accumulate=accumulate), tmp_path / name)
+        expected = math.log(len(run.vocabulary))
+        for own in figures:
+            expected = 0.9 * expected + 0.1 * own["words"]
+        assert float(run.model.decoder.hard.baseline) == pytest.approx(expected, rel=1e-6)
 
 
 def test_one_portion_at_a_time(config: TrainConfig, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from captioner.config import CacheConfig, EncoderConfig, RecurrentConfig, TrainConfig
+from captioner.config import AttentionConfig, CacheConfig, EncoderConfig, RecurrentConfig, TrainConfig
 from captioner.data.batches import epoch_batches
 from captioner.engine import training
 from captioner.engine.checkpoint import load_trainer_state
@@ -118,6 +118,19 @@ def test_resume_is_exact_with(config: TrainConfig, tmp_path: Path, settings: dic
     run(changed, tmp_path / "stopped", resume=True)
     assert_same_weights(whole, tmp_path / "stopped")
     assert curve(whole) == curve(tmp_path / "stopped")
+
+
+def test_hard_attention_resumes_exactly_with_its_baseline(config: TrainConfig, tmp_path: Path) -> None:
+    hard = AttentionConfig(**{**vars(config.model), "attention": "hard", "gate": "none"})
+    config = replace(config, model=hard)
+    whole = run(config, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        interrupt_after(6, config, tmp_path / "stopped")
+    early = weights(tmp_path / "stopped")["decoder.hard.baseline"]
+    run(config, tmp_path / "stopped", resume=True)
+    assert_same_weights(whole, tmp_path / "stopped")
+    assert curve(whole) == curve(tmp_path / "stopped")
+    assert float(early) != float(weights(whole)["decoder.hard.baseline"])
 
 
 def test_the_average_is_what_is_kept_and_scored(config: TrainConfig, tmp_path: Path) -> None:

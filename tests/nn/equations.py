@@ -164,20 +164,36 @@ def recurrent_logits(decoder: nn.Module, config: Any, v: Array, words: list[int]
     return np.array(rows)
 
 
-def attention_logits(decoder: nn.Module, config: Any, grid: Array, words: list[int]) -> tuple[Array, Array]:
-    """(T, V) and (T, P): Show, Attend and Tell, eq. 1–7 and 13."""
+def energies(config: Any, p: dict[str, Array], keys: list[Array], h: Array) -> Array:
+    """e of every key for the query h; `keys` are W a of the cells (and that of a sentinel)."""
+    if config.attention == "none":
+        return np.zeros(len(keys))
+    query = p["attention.query.weight"] @ h + p["attention.query.bias"]
+    if config.score == "dot":
+        return np.array([query @ key for key in keys]) / np.sqrt(config.attention_dim)
+    return np.array([p["attention.score.weight"][0] @ np.tanh(key + query) for key in keys])
+
+
+def attention_keys(config: Any, p: dict[str, Array], grid: Array) -> list[Array]:
+    """W a of every cell."""
+    return [a if config.attention == "none" else p["attention.keys.weight"] @ a for a in grid]
+
+
+def attention_logits(
+    decoder: nn.Module, config: Any, grid: Array, words: list[int], cells: list[int] | None = None
+) -> tuple[Array, Array]:
+    """(T, V) and (T, P): Show, Attend and Tell, eq. 1–7 and 13; with `cells` it looks at one at each word (9)."""
     p = parameters(decoder)
     states = states_of(config.cell)
     first = np.tanh(p["init.weight"] @ grid.mean(0) + p["init.bias"])
     pieces = np.split(first, states * config.layers)
     hidden = [pieces[layer * states : (layer + 1) * states] for layer in range(config.layers)]
     rows, looked = [], []
-    for word in words:
+    keys = attention_keys(config, p, grid)
+    for t, word in enumerate(words):
         h = hidden[-1][0]
-        query = p["attention.query.weight"] @ h + p["attention.query.bias"]
-        energy = [p["attention.score.weight"][0] @ np.tanh(p["attention.keys.weight"] @ a + query) for a in grid]
-        alpha = softmax(np.array(energy))
-        z = sum(weight * a for weight, a in zip(alpha, grid, strict=True))
+        alpha = softmax(energies(config, p, keys, h))
+        z = alpha @ grid if cells is None else grid[cells[t]]
         if config.gate != "none":
             z = sigmoid(p["gate.weight"] @ h + p["gate.bias"]) * z
         x = p["embedding.weight"][word]
@@ -186,6 +202,32 @@ def attention_logits(decoder: nn.Module, config: Any, grid: Array, words: list[i
         deep = x + p["hidden_to_word.weight"] @ h + p["hidden_to_word.bias"] + p["context_to_word.weight"] @ z
         rows.append(word_logits(p, deep))
         looked.append(alpha)
+    return np.array(rows), np.array(looked)
+
+
+def adaptive_logits(decoder: nn.Module, config: Any, grid: Array, words: list[int]) -> tuple[Array, Array]:
+    """(T, V) and (T, P): Lu et al. 2017, eq. 4 and 9–13; the P weights sum to 1 − β."""
+    p = parameters(decoder)
+    v = np.array([np.maximum(p["grid.weight"] @ a + p["grid.bias"], 0) for a in grid])
+    v_g = np.maximum(p["image.weight"] @ grid.mean(0) + p["image.bias"], 0)
+    keys = attention_keys(config, p, v)
+    hidden = [[np.zeros(config.hidden_dim)] * states_of(config.cell) for _ in range(config.layers)]
+    rows, looked = [], []
+    for word in words:
+        x, before = p["embedding.weight"][word], hidden[-1][0]
+        gates = p["stack.inputs.0.weight"] @ x + p["stack.inputs.0.bias"] + p["image_to_gates.weight"] @ v_g
+        h, hidden = stack_step(config.cell, p, config.layers, gates, hidden, residual=config.residual)
+        memory = hidden[-1][1]
+        g = sigmoid(
+            p["word_to_sentinel.weight"] @ x
+            + p["word_to_sentinel.bias"]
+            + p["image_to_sentinel.weight"] @ v_g
+            + p["hidden_to_sentinel.weight"] @ before
+        )
+        s = g * np.tanh(memory)
+        alpha = softmax(energies(config, p, [*keys, p["sentinel_key.weight"] @ s], h))
+        rows.append(word_logits(p, alpha[:-1] @ v + alpha[-1] * s + h))
+        looked.append(alpha[:-1])
     return np.array(rows), np.array(looked)
 
 
