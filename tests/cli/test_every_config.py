@@ -26,7 +26,9 @@ from tests.tiny import ENCODER, write_tiny_data
 COMMANDS = {"train", "evaluate", "language_model"}  # what a command starts from: each has a test file of its own
 QUICK = {"encoder=efficientnet_lite0", "encoder=torchvision"}  # the other encoders take more than a moment
 FILES = sorted(CONF.rglob("*.yaml"))
-CHOICES = [f"{path.parent.name}={path.stem}" for path in FILES if path.parent != CONF]
+NEEDS = {"attention": "model=attention "}
+"""Groups whose choices go with some models only."""
+CHOICES = [f"{NEEDS.get(path.parent.name, '')}{path.parent.name}={path.stem}" for path in FILES if path.parent != CONF]
 COMBINATIONS = [
     *(f"model=lstm cell={cell} injection={way}" for cell, way in [("gru", "init"), ("mut1", "pre"), ("rnn", "merge")]),
     "model=lstm cell=lstm_full_gate_recurrence injection=init model.layers=2 model.residual=true",
