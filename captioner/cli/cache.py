@@ -107,11 +107,11 @@ def _announce(plans: Sequence[CachePlan], encoder: Encoder, device: torch.device
     for notice in dict.fromkeys(notice for plan in plans for notice in plan.dataset.notices):
         _say(f"Note: {notice}")
     for plan in plans:
-        taken = f", {len(plan.in_grids):,} of them from grids that are there" if plan.in_grids else ""
-        taken += " (each picture also mirrored)" if plan.mirrored else ""
+        mirrored = " (mirrored ones included)" if plan.mirrored else ""
+        taken = f" ({len(plan.in_grids):,} of them from grids that are there)" if plan.in_grids else ""
         _say(
-            f"  {plan.dataset.split:<6}{len(plan.sources):>8,} pictures, {len(plan.missing):>8,} to compute{taken}, "
-            f"{plan.bytes_missing / 1e6:>9,.1f} MB"
+            f"  {plan.dataset.split:<6}{len(plan.sources):>8,} pictures{mirrored}, {len(plan.missing):>8,} to compute"
+            f"{taken}, {plan.bytes_missing / 1e6:,.1f} MB"
         )
 
 

@@ -249,7 +249,9 @@ def weights_digest(encoder: Encoder) -> str:
 def picture_digests(paths: Sequence[PicturePath]) -> tuple[dict[int, str], dict[int, str]]:
     """Index → a hash of the picture file's bytes, and index → why not, for files that cannot be read."""
     digests, bad = {}, {}
-    for index, path in enumerate(paths):
+    quiet = not sys.stderr.isatty()
+    bar = tqdm(paths, desc="reading pictures", unit="picture", delay=3, leave=False, disable=quiet)
+    for index, path in enumerate(bar):
         try:
             digests[index] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
         except OSError as error:

@@ -62,8 +62,14 @@ def test_one_split_then_the_rest(command: Command, tiny: FolderConfig) -> None:
 def test_vectors_are_taken_from_the_grids(command: Command, tiny: FolderConfig) -> None:
     assert command(main, *DATA, *ENCODER, "split=val").code == 0
     result = command(main, *DATA, *ENCODER, "kind=vector")
-    assert re.search("val +8 pictures, +8 to compute, 8 of them from grids that are there", result.out)
+    assert re.search("val +8 pictures, +8 to compute .8 of them from grids that are there.", result.out)
     assert len(folders()) == 2
+
+
+def test_mirrored_pictures_of_train_only(command: Command, tiny: FolderConfig) -> None:
+    result = command(main, *DATA, *ENCODER, "cache.flips=true")
+    assert re.search(r"train +32 pictures \(mirrored ones included\), +32 to compute", result.out)
+    assert re.search(r"val +8 pictures, +8 to compute", result.out)
 
 
 def test_training_reads_what_the_command_computed(
