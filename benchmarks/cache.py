@@ -64,14 +64,14 @@ def fill_times(config: TrainConfig, counts: list[int], folder: Path) -> dict[str
         said = encoding_speed(plan, encoder, data, CPU)
         _, seconds, processor = timed(lambda plan=plan, data=data: fill_cache(plan, encoder, data, CPU))
         vectors = plan_cache(dataset, encoder, with_grid=False, cache=cache, data=data)
-        _, derived, _ = timed(lambda plan=vectors, data=data: fill_cache(plan, encoder, data, CPU))
+        _, _, derived = timed(lambda plan=vectors, data=data: fill_cache(plan, encoder, data, CPU))
         rows.append(
             {
                 "pictures": count,
                 "seconds": round(seconds, 1),
                 "processor_seconds": round(processor, 1),
                 "seconds_said_before": None if said is None else round(count / said, 1),
-                "vectors_from_grids_seconds": round(derived, 2),
+                "vectors_from_grids_processor_seconds": round(derived, 2),
                 "grid_bytes_a_picture": round(size(plan.shards.path) / count),
                 "vector_bytes_a_picture": round(size(vectors.shards.path) / count),
             }
