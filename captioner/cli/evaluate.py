@@ -10,6 +10,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from captioner.cli.launch import take_place
 from captioner.cli.run import refuse_repeated, run_command
 from captioner.cli.settings import CONF, evaluate_settings, register
 from captioner.cli.stored import CONFIG_FILE, read_settings
@@ -20,6 +21,7 @@ from captioner.data.dataset import CaptionDataset
 from captioner.data.features import open_features
 from captioner.engine.checkpoint import load_checkpoint
 from captioner.engine.device import choose_device
+from captioner.engine.distributed import connected_ranks, is_first
 from captioner.engine.evaluation import (
     Evaluation,
     evaluate_model,
@@ -46,6 +48,7 @@ def main() -> None:
 
 def _main() -> None:
     _errors.clear()
+    take_place()
     register()
     refuse_repeated(sys.argv[1:])
     sys.argv[1:] = _compare_as_settings(sys.argv[1:])
@@ -58,15 +61,19 @@ def _job(composed: DictConfig) -> None:
     """Hydra adds words of its own to an exception, so it is kept and raised outside."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        refuse_used_folder(folder, "")
+        if is_first():
+            refuse_used_folder(folder, "")
         config = evaluate_settings(composed)
         overrides = list(HydraConfig.get().overrides.task)
         _check_sources(config)
         if config.results is None:
-            systems, dataset = _caption(config, overrides)
+            with connected_ranks(choose_device(config.device)):
+                systems, dataset = _caption(config, overrides)
             evaluations = [system.evaluation for system in systems]
         else:
             evaluations, systems, dataset = _score_files(config), [], None
+        if not is_first():
+            return
         write_evaluation(folder, evaluations[0], per_image=config.metric.per_image)
         _print(evaluations, [system.name for system in systems], folder)
         if dataset is not None and config.report:
@@ -79,7 +86,8 @@ def _job(composed: DictConfig) -> None:
             sys.stdout.write(f"\n{table}\n")
     except Exception as error:
         _errors.append(error)
-        remove_if_empty(folder)
+        if is_first():
+            remove_if_empty(folder)
 
 
 def _check_sources(config: EvaluateConfig) -> None:

@@ -116,7 +116,7 @@ def speaks_first() -> bool:
 
 
 @contextmanager
-def connected_ranks(device: torch.device, timeout_minutes: float) -> Iterator[None]:
+def connected_ranks(device: torch.device, timeout_minutes: float = 10.0) -> Iterator[None]:
     """Inside, the ranks of the job can exchange values. `timeout_minutes`: how long a gradient is waited for."""
     if _job is None:
         yield

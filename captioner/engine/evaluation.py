@@ -59,6 +59,7 @@ def generate_captions(
 
     Of several processes each captions its part of the pictures, and all are given all captions.
     """
+    unite(features.bad)
     was_training = model.training
     model.eval()
     captions: dict[int, str] = {}

@@ -217,7 +217,7 @@ def test_killed_stopped_and_carried_on(command: Command, tiny: FolderConfig) -> 
 
 @pytest.mark.slow
 @needs_pgrep
-def test_torchrun_restarts_a_job_that_then_goes_on_by_itself(command: Command, tiny: FolderConfig) -> None:
+def test_torchrun_restarts_a_job_and_evaluates_its_model(command: Command, tiny: FolderConfig) -> None:
     options = (*TRAINING, "trainer.max_epochs=12", "trainer.log_every=1")
     torchrun = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--max-restarts=1")
     job = start(*torchrun, str(ROOT / "train.py"), *options)
@@ -229,3 +229,10 @@ def test_torchrun_restarts_a_job_that_then_goes_on_by_itself(command: Command, t
     assert "Resuming" in (run / "log.txt").read_text()
     assert steps_of(run) == list(range(1, 49))
     assert (run / "metrics.json").exists()
+
+    torchrun = torchrun[:-1]
+    job = start(*torchrun, str(ROOT / "evaluate.py"), f"checkpoint={run}", "device=cpu", "metric.names=[Bleu]")
+    errors = job.communicate(timeout=120)[1]
+    assert job.returncode == 0, errors
+    (evaluated,) = Path("runs").glob("*_evaluate_val")
+    assert (evaluated / "captions_val.json").read_bytes() == (run / "captions_val.json").read_bytes()
