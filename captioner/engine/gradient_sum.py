@@ -1,8 +1,9 @@
 """The gradients of all ranks added up, most of it while the backward pass is still at work.
 
 Backward meets the last layers first. So the parameters are put into buckets from the last to the first, and a bucket
-is sent as soon as all of its gradients are there. Every rank sends the same buckets in the same order, and one that
-had no picture of the batch sends zeros: no rank waits for what will not come.
+is sent as soon as all of its gradients are there. Large gradients are buckets of their own and are summed in place; small
+ones are copied together, for a message's start costs as much as many bytes. Every rank sends the same buckets in the same
+order, and one that had no picture of the batch sends zeros: no rank waits for what will not come.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from captioner.engine.distributed import losses_named, place_in_job
 
-BUCKET_BYTES = 25 << 20  # large enough that a message's start costs nothing, small enough that several are on their way
+BUCKET_BYTES = 1 << 20
 
 
 @contextmanager
@@ -88,7 +89,8 @@ class _Sender:
 
     def _send(self) -> None:
         bucket = self.buckets[len(self.sent)]
-        row = torch.cat([_gradient(parameter).flatten() for parameter in bucket])
+        gradients = [_gradient(parameter).flatten() for parameter in bucket]
+        row = gradients[0] if len(gradients) == 1 else torch.cat(gradients)
         with losses_named():
             self.sent.append((row, dist.all_reduce(row, async_op=True)))
 

@@ -1,0 +1,186 @@
+"""Captions a second of whole optimizer steps in one process and in two: `python benchmarks/distributed.py`.
+
+One thread a process, features given, the same global batch: a process of two has half of its pictures. Both jobs are
+there all the time and take turns, step by step, so that what else the machine does meets both alike. Three ratios: of
+the median steps by the clock; of the fastest steps by the clock, which other load met least; and of the medians of
+processor time, that of the slower process, which other load does not lengthen (waiting for the other does not count).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+from measure import report
+from torch.distributed import TCPStore
+
+from captioner.config import AttentionConfig, EncoderConfig, ModelConfig, OptimConfig, RecurrentConfig
+from captioner.engine.distributed import added_up, connected_ranks, gathered, join_job, share
+from captioner.engine.gradient_sum import summed_gradients
+from captioner.engine.objectives import Totals, captioning_losses
+from captioner.engine.optimizer import build_optimizer, clip_gradient
+from captioner.nn.build import build_decoder
+from captioner.nn.encoder import build_encoder
+from captioner.nn.model import CaptioningModel
+from captioner.nn.packing import pack_captions
+from captioner.nn.state import ImageFeatures
+
+
+@dataclass(frozen=True)
+class Case:
+    """A decoder, the shape of what it reads, and the global batch."""
+
+    model: ModelConfig
+    vocabulary: int
+    cells: int
+    channels: int
+    images: int
+    captions: int = 5
+
+
+LARGE = {"embedding_dim": 512, "hidden_dim": 512, "tie_embeddings": False}
+CASES = {
+    # Flickr8k with the settings that train.py has by default: EfficientNet-Lite0 at 7 × 7, 16 pictures; and larger
+    **{
+        f"flickr8k {config.name} {images}x5": Case(config, 2550, 49, 1280, images)
+        for config in (AttentionConfig(), RecurrentConfig())
+        for images in (16, 32, 64)
+    },
+    # The shapes of training_step.py
+    "large attention 10x5": Case(AttentionConfig(**LARGE), 9490, 196, 2048, 10),
+    "large attention 32x5": Case(AttentionConfig(**LARGE), 9490, 196, 2048, 32),
+    "large recurrent 10x5": Case(RecurrentConfig(**LARGE), 9490, 1, 2048, 10),
+    "large recurrent 64x5": Case(RecurrentConfig(**LARGE), 9490, 1, 2048, 64),
+}
+Words = list[list[list[int]]]
+
+
+def batch_of(case: Case) -> tuple[torch.Tensor, Words]:
+    """Random features of all pictures, and random captions of 8 to 16 words."""
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.rand(case.images, case.cells, case.channels, generator=generator)
+    lengths = torch.randint(8, 17, (case.images, case.captions), generator=generator).tolist()
+    words = [
+        [torch.randint(4, case.vocabulary, (length,), generator=generator).tolist() for length in own]
+        for own in lengths
+    ]
+    return grid, words
+
+
+def work(name: str) -> None:
+    """A process of a job: a step for every line on its input, answered by its seconds by clock and by processor."""
+    torch.set_num_threads(1)
+    join_job()
+    case = CASES[name]
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig(name="squeezenet1_1", weights=None, image_size=64), load_weights=False)
+    model = CaptioningModel(encoder, build_decoder(case.model, case.vocabulary, case.channels))
+    config = OptimConfig()
+    optimizer = build_optimizer(model, config)
+    grid, words = batch_of(case)
+    pictures = share(range(case.images))
+    own = grid[pictures].clone()
+    features = ImageFeatures(own.mean(1), own if model.needs_grid else None)
+    captions, totals = pack_captions([words[picture] for picture in pictures]), Totals.of(words)
+    size = 4 * sum(parameter.numel() for parameter in model.decoder.parameters())
+    with connected_ranks(torch.device("cpu")):
+        sys.stdout.write(json.dumps(size) + "\n")
+        for _ in iter(sys.stdin.readline, "\n"):
+            started, processor = time.perf_counter(), time.process_time()
+            optimizer.zero_grad(set_to_none=True)
+            with summed_gradients(model.parameters(), overlap=True):
+                losses = captioning_losses(
+                    model, features, captions, label_smoothing=0.1, doubly_stochastic=1.0, totals=totals
+                )
+                losses["loss"].backward()
+            added_up({name: float(value.detach()) for name, value in losses.items()})
+            clip_gradient(optimizer, config.clip_norm)
+            optimizer.step()
+            gathered(0)  # has anybody been asked to stop?
+            sys.stdout.write(json.dumps([time.perf_counter() - started, time.process_time() - processor]) + "\n")
+            sys.stdout.flush()
+
+
+class Job:
+    """Processes that make steps together when they are told to."""
+
+    def __init__(self, name: str, size: int) -> None:
+        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": self.store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
+        self.processes = []
+        for rank in range(size):
+            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+            environment = os.environ | {k: str(v) for k, v in (job | place).items()} | {"OMP_NUM_THREADS": "1"}
+            command = [sys.executable, __file__, "--work", name]
+            pipe = subprocess.PIPE
+            self.processes.append(subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True))
+        self.bytes = max(self._answers())
+
+    def step(self) -> tuple[float, float]:
+        """One step: the seconds of the slower process, by clock and by processor."""
+        self._tell("step\n")
+        clock, processor = zip(*self._answers(), strict=True)
+        return max(clock), max(processor)
+
+    def end(self) -> None:
+        """Let all processes end."""
+        self._tell("\n")
+        for process in self.processes:
+            process.communicate()
+
+    def _tell(self, line: str) -> None:
+        for process in self.processes:
+            process.stdin.write(line)
+            process.stdin.flush()
+
+    def _answers(self) -> list:
+        return [json.loads(process.stdout.readline()) for process in self.processes]
+
+
+def compare(name: str, rounds: int) -> dict[str, float]:
+    """Medians over `rounds` steps of each job, which take turns."""
+    case, jobs = CASES[name], {size: Job(name, size) for size in (1, 2)}
+    for job in jobs.values():
+        job.step()
+    seconds: dict[int, list[tuple[float, float]]] = {size: [] for size in jobs}
+    for _ in range(rounds):
+        for size, job in jobs.items():
+            seconds[size].append(job.step())
+    for job in jobs.values():
+        job.end()
+    clock, processor = ({n: statistics.median(pair[i] for pair in seconds[n]) for n in jobs} for i in (0, 1))
+    captions = case.images * case.captions
+    return {
+        "captions_per_second_1": round(captions / clock[1], 1),
+        "captions_per_second_2": round(captions / clock[2], 1),
+        "ratio_median": round(clock[1] / clock[2], 2),
+        "ratio_fastest": round(min(seconds[1])[0] / min(seconds[2])[0], 2),
+        "ratio_processor": round(processor[1] / processor[2], 2),
+        "gradient_megabytes": round(jobs[1].bytes / 1e6, 1),
+    }
+
+
+def main() -> None:
+    """Measure all cases, or be a process of one."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        work(arguments.work)
+        return
+    load = os.getloadavg()[0]
+    cases = {name: compare(name, arguments.rounds) for name in arguments.cases}
+    report("distributed", {"cores": os.cpu_count(), "load_before": round(load, 1), "cases": cases})
+
+
+if __name__ == "__main__":
+    main()

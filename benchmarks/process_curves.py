@@ -1,0 +1,101 @@
+"""Real trainings by 1, 2 and 4 processes, one curve: `python benchmarks/process_curves.py docs/processes.png`.
+
+The same command three times, apart from `trainer.devices`: attention on drawn scenes, without dropout. Prints one JSON
+line and draws the losses above one another, and below them how far those of several processes are from those of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from measure import report
+
+from captioner.engine.logs import read_records
+
+COUNTS = (1, 2, 4)
+OPTIONS = ("model=attention", "model.dropout=0", "data.limit=480", "trainer.max_epochs=4", "trainer.log_every=1")
+
+
+def train(folder: Path, count: int, options: list[str]) -> list[dict]:
+    """A training by `count` processes; its log."""
+    command = [sys.executable, "-m", "captioner", "train", *OPTIONS, *options]
+    subprocess.run([*command, f"trainer.devices={count}", f"hydra.run.dir={folder}"], check=True, stdout=sys.stderr)
+    return read_records(folder)
+
+
+def figures(records: list[dict], kind: str, name: str) -> list[float]:
+    """One figure of all records of a kind."""
+    return [record[name] for record in records if record["kind"] == kind]
+
+
+def draw(logs: dict[int, list[dict]], path: Path) -> None:
+    """Losses of all, and their distances from those of one process."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (upper, lower) = pyplot.subplots(2, sharex=True, figsize=(8, 6), height_ratios=(2, 1), layout="constrained")
+    alone = figures(logs[1], "train", "loss")
+    steps = range(1, len(alone) + 1)
+    for (count, log), width, style in zip(logs.items(), (6, 3, 1), ("-", "-", "--"), strict=True):
+        losses = figures(log, "train", "loss")
+        name = "1 process" if count == 1 else f"{count} processes"
+        colour = {1: "#c9d6e8", 2: "#e8a33d", 4: "#1b1b1b"}[count]
+        upper.plot(steps, losses, linewidth=width, linestyle=style, color=colour, label=name)
+        if count > 1:
+            distances = [max(abs(a - b) / a, 1e-9) for a, b in zip(alone, losses, strict=True)]
+            lower.plot(steps, distances, linewidth=1.2, color=colour, label=name)
+    upper.set_ylabel("loss (nats a word and λ · attention)")
+    upper.set_title("The same global batches, by 1, 2 and 4 processes")
+    lower.set_ylabel("relative distance\nfrom 1 process")
+    lower.set_yscale("log")
+    lower.axhline(2**-23, color="#999999", linewidth=0.8, linestyle=":")
+    lower.annotate("float32's rounding", (steps[-1], 2**-23), ha="right", va="bottom", color="#777777", fontsize=8)
+    lower.set_xlabel("step")
+    upper.legend(frameon=False)
+    lower.legend(frameon=False, loc="upper left")
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Train by each number of processes, draw and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--keep", type=Path, help="a folder for the runs; those that are there are not trained again")
+    parser.add_argument("options", nargs="*", help="settings of train.py")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        root = (arguments.keep or Path(temporary)).absolute()
+        logs = {}
+        for count in COUNTS:
+            folder = root / f"processes_{count}"
+            done = (folder / "metrics.json").exists()
+            logs[count] = read_records(folder) if done else train(folder, count, arguments.options)
+        scores = {count: json.loads((root / f"processes_{count}/metrics.json").read_text()) for count in COUNTS}
+    draw(logs, arguments.picture)
+    alone = figures(logs[1], "train", "loss")
+    distances = {
+        count: max(abs(a - b) / a for a, b in zip(alone, figures(logs[count], "train", "loss"), strict=True))
+        for count in COUNTS[1:]
+    }
+    report(
+        "process_curves",
+        {
+            "steps": len(alone),
+            "largest_relative_distance": distances,
+            "validation_cider": {count: figures(logs[count], "validation", "CIDEr") for count in COUNTS},
+            "final_cider": {count: scores[count]["CIDEr"] for count in COUNTS},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
