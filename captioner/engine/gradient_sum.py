@@ -1,9 +1,9 @@
 """The gradients of all ranks added up, most of it while the backward pass is still at work.
 
 Backward meets the last layers first. So the parameters are put into buckets from the last to the first, and a bucket
-is sent as soon as all of its gradients are there. Large gradients are buckets of their own and are summed in place; small
-ones are copied together, for a message's start costs as much as many bytes. Every rank sends the same buckets in the same
-order, and one that had no picture of the batch sends zeros: no rank waits for what will not come.
+is sent as soon as all of its gradients are there. A large gradient is a bucket of its own and is summed in place; small
+ones are copied together, because to start a message costs as much as many bytes. Every rank sends the same buckets in
+the same order, and one that had no picture of the batch sends zeros: no rank waits for what will not come.
 """
 
 from __future__ import annotations
