@@ -146,7 +146,11 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "top_p": st.floats(0.01, 1),
         "seed": st.integers(),
     },
-    c.MetricConfig: {"names": st.lists(TEXTS, max_size=3), "per_image": st.booleans()},
+    c.MetricConfig: {
+        "names": st.lists(TEXTS, max_size=3),
+        "per_image": st.booleans(),
+        "grounding": st.sampled_from([None, "generated", "references"]),
+    },
 }
 """Every group of settings, and values for its fields; those of a whole command are put together by the command line."""
 

@@ -15,11 +15,11 @@ from captioner.cli.run import refuse_repeated, run_command
 from captioner.cli.settings import CONF, evaluate_settings, register
 from captioner.cli.stored import CONFIG_FILE, read_settings
 from captioner.cli.train import refuse_used_folder, remove_if_empty, shown
-from captioner.config import DataConfig, DecodeConfig, EvaluateConfig
-from captioner.data.build import available_splits, data_settings, load_dataset, read_split
+from captioner.config import HARD_AT_TEST, AttentionConfig, DataConfig, DecodeConfig, EvaluateConfig
+from captioner.data.build import available_splits, data_settings, load_dataset, read_split, with_boxes
 from captioner.data.dataset import CaptionDataset
 from captioner.data.features import open_features
-from captioner.engine.checkpoint import load_checkpoint
+from captioner.engine.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.engine.device import choose_device
 from captioner.engine.distributed import connected_ranks, is_first
 from captioner.engine.evaluation import (
@@ -29,11 +29,14 @@ from captioner.engine.evaluation import (
     format_scores,
     write_evaluation,
 )
-from captioner.errors import ConfigError
+from captioner.engine.grounding import NEEDS_ATTENTION
+from captioner.errors import ConfigError, choose
 from captioner.inference import Caption, Captioner
 from captioner.metrics.bootstrap import bootstrap_intervals, paired_bootstrap
+from captioner.metrics.grounding import format_grounding
 from captioner.metrics.report import format_comparison, signature_line
 from captioner.metrics.results import ImageId
+from captioner.nn.hard_attention import HardAttention
 from captioner.report import ReportedSystem, choose_examples, write_report
 from captioner.text.tokenizers import build_tokenizer
 
@@ -102,6 +105,9 @@ def _check_sources(config: EvaluateConfig) -> None:
     if config.results is not None and (config.report or config.beside):
         raise ConfigError("report=true and beside=[…] need checkpoint=runs/…: a file of captions has no model to show.")
 
+    if config.results is not None and config.metric.grounding is not None:
+        raise ConfigError("metric.grounding needs checkpoint=runs/…: a file of captions does not say where was looked.")
+
 
 def _score_files(config: EvaluateConfig) -> list[Evaluation]:
     """`results`, and behind it the file it is to be compared with, if any."""
@@ -119,9 +125,16 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
     device = choose_device(config.device)
     paths = [Path(str(config.checkpoint)), *map(Path, config.beside)]
     checkpoints = [load_checkpoint(path, device) for path in paths]
+    if config.hard_at_test is not None:
+        for checkpoint in checkpoints:
+            _look_at_test(checkpoint, config.hard_at_test)
     data = data_of_run(checkpoints[0].path) if not _given("data", overrides) else None
     data = config.data if data is None else data
     dataset = load_dataset(data, config.split)
+    if config.metric.grounding is not None:
+        if not all(isinstance(checkpoint.settings.model, AttentionConfig) for checkpoint in checkpoints):
+            raise ConfigError(NEEDS_ATTENTION)
+        dataset = with_boxes(data, dataset)
     novelty = _training_captions(config, data)
     systems = []
     for path, checkpoint in zip(paths, checkpoints, strict=True):
@@ -152,6 +165,15 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
             attention = _looks(Captioner(checkpoint, device), evaluation, dataset)
         systems.append(ReportedSystem(path.name, evaluation, intervals, attention, settings.transform.resize))
     return systems, dataset
+
+
+def _look_at_test(checkpoint: LoadedCheckpoint, how: str) -> None:
+    """Let hard attention look in this way."""
+    modules = [module for module in checkpoint.model.modules() if isinstance(module, HardAttention)]
+    if not modules:
+        raise ConfigError(f"hard_at_test={how} needs a model with hard attention, and {checkpoint.path} has none.")
+    for module in modules:
+        module.at_test = choose("hard_at_test", how, HARD_AT_TEST)
 
 
 def _looks(captioner: Captioner, evaluation: Evaluation, dataset: CaptionDataset) -> dict[ImageId, Caption]:
@@ -212,6 +234,10 @@ def _print(evaluations: list[Evaluation], names: list[str], folder: Path) -> Non
     sys.stdout.write(f"\n{table}\n{signature_line(first.scores)}\n")
     for name, why in first.scores.unavailable.items():
         sys.stdout.write(f"{name} unavailable: {why}\n")
+    for evaluation, name in zip(evaluations, names or [""], strict=False):
+        if evaluation.grounding is not None:
+            heading = f"{name}\n" if len(names) > 1 else ""
+            sys.stdout.write(f"\n{heading}{format_grounding(evaluation.grounding)}\n")
     for notice in first.notices:
         sys.stdout.write(f"Note: {notice}\n")
     if first.skipped:

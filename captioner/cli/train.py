@@ -31,6 +31,7 @@ from captioner.engine.run_checkpoints import read_index
 from captioner.engine.training import TrainingResult, train
 from captioner.errors import ConfigError, StorageError, choose
 from captioner.files import is_unfinished, write_atomically
+from captioner.metrics.grounding import format_grounding
 
 T = TypeVar("T")
 BEGUN = "run begun"  # what the first process tells the job's store
@@ -193,6 +194,8 @@ def _print_result(result: TrainingResult) -> None:
     for evaluation in result.evaluations.values():
         for name, why in evaluation.scores.unavailable.items():
             sys.stdout.write(f"{name} unavailable: {why}\n")
+        if evaluation.grounding is not None:
+            sys.stdout.write(f"\n{format_grounding(evaluation.grounding)}\n")
         break
     sys.stdout.write(
         f"\nRun folder: {shown(result.folder)}\n"

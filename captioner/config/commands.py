@@ -75,6 +75,7 @@ class EvaluateConfig:
     compare: str | None = None  # a second file of captions: is the difference to `results` more than chance?
     report: bool = False  # also write report.html: scores, captions beside their pictures, plots, attention
     beside: list[str] = field(default_factory=list)  # more checkpoints, to stand beside the first in the report
+    hard_at_test: str | None = None  # expected or sample: how hard attention looks; null: as it was trained to
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)

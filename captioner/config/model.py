@@ -27,6 +27,7 @@ CELLS = (
 )
 INJECTIONS = ("init", "pre", "par", "first", "merge")
 ATTENTIONS = ("none", "soft", "hard", "adaptive")
+HARD_AT_TEST = ("expected", "sample")
 WIDEST, DEEPEST = 65_536, 64  # more numbers a vector, or layers, than anybody has meant
 
 
@@ -95,7 +96,7 @@ class AttentionConfig(ModelConfig):
         choose("model.attention", self.attention, ATTENTIONS)
         choose("model.score", self.score, ("additive", "dot"))
         choose("model.gate", self.gate, ("scalar", "vector", "none"))
-        choose("model.hard_at_test", self.hard_at_test, ("expected", "sample"))
+        choose("model.hard_at_test", self.hard_at_test, HARD_AT_TEST)
         within("model.attention_dim", self.attention_dim, 1, WIDEST)
         within("model.hard_expected_share", self.hard_expected_share, 0.0, 1.0)
         for key in ("doubly_stochastic", "hard_reinforce", "hard_entropy"):

@@ -84,3 +84,8 @@ class MetricConfig:
     names: list[str] = field(default_factory=lambda: ["Bleu", "ROUGE_L", "CIDEr", "METEOR"])
     rare_at_most: int | None = None  # Diversity: also the recall of words that training captions use at most so often
     per_image: bool = False  # also write a CSV file with every picture's scores
+    grounding: str | None = None  # also: does attention find what a word names? in captions: generated or references
+
+    def __post_init__(self) -> None:
+        if self.grounding is not None:
+            choose("metric.grounding", self.grounding, ("generated", "references"))

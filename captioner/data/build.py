@@ -92,6 +92,32 @@ def load_dataset(config: DataConfig, split: str) -> CaptionDataset:
     return dataset
 
 
+def refuse_without_boxes(config: DataConfig, split: str) -> None:
+    """DataError where it is known without reading much that `with_boxes` would fail."""
+    if config.name == "scenes":
+        return
+    if not isinstance(config, CocoConfig):
+        raise DataError(
+            f"The objects' boxes of data={config.name} are not known, and metric.grounding needs them: "
+            "it is for data=scenes and data=coco. Set metric.grounding=null."
+        )
+    if not coco.has_boxes(config, split):
+        raise DataError(
+            f"metric.grounding needs the boxes of {split}'s objects, and {config.root} has none: put COCO's "
+            "instances_*.json beside the captions in annotations/ (`data download coco --parts annotations` gets them)."
+        )
+
+
+def with_boxes(config: DataConfig, dataset: CaptionDataset) -> CaptionDataset:
+    """The same with the boxes of the objects in its pictures; DataError where they are not known."""
+    refuse_without_boxes(config, dataset.split)
+    if not isinstance(config, CocoConfig):
+        return dataset  # drawn scenes come with theirs
+    boxes = coco.load_boxes(config, dataset.split)
+    images = tuple(replace(image, boxes=boxes.get(image.image_id, ())) for image in dataset)
+    return replace(dataset, images=images)
+
+
 def read_split(config: DataConfig, split: str) -> CaptionDataset:
     """One split as its files have it, ids checked to be unique; pictures may be missing and captions blank."""
     reader = _reader(config)

@@ -109,6 +109,13 @@ def read_captions(path: Path) -> list[AnnotatedImage]:
     ]
 
 
+def has_boxes(config: CocoConfig, split: str) -> bool:
+    """Is there an `annotations/instances_*.json` that `load_boxes` could read?"""
+    root = data_root(config, EXPECTED)
+    year = _year(root, config.year, prefer=2014 if config.karpathy else 2017)
+    return any(is_there(_annotations(root, "instances", part, year)) for part in _parts(config, split))
+
+
 def load_boxes(config: CocoConfig, split: str) -> dict[ImageId, tuple[Box, ...]]:
     """Image id → the boxes of its objects, from `annotations/instances_*.json`; {} where there is none.
 
@@ -118,13 +125,18 @@ def load_boxes(config: CocoConfig, split: str) -> dict[ImageId, tuple[Box, ...]]
     wanted = {image.image_id for image in read_split(config, split).images}
     year = _year(root, config.year, prefer=2014 if config.karpathy else 2017)
     boxes: dict[ImageId, list[Box]] = {}
-    for part in PARTS if config.karpathy else (split,):
+    for part in _parts(config, split):
         path = _annotations(root, "instances", part, year)
         if is_there(path):
             for image_id, box in _read_boxes(path):
                 if image_id in wanted:
                     boxes.setdefault(image_id, []).append(box)
     return {image_id: tuple(found) for image_id, found in boxes.items()}
+
+
+def _parts(config: CocoConfig, split: str) -> tuple[str, ...]:
+    """Whose annotations a split's pictures may be in: Karpathy's splits take from both."""
+    return PARTS if config.karpathy else (split,)
 
 
 def _read_boxes(path: Path) -> list[tuple[ImageId, Box]]:

@@ -94,6 +94,15 @@ def open_picture(source: PictureSource, at_least: int | None = None) -> Image.Im
     )
 
 
+def picture_size(path: Path | PictureInTar) -> tuple[int, int]:
+    """(width, height) of a picture file as it is stored, from its first bytes."""
+    try:
+        with Image.open(path if isinstance(path, Path) else io.BytesIO(path.read_bytes()), formats=_FORMATS) as image:
+            return int(image.width), int(image.height)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise PictureError(f"{path} cannot be read as a picture: {error}.") from error
+
+
 def _open(file: io.BufferedReader | io.BytesIO, name: str, size: int, at_least: int | None) -> Image.Image:
     if size == 0:
         raise PictureError(f"{name} is empty (0 bytes). Expected a picture.")

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from captioner.config import TransformConfig
+from captioner.data.dataset import Box
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -53,6 +54,21 @@ def resize_picture(picture: Image.Image, transform: TransformConfig, view: View 
     if picture.size != (transform.size, transform.size) or box != (0, 0, *picture.size):
         picture = picture.resize((transform.size, transform.size), _RESAMPLING[transform.interpolation], box=box)
     return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.mirrored else picture
+
+
+def box_as_seen(box: Box, width: int, height: int, resize: str) -> tuple[float, float, float, float] | None:
+    """A box of a picture of this size as the encoder sees it: left, top, right, bottom as fractions of its square.
+
+    None for one that lies outside of what "crop" leaves.
+    """
+    left, top, right, bottom = 0.0, 0.0, float(width), float(height)
+    if resize == "crop":
+        side = float(min(width, height))
+        left, top = (width - side) / 2, (height - side) / 2
+        right, bottom = left + side, top + side
+    x = [min(max((at - left) / (right - left), 0.0), 1.0) for at in (box.left, box.left + box.width)]
+    y = [min(max((at - top) / (bottom - top), 0.0), 1.0) for at in (box.top, box.top + box.height)]
+    return (x[0], y[0], x[1], y[1]) if x[0] < x[1] and y[0] < y[1] else None
 
 
 def picture_to_tensor(picture: Image.Image, transform: TransformConfig, view: View = WHOLE) -> Float[Tensor, "3 S S"]:

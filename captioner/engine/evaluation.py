@@ -19,12 +19,14 @@ from captioner.config import DecodeConfig, MetricConfig, TokenizerConfig
 from captioner.data.batches import sequential_batches
 from captioner.data.dataset import CaptionDataset, ImageId
 from captioner.data.features import FeatureSource
-from captioner.decode import search
+from captioner.decode import Hypothesis, search
 from captioner.engine.distributed import from_first, gathered, share, unite
+from captioner.engine.grounding import Looked, attention_of, look_while_reading, measure_grounding
 from captioner.errors import DataError
 from captioner.files import write_json
 from captioner.metrics import Scores, score
 from captioner.metrics.bootstrap import bootstrap_intervals
+from captioner.metrics.grounding import Grounding, grounding_record
 from captioner.metrics.report import write_per_image_csv
 from captioner.metrics.results import read_results, write_results
 from captioner.nn.model import CaptioningModel
@@ -44,6 +46,7 @@ class Evaluation:
     skipped: dict[ImageId, str]
     signature: dict[str, Any]
     notices: tuple[str, ...] = ()
+    grounding: Grounding | None = None
 
 
 def generate_captions(
@@ -55,14 +58,32 @@ def generate_captions(
     decode: DecodeConfig,
     batch_size: int,
 ) -> dict[ImageId, str]:
-    """Image id → caption, for every picture that can be read; the model is left in the mode it was in.
+    """Image id → caption, for every picture that can be read; the model is left in the mode it was in."""
+    found = generate_hypotheses(model, vocabulary, dataset, features, decode, batch_size)
+    return {
+        dataset.images[index].image_id: tokenizer.join(vocabulary.decode(hypothesis.tokens))
+        for index, hypothesis in found.items()
+    }
+
+
+def generate_hypotheses(
+    model: CaptioningModel,
+    vocabulary: Vocabulary,
+    dataset: CaptionDataset,
+    features: FeatureSource,
+    decode: DecodeConfig,
+    batch_size: int,
+    *,
+    with_attention: bool = False,
+) -> dict[int, Hypothesis]:
+    """Number of the picture in the split → the search's best, for every picture that can be read.
 
     Of several processes each captions its part of the pictures, and all are given all captions.
     """
     unite(features.bad)
     was_training = model.training
     model.eval()
-    captions: dict[int, str] = {}
+    best: dict[int, Hypothesis] = {}
     pictures = share(range(len(dataset)))
     batches = [[pictures[i] for i in batch] for batch in sequential_batches(len(pictures), batch_size)]
     title = f"captions of {dataset.name} {dataset.split}"
@@ -83,13 +104,14 @@ def generate_captions(
                 ids = [dataset.images[index].image_id for index in indices]
                 found = search(model.decoder, batch, decode, vocabulary.special, image_ids=ids)  # type: ignore[arg-type]
                 for index, hypotheses in zip(indices, found, strict=True):
-                    captions[index] = tokenizer.join(vocabulary.decode(hypotheses[0].tokens))
+                    attention = hypotheses[0].attention if with_attention else None
+                    best[index] = replace(hypotheses[0], attention=None if attention is None else attention.cpu())
                 bar.update(len(indices))
     finally:
         model.train(was_training)
     unite(features.bad)
-    everybody_s = {index: caption for own in gathered(captions) for index, caption in own.items()}
-    return {dataset.images[index].image_id: everybody_s[index] for index in sorted(everybody_s)}
+    everybody_s = {index: hypothesis for own in gathered(best) for index, hypothesis in own.items()}
+    return {index: everybody_s[index] for index in sorted(everybody_s)}
 
 
 def score_captions(
@@ -131,8 +153,20 @@ def evaluate_model(
     batch_size: int,
     training_captions: Iterable[str] | None = None,
 ) -> Evaluation:
-    """Caption a whole split and score it; `training_captions` as for `score_captions`."""
-    captions = generate_captions(model, vocabulary, tokenizer, dataset, features, decode, batch_size)
+    """Caption a whole split and score it; `training_captions` as for `score_captions`.
+
+    With `metric.grounding` the data set must have boxes, and the model attention.
+    """
+    found = generate_hypotheses(
+        model, vocabulary, dataset, features, decode, batch_size, with_attention=metric.grounding == "generated"
+    )
+    said = {index: vocabulary.decode(hypothesis.tokens) for index, hypothesis in found.items()}
+    captions = {dataset.images[index].image_id: tokenizer.join(words) for index, words in said.items()}
+    looked: list[Looked] = []
+    if metric.grounding == "generated":
+        looked = [Looked(index, words, attention_of(found[index].attention)) for index, words in said.items()]
+    elif metric.grounding == "references":
+        looked = look_while_reading(model, vocabulary, tokenizer, dataset, features, batch_size, decode.seed)
     scores = from_first(lambda: score_captions(captions, dataset, metric, tokenizer_config, training_captions))
     skipped = {dataset.images[index].image_id: why for index, why in features.bad.items()}
     return Evaluation(
@@ -142,6 +176,7 @@ def evaluate_model(
         skipped=skipped,
         signature=evaluation_signature(dataset, scores, decode) | {"skipped_images": len(skipped)},
         notices=dataset.notices,
+        grounding=None if metric.grounding is None else from_first(lambda: measure_grounding(looked, dataset, model)),
     )
 
 
@@ -189,6 +224,11 @@ def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
     quick = {name: value for name, value in evaluation.scores.corpus.items() if not name.startswith("METEOR")}
     intervals = bootstrap_intervals(replace(evaluation.scores, corpus=quick, meteor_statistics=None))
     record["intervals"] = {name: [interval.low, interval.high] for name, interval in intervals.items()}
+    if evaluation.grounding is not None:
+        for name, figure in evaluation.grounding.figures.items():
+            record[name] = figure.value
+            record["intervals"][name] = [figure.low, figure.high]
+        record["grounding"] = grounding_record(evaluation.grounding)
     record["unavailable"] = evaluation.scores.unavailable
     record["signature"] = evaluation.signature
     if evaluation.skipped:

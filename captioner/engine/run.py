@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from captioner.config import TrainConfig
+from captioner.config import AttentionConfig, TrainConfig
 from captioner.data.augment import Augmentation
 from captioner.data.batches import (
     NumberedCaptions,
@@ -22,7 +22,7 @@ from captioner.data.batches import (
     number_captions,
     tokenize_captions,
 )
-from captioner.data.build import available_splits, load_dataset
+from captioner.data.build import available_splits, load_dataset, refuse_without_boxes
 from captioner.data.dataset import CaptionDataset
 from captioner.data.features import FeatureSource, open_features
 from captioner.data.splits import split_name
@@ -38,6 +38,7 @@ from captioner.engine.checkpoint import (
 from captioner.engine.compiling import compile_steps
 from captioner.engine.device import choose_device
 from captioner.engine.distributed import first_of_machine_first, from_first, gathered, is_first, place_in_job, unite
+from captioner.engine.grounding import NEEDS_ATTENTION
 from captioner.engine.logs import Mark, RunLog, checked_mark
 from captioner.engine.optimizer import build_optimizer
 from captioner.engine.precision import build_scaler, check_precision
@@ -198,8 +199,12 @@ def check_settings(config: TrainConfig) -> None:
             f"{config.data.name} at {config.data.root} has no val split ({', '.join(available)}), and training needs "
             "one to choose its best checkpoint: name one in the captions file, or set data.val_fraction above 0."
         )
+    if config.metric.grounding is not None and not isinstance(config.model, AttentionConfig):
+        raise ConfigError(NEEDS_ATTENTION)
     for split in config.trainer.evaluate_splits:
-        choose("trainer.evaluate_splits", split_name(split) or split, available)
+        name = choose("trainer.evaluate_splits", split_name(split) or split, available)
+        if config.metric.grounding is not None:
+            refuse_without_boxes(config.data, name)
 
 
 def features_of(

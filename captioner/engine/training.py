@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from captioner.config import DecodeConfig, MetricConfig
-from captioner.data.build import load_dataset
+from captioner.data.build import load_dataset, with_boxes
 from captioner.engine.anomaly import anomalies_named
 from captioner.engine.distributed import from_first, gathered, is_first, place_in_job, unite
 from captioner.engine.evaluation import Evaluation, evaluate_model, generate_captions, score_captions, write_evaluation
@@ -183,6 +183,8 @@ def finish(run: Run) -> TrainingResult:
         dataset = run.val_set if split == run.val_set.split else load_dataset(config.data, split)
         known = dataset is run.val_set
         features = run.val_features if known else features_of(config, dataset, run.model, run.device)
+        if config.metric.grounding is not None:
+            dataset = with_boxes(config.data, dataset)
         evaluations[split] = evaluate_model(
             run.model,
             run.vocabulary,

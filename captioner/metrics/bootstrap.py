@@ -56,7 +56,7 @@ def bootstrap_intervals(
     drawn = _scores_of_draws(scores, image_ids, samples, seed)
     intervals = {}
     for name, values in drawn.items():
-        low, high = _percentiles(values, confidence)
+        low, high = percentiles(values, confidence)
         intervals[name] = Interval(scores.corpus[name], low, high)
     return intervals
 
@@ -84,7 +84,7 @@ def paired_bootstrap(
             continue
         differences = drawn_second[name] - drawn_first[name]
         observed = second.corpus[name] - first.corpus[name]
-        low, high = _percentiles(differences, confidence)
+        low, high = percentiles(differences, confidence)
         as_far = np.abs(differences - differences.mean()) >= abs(observed)
         p_value = (int(as_far.sum()) + 1) / (samples + 1)
         comparisons[name] = Comparison(first.corpus[name], second.corpus[name], observed, low, high, p_value)
@@ -103,7 +103,7 @@ def _image_order(scores: Scores) -> list[ImageId]:
     return sorted(scores.per_image, key=lambda image_id: (str(image_id), isinstance(image_id, str)))
 
 
-def _draws(images: int, samples: int, seed: int) -> Iterator[Floats]:
+def image_draws(images: int, samples: int, seed: int) -> Iterator[Floats]:
     """(≤ SAMPLES_AT_ONCE, I) at a time: how often each sample has each image."""
     generator = np.random.default_rng(seed)
     for start in range(0, samples, SAMPLES_AT_ONCE):
@@ -118,7 +118,7 @@ def _scores_of_draws(scores: Scores, image_ids: list[ImageId], samples: int, see
     means = [name for name in MEANS if name in scores.corpus]
     values = np.array([[scores.per_image[image_id][name] for name in means] for image_id in image_ids])
     drawn: dict[str, list[Floats]] = {}
-    for weights in _draws(len(image_ids), samples, seed):
+    for weights in image_draws(len(image_ids), samples, seed):
         if scores.bleu_statistics is not None:
             totals = BleuStatistics(*(np.tensordot(weights, part[rows], axes=1) for part in scores.bleu_statistics))
             for n, column in enumerate(bleu(totals).T, start=1):
@@ -131,7 +131,8 @@ def _scores_of_draws(scores: Scores, image_ids: list[ImageId], samples: int, see
     return {name: np.concatenate(parts) for name, parts in drawn.items()}
 
 
-def _percentiles(values: Floats, confidence: float) -> tuple[float, float]:
+def percentiles(values: Floats, confidence: float) -> tuple[float, float]:
+    """Between which two values so large a share of these lies, as much below them as above."""
     tail = 50 * (1 - confidence)
     low, high = np.percentile(values, [tail, 100 - tail])
     return float(low), float(high)

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from captioner.config import TransformConfig
-from captioner.data.transforms import WHOLE, View, picture_to_tensor, resize_picture, tensor_to_picture
+from captioner.data.dataset import Box
+from captioner.data.transforms import (
+    WHOLE,
+    View,
+    box_as_seen,
+    picture_to_tensor,
+    resize_picture,
+    tensor_to_picture,
+)
 
 PLAIN = TransformConfig(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -79,6 +87,35 @@ def test_antialiased() -> None:
 def test_a_picture_of_the_right_size_is_not_touched(resize: str) -> None:
     picture = noise(8, 8)
     np.testing.assert_array_equal(pixels(resize_picture(picture, replace(PLAIN, resize=resize))), pixels(picture))
+
+
+@given(
+    size=st.tuples(st.integers(4, 60), st.integers(4, 60)),
+    corners=st.tuples(*[st.integers(0, 60)] * 4),
+    crop=st.booleans(),
+)
+@settings(deadline=None, max_examples=40)
+def test_a_box_is_seen_where_its_pixels_are(
+    size: tuple[int, int], corners: tuple[int, int, int, int], crop: bool
+) -> None:
+    """Looked up pixel by pixel of the square that the encoder sees."""
+    transform = replace(PLAIN, resize="crop" if crop else "squash")
+    width, height = size
+    left, right = sorted(min(at, width) for at in corners[:2])
+    top, bottom = sorted(min(at, height) for at in corners[2:])
+    seen = box_as_seen(Box("dog", left, top, right - left, bottom - top), width, height, transform.resize)
+    picture = np.zeros((height, width), dtype=bool)
+    picture[top:bottom, left:right] = True
+    x = (np.arange(400) + 0.5) / 400  # centres of the pixels of the square that the encoder sees
+    side = (min(size), min(size)) if crop else size
+    columns = ((width - side[0]) / 2 + x * side[0]).astype(int)
+    rows = ((height - side[1]) / 2 + x * side[1]).astype(int)
+    inside = picture[np.ix_(rows, columns)]
+    expected = np.zeros((400, 400), dtype=bool)
+    if seen is not None:
+        expected[np.ix_((seen[1] < x) & (x < seen[3]), (seen[0] < x) & (x < seen[2]))] = True
+    assert (expected ^ inside).mean() < 0.01  # pixels that an edge cuts
+    assert (seen is not None) or not inside.any()
 
 
 def test_normalisation_is_exact() -> None:

@@ -39,7 +39,7 @@ def test_a_draw_is_scored_as_a_corpus_of_its_own() -> None:
     scores = system(0.7, seed=1, images=20)
     order = bootstrap._image_order(scores)
     drawn = bootstrap._scores_of_draws(scores, order, samples=3, seed=5)
-    (weights,) = bootstrap._draws(20, 3, seed=5)
+    (weights,) = bootstrap.image_draws(20, 3, seed=5)
     assert weights.sum(axis=1).tolist() == [20, 20, 20]
     rows = [list(scores.per_image).index(image_id) for image_id in order]
     statistics = scores.bleu_statistics

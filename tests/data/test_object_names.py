@@ -1,0 +1,52 @@
+"""From the words of a caption to the objects they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from captioner.data.dataset import Box, CaptionDataset, CaptionedImage
+from captioner.data.object_names import named_objects, object_names
+from captioner.data.scenes.words import NOUNS
+
+
+def dataset(name: str, *labels: str) -> CaptionDataset:
+    boxes = tuple(Box(label, 0, 0, 1, 1) for label in labels)
+    return CaptionDataset(name, "val", (CaptionedImage(1, Path("1.jpg"), ("a dog",), boxes),))
+
+
+COCO = object_names(
+    dataset(
+        "coco2017", "person", "bench", "hot dog", "dog", "teddy bear", "bear", "orange", "fire hydrant", "cow", "bus"
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("a man and two dogs on a bench", [("man", "person"), ("dogs", "dog"), ("bench", "bench")]),
+        ("a hot dog and a dog", [("hot dog", "hot dog"), ("dog", "dog")]),
+        ("teddy bears next to a bear", [("teddy bears", "teddy bear"), ("bear", "bear")]),
+        ("an orange hydrant", [("hydrant", "fire hydrant")]),
+        ("benches , buses and oranges", [("benches", "bench"), ("buses", "bus"), ("oranges", "orange")]),
+        ("a cat on a sofa", []),  # no box of this data set is called so
+        ("", []),
+    ],
+)
+def test_coco_s_categories(caption: str, expected: list[tuple[str, str]]) -> None:
+    words = caption.split()
+    assert [(" ".join(words[where]), label) for where, label in named_objects(words, COCO)] == expected
+
+
+def test_every_name_that_the_scenes_have_for_a_thing() -> None:
+    names = object_names(dataset("scenes", *NOUNS))
+    for label, noun in NOUNS.items():
+        for name in noun.names:
+            assert names[(name.one,)] == names[(name.several,)] == label
+
+
+def test_what_has_no_boxes_names_nothing() -> None:
+    assert object_names(dataset("coco2017")) == {}
+    assert list(named_objects(["a", "dog"], {})) == []
