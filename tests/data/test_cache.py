@@ -149,12 +149,11 @@ def test_vector_is_the_mean_of_the_grid(cache: Cache, dataset: CaptionDataset, e
     assert len(cache.folders) == 1
     grids, _ = cache.open(dataset, encoder, with_grid=True)
     everything = list(range(COUNT))
-    vector, nothing = vectors.get(everything)
-    mean, grid = grids.get(everything)
-    assert nothing is None
-    assert grid is not None
-    assert_close(vector, grid.mean(dim=1))
-    assert_close(vector, mean)
+    vector, both = vectors.get(everything), grids.get(everything)
+    assert vector.grid is None
+    assert both.grid is not None
+    assert_close(vector.vector, both.grid.mean(dim=1))
+    assert_close(vector.vector, both.vector)
     assert len(cache.folders) == 2
 
 

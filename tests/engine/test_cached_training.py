@@ -39,7 +39,8 @@ def test_the_first_loss_differs_by_no_more_than_rounding_can_make_it(config: Tra
 
     def first_loss(cache: CacheConfig) -> tuple[Tensor, Tensor]:
         prepared = prepare(replace(config, cache=cache), tmp_path)
-        _, (_, grid) = next(prepared.train_features.batches([indices], 0))
+        _, encoded = next(prepared.train_features.batches([indices], 0))
+        grid = encoded.grid
         assert grid is not None
         grid.requires_grad_()
         captions = pack_captions([prepared.captions[index] for index in indices])
