@@ -1,9 +1,10 @@
 """Captions a second of whole optimizer steps in one process and in two: `python benchmarks/distributed.py`.
 
-One thread a process, features given, the same global batch: a process of two has half of its pictures. Both jobs are
-there all the time and take turns, step by step, so that what else the machine does meets both alike. Three ratios: of
-the median steps by the clock; of the fastest steps by the clock, which other load met least; and of the medians of
-processor time, that of the slower process, which other load does not lengthen (waiting for the other does not count).
+One thread a process, features given, the same global batch: a process of two has half of its pictures. Besides, two
+processes that each learn from half of the batch and know nothing of one another: what this machine's cores could do
+together if exchanging cost nothing. The three take turns, step by step, so that what else the machine does meets all
+alike. Ratios are those of medians: by the clock, and by the processor time of the slower process, which other load
+does not lengthen (in which waiting for the other does not count).
 """
 
 from __future__ import annotations
@@ -74,10 +75,14 @@ def batch_of(case: Case) -> tuple[torch.Tensor, Words]:
     return grid, words
 
 
-def work(name: str) -> None:
-    """A process of a job: a step for every line on its input, answered by its seconds by clock and by processor."""
+def work(name: str, part: int | None) -> None:
+    """A process: a step for every line on its input, answered by its seconds by clock and by processor.
+
+    `part`: learn from this half of the batch, alone; None: from this process's share.
+    """
     torch.set_num_threads(1)
-    join_job()
+    if part is None:
+        join_job()
     case = CASES[name]
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig(name="squeezenet1_1", weights=None, image_size=64), load_weights=False)
@@ -85,7 +90,7 @@ def work(name: str) -> None:
     config = OptimConfig()
     optimizer = build_optimizer(model, config)
     grid, words = batch_of(case)
-    pictures = share(range(case.images))
+    pictures = share(range(case.images)) if part is None else range(part, case.images, 2)
     own = grid[pictures].clone()
     features = ImageFeatures(own.mean(1), own if model.needs_grid else None)
     captions, totals = pack_captions([words[picture] for picture in pictures]), Totals.of(words)
@@ -109,16 +114,16 @@ def work(name: str) -> None:
 
 
 class Job:
-    """Processes that make steps together when they are told to."""
+    """Processes that make steps together, or `apart`, when they are told to."""
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, apart: bool = False) -> None:
         self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": self.store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
         self.processes = []
         for rank in range(size):
             place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
             environment = os.environ | {k: str(v) for k, v in (job | place).items()} | {"OMP_NUM_THREADS": "1"}
-            command = [sys.executable, __file__, "--work", name]
+            command = [sys.executable, __file__, "--work", name, *(["--part", str(rank)] if apart else [])]
             pipe = subprocess.PIPE
             self.processes.append(subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True))
         self.bytes = max(self._answers())
@@ -146,24 +151,24 @@ class Job:
 
 def compare(name: str, rounds: int) -> dict[str, float]:
     """Medians over `rounds` steps of each job, which take turns."""
-    case, jobs = CASES[name], {size: Job(name, size) for size in (1, 2)}
+    case = CASES[name]
+    jobs = {"one": Job(name, 1), "two": Job(name, 2), "apart": Job(name, 2, apart=True)}
     for job in jobs.values():
         job.step()
-    seconds: dict[int, list[tuple[float, float]]] = {size: [] for size in jobs}
+    seconds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in jobs}
     for _ in range(rounds):
-        for size, job in jobs.items():
-            seconds[size].append(job.step())
+        for kind, job in jobs.items():
+            seconds[kind].append(job.step())
     for job in jobs.values():
         job.end()
-    clock, processor = ({n: statistics.median(pair[i] for pair in seconds[n]) for n in jobs} for i in (0, 1))
+    clock, processor = ({kind: statistics.median(pair[i] for pair in seconds[kind]) for kind in jobs} for i in (0, 1))
     captions = case.images * case.captions
     return {
-        "captions_per_second_1": round(captions / clock[1], 1),
-        "captions_per_second_2": round(captions / clock[2], 1),
-        "ratio_median": round(clock[1] / clock[2], 2),
-        "ratio_fastest": round(min(seconds[1])[0] / min(seconds[2])[0], 2),
-        "ratio_processor": round(processor[1] / processor[2], 2),
-        "gradient_megabytes": round(jobs[1].bytes / 1e6, 1),
+        **{f"captions_per_second_{kind}": round(captions / clock[kind], 1) for kind in jobs},
+        "two_to_one": round(clock["one"] / clock["two"], 2),
+        "apart_to_one": round(clock["one"] / clock["apart"], 2),
+        "two_to_one_processor": round(processor["one"] / processor["two"], 2),
+        "gradient_megabytes": round(jobs["one"].bytes / 1e6, 1),
     }
 
 
@@ -173,9 +178,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--work", help=argparse.SUPPRESS)
+    parser.add_argument("--part", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
-        work(arguments.work)
+        work(arguments.work, arguments.part)
         return
     load = os.getloadavg()[0]
     cases = {name: compare(name, arguments.rounds) for name in arguments.cases}

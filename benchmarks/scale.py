@@ -1,0 +1,324 @@
+"""What COCO and 12 million web pairs cost, from a laptop to several nodes: `python benchmarks/scale.py COCO/val2017`.
+
+First it measures, with one thread and in processor time (which other load does not lengthen), what one core does: JPEG
+files decoded and made into tensors, pictures encoded, captions learnt from, the optimizer's update. The folder holds
+the pictures that are decoded. Then comes arithmetic: docs/scale.md has its tables and says what is assumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import io
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from distributed import Case, batch_of
+from PIL import Image
+from torch.distributed import TCPStore
+
+from captioner.config import (
+    AttentionConfig,
+    EncoderConfig,
+    ModelConfig,
+    OptimConfig,
+    RecurrentConfig,
+    TokenizerConfig,
+)
+from captioner.data.batches import number_captions, tokenize_captions
+from captioner.data.dataset import CaptionDataset, CaptionedImage
+from captioner.data.pictures import open_picture
+from captioner.data.transforms import picture_to_tensor
+from captioner.engine.distributed import connected_ranks, join_job
+from captioner.engine.objectives import Totals, captioning_losses
+from captioner.engine.optimizer import build_optimizer, clip_gradient
+from captioner.nn.build import build_decoder
+from captioner.nn.encoder import build_encoder
+from captioner.nn.model import CaptioningModel
+from captioner.nn.packing import pack_captions
+from captioner.nn.state import ImageFeatures
+from captioner.text.tokenizers import build_tokenizer
+from captioner.text.vocabulary import Vocabulary
+
+ENCODER = "efficientnet_lite0"
+GRID_BYTES, VECTOR_BYTES = 49 * 1280 * 2, 1280 * 2  # of a picture's features in the cache
+VOCABULARY = 9490
+BATCH = 256  # pictures of a web batch, with one caption each; COCO has 64 with five
+DECODERS: dict[str, ModelConfig] = {"attention": AttentionConfig(), "lstm": RecurrentConfig()}
+
+
+def processor_seconds(work: Callable[[], object], rounds: int = 5) -> float:
+    """Median processor time of `work`, after one time that does not count."""
+    work()
+    seconds = []
+    for _ in range(rounds):
+        start = time.process_time()
+        work()
+        seconds.append(time.process_time() - start)
+    return statistics.median(seconds)
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What one core was measured to do. Seconds are those of a processor."""
+
+    decode: float  # a picture: from JPEG to tensor
+    jpeg_bytes: float  # of a picture of the folder
+    small_jpeg_bytes: float  # of the same with 256 pixels on its shorter side, quality 90
+    small_decode: float
+    encode: float  # a picture: forward pass of the frozen encoder
+    learn: dict[str, dict[int, float]]  # a caption, by decoder and by captions a picture: losses and gradients
+    update: dict[str, float]  # clipping and optimizer, a step
+    gradient_bytes: dict[str, int]
+    exchange: float  # bytes a second and process, each way, between two processes of this machine
+    memory: float  # bytes of main memory a picture with one caption, in each process
+
+
+def measure(folder: Path) -> Constants:
+    """Measure all constants."""
+    memory = memory_of_a_picture()  # first, while the memory that is free again is still small
+    transform = build_encoder(EncoderConfig(ENCODER, weights=None)).transform
+    paths = list(islice(sorted(folder.glob("*.jpg")), 24))
+    files = [path.read_bytes() for path in paths]
+    small = [shrunk(file) for file in files]
+
+    def decode(some: list[bytes]) -> None:
+        for file in some:
+            picture_to_tensor(open_picture(file, at_least=transform.size), transform)
+
+    encoder = build_encoder(EncoderConfig(ENCODER, weights=None)).eval()
+    pictures = torch.randn(32, 3, transform.size, transform.size)
+    with torch.inference_mode():
+        encode = processor_seconds(lambda: encoder(pictures)) / len(pictures)
+    learn: dict[str, dict[int, float]] = {}
+    update, gradient_bytes = {}, {}
+    for name, config in DECODERS.items():
+        learn[name] = {}
+        for each, images in ((5, 64), (1, BATCH)):
+            case = Case(config, VOCABULARY, 49, 1280, images, each)
+            learn[name][each], update[name], gradient_bytes[name] = step_seconds(case)
+    return Constants(
+        processor_seconds(lambda: decode(files)) / len(files),
+        statistics.mean(map(len, files)),
+        statistics.mean(map(len, small)),
+        processor_seconds(lambda: decode(small)) / len(small),
+        encode,
+        learn,
+        update,
+        gradient_bytes,
+        loopback_rate(),
+        memory,
+    )
+
+
+def memory_of_a_picture(pictures: int = 100_000, words: int = 10) -> float:
+    """Bytes that a process needs in the long run for a picture with one caption: path, text, word numbers."""
+    before = resident_bytes()
+    generator = random.Random(0)
+    vocabulary = Vocabulary([f"word{number}" for number in range(VOCABULARY)])
+    images = tuple(
+        CaptionedImage(
+            number,
+            Path(f"/data/pictures/{number // 10_000:05}/{number:09}.jpg"),
+            (" ".join(f"word{generator.randrange(VOCABULARY)}" for _ in range(words)),),
+        )
+        for number in range(pictures)
+    )
+    dataset = CaptionDataset("web", "train", images)
+    captions = number_captions(tokenize_captions(dataset, build_tokenizer(TokenizerConfig())), vocabulary, 30)
+    assert len(captions) == pictures
+    return (resident_bytes() - before) / pictures
+
+
+def resident_bytes() -> int:
+    """Memory that this process has now (Linux)."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def loopback_rate() -> float:
+    """Bytes a second and processor that two processes of this machine exchange by gloo, each way."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
+    processes = []
+    for rank in range(2):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "OMP_NUM_THREADS": 1}
+        environment = os.environ | {key: str(value) for key, value in (job | place).items()}
+        command = [sys.executable, __file__, "--exchange"]
+        processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    return min(float(process.communicate()[0]) for process in processes)
+
+
+def exchange() -> None:
+    """One of those two: with two, a sum sends and receives as many bytes as it has."""
+    join_job()
+    row = torch.ones(10_000_000)
+    with connected_ranks(torch.device("cpu")):
+        sys.stdout.write(f"{4 * len(row) / processor_seconds(lambda: dist.all_reduce(row))}\n")
+
+
+def shrunk(file: bytes) -> bytes:
+    """A JPEG file as collections of web pictures keep it: 256 pixels on the shorter side."""
+    picture = Image.open(io.BytesIO(file)).convert("RGB")
+    scale = 256 / min(picture.size)
+    buffer = io.BytesIO()
+    picture.resize((round(picture.width * scale), round(picture.height * scale))).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def step_seconds(case: Case) -> tuple[float, float, int]:
+    """Seconds of losses and gradients a caption, of the update a step; bytes of the gradient."""
+    small = build_encoder(EncoderConfig("squeezenet1_1", weights=None, image_size=64))
+    model = CaptioningModel(small, build_decoder(case.model, case.vocabulary, case.channels))
+    config = OptimConfig()
+    optimizer = build_optimizer(model, config)
+    grid, words = batch_of(case)
+    features = ImageFeatures(grid.mean(1), grid if model.needs_grid else None)
+    captions, totals = pack_captions(words), Totals.of(words)
+
+    def learn() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        captioning_losses(model, features, captions, label_smoothing=0.1, doubly_stochastic=1.0, totals=totals)[
+            "loss"
+        ].backward()
+
+    def update() -> None:
+        clip_gradient(optimizer, config.clip_norm)
+        optimizer.step()
+
+    seconds = processor_seconds(learn, 3) / (case.images * case.captions)
+    return seconds, processor_seconds(update, 3), 4 * sum(p.numel() for p in model.decoder.parameters())
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Pictures and captions to learn from, and the global batch, in pictures, at which that is done."""
+
+    name: str
+    pictures: int
+    captions_per_picture: int
+    batch: int
+    small: bool  # pictures of 256 pixels
+
+
+COLLECTIONS = (
+    Collection("COCO (Karpathy's train)", 113_287, 5, 64, False),
+    Collection("12 million web pairs", 12_000_000, 1, BATCH, True),
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Processes; `speed`: how many of the measured cores one of them computes like; what their connection carries."""
+
+    name: str
+    processes: int
+    speed: float
+    decoding_cores: float  # a process, for JPEG
+    bandwidth: float  # bytes a second, each way, of the ring's slowest connection
+    least: float = 0.0  # seconds that a step takes however little there is to compute: a recurrence's many small calls
+    batch_factor: int = 1  # larger global batches where there are many processes
+    latency: float = 50e-6  # of a message between two processes
+
+
+ALONE = float("inf")
+GPU = {"speed": 100, "least": 0.02}
+MACHINES = (
+    Machine("1 core", 1, 1, 1, ALONE),
+    Machine("laptop, 2 cores", 2, 1, 1, 2e9),
+    Machine("workstation, 16 cores", 16, 1, 1, 1e9, batch_factor=4),
+    Machine("1 GPU, 16 cores", 1, decoding_cores=16, bandwidth=ALONE, **GPU),
+    Machine("1 node of 8 GPUs", 8, decoding_cores=8, bandwidth=100e9, batch_factor=4, **GPU),
+    Machine("4 nodes, 10 Gbit/s", 32, decoding_cores=8, bandwidth=10e9 / 8, batch_factor=16, **GPU),
+    Machine("4 nodes, 200 Gbit/s", 32, decoding_cores=8, bandwidth=200e9 / 8, batch_factor=16, **GPU),
+)
+
+
+def exchange_seconds(size: int, machine: Machine) -> float:
+    """A ring's time to add up `size` bytes: 2 (N − 1)/N · size each way, in 2 (N − 1) messages."""
+    others = machine.processes - 1
+    return 2 * others / machine.processes * size / machine.bandwidth + 2 * others * machine.latency
+
+
+def duration(seconds: float) -> str:
+    """For people."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.2g} s"
+
+
+def row(constants: Constants, collection: Collection, machine: Machine, decoder: str) -> list[str]:
+    """What a collection costs on a machine; the exchange is counted in full, though some of it overlaps."""
+    each, batch = collection.captions_per_picture, collection.batch * machine.batch_factor
+    steps, own = collection.pictures / batch, batch / machine.processes  # `own`: pictures of a process in a step
+    decode = (constants.small_decode if collection.small else constants.decode) / machine.decoding_cores
+    encode = max(constants.encode / machine.speed, decode)  # side by side, by different processors
+    if machine.speed == 1:  # by the same
+        encode = constants.encode + decode
+    computing = own * each * constants.learn[decoder][each] + constants.update[decoder]
+    learn = max(computing / machine.speed, machine.least)
+    exchange = exchange_seconds(constants.gradient_bytes[decoder], machine)
+    return [
+        machine.name,
+        f"{batch}",
+        duration(collection.pictures * encode / machine.processes),
+        f"{1000 * learn:,.0f} + {1000 * exchange:,.0f} ms",
+        f"{batch * each / (learn + exchange):,.0f}",
+        duration(steps * (learn + exchange)),
+        f"{batch * GRID_BYTES / (learn + exchange) / 1e6:,.0f} MB/s",
+        duration(steps * (learn + own * encode + exchange)),
+    ]
+
+
+def main() -> None:
+    """Measure, then print the tables of docs/scale.md."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pictures", type=Path, nargs="?", help="a folder of JPEG files of the size that is decoded")
+    parser.add_argument("--exchange", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.exchange:
+        exchange()
+        return
+    torch.manual_seed(0)
+    constants = measure(arguments.pictures)
+    write = sys.stdout.write
+    write(
+        f"One core: {1 / constants.decode:.0f} pictures/s decoded ({constants.jpeg_bytes / 1e3:.0f} KB each), "
+        f"{1 / constants.small_decode:.0f} of 256 pixels ({constants.small_jpeg_bytes / 1e3:.0f} KB), "
+        f"{1 / constants.encode:.0f} encoded by {ENCODER}.\n"
+    )
+    for name in DECODERS:
+        learn = constants.learn[name]
+        write(
+            f"{name}: {1 / learn[5]:.0f} captions/s at 64×5, {1 / learn[1]:.0f} at {BATCH}×1; update "
+            f"{1000 * constants.update[name]:.0f} ms; gradient {constants.gradient_bytes[name] / 1e6:.1f} MB.\n"
+        )
+    write(f"Two processes of this machine exchange {constants.exchange / 1e9:.1f} GB/s each way.\n")
+    write(f"A picture with a caption takes {constants.memory:,.0f} bytes of memory in each process.\n")
+    titles = ["", "batch", "encode all", "step", "captions/s", "epoch", "reads", "epoch from pixels"]
+    for collection in COLLECTIONS:
+        pictures = collection.pictures
+        jpeg = constants.small_jpeg_bytes if collection.small else constants.jpeg_bytes
+        write(
+            f"\n{collection.name}: {pictures:,} pictures, JPEG {pictures * jpeg / 1e9:,.0f} GB, cached grids "
+            f"{pictures * GRID_BYTES / 1e9:,.0f} GB, vectors {pictures * VECTOR_BYTES / 1e9:,.1f} GB\n\n"
+        )
+        write(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}\n")
+        for machine in MACHINES:
+            write(f"| {' | '.join(row(constants, collection, machine, 'attention'))} |\n")
+
+
+if __name__ == "__main__":
+    main()
