@@ -225,17 +225,17 @@ class Machine:
     processes: int
     speed: float
     decoding_cores: float  # a process, for JPEG
-    bandwidth: float  # bytes a second, each way, of the ring's slowest connection
+    bandwidth: float  # bytes a second, each way, of the ring's slowest connection; MEASURED: as between processes here
     least: float = 0.0  # seconds that a step takes however little there is to compute: a recurrence's many small calls
     batch_factor: int = 1  # larger global batches where there are many processes
     latency: float = 50e-6  # of a message between two processes
 
 
-ALONE = float("inf")
+ALONE, MEASURED = float("inf"), 0.0
 GPU = {"speed": 100, "least": 0.02}
 MACHINES = (
     Machine("1 core", 1, 1, 1, ALONE),
-    Machine("laptop, 2 cores", 2, 1, 1, 2e9),
+    Machine("laptop, 2 cores", 2, 1, 1, MEASURED),
     Machine("workstation, 16 cores", 16, 1, 1, 1e9, batch_factor=4),
     Machine("1 GPU, 16 cores", 1, decoding_cores=16, bandwidth=ALONE, **GPU),
     Machine("1 node of 8 GPUs", 8, decoding_cores=8, bandwidth=100e9, batch_factor=4, **GPU),
@@ -244,18 +244,18 @@ MACHINES = (
 )
 
 
-def exchange_seconds(size: int, machine: Machine) -> float:
+def exchange_seconds(size: int, machine: Machine, measured: float) -> float:
     """A ring's time to add up `size` bytes: 2 (N − 1)/N · size each way, in 2 (N − 1) messages."""
     others = machine.processes - 1
-    return 2 * others / machine.processes * size / machine.bandwidth + 2 * others * machine.latency
+    return 2 * others / machine.processes * size / (machine.bandwidth or measured) + 2 * others * machine.latency
 
 
 def duration(seconds: float) -> str:
     """For people."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.2g} s"
+            return f"{seconds / length:.{0 if seconds >= 10 * length else 1}f} {unit}"
+    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
 
 
 def row(constants: Constants, collection: Collection, machine: Machine, decoder: str) -> list[str]:
@@ -268,7 +268,7 @@ def row(constants: Constants, collection: Collection, machine: Machine, decoder:
         encode = constants.encode + decode
     computing = own * each * constants.learn[decoder][each] + constants.update[decoder]
     learn = max(computing / machine.speed, machine.least)
-    exchange = exchange_seconds(constants.gradient_bytes[decoder], machine)
+    exchange = exchange_seconds(constants.gradient_bytes[decoder], machine, constants.exchange)
     return [
         machine.name,
         f"{batch}",
