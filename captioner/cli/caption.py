@@ -33,6 +33,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw captions, and where attention looked, here")
+    parser.add_argument(
+        "--contour", type=float, metavar="SHARE", help="with --plot: a line around this share of each word's attention"
+    )
+    parser.add_argument(
+        "--scale",
+        choices=("shared", "word"),
+        default="shared",
+        help="with --plot: one scale for all words, or each its own (default: shared)",
+    )
     parser.add_argument("--alternatives", type=int, default=0, metavar="N", help="also show the N next best captions")
     parser.add_argument(
         "--beam-width", type=int, metavar="K", help="hypotheses kept by the search (default: the run's)"
@@ -50,6 +59,8 @@ def _caption(arguments: argparse.Namespace) -> None:
         raise CaptionerError(f"--alternatives {arguments.alternatives}: expected 0 or more.")
     if arguments.plot is not None and not arguments.plot.absolute().parent.is_dir():
         raise CaptionerError(f"--plot {arguments.plot}: the folder {arguments.plot.absolute().parent} does not exist.")
+    if arguments.contour is not None and not 0 < arguments.contour < 1:
+        raise CaptionerError(f"--contour {arguments.contour}: expected a share between 0 and 1, such as 0.5.")
     paths = list_pictures(arguments.pictures)
     checkpoint = arguments.checkpoint or newest_run(RUNS)
     if not arguments.checkpoint and not arguments.json:
@@ -92,6 +103,8 @@ def _caption(arguments: argparse.Namespace) -> None:
             [caption for _, caption in captioned],
             arguments.plot,
             resize=captioner.transform.resize,
+            scale=arguments.scale,
+            contour=arguments.contour,
         )
         sys.stderr.write(f"Drawn: {arguments.plot}\n")
     if unreadable:

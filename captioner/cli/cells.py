@@ -90,7 +90,7 @@ def _cells(arguments: list[str]) -> None:
     from captioner.engine.checkpoint import read_task
     from captioner.engine.run_checkpoints import find_checkpoint
     from captioner.engine.unit_search import best_units
-    from captioner.unit_plots import saturation_plot
+    from captioner.plots.units import saturation_plot
 
     checkpoint = find_checkpoint(Path(options.checkpoint))
     task = read_task(checkpoint)
@@ -217,7 +217,7 @@ def _read_captions(checkpoint: Path, options: CellsOptions) -> Reading:
 
 def _draw(reading: Reading, unit: str, note: str, wanted: Sequence[float], options: CellsOptions, file: Path) -> None:
     """One unit over some tokens, those where the property varies most."""
-    from captioner.unit_plots import ONE, lay_out, own_scale, write_html, write_png
+    from captioner.plots.units import ONE, lay_out, own_scale, write_html, write_png
 
     recording = reading.recording
     begin = _liveliest(wanted, options.draw)

@@ -62,8 +62,8 @@ def _gradients(arguments: list[str]) -> None:
     from captioner.engine.gradient_flow import gradient_norms
     from captioner.engine.language_checkpoint import load_language_model
     from captioner.files import write_atomically
-    from captioner.gradient_plots import flow_plot
     from captioner.nn.language_model import LanguageModel
+    from captioner.plots.gradients import flow_plot
 
     device, out = choose_device(options.device), Path(options.out)
     if not out.is_dir():

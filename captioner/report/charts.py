@@ -64,7 +64,7 @@ def _ticks(values: Sequence[float], logarithmic: bool) -> list[float]:
     low, high = min(values), max(values)
     if logarithmic:
         return [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high) + 1e-9) + 1)]
-    span = (high - low) or 1.0
+    span = high - low if high - low > 1e-300 else 1.0  # a fifth of less may be 0
     unit = 10.0 ** math.floor(math.log10(span / 5))
     step = next(unit * factor for factor in (1, 2, 5, 10) if span / (unit * factor) <= 6)
     first = math.floor(low / step + 1e-9)
@@ -78,5 +78,5 @@ def _scale(ticks: Sequence[float], start: float, end: float, logarithmic: bool) 
         return math.log10(value) if logarithmic else value
 
     low, high = place(ticks[0]), place(ticks[-1])
-    span = (high - low) or 1.0
+    span = high - low if high - low > 1e-300 else 1.0
     return lambda value: start + (place(value) - low) / span * (end - start)

@@ -168,7 +168,7 @@ def _attention(systems: Sequence[ReportedSystem], images: Mapping[ImageId, Capti
     rows = ""
     for number, system in enumerate(systems):
         for image_id, caption in system.attention.items():
-            if caption.attention is None or image_id not in images:
+            if caption.attention is None or not len(caption.attention) or image_id not in images:
                 continue
             photo = open_picture(images[image_id].path, at_least=_PANEL)
             photo.thumbnail((_PANEL, _PANEL))

@@ -39,7 +39,8 @@ def test_folder_json_and_alternatives(command: Command, run: Path) -> None:
 
 
 def test_plot_is_a_picture(command: Command, run: Path) -> None:
-    result = command(main, "data/003.png", "data/004.png", "--plot", "sheet.png")
+    options = ("--contour", "0.5", "--scale", "word")
+    result = command(main, "data/003.png", "data/004.png", "--plot", "sheet.png", *options)
     assert result.code == 0, result.err
     with Image.open("sheet.png") as sheet:
         assert sheet.format == "PNG"
@@ -57,6 +58,7 @@ def test_a_broken_picture_among_others_is_named_and_the_others_captioned(command
     ("arguments", "sentence"),
     [
         (["nothing.jpg"], "nothing.jpg"),
+        (["data/003.png", "--contour", "50"], "expected a share between 0 and 1"),
         (["empty"], "holds no pictures"),
         (["data/003.png", "--checkpoint", "runs/frist"], "Did you mean runs/first"),
         (["data/003.png", "--plot", "nowhere/out.png"], "nowhere"),

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from captioner.engine.gradient_flow import Watched
-from captioner.gradient_plots import flow_plot, training_plot
+from captioner.plots.gradients import flow_plot, training_plot
 
 
 def colours(path: Path) -> set[tuple[int, ...]]:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from captioner import unit_plots
-from captioner.unit_plots import (
+from captioner.plots import units
+from captioner.plots.units import (
     BLUE,
     ONE,
     RED,
@@ -36,7 +36,7 @@ def test_lines_end_where_the_text_s_do() -> None:
 
 
 def test_long_lines_are_broken_and_passages_begin_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unit_plots, "COLUMNS", 7)
+    monkeypatch.setattr(units, "COLUMNS", 7)
     assert ["".join(piece.text for piece in line) for line in lay_out(list("abcdefghij"), [0.0] * 10)] == [
         "abcdefg",
         "hij",
@@ -88,9 +88,9 @@ def test_pixels_have_the_colours(tmp_path: Path) -> None:
     write_png([[Piece(" " * 20, 1.0), Piece(" " * 20, -0.5)], [Piece(" ", 0.0)]], path, "unit", "note")
     with Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB"))
-    row = pixels[round((0.5 + 0.08) * unit_plots.DPI)]
-    step = unit_plots.DPI * 0.085
-    margin = 0.1 * unit_plots.DPI
+    row = pixels[round((0.5 + 0.08) * units.DPI)]
+    step = units.DPI * 0.085
+    margin = 0.1 * units.DPI
     assert tuple(row[round(margin + 10 * step)]) == BLUE
     assert tuple(row[round(margin + 30 * step)]) == colour(-0.5)
     assert tuple(row[round(margin + 50 * step)]) == (255, 255, 255)
@@ -105,7 +105,7 @@ def test_a_picture_has_bounds_and_draws_anything(tmp_path: Path) -> None:
     tokens = ["漢", "é", "$x_{1}$", "\x00", "👩", "\n"] * 400
     lines = lay_out(tokens, [0.5] * len(tokens))
     write_png(lines, tmp_path / "unit.png", "$unit_{", "note")
-    assert size_of(tmp_path / "unit.png")[1] < (unit_plots.MOST_LINES * 0.165 + 1) * unit_plots.DPI
+    assert size_of(tmp_path / "unit.png")[1] < (units.MOST_LINES * 0.165 + 1) * units.DPI
     write_png([], tmp_path / "empty.png", "nothing")
 
 

@@ -1,0 +1,39 @@
+"""The curves of a training, whatever part of its log there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from captioner import plots
+from captioner.errors import CaptionerError
+from tests.plots.drawings import read
+
+
+def records(steps: int = 50) -> list[dict[str, Any]]:
+    train = [{"kind": "train", "step": step, "epoch": 1, "loss": 5 / step} for step in range(1, steps)]
+    scores = [{"kind": "validation", "step": step, "CIDEr": step / 100, "Bleu_4": 0.2} for step in range(10, steps, 10)]
+    return [*train, *scores, {"kind": "epoch", "step": steps}]
+
+
+@pytest.mark.parametrize("monitor", ["CIDEr", "Bleu_4"])
+@pytest.mark.parametrize("kinds", [("train", "validation"), ("train",), ("validation",)])
+def test_curves_of_any_part_of_a_log(kinds: tuple[str, ...], monitor: str, tmp_path: Path) -> None:
+    plots.training_curves([record for record in records() if record["kind"] in kinds], tmp_path / "curves.png", monitor)
+    assert read(tmp_path / "curves.png").shape == (700, 900, 3)
+
+
+def test_the_curve_of_the_monitored_score_is_marked(tmp_path: Path) -> None:
+    plots.training_curves(records(), tmp_path / "curves.png")
+    page = read(tmp_path / "curves.png")
+    accent = np.abs(page - (0xC2, 0x41, 0x0C)).max(2) < 3
+    rows, columns = np.nonzero(accent[350:])
+    assert columns[rows > 30].size > 100  # the line and its star, below the title
+
+
+def test_an_empty_log_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CaptionerError, match="nothing to draw yet"):
+        plots.training_curves([], tmp_path / "curves.png")
