@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.distributed import TCPStore
 
+from captioner.cli.settings import CONF, compose_train_settings
 from captioner.config import CacheConfig, DecodeConfig, FolderConfig, TrainConfig
 from captioner.data.build import load_dataset
 from captioner.engine import training
@@ -38,6 +39,7 @@ from captioner.engine.evaluation import generate_captions
 from captioner.engine.gradient_sum import summed_gradients
 from captioner.engine.interrupt import Interrupted
 from captioner.engine.run import Run, features_of, prepare
+from captioner.engine.step import epoch_of_steps, train_step
 from captioner.engine.training import train
 from captioner.errors import CaptionerError, DataError
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
@@ -163,6 +165,24 @@ def learn(
     }
 
 
+def every_model(folder: Path) -> dict[str, list[float]]:
+    """The losses of an epoch of every model of conf/ that draws nothing by lot, and of a fine-tuned encoder."""
+    options = [[f"model={path.stem}"] for path in sorted(CONF.glob("model/*.yaml")) if path.stem != "hard_attention"]
+    options.append(["model=attention", "encoder.fine_tune_from=features.12", "trainer.accumulate=2"])
+    return {" ".join(chosen): losses_with(folder, chosen) for chosen in options}
+
+
+def losses_with(folder: Path, options: list[str]) -> list[float]:
+    """The losses of an epoch with these settings of train.py, on the data of `write_data`."""
+    plain = settings(folder)
+    chosen = compose_train_settings([*options, "model.dropout=0"])
+    encoder = replace(plain.encoder, fine_tune_from=chosen.encoder.fine_tune_from)
+    trainer = replace(plain.trainer, accumulate=chosen.trainer.accumulate)
+    run = prepare(replace(plain, model=chosen.model, encoder=encoder, trainer=trainer), folder / "none")
+    run.model.train()
+    return [train_step(run, step)["loss"] for step in epoch_of_steps(run)]
+
+
 def captions_of(run: Run, limit: int) -> dict[str, str]:
     """Captions of the first pictures of the test split."""
     dataset = load_dataset(replace(run.config.data, limit=limit), "test")
@@ -172,7 +192,11 @@ def captions_of(run: Run, limit: int) -> dict[str, str]:
     return {str(image_id): caption for image_id, caption in found.items()}
 
 
-WORK: dict[str, Callable[[Path], Any]] = {"first_visit": first_visit, "resumptions": resumptions}
+WORK: dict[str, Callable[[Path], Any]] = {
+    "first_visit": first_visit,
+    "resumptions": resumptions,
+    "every_model": every_model,
+}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -17,7 +17,7 @@ from captioner.engine.logs import read_records
 from captioner.engine.rank_checks import check_processes
 from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.errors import ConfigError
-from tests.engine.ranks import gradients_of, learn, run_ranks, settings, some_network, write_data
+from tests.engine.ranks import every_model, gradients_of, learn, run_ranks, settings, some_network, write_data
 from tests.tiny import with_trainer
 
 
@@ -135,6 +135,15 @@ def test_stopped_and_resumed(folder: Path) -> None:
     assert_same_run(folder / "begun_by_one", folder / "one")
     learn(folder, "begun_by_ranks", resume=True)
     assert_same_run(folder / "begun_by_ranks", folder / "one")
+
+
+@pytest.mark.slow
+def test_every_model_learns_the_same_in_two_ranks(folder: Path) -> None:
+    alone = every_model(folder)
+    for found in run_ranks("every_model", 2, folder):
+        assert found.keys() == alone.keys()
+        for name, losses in found.items():
+            assert losses == pytest.approx(alone[name], rel=2e-5), name
 
 
 def test_a_process_alone_does_the_obvious() -> None:
