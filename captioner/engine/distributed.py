@@ -85,7 +85,7 @@ def _place_of_environment() -> Place:
 def _store_of_environment(place: Place) -> Store:
     """The job's table of keys and values: that of torchrun or of the launcher, which outlives a restart; else rank 0's.
 
-    One with another port than expected is a ConfigError.
+    ConfigError where it cannot be reached.
     """
     hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     try:
