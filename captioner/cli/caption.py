@@ -7,11 +7,9 @@ import json
 import sys
 from pathlib import Path
 
+from captioner.cli.finished import RUNS_FOLDER, newest_run
 from captioner.cli.run import run_command
-from captioner.cli.tables import finished_runs
-from captioner.errors import CaptionerError, CheckpointError, PictureError
-
-RUNS = Path("runs")
+from captioner.errors import CaptionerError, PictureError
 
 
 def main() -> None:
@@ -62,7 +60,7 @@ def _caption(arguments: argparse.Namespace) -> None:
     if arguments.contour is not None and not 0 < arguments.contour < 1:
         raise CaptionerError(f"--contour {arguments.contour}: expected a share between 0 and 1, such as 0.5.")
     paths = list_pictures(arguments.pictures)
-    checkpoint = arguments.checkpoint or newest_run(RUNS)
+    checkpoint = arguments.checkpoint or newest_run(RUNS_FOLDER)
     if not arguments.checkpoint and not arguments.json:
         sys.stderr.write(f"Using {checkpoint}\n")
     captioner = Captioner.from_checkpoint(checkpoint, device=arguments.device)
@@ -125,14 +123,3 @@ def list_pictures(given: list[Path]) -> list[Path]:
         else:
             paths.append(path)
     return paths
-
-
-def newest_run(runs: Path) -> Path:
-    """The captioner that was trained last, also inside a sweep; CheckpointError says how to get one."""
-    finished = finished_runs(runs, "captioning")
-    if not finished:
-        raise CheckpointError(
-            f"There is no finished run in {runs.absolute()} yet: train one with `python train.py model=attention` "
-            "(some minutes on a laptop), or name one with --checkpoint."
-        )
-    return finished[-1]

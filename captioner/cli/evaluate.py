@@ -10,10 +10,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from captioner.cli.finished import CONFIG_FILE
 from captioner.cli.launch import take_place
 from captioner.cli.run import refuse_repeated, run_command
 from captioner.cli.settings import CONF, evaluate_settings, register
-from captioner.cli.stored import CONFIG_FILE, read_settings
+from captioner.cli.stored import read_settings
 from captioner.cli.train import refuse_used_folder, remove_if_empty, shown
 from captioner.config import HARD_AT_TEST, AttentionConfig, DataConfig, DecodeConfig, EvaluateConfig
 from captioner.data.build import available_splits, data_settings, load_dataset, read_split, with_boxes

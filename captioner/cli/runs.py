@@ -6,9 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from captioner.cli.finished import finished_runs, unfinished_runs
 from captioner.cli.run import run_command
-from captioner.cli.tables import FACTS, averaged_over_seeds, csv_table, finished_runs, markdown_table, run_rows
-from captioner.errors import ConfigError, DataError, choose
+from captioner.cli.tables import averaged_over_seeds, csv_table, markdown_table, run_rows, sorted_rows
+from captioner.errors import DataError, choose
 
 
 def main() -> None:
@@ -21,23 +22,27 @@ def _runs() -> None:
         prog="python -m captioner runs", description="Show finished runs side by side, the best last."
     )
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="where the runs are (default: runs)")
-    parser.add_argument("--sort", metavar="FIGURE", help="by this figure, such as CIDEr (default: by time)")
+    parser.add_argument("--sort", metavar="COLUMN", help="by a column such as CIDEr, the best last (default: by time)")
     parser.add_argument("--csv", action="store_true", help="CSV instead of Markdown")
     parser.add_argument("--average", action="store_true", help="one row for runs that differ in their seed alone")
     arguments = parser.parse_args()
-    if not arguments.folder.is_dir():
-        raise DataError(f"{arguments.folder} is not a folder: name the one that holds your runs.")
-    rows = run_rows(finished_runs(arguments.folder), arguments.folder)
+    table, not_finished = show_runs(arguments.folder, arguments.sort, as_csv=arguments.csv, average=arguments.average)
+    sys.stdout.write(table)
+    if not_finished:
+        sys.stderr.write(f"Not finished: {', '.join(map(str, not_finished))}\n")
+
+
+def show_runs(folder: Path, sort: str | None, *, as_csv: bool, average: bool = False) -> tuple[str, list[Path]]:
+    """The table of the finished runs in a folder; and those that are not."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder: name the one that holds your runs.")
+    rows = run_rows(finished_runs(folder), folder)
     if not rows:
-        raise DataError(f"There is no finished run in {arguments.folder}: train one with `python train.py`.")
-    if arguments.average:
+        raise DataError(f"There is no finished run in {folder}: train one with `python train.py`.")
+    if average:
         rows = averaged_over_seeds(rows)
         if not rows:
-            raise DataError(f"The runs in {arguments.folder} do not differ in their seed: there is nothing to average.")
-    if arguments.sort is not None:
-        figures = {name for row in rows for name in row if name not in FACTS}
-        if not figures:
-            raise ConfigError("These runs hold no figures to sort by.")
-        figure = choose("--sort", arguments.sort, figures)
-        rows.sort(key=lambda row: float(row.get(figure, "-inf")))
-    sys.stdout.write(csv_table(rows) if arguments.csv else markdown_table(rows) + "\n")
+            raise DataError(f"The runs in {folder} do not differ in their seed: there is nothing to average.")
+    if sort is not None:
+        rows = sorted_rows(rows, choose("--sort", sort, {name for row in rows for name in row}))
+    return csv_table(rows) if as_csv else markdown_table(rows) + "\n", unfinished_runs(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf, SCMode
 
+from captioner.cli.finished import RUNS_FOLDER
 from captioner.cli.run import refuse_repeated
 from captioner.config import (
     TASKS,
@@ -102,7 +104,14 @@ def _schema(config: type, *chosen: str) -> DictConfig:
 
 def run_folder_name(resume: str | None, *names: str) -> str:
     """`runs/<date>_<time>_<names>`, or the folder of the run that is resumed; one for all processes of a job."""
-    return resume or f"runs/{first_said('started', time.strftime('%Y-%m-%d_%H-%M-%S'))}_{'_'.join(names)}"
+    if resume:
+        return resume
+    name = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{'_'.join(names)}"
+    others = itertools.count(2)  # of the same second: started at once, or before the clock was set back
+    free, folder = name, RUNS_FOLDER
+    while (folder / free).exists():
+        free = f"{name}.{next(others)}"
+    return str(folder / first_said("started", free))
 
 
 def choices(*names: str | None) -> str:

@@ -15,13 +15,12 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from captioner.cli.finished import CONFIG_FILE
 from captioner.cli.settings import CONF, settings_from_plain
 from captioner.config import LanguageModelConfig, TrainConfig
 from captioner.errors import CheckpointError, ConfigError, near_misses
 from captioner.files import write_atomically
 from captioner.schema import to_plain
-
-CONFIG_FILE = "config.yaml"
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types

@@ -7,42 +7,18 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from captioner.cli.stored import CONFIG_FILE, read_settings
+from captioner.cli.finished import CONFIG_FILE, METRICS_FILE, read_metrics
+from captioner.cli.stored import read_settings
 from captioner.errors import DataError
 from captioner.metrics.report import markdown_lines
 
+LESS_IS_BETTER = ("loss", "bits per", "perplexity per")
 FACTS = ("run", "split", "decoder parameters", "words/s", "tokens/s", "epochs", "loss")
-
-
-def finished_runs(folder: Path, task: str | None = None) -> list[Path]:
-    """The folders below `folder`, also those of sweeps, in which a training (of `task`) was finished, oldest first."""
-    found = [
-        metrics.parent
-        for pattern in ("metrics.json", "*/metrics.json", "*/*/metrics.json")
-        for metrics in folder.glob(pattern)
-        if (metrics.parent / "checkpoints" / "index.json").is_file()
-    ]
-    if task is not None:
-        found = [run for run in found if read_metrics(run).get("task", "captioning") == task]
-    return sorted(found, key=lambda run: ((run / "metrics.json").stat().st_mtime, run))
-
-
-def read_metrics(run: Path) -> dict[str, Any]:
-    """A run's `metrics.json`; DataError where it cannot be read."""
-    path = run / "metrics.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}).") from error
-    if not isinstance(record, dict):
-        raise DataError(f"{path} should be a JSON object.")
-    return record
 
 
 def run_row(run: Path, within: Path) -> dict[str, str]:
@@ -51,9 +27,16 @@ def run_row(run: Path, within: Path) -> dict[str, str]:
     `within`: the folder that the run is named from.
     """
     record = read_metrics(run)
+    try:
+        return _row(record) | {"run": str(run.relative_to(within))}
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{run / METRICS_FILE} was altered: it holds other things than a run writes.") from error
+
+
+def _row(record: dict[str, Any]) -> dict[str, str]:
     facts = record.get("run", {})
     row = {
-        "run": str(run.relative_to(within)),
+        "run": "",
         "split": str(record.get("signature", {}).get("split", "")),
         "decoder parameters": f"{facts['parameters'] / 1e6:.1f} M" if "parameters" in facts else "",
         "words/s": str(facts.get("words_per_second", "")),
@@ -158,3 +141,17 @@ def csv_table(rows: Sequence[dict[str, str]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def sorted_rows(rows: Sequence[dict[str, str]], column: str) -> list[dict[str, str]]:
+    """By any column, the best last; rows without it come first, and texts before numbers."""
+    worse_if_more = column.startswith(LESS_IS_BETTER)
+
+    def key(row: dict[str, str]) -> tuple[bool, float, str]:
+        text = row.get(column, "")
+        if not _is_number(text.removesuffix(" M")):
+            return (False, 0.0, text)
+        number = float(text.removesuffix(" M"))
+        return (True, -number if worse_if_more else number, "")
+
+    return sorted(rows, key=key)

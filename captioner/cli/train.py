@@ -13,10 +13,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from captioner.cli.finished import CONFIG_FILE, RUNS_FOLDER, note_newest
 from captioner.cli.launch import JobFailedError, launch, take_place
 from captioner.cli.run import explain, refuse_repeated, run_command
 from captioner.cli.settings import CONF, PRIMARY, register, task_of, training_settings
-from captioner.cli.stored import CONFIG_FILE, keep_settings, read_settings, resumed_settings
+from captioner.cli.stored import keep_settings, read_settings, resumed_settings
 from captioner.cli.tables import averaged_over_seeds, csv_table, markdown_table, run_rows
 from captioner.config import TASKS, LanguageModelConfig, TrainConfig
 from captioner.engine.device import choose_device
@@ -123,6 +124,8 @@ def _job(composed: DictConfig) -> None:
         if is_first():
             remove_if_empty(folder)
     _finished.append(folder)
+    if is_first() and isinstance(result, TrainingResult):
+        note_newest(folder, RUNS_FOLDER)
     if hydra.mode != RunMode.RUN or not is_first():
         return
     if isinstance(result, LanguageResult):

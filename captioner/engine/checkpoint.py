@@ -174,6 +174,12 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     fill_model(model, folder)
 
 
+def load_vocabulary(folder: Path) -> Vocabulary:
+    """The checkpoint's words; CheckpointError where they were altered."""
+    verify(folder, VOCABULARY_FILE, _read_config(folder)[1])
+    return Vocabulary.load(folder / VOCABULARY_FILE)
+
+
 def load_trainer_state(folder: Path) -> dict[str, Any]:
     """What `save_checkpoint` was given as `trainer_state`."""
     verify(folder, TRAINER_FILE, _read_config(folder)[1])

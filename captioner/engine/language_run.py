@@ -11,9 +11,9 @@ from captioner.config import LanguageModelConfig
 from captioner.data.running_text import TextParts, load_text, windows_per_epoch
 from captioner.engine.checkpoint import (
     TRAINER_FILE,
-    VOCABULARY_FILE,
     LanguageCheckpointSettings,
     load_trainer_state,
+    load_vocabulary,
     load_weights,
     save_checkpoint,
 )
@@ -25,7 +25,6 @@ from captioner.engine.run_checkpoints import find_checkpoint, read_index
 from captioner.errors import CheckpointError
 from captioner.nn.cells import Hidden
 from captioner.nn.language_model import LanguageModel
-from captioner.text.vocabulary import Vocabulary
 
 
 @dataclass
@@ -109,7 +108,7 @@ def restore_language_run(run: LanguageRun) -> None:
     if read_index(run.folder) is None:
         return
     folder = find_checkpoint(run.folder, "latest")
-    if Vocabulary.load(folder / VOCABULARY_FILE) != run.parts.vocabulary:
+    if load_vocabulary(folder) != run.parts.vocabulary:
         raise CheckpointError(
             f"{run.folder} cannot be resumed: its vocabulary is not the one that the text gives now. The text, or the "
             "settings that cut it, have changed since it was started."

@@ -111,7 +111,7 @@ class RunLog:
         writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(self._rows)
-        write_atomically(self.folder / TABLE_FILE, text.getvalue().encode("utf-8"))
+        write_atomically(self.folder / TABLE_FILE, text.getvalue().encode("utf-8", "replace"))
 
     def __enter__(self) -> RunLog:
         return self
@@ -123,13 +123,18 @@ class RunLog:
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """All records of a run's `log.jsonl`; a line cut off by a kill is left out."""
-    path = folder / RECORDS_FILE
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError):  # the line that was being written when the run was killed
-            records.append(json.loads(line))
-    return records
+    """All records of a run's `log.jsonl`; a line that is none, such as one cut off by a kill, is left out."""
+    return [record for record, _ in _records_and_lines(folder / RECORDS_FILE)]
+
+
+def _records_and_lines(path: Path) -> list[tuple[dict[str, Any], bytes]]:
+    found = []
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line.decode("utf-8"))
+            if isinstance(record, dict) and type(record.get("step")) is int and isinstance(record.get("kind"), str):
+                found.append((record, line + b"\n"))
+    return found
 
 
 def _is_lost(value: object) -> bool:
@@ -164,6 +169,5 @@ def _rewound(folder: Path) -> list[str]:
 
 
 def _forget_after(folder: Path, step: int) -> None:
-    kept = [record for record in read_records(folder) if record["step"] <= step]
-    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
-    write_atomically(folder / RECORDS_FILE, lines.encode("utf-8"))
+    kept = [line for record, line in _records_and_lines(folder / RECORDS_FILE) if record["step"] <= step]
+    write_atomically(folder / RECORDS_FILE, b"".join(kept))

@@ -37,10 +37,10 @@ def write_manifest(folder: Path) -> None:
 def read_manifest(folder: Path) -> Manifest | None:
     """The sums of a checkpoint's files, or None where there are none; CheckpointError where it is no such list."""
     path = folder / MANIFEST_FILE
+    if not path.is_file():  # nor a pipe or the like, which would be read for ever
+        return None
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}).") from error
     matches = [_LINE.fullmatch(line) for line in lines]

@@ -99,10 +99,34 @@ def restore_trainer_state(
         optimizer.load_state_dict(state["optimizer"])
         for group, own in zip(optimizer.param_groups, settings, strict=True):
             group.update(own)
-        progress = Progress(**({"judged_step": state["progress"]["step"]} | state["progress"]))  # older ones do not say
+        refuse_other_moments(optimizer)
+        progress = progress_from_plain(state["progress"])
         restore_random_state(state, device)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{file} does not fit this run ({error}): it belongs to other settings or was altered."
         ) from error
     return progress
+
+
+def progress_from_plain(values: dict[str, Any]) -> Progress:
+    """What `vars(progress)` was; ValueError or TypeError where it cannot have been."""
+    progress = Progress(**({"judged_step": values["step"]} | values))  # older ones do not say when they were validated
+    for name, default in vars(Progress()).items():
+        value = getattr(progress, name)
+        if type(value) is not type(default) or (isinstance(value, int) and not 0 <= value < 2**63):
+            raise ValueError(f"its {name} is {value!r:.40}")
+    if not all(type(total) is float for total in progress.sums.values()):
+        raise ValueError("its sums are no numbers")
+    return progress
+
+
+def refuse_other_moments(optimizer: torch.optim.Optimizer) -> None:
+    """ValueError where what an optimizer keeps of a weight has not the weight's shape, which torch does not check."""
+    kept = [(weight, optimizer.state[weight]) for group in optimizer.param_groups for weight in group["params"]]
+    for weight, own in kept:
+        if own.keys() != kept[0][1].keys():
+            raise ValueError("the optimizer keeps other things of some weights than of others")
+        for name, value in own.items():
+            if not isinstance(value, Tensor) or value.shape not in ((), weight.shape):
+                raise ValueError(f"the optimizer's {name} does not fit its weight")

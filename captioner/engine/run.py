@@ -29,9 +29,9 @@ from captioner.data.splits import split_name
 from captioner.engine.averaging import WeightAverage
 from captioner.engine.checkpoint import (
     TRAINER_FILE,
-    VOCABULARY_FILE,
     CheckpointSettings,
     load_trainer_state,
+    load_vocabulary,
     load_weights,
     save_checkpoint,
 )
@@ -304,7 +304,7 @@ def restore(run: Run) -> None:
 
 def refuse_other_vocabulary(run: Run) -> None:
     """CheckpointError where the run's latest checkpoint has other words than the training captions give now."""
-    if Vocabulary.load(find_checkpoint(run.folder, "latest") / VOCABULARY_FILE) != run.vocabulary:
+    if load_vocabulary(find_checkpoint(run.folder, "latest")) != run.vocabulary:
         raise CheckpointError(
             f"{run.folder} cannot be resumed: its vocabulary is not the one that the training captions give now. "
             "The captions, the tokenizer or the vocabulary's settings have changed since it was started."

@@ -33,7 +33,7 @@ class Index:
 def read_index(run_folder: Path) -> Index | None:
     """What a run's index says; None where there is none yet, CheckpointError where it is none."""
     path = run_folder / "checkpoints" / INDEX_FILE
-    if not path.exists():
+    if not path.is_file():
         return None
     try:
         index = json.loads(path.read_text(encoding="utf-8"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from captioner.cli.caption import main, newest_run
+from captioner.cli.caption import main
+from captioner.cli.finished import newest_run, note_newest
 from captioner.cli.train import main as train
 from captioner.config import FolderConfig
 from captioner.errors import CheckpointError
@@ -89,6 +91,10 @@ def test_newest_run_looks_into_sweeps_and_ignores_unfinished_runs(tmp_path: Path
         if name != "unfinished":
             (folder / "metrics.json").write_text("{}")
             os.utime(folder / "metrics.json", (number, number))
+    assert newest_run(tmp_path) == tmp_path / "sweep/0_rnn"
+    note_newest(tmp_path / "old", tmp_path)  # finished again, by a clock that was set back
+    assert newest_run(tmp_path) == tmp_path / "old"
+    shutil.rmtree(tmp_path / "old")
     assert newest_run(tmp_path) == tmp_path / "sweep/0_rnn"
     with pytest.raises(CheckpointError):
         newest_run(tmp_path / "nowhere")

@@ -37,6 +37,24 @@ def test_the_best_is_last(command: Command) -> None:
     assert command(main, "--csv").out.splitlines()[0] == "run,split,decoder parameters,words/s,epochs,CIDEr"
 
 
+def test_by_any_column_the_best_last(command: Command) -> None:
+    for name, bits in (("good", 1.5), ("best", 1.25), ("bad", 3.0)):
+        write_run(Path("runs", name), 0.5)
+        record = {"task": "language_model", "bits_per_character": {"val": bits}, "run": {"tokens_per_second": 9}}
+        Path("runs", name, "metrics.json").write_text(json.dumps(record))
+    write_run(Path("runs/captioner"), 0.5)
+    for column in ("bits per character, val", "run"):
+        rows = [row[0] for row in cells(command(main, "--sort", column).out)[2:]]
+        assert rows == {"run": ["bad", "best", "captioner", "good"]}.get(column, ["captioner", "bad", "good", "best"])
+
+
+def test_runs_that_are_not_finished_are_named(command: Command) -> None:
+    write_run(Path("runs/done"), 0.5)
+    Path("runs/stopped").mkdir()
+    Path("runs/stopped/config.yaml").write_text("seed: 0\n")
+    assert "Not finished: runs/stopped" in command(main).err
+
+
 def test_a_sweep_s_table_is_that_of_its_runs(command: Command, tiny: FolderConfig) -> None:
     assert command(train, *SMALL, "-m", "model=rnn,gru", "hydra.sweep.dir=runs/sweep").code == 0
     assert command(main, "runs/sweep").out == Path("runs/sweep/sweep.md").read_text()

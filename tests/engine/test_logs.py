@@ -164,10 +164,10 @@ def test_a_mark_leads_nowhere_else(tmp_path: Path) -> None:
 
 def test_records_are_lines_of_json(tmp_path: Path) -> None:
     with RunLog(tmp_path) as log:
-        log.record("sample", 3, text="ein Hund\nläuft")
-    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [
-        {"kind": "sample", "step": 3, "text": "ein Hund\nläuft"}
-    ]
+        log.record("sample", 3, text="ein Hund\nläuft\u2028weg")
+    expected = {"kind": "sample", "step": 3, "text": "ein Hund\nläuft\u2028weg"}
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_bytes().splitlines()] == [expected]
+    assert read_records(tmp_path) == [expected]
 
 
 def test_what_json_has_no_word_for_is_null(tmp_path: Path) -> None:

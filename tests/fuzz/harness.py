@@ -92,10 +92,12 @@ def replaced(path: Path, content: bytes) -> Iterator[None]:
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """Every file and folder below, with a hash of its content."""
-    return {
-        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in folder.rglob("*")
-    }
+    """Every file and folder below, with a hash of its content, or where it leads."""
+    found = {}
+    for path in folder.rglob("*"):
+        is_content = path.is_file() and not path.is_symlink()
+        found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if is_content else str(path.lstat().st_mode)
+    return found
 
 
 @contextmanager
