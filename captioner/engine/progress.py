@@ -11,6 +11,10 @@ from torch import Tensor
 
 from captioner.errors import CheckpointError
 
+ADAM = {"step": False, "exp_avg": True, "exp_avg_sq": True}
+KEPT = {torch.optim.SGD: {"momentum_buffer": True}, torch.optim.Adam: ADAM, torch.optim.AdamW: ADAM}
+"""Optimizer → what it keeps of each weight that it has moved: has it the weight's shape, or is it one number?"""
+
 
 @dataclass
 class Progress:
@@ -122,11 +126,15 @@ def progress_from_plain(values: dict[str, Any]) -> Progress:
 
 
 def refuse_other_moments(optimizer: torch.optim.Optimizer) -> None:
-    """ValueError where what an optimizer keeps of a weight has not the weight's shape, which torch does not check."""
-    kept = [(weight, optimizer.state[weight]) for group in optimizer.param_groups for weight in group["params"]]
-    for weight, own in kept:
-        if own.keys() != kept[0][1].keys():
-            raise ValueError("the optimizer keeps other things of some weights than of others")
+    """ValueError where what an optimizer keeps of a weight is not what it would have kept, which torch does not check.
+
+    Of a weight that has not learnt yet, such as those of an encoder whose turn comes later, it keeps nothing.
+    """
+    shapes: dict[str, bool] = KEPT[type(optimizer)]
+    for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
+        own = optimizer.state[weight]
+        if own and own.keys() != shapes.keys():
+            raise ValueError(f"of a weight the optimizer keeps {sorted(map(str, own))}, not {sorted(shapes)}")
         for name, value in own.items():
-            if not isinstance(value, Tensor) or value.shape not in ((), weight.shape):
+            if not isinstance(value, Tensor) or value.shape != (weight.shape if shapes[name] else ()):
                 raise ValueError(f"the optimizer's {name} does not fit its weight")

@@ -45,9 +45,9 @@ def test_backward_the_line_of_ours_is_named() -> None:
     attention = AdditiveAttention(3, 2, 2)
 
     def spoil_the_gradient() -> None:
-        weights = attention.weights(torch.zeros(1, 4, 2), torch.zeros(1, 2))
-        weights.register_hook(lambda gradient: gradient * float("nan"))
-        weights.sum().backward()
+        energies = attention.energies(torch.zeros(1, 4, 2), torch.zeros(1, 2))
+        energies.register_hook(lambda gradient: gradient * float("nan"))
+        energies.sum().backward()
 
     where = r"backward pass, .*called in captioner/nn/attention\.py, line \d+"
     with pytest.raises(TrainingError, match=where), anomalies_named(attention, PLACE):

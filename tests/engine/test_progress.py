@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,6 +66,52 @@ def test_what_is_restored_is_what_was_kept() -> None:
     assert progress == Progress(step=3, stopped_early=True)
     kept, given = optimizer.state_dict()["state"], other.state_dict()["state"]
     assert all(torch.equal(kept[i]["exp_avg"], given[i]["exp_avg"]) for i in kept)
+
+
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "sgd": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+    "sgd without momentum": partial(torch.optim.SGD, lr=0.1),
+}
+
+
+def part_way(name: str) -> torch.optim.Optimizer:
+    """Of two layers the second has not learnt yet."""
+    layers = torch.nn.ModuleList(torch.nn.Linear(3, 3) for _ in range(2))
+    optimizer: torch.optim.Optimizer = OPTIMIZERS[name](layers.parameters())
+    layers[0](torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_of_weights_that_have_not_learnt_yet_nothing_is_kept(name: str) -> None:
+    state = trainer_state(Progress(step=1), part_way(name), CPU)
+    other = part_way(name)
+    assert restore_trainer_state(state, other, CPU, Path("trainer.pt")).step == 1
+    kept, given = state["optimizer"]["state"], other.state_dict()["state"]
+    assert {weight for weight, own in given.items() if own} == ({0, 1} if kept else set())
+    assert all(torch.equal(value, given[weight][key]) for weight, own in kept.items() for key, value in own.items())
+
+
+DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "one thing is missing": lambda own: own.pop("exp_avg"),
+    "one thing is more": lambda own: own.update(more=torch.zeros(3, 3)),
+    "another optimizer's": lambda own: (own.clear(), own.update(momentum_buffer=torch.zeros(3, 3))),
+    "another shape": lambda own: own.update(exp_avg=torch.zeros(3)),
+    "a number for a tensor of the weight's shape": lambda own: own.update(exp_avg=torch.tensor(0.0)),
+    "the weight's shape for a number": lambda own: own.update(step=torch.zeros(3, 3)),
+    "no tensor": lambda own: own.update(exp_avg_sq="zero"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_what_an_optimizer_would_not_have_kept_is_refused(damage: Callable[[dict[str, Any]], Any]) -> None:
+    state = copy.deepcopy(trainer_state(Progress(), part_way("adam"), CPU))
+    damage(state["optimizer"]["state"][0])
+    with pytest.raises(CheckpointError, match=r"trainer\.pt does not fit this run"):
+        restore_trainer_state(state, part_way("adam"), CPU, Path("trainer.pt"))
 
 
 def test_another_run_s_state_is_refused_with_its_file() -> None:
