@@ -9,11 +9,17 @@ For the words w_1 … w_T, the first of them <START>, and the image vector v:
 
 The words part the network into two halves. With v given the one writes a caption, and without any image the other
 turns a sentence into the features of the picture it speaks of, by which pictures are found (`imagine`). That is why s
-and u are not connected.
+and u are not connected: with v within its reach u would copy it, as an autoencoder does, and not read. And it is why v
+reaches only half of s: the other half is free to model language.
 
-The paper's f is the logistic function, and its word output is factored by classes with direct connections between
-words, for speed. Here f is any cell, by default tanh (the logistic one shifted and scaled, so the same functions can be
-learnt), and the output is a plain softmax.
+Where it differs from the paper, on purpose:
+
+    f           there the logistic function (its authors found unbounded ReLUs unstable); here any cell, by default tanh,
+                which is the logistic one shifted and scaled, so that the same functions can be learnt
+    output      there factored into classes of words and the words of a class, for speed, and joined by a maximum entropy
+                model of the words before; here a plain softmax
+    ṽ           the loss is relative, ‖ṽ − v‖² / ‖v‖², and so independent of the encoder's scale
+    decoding    there the best of many sampled sentences of a length drawn beforehand; here any search
 """
 
 from __future__ import annotations

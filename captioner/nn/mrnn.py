@@ -11,6 +11,9 @@ For the words y_1 … y_T, the first of them <START>, and the image vector v:
 
 So the recurrence remembers words only, and need not be large: v is merged with it afterwards, and w comes to the word
 output on a short way. Any cell works in the ReLU's place; one with gates gets w_t through a weight for each of them.
+
+Where it differs from the paper, on purpose: U_r starts as the identity (Le, Jaitly & Hinton 2015), which keeps a ReLU
+network from blowing up; widths are settings (there r has 256 units and m 512); dropout on w, v and m.
 """
 
 from __future__ import annotations
