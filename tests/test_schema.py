@@ -56,6 +56,11 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "ratio": st.tuples(st.floats(0.1, 1), st.floats(1, 9)),
         "flip": st.floats(0, 1),
     },
+    c.RewardConfig: {
+        "after": st.none(),  # more than one group decides what else may stand here
+        "samples": st.integers(2, 1000),
+        "learning_rate": st.floats(0, 1),
+    },
     c.TransformConfig: {
         "size": SIZES,
         "resize": st.sampled_from(["squash", "crop"]),

@@ -34,6 +34,7 @@ from captioner.config import (
     MRNNConfig,
     OptimConfig,
     RecurrentConfig,
+    RewardConfig,
     SamplingConfig,
     ScenesConfig,
     ShardsConfig,
@@ -62,6 +63,7 @@ _GROUPS: dict[str, type] = {
     "augment": AugmentConfig,
     "optim": OptimConfig,
     "trainer": TrainerConfig,
+    "reward": RewardConfig,
     "decode": DecodeConfig,
     "metric": MetricConfig,
 }

@@ -42,6 +42,7 @@ from captioner.config.model import (
     MRNNConfig,
     RecurrentConfig,
 )
+from captioner.config.reward import RewardConfig
 from captioner.config.text import TOKENIZERS, TokenizerConfig, VocabularyConfig
 from captioner.config.training import MONITORS, MetricConfig, OptimConfig, TrainerConfig
 
@@ -78,6 +79,7 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "RecurrentConfig",
+    "RewardConfig",
     "SamplingConfig",
     "ScenesConfig",
     "ShardsConfig",

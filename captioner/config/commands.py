@@ -14,7 +14,8 @@ from captioner.config.language_model import (
     SamplingConfig,
     TextConfig,
 )
-from captioner.config.model import ModelConfig, RecurrentConfig
+from captioner.config.model import AttentionConfig, ModelConfig, RecurrentConfig
+from captioner.config.reward import RewardConfig
 from captioner.config.text import TokenizerConfig, VocabularyConfig
 from captioner.config.training import MetricConfig, OptimConfig, TrainerConfig
 from captioner.errors import ConfigError
@@ -36,6 +37,7 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
     seed: int = 0
@@ -46,6 +48,20 @@ class TrainConfig:
         if self.cache.flips and self.augment.flip:
             raise ConfigError(
                 f"cache.flips=true and augment.flip={self.augment.flip} both mirror pictures: set one of them."
+            )
+        if self.reward.after is not None:
+            self._check_reward(self.reward.after)
+
+    def _check_reward(self, after: int) -> None:
+        if after >= self.trainer.max_epochs:
+            raise ConfigError(
+                f"reward.after={after} leaves no epoch in which captions are rewarded, for trainer.max_epochs is "
+                f"{self.trainer.max_epochs}: choose more epochs, or an earlier start."
+            )
+        if isinstance(self.model, AttentionConfig) and self.model.attention == "hard":
+            raise ConfigError(
+                "reward.after cannot go with model.attention=hard, which already draws by lot where to look: choose "
+                "attention=soft, adaptive or none, or reward=none."
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -11,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captioner.config import DecodeConfig
-from captioner.decode.constraints import NEVER
+from captioner.decode.constraints import NEVER, forbid
 from captioner.decode.follow import follow
-from captioner.decode.hypothesis import Hypothesis, StepDecoder
-from captioner.decode.scores import best_words
-from captioner.nn.state import ImageFeatures
+from captioner.decode.hypothesis import Hypothesis, Path, StepDecoder
+from captioner.decode.scores import at_least_float32, best_words
+from captioner.nn.state import ImageFeatures, repeat_rows, select_images
 from captioner.text.vocabulary import SpecialTokens
 
 NUCLEUS = 256  # words that nearly always hold top_p: to sort all V takes longer than the decoder's step
@@ -51,6 +52,62 @@ def sample(
         return draw(scaled, draws[images, length])
 
     return follow(decoder, features, config, special, choose)
+
+
+class DrawnCaption(NamedTuple):
+    """One caption drawn at training time: its words, and whether it reached <END> or was cut at `max_length`."""
+
+    tokens: tuple[int, ...]
+    finished: bool
+
+
+@torch.inference_mode()
+def draw_captions(
+    decoder: StepDecoder,
+    features: ImageFeatures,
+    special: SpecialTokens,
+    *,
+    count: int,
+    max_length: int,
+    seed: int,
+    image_ids: Sequence[int | str],
+) -> list[list[DrawnCaption]]:
+    """`count` captions of every image, drawn from the model's own distribution, for training with a reward.
+
+    The rows of an image stand side by side and share what is computed once an image, so a row that has said <END>
+    stays until all of its image's have: cheaper than `count` times the images, which is how `sample` would do it.
+    What an image draws depends on `seed` and on its id alone.
+    """
+    device, config = features.vector.device, DecodeConfig(name="sample", max_length=max_length)
+    ids = [f"{image_id} {slot}" for image_id in image_ids for slot in range(count)]
+    draws = uniform_draws(seed, ids, max_length + 1).to(device)
+    said = torch.full((len(ids), max_length + 1), special.end, device=device)
+    state = repeat_rows(decoder.init_state(features), count)
+    rows = torch.arange(len(ids), device=device)  # of `said`: those whose images are still at work
+    tokens = torch.full_like(rows, special.start)
+    ended = torch.zeros_like(rows, dtype=torch.bool)
+    for length in range(max_length + 1):
+        logits, state, _ = decoder.step(tokens, state)
+        logits = at_least_float32(logits)
+        forbid(logits, [Path()], config, special)  # no rule of this config asks what was said before
+        tokens = draw(logits, draws[rows, length]).masked_fill(ended, special.end)
+        said[rows, length] = tokens
+        ended = ended | (tokens == special.end)
+        at_work = ~ended.view(-1, count).all(dim=1)
+        images = at_work.nonzero().squeeze(1)
+        if not len(images):
+            break
+        if len(images) < len(at_work):
+            stay = at_work.repeat_interleave(count).nonzero().squeeze(1)
+            state = select_images(state, images, stay)
+            rows, tokens, ended = rows[stay], tokens[stay], ended[stay]
+    drawn = [_until_end(words, special.end) for words in said.tolist()]
+    return [drawn[first : first + count] for first in range(0, len(drawn), count)]
+
+
+def _until_end(words: list[int], end: int) -> DrawnCaption:
+    """The last place is <END>'s alone: another word there means that the caption was cut."""
+    return DrawnCaption(tuple(words[: words.index(end)]), True) if end in words else DrawnCaption((*words[:-1],), False)
 
 
 def uniform_draws(seed: int, image_ids: Sequence[int | str], count: int) -> Float[Tensor, "B T"]:

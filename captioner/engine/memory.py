@@ -84,8 +84,8 @@ def _fits(run: Run, portions: int) -> bool:
         # Adam's two averages come with the first update, and will be there during every later step.
         averages = [torch.empty_like(own) for own in learning if own not in run.optimizer.state for _ in range(2)]
         step = trial_step(run, portions)
-        for features, captions in step.portions:
-            losses_of_portion(run, features, captions, step.totals)["loss"].backward()  # type: ignore[no-untyped-call]
+        for portion in step.portions:
+            losses_of_portion(run, portion, step.totals)["loss"].backward()  # type: ignore[no-untyped-call]
         del averages
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

@@ -17,7 +17,7 @@ from captioner.nn.state import ImageFeatures
 
 @dataclass(frozen=True)
 class Totals:
-    """Over how many words and captions a step's means are taken.
+    """Over how many words, captions and pictures a step's means are taken.
 
     A step may come in portions: micro-batches one after the other, or parts of a batch in several processes. With the
     totals of the whole step, the losses and gradients of its portions add up to those of the undivided batch.
@@ -25,11 +25,12 @@ class Totals:
 
     words: int
     captions: int
+    pictures: int
 
     @staticmethod
     def of(captions: Sequence[Sequence[Sequence[int]]]) -> Totals:
         """Of captions as word numbers, picture by picture; <END> counts as a word, for it must be said."""
-        return Totals(sum(len(words) + 1 for own in captions for words in own), sum(map(len, captions)))
+        return Totals(sum(len(words) + 1 for own in captions for words in own), sum(map(len, captions)), len(captions))
 
 
 def captioning_losses(
@@ -49,7 +50,7 @@ def captioning_losses(
     doubly_stochastic · attention + the model's own. Where the decoder draws by lot, the loss also has the gradient of
     `reinforce_term`. `totals`: of the whole step, where `captions` are one portion of it; None: of `captions`.
     """
-    totals = totals or Totals(len(captions.targets), len(captions.images))
+    totals = totals or Totals(len(captions.targets), len(captions.images), int(captions.images.max()) + 1)
     answer = model(features, captions)
     words = word_loss(answer.logits, captions.targets, label_smoothing) / totals.words
     losses = {"loss": words, "words": words.detach()}

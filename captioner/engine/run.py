@@ -9,6 +9,7 @@ from collections import defaultdict
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,12 +52,22 @@ from captioner.engine.progress import (
 )
 from captioner.engine.rank_checks import check_processes, refuse_different_ranks
 from captioner.engine.run_checkpoints import find_checkpoint, read_index
+from captioner.engine.self_critical import cider_reward
 from captioner.errors import CheckpointError, ConfigError, DataError, choose
+from captioner.metrics.reward import CiderReward
 from captioner.metrics.scorer import METRICS
 from captioner.nn.build import build_model
 from captioner.nn.model import CaptioningModel
 from captioner.text.tokenizers import Tokenizer, build_tokenizer
 from captioner.text.vocabulary import Vocabulary
+
+
+class Stage(NamedTuple):
+    """Steps that share one schedule of the learning rate."""
+
+    first: int
+    steps: int
+    rate: float  # what the base rates are multiplied by
 
 
 @dataclass
@@ -78,6 +89,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: WeightAverage | None = None
+    reward: CiderReward | None = None  # of captions that the model says, where it learns from them
     portions: int = 1  # of a batch: trainer.accumulate, or 0 until it has been found
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
@@ -95,6 +107,24 @@ class Run:
         trainer = self.config.trainer
         steps = trainer.max_epochs * self.steps_per_epoch
         return steps if trainer.max_steps is None else min(steps, trainer.max_steps)
+
+    @property
+    def rewarding(self) -> bool:
+        """Has the stage begun in which captions that the model says are rewarded?"""
+        return self.progress.step >= self.stages[0].steps
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Learning from the data set's captions, then from rewards: the second may not be there."""
+        reward, total = self.config.reward, self.total_steps
+        border = total if reward.after is None else min(total, reward.after * self.steps_per_epoch)
+        rate = reward.learning_rate / self.config.optim.learning_rate if self.config.optim.learning_rate else 0.0
+        return [Stage(0, border, 1.0), *([Stage(border, total - border, rate)] if border < total else [])]
+
+    @property
+    def stage(self) -> Stage:
+        """The one under way."""
+        return self.stages[-1] if self.rewarding else self.stages[0]
 
     @property
     def is_over(self) -> bool:
@@ -154,6 +184,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         optimizer=optimizer,
         scaler=build_scaler(config.trainer.precision, device),
         portions=config.trainer.accumulate or 0,
+        reward=None if config.reward.after is None else cider_reward(captions, usable),
         average=None if config.trainer.ema is None else WeightAverage(learning, config.trainer.ema),
         resumed=resume,
     )
@@ -165,22 +196,30 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     return run
 
 
-def begin_epoch(run: Run) -> bool:
-    """Let the encoder learn from the epoch on that the settings name; True where that epoch begins now.
+def begin_epoch(run: Run) -> list[str]:
+    """Begin a new stage in the epoch that the settings name; what is to be said about it.
 
-    What was found out about the decoder alone is asked anew: how often it has not improved, how much memory it needs.
+    What was found out about the stage before is asked anew: how often it has not improved, how much memory it needs.
     """
-    encoder, progress, after = run.model.encoder, run.progress, run.config.encoder.fine_tune_after
-    if not encoder.held or progress.epoch < after:
-        return False
-    encoder.hold(False)
-    run.train_features = features_of(run.config, run.train_set, run.model, run.device, training=True)
-    run.val_features = features_of(run.config, run.val_set, run.model, run.device)
-    if progress.epoch > after or progress.batch > 0:  # resumed: it has begun before
-        return False
-    progress.validations_without_gain = 0
-    run.portions = run.config.trainer.accumulate or 0
-    return True
+    progress, encoder = run.progress, run.model.encoder
+    resumed = progress.batch > 0  # in an epoch that has begun before
+    begun = []
+    if encoder.held and progress.epoch >= run.config.encoder.fine_tune_after:
+        encoder.hold(False)
+        run.train_features = features_of(run.config, run.train_set, run.model, run.device, training=True)
+        run.val_features = features_of(run.config, run.val_set, run.model, run.device)
+        if progress.epoch == run.config.encoder.fine_tune_after and not resumed:
+            begun.append(f"From here on the encoder learns too, from {run.config.encoder.fine_tune_from} on.")
+    if progress.epoch == run.config.reward.after and not resumed:
+        run.optimizer.state.clear()  # Adam's averages are of other gradients
+        begun.append(
+            f"From here on the decoder learns from the CIDEr of captions that it says, "
+            f"{run.config.reward.samples} a picture."
+        )
+    if begun:
+        progress.validations_without_gain = 0
+        run.portions = run.config.trainer.accumulate or 0
+    return begun
 
 
 def check_settings(config: TrainConfig) -> None:

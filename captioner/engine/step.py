@@ -6,22 +6,32 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from captioner.config import AttentionConfig
-from captioner.data.batches import choose_captions, epoch_batches
+from captioner.data.batches import choose_captions, epoch_batches, mix_seeds
 from captioner.engine.distributed import added_up, place_in_job, share
 from captioner.engine.gradient_sum import summed_gradients
 from captioner.engine.objectives import Totals, captioning_losses
 from captioner.engine.optimizer import clip_gradient, schedule_factor, set_learning_rate
 from captioner.engine.precision import autocast, iterate_under
 from captioner.engine.run import Run
+from captioner.engine.self_critical import self_critical_losses
 from captioner.errors import TrainingError
 from captioner.nn.hard_attention import HardAttention
 from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.state import ImageFeatures
+
+
+class Portion(NamedTuple):
+    """Some pictures of a batch, by their number in the training set, and their captions."""
+
+    indices: list[int]
+    features: ImageFeatures
+    captions: PackedCaptions
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ class Step:
     number: int  # within the epoch
     indices: list[int]  # of its pictures in the training set
     totals: Totals
-    portions: Iterator[tuple[ImageFeatures, PackedCaptions]]
+    portions: Iterator[Portion]
 
 
 def epoch_of_steps(run: Run) -> Iterator[Step]:
@@ -79,21 +89,32 @@ def _steps(
     for number, (batch, own) in enumerate(zip(batches, divided, strict=True), first):
         indices = [index for index in batch if index not in run.train_features.bad]
         packed = (
-            (encoded, pack_captions(list(map(captions_of, some))).to(run.device))
+            Portion(some, encoded, pack_captions(list(map(captions_of, some))).to(run.device))
             for some, encoded in islice(features, len(own))
             if some
         )
         yield Step(number, indices, Totals.of(list(map(captions_of, indices))), packed)
 
 
-def losses_of_portion(run: Run, features: ImageFeatures, captions: PackedCaptions, totals: Totals) -> dict[str, Tensor]:
+def losses_of_portion(run: Run, portion: Portion, totals: Totals) -> dict[str, Tensor]:
     """The losses of one portion of a step, in the run's precision."""
-    model, trainer = run.config.model, run.config.trainer
+    model, trainer, seed = run.config.model, run.config.trainer, run.config.seed
     with autocast(trainer.precision, run.device):
+        if run.reward is not None and run.rewarding:
+            return self_critical_losses(
+                run.model,
+                portion.features,
+                portion.indices,
+                run.reward,
+                samples=run.config.reward.samples,
+                max_length=run.config.decode.max_length,
+                seed=mix_seeds(seed, run.progress.epoch),
+                pictures=totals.pictures,
+            )
         return captioning_losses(
             run.model,
-            features,
-            captions,
+            portion.features,
+            portion.captions,
             label_smoothing=trainer.label_smoothing,
             doubly_stochastic=model.doubly_stochastic if isinstance(model, AttentionConfig) else 0.0,
             totals=totals,
@@ -107,13 +128,14 @@ def train_step(run: Run, step: Step) -> dict[str, float]:
     Raises TrainingError, with the weights as they were, for a loss or a gradient that is no number.
     """
     optim, progress = run.config.optim, run.progress
-    factor = schedule_factor(optim, progress.step, run.total_steps, run.steps_per_epoch)
+    stage = run.stage
+    factor = stage.rate * schedule_factor(optim, progress.step - stage.first, stage.steps, run.steps_per_epoch)
     learning_rate = set_learning_rate(run.optimizer, factor, progress.step)
     run.optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
     with summed_gradients(run.model.parameters(), overlap=run.portions == 1):
-        for features, captions in step.portions:
-            losses = losses_of_portion(run, features, captions, step.totals)
+        for portion in step.portions:
+            losses = losses_of_portion(run, portion, step.totals)
             run.scaler.scale(losses["loss"]).backward()  # type: ignore[no-untyped-call]
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()

@@ -58,8 +58,8 @@ def train(run: Run) -> TrainingResult:
     ):
         describe(run, log)
         while not run.is_over or progress.judged_step < progress.step:  # stopped after the last step, perhaps
-            if begin_epoch(run):
-                log.say(f"From here on the encoder learns too, from {run.config.encoder.fine_tune_from} on.")
+            for sentence in begin_epoch(run):
+                log.say(sentence)
             if not run.portions:
                 run.portions = max(gathered(find_portions(run)))
                 log.say(f"trainer.accumulate: {run.portions} was found to fit into memory.")
@@ -132,7 +132,8 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
         save(run, log, is_best=False)
         raise
     seconds = time.perf_counter() - started
-    patience = None if run.model.encoder.held else trainer.patience  # a second stage is still to come
+    to_come = run.model.encoder.held or (run.reward is not None and not run.rewarding)  # a second stage
+    patience = None if to_come else trainer.patience
     is_best = progress.judge(scores[trainer.monitor], patience, is_over=run.is_over)
     say_what_was_left_out(run, log)
     log.record("validation", progress.step, epoch=progress.epoch, **scores, seconds=round(seconds, 2))

@@ -25,6 +25,7 @@ from captioner.config import (
     MRNNConfig,
     OptimConfig,
     RecurrentConfig,
+    RewardConfig,
     ScenesConfig,
     ShardsConfig,
     TokenizerConfig,
@@ -52,6 +53,7 @@ EXPLAINED = {
     "augment/none.yaml": AugmentConfig,
     "optim/adamw.yaml": OptimConfig,
     "trainer/default.yaml": TrainerConfig,
+    "reward/none.yaml": RewardConfig,
     "decode/beam.yaml": DecodeConfig,
     "metric/default.yaml": MetricConfig,
 }

@@ -151,7 +151,7 @@ def test_a_decoder_that_does_not_attend_has_no_penalty() -> None:
     assert found.keys() == {"loss", "words"}
 
 
-@pytest.mark.parametrize("totals", [None, Totals(words=10, captions=4)])
+@pytest.mark.parametrize("totals", [None, Totals(words=10, captions=4, pictures=3)])
 def test_a_model_s_own_losses_join_as_means_over_the_words(totals: Totals | None) -> None:
     captions = [[[4, 5], [6]]]
     layout, answer = packed(random_answer(captions), captions)
