@@ -28,7 +28,7 @@ from captioner.data.loading import load_pictures, refuse_bad_pictures
 from captioner.data.shards import ADVICE, ShardFolder, features_folder, open_shard_folder
 from captioner.data.transforms import WHOLE, View
 from captioner.errors import DataError
-from captioner.nn.encoder import Encoder
+from captioner.nn.encoder import Encoder, FrozenPart
 from captioner.nn.state import ImageFeatures
 from captioner.schema import to_plain
 
@@ -104,7 +104,7 @@ class CachePlan:
 
 def cached_features(
     dataset: CaptionDataset,
-    encoder: Encoder,
+    encoder: Encoder | FrozenPart,
     *,
     with_grid: bool,
     cache: CacheConfig,
@@ -141,7 +141,7 @@ def row_key(digest: str, view: View) -> str:
 
 def plan_cache(
     dataset: CaptionDataset,
-    encoder: Encoder,
+    encoder: Encoder | FrozenPart,
     *,
     with_grid: bool,
     cache: CacheConfig,
@@ -173,7 +173,9 @@ def plan_cache(
     )
 
 
-def fill_cache(plan: CachePlan, encoder: Encoder, data: DataConfig, device: torch.device) -> dict[int, str]:
+def fill_cache(
+    plan: CachePlan, encoder: Encoder | FrozenPart, data: DataConfig, device: torch.device
+) -> dict[int, str]:
     """Compute and keep what is missing; returns index → why, for pictures that cannot be decoded. Raises as above."""
     if not plan.missing:
         return {}
@@ -204,7 +206,9 @@ def refuse_small_disk(folder: Path, pictures: int, needed: int) -> None:
         )
 
 
-def encoding_speed(plan: CachePlan, encoder: Encoder, data: DataConfig, device: torch.device) -> float | None:
+def encoding_speed(
+    plan: CachePlan, encoder: Encoder | FrozenPart, data: DataConfig, device: torch.device
+) -> float | None:
     """Pictures a second through decoding and encoding, measured on some of those that are missing, and thrown away.
 
     The first ones, in which worker processes start and memory is first touched, do not count. None where too few
@@ -219,7 +223,7 @@ def encoding_speed(plan: CachePlan, encoder: Encoder, data: DataConfig, device: 
     return len(keys[BATCH:]) / (ends[-1] - ends[0])
 
 
-def open_cache(encoder: Encoder, with_grid: bool, cache: CacheConfig) -> tuple[ShardFolder, ShardFolder]:
+def open_cache(encoder: Encoder | FrozenPart, with_grid: bool, cache: CacheConfig) -> tuple[ShardFolder, ShardFolder]:
     """The folder for this encoder, transform and kind, made where it is not there; and the one for grids, which is
     the same with `with_grid`, and is not made without it.
     """
@@ -237,7 +241,7 @@ def open_cache(encoder: Encoder, with_grid: bool, cache: CacheConfig) -> tuple[S
     return open_shard_folder(root, {**about, "kind": "vector"}, (1, encoder.feature_dim)), grids
 
 
-def weights_digest(encoder: Encoder) -> str:
+def weights_digest(encoder: Encoder | FrozenPart) -> str:
     """A hash of all parameters and buffers of the encoder, by name."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(encoder.state_dict().items()):
@@ -260,7 +264,11 @@ def picture_digests(paths: Sequence[PicturePath]) -> tuple[dict[int, str], dict[
 
 
 def _from_pictures(
-    sources: Mapping[str, Source], encoder: Encoder, with_grid: bool, data: DataConfig, device: torch.device
+    sources: Mapping[str, Source],
+    encoder: Encoder | FrozenPart,
+    with_grid: bool,
+    data: DataConfig,
+    device: torch.device,
 ) -> Producer:
     """Decodes and encodes."""
     keys = list(sources)
@@ -293,7 +301,7 @@ def _from_grids(grids: ShardFolder) -> Producer:
     return produce
 
 
-def encode_rows(pictures: Tensor, encoder: Encoder, with_grid: bool) -> np.ndarray:
+def encode_rows(pictures: Tensor, encoder: Encoder | FrozenPart, with_grid: bool) -> np.ndarray:
     """(n, 3, S, S) → what is kept of them: (n, P, D) float16, or (n, 1, D), the mean."""
     if not len(pictures):
         return np.empty((0, 1, encoder.feature_dim), dtype=np.float16)

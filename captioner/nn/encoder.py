@@ -108,9 +108,26 @@ class Encoder(nn.Module):
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
         """vector: (B, D), the mean of the grid; grid: (B, P, D), cells in reading order. No gradient where frozen."""
         frozen, learning = self._pieces()
-        features = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            features = self._frozen_feature_map(features, frozen)
+            features = self._frozen_feature_map(images.contiguous(memory_format=torch.channels_last), frozen)
+        return self._learn(features, learning)
+
+    def frozen_part(self) -> FrozenPart | None:
+        """What comes before the first block that learns, as an encoder of its own; None where every block learns."""
+        if not self.frozen_blocks:
+            return None
+        frozen, learning = self._pieces()
+        name = f"{self.name}_before_{self.blocks[len(self.frozen_blocks)]}" if learning else self.name
+        return FrozenPart(name, frozen, self.transform)
+
+    def finish(self, part: Float[Tensor, "B Q C"], rows: int) -> ImageFeatures:
+        """From what `frozen_part` gives for some pictures, `rows` rows of it, to what `forward` does."""
+        images, cells, channels = part.shape
+        features = part.view(images, rows, cells // rows, channels).permute(0, 3, 1, 2)  # channels last, no copy
+        return self._learn(features, self._pieces()[1])
+
+    def _learn(self, features: Float[Tensor, "B C h w"], learning: list[nn.Sequential]) -> ImageFeatures:
+        """Through the blocks that learn, to the grid."""
         for block in learning:
             checkpointed = self.gradient_checkpointing and torch.is_grad_enabled()
             features = _checkpointed(block, features) if checkpointed else block(features)
@@ -137,8 +154,7 @@ class Encoder(nn.Module):
         """(B, 3, S, S) → (B, …) by a private copy of the frozen pieces without BatchNorm, made on first use."""
         if not self._folded:
             self._folded = (fold_batch_norm(frozen),)
-        portion = _CPU_BATCH if images.device.type == "cpu" else max(1, len(images))
-        return torch.cat([self._folded[0](part) for part in torch.split(images, portion)])
+        return _in_portions(self._folded[0], images)
 
     # Whatever moves the trunk's tensors or loads others into them makes the folded copy out of date.
 
@@ -150,6 +166,33 @@ class Encoder(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._folded = ()
         super()._load_from_state_dict(*args, **kwargs)
+
+
+class FrozenPart(nn.Module):
+    """The blocks of an encoder that stay as they are, before those that learn: what of it a cache can keep.
+
+    Attributes as those of `Encoder`; `feature_dim` and `grid_size` are of the feature map between the two.
+    """
+
+    def __init__(self, name: str, blocks: nn.Sequential, transform: TransformConfig) -> None:
+        super().__init__()
+        self.name, self.transform = name, transform
+        self.folded = fold_batch_norm(blocks).requires_grad_(False)
+        self.feature_dim, rows, columns = _feature_map_shape(name, self.folded, transform.size)
+        self.grid_size = (rows, columns)
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
+        """As `Encoder.forward`."""
+        features = _in_portions(self.folded, images.contiguous(memory_format=torch.channels_last))
+        grid = features.flatten(2).transpose(1, 2).contiguous()
+        return ImageFeatures(grid.mean(1), grid)
+
+
+def _in_portions(network: nn.Module, images: Tensor) -> Tensor:
+    """(B, 3, S, S) → (B, …), a few pictures at once on a CPU."""
+    portion = _CPU_BATCH if images.device.type == "cpu" else max(1, len(images))
+    return torch.cat([network(part) for part in torch.split(images, portion)])
 
 
 def _checkpointed(block: nn.Module, features: Tensor) -> Tensor:
@@ -293,7 +336,7 @@ def _block_names(trunk: nn.Sequential) -> list[str]:
     return names
 
 
-def _feature_map_shape(name: str, trunk: nn.Sequential, size: int) -> tuple[int, int, int]:
+def _feature_map_shape(name: str, trunk: nn.Module, size: int) -> tuple[int, int, int]:
     """(D, rows, columns) of the last feature map for pictures of `size`, by arithmetic on shapes alone."""
     on_meta = {key: value.to("meta") for key, value in trunk.state_dict().items()}
     trunk.eval()

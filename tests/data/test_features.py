@@ -13,7 +13,7 @@ from captioner.config import AugmentConfig, CacheConfig, FolderConfig
 from captioner.data.augment import Augmentation
 from captioner.data.build import load_dataset
 from captioner.data.dataset import CaptionDataset
-from captioner.data.features import FeatureSource, LiveFeatures, StoredFeatures, open_features
+from captioner.data.features import FeatureSource, LiveFeatures, PartlyStoredFeatures, StoredFeatures, open_features
 from captioner.errors import PictureError
 from captioner.nn.encoder import Encoder, build_encoder
 from tests.tiny import ENCODER, write_tiny_data
@@ -101,13 +101,38 @@ def test_varied_pictures_are_never_cached_and_evaluation_sees_them_whole(
     torch.testing.assert_close(seen[0][1:], alone, msg="in whatever batch")
 
 
-def test_an_encoder_that_learns_is_never_cached(dataset: CaptionDataset, data: FolderConfig) -> None:
+def gradients(encoder: Encoder, features: FeatureSource, batch: list[int]) -> dict[str, Tensor]:
+    """Of some number that depends on the whole grid."""
+    encoder.zero_grad()
+    ((_, found),) = features.batches([batch])
+    assert found.grid is not None
+    (found.vector.square().sum() + found.grid.cumsum(1).mean()).backward()
+    return {name: own.grad.clone() for name, own in encoder.named_parameters() if own.grad is not None}
+
+
+def test_of_an_encoder_that_learns_the_frozen_part_is_cached(dataset: CaptionDataset, data: FolderConfig) -> None:
+    """Features and gradients are those from pixels, to float16 rounding, and follow the weights."""
     learner = build_encoder(replace(ENCODER, fine_tune_from="features.12"))
-    live = source(dataset, learner, data, cached=True)
-    assert isinstance(live, LiveFeatures)
-    _, features = next(iter(live.batches([[0, 1]])))
-    features.vector.sum().backward()
-    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in learner.parameters())
+    live, partly = (source(dataset, learner, data, cached=cached) for cached in (False, True))
+    assert (type(live), type(partly)) == (LiveFeatures, PartlyStoredFeatures)
+    for _ in range(2):
+        for (indices, ours), (others, theirs) in zip(live.batches(BATCHES), partly.batches(BATCHES), strict=True):
+            assert indices == others
+            torch.testing.assert_close(ours.grid, theirs.grid, rtol=2**-8, atol=1e-3)
+            torch.testing.assert_close(ours.vector, theirs.vector, rtol=2**-8, atol=1e-3)
+        expected, found = (gradients(learner, one, [0, 1, 2]) for one in (live, partly))
+        assert found.keys() == expected.keys() == {n for n, p in learner.named_parameters() if p.requires_grad}
+        for name, gradient in expected.items():
+            assert (found[name] - gradient).norm() <= 0.01 * gradient.norm(), name
+        with torch.no_grad():
+            for parameter in learner.parameters():
+                if parameter.requires_grad:
+                    parameter.mul_(1.1)
+
+
+def test_an_encoder_that_learns_as_a_whole_is_never_cached(dataset: CaptionDataset, data: FolderConfig) -> None:
+    learner = build_encoder(replace(ENCODER, fine_tune_from="features.0"))
+    assert isinstance(source(dataset, learner, data, cached=True), LiveFeatures)
     assert not (Path(os.environ["CAPTIONER_CACHE"]) / "features").exists()
 
 

@@ -58,14 +58,14 @@ def test_the_baseline_moves_by_the_mean_of_the_whole_step(config: TrainConfig, t
 
 def test_one_portion_at_a_time(config: TrainConfig, tmp_path: Path) -> None:
     run = prepare(with_trainer(config, accumulate=3), tmp_path / "run")
-    sizes = [[len(captions.images) for _, captions in step.portions] for step in epoch_of_steps(run)]
+    sizes = [[len(captions.images) for _, _, captions in step.portions] for step in epoch_of_steps(run)]
     assert sizes == [[4, 4, 4], [4, 4, 4], [4, 4]]  # two captions a picture
 
 
 def test_totals_are_those_of_the_whole_batch(config: TrainConfig, tmp_path: Path) -> None:
     run = prepare(with_trainer(config, accumulate=3), tmp_path / "run")
     for step in epoch_of_steps(run):
-        packed = [captions for _, captions in step.portions]
+        packed = [captions for _, _, captions in step.portions]
         assert step.totals.words == sum(len(captions.targets) for captions in packed)
         assert step.totals.captions == sum(len(captions.images) for captions in packed)
 
