@@ -81,6 +81,7 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     c.RecurrentConfig: {"injection": st.sampled_from(c.INJECTIONS), **MODEL},
     c.AttentionConfig: {
         "attention_dim": SIZES,
+        "grid_dim": maybe(SIZES),
         "gate": st.sampled_from(["scalar", "vector", "none"]),
         "attention": st.sampled_from(["none", "soft", "hard"]),
         "score": st.sampled_from(["additive", "dot"]),

@@ -84,6 +84,7 @@ class AttentionConfig(ModelConfig):
     attention: str = "soft"  # none (the grid's mean), soft, hard or adaptive
     score: str = "additive"  # additive or dot (scaled dot product)
     attention_dim: int = 512
+    grid_dim: int | None = None  # soft, hard: make each cell so many numbers first (a ReLU layer); null: as they are
     gate: str = "scalar"  # scalar: the paper's beta; vector: one gate a feature; none
     doubly_stochastic: float = 1.0  # lambda of the regulariser; 0 turns it off
     hard_at_test: str = "expected"  # hard: look at the mean of all cells, or at one drawn by lot (sample)
@@ -98,6 +99,7 @@ class AttentionConfig(ModelConfig):
         choose("model.gate", self.gate, ("scalar", "vector", "none"))
         choose("model.hard_at_test", self.hard_at_test, HARD_AT_TEST)
         within("model.attention_dim", self.attention_dim, 1, WIDEST)
+        within("model.grid_dim", self.grid_dim, 1, WIDEST)
         within("model.hard_expected_share", self.hard_expected_share, 0.0, 1.0)
         for key in ("doubly_stochastic", "hard_reinforce", "hard_entropy"):
             at_least(f"model.{key}", getattr(self, key), 0.0)
@@ -109,6 +111,11 @@ class AttentionConfig(ModelConfig):
             raise ConfigError(
                 f"model.attention=adaptive cannot go with model.cell={self.cell}: the sentinel is what the cell's "
                 "memory holds, and only an LSTM has one besides its output. Choose model.cell=lstm, or attention=soft."
+            )
+        if self.grid_dim is not None:
+            raise ConfigError(
+                f"model.attention=adaptive cannot go with model.grid_dim={self.grid_dim}: it makes each cell "
+                "model.hidden_dim numbers already. Leave model.grid_dim null."
             )
         if self.gate != "none":
             raise ConfigError(

@@ -9,7 +9,8 @@ For the annotations a_1 … a_P of an image and the words y_1 … y_T:
     p(y_t)   ∝ exp(L_o (E y_{t−1} + L_h h_t + L_z z_t))                  eq. 7, the deep output layer
 
 and the loss gains λ Σ_i (1 − Σ_t α_ti)² so that every part of the image is looked at (eq. 14).
-With more layers than one, h is the top layer's. Any cell works in the LSTM's place.
+With more layers than one, h is the top layer's. Any cell works in the LSTM's place. With `grid_dim` a_i is first made
+ReLU(W a_i + b) of so many numbers: less to look at at each word, so faster and smaller.
 
 Hard attention puts one cell, drawn by lot, in the place of the mean Σ_i α_ti a_i: see `hard_attention`.
 """
@@ -40,6 +41,8 @@ class AttentionDecoder(nn.Module):
     def __init__(self, config: AttentionConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
         embedding_dim, hidden_dim = config.embedding_dim, config.hidden_dim
+        self.grid = nn.Linear(feature_dim, config.grid_dim) if config.grid_dim else None  # not in the paper
+        feature_dim = config.grid_dim or feature_dim
         self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
         self.stack = RecurrentStack(
             config.cell, embedding_dim, hidden_dim, config.layers, config.dropout, residual=config.residual
@@ -126,9 +129,10 @@ class AttentionDecoder(nn.Module):
         """What is computed once an image: grid (B, P, D), keys (B, P, A), and the first state."""
         if features.grid is None:
             raise ValueError("the attention decoder needs the encoder's grid")
-        first = torch.tanh(self.init(features.grid.mean(dim=1)))
+        grid = features.grid if self.grid is None else self.dropout(torch.relu(self.grid(features.grid)))
+        first = torch.tanh(self.init(grid.mean(dim=1)))
         hidden = torch.split(first, self.stack.hidden_dim, dim=1)
-        return features.grid, self.attention.keys(features.grid), tuple(hidden)
+        return grid, self.attention.keys(grid), tuple(hidden)
 
     def _gated(self, seen: Float[Tensor, "N D"], top: Float[Tensor, "N H"]) -> Float[Tensor, "N D"]:
         return seen if self.gate is None else torch.sigmoid(self.gate(top)) * seen

@@ -185,6 +185,8 @@ def attention_logits(
     """(T, V) and (T, P): Show, Attend and Tell, eq. 1–7 and 13; with `cells` it looks at one at each word (9)."""
     p = parameters(decoder)
     states = states_of(config.cell)
+    if config.grid_dim:
+        grid = np.array([np.maximum(p["grid.weight"] @ a + p["grid.bias"], 0) for a in grid])
     first = np.tanh(p["init.weight"] @ grid.mean(0) + p["init.bias"])
     pieces = np.split(first, states * config.layers)
     hidden = [pieces[layer * states : (layer + 1) * states] for layer in range(config.layers)]

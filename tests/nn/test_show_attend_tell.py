@@ -26,6 +26,7 @@ CONFIGS = [
     AttentionConfig(**SMALL, gate="vector", tie_embeddings=True),
     AttentionConfig(**SMALL, gate="none", cell="gru", layers=2),
     AttentionConfig(**SMALL, cell="rnn"),
+    AttentionConfig(**SMALL, grid_dim=6),
     AttentionConfig(**SMALL, score="dot"),
     AttentionConfig(**SMALL, attention="none"),
     AttentionConfig(**SMALL, attention="hard", gate="none", cell="gru"),
@@ -43,7 +44,7 @@ CONFIGS = [
 
 
 def name(config: AttentionConfig) -> str:
-    return f"{config.attention}-{config.score}-{config.cell}-{config.gate}"
+    return f"{config.attention}-{config.score}-{config.cell}-{config.gate}-{config.grid_dim}"
 
 
 every_kind = pytest.mark.parametrize("config", CONFIGS, ids=name)
