@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "train a captioner, or a language model (the same as python train.py)",
     "evaluate": "caption and score a split, or score captions (python evaluate.py)",
     "caption": "caption photos (python caption.py)",
+    "demo": "try captioners on photos, on a page in the browser",
     "sample": "let a trained language model write",
     "cells": "show which unit of a network keeps track of what",
     "gradients": "show how far back in time a language model's gradient reaches",

@@ -27,15 +27,17 @@ BATCH = 32  # pictures encoded together
 class Caption:
     """What the model says of one picture.
 
-    tokens: the caption's words; log_prob: natural logarithm of its probability, <END> included;
-    finished: did it reach <END>, or was it cut at the length limit?; attention: (T, rows, columns)
-    weights of each word over the picture's grid, summing to 1 a word, or None for a model that does
-    not attend; alternatives: the next best captions of the search, best first.
+    tokens: the caption's words; log_prob: natural logarithm of its probability, <END> included; score:
+    what the search ranks by, log_prob / tokens**length_penalty, <END> counted; finished: did it reach
+    <END>, or was it cut at the length limit?; attention: (T, rows, columns) weights of each word over
+    the picture's grid, summing to 1 a word, or None for a model that does not attend; alternatives:
+    the next best captions of the search, best first.
     """
 
     text: str
     tokens: tuple[str, ...]
     log_prob: float
+    score: float
     finished: bool
     attention: np.ndarray | None = field(default=None, repr=False, compare=False)
     alternatives: tuple[Caption, ...] = ()
@@ -136,5 +138,10 @@ class Captioner:
             rows, columns = self.model.encoder.grid_size
             attention = hypothesis.attention.float().cpu().numpy().reshape(len(tokens), rows, columns)
         return Caption(
-            self._tokenizer.join(tokens), tokens, hypothesis.log_prob, hypothesis.finished, attention=attention
+            self._tokenizer.join(tokens),
+            tokens,
+            hypothesis.log_prob,
+            hypothesis.score,
+            hypothesis.finished,
+            attention=attention,
         )

@@ -70,7 +70,7 @@ def open_picture(source: PictureSource, at_least: int | None = None) -> Image.Im
     if isinstance(source, Image.Image):
         return _decode(source, "The PIL image")
     if isinstance(source, bytes):
-        return _open(io.BytesIO(source), "The picture given as bytes", len(source), at_least)
+        return open_bytes(source, "The picture given as bytes", at_least)
     if isinstance(source, PictureInTar):
         try:
             content = source.read_bytes()
@@ -94,6 +94,11 @@ def open_picture(source: PictureSource, at_least: int | None = None) -> Image.Im
     )
 
 
+def open_bytes(content: bytes, name: str, at_least: int | None = None, most_pixels: int = MAX_PIXELS) -> Image.Image:
+    """`open_picture` of a file's content, which messages call `name`. Beyond `most_pixels` it is not even decoded."""
+    return _open(io.BytesIO(content), name, len(content), at_least, most_pixels)
+
+
 def picture_size(path: Path | PictureInTar) -> tuple[int, int]:
     """(width, height) of a picture file as it is stored, from its first bytes."""
     try:
@@ -103,14 +108,16 @@ def picture_size(path: Path | PictureInTar) -> tuple[int, int]:
         raise PictureError(f"{path} cannot be read as a picture: {error}.") from error
 
 
-def _open(file: io.BufferedReader | io.BytesIO, name: str, size: int, at_least: int | None) -> Image.Image:
+def _open(
+    file: io.BufferedReader | io.BytesIO, name: str, size: int, at_least: int | None, most_pixels: int = MAX_PIXELS
+) -> Image.Image:
     if size == 0:
         raise PictureError(f"{name} is empty (0 bytes). Expected a picture.")
     try:
         with warnings.catch_warnings():  # of odd metadata, which are no reason to stop
             warnings.simplefilter("ignore")
             with Image.open(file, formats=_FORMATS) as image:
-                _check_size(image, name)
+                _check_size(image, name, most_pixels)
                 if at_least is not None and min(image.size) > 4 * at_least:
                     image.draft(None, (2 * at_least, 2 * at_least))
                 return _decode(image, name)
@@ -119,7 +126,7 @@ def _open(file: io.BufferedReader | io.BytesIO, name: str, size: int, at_least: 
     except UnidentifiedImageError as error:
         raise PictureError(f"{name} is not a picture in a format that is read here ({', '.join(_FORMATS)}).") from error
     except Image.DecompressionBombError as error:
-        raise PictureError(f"{name} is too large: {error} Expected {MAX_PIXELS:,} pixels at most.") from error
+        raise PictureError(f"{name} is too large: {error} Expected {most_pixels:,} pixels at most.") from error
     except Exception as error:  # damaged bytes make decoders raise almost anything
         raise PictureError(f"{name} cannot be decoded: {error or type(error).__name__}. It may be damaged.") from error
 
@@ -139,10 +146,10 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
     return picture.copy() if picture is image else picture
 
 
-def _check_size(image: Image.Image, name: str) -> None:
+def _check_size(image: Image.Image, name: str, most_pixels: int) -> None:
     pixels = image.width * image.height
-    if pixels > MAX_PIXELS:
-        raise PictureError(f"{name} has {pixels:,} pixels. Expected {MAX_PIXELS:,} at most.")
+    if pixels > most_pixels:
+        raise PictureError(f"{name} has {pixels:,} pixels. Expected {most_pixels:,} at most.")
 
 
 def orientation(image: Image.Image) -> int:

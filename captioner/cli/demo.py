@@ -1,0 +1,99 @@
+"""`python -m captioner demo`: try captioners on photos, on a page in the browser."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from captioner.cli.finished import RUNS_FOLDER, newest_run
+from captioner.cli.run import run_command
+from captioner.errors import CaptionerError, ConfigError
+
+MOST_MODELS = 6  # side by side
+_NEEDED = ("starlette", "uvicorn")
+
+
+def main() -> None:
+    """The entry point."""
+    sys.exit(run_command(lambda: _demo(_parser().parse_args())))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="captioner demo",
+        description="Open a page on this machine to try models on photos: captions, alternatives, attention.",
+        epilog="example: python -m captioner demo runs/a runs/b --port 8000",
+    )
+    parser.add_argument(
+        "models",
+        nargs="*",
+        type=Path,
+        metavar="RUN",
+        help="run or checkpoint folders, shown side by side (default: the newest finished run in runs/)",
+    )
+    parser.add_argument("--port", type=int, default=7860, help="0: any that is free (default: 7860)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1, this machine only)"
+    )
+    parser.add_argument("--open", action="store_true", help="also open it in the browser")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    return parser
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    if any(importlib.util.find_spec(name) is None for name in _NEEDED):
+        raise CaptionerError(
+            f"The demo page needs {' and '.join(_NEEDED)}: pip install 'captioner[demo]' "
+            "(in a checkout: pip install -e '.[demo]')."
+        )
+    if not 0 <= arguments.port <= 65535:
+        raise ConfigError(f"--port {arguments.port} is out of range: expected 0 to 65535.")
+    if len(arguments.models) > MOST_MODELS:
+        raise ConfigError(f"{len(arguments.models)} models are more than a page can show: expected {MOST_MODELS}.")
+
+    import webbrowser
+
+    from captioner.demo.answers import ShownModel
+    from captioner.demo.app import build_app
+    from captioner.demo.server import address_of, is_loopback, listen, serve
+    from captioner.inference import Captioner
+
+    with listen(arguments.host, arguments.port) as listening:  # first: a port in use is known before anything is loaded
+        folders = arguments.models or [usual_model()]
+        models = [
+            ShownModel(name, Captioner.from_checkpoint(folder, arguments.device))
+            for folder, name in zip(folders, short_names(folders), strict=True)
+        ]
+        app = build_app(models, arguments.host)
+        address = address_of(listening, arguments.host)
+        sys.stdout.write(f"{', '.join(model.name for model in models)}: {address} (Ctrl-C ends it)\n")
+        sys.stdout.flush()
+        if not is_loopback(listening):
+            sys.stderr.write(
+                "warning: every machine that can reach this one can use the page now, without a password or "
+                "encryption. Leave --host out to keep it to this machine.\n"
+            )
+        if arguments.open and not webbrowser.open(address):
+            sys.stderr.write("No browser could be opened here: open the address by hand.\n")
+        try:
+            serve(app, listening)
+        except KeyboardInterrupt:
+            sys.stdout.write("\nThe page is closed.\n")
+
+
+def usual_model() -> Path:
+    """What is shown when no model is named."""
+    return newest_run(RUNS_FOLDER)
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """What is told apart of the folders: their names, or as much of their ends as differs, or numbers."""
+    parts = [folder.resolve().parts for folder in folders]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name} ({number})" for number, name in enumerate(["/".join(part[-1:]) for part in parts], start=1)]

@@ -1,0 +1,108 @@
+"""Two small models and a server that shows them, as `python -m captioner demo` would."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from starlette.types import ASGIApp
+
+from captioner import Captioner
+from captioner.config import CacheConfig, MetricConfig, RecurrentConfig
+from captioner.engine.run import prepare
+from captioner.engine.training import train
+from tests.tiny import tiny_config, with_trainer, write_tiny_data
+
+pytest.importorskip("starlette", reason="the demo page needs the extra [demo]")
+pytest.importorskip("uvicorn", reason="the demo page needs the extra [demo]")
+
+from captioner.demo.answers import ShownModel
+from captioner.demo.app import build_app
+from captioner.demo.server import build_server, listen
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Client(NamedTuple):
+    """Requests to one server; headers may be wrong on purpose."""
+
+    port: int
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, named, encode_chunked="Transfer-Encoding" in named)
+            response = connection.getresponse()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.ask("GET", path, **headers)
+
+    def post(self, path: str, photo: bytes, **headers: str) -> Answer:
+        return self.ask("POST", path, photo, **{"Content_Type": "application/octet-stream", **headers})
+
+
+@contextmanager
+def serving(app: ASGIApp) -> Iterator[Client]:
+    """The application on a port of its own, in a thread, until the block ends."""
+    server = build_server(app)
+    with listen("127.0.0.1", 0) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            yield Client(listening.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data/*.png`, `run` (attention) and `blind` (without), both hardly trained."""
+    folder = tmp_path_factory.mktemp("demo")
+    config = with_trainer(tiny_config(write_tiny_data(folder / "data")), max_epochs=1)
+    config = replace(config, metric=MetricConfig(names=["Bleu"]), cache=CacheConfig(directory=str(folder / "cache")))
+    for name, model in (("run", config.model), ("blind", RecurrentConfig(embedding_dim=8, hidden_dim=8))):
+        (folder / name).mkdir()
+        train(prepare(replace(config, model=model), folder / name))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models(home: Path) -> list[ShownModel]:
+    return [ShownModel(name, Captioner.from_checkpoint(home / name, device="cpu")) for name in ("run", "blind")]
+
+
+@pytest.fixture(scope="session")
+def client(models: list[ShownModel]) -> Iterator[Client]:
+    with serving(build_app(models)) as client:
+        yield client
+
+
+@pytest.fixture
+def photo(home: Path) -> bytes:
+    return (home / "data" / "003.png").read_bytes()
