@@ -26,6 +26,7 @@ from captioner.engine.logs import RunLog, read_records
 from captioner.engine.memory import find_portions, out_of_memory_explained, while_captioning, while_training
 from captioner.engine.precision import autocast
 from captioner.engine.run import Run, averaged, begin_epoch, features_of, load_weights_on_all, save
+from captioner.engine.samples import caption_samples, log_samples
 from captioner.engine.step import epoch_of_steps, place_of, train_step
 from captioner.engine.storage import storage_explained
 
@@ -127,6 +128,7 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
                 run.model, run.vocabulary, run.tokenizer, run.val_set, run.val_features, decode, trainer.eval_batch_size
             )
             scores = from_first(lambda: score_captions(captions, run.val_set, VALIDATION, run.config.tokenizer).corpus)
+            samples = caption_samples(run, decode) if log.tensorboard is not None else []
     except Interrupted:
         progress.reopen_epoch(run.steps_per_epoch)
         save(run, log, is_best=False)
@@ -137,6 +139,8 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
     is_best = progress.judge(scores[trainer.monitor], patience, is_over=run.is_over)
     say_what_was_left_out(run, log)
     log.record("validation", progress.step, epoch=progress.epoch, **scores, seconds=round(seconds, 2))
+    if log.tensorboard is not None:
+        log_samples(run, samples, log.tensorboard)
     figures = "  ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
     log.say(f"epoch {progress.epoch}  step {progress.step}  {figures}{'  (best)' if is_best else ''}")
     if progress.stopped_early:
