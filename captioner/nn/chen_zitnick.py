@@ -14,10 +14,10 @@ reaches only half of s: the other half is free to model language.
 
 Where it differs from the paper, on purpose:
 
-    f           there the logistic function (its authors found unbounded ReLUs unstable); here any cell, by default tanh,
-                which is the logistic one shifted and scaled, so that the same functions can be learnt
-    output      there factored into classes of words and the words of a class, for speed, and joined by a maximum entropy
-                model of the words before; here a plain softmax
+    f           there the logistic function (its authors found unbounded ReLUs unstable); here any cell, by default
+                tanh, which is the logistic one shifted and scaled, so that the same functions can be learnt
+    output      there factored into classes of words and the words of a class, for speed, and joined by a maximum
+                entropy model of the words before; here a plain softmax
     ṽ           the loss is relative, ‖ṽ − v‖² / ‖v‖², and so independent of the encoder's scale
     decoding    there the best of many sampled sentences of a length drawn beforehand; here any search
 """
