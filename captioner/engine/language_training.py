@@ -81,8 +81,9 @@ def train_epoch(run: LanguageRun, log: RunLog, stop: StopRequest) -> None:
             step_started = time.perf_counter()
             losses = train_step(run, inputs, targets)
             progress.seconds += time.perf_counter() - step_started
-            if not math.isfinite(losses["loss"]):
-                raise TrainingError(explain_lost_training(run, losses["loss"]))
+            for name in ("loss", "gradient_norm"):
+                if not math.isfinite(losses[name]):
+                    raise TrainingError(explain_lost_training(run, name.replace("_", "'s "), losses[name]))
             progress.words += targets.numel()
             since_log += targets.numel()
             progress.note(losses)
@@ -136,7 +137,7 @@ def train_step(run: LanguageRun, inputs: Tensor, targets: Tensor) -> dict[str, f
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = clip_gradient(run.optimizer, optim.clip_norm)
-    if torch.isfinite(loss):  # weights that are still good stay so
+    if torch.isfinite(loss) and torch.isfinite(norm):  # weights that are still good stay so
         run.optimizer.step()
     run.hidden = tuple(tensor.detach() for tensor in hidden)
     progress.step += 1
@@ -144,10 +145,10 @@ def train_step(run: LanguageRun, inputs: Tensor, targets: Tensor) -> dict[str, f
     return {"loss": float(loss.detach()), "gradient_norm": float(norm), "learning_rate": learning_rate}
 
 
-def explain_lost_training(run: LanguageRun, loss: float) -> str:
+def explain_lost_training(run: LanguageRun, what: str, value: float) -> str:
     """What happened, where, and what to do about it."""
     return (
-        f"The loss became {loss} at step {run.progress.step} (epoch {run.progress.epoch + 1}). Lower "
+        f"The {what} became {value} at step {run.progress.step} (epoch {run.progress.epoch + 1}). Lower "
         f"optim.learning_rate, or clip the gradient with optim.clip_norm; earlier checkpoints are in {run.folder}."
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from captioner.cli.run import run_command
 from captioner.config import FolderConfig
 from captioner.engine.checkpoint import load_checkpoint
 from tests.cli.conftest import SMALL
@@ -78,3 +79,11 @@ def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path: Path, tiny: Fol
     assert "python train.py resume=disk/run" in done.stderr
     assert "disk/run/config.yaml: Read-only file system" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_memory_that_runs_out_is_said_in_a_sentence(capfd: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    assert run_command(command) == 2
+    assert "error: Memory ran out. Fewer pictures at a time" in capfd.readouterr().err

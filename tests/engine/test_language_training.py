@@ -155,6 +155,19 @@ def test_a_lost_loss_is_said_at_once(tmp_path: Path) -> None:
         train_language_model(lost)
 
 
+def test_an_infinite_gradient_is_refused_and_leaves_the_weights(tmp_path: Path) -> None:
+    """The loss is a number, its gradient is not."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    lost = prepare_language_run(SMALL, folder)
+    lost.model.output.words.bias.register_hook(lambda gradient: gradient * float("inf"))
+    before = {name: tensor.clone() for name, tensor in lost.model.state_dict().items()}
+    with pytest.raises(TrainingError, match=r"The gradient's norm became (inf|nan) at step 1"):
+        train_language_model(lost)
+    for name, tensor in lost.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
 def test_another_text_or_other_streams_cannot_be_resumed(tmp_path: Path) -> None:
     folder = run(SMALL, tmp_path / "run")
     text = tmp_path / "text.txt"
