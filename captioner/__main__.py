@@ -17,6 +17,7 @@ COMMANDS = {
     "gradients": "show how far back in time a language model's gradient reaches",
     "retrieve": "find the pictures that a sentence speaks of",
     "runs": "show finished runs side by side",
+    "export": "hand on a trained captioner, as a small folder or one file",
     "doctor": "find what makes a trained captioner bad without a word",
     "cache": "compute a data set's features before a training needs them",
     "data": "check a data set before hours are spent, download one, or pack it into tar shards",

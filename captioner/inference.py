@@ -16,6 +16,8 @@ from captioner.data.transforms import picture_to_tensor
 from captioner.decode import Hypothesis, search
 from captioner.engine.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.engine.device import choose_device
+from captioner.engine.model_archive import is_archive_name, unpacked
+from captioner.engine.pretrained import pretrained_folder, pretrained_names
 from captioner.errors import ConfigError
 from captioner.nn.state import ImageFeatures
 from captioner.text.tokenizers import build_tokenizer
@@ -49,7 +51,7 @@ class Caption:
 class Captioner:
     """A trained model, ready to caption.
 
-    model = Captioner.from_checkpoint("runs/…")
+    model = Captioner.pretrained("flickr8k")  # or Captioner.from_checkpoint("runs/…")
     model.caption("photo.jpg").text
     """
 
@@ -64,9 +66,25 @@ class Captioner:
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str = "auto") -> Captioner:
-        """Load a run folder (its best checkpoint) or a checkpoint folder; CheckpointError says what is wrong."""
-        chosen = choose_device(device)
-        return cls(load_checkpoint(Path(path), chosen), chosen)
+        """Load a run folder (its best checkpoint), a checkpoint folder, or an archive made by `captioner export`.
+
+        The name of a captioner that comes with the package will do as well. CheckpointError says what is wrong.
+        """
+        chosen, path = choose_device(device), Path(path)
+        if path.is_file() and is_archive_name(path):
+            with unpacked(path) as folder:
+                return cls(replace(load_checkpoint(folder, chosen), path=path), chosen)
+        return cls(load_checkpoint(path, chosen), chosen)
+
+    @classmethod
+    def pretrained(cls, name: str | Path, device: str = "auto") -> Captioner:
+        """Load a captioner that comes with the package, such as "flickr8k", or what `from_checkpoint` loads.
+
+        A name of the package's means that one whatever is in the working folder. CheckpointError lists the names.
+        """
+        if str(name) not in pretrained_names() and Path(name).exists():
+            return cls.from_checkpoint(name, device)
+        return cls.from_checkpoint(pretrained_folder(str(name)), device)
 
     @overload
     def caption(

@@ -1,4 +1,4 @@
-"""`python caption.py photo.jpg`: captions for photos, from the newest finished run or a named checkpoint."""
+"""`python caption.py photo.jpg`: captions for photos, from the newest finished run, a named one, or the bundled one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from captioner.cli.finished import RUNS_FOLDER, newest_run
+from captioner.cli.finished import RUNS_FOLDER, finished_runs, newest_run
 from captioner.cli.run import run_command
 from captioner.errors import CaptionerError, PictureError
 
@@ -26,8 +26,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture files, or folders of them")
     parser.add_argument(
         "--checkpoint",
-        type=Path,
-        help="a run folder or a checkpoint folder (default: the newest finished run in runs/)",
+        help="a run or checkpoint folder, an archive made by export, or a captioner that comes with the package "
+        "(default: the newest finished run in runs/, and without any the one that comes with the package)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw captions, and where attention looked, here")
@@ -60,9 +60,11 @@ def _caption(arguments: argparse.Namespace) -> None:
     if arguments.contour is not None and not 0 < arguments.contour < 1:
         raise CaptionerError(f"--contour {arguments.contour}: expected a share between 0 and 1, such as 0.5.")
     paths = list_pictures(arguments.pictures)
-    checkpoint = arguments.checkpoint or newest_run(RUNS_FOLDER)
-    if not arguments.checkpoint and not arguments.json:
-        sys.stderr.write(f"Using {checkpoint}\n")
+    checkpoint = arguments.checkpoint
+    if checkpoint is None:
+        checkpoint, sentence = _default_checkpoint()
+        if not arguments.json:
+            sys.stderr.write(sentence + "\n")
     captioner = Captioner.from_checkpoint(checkpoint, device=arguments.device)
     decode = captioner.decode
     if arguments.beam_width is not None:
@@ -107,6 +109,16 @@ def _caption(arguments: argparse.Namespace) -> None:
         sys.stderr.write(f"Drawn: {arguments.plot}\n")
     if unreadable:
         raise PictureError(f"{len(unreadable)} of {len(paths)} pictures could not be read; the others are captioned.")
+
+
+def _default_checkpoint() -> tuple[str | Path, str]:
+    """What captions where nothing was named, and the sentence that says so: a person's own newest run comes first."""
+    from captioner.engine.pretrained import DEFAULT, pretrained_names
+
+    if DEFAULT in pretrained_names() and not finished_runs(RUNS_FOLDER, "captioning"):
+        return DEFAULT, f"Using {DEFAULT}, which comes with captioner (--checkpoint runs/… for a run of your own)"
+    run = newest_run(RUNS_FOLDER)
+    return run, f"Using {run} (--checkpoint for another, such as {DEFAULT}, which comes with captioner)"
 
 
 def list_pictures(given: list[Path]) -> list[Path]:

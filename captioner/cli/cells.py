@@ -243,5 +243,9 @@ def _liveliest(values: Sequence[float], count: int) -> int:
 
 
 def _run_folder(checkpoint: Path) -> Path:
-    """The run that a checkpoint stands in, or the checkpoint's own folder."""
+    """The run that a checkpoint stands in, or the checkpoint's own folder; the working folder for the package's own."""
+    from captioner.engine.pretrained import FOLDER
+
+    if checkpoint.is_relative_to(FOLDER):
+        return Path()
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint

@@ -14,8 +14,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hydra.errors import OverrideParseException
-
 from captioner.cli.launch import LAUNCHED, LOST_RANK, JobFailedError
 from captioner.engine.distributed import speaks_first
 from captioner.engine.interrupt import Interrupted
@@ -117,6 +115,8 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 def _explain_hydra(error: BaseException) -> str:
     """Hydra's and OmegaConf's messages, shortened, with near misses."""
+    from hydra.errors import OverrideParseException  # here: most commands start without Hydra, and faster
+
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     if not type(error).__module__.startswith(("hydra", "omegaconf", "antlr4")):  # it trusts what it is given
         return f"These settings cannot be put together ({first_line}): expected KEY=VALUE and GROUP=CHOICE."

@@ -16,7 +16,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from captioner.config import (
     TASKS,
@@ -37,9 +37,11 @@ from captioner.config import (
     TokenizerConfig,
     TransformConfig,
 )
+from captioner.engine.left_out import LeftOut, bring_back
 from captioner.engine.manifest import MANIFEST_FILE, Manifest, read_manifest, verify, write_manifest
 from captioner.engine.migrations import FORMAT_VERSION, format_version, migrate
 from captioner.engine.run_checkpoints import enter, find_checkpoint, new_folder
+from captioner.engine.weights_file import fill, read_weights
 from captioner.errors import CheckpointError, ConfigError, near_misses
 from captioner.files import flush_folder, write_json
 from captioner.nn.build import build_decoder, model_settings
@@ -73,7 +75,7 @@ class LanguageCheckpointSettings:
     data: TextConfig
 
 
-_CONFIG_KEYS = ("format_version", "captioner_version", "task")
+_CONFIG_KEYS = ("format_version", "captioner_version", "task", "left_out")
 _SETTINGS = {kind.task: kind for kind in (CheckpointSettings, LanguageCheckpointSettings)}
 _COMMANDS = {"captioning": "python caption.py", "language_model": "python -m captioner sample"}
 
@@ -101,18 +103,12 @@ def save_checkpoint(
 ) -> Path:
     """Write `checkpoints/step-…`, make it the latest (and the best), and keep so many of the last, besides the best."""
     target, temporary = new_folder(run_folder, step)
-    config = {
-        "format_version": FORMAT_VERSION,
-        "captioner_version": __version__,
-        "task": settings.task,
-        **{field.name: to_plain(getattr(settings, field.name)) for field in fields(settings)},
-    }
     try:
         with _library_errors_as_os_errors(target):
             safetensors.torch.save_model(model, str(temporary / MODEL_FILE))
             torch.save(trainer_state, temporary / TRAINER_FILE)
         vocabulary.save(temporary / VOCABULARY_FILE)
-        write_json(temporary / CONFIG_FILE, config)
+        write_json(temporary / CONFIG_FILE, checkpoint_config(settings))
         write_manifest(temporary)
         flush_folder(temporary)
         temporary.replace(target)
@@ -122,6 +118,16 @@ def save_checkpoint(
     flush_folder(target.parent)
     enter(run_folder, target.name, is_best=is_best, keep_last=keep_last)
     return target
+
+
+def checkpoint_config(settings: CheckpointSettings | LanguageCheckpointSettings) -> dict[str, Any]:
+    """The content of `config.json`."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "captioner_version": __version__,
+        "task": settings.task,
+        **{field.name: to_plain(getattr(settings, field.name)) for field in fields(settings)},
+    }
 
 
 @contextmanager
@@ -146,7 +152,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str =
     settings = _parse_settings(folder, raw)
     vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
     model = _build_bare_model(folder, settings, len(vocabulary))
-    fill_model(model, folder)
+    fill_model(model, folder, _left_out_weights(folder, raw, model, settings))
     return LoadedCheckpoint(folder, model.to(device).eval(), vocabulary, settings)
 
 
@@ -199,39 +205,39 @@ def load_trainer_state(folder: Path) -> dict[str, Any]:
 
 
 def _build_bare_model(folder: Path, settings: CheckpointSettings, vocabulary_size: int) -> CaptioningModel:
-    """The model that the settings describe, its weights still to come.
-
-    The decoder is first built on the meta device, that is without memory: settings that ask for more
-    numbers than the file of weights holds are refused before anything of that size is allocated.
-    """
+    """The model that the settings describe, on the meta device: it takes no memory, and no time to draw weights."""
     try:
         # The stored transform counts: what a network's weights expect may differ in another torchvision.
         described = replace(settings.encoder, image_size=settings.transform.size)
-        encoder = build_encoder(described, load_weights=False)
         with torch.device("meta"):
-            bare = build_decoder(settings.model, vocabulary_size, encoder.feature_dim)
+            encoder = build_encoder(described, load_weights=False)
+            decoder = build_decoder(settings.model, vocabulary_size, encoder.feature_dim)
     except ConfigError as error:
         raise altered(folder, error) from error
-    refuse_larger_than_file(bare, folder)
     encoder.transform = settings.transform
-    return CaptioningModel(encoder, build_decoder(settings.model, vocabulary_size, encoder.feature_dim))
+    return CaptioningModel(encoder, decoder)
 
 
-def refuse_larger_than_file(bare: nn.Module, folder: Path) -> None:
-    """CheckpointError where a model, built on the meta device, has more numbers than the checkpoint's file holds."""
-    stored = (folder / MODEL_FILE).stat().st_size
-    needed = sum(parameter.numel() * parameter.element_size() for parameter in bare.parameters())
-    if needed > stored:
-        raise CheckpointError(
-            f"{folder / MODEL_FILE} does not fit the model that {CONFIG_FILE} and {VOCABULARY_FILE} describe: "
-            f"its decoder alone has {needed:,} bytes, and the file {stored:,}."
-        )
-
-
-def fill_model(model: nn.Module, folder: Path) -> None:
-    """Fill `model` from the checkpoint's weights; CheckpointError where they do not fit."""
+def _left_out_weights(
+    folder: Path, raw: dict[str, Any], model: CaptioningModel, settings: CheckpointSettings
+) -> dict[str, Tensor]:
+    """The encoder's weights that an export does not hold; of a run's own checkpoint: none."""
+    if "left_out" not in raw:
+        return {}
     try:
-        safetensors.torch.load_model(model, str(folder / MODEL_FILE))
+        return bring_back(from_plain(LeftOut, raw["left_out"], "left_out"), model.encoder, settings.encoder, folder)
+    except ConfigError as error:
+        raise altered(folder, error) from error
+
+
+def fill_model(model: nn.Module, folder: Path, others: Mapping[str, Tensor] | None = None) -> None:
+    """Fill `model` from the checkpoint's weights, and `others` that it leaves out.
+
+    CheckpointError where they do not fit. A model on the meta device gets no more memory than its weights take in
+    the file, whatever the settings that it was built from ask for.
+    """
+    try:
+        fill(model, read_weights(folder / MODEL_FILE) | dict(others or {}))
     except (RuntimeError, SafetensorError, OSError) as error:
         # torch lists every weight that does not fit below a title: the first says enough
         lines = str(error).splitlines()

@@ -14,7 +14,6 @@ from captioner.engine.checkpoint import (
     altered,
     fill_model,
     read_verified_config,
-    refuse_larger_than_file,
 )
 from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.errors import ConfigError
@@ -46,8 +45,6 @@ def load_language_model(path: Path, device: torch.device | str = "cpu", which: s
         raise altered(folder, error) from error
     vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
     with torch.device("meta"):
-        bare = LanguageModel(settings.model, len(vocabulary))
-    refuse_larger_than_file(bare, folder)
-    model = LanguageModel(settings.model, len(vocabulary))
+        model = LanguageModel(settings.model, len(vocabulary))
     fill_model(model, folder)
     return LoadedLanguageModel(folder, model.to(device).eval(), vocabulary, settings)

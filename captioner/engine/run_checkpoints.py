@@ -13,6 +13,8 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from captioner.engine.model_archive import is_archive_name
+from captioner.engine.pretrained import pretrained_folder, pretrained_names
 from captioner.errors import CheckpointError, near_misses
 from captioner.files import is_unfinished, write_json
 
@@ -51,19 +53,32 @@ def read_index(run_folder: Path) -> Index | None:
 
 
 def find_checkpoint(path: Path, which: str = "best") -> Path:
-    """The checkpoint folder that `path` means: itself, or a run folder's "best" or "latest"."""
+    """The checkpoint folder that `path` means: itself, or a run folder's "best" or "latest".
+
+    The name of a captioner that comes with the package means that one, unless a folder of this name holds another.
+    """
     if any((path / name).is_file() for name in _MEMBERS):
         return path
+    if str(path) in pretrained_names() and not (path / "checkpoints" / INDEX_FILE).is_file():
+        path = pretrained_folder(str(path))
+    if path.is_file() and is_archive_name(path):
+        raise CheckpointError(f"checkpoint={path} is an archive: unpack it, and name the folder that it holds.")
     if not path.is_dir():
         siblings = [str(p) for p in path.parent.glob("*")] if path.parent.is_dir() else []
         raise CheckpointError(
-            f"checkpoint={path} is not a folder: expected a run folder such as runs/… or a folder in its checkpoints/."
-            f"{near_misses(str(path), siblings)}"
+            f"checkpoint={path} is not a folder: expected a run folder such as runs/…, a folder in its checkpoints/, "
+            f"or a captioner that comes with the package ({', '.join(pretrained_names()) or 'there is none'})."
+            f"{near_misses(str(path), [*siblings, *pretrained_names()])}"
         )
     index = read_index(path)
     if index is None:
         raise CheckpointError(f"{path} holds no checkpoint: it has neither config.json nor checkpoints/{INDEX_FILE}.")
     return path / "checkpoints" / (index.best if which == "best" else index.latest)
+
+
+def is_checkpoint_name(name: str) -> bool:
+    """Is this what a run calls one of its checkpoints?"""
+    return _STEP_FOLDER.fullmatch(name) is not None
 
 
 def new_folder(run_folder: Path, step: int) -> tuple[Path, Path]:

@@ -238,9 +238,17 @@ def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encode
         config.gradient_checkpointing,
     )
     if load_weights and config.weights is not None:
-        state_dict, source = _find_weights(config.name, config.weights)
-        weights.load_trunk(encoder.trunk, state_dict, _HEAD, source)
+        encoder.trunk.load_state_dict(published_weights(encoder, config.weights), strict=False)
     return encoder
+
+
+def published_weights(encoder: Encoder, wanted: str) -> dict[str, Tensor]:
+    """The trunk's weights that `encoder.weights` = `wanted` names, under the trunk's own names.
+
+    Raises ConfigError for weights that do not exist, WeightsError for those that cannot be had or do not fit.
+    """
+    state_dict, source = _find_weights(encoder.name, wanted)
+    return weights.fit_to_trunk(encoder.trunk, state_dict, _HEAD, source)
 
 
 def available_encoders() -> list[str]:

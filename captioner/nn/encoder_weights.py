@@ -84,8 +84,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def load_trunk(trunk: nn.Module, state_dict: dict[str, Tensor], head: frozenset[str], source: str) -> None:
-    """Copy `state_dict` into `trunk`, leaving out the children named in `head`.
+def fit_to_trunk(
+    trunk: nn.Module, state_dict: dict[str, Tensor], head: frozenset[str], source: str
+) -> dict[str, Tensor]:
+    """`state_dict` under the names of `trunk`, without the children named in `head`.
 
     Raises WeightsError naming what is missing, left over or of another shape; `source` says where the tensors are from.
     """
@@ -102,7 +104,7 @@ def load_trunk(trunk: nn.Module, state_dict: dict[str, Tensor], head: frozenset[
                 f"{source} does not fit the network: it {problem} {', '.join(keys[:3])}{more}. "
                 "Check that encoder.name is the network these weights belong to."
             )
-    trunk.load_state_dict(given, strict=False)
+    return given
 
 
 def _modern_key(key: str) -> str:

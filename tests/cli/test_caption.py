@@ -14,6 +14,7 @@ from captioner.cli.caption import main
 from captioner.cli.finished import newest_run, note_newest
 from captioner.cli.train import main as train
 from captioner.config import FolderConfig
+from captioner.engine import pretrained
 from captioner.errors import CheckpointError
 from tests.cli.conftest import SMALL, Command
 
@@ -28,7 +29,7 @@ def test_the_newest_finished_run_captions(command: Command, run: Path) -> None:
     result = command(main, "data/003.png")
     assert result.code == 0, result.err
     assert result.out.count("\n") == 1
-    assert "Using runs/first" in result.err
+    assert "Using runs/first" in result.err  # also where there is a model that comes with the package
 
 
 def test_folder_json_and_alternatives(command: Command, run: Path) -> None:
@@ -77,7 +78,10 @@ def test_a_mistake_is_one_clear_sentence(command: Command, run: Path, arguments:
     assert "Traceback" not in result.err
 
 
-def test_without_any_run_it_says_how_to_get_one(command: Command, tmp_path: Path) -> None:
+def test_without_any_run_or_model_it_says_how_to_get_one(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "none")
     result = command(main, "photo.jpg")
     assert result.code == 2
     assert "train.py model=attention" in result.err

@@ -1,0 +1,132 @@
+"""`captioner export`: one command from a run to what can be handed on, and from there to the same captions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from captioner.cli.caption import main as caption
+from captioner.cli.export import main
+from captioner.cli.recipe import training_command
+from captioner.cli.runs import main as runs
+from captioner.cli.settings import compose_train_settings
+from captioner.cli.train import main as train
+from captioner.engine.checkpoint import load_checkpoint
+from captioner.errors import CheckpointError
+from captioner.inference import Captioner
+from tests.cli.conftest import SMALL, Command, Outcome
+from tests.tiny import write_tiny_data
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/ and a finished run in runs/first."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_tiny_data(folder / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("CAPTIONER_CACHE", str(folder / "cache"))
+        patch.setattr("sys.argv", ["train.py", *SMALL, "model=lstm", "hydra.run.dir=runs/first"])
+        with pytest.raises(SystemExit) as ended:
+            train()
+    assert ended.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def here(trained: Path, tmp_path: Path, command: Command) -> Path:
+    """The working folder, with a copy of it."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the command on the card, whose search composes settings a dozen times."""
+    monkeypatch.setattr("captioner.cli.recipe.training_command", lambda settings: "python train.py")
+
+
+def said(result: Outcome) -> str:
+    assert result.code == 0, result.err
+    return result.out
+
+
+def test_a_folder_and_an_archive_say_what_the_run_says(
+    here: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "notes.md").write_text("It takes blue for black.\n")
+    expected = said(command(caption, "data/003.png", "--checkpoint", "runs/first"))
+    assert "Written: small (" in said(command(main, "runs/first", "--to", "small", "--notes", "notes.md"))
+    monkeypatch.setattr("captioner.cli.recipe.training_command", lambda settings: "")  # once is enough
+    assert "Written: small.zip (" in said(command(main, "runs/first", "--archive", "small.zip"))
+    for checkpoint in ("small", "small.zip", "small/checkpoints/step-00000001"):
+        if not Path(checkpoint).exists():
+            checkpoint = str(next(Path("small/checkpoints").glob("step-*")))
+        assert said(command(caption, "data/003.png", "--checkpoint", checkpoint)) == expected
+    for path in ("small", "small.zip"):
+        assert Captioner.pretrained(path, "cpu").caption("data/003.png").text == expected.strip()
+    card = (here / "small" / "MODEL_CARD.md").read_text()
+    assert "It takes blue for black." in card
+    assert "Bleu_4" in card
+    assert "python train.py model=lstm data=folder" in card
+    everything = "".join(path.read_text(errors="replace") for path in (here / "small").rglob("*") if path.is_file())
+    assert "data.root=data" not in everything
+    assert str(here) not in everything
+    assert json.loads((here / "small/metrics.json").read_text()) == json.loads(
+        (here / "runs/first/metrics.json").read_text()
+    )
+    shutil.copytree("small", "runs/handed_on")
+    assert "handed_on" in said(command(runs))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["runs/frist", "--to", "x"], "Did you mean runs/first"),
+        (["runs/first", "--archive", "x.rar"], "expected a name that ends in .tar.gz"),
+        (["runs/first", "--to", "data"], "data is there already"),
+        (["runs/first", "--to", "data", "--replace"], "data is no export"),
+        (["runs/first", "--to", "no/where"], "does not exist"),
+        (["runs/first", "--to", "x", "--max-megabytes", "0.001"], "bytes at least"),
+        (["runs/first", "--to", "x", "--max-megabytes", "-1"], "expected a size such as 12"),
+        (["runs/first", "--to", "x", "--notes", "none.md"], "none.md: No such file"),
+        (["runs/first", "--to", "x", "--notes", "data/003.png"], "is no text"),
+    ],
+)
+@pytest.mark.usefixtures("quick")
+def test_a_mistake_is_one_clear_sentence(here: Path, command: Command, arguments: list[str], sentence: str) -> None:
+    result = command(main, *arguments)
+    assert result.code == 2, result.err
+    assert sentence in result.err
+    assert not Path("x").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_archive_is_not_replaced_by_accident(here: Path, command: Command) -> None:
+    Path("mine.zip").write_bytes(b"mine")
+    assert command(main, "runs/first", "--archive", "mine.zip").code == 2
+    assert Path("mine.zip").read_bytes() == b"mine"
+    said(command(main, "runs/first", "--archive", "mine.zip", "--replace"))
+    with pytest.raises(CheckpointError, match="is an archive: unpack it"):
+        load_checkpoint(Path("mine.zip"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["model=attention", "data=flickr8k", "decode.beam_width=5"],
+        ["model=gru", "data=coco", "encoder=resnet50", "trainer.evaluate_splits=[val,test]", "trainer.patience=null"],
+        ["experiment=demo"],
+    ],
+)
+def test_the_command_on_the_card_gives_the_same_settings(options: list[str]) -> None:
+    settings = compose_train_settings([*options, "seed=3"])
+    command = training_command(settings)
+    assert command.startswith("python train.py " + " ".join(options[:1]))
+    again = compose_train_settings([word for word in command.split()[2:] if word != "data.root=DIR"])
+    assert again == settings
+    assert len(command.split()) <= len(options) + 5

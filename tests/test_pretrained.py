@@ -1,0 +1,119 @@
+"""The captioner that comes with the package: it is there, small, and captions a photo on a fresh machine, offline."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from captioner import Captioner
+from captioner.engine import pretrained
+from captioner.engine.checkpoint import load_checkpoint
+from captioner.engine.pretrained import DEFAULT, pretrained_names
+from captioner.engine.run_checkpoints import find_checkpoint
+from captioner.errors import CheckpointError
+
+ROOT = Path(__file__).parent.parent
+BUNDLED = pretrained.FOLDER / DEFAULT
+PHOTOS = sorted((ROOT / "docs" / "pretrained").glob("*.jpg"))
+MOST_BYTES = 12_000_000
+
+
+def test_there_is_one_and_it_is_small() -> None:
+    assert DEFAULT in pretrained_names()
+    assert sum(path.stat().st_size for path in pretrained.FOLDER.rglob("*") if path.is_file()) <= MOST_BYTES
+    names = {path.name for path in BUNDLED.rglob("*") if path.is_file()}
+    assert {"MODEL_CARD.md", "config.yaml", "metrics.json", "index.json"} <= names
+    assert "trainer.pt" not in names
+
+
+def test_it_captions_a_photo() -> None:
+    model = Captioner.pretrained(DEFAULT, "cpu")
+    assert all(parameter.dtype == torch.float32 for parameter in model.model.parameters())
+    caption = model.caption(PHOTOS[0])
+    assert caption.finished
+    assert 3 <= len(caption.tokens) <= 20
+    assert set(caption.tokens) <= set(model.vocabulary.tokens)
+
+
+def test_a_name_that_is_not_there_lists_what_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        CheckpointError, match=rf"flickr9k is no pretrained captioner.*Did you mean {DEFAULT}\? There is: "
+    ):
+        Captioner.pretrained("flickr9k")
+    with pytest.raises(CheckpointError, match=rf"Did you mean {DEFAULT}"):
+        Captioner.from_checkpoint("flickr8")
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    with pytest.raises(CheckpointError, match="This installation has none"):
+        Captioner.pretrained(DEFAULT)
+
+
+def test_its_name_means_it_also_beside_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as that of the data set."""
+    (tmp_path / DEFAULT).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint(Path(DEFAULT)).is_relative_to(BUNDLED)
+    assert load_checkpoint(Path(DEFAULT)).path.is_relative_to(BUNDLED)
+
+
+def test_the_card_says_what_it_must() -> None:
+    card = (BUNDLED / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for heading in ("Model", "Training data", "Recipe", "Scores", "What it gets wrong"):
+        assert f"\n## {heading}\n" in card
+    for fact in ("research", "python train.py", "CIDEr", "Flickr8k"):
+        assert fact in card
+
+
+def test_photos_of_the_card_are_small_and_listed_with_their_terms() -> None:
+    text = (ROOT / "docs" / "pretrained.md").read_text(encoding="utf-8")
+    assert 4 <= len(PHOTOS) <= 8
+    for path in PHOTOS:
+        assert path.stat().st_size <= 60_000
+        assert max(Image.open(path).size) <= 320
+        assert f"`{path.name}`" in text
+
+
+@pytest.mark.slow
+def test_caption_py_on_a_fresh_machine_without_a_network(tmp_path: Path) -> None:
+    """No run, no network: every connection that Python opens is refused."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import socket\n\ndef refuse(*arguments, **options):\n    raise OSError('no network')\n\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
+    )
+    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    command = [sys.executable, "-W", "error::ResourceWarning", str(ROOT / "caption.py"), str(PHOTOS[0])]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert len(done.stdout.split()) >= 3
+    assert f"Using {DEFAULT}, which comes with captioner" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_it(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling", reason="pip builds wheels in an environment of their own, which needs a network")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(tmp_path),
+        ".",
+    ]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name: archive.getinfo(name).file_size for name in archive.namelist()}
+    for path in BUNDLED.rglob("*"):
+        if path.is_file():
+            assert packed[f"captioner/pretrained/{path.relative_to(pretrained.FOLDER)}"] == path.stat().st_size
+    assert "captioner/conf/train.yaml" in packed
