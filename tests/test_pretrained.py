@@ -74,7 +74,8 @@ def test_photos_of_the_card_are_small_and_listed_with_their_terms() -> None:
     assert 4 <= len(PHOTOS) <= 8
     for path in PHOTOS:
         assert path.stat().st_size <= 60_000
-        assert max(Image.open(path).size) <= 320
+        with Image.open(path) as photo:
+            assert max(photo.size) <= 320
         assert f"`{path.name}`" in text
 
 
