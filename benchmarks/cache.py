@@ -35,7 +35,8 @@ from captioner.data.build import load_dataset
 from captioner.data.cache import encoding_speed, fill_cache, plan_cache
 from captioner.engine.interrupt import StopRequest
 from captioner.engine.logs import RunLog
-from captioner.engine.run import Run, prepare
+from captioner.engine.preparation import prepare
+from captioner.engine.run import Run
 from captioner.engine.step import epoch_of_steps, train_step
 from captioner.engine.training import train_epoch, validate
 from captioner.nn.encoder import build_encoder

@@ -23,10 +23,10 @@ from measure import report
 from torch.distributed import TCPStore
 
 from captioner.config import AttentionConfig, EncoderConfig, ModelConfig, OptimConfig, RecurrentConfig
-from captioner.engine.distributed import added_up, connected_ranks, gathered, join_job, share
-from captioner.engine.gradient_sum import summed_gradients
 from captioner.engine.objectives import Totals, captioning_losses
 from captioner.engine.optimizer import build_optimizer, clip_gradient
+from captioner.engine.processes.distributed import added_up, connected_ranks, gathered, join_job, share
+from captioner.engine.processes.gradient_sum import summed_gradients
 from captioner.nn.build import build_decoder
 from captioner.nn.encoder import build_encoder
 from captioner.nn.model import CaptioningModel

@@ -39,9 +39,9 @@ from captioner.data.batches import number_captions, tokenize_captions
 from captioner.data.dataset import CaptionDataset, CaptionedImage
 from captioner.data.pictures import open_picture
 from captioner.data.transforms import picture_to_tensor
-from captioner.engine.distributed import connected_ranks, join_job
 from captioner.engine.objectives import Totals, captioning_losses
 from captioner.engine.optimizer import build_optimizer, clip_gradient
+from captioner.engine.processes.distributed import connected_ranks, join_job
 from captioner.nn.build import build_decoder
 from captioner.nn.encoder import build_encoder
 from captioner.nn.model import CaptioningModel

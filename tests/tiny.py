@@ -21,7 +21,7 @@ from captioner.config import (
     TrainerConfig,
     VocabularyConfig,
 )
-from captioner.engine.run import prepare
+from captioner.engine.preparation import prepare
 from captioner.engine.training import train
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (250, 250, 250)}

@@ -14,7 +14,7 @@ from captioner.config.checks import at_least
 from captioner.errors import CheckpointError, DataError, choose
 
 if TYPE_CHECKING:
-    from captioner.engine.activations import Recording
+    from captioner.engine.inspection.activations import Recording
 
 HELP = """\
 Show what the units of a trained network keep track of, as coloured text (PNG and HTML), and how often its gates
@@ -86,10 +86,10 @@ def _cells(arguments: list[str]) -> None:
     options = read_options(CellsOptions, arguments)
 
     from captioner.cli.tables import markdown_table
-    from captioner.engine.activations import gate_saturation
     from captioner.engine.checkpoint import read_task
+    from captioner.engine.inspection.activations import gate_saturation
+    from captioner.engine.inspection.unit_search import best_units
     from captioner.engine.run_checkpoints import find_checkpoint
-    from captioner.engine.unit_search import best_units
     from captioner.plots.units import saturation_plot
 
     checkpoint = find_checkpoint(Path(options.checkpoint))
@@ -146,10 +146,10 @@ def _read_text(checkpoint: Path, options: CellsOptions) -> Reading:
     import torch
 
     from captioner.data.running_text import load_text, read_text
-    from captioner.engine.activations import record_text
     from captioner.engine.device import choose_device
-    from captioner.engine.language_checkpoint import load_language_model
-    from captioner.engine.properties import TEXT_PROPERTIES
+    from captioner.engine.inspection.activations import record_text
+    from captioner.engine.inspection.properties import TEXT_PROPERTIES
+    from captioner.engine.language.checkpoint import load_language_model
     from captioner.text.running_text import split_text
 
     if options.property is not None:
@@ -178,10 +178,10 @@ def _read_captions(checkpoint: Path, options: CellsOptions) -> Reading:
     from captioner.data.build import load_dataset
     from captioner.data.features import open_features
     from captioner.decode import search
-    from captioner.engine.activations import join_recordings, record_captions
     from captioner.engine.checkpoint import load_checkpoint
     from captioner.engine.device import choose_device
-    from captioner.engine.properties import caption_property, frequent_objects
+    from captioner.engine.inspection.activations import join_recordings, record_captions
+    from captioner.engine.inspection.properties import caption_property, frequent_objects
     from captioner.text.tokenizers import build_tokenizer
 
     device = choose_device(options.device)

@@ -22,7 +22,6 @@ from captioner.data.dataset import CaptionDataset
 from captioner.data.features import open_features
 from captioner.engine.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.engine.device import choose_device
-from captioner.engine.distributed import connected_ranks, is_first
 from captioner.engine.evaluation import (
     Evaluation,
     evaluate_model,
@@ -30,7 +29,8 @@ from captioner.engine.evaluation import (
     format_scores,
     write_evaluation,
 )
-from captioner.engine.grounding import NEEDS_ATTENTION
+from captioner.engine.inspection.grounding import NEEDS_ATTENTION
+from captioner.engine.processes.distributed import connected_ranks, is_first
 from captioner.errors import ConfigError, choose
 from captioner.inference import Caption, Captioner
 from captioner.metrics.bootstrap import bootstrap_intervals, paired_bootstrap

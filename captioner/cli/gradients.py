@@ -59,8 +59,8 @@ def _gradients(arguments: list[str]) -> None:
     from captioner.cli.tables import csv_table, markdown_table
     from captioner.data.running_text import load_text
     from captioner.engine.device import choose_device
-    from captioner.engine.gradient_flow import gradient_norms
-    from captioner.engine.language_checkpoint import load_language_model
+    from captioner.engine.inspection.gradient_flow import gradient_norms
+    from captioner.engine.language.checkpoint import load_language_model
     from captioner.files import write_atomically
     from captioner.nn.language_model import LanguageModel
     from captioner.plots.gradients import flow_plot

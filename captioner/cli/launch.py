@@ -22,7 +22,7 @@ from types import FrameType
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is there
 
-from captioner.engine.distributed import Place, join_job
+from captioner.engine.processes.distributed import Place, join_job
 
 LOST_RANK = 3  # the exit code of a process that ends because another one has: never the reason
 LAUNCHED = "CAPTIONER_LAUNCHED"  # set in the environment of processes that were started here

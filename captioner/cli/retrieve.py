@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from captioner.data.dataset import CaptionDataset
     from captioner.engine.checkpoint import LoadedCheckpoint
-    from captioner.engine.retrieval import Imagining
+    from captioner.engine.inspection.retrieval import Imagining
 
 HELP = """\
 Find pictures by sentences, with a model that turns a sentence into an image vector (model=chen_zitnick). Without a
@@ -73,7 +73,7 @@ def _retrieve(arguments: list[str]) -> None:
 
     from captioner.engine.checkpoint import load_checkpoint
     from captioner.engine.device import choose_device
-    from captioner.engine.retrieval import imagining
+    from captioner.engine.inspection.retrieval import imagining
 
     loaded = load_checkpoint(Path(options.checkpoint), choose_device(options.device))
     decoder = imagining(loaded.model.decoder)
@@ -91,7 +91,7 @@ def _collect(loaded: LoadedCheckpoint, options: RetrieveOptions) -> Collection:
     from captioner.data.build import load_dataset
     from captioner.data.features import open_features
     from captioner.engine.device import choose_device
-    from captioner.engine.retrieval import picture_vectors
+    from captioner.engine.inspection.retrieval import picture_vectors
 
     data = data_of_run(loaded.path)
     if data is None:
@@ -106,7 +106,7 @@ def _measure(loaded: LoadedCheckpoint, decoder: Imagining, collection: Collectio
     """Every caption looks for its own picture."""
     from captioner.cli.tables import markdown_table
     from captioner.data.batches import number_captions, tokenize_captions
-    from captioner.engine.retrieval import imagine_captions, similarity
+    from captioner.engine.inspection.retrieval import imagine_captions, similarity
     from captioner.metrics.retrieval import RECALLS, retrieval_scores
     from captioner.text.tokenizers import build_tokenizer
 
@@ -131,7 +131,7 @@ def _measure(loaded: LoadedCheckpoint, decoder: Imagining, collection: Collectio
 
 def _find(loaded: LoadedCheckpoint, decoder: Imagining, collection: Collection, query: str, top: int) -> None:
     """List the pictures that fit a sentence best."""
-    from captioner.engine.retrieval import imagine_captions, similarity
+    from captioner.engine.inspection.retrieval import imagine_captions, similarity
     from captioner.text.tokenizers import build_tokenizer
 
     (words,) = build_tokenizer(loaded.settings.tokenizer).tokenize_all([query])

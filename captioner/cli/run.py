@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from captioner.cli.launch import LAUNCHED, LOST_RANK, JobFailedError
-from captioner.engine.distributed import speaks_first
 from captioner.engine.interrupt import Interrupted
+from captioner.engine.processes.distributed import speaks_first
 from captioner.errors import CaptionerError, ConfigError, RankLostError, near_misses
 
 

@@ -47,7 +47,7 @@ def _sample(arguments: list[str]) -> None:
 
     from captioner.decode.text import sample_tokens
     from captioner.engine.device import choose_device
-    from captioner.engine.language_checkpoint import load_language_model
+    from captioner.engine.language.checkpoint import load_language_model
     from captioner.text.running_text import join_tokens, split_text
 
     loaded = load_language_model(Path(options.checkpoint), choose_device(options.device))

@@ -45,7 +45,7 @@ from captioner.config import (
     VocabularyConfig,
 )
 from captioner.data.build import data_settings
-from captioner.engine.distributed import first_said
+from captioner.engine.processes.distributed import first_said
 from captioner.errors import ConfigError, choose, near_misses
 from captioner.nn.build import model_settings
 from captioner.schema import checked, from_plain

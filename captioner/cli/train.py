@@ -21,13 +21,13 @@ from captioner.cli.stored import keep_settings, read_settings, resumed_settings
 from captioner.cli.tables import averaged_over_seeds, csv_table, markdown_table, run_rows
 from captioner.config import TASKS, LanguageModelConfig, TrainConfig
 from captioner.engine.device import choose_device
-from captioner.engine.distributed import Place, connected_ranks, first_said, is_first, place_in_job
 from captioner.engine.evaluation import format_scores
 from captioner.engine.interrupt import Interrupted
-from captioner.engine.language_run import prepare_language_run
-from captioner.engine.language_training import SAMPLES_FILE, LanguageResult, train_language_model
-from captioner.engine.rank_checks import check_processes
-from captioner.engine.run import prepare
+from captioner.engine.language.run import prepare_language_run
+from captioner.engine.language.training import SAMPLES_FILE, LanguageResult, train_language_model
+from captioner.engine.preparation import prepare
+from captioner.engine.processes.distributed import Place, connected_ranks, first_said, is_first, place_in_job
+from captioner.engine.processes.rank_checks import check_processes
 from captioner.engine.run_checkpoints import read_index
 from captioner.engine.training import TrainingResult, train
 from captioner.errors import ConfigError, StorageError, choose

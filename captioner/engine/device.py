@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from captioner.engine.distributed import Place, place_in_job
+from captioner.engine.processes.distributed import Place, place_in_job
 from captioner.errors import ConfigError
 
 

@@ -20,8 +20,8 @@ from captioner.data.batches import sequential_batches
 from captioner.data.dataset import CaptionDataset, ImageId
 from captioner.data.features import FeatureSource
 from captioner.decode import Hypothesis, search
-from captioner.engine.distributed import from_first, gathered, share, unite
-from captioner.engine.grounding import Looked, attention_of, look_while_reading, measure_grounding
+from captioner.engine.inspection.grounding import Looked, attention_of, look_while_reading, measure_grounding
+from captioner.engine.processes.distributed import from_first, gathered, share, unite
 from captioner.errors import DataError
 from captioner.files import write_json
 from captioner.metrics import Scores, score

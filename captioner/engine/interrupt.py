@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from captioner.engine.distributed import is_first
+from captioner.engine.processes.distributed import is_first
 
 
 class Interrupted(KeyboardInterrupt):

@@ -17,7 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from captioner.engine.distributed import is_first
+from captioner.engine.processes.distributed import is_first
 from captioner.engine.tensorboard import FOLDER as TENSORBOARD_FOLDER
 from captioner.engine.tensorboard import TensorBoardLog
 from captioner.files import write_atomically

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from captioner.engine.distributed import place_in_job
+from captioner.engine.processes.distributed import place_in_job
 from captioner.engine.run import Run
 from captioner.engine.run_checkpoints import read_index
 from captioner.engine.step import losses_of_portion, trial_step

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from captioner.config import AttentionConfig
 from captioner.data.batches import choose_captions, epoch_batches, mix_seeds
-from captioner.engine.distributed import added_up, place_in_job, share
-from captioner.engine.gradient_sum import summed_gradients
 from captioner.engine.objectives import Totals, captioning_losses
 from captioner.engine.optimizer import clip_gradient, schedule_factor, set_learning_rate
 from captioner.engine.precision import autocast, iterate_under
+from captioner.engine.processes.distributed import added_up, place_in_job, share
+from captioner.engine.processes.gradient_sum import summed_gradients
 from captioner.engine.run import Run
 from captioner.engine.self_critical import self_critical_losses
 from captioner.errors import TrainingError

@@ -19,14 +19,16 @@ from tqdm import tqdm
 from captioner.config import DecodeConfig, MetricConfig
 from captioner.data.build import load_dataset, with_boxes
 from captioner.engine.anomaly import anomalies_named
-from captioner.engine.distributed import from_first, gathered, is_first, place_in_job, unite
 from captioner.engine.evaluation import Evaluation, evaluate_model, generate_captions, score_captions, write_evaluation
 from captioner.engine.interrupt import Interrupted, StopRequest
 from captioner.engine.logs import RunLog, read_records
 from captioner.engine.memory import find_portions, out_of_memory_explained, while_captioning, while_training
 from captioner.engine.precision import autocast
-from captioner.engine.run import Run, averaged, begin_epoch, features_of, load_weights_on_all, save
+from captioner.engine.preparation import begin_epoch, features_of
+from captioner.engine.processes.distributed import from_first, gathered, is_first, place_in_job, unite
+from captioner.engine.run import Run
 from captioner.engine.samples import caption_samples, log_samples
+from captioner.engine.saving import averaged, load_weights_on_all, save
 from captioner.engine.step import epoch_of_steps, place_of, train_step
 from captioner.engine.storage import storage_explained
 

@@ -20,7 +20,7 @@ LOWEST = 1e-12  # a line ends where it falls below this: a gradient of exactly 0
 
 
 class WatchedStep(Protocol):
-    """What `training_plot` needs of a step; `captioner.engine.gradient_flow.Watched` is one."""
+    """What `training_plot` needs of a step; `captioner.engine.inspection.gradient_flow.Watched` is one."""
 
     @property
     def step(self) -> int: ...

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from captioner.cli.demo import main, short_names
-from captioner.engine.run import prepare
+from captioner.engine.preparation import prepare
 from captioner.engine.training import train
 from captioner.errors import ConfigError
 from tests.cli.conftest import Command

@@ -16,7 +16,8 @@ from captioner.data.build import load_dataset
 from captioner.data.tar_shards.packing import pack_shards
 from captioner.engine.checkpoint import LoadedCheckpoint
 from captioner.engine.logs import RunLog
-from captioner.engine.run import prepare, save
+from captioner.engine.preparation import prepare
+from captioner.engine.saving import save
 from captioner.engine.step import epoch_of_steps, train_step
 from captioner.inference import Captioner
 from tests.cli.conftest import SMALL, Command

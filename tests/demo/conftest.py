@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from captioner import Captioner
 from captioner.config import CacheConfig, MetricConfig, RecurrentConfig
-from captioner.engine.run import prepare
+from captioner.engine.preparation import prepare
 from captioner.engine.training import train
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 

@@ -23,7 +23,10 @@ from captioner.cli.settings import CONF, compose_train_settings
 from captioner.config import CacheConfig, DecodeConfig, FolderConfig, TrainConfig
 from captioner.data.build import load_dataset
 from captioner.engine import training
-from captioner.engine.distributed import (
+from captioner.engine.evaluation import generate_captions
+from captioner.engine.interrupt import Interrupted
+from captioner.engine.preparation import features_of, prepare
+from captioner.engine.processes.distributed import (
     added_up,
     connected_ranks,
     first_said,
@@ -35,10 +38,8 @@ from captioner.engine.distributed import (
     speaks_first,
     unite,
 )
-from captioner.engine.evaluation import generate_captions
-from captioner.engine.gradient_sum import summed_gradients
-from captioner.engine.interrupt import Interrupted
-from captioner.engine.run import Run, features_of, prepare
+from captioner.engine.processes.gradient_sum import summed_gradients
+from captioner.engine.run import Run
 from captioner.engine.step import epoch_of_steps, train_step
 from captioner.engine.training import train
 from captioner.errors import CaptionerError, DataError

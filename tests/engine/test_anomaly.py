@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.engine.anomaly import anomalies_named
-from captioner.engine.run import prepare
+from captioner.engine.preparation import prepare
 from captioner.engine.training import train
 from captioner.errors import TrainingError
 from captioner.nn.attention import AdditiveAttention

@@ -13,7 +13,7 @@ from captioner.config import AugmentConfig, CacheConfig, TrainConfig
 from captioner.data.features import LiveFeatures
 from captioner.engine.logs import read_records
 from captioner.engine.objectives import captioning_losses
-from captioner.engine.run import prepare
+from captioner.engine.preparation import prepare
 from captioner.engine.training import train
 from captioner.nn.packing import pack_captions
 from captioner.nn.state import ImageFeatures

@@ -13,7 +13,7 @@ import torch
 from captioner.config import RecurrentConfig
 from captioner.engine import compiling
 from captioner.engine.compiling import compile_steps
-from captioner.engine.run import prepare
+from captioner.engine.preparation import prepare
 from captioner.engine.step import epoch_of_steps, train_step
 from captioner.errors import ConfigError
 from captioner.nn.build import build_decoder

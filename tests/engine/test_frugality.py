@@ -16,7 +16,8 @@ from captioner.config import CacheConfig, TrainConfig
 from captioner.engine import training
 from captioner.engine.interrupt import StopRequest
 from captioner.engine.logs import RunLog
-from captioner.engine.run import Run, prepare
+from captioner.engine.preparation import prepare
+from captioner.engine.run import Run
 from captioner.engine.step import epoch_of_steps, train_step
 from captioner.engine.training import train, validate
 from tests.tiny import tiny_config, with_trainer, write_tiny_data

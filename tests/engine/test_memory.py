@@ -18,7 +18,8 @@ from captioner.engine.memory import (
     while_captioning,
     while_training,
 )
-from captioner.engine.run import Run, prepare
+from captioner.engine.preparation import prepare
+from captioner.engine.run import Run
 from captioner.engine.step import trial_step
 from captioner.engine.training import train
 from captioner.errors import TrainingError

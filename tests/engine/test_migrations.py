@@ -14,7 +14,7 @@ from captioner.config import CacheConfig, FolderConfig, TrainConfig
 from captioner.engine.checkpoint import load_checkpoint
 from captioner.engine.logs import read_records
 from captioner.engine.migrations import FORMAT_VERSION, SHIMS, migrate
-from captioner.engine.run import prepare
+from captioner.engine.preparation import prepare
 from captioner.engine.run_checkpoints import find_checkpoint, read_index
 from captioner.engine.training import train
 from captioner.errors import CheckpointError

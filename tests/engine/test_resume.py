@@ -24,7 +24,7 @@ from captioner.engine import training
 from captioner.engine.checkpoint import load_checkpoint
 from captioner.engine.interrupt import Interrupted
 from captioner.engine.logs import read_records
-from captioner.engine.run import prepare
+from captioner.engine.preparation import prepare
 from captioner.engine.run_checkpoints import find_checkpoint, read_index
 from captioner.engine.training import train
 from captioner.errors import StorageError

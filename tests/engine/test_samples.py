@@ -14,8 +14,10 @@ from PIL import Image
 
 from captioner.config import CacheConfig, DecodeConfig, RecurrentConfig
 from captioner.engine.evaluation import generate_captions
-from captioner.engine.run import Run, load_weights_on_all, prepare
+from captioner.engine.preparation import prepare
+from captioner.engine.run import Run
 from captioner.engine.samples import LINE, SHADE, SHOWN, TILE, attention_sheet, caption_samples, lit
+from captioner.engine.saving import load_weights_on_all
 from captioner.engine.training import train
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 

@@ -17,7 +17,8 @@ from captioner.decode.sampling import DrawnCaption
 from captioner.engine import self_critical, training
 from captioner.engine.interrupt import Interrupted
 from captioner.engine.logs import read_records
-from captioner.engine.run import Run, prepare
+from captioner.engine.preparation import prepare
+from captioner.engine.run import Run
 from captioner.engine.self_critical import cider_reward, self_critical_losses
 from captioner.engine.training import train
 from captioner.errors import ConfigError

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from captioner.config import AttentionConfig, TrainConfig
 from captioner.data.batches import epoch_batches
-from captioner.engine.run import Run, prepare
+from captioner.engine.preparation import prepare
+from captioner.engine.run import Run
 from captioner.engine.step import epoch_of_steps, train_step
 from captioner.errors import TrainingError
 from tests.tiny import tiny_config, with_trainer, write_tiny_data

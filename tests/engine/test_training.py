@@ -19,7 +19,8 @@ from captioner.engine import training
 from captioner.engine.checkpoint import load_trainer_state
 from captioner.engine.interrupt import Interrupted
 from captioner.engine.logs import read_records
-from captioner.engine.run import Run, prepare
+from captioner.engine.preparation import prepare
+from captioner.engine.run import Run
 from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.engine.training import train
 from captioner.errors import CheckpointError, ConfigError, PictureError, TrainingError
@@ -368,6 +369,6 @@ def test_a_forged_trainer_state_is_refused(
 ) -> None:
     folder = run(with_trainer(config, max_steps=1), tmp_path / "run")
     for state in ({}, {"optimizer": {}, "progress": {"steps": 1}, "random_state": 1}):
-        monkeypatch.setattr("captioner.engine.run.load_trainer_state", lambda folder, state=state: state)
+        monkeypatch.setattr("captioner.engine.saving.load_trainer_state", lambda folder, state=state: state)
         with pytest.raises(CheckpointError, match="does not fit this run"):
             prepare(config, folder, resume=True)

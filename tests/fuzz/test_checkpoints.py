@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 from captioner.config import CacheConfig
 from captioner.engine.checkpoint import load_checkpoint, load_trainer_state
 from captioner.engine.manifest import write_manifest
-from captioner.engine.run import Run, prepare, restore
+from captioner.engine.preparation import prepare
+from captioner.engine.run import Run
 from captioner.engine.run_checkpoints import find_checkpoint
+from captioner.engine.saving import restore
 from captioner.engine.step import epoch_of_steps, train_step
 from captioner.engine.training import train
 from captioner.errors import CaptionerError

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from captioner.engine.gradient_flow import Watched
+from captioner.engine.inspection.gradient_flow import Watched
 from captioner.plots.gradients import flow_plot, training_plot
 
 

@@ -142,8 +142,8 @@ def captions(run: Path) -> dict[str, dict[str, object]]:
 
 def bits(run: Path) -> float:
     """What the language model gives for the letters of a sentence, in bits a character."""
-    from captioner.engine.language_checkpoint import load_language_model
-    from captioner.engine.language_evaluation import mean_bits
+    from captioner.engine.language.checkpoint import load_language_model
+    from captioner.engine.language.evaluation import mean_bits
 
     loaded = load_language_model(run)
     return round(mean_bits(loaded.model, torch.tensor(loaded.vocabulary.encode("the same words again and again"))), 5)

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from captioner.engine.distributed import losses_named, place_in_job
+from captioner.engine.processes.distributed import losses_named, place_in_job
 
 BUCKET_BYTES = 1 << 20
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from captioner.config import CELLS, AttentionConfig, LanguageNetworkConfig, ModelConfig, RecurrentConfig
-from captioner.engine.activations import (
+from captioner.engine.inspection.activations import (
     Recording,
     gate_saturation,
     join_recordings,

@@ -13,18 +13,18 @@ import torch
 from numpy.typing import NDArray
 
 from captioner.config import CELLS, LanguageNetworkConfig, OptimConfig
-from captioner.engine.gradient_flow import (
+from captioner.engine.inspection.gradient_flow import (
     gradient_norms,
     recurrent_matrices,
     spectral_norm,
     spectral_radius,
     watch_training,
 )
-from captioner.engine.language_run import prepare_language_run
-from captioner.engine.language_training import train_language_model
+from captioner.engine.language.run import prepare_language_run
+from captioner.engine.language.training import train_language_model
 from captioner.engine.logs import read_records
 from captioner.nn.language_model import LanguageModel
-from tests.engine.test_language_training import SMALL
+from tests.engine.language.test_training import SMALL
 
 Array = NDArray[np.float64]
 V, H, T = 7, 4, 9

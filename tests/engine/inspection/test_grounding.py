@@ -16,8 +16,8 @@ from captioner.data.build import load_dataset, refuse_without_boxes, with_boxes
 from captioner.data.dataset import Box, CaptionDataset, CaptionedImage
 from captioner.data.features import open_features
 from captioner.engine.checkpoint import LoadedCheckpoint, load_checkpoint
-from captioner.engine.grounding import Looked, look_while_reading, measure_grounding
-from captioner.engine.run import check_settings
+from captioner.engine.inspection.grounding import Looked, look_while_reading, measure_grounding
+from captioner.engine.preparation import check_settings
 from captioner.errors import ConfigError, DataError
 from captioner.text.tokenizers import build_tokenizer
 from captioner.text.vocabulary import SPECIAL_TOKENS

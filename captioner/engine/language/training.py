@@ -25,8 +25,8 @@ from captioner.data.running_text import text_streams
 from captioner.decode.text import sample_tokens
 from captioner.engine.checkpoint import load_weights
 from captioner.engine.interrupt import Interrupted, StopRequest
-from captioner.engine.language_evaluation import mean_bits
-from captioner.engine.language_run import LanguageRun, save_language_run
+from captioner.engine.language.evaluation import mean_bits
+from captioner.engine.language.run import LanguageRun, save_language_run
 from captioner.engine.logs import RunLog, read_records
 from captioner.engine.optimizer import clip_gradient, schedule_factor, set_learning_rate
 from captioner.engine.run_checkpoints import find_checkpoint

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from captioner.engine.activations import record_text
-from captioner.engine.properties import inside_quotes, position_in_line
-from captioner.engine.unit_search import best_units, correlations
+from captioner.engine.inspection.activations import record_text
+from captioner.engine.inspection.properties import inside_quotes, position_in_line
+from captioner.engine.inspection.unit_search import best_units, correlations
 from tests.engine.known_cells import COUNTS, TOGGLES, VOCABULARY, counting_and_toggling
 
 

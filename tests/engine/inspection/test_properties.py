@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from captioner.engine.properties import TEXT_PROPERTIES, caption_property, frequent_objects
+from captioner.engine.inspection.properties import TEXT_PROPERTIES, caption_property, frequent_objects
 from captioner.errors import ConfigError
 
 CASES = {

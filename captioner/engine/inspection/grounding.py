@@ -17,7 +17,7 @@ from captioner.data.object_names import named_objects, object_names
 from captioner.data.pictures import picture_size
 from captioner.data.transforms import box_as_seen
 from captioner.decode.sampling import image_seeds
-from captioner.engine.distributed import gathered, share
+from captioner.engine.processes.distributed import gathered, share
 from captioner.errors import ConfigError
 from captioner.metrics.grounding import Grounding, NamingWord, grounding
 from captioner.nn.model import CaptioningModel

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from captioner.engine.language_run import LanguageRun
-from captioner.engine.language_training import train_step, windows_of_epoch
+from captioner.engine.language.run import LanguageRun
+from captioner.engine.language.training import train_step, windows_of_epoch
 from captioner.nn.cells import Cell
 from captioner.nn.language_model import LanguageModel
 from captioner.nn.step_linear import StepLinear

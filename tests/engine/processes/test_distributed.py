@@ -11,10 +11,19 @@ import torch
 from safetensors.torch import load_file
 
 from captioner.config import EncoderConfig
-from captioner.engine.distributed import Place, first_said, from_first, gathered, join_job, place_in_job, share, unite
-from captioner.engine.gradient_sum import bucketed, summed_gradients
 from captioner.engine.logs import read_records
-from captioner.engine.rank_checks import check_processes
+from captioner.engine.processes.distributed import (
+    Place,
+    first_said,
+    from_first,
+    gathered,
+    join_job,
+    place_in_job,
+    share,
+    unite,
+)
+from captioner.engine.processes.gradient_sum import bucketed, summed_gradients
+from captioner.engine.processes.rank_checks import check_processes
 from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.errors import ConfigError
 from tests.engine.ranks import every_model, gradients_of, learn, run_ranks, settings, some_network, write_data

@@ -14,13 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 from captioner.config import LanguageModelConfig, LanguageNetworkConfig, LanguageTrainerConfig, OptimConfig, TextConfig
-from captioner.engine import language_training
 from captioner.engine.checkpoint import load_checkpoint
 from captioner.engine.interrupt import Interrupted
-from captioner.engine.language_checkpoint import load_language_model
-from captioner.engine.language_evaluation import mean_bits
-from captioner.engine.language_run import LanguageRun, prepare_language_run
-from captioner.engine.language_training import stages, train_language_model
+from captioner.engine.language.checkpoint import load_language_model
+from captioner.engine.language.evaluation import mean_bits
+from captioner.engine.language.run import LanguageRun, prepare_language_run
+from captioner.engine.language.training import stages, train_language_model
 from captioner.engine.logs import read_records
 from captioner.engine.migrations import FORMAT_VERSION
 from captioner.engine.run_checkpoints import find_checkpoint

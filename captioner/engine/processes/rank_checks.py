@@ -11,7 +11,7 @@ from torch import nn
 
 from captioner.config import TrainConfig
 from captioner.data.batches import NumberedCaptions
-from captioner.engine.distributed import Place, gathered, place_in_job
+from captioner.engine.processes.distributed import Place, gathered, place_in_job
 from captioner.errors import ConfigError, TrainingError
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from captioner.config import ChenZitnickConfig, RecurrentConfig
-from captioner.engine.retrieval import imagine_captions, imagining, picture_vectors, similarity
+from captioner.engine.inspection.retrieval import imagine_captions, imagining, picture_vectors, similarity
 from captioner.errors import ConfigError
 from captioner.nn.build import build_decoder
 from captioner.nn.packing import pack_captions

@@ -1,0 +1,1 @@
+"""Inside a trained network: units over text, gradients over distance, attention against boxes, images by captions."""

@@ -1,0 +1,175 @@
+"""What stands before the first step, and before the first step of a new stage.
+
+All that can be checked is checked here, before hours are spent.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from captioner.config import AttentionConfig, TrainConfig
+from captioner.data.augment import Augmentation
+from captioner.data.batches import (
+    captioned_pictures,
+    mix_seeds,
+    number_captions,
+    tokenize_captions,
+)
+from captioner.data.build import available_splits, load_dataset, refuse_without_boxes
+from captioner.data.dataset import CaptionDataset
+from captioner.data.features import FeatureSource, open_features
+from captioner.data.splits import split_name
+from captioner.engine.averaging import WeightAverage
+from captioner.engine.compiling import compile_steps
+from captioner.engine.device import choose_device
+from captioner.engine.inspection.grounding import NEEDS_ATTENTION
+from captioner.engine.optimizer import build_optimizer
+from captioner.engine.precision import build_scaler, check_precision
+from captioner.engine.processes.distributed import (
+    first_of_machine_first,
+    place_in_job,
+    unite,
+)
+from captioner.engine.processes.rank_checks import check_processes, refuse_different_ranks
+from captioner.engine.run import Run
+from captioner.engine.saving import restore
+from captioner.engine.self_critical import cider_reward
+from captioner.errors import ConfigError, DataError, choose
+from captioner.metrics.scorer import METRICS
+from captioner.nn.build import build_model
+from captioner.nn.model import CaptioningModel
+from captioner.text.tokenizers import build_tokenizer
+from captioner.text.vocabulary import Vocabulary
+
+
+def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
+    """Everything that stands before the first step, in the order in which mistakes are cheapest to find.
+
+    Writes nothing but the feature cache. `resume`: from the latest checkpoint of the run in `folder`, or from the
+    beginning where it was killed before there was one.
+    """
+    torch.manual_seed(config.seed)
+    check_processes(config, place_in_job())
+    device = choose_device(config.device)
+    check_settings(config)
+    check_precision(config.trainer.precision, device)
+    with first_of_machine_first():  # it draws the pictures that are to be drawn
+        train_set, val_set = load_dataset(config.data, "train"), load_dataset(config.data, "val")
+    tokenizer = build_tokenizer(config.tokenizer)
+    tokenized = tokenize_captions(train_set, tokenizer)
+    vocabulary = Vocabulary.from_captions((words for own in tokenized for words in own), config.vocabulary)
+    captions = number_captions(tokenized, vocabulary, config.trainer.max_caption_length)
+    with first_of_machine_first():  # it downloads the weights that are to be downloaded
+        model = build_model(config.model, config.encoder, len(vocabulary)).to(device)
+    usable = captioned_pictures(captions, train_set)
+    steps_per_epoch = -(-len(usable) // config.trainer.batch_size)
+    optimizer = build_optimizer(model, config.optim, config.encoder.fine_tune_after * steps_per_epoch)
+    learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if config.trainer.compile:
+        compile_steps(model.decoder, device)
+    model.encoder.hold(config.encoder.fine_tune_after > 0)
+    train_features = features_of(config, train_set, model, device, training=True)
+    val_features = features_of(config, val_set, model, device)
+    run = Run(
+        config=config,
+        folder=folder,
+        device=device,
+        tokenizer=tokenizer,
+        vocabulary=vocabulary,
+        train_set=train_set,
+        val_set=val_set,
+        captions=captions,
+        indices=[index for index in usable if index not in train_features.bad],
+        model=model,
+        train_features=train_features,
+        val_features=val_features,
+        optimizer=optimizer,
+        scaler=build_scaler(config.trainer.precision, device),
+        portions=config.trainer.accumulate or 0,
+        reward=None if config.reward.after is None else cider_reward(captions, usable),
+        average=None if config.trainer.ema is None else WeightAverage(learning, config.trainer.ema),
+        resumed=resume,
+    )
+    if place_in_job().rank > 0:  # other random numbers for dropout, the same weights
+        torch.manual_seed(mix_seeds(config.seed, place_in_job().rank))
+    if resume:
+        restore(run)
+    refuse_different_ranks(run.model, run.captions, run.indices, run.progress.step, run.folder)
+    return run
+
+
+def begin_epoch(run: Run) -> list[str]:
+    """Begin a new stage in the epoch that the settings name; what is to be said about it.
+
+    What was found out about the stage before is asked anew: how often it has not improved, how much memory it needs.
+    """
+    progress, encoder = run.progress, run.model.encoder
+    resumed = progress.batch > 0  # in an epoch that has begun before
+    begun = []
+    if encoder.held and progress.epoch >= run.config.encoder.fine_tune_after:
+        encoder.hold(False)
+        run.train_features = features_of(run.config, run.train_set, run.model, run.device, training=True)
+        run.val_features = features_of(run.config, run.val_set, run.model, run.device)
+        if progress.epoch == run.config.encoder.fine_tune_after and not resumed:
+            begun.append(f"From here on the encoder learns too, from {run.config.encoder.fine_tune_from} on.")
+    if progress.epoch == run.config.reward.after and not resumed:
+        run.optimizer.state.clear()  # Adam's averages are of other gradients
+        begun.append(
+            f"From here on the decoder learns from the CIDEr of captions that it says, "
+            f"{run.config.reward.samples} a picture."
+        )
+    if begun:
+        progress.validations_without_gain = 0
+        run.portions = run.config.trainer.accumulate or 0
+    return begun
+
+
+def check_settings(config: TrainConfig) -> None:
+    """ConfigError for what would only show later: before hours are spent."""
+    after, epochs = config.encoder.fine_tune_after, config.trainer.max_epochs
+    if after >= epochs:
+        raise ConfigError(
+            f"encoder.fine_tune_after={after} leaves no epoch in which the encoder learns, for trainer.max_epochs is "
+            f"{epochs}: choose more epochs, or an earlier start."
+        )
+    for name in config.metric.names:
+        choose("metric.names", name, METRICS)
+    available = available_splits(config.data)
+    if "val" not in available:
+        raise DataError(
+            f"{config.data.name} at {config.data.root} has no val split ({', '.join(available)}), and training needs "
+            "one to choose its best checkpoint: name one in the captions file, or set data.val_fraction above 0."
+        )
+    if config.metric.grounding is not None and not isinstance(config.model, AttentionConfig):
+        raise ConfigError(NEEDS_ATTENTION)
+    for split in config.trainer.evaluate_splits:
+        name = choose("trainer.evaluate_splits", split_name(split) or split, available)
+        if config.metric.grounding is not None:
+            refuse_without_boxes(config.data, name)
+
+
+def features_of(
+    config: TrainConfig,
+    dataset: CaptionDataset,
+    model: CaptioningModel,
+    device: torch.device,
+    *,
+    training: bool = False,
+) -> FeatureSource:
+    """Features of a data set as this run's decoder needs them; several processes fill the cache together.
+
+    `training`: varied in each epoch as the settings say.
+    """
+    features = open_features(
+        dataset,
+        model.encoder,
+        with_grid=model.needs_grid,
+        data=config.data,
+        cache=config.cache,
+        device=device,
+        augmentation=Augmentation(config.augment, config.seed) if training else None,
+    )
+    unite(features.bad)  # what one process could not read
+    return features
