@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from captioner.config import LanguageNetworkConfig
+from captioner.engine.language import evaluation as language_evaluation
 from captioner.engine.language.evaluation import mean_bits, token_bits
 from captioner.nn.language_model import LanguageModel
 from captioner.text.vocabulary import SPECIAL_TOKENS

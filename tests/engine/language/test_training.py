@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from captioner.config import LanguageModelConfig, LanguageNetworkConfig, LanguageTrainerConfig, OptimConfig, TextConfig
 from captioner.engine.checkpoint import load_checkpoint
 from captioner.engine.interrupt import Interrupted
+from captioner.engine.language import training as language_training
 from captioner.engine.language.checkpoint import load_language_model
 from captioner.engine.language.evaluation import mean_bits
 from captioner.engine.language.run import LanguageRun, prepare_language_run
