@@ -115,7 +115,8 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyUp", **shared)
 
     def point_at(self, selector: str) -> None:
-        """Move the mouse onto an element's middle."""
+        """Move the mouse onto an element's middle, which is brought onto the screen."""
+        self.value(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center', behavior: 'instant'}})")
         box = self.value(f"document.querySelector({selector!r}).getBoundingClientRect().toJSON()")
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
@@ -132,7 +133,7 @@ class Browser:
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[feature])
 
-    def picture(self, path: Path, *, whole: bool = True) -> None:
-        """A screenshot, of the whole page or of what is on the screen."""
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
+    def picture(self, path: Path) -> None:
+        """A screenshot of the whole page, for whoever wants to look at it."""
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))

@@ -57,8 +57,8 @@ export function makeCard(model, container) {
     word.addEventListener("focus", () => look(place));
     word.addEventListener("blur", () => look(pinned));
     word.addEventListener("click", () => {
-      pinned = pinned === place ? null : place;
-      look(place);
+      pinned = pinned === place ? null : place; // a second tap lets go, where there is no pointer to move away
+      look(pinned);
     });
     return word;
   }
