@@ -23,8 +23,8 @@ $(READY): pyproject.toml
 demo: $(READY) ## Draw pictures, train with attention, evaluate, caption held-out pictures: under 5 minutes
 	$(BIN)/python -m captioner.cli.tour
 
-test: lint $(READY) ## Linters, types, layering, and the fast tests
-	$(BIN)/python -m pytest -m "not slow and not notebook"
+test: lint $(READY) ## Linters, types, layering, and the fast tests, one process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not notebook"
 
 test-slow: $(READY) ## The tests that take longer
 	$(BIN)/python -m pytest -m slow

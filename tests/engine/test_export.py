@@ -107,8 +107,9 @@ def test_a_block_that_was_fine_tuned_is_in_it_and_only_that(tmp_path: Path) -> N
     encoder = {name for name in stored_names(tmp_path / "export") if name.startswith("encoder.")}
     assert encoder
     assert all(name.startswith("encoder.trunk.features.8.") for name in encoder)
+    exported = load_checkpoint(tmp_path / "export").model.state_dict()
     for name, tensor in load_checkpoint(run).model.state_dict().items():
-        assert torch.equal(tensor, load_checkpoint(tmp_path / "export").model.state_dict()[name]), name
+        assert torch.equal(tensor, exported[name]), name
 
 
 def test_float16_moves_the_probability_of_a_caption_by_little(run: Path, tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from captioner.engine.memory import (
     while_captioning,
     while_training,
 )
+from captioner.engine.objectives import Totals
 from captioner.engine.preparation import prepare
 from captioner.engine.run import Run
-from captioner.engine.step import trial_step
+from captioner.engine.step import Portion, trial_step
 from captioner.engine.training import train
 from captioner.errors import TrainingError
 from captioner.nn.packing import unpack
@@ -42,11 +43,11 @@ def at_most(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
         asked: list[int] = []
         whole = memory.losses_of_portion
 
-        def limited(run: Run, features: Any, *more: Any) -> Any:
-            asked.append(len(features.vector))
-            if len(features.vector) > pictures:
+        def limited(run: Run, portion: Portion, totals: Totals) -> Any:
+            asked.append(len(portion.features.vector))
+            if asked[-1] > pictures:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-            return whole(run, features, *more)
+            return whole(run, portion, totals)
 
         monkeypatch.setattr(memory, "losses_of_portion", limited)
         return asked
@@ -120,7 +121,7 @@ def test_the_trial_has_the_longest_captions(run: Run) -> None:
     (step,) = (trial_step(run, 4),)
     assert step.indices == [5, 3]
     run.config.trainer.captions_per_image = 1
-    (_, captions), *_ = trial_step(run, 4).portions
+    (_, _, captions), *_ = trial_step(run, 4).portions
     assert sorted(len(words) for words in unpack(captions.targets, captions)) == [29, 30]  # <END> counted
 
 

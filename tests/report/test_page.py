@@ -32,7 +32,7 @@ def system(dataset: CaptionDataset, name: str, says: str) -> ReportedSystem:
     scores = score_captions(captions, dataset, MetricConfig(names=["Bleu", "CIDEr"]), TokenizerConfig())
     evaluation = Evaluation(dataset.split, captions, scores, {}, {})
     weights = np.full((2, 3, 3), 1 / 9, np.float32)
-    look = Caption("a half", ("a", "half"), -1.0, True, weights)
+    look = Caption("a half", ("a", "half"), -1.0, -1.0, True, weights)
     return ReportedSystem(name, evaluation, bootstrap_intervals(scores, samples=20), {dataset.images[0].image_id: look})
 
 
