@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -127,6 +128,6 @@ def test_the_command_on_the_card_gives_the_same_settings(options: list[str]) -> 
     settings = compose_train_settings([*options, "seed=3"])
     command = training_command(settings)
     assert command.startswith("python train.py " + " ".join(options[:1]))
-    again = compose_train_settings([word for word in command.split()[2:] if word != "data.root=DIR"])
+    again = compose_train_settings([word for word in shlex.split(command)[2:] if word != "data.root=DIR"])
     assert again == settings
     assert len(command.split()) <= len(options) + 5
