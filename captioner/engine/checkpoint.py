@@ -209,8 +209,12 @@ def _build_bare_model(folder: Path, settings: CheckpointSettings, vocabulary_siz
     try:
         # The stored transform counts: what a network's weights expect may differ in another torchvision.
         described = replace(settings.encoder, image_size=settings.transform.size)
-        with torch.device("meta"):
+        try:
+            with torch.device("meta"):
+                encoder = build_encoder(described, load_weights=False)
+        except NotImplementedError:  # RegNet computes its widths with tensors, which must be there
             encoder = build_encoder(described, load_weights=False)
+        with torch.device("meta"):
             decoder = build_decoder(settings.model, vocabulary_size, encoder.feature_dim)
     except ConfigError as error:
         raise altered(folder, error) from error
