@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from captioner.cli.finished import RUNS_FOLDER, finished_runs, newest_run
+from captioner.cli.finished import default_checkpoint
 from captioner.cli.run import run_command
 from captioner.errors import CaptionerError, PictureError
 
@@ -62,7 +62,7 @@ def _caption(arguments: argparse.Namespace) -> None:
     paths = list_pictures(arguments.pictures)
     checkpoint = arguments.checkpoint
     if checkpoint is None:
-        checkpoint, sentence = _default_checkpoint()
+        checkpoint, sentence = default_checkpoint("--checkpoint ")
         if not arguments.json:
             sys.stderr.write(sentence + "\n")
     captioner = Captioner.from_checkpoint(checkpoint, device=arguments.device)
@@ -109,16 +109,6 @@ def _caption(arguments: argparse.Namespace) -> None:
         sys.stderr.write(f"Drawn: {arguments.plot}\n")
     if unreadable:
         raise PictureError(f"{len(unreadable)} of {len(paths)} pictures could not be read; the others are captioned.")
-
-
-def _default_checkpoint() -> tuple[str | Path, str]:
-    """What captions where nothing was named, and the sentence that says so: a person's own newest run comes first."""
-    from captioner.engine.pretrained import DEFAULT, pretrained_names
-
-    if DEFAULT in pretrained_names() and not finished_runs(RUNS_FOLDER, "captioning"):
-        return DEFAULT, f"Using {DEFAULT}, which comes with captioner (--checkpoint runs/… for a run of your own)"
-    run = newest_run(RUNS_FOLDER)
-    return run, f"Using {run} (--checkpoint for another, such as {DEFAULT}, which comes with captioner)"
 
 
 def list_pictures(given: list[Path]) -> list[Path]:

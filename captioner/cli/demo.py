@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from captioner.cli.finished import RUNS_FOLDER, newest_run
+from captioner.cli.finished import default_checkpoint
 from captioner.cli.run import run_command
 from captioner.errors import CaptionerError, ConfigError
 
@@ -32,7 +32,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         type=Path,
         metavar="RUN",
-        help="run or checkpoint folders, shown side by side (default: the newest finished run in runs/)",
+        help="run or checkpoint folders, archives made by export, or captioners that come with the package, shown side "
+        "by side (default: the newest finished run in runs/, and without any the one that comes with the package)",
     )
     parser.add_argument("--port", type=int, default=7860, help="0: any that is free (default: 7860)")
     parser.add_argument(
@@ -62,7 +63,11 @@ def _demo(arguments: argparse.Namespace) -> None:
     from captioner.inference import Captioner
 
     with listen(arguments.host, arguments.port) as listening:  # first: a port in use is known before anything is loaded
-        folders = arguments.models or [usual_model()]
+        folders = arguments.models
+        if not folders:
+            chosen, sentence = default_checkpoint("demo ")
+            folders = [Path(chosen)]
+            sys.stderr.write(sentence + "\n")
         models = [
             ShownModel(name, Captioner.from_checkpoint(folder, arguments.device))
             for folder, name in zip(folders, short_names(folders), strict=True)
@@ -82,11 +87,6 @@ def _demo(arguments: argparse.Namespace) -> None:
             serve(app, listening)
         except KeyboardInterrupt:
             sys.stdout.write("\nThe page is closed.\n")
-
-
-def usual_model() -> Path:
-    """What is shown when no model is named."""
-    return newest_run(RUNS_FOLDER)
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:

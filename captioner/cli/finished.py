@@ -52,6 +52,19 @@ def newest_run(runs: Path) -> Path:
     return newest if newest in finished else finished[-1]
 
 
+def default_checkpoint(another: str) -> tuple[str | Path, str]:
+    """What captions where nothing was named, and the sentence that says so: a person's own newest run comes first.
+
+    another: what a person types before the name of another one.
+    """
+    from captioner.engine.pretrained import DEFAULT, pretrained_names
+
+    if DEFAULT in pretrained_names() and not finished_runs(RUNS_FOLDER, "captioning"):
+        return DEFAULT, f"Using {DEFAULT}, which comes with captioner ({another}runs/… for a run of your own)"
+    run = newest_run(RUNS_FOLDER)
+    return run, f"Using {run} ({another}{DEFAULT} for the one that comes with captioner)"
+
+
 def read_metrics(run: Path) -> dict[str, Any]:
     """A run's `metrics.json`; DataError where it cannot be read."""
     path = run / METRICS_FILE

@@ -24,6 +24,7 @@ from tests.tiny import tiny_config, with_trainer, write_tiny_data
 pytest.importorskip("starlette", reason="the demo page needs the extra [demo]")
 pytest.importorskip("uvicorn", reason="the demo page needs the extra [demo]")
 
+from captioner.demo import server
 from captioner.demo.server import address_of, is_loopback, listen
 
 
@@ -33,7 +34,6 @@ from captioner.demo.server import address_of, is_loopback, listen
         (["--port", "70000"], "--port 70000 is out of range"),
         (["--host", "no-such-host.invalid", "--port", "0"], "--host no-such-host.invalid is not known here"),
         (["--host", "192.0.2.1", "--port", "0"], "--host 192.0.2.1 --port 0 cannot be served"),
-        (["--port", "0"], "There is no finished run in"),
         (["--port", "0", "runs/nowhere"], "runs/nowhere"),
         (list("abcdefg"), "7 models are more than a page can show: expected 6"),
     ],
@@ -43,6 +43,17 @@ def test_what_a_person_can_get_wrong(command: Command, arguments: list[str], sen
     assert result.code == 2
     assert sentence in result.err
     assert "Traceback" not in result.err
+
+
+def test_without_a_run_the_captioner_of_the_package_is_shown(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop_at_once(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server, "serve", stop_at_once)
+    result = command(main, "--port", "0")
+    assert result.code == 0, result.err
+    assert result.out.startswith("flickr8k: http://127.0.0.1:")
+    assert "Using flickr8k, which comes with captioner (demo runs/… for a run of your own)" in result.err
 
 
 def test_a_port_in_use(command: Command) -> None:
