@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -83,10 +84,9 @@ def _demo(arguments: argparse.Namespace) -> None:
             )
         if arguments.open and not webbrowser.open(address):
             sys.stderr.write("No browser could be opened here: open the address by hand.\n")
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             serve(app, listening)
-        except KeyboardInterrupt:
-            sys.stdout.write("\nThe page is closed.\n")
+        sys.stdout.write("\nThe page is closed.\n")
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
