@@ -174,12 +174,17 @@ def every_model(folder: Path) -> dict[str, list[float]]:
 
 
 def losses_with(folder: Path, options: list[str]) -> list[float]:
-    """The losses of an epoch with these settings of train.py, on the data of `write_data`."""
+    """The losses of an epoch with these settings of train.py, on the data of `write_data`.
+
+    By SGD: Adam divides a gradient that is nearly 0 by its own size, and so makes steps of what is only rounding.
+    """
     plain = settings(folder)
     chosen = compose_train_settings([*options, "model.dropout=0"])
     encoder = replace(plain.encoder, fine_tune_from=chosen.encoder.fine_tune_from)
     trainer = replace(plain.trainer, accumulate=chosen.trainer.accumulate)
-    run = prepare(replace(plain, model=chosen.model, encoder=encoder, trainer=trainer), folder / "none")
+    optim = replace(plain.optim, name="sgd", learning_rate=0.1)
+    changed = replace(plain, model=chosen.model, encoder=encoder, trainer=trainer, optim=optim)
+    run = prepare(changed, folder / "none")
     run.model.train()
     return [train_step(run, step)["loss"] for step in epoch_of_steps(run)]
 
