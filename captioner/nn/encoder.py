@@ -131,8 +131,7 @@ class Encoder(nn.Module):
         for block in learning:
             checkpointed = self.gradient_checkpointing and torch.is_grad_enabled()
             features = _checkpointed(block, features) if checkpointed else block(features)
-        grid = features.flatten(2).transpose(1, 2).contiguous()
-        return ImageFeatures(grid.mean(1), grid)
+        return _as_grid(features)
 
     def _pieces(self) -> tuple[nn.Sequential, list[nn.Sequential]]:
         """The trunk in order: what comes before the first block that learns, then block by block.
@@ -184,15 +183,19 @@ class FrozenPart(nn.Module):
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
         """As `Encoder.forward`."""
-        features = _in_portions(self.folded, images.contiguous(memory_format=torch.channels_last))
-        grid = features.flatten(2).transpose(1, 2).contiguous()
-        return ImageFeatures(grid.mean(1), grid)
+        return _as_grid(_in_portions(self.folded, images.contiguous(memory_format=torch.channels_last)))
 
 
 def _in_portions(network: nn.Module, images: Tensor) -> Tensor:
     """(B, 3, S, S) → (B, …), a few pictures at once on a CPU."""
     portion = _CPU_BATCH if images.device.type == "cpu" else max(1, len(images))
     return torch.cat([network(part) for part in torch.split(images, portion)])
+
+
+def _as_grid(features: Float[Tensor, "B D h w"]) -> ImageFeatures:
+    """A feature map's cells in reading order, and their mean."""
+    grid = features.flatten(2).transpose(1, 2).contiguous()
+    return ImageFeatures(grid.mean(1), grid)
 
 
 def _checkpointed(block: nn.Module, features: Tensor) -> Tensor:
