@@ -78,7 +78,7 @@ class Run:
     @property
     def rewarding(self) -> bool:
         """Has the stage begun in which captions that the model says are rewarded?"""
-        return self.progress.step >= self.stages[0].steps
+        return self.stage.first > 0
 
     @property
     def stages(self) -> list[Stage]:
@@ -91,7 +91,7 @@ class Run:
     @property
     def stage(self) -> Stage:
         """The one under way."""
-        return self.stages[-1] if self.rewarding else self.stages[0]
+        return next(stage for stage in reversed(self.stages) if self.progress.step >= stage.first)
 
     @property
     def is_over(self) -> bool:

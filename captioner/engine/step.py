@@ -98,7 +98,7 @@ def _steps(
 
 def losses_of_portion(run: Run, portion: Portion, totals: Totals) -> dict[str, Tensor]:
     """The losses of one portion of a step, in the run's precision."""
-    model, trainer, seed = run.config.model, run.config.trainer, run.config.seed
+    model, trainer = run.config.model, run.config.trainer
     with autocast(trainer.precision, run.device):
         if run.reward is not None and run.rewarding:
             return self_critical_losses(
@@ -108,7 +108,7 @@ def losses_of_portion(run: Run, portion: Portion, totals: Totals) -> dict[str, T
                 run.reward,
                 samples=run.config.reward.samples,
                 max_length=run.config.decode.max_length,
-                seed=mix_seeds(seed, run.progress.epoch),
+                seed=mix_seeds(run.config.seed, run.progress.epoch),
                 pictures=totals.pictures,
             )
         return captioning_losses(
