@@ -59,9 +59,12 @@ def default_checkpoint(another: str) -> tuple[str | Path, str]:
     """
     from captioner.engine.pretrained import DEFAULT, pretrained_names
 
-    if DEFAULT in pretrained_names() and not finished_runs(RUNS_FOLDER, "captioning"):
+    try:
+        run = newest_run(RUNS_FOLDER)
+    except CheckpointError:  # there is none
+        if DEFAULT not in pretrained_names():
+            raise
         return DEFAULT, f"Using {DEFAULT}, which comes with captioner ({another}runs/… for a run of your own)"
-    run = newest_run(RUNS_FOLDER)
     return run, f"Using {run} ({another}{DEFAULT} for the one that comes with captioner)"
 
 

@@ -78,14 +78,14 @@ def explain(error: BaseException) -> str | None:
             return str(cause)
     if _comes_from(error, "hydra", "omegaconf", "antlr4"):
         return _explain_hydra(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}."
     if any(map(_is_out_of_memory, _chain(error))):  # training has a longer sentence of its own
         return (
             "Memory ran out. Fewer pictures at a time need less (batch_size=8 for evaluate.py), and so does a narrower "
             "search (decode.beam_width); the captions of a picture do not depend on how many are captioned together."
         )
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}."
     return None
 
 
