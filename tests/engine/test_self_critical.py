@@ -18,16 +18,14 @@ from captioner.engine import self_critical, training
 from captioner.engine.interrupt import Interrupted
 from captioner.engine.logs import read_records
 from captioner.engine.preparation import prepare
-from captioner.engine.run import Run
 from captioner.engine.self_critical import cider_reward, self_critical_losses
-from captioner.engine.training import train
 from captioner.errors import ConfigError
 from captioner.metrics import score
 from captioner.metrics.ngrams import Floats
 from captioner.nn.build import build_decoder
 from captioner.nn.state import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
-from tests.engine.test_training import assert_same_weights, curve
+from tests.engine.test_training import assert_same_weights, curve, interrupt_after, run
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
 WORDS, LONGEST, D = (4, 5), 2, 4
@@ -169,16 +167,8 @@ def config(tmp_path: Path) -> TrainConfig:
     return replace(config, cache=cache, reward=RewardConfig(after=2, samples=3, learning_rate=0.01))
 
 
-def run(config: TrainConfig, folder: Path, **more: bool) -> Path:
-    folder.mkdir(exist_ok=True)
-    train(prepare(config, folder, **more))
-    return folder
-
-
 @pytest.mark.parametrize("stop_after", [5, 6, 8])
-def test_resumed_is_uninterrupted(
-    config: TrainConfig, tmp_path: Path, stop_after: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_is_uninterrupted(config: TrainConfig, tmp_path: Path, stop_after: int) -> None:
     """Stopped before, at and after the border between the stages."""
     whole = run(config, tmp_path / "whole")
     records = [record for record in read_records(whole) if record["kind"] == "train"]
@@ -186,18 +176,8 @@ def test_resumed_is_uninterrupted(
     assert records[-1]["reward"] > 0
     assert "learns from the CIDEr of captions" in (whole / "log.txt").read_text()
     folder = tmp_path / "stopped"
-    folder.mkdir()
-
-    def step_and_stop(run: Run, step: object) -> dict[str, float]:
-        if run.progress.step == stop_after:
-            raise Interrupted(2)
-        return original(run, step)  # type: ignore[arg-type]
-
-    original = training.train_step
-    monkeypatch.setattr(training, "train_step", step_and_stop)
     with pytest.raises(Interrupted):
-        train(prepare(config, folder))
-    monkeypatch.undo()
+        interrupt_after(stop_after, config, folder)
     run(config, folder, resume=True)
     assert_same_weights(whole, folder)
     assert curve(whole) == curve(folder)
