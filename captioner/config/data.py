@@ -99,6 +99,6 @@ class ShardsConfig(DataConfig):
 class CacheConfig:
     """Features of a frozen encoder, computed once and kept on disk."""
 
-    enabled: bool = True  # used when the encoder is frozen and pictures are not augmented
+    enabled: bool = True  # used as far as the encoder is frozen, where pictures are not augmented
     directory: str | None = None  # null: $CAPTIONER_CACHE, else ~/.cache/captioner
     flips: bool = False  # train on mirrored pictures too, half of the time; their features are kept as well
