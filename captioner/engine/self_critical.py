@@ -9,7 +9,8 @@ the model says. For K captions w_1 … w_K of an image, drawn from p(w | image),
 of Luo 2020, which needs no further search). b_k does not depend on w_k, so it changes no expectation.
 
 Document frequencies are the training captions'. <END> counts as a word of references and captions, or a model learns
-that captions may break off ("a dog in a"). Captions are drawn without dropout, and learnt from with it.
+that captions may break off ("a dog in a"). Dropout is off in both halves, drawing and learning, and words that may not
+be said count in neither: the estimate is exact only under the very distribution that captions were drawn from.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from captioner.config import DecodeConfig
 from captioner.data.batches import NumberedCaptions
 from captioner.decode import draw_captions
+from captioner.decode.constraints import forbid
+from captioner.decode.hypothesis import Path
 from captioner.metrics.document_frequencies import DocumentFrequencies
 from captioner.metrics.ngrams import Floats
 from captioner.metrics.reward import CiderReward
@@ -72,19 +76,18 @@ def self_critical_losses(
             seed=seed,
             image_ids=indices,
         )
+        captions = pack_captions([[one.tokens for one in own] for own in drawn]).to(features.vector.device)
+        logits = model(features, captions).logits
     finally:
         model.train(was_training)
     said = [one for own in drawn for one in own]
     heard = [(*one.tokens, SPECIAL_TOKENS.end) if one.finished else one.tokens for one in said]
     rewards = torch.from_numpy(reward([index for index in indices for _ in range(samples)], heard)).view(-1, samples)
     others = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)
-    captions = pack_captions([[one.tokens for one in own] for own in drawn])
     finished = torch.tensor([one.finished for one in said]).view(-1, samples)
-    place = (captions.images, captions.slots)
-    gained, ended = (rewards - others)[place], finished[place]
-    captions = captions.to(features.vector.device)
-    log_probs = _log_probs_of_captions(model(features, captions).logits, captions, ended.to(captions.rows.device))
-    surrogate = (gained.to(log_probs) * (log_probs - log_probs.detach())).sum()
+    place = (captions.images.cpu(), captions.slots.cpu())
+    log_probs = _log_probs_of_captions(logits, captions, finished[place].to(logits.device))
+    surrogate = ((rewards - others)[place].to(log_probs) * (log_probs - log_probs.detach())).sum()
     mean = rewards.sum().to(log_probs) / (pictures * samples)
     return {"loss": -mean - surrogate / (pictures * samples), "reward": mean}
 
@@ -93,7 +96,8 @@ def _log_probs_of_captions(
     logits: Float[Tensor, "M V"], captions: PackedCaptions, ended: Tensor
 ) -> Float[Tensor, " N"]:
     """log p of each caption; where one was cut, another word than <END> was chosen in its place."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).clone()
+    forbid(logits, [Path()], DecodeConfig(name="sample"), SPECIAL_TOKENS)  # as where they were drawn
     words = -F.cross_entropy(logits, captions.targets, reduction="none")
     cut = ~ended[captions.rows] & (captions.targets == SPECIAL_TOKENS.end)
     words = torch.where(cut, torch.log1p(-words.exp().clamp(max=1 - 1e-6)), words)
