@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 
+import numpy as np
 import torch
 
 from captioner.data.dataset import CaptionDataset
+from captioner.data.numbered import NumberedCaptions
 from captioner.errors import DataError
 from captioner.text.tokenizers import Tokenizer
 from captioner.text.vocabulary import Vocabulary
 
-NumberedCaptions = list[list[list[int]]]
-"""Captions of every picture of a data set as word numbers: [picture][caption][word]."""
+PICTURES_AT_ONCE = 10_000  # whose captions are text and tokens at the same time: tokenizers like many, memory few
 
 
-def tokenize_captions(dataset: CaptionDataset, tokenizer: Tokenizer) -> list[list[list[str]]]:
+@dataclass(frozen=True, eq=False)
+class TokenizedCaptions:
+    """The tokens of every caption; in memory, each different one is there once, and captions are its places.
+
+    Iterating gives, picture by picture, the tokens of its captions.
+    """
+
+    tokens: tuple[str, ...]
+    places: NumberedCaptions
+
+    def __iter__(self) -> Iterator[list[list[str]]]:
+        return ([[self.tokens[place] for place in caption] for caption in captions] for captions in self.places)
+
+
+def tokenize_captions(dataset: CaptionDataset, tokenizer: Tokenizer) -> TokenizedCaptions:
     """Tokens of every caption, picture by picture; a caption without any token is left out."""
-    tokens = iter(tokenizer.tokenize_all([caption for image in dataset for caption in image.captions]))
-    return [[words for _ in image.captions if (words := next(tokens))] for image in dataset]
+    place_of: dict[str, int] = {}
+
+    def pictures() -> Iterator[list[list[int]]]:
+        images = iter(dataset)
+        while some := list(islice(images, PICTURES_AT_ONCE)):
+            tokens = iter(tokenizer.tokenize_all([caption for image in some for caption in image.captions]))
+            for image in some:
+                captions = (next(tokens) for _ in image.captions)
+                yield [[place_of.setdefault(token, len(place_of)) for token in own] for own in captions if own]
+
+    places = NumberedCaptions.of(pictures())
+    return TokenizedCaptions(tuple(place_of), places)
 
 
-def number_captions(
-    tokenized: Sequence[Sequence[Sequence[str]]], vocabulary: Vocabulary, max_length: int
-) -> NumberedCaptions:
+def number_captions(tokenized: TokenizedCaptions, vocabulary: Vocabulary, max_length: int) -> NumberedCaptions:
     """Tokens → numbers, longer captions cut to `max_length` words."""
-    return [[vocabulary.encode(words[:max_length]) for words in captions] for captions in tokenized]
+    cut = tokenized.places.cut(max_length)
+    number_of = np.array(vocabulary.encode(tokenized.tokens), np.int32)
+    return replace(cut, words=number_of[cut.words])
 
 
-def captioned_pictures(captions: NumberedCaptions, dataset: CaptionDataset) -> list[int]:
+def captioned_pictures(captions: NumberedCaptions, dataset: CaptionDataset) -> Sequence[int]:
     """Indices of the pictures that have a caption to learn from; DataError where none has."""
-    indices = [index for index, own in enumerate(captions) if own]
+    indices = array("q", np.flatnonzero(captions.counts).tobytes())  # a list would take five times the memory
     if not indices:
         raise DataError(
             f"No picture of {dataset.name}'s {dataset.split} split has a caption: there is nothing to learn."
@@ -38,11 +66,13 @@ def captioned_pictures(captions: NumberedCaptions, dataset: CaptionDataset) -> l
     return indices
 
 
-def epoch_batches(indices: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+def epoch_batches(indices: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[Sequence[int]]:
     """All of `indices`, shuffled for this epoch, in batches; the last one may be smaller."""
     generator = torch.Generator().manual_seed(mix_seeds(seed, epoch))
-    order = torch.randperm(len(indices), generator=generator).tolist()
-    return [[indices[i] for i in order[start : start + batch_size]] for start in range(0, len(order), batch_size)]
+    order = torch.randperm(len(indices), generator=generator).numpy()
+    shuffled = np.asarray(indices, np.int64)[order]
+    starts = range(0, len(order), batch_size)
+    return [array("q", shuffled[start : start + batch_size].tobytes()) for start in starts]  # eight bytes a picture
 
 
 def choose_captions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -31,7 +31,7 @@ class FeatureSource(Protocol):
     origin: str
 
     def batches(
-        self, batches: Sequence[Sequence[int]], epoch: int | None = None
+        self, batches: Iterable[Sequence[int]], epoch: int | None = None
     ) -> Iterator[tuple[list[int], ImageFeatures]]:
         """For each batch of indices: those that could be read (maybe none), and their features on the source's device.
 
@@ -60,7 +60,7 @@ class LiveFeatures:
         self.origin = f"pixels{_described(augmentation)}"
 
     def batches(
-        self, batches: Sequence[Sequence[int]], epoch: int | None = None
+        self, batches: Iterable[Sequence[int]], epoch: int | None = None
     ) -> Iterator[tuple[list[int], ImageFeatures]]:
         """See FeatureSource."""
         view_of = whole_picture
@@ -93,7 +93,7 @@ class PartlyStoredFeatures:
         self.origin = f"{stored.origin} as far as the encoder is frozen"
 
     def batches(
-        self, batches: Sequence[Sequence[int]], epoch: int | None = None
+        self, batches: Iterable[Sequence[int]], epoch: int | None = None
     ) -> Iterator[tuple[list[int], ImageFeatures]]:
         """See FeatureSource."""
         rows, _ = self.part.grid_size
@@ -132,7 +132,7 @@ class StoredFeatures:
         self.origin = f"the cache{_described(mirroring)}"
 
     def batches(
-        self, batches: Sequence[Sequence[int]], epoch: int | None = None
+        self, batches: Iterable[Sequence[int]], epoch: int | None = None
     ) -> Iterator[tuple[list[int], ImageFeatures]]:
         """See FeatureSource."""
         for batch in batches:

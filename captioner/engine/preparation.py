@@ -5,6 +5,7 @@ All that can be checked is checked here, before hours are spent.
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 
 import torch
@@ -81,7 +82,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         train_set=train_set,
         val_set=val_set,
         captions=captions,
-        indices=[index for index in usable if index not in train_features.bad],
+        indices=array("q", (index for index in usable if index not in train_features.bad)),
         model=model,
         train_features=train_features,
         val_features=val_features,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +11,9 @@ from typing import NamedTuple
 import torch
 
 from captioner.config import TrainConfig
-from captioner.data.batches import (
-    NumberedCaptions,
-)
 from captioner.data.dataset import CaptionDataset
 from captioner.data.features import FeatureSource
+from captioner.data.numbered import NumberedCaptions
 from captioner.engine.averaging import WeightAverage
 from captioner.engine.checkpoint import (
     CheckpointSettings,
@@ -49,7 +48,7 @@ class Run:
     train_set: CaptionDataset
     val_set: CaptionDataset
     captions: NumberedCaptions
-    indices: list[int]  # of the training pictures that have captions
+    indices: Sequence[int]  # of the training pictures that have captions
     model: CaptioningModel
     train_features: FeatureSource
     val_features: FeatureSource

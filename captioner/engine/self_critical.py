@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captioner.config import DecodeConfig
-from captioner.data.batches import NumberedCaptions
+from captioner.data.numbered import NumberedCaptions
 from captioner.decode import draw_captions
 from captioner.decode.constraints import forbid
 from captioner.decode.hypothesis import Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from itertools import islice
 from typing import NamedTuple
 
@@ -58,16 +59,18 @@ def epoch_of_steps(run: Run) -> Iterator[Step]:
 def trial_step(run: Run, portions: int) -> Step:
     """The first portion of the largest step there can be, the longest captions: to find out what fits into memory."""
     trainer = run.config.trainer
-    longest = {
-        index: sorted(run.captions[index], key=len, reverse=True)[: trainer.captions_per_image] for index in run.indices
-    }
-    indices = sorted(run.indices, key=lambda index: -sum(map(len, longest[index])))
-    return next(_steps(run, [indices[: -(-trainer.batch_size // portions)]], longest.__getitem__, portions=1, first=0))
+
+    def longest(index: int) -> list[list[int]]:
+        return sorted(run.captions[index], key=len, reverse=True)[: trainer.captions_per_image]
+
+    size = -(-trainer.batch_size // portions)
+    indices = nlargest(size, run.indices, key=lambda index: sum(map(len, longest(index))))
+    return next(_steps(run, [indices], longest, portions=1, first=0))
 
 
 def _steps(
     run: Run,
-    batches: list[list[int]],
+    batches: Sequence[Sequence[int]],
     captions_of: Callable[[int], Sequence[Sequence[int]]],
     *,
     portions: int,
@@ -79,18 +82,21 @@ def _steps(
     """
     trainer = run.config.trainer
     size = -(-trainer.batch_size // (place_in_job().size * portions))
-    shares = [share(batch) for batch in batches]  # this process's part, where there are several
-    divided = [[own[start : start + size] for start in range(0, len(own), size)] for own in shares]
+
+    def divided(batch: Sequence[int]) -> list[list[int]]:
+        own = share(batch)  # this process's part, where there are several
+        return [own[start : start + size] for start in range(0, len(own), size)]
+
     features = iterate_under(
-        run.train_features.batches([portion for own in divided for portion in own], run.progress.epoch),
+        run.train_features.batches((part for batch in batches for part in divided(batch)), run.progress.epoch),
         trainer.precision,
         run.device,
     )
-    for number, (batch, own) in enumerate(zip(batches, divided, strict=True), first):
+    for number, batch in enumerate(batches, first):
         indices = [index for index in batch if index not in run.train_features.bad]
         packed = (
             Portion(some, encoded, pack_captions(list(map(captions_of, some))).to(run.device))
-            for some, encoded in islice(features, len(own))
+            for some, encoded in islice(features, len(divided(batch)))
             if some
         )
         yield Step(number, indices, Totals.of(list(map(captions_of, indices))), packed)

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -158,11 +159,12 @@ def describe(run: Run, log: RunLog) -> None:
         say_what_was_left_out(run, log)
     decoder = count_parameters(run.model.decoder)
     config, processes = run.config, place_in_job().size
+    captions = run.captions.counts[np.asarray(run.indices)].sum()
     if run.progress.stopped_early:
         log.say(f"It was stopped early: raise trainer.patience={config.trainer.patience} to train it further.")
     log.say(
         f"{'Resuming' if run.resumed else 'Training'} {config.model.name} ({config.model.cell}, {decoder / 1e6:.1f} M "
-        f"parameters) on {len(run.indices)} pictures and {sum(len(run.captions[i]) for i in run.indices)} captions of "
+        f"parameters) on {len(run.indices)} pictures and {captions} captions of "
         f"{run.train_set.name}; {len(run.vocabulary)} words; encoder {run.model.encoder.name}; on {run.device}"
         f"{f' in {processes} processes' if processes > 1 else ''}; "
         f"features for training from {run.train_features.origin}, for validation from {run.val_features.origin}; "

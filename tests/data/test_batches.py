@@ -19,6 +19,7 @@ from captioner.data.batches import (
     tokenize_captions,
 )
 from captioner.data.dataset import CaptionDataset, CaptionedImage
+from captioner.data.numbered import NumberedCaptions
 from captioner.errors import DataError
 from captioner.text.tokenizers import build_tokenizer
 from captioner.text.vocabulary import Vocabulary
@@ -40,21 +41,22 @@ TOKENS = [[["a", "dog", "runs"], ["the", "dog"]], [], [["a", "cat", "asleep"]]]
 
 def test_tokens_stay_with_their_picture() -> None:
     """A caption of nothing but punctuation has no token and is left out; a picture without a caption stays."""
-    assert tokenize_captions(SOME, build_tokenizer(TokenizerConfig())) == TOKENS
+    assert list(tokenize_captions(SOME, build_tokenizer(TokenizerConfig()))) == TOKENS
 
 
 def test_numbers_of_captions_cut_to_length() -> None:
     vocabulary = Vocabulary.from_captions([["a"] * 3, ["dog"] * 2, ["the"]], VocabularyConfig(min_count=1))
     a, dog, the = vocabulary.encode(["a", "dog", "the"])
     unknown = vocabulary.special.unknown
-    assert number_captions(TOKENS, vocabulary, 2) == [[[a, dog], [the, dog]], [], [[a, unknown]]]
-    assert number_captions(TOKENS, vocabulary, 99)[0][0] == [a, dog, unknown]
+    tokenized = tokenize_captions(SOME, build_tokenizer(TokenizerConfig()))
+    assert list(number_captions(tokenized, vocabulary, 2)) == [[[a, dog], [the, dog]], [], [[a, unknown]]]
+    assert number_captions(tokenized, vocabulary, 99)[0][0] == [a, dog, unknown]
 
 
 def test_pictures_with_captions() -> None:
-    assert captioned_pictures([[[4]], [], [[5], [6]]], SOME) == [0, 2]
+    assert list(captioned_pictures(NumberedCaptions.of([[[4]], [], [[5], [6]]]), SOME)) == [0, 2]
     with pytest.raises(DataError, match="No picture of some's train split has a caption"):
-        captioned_pictures([[], []], SOME)
+        captioned_pictures(NumberedCaptions.of([[], []]), SOME)
 
 
 # ---------------------------------------------------------------------------------------------- batches

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from captioner.data.numbered import NumberedCaptions
 from captioner.engine import memory, training
 from captioner.engine.memory import (
     find_portions,
@@ -116,8 +117,8 @@ def test_memory_is_kept_free_for_what_the_optimizer_will_hold(run: Run, monkeypa
 
 
 def test_the_trial_has_the_longest_captions(run: Run) -> None:
-    run.captions[5] = [[4] * 3, [4] * 29]
-    run.captions[3] = [[4] * 28, [4] * 2]
+    long = {3: [[4] * 28, [4] * 2], 5: [[4] * 3, [4] * 29]}
+    run.captions = NumberedCaptions.of(long.get(picture, own) for picture, own in enumerate(run.captions))
     (step,) = (trial_step(run, 4),)
     assert step.indices == [5, 3]
     run.config.trainer.captions_per_image = 1

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.config import AttentionConfig, RewardConfig, TrainConfig
+from captioner.data.numbered import NumberedCaptions
 from captioner.decode.sampling import DrawnCaption
 from captioner.engine import self_critical, training
 from captioner.engine.interrupt import Interrupted
@@ -156,7 +157,7 @@ def test_the_reward_is_cider_d() -> None:
         {index: list(map(text, own)) for index, own in enumerate(captions)},
         names=["CIDEr"],
     ).per_image
-    reward = cider_reward(captions, range(3))
+    reward = cider_reward(NumberedCaptions.of(captions), range(3))
     found = reward(range(3), [(*words, SPECIAL_TOKENS.end) for words in said])
     assert found == pytest.approx([own["CIDEr"] for own in expected.values()], rel=1e-9)
 

@@ -95,7 +95,7 @@ def test_annotations(source: Callable[[Path], tuple[DataConfig, Path]], cases: i
                 with harmless(tmp_path):
                     available_splits(config)
                     tokenized = tokenize_captions(load_dataset(config, split), tokenizer)
-                    json.dumps(tokenized, ensure_ascii=False).encode()  # as a vocabulary is kept
+                    json.dumps(list(tokenized), ensure_ascii=False).encode()  # as a vocabulary is kept
             with harmless(tmp_path):
                 check_dataset(config, TokenizerConfig(), progress=False).format().encode()
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from captioner.config import TrainConfig
-from captioner.data.batches import NumberedCaptions
+from captioner.data.numbered import NumberedCaptions
 from captioner.engine.processes.distributed import Place, gathered, place_in_job
 from captioner.errors import ConfigError, TrainingError
 
@@ -41,12 +41,14 @@ def refuse_different_ranks(
     """TrainingError unless every process learns from the same captions, and has the same weights to the last bit."""
     if place_in_job().size == 1:
         return
-    words = array("q", (number for i in indices for own in captions[i] for number in (-1 - i, *own)))
+    words = 0
+    for numbers in (*captions.arrays, np.asarray(indices)):
+        words = zlib.crc32(numbers.data, words)
     weights = 0
     for parameter in model.parameters():
         if parameter.requires_grad:
             weights = zlib.crc32(parameter.detach().cpu().numpy().tobytes(), weights)
-    told = gathered((zlib.crc32(words), weights))
+    told = gathered((words, weights))
     for rank, (other_words, other_weights) in enumerate(told):
         if (other_words, other_weights) != told[0]:
             what = "training captions or pictures" if other_words != told[0][0] else "weights"
