@@ -23,7 +23,10 @@ _FLICKR = (
     "this model is meant for the same. No photo is part of it."
 )
 DATA = {
-    "flickr8k": (f"Flickr8k (Hodosh, Young & Hockenmaier 2013): 8,091 photos in all, five captions each; learnt from is its training split. {_FLICKR}"),
+    "flickr8k": (
+        "Flickr8k (Hodosh, Young & Hockenmaier 2013): 8,091 photos in all, five captions each; learnt from is its "
+        f"training split. {_FLICKR}"
+    ),
     "flickr30k": (f"Flickr30k (Young, Lai, Hodosh & Hockenmaier 2014): 31,783 photos, five captions each. {_FLICKR}"),
     "coco": (
         "MS COCO captions (Chen et al. 2015). The captions are under CC BY 4.0; the photos belong to their authors on "
