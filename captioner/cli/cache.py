@@ -15,7 +15,7 @@ from captioner.cli.run import run_command
 from captioner.cli.settings import choices, compose_train_settings
 from captioner.config import TrainConfig
 from captioner.data.build import available_splits, load_dataset
-from captioner.data.cache import CachePlan, encoding_speed, fill_cache, plan_cache, refuse_small_disk
+from captioner.data.cache import CachePlan, encoding_speed, fill_cache, plan_cache, refuse_small_cache_disk
 from captioner.data.shards import ShardFolder, folders_of_other_versions
 from captioner.engine.device import choose_device
 from captioner.errors import ConfigError, choose
@@ -118,7 +118,7 @@ def _announce(plans: Sequence[CachePlan], encoder: Encoder, device: torch.device
 def _fill(plans: Sequence[CachePlan], encoder: Encoder, config: TrainConfig, device: torch.device) -> None:
     """Say how much and how long, then do it."""
     missing, needed = sum(len(plan.missing) for plan in plans), sum(plan.bytes_missing for plan in plans)
-    refuse_small_disk(plans[0].shards.path, missing, needed)
+    refuse_small_cache_disk(plans[0].shards.path, missing, needed)
     speed = encoding_speed(max(plans, key=lambda plan: len(plan.to_encode)), encoder, config.data, device)
     if speed is not None:
         seconds = sum(len(plan.to_encode) for plan in plans) / speed

@@ -74,11 +74,15 @@ def _check(overrides: Sequence[str]) -> int:
 def _pack(arguments: argparse.Namespace) -> None:
     from captioner.cli.settings import compose_train_settings
     from captioner.data.build import available_splits, load_dataset
-    from captioner.data.tar_shards.packing import pack_shards
+    from captioner.data.locations import refuse_small_disk
+    from captioner.data.tar_shards.packing import pack_shards, packed_bytes
 
     data = compose_train_settings(arguments.overrides).data
-    for split in arguments.splits or available_splits(data):
-        dataset = load_dataset(data, split)
+    datasets = [load_dataset(data, split) for split in arguments.splits or available_splits(data)]
+    what = f"Shards of {sum(map(len, datasets)):,} pictures"
+    needed = sum(packed_bytes(dataset, arguments.pairs) for dataset in datasets)
+    refuse_small_disk(arguments.to, what, needed, "name a folder on a larger disk with --to, or fewer --splits.")
+    for dataset in datasets:
         shards = pack_shards(dataset, arguments.to, arguments.pairs)
         size = sum(path.stat().st_size for path in shards) / 1e6
         sys.stdout.write(f"{dataset.split}: {len(dataset):,} pictures in {len(shards)} shards, {size:,.1f} MB\n")

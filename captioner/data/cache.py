@@ -8,7 +8,6 @@ a data set is in it (`plan_cache`), how the rest is computed (`fill_cache`), and
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from captioner.config import CacheConfig, DataConfig
 from captioner.data.dataset import CaptionDataset, PicturePath
 from captioner.data.filling import BATCH, Producer, Rows, fill
 from captioner.data.loading import load_pictures, refuse_bad_pictures
+from captioner.data.locations import refuse_small_disk
 from captioner.data.shards import ADVICE, ShardFolder, features_folder, open_shard_folder
 from captioner.data.transforms import WHOLE, View
 from captioner.errors import DataError
@@ -179,7 +179,7 @@ def fill_cache(
     """Compute and keep what is missing; returns index → why, for pictures that cannot be decoded. Raises as above."""
     if not plan.missing:
         return {}
-    refuse_small_disk(plan.shards.path, len(plan.missing), plan.bytes_missing)
+    refuse_small_cache_disk(plan.shards.path, len(plan.missing), plan.bytes_missing)
     title = f"features of {plan.dataset.name} {plan.dataset.split} ({plan.bytes_missing / 1e6:.0f} MB, kept)"
     with tqdm(total=len(plan.missing), desc=title, unit="picture", disable=not sys.stderr.isatty()) as bar:
         fill(plan.shards, plan.in_grids, _from_grids(plan.grids), bar.update)
@@ -196,14 +196,9 @@ def _why(why: str, path: PicturePath, decoded: PicturePath) -> str:
     return why if path == decoded else f"{path} is a copy of {decoded}: {why}"
 
 
-def refuse_small_disk(folder: Path, pictures: int, needed: int) -> None:
+def refuse_small_cache_disk(folder: Path, pictures: int, needed: int) -> None:
     """DataError where `folder`'s disk does not have the `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DataError(
-            f"The features of {pictures} pictures need {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB "
-            f"free: {ADVICE}"
-        )
+    refuse_small_disk(folder, f"The features of {pictures} pictures", needed, ADVICE)
 
 
 def encoding_speed(

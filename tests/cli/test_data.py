@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+
+import pytest
 
 from captioner.__main__ import COMMANDS
 from captioner.__main__ import main as captioner
@@ -42,6 +45,23 @@ def test_pack_and_read_again(command: Command, tiny: FolderConfig) -> None:
     )
     given_twice = ("data.train=train-00000.tar", "data.train=train-00001.tar")  # as bash makes of braces
     assert "data.train is given 2 times" in command(main, "check", "data=shards", *given_twice).err
+
+
+def test_a_disk_that_cannot_hold_the_shards(
+    command: Command, tiny: FolderConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All splits count together; one byte too few writes nothing, the exact number is enough."""
+    pack = ("pack", "data=folder", "data.root=data", "--to", "new/shards")
+    assert command(main, *pack[:-1], "elsewhere").code == 0
+    needed = sum(path.stat().st_size for path in Path("elsewhere").iterdir())
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
+    refused = command(main, *pack)
+    assert refused.code == 2
+    assert "Shards of 32 pictures need 0.0 GB, but new/shards has 0.0 GB free: name a folder on a larger" in refused.err
+    assert not Path("new").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed))
+    assert command(main, *pack).code == 0
 
 
 def test_mistakes(command: Command, tiny: FolderConfig) -> None:

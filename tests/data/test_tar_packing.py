@@ -14,7 +14,7 @@ from PIL import Image
 from captioner.config import CocoConfig, ShardsConfig
 from captioner.data.build import load_dataset, read_split
 from captioner.data.dataset import CaptionDataset, CaptionedImage
-from captioner.data.tar_shards.packing import pack_shards
+from captioner.data.tar_shards.packing import pack_shards, packed_bytes
 from captioner.errors import ConfigError, DataError, PictureError
 from tests.data.tiny import jpeg, write_coco
 
@@ -39,7 +39,9 @@ def test_nothing_is_lost_on_the_way(
     folder = tmp_path_factory.mktemp("packed")
     picture = folder / "picture.jpg"
     picture.write_bytes(jpeg())
-    paths = pack_shards(dataset_of(picture, captions), folder, pairs)
+    dataset = dataset_of(picture, captions)
+    paths = pack_shards(dataset, folder, pairs)
+    assert packed_bytes(dataset, pairs) == sum(path.stat().st_size for path in paths)
     assert len(paths) == -(-len(captions) // pairs)
     found = read_split(ShardsConfig(root=str(folder), num_workers=0), "train")
     kept = {key: [caption for caption in own if caption.strip()] for key, own in captions.items()}
@@ -99,6 +101,8 @@ def test_mistakes_leave_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds shards of train already \(train-00000\.tar, train-00001\.tar\)"):
         pack_shards(dataset, tmp_path / "out", 1)
     picture.unlink()
+    with pytest.raises(PictureError, match=r"picture\.jpg cannot be read"):
+        packed_bytes(dataset, 1)
     with pytest.raises(PictureError, match=r"picture\.jpg cannot be read"):
         pack_shards(dataset, tmp_path / "other", 1)
     assert list((tmp_path / "other").iterdir()) == []

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from captioner.data.dataset import CaptionDataset, CaptionedImage, PicturePath
 from captioner.data.pictures import PICTURE_SUFFIXES
 from captioner.data.reading import listed
+from captioner.data.tar_shards.picture import PictureInTar
 from captioner.errors import ConfigError, DataError, PictureError
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")  # with a dot, an ending would begin there
@@ -32,8 +33,7 @@ def pack_shards(dataset: CaptionDataset, folder: Path, pairs_a_shard: int) -> li
     Raises DataError where there are shards of the split already, or the disk is full; PictureError for a picture that
     cannot be read.
     """
-    if pairs_a_shard < 1:
-        raise ConfigError(f"{pairs_a_shard} pairs a shard: expected 1 or more.")
+    _refuse_empty_shards(pairs_a_shard)
     there = sorted(folder.glob(f"{dataset.split}-*.tar"))
     if there:
         names = listed(path.name for path in there)
@@ -54,6 +54,36 @@ def pack_shards(dataset: CaptionDataset, folder: Path, pairs_a_shard: int) -> li
                 ) from error
             paths.append(path)
     return paths
+
+
+def packed_bytes(dataset: CaptionDataset, pairs_a_shard: int) -> int:
+    """What `pack_shards` will write, from the picture files' sizes alone: to the byte, unless a name needs a second
+    header (more than 100 characters). Raises as it does.
+    """
+    _refuse_empty_shards(pairs_a_shard)
+    total = 0
+    for start in range(0, len(dataset), pairs_a_shard):
+        pairs = sum(map(_pair_bytes, dataset.images[start : start + pairs_a_shard]))
+        total += -(-(pairs + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE  # two blocks end it
+    return total
+
+
+def _pair_bytes(image: CaptionedImage) -> int:
+    """Of two files, each a header and its content in whole blocks."""
+    sizes = _size(image.path), len(_captions_file(image, _key(image))[1])
+    return sum(tarfile.BLOCKSIZE * (1 + -(-size // tarfile.BLOCKSIZE)) for size in sizes)
+
+
+def _size(path: PicturePath) -> int:
+    try:
+        return path.size if isinstance(path, PictureInTar) else path.stat().st_size
+    except OSError as error:
+        raise PictureError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _refuse_empty_shards(pairs_a_shard: int) -> None:
+    if pairs_a_shard < 1:
+        raise ConfigError(f"{pairs_a_shard} pairs a shard: expected 1 or more.")
 
 
 def _write_shard(path: Path, images: Sequence[CaptionedImage], bar: tqdm[None]) -> None:
