@@ -30,7 +30,9 @@ from captioner.engine.diagnosis.of_model import (
     check_image_matters,
     check_overfitting,
 )
+from captioner.engine.diagnosis.of_units import check_dead_units
 from captioner.engine.diagnosis.patient import Patient, examine_patient
+from captioner.nn.cells import Cell
 from captioner.nn.encoder import build_encoder
 from captioner.nn.state import TeacherForced
 from tests.tiny import train_tiny
@@ -73,7 +75,8 @@ def saying(dataset: CaptionDataset, *captions: str) -> CaptionDataset:
 
 def test_a_good_run_is_called_healthy(admit: Callable[..., Patient]) -> None:
     findings = {finding.check: finding for finding in examine(admit())}
-    assert len(findings) == 10
+    assert len(findings) == 11
+    assert findings["dead units"].severity == "healthy"
     bad = {name for name, finding in findings.items() if finding.severity in ("serious", "warning")}
     # Truly so: pictures of one colour and side differ in noise only, and half a picture needs no attention.
     assert bad <= {"attention", "validation in train"}
@@ -96,6 +99,35 @@ def test_a_decoder_whose_image_weights_are_zero(admit: Callable[..., Patient], c
     assert identical.figures == {"distinct": 1, "most_frequent_share": 1.0}
     assert abs(matters.figures["gap"]) < 1e-4
     assert "said of 100%" in identical.evidence
+
+
+@pytest.mark.parametrize(("share", "severity"), [(0.0, "healthy"), (0.25, "warning"), (0.75, "serious")])
+def test_dead_units(
+    admit: Callable[..., Patient],
+    checkpoint: LoadedCheckpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    share: float,
+    severity: str,
+) -> None:
+    """Killed: units that give one and the same number, whatever they read. (One of the run's own is saturated.)"""
+    patient = admit()
+    own = check_dead_units(patient).figures["dead_layer1"]
+    (cell,) = (part for part in checkpoint.model.decoder.modules() if isinstance(part, Cell))
+    step, width = type(cell).step, checkpoint.settings.model.hidden_dim
+    killed = int(share * width)
+
+    def with_dead_units(self: Cell, inputs: torch.Tensor, hidden: Any) -> Any:
+        top, *rest = step(self, inputs, hidden)
+        return (torch.cat([torch.full_like(top[:, :killed], 0.25), top[:, killed:]], dim=1), *rest)
+
+    monkeypatch.setattr(type(cell), "step", with_dead_units)
+    finding = check_dead_units(patient)
+    dead = finding.figures["dead_layer1"]
+    assert finding.severity == severity
+    assert max(own, killed) <= dead <= own + killed
+    assert finding.figures["share"] == dead / width
+    assert f"{dead:.0f} of {width} in layer1" in finding.evidence
+    assert (finding.remedy == "") == (severity == "healthy")
 
 
 class _Attending(nn.Module):

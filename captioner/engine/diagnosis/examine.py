@@ -12,6 +12,7 @@ from captioner.engine.diagnosis.of_model import (
     check_image_matters,
     check_overfitting,
 )
+from captioner.engine.diagnosis.of_units import check_dead_units
 from captioner.engine.diagnosis.patient import Patient
 
 
@@ -23,6 +24,7 @@ def examine(patient: Patient, train_pictures: int = 5000) -> list[Finding]:
         check_identical_captions(patient),
         check_image_matters(patient),
         check_attention(patient),
+        check_dead_units(patient),
         check_captions_end(patient),
         check_unknown_words(patient),
         check_overfitting(patient),
