@@ -16,6 +16,12 @@ KEPT = {torch.optim.SGD: {"momentum_buffer": True}, torch.optim.Adam: ADAM, torc
 """Optimizer → what it keeps of each weight that it has moved: has it the weight's shape, or is it one number?"""
 
 
+def planned_steps(max_epochs: int, max_steps: int | None, steps_per_epoch: int) -> int:
+    """Optimizer steps of a whole run, unless it stops early."""
+    steps = max_epochs * steps_per_epoch
+    return steps if max_steps is None else min(steps, max_steps)
+
+
 @dataclass
 class Progress:
     """Where a run stands: all that a resumed run must know besides weights, optimizer and random state."""
@@ -37,6 +43,10 @@ class Progress:
     def words_per_second(self) -> float:
         """How fast the run learns, over all of its sessions."""
         return self.words / self.seconds if self.seconds else 0.0
+
+    def is_over(self, total_steps: int) -> bool:
+        """Have all steps been done, or has the score stopped getting better?"""
+        return self.step >= total_steps or self.stopped_early
 
     def note(self, values: dict[str, float]) -> None:
         """Add one step's figures to those of which the log's next line gives the means."""

@@ -21,6 +21,7 @@ from captioner.engine.checkpoint import (
 from captioner.engine.logs import Mark
 from captioner.engine.progress import (
     Progress,
+    planned_steps,
 )
 from captioner.metrics.reward import CiderReward
 from captioner.nn.model import CaptioningModel
@@ -71,8 +72,7 @@ class Run:
     def total_steps(self) -> int:
         """Optimizer steps of the whole run, unless it stops early."""
         trainer = self.config.trainer
-        steps = trainer.max_epochs * self.steps_per_epoch
-        return steps if trainer.max_steps is None else min(steps, trainer.max_steps)
+        return planned_steps(trainer.max_epochs, trainer.max_steps, self.steps_per_epoch)
 
     @property
     def rewarding(self) -> bool:
@@ -95,7 +95,7 @@ class Run:
     @property
     def is_over(self) -> bool:
         """Have all steps been done, or has the score stopped getting better?"""
-        return self.progress.step >= self.total_steps or self.progress.stopped_early
+        return self.progress.is_over(self.total_steps)
 
     @property
     def checkpoint_settings(self) -> CheckpointSettings:

@@ -12,8 +12,15 @@ from captioner.config import ChenZitnickConfig
 from captioner.nn.build import build_decoder
 from captioner.nn.packing import pack_captions
 from captioner.nn.state import ImageFeatures, repeat_rows, select_rows
-from tests.nn.equations import finite_difference_gradient, parameters, word_logits
-from tests.nn.test_recurrent import CAPTIONS, D, V, rows_of
+from tests.nn.decoder_checks import (
+    CAPTIONS,
+    D,
+    V,
+    check_gradients,
+    check_that_one_word_at_a_time_is_all_at_once,
+    rows_of,
+)
+from tests.nn.equations import parameters, word_logits
 
 SMALL: dict[str, Any] = {"embedding_dim": 4, "hidden_dim": 5, "visual_dim": 3}
 PAPER = ChenZitnickConfig(**SMALL, reconstruction=0.7)
@@ -75,14 +82,7 @@ def test_a_sentence_gives_the_features_after_its_last_word() -> None:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.cell)
 def test_one_word_at_a_time_is_all_at_once(config: ChenZitnickConfig) -> None:
-    decoder, features = make(config)
-    packed = pack_captions(CAPTIONS)
-    for (image, slot), logits in rows_of(packed, decoder(features, packed).logits).items():
-        state = decoder.init_state(ImageFeatures(features.vector[image : image + 1]))
-        for word, expected in zip([1, *CAPTIONS[image][slot]], logits, strict=True):
-            step = decoder.step(torch.tensor([word]), state)
-            np.testing.assert_allclose(step.logits[0].detach().numpy(), expected, atol=1e-10)
-            state = step.state
+    check_that_one_word_at_a_time_is_all_at_once(*make(config))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.cell)
@@ -94,12 +94,7 @@ def test_gradients_are_those_of_finite_differences(config: ChenZitnickConfig) ->
         answer = decoder(features, packed)
         return torch.nn.functional.cross_entropy(answer.logits, packed.targets) + answer.losses["reconstruction"]
 
-    loss().backward()
-    for name, parameter in decoder.named_parameters():
-        assert parameter.grad is not None, name
-        index = int(parameter.grad.abs().argmax())
-        expected = finite_difference_gradient(loss, parameter, index)
-        assert float(parameter.grad.view(-1)[index]) == pytest.approx(expected, rel=1e-6, abs=1e-7), name
+    check_gradients(decoder, loss)
 
 
 def test_beams_of_an_image_share_it() -> None:

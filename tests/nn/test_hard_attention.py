@@ -14,8 +14,8 @@ from captioner.nn.hard_attention import draw_cells
 from captioner.nn.packing import pack_captions
 from captioner.nn.state import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
+from tests.nn.decoder_checks import CAPTIONS, D, V, rows_of
 from tests.nn.equations import attention_logits
-from tests.nn.test_recurrent import CAPTIONS, D, V, rows_of
 
 P = 4
 HARD = {"embedding_dim": 4, "hidden_dim": 5, "attention_dim": 3, "attention": "hard", "gate": "none", "dropout": 0.0}

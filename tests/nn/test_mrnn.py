@@ -13,8 +13,16 @@ from captioner.nn.build import build_decoder
 from captioner.nn.mrnn import scaled_tanh
 from captioner.nn.packing import pack_captions
 from captioner.nn.state import ImageFeatures, repeat_rows, select_rows
-from tests.nn.equations import finite_difference_gradient, lstm, parameters, word_logits
-from tests.nn.test_recurrent import CAPTIONS, D, V, rows_of
+from tests.nn.decoder_checks import (
+    CAPTIONS,
+    D,
+    V,
+    check_gradients,
+    check_that_one_word_at_a_time_is_all_at_once,
+    rows_of,
+    word_loss,
+)
+from tests.nn.equations import lstm, parameters, word_logits
 
 SMALL: dict[str, Any] = {"embedding_dim": 3, "hidden_dim": 4, "multimodal_dim": 5}
 PAPER = MRNNConfig(**SMALL)
@@ -58,30 +66,13 @@ def test_forward_is_the_equations(config: MRNNConfig) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.cell)
 def test_one_word_at_a_time_is_all_at_once(config: MRNNConfig) -> None:
-    decoder, features = make(config)
-    packed = pack_captions(CAPTIONS)
-    for (image, slot), logits in rows_of(packed, decoder(features, packed).logits).items():
-        state = decoder.init_state(ImageFeatures(features.vector[image : image + 1]))
-        for word, expected in zip([1, *CAPTIONS[image][slot]], logits, strict=True):
-            step = decoder.step(torch.tensor([word]), state)
-            np.testing.assert_allclose(step.logits[0].detach().numpy(), expected, atol=1e-10)
-            state = step.state
+    check_that_one_word_at_a_time_is_all_at_once(*make(config))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.cell)
 def test_gradients_are_those_of_finite_differences(config: MRNNConfig) -> None:
     decoder, features = make(config)
-    packed = pack_captions(CAPTIONS)
-
-    def loss() -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(decoder(features, packed).logits, packed.targets)
-
-    loss().backward()
-    for name, parameter in decoder.named_parameters():
-        assert parameter.grad is not None, name
-        index = int(parameter.grad.abs().argmax())
-        expected = finite_difference_gradient(loss, parameter, index)
-        assert float(parameter.grad.view(-1)[index]) == pytest.approx(expected, rel=1e-6, abs=1e-7), name
+    check_gradients(decoder, word_loss(decoder, features))
 
 
 def test_the_paper_s_recurrence_has_no_weight_on_words() -> None:

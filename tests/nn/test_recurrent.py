@@ -8,12 +8,19 @@ import torch
 
 from captioner.config import CELLS, INJECTIONS, RecurrentConfig
 from captioner.nn.build import build_decoder
-from captioner.nn.packing import PackedCaptions, pack_captions
+from captioner.nn.packing import pack_captions
 from captioner.nn.state import ImageFeatures, repeat_rows, select_rows
-from tests.nn.equations import finite_difference_gradient, recurrent_logits
+from tests.nn.decoder_checks import (
+    CAPTIONS,
+    D,
+    V,
+    check_gradients,
+    check_that_one_word_at_a_time_is_all_at_once,
+    rows_of,
+    word_loss,
+)
+from tests.nn.equations import recurrent_logits
 
-V, D = 11, 6
-CAPTIONS = [[[4, 5, 6], [7]], [[8, 9, 4, 5, 10]], [[6, 6], [5, 4, 4, 9], []]]
 CONFIGS = [
     RecurrentConfig(cell="rnn", embedding_dim=4, hidden_dim=5),
     RecurrentConfig(cell="lstm", embedding_dim=4, hidden_dim=5),
@@ -42,14 +49,6 @@ def make(config: RecurrentConfig) -> tuple[torch.nn.Module, ImageFeatures]:
     return decoder, ImageFeatures(torch.randn(len(CAPTIONS), D, dtype=torch.float64))
 
 
-def rows_of(packed: PackedCaptions, values: torch.Tensor) -> dict[tuple[int, int], np.ndarray]:
-    """(image, slot) → (T, …)."""
-    return {
-        (int(packed.images[row]), int(packed.slots[row])): values[packed.rows == row].detach().numpy()
-        for row in range(len(packed.images))
-    }
-
-
 @pytest.mark.parametrize("config", CONFIGS, ids=describe)
 def test_forward_is_the_equation(config: RecurrentConfig) -> None:
     decoder, features = make(config)
@@ -62,14 +61,7 @@ def test_forward_is_the_equation(config: RecurrentConfig) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=describe)
 def test_one_word_at_a_time_is_all_at_once(config: RecurrentConfig) -> None:
-    decoder, features = make(config)
-    packed = pack_captions(CAPTIONS)
-    for (image, slot), logits in rows_of(packed, decoder(features, packed).logits).items():
-        state = decoder.init_state(ImageFeatures(features.vector[image : image + 1]))
-        for word, expected in zip([1, *CAPTIONS[image][slot]], logits, strict=True):
-            step = decoder.step(torch.tensor([word]), state)
-            np.testing.assert_allclose(step.logits[0].detach().numpy(), expected, atol=1e-10)
-            state = step.state
+    check_that_one_word_at_a_time_is_all_at_once(*make(config))
 
 
 def test_beams_of_an_image_share_it() -> None:
@@ -87,17 +79,7 @@ def test_beams_of_an_image_share_it() -> None:
 @pytest.mark.parametrize("config", CONFIGS, ids=describe)
 def test_gradients_are_those_of_finite_differences(config: RecurrentConfig) -> None:
     decoder, features = make(config)
-    packed = pack_captions(CAPTIONS)
-
-    def loss() -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(decoder(features, packed).logits, packed.targets)
-
-    loss().backward()
-    for name, parameter in decoder.named_parameters():
-        assert parameter.grad is not None, name
-        index = int(parameter.grad.abs().argmax())
-        expected = finite_difference_gradient(loss, parameter, index)
-        assert float(parameter.grad.view(-1)[index]) == pytest.approx(expected, abs=1e-7), name
+    check_gradients(decoder, word_loss(decoder, features))
 
 
 def test_other_captions_in_the_batch_change_nothing() -> None:

@@ -16,8 +16,15 @@ from captioner.nn.build import build_decoder
 from captioner.nn.packing import pack_captions
 from captioner.nn.state import ImageFeatures, repeat_rows
 from captioner.text.vocabulary import SPECIAL_TOKENS
-from tests.nn.equations import adaptive_logits, attention_logits, finite_difference_gradient
-from tests.nn.test_recurrent import CAPTIONS, D, V, rows_of
+from tests.nn.decoder_checks import (
+    CAPTIONS,
+    D,
+    V,
+    check_gradients,
+    check_that_one_word_at_a_time_is_all_at_once,
+    rows_of,
+)
+from tests.nn.equations import adaptive_logits, attention_logits
 
 P = 4
 SMALL = {"embedding_dim": 4, "hidden_dim": 5, "attention_dim": 3}
@@ -75,15 +82,7 @@ def test_forward_is_the_equation(config: AttentionConfig) -> None:
 
 @every_kind
 def test_one_word_at_a_time_is_all_at_once(config: AttentionConfig) -> None:
-    decoder, features = make(config)
-    packed = pack_captions(CAPTIONS)
-    for (image, slot), logits in rows_of(packed, decoder(features, packed).logits).items():
-        one = ImageFeatures(features.vector[image][None], features.grid[image][None])
-        state = decoder.init_state(one)
-        for word, expected in zip([1, *CAPTIONS[image][slot]], logits, strict=True):
-            step = decoder.step(torch.tensor([word]), state)
-            np.testing.assert_allclose(step.logits[0].detach().numpy(), expected, atol=1e-10)
-            state = step.state
+    check_that_one_word_at_a_time_is_all_at_once(*make(config))
 
 
 @every_kind
@@ -95,12 +94,7 @@ def test_gradients_are_those_of_finite_differences(config: AttentionConfig) -> N
         answer = decoder(features, packed)
         return torch.nn.functional.cross_entropy(answer.logits, packed.targets) + (answer.attention**2).sum()
 
-    loss().backward()
-    for key, parameter in decoder.named_parameters():
-        assert parameter.grad is not None, key
-        index = int(parameter.grad.abs().argmax())
-        expected = finite_difference_gradient(loss, parameter, index)
-        assert float(parameter.grad.view(-1)[index]) == pytest.approx(expected, abs=1e-6), key
+    check_gradients(decoder, loss)
 
 
 @every_kind

@@ -20,7 +20,7 @@ from captioner.engine.checkpoint import (
 from captioner.engine.device import choose_device
 from captioner.engine.logs import Mark, RunLog, checked_mark
 from captioner.engine.optimizer import build_optimizer_of_one_rate
-from captioner.engine.progress import Progress, restore_trainer_state, trainer_state
+from captioner.engine.progress import Progress, planned_steps, restore_trainer_state, trainer_state
 from captioner.engine.run_checkpoints import find_checkpoint, read_index
 from captioner.errors import CheckpointError
 from captioner.nn.cells import Hidden
@@ -47,13 +47,12 @@ class LanguageRun:
     def total_steps(self) -> int:
         """Optimizer steps of the whole run, unless it stops early."""
         trainer = self.config.trainer
-        steps = trainer.max_epochs * self.steps_per_epoch
-        return steps if trainer.max_steps is None else min(steps, trainer.max_steps)
+        return planned_steps(trainer.max_epochs, trainer.max_steps, self.steps_per_epoch)
 
     @property
     def is_over(self) -> bool:
         """Have all steps been done, or has the score stopped getting better?"""
-        return self.progress.step >= self.total_steps or self.progress.stopped_early
+        return self.progress.is_over(self.total_steps)
 
     @property
     def unit(self) -> str:
