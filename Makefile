@@ -29,6 +29,9 @@ test: lint $(READY) ## Linters, types, layering, and the fast tests, one process
 test-slow: $(READY) ## The tests that take longer
 	$(BIN)/python -m pytest -m slow
 
+fuzz: $(READY) ## Thousands of damaged and malicious files, settings and checkpoints, and how each ended
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz -m slow
+
 notebooks: $(READY) ## Run every notebook from top to bottom
 	$(BIN)/python -m pytest -m notebook
 
@@ -54,4 +57,4 @@ ci: ## What CI runs
 clean: ## Remove the virtual environment and tool caches (not runs/)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test test-slow notebooks lint format bench ci clean
+.PHONY: help setup demo test test-slow fuzz notebooks lint format bench ci clean

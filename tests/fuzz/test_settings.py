@@ -16,7 +16,7 @@ from captioner.cli.settings import compose_train_settings
 from captioner.cli.stored import resumed_settings
 from captioner.config import AttentionConfig, TrainConfig
 from captioner.schema import to_plain
-from tests.fuzz.harness import CANARY, HarmError, fuzz, harmless, replaced, shares
+from tests.fuzz.harness import CANARY, HarmError, fuzz, harmless, note_refusal, replaced, shares
 from tests.fuzz.mutations import NASTY, mutated_bytes, mutated_value
 
 PLAIN = to_plain(TrainConfig(model=AttentionConfig()))
@@ -76,8 +76,10 @@ def explained(folder: Path) -> Iterator[None]:
         with harmless(folder):
             yield
     except Exception as error:
-        if isinstance(error, HarmError) or not explain(error):
+        sentence = None if isinstance(error, HarmError) else explain(error)
+        if not sentence:
             raise
+        note_refusal(sentence)
 
 
 def is_whole(config: Any) -> None:
