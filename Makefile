@@ -48,6 +48,7 @@ format: $(READY) ## Format the code
 bench: $(READY) ## The benchmarks, one JSON line each
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/decoding_scale.py
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/tokenizer.py
 

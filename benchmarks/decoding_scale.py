@@ -1,0 +1,66 @@
+"""Is the cost of decoding linear in pictures, and memory flat? `python benchmarks/decoding_scale.py [--threads 2]`
+
+100, 1,000 and 10,000 pictures by greedy search and beam 5, 50 at a time. Features are made as they are asked for
+(7×7×1280, as EfficientNet-Lite0 gives); V = 9,490, E = H = A = 512, 12 words. Milliseconds a picture, and the most
+memory that the process has had so far: words of all captions are kept, features and attention are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+
+import torch
+from measure import report
+
+from captioner.config import AttentionConfig, DecodeConfig
+from captioner.decode import search
+from captioner.nn.build import build_decoder
+from captioner.nn.state import ImageFeatures
+from captioner.text.vocabulary import SPECIAL_TOKENS
+
+VOCABULARY, DIM, CELLS, FEATURES, WORDS, BATCH = 9490, 512, 49, 1280, 12, 50
+
+
+def decode(decoder: torch.nn.Module, settings: DecodeConfig, pictures: int) -> list[tuple[int, ...]]:
+    """Captions of so many pictures, a batch at a time; as in an evaluation, words are kept and attention is not."""
+    captions: list[tuple[int, ...]] = []
+    for first in range(0, pictures, BATCH):
+        grid = torch.rand(min(BATCH, pictures - first), CELLS, FEATURES)
+        found = search(decoder, ImageFeatures(grid.mean(1), grid), settings, SPECIAL_TOKENS)
+        captions.extend(tuple(own[0].tokens) for own in found)
+    return captions
+
+
+def main() -> None:
+    """Small counts first, for the most memory so far can only grow."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000, 10_000])
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    decoder = build_decoder(AttentionConfig(embedding_dim=DIM, tie_embeddings=False), VOCABULARY, FEATURES).eval()
+    kinds = {
+        "greedy": DecodeConfig(name="greedy", max_length=WORDS, min_length=WORDS),
+        "beam 5": DecodeConfig(name="beam", beam_width=5, max_length=WORDS, min_length=WORDS),
+    }
+    for settings in kinds.values():
+        decode(decoder, settings, BATCH)
+    figures: dict[str, dict[str, float]] = {}
+    for count in given.counts:
+        for name, settings in kinds.items():
+            start = time.perf_counter()
+            decode(decoder, settings, count)
+            milliseconds = 1000 * (time.perf_counter() - start) / count
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            figures[f"{name}, {count} pictures"] = {
+                "ms_a_picture": round(milliseconds, 2),
+                "peak_megabytes": round(most),
+            }
+    report("decoding_scale", {"cases": figures})
+
+
+if __name__ == "__main__":
+    main()
