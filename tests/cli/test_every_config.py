@@ -62,9 +62,11 @@ def options(case: str, shared: Path) -> list[str]:
     groups = {option.split("=")[0]: option.split("=")[1] for option in chosen}
     small = [option for option in SMALL if not option.startswith(("data", "encoder"))]
     small += ["trainer.max_steps=1", "trainer.batch_size=2", "decode.max_length=6", f"cache.directory={shared}/cache"]
-    if groups.get("reward") == "cider":  # its second stage begins after one of two epochs
+    if groups.get("reward") == "cider" or groups.get("experiment") == "flickr8k":
         small = [option for option in small if not option.startswith(("trainer.max_epochs", "trainer.max_steps"))]
-        small += ["trainer.max_epochs=2", "reward.after=1", "reward.samples=2"]
+        small += ["trainer.max_epochs=2", "reward.after=1", "reward.samples=2"]  # the second stage after one epoch
+    if groups.get("experiment") == "flickr8k":
+        small.append("encoder.fine_tune_after=1")
     data = groups.get("data", "folder")
     if data == "scenes":
         sizes = [f"data.{split}_size=8" for split in ("train", "val", "test")]

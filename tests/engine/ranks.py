@@ -145,7 +145,7 @@ def learn(
     def step_and_interrupt(run: Run, *arguments: Any) -> dict[str, float]:
         losses = step_before(run, *arguments)
         if run.progress.step == stop_after and place_in_job().rank == place_in_job().size - 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return losses
 
     (folder / name).mkdir(exist_ok=True)

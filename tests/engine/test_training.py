@@ -186,7 +186,7 @@ def interrupt_after(steps: int, config: TrainConfig, folder: Path) -> None:
     def step_and_interrupt(run: Run, *arguments: Any) -> dict[str, float]:
         losses = before(run, *arguments)
         if run.progress.step == steps:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return losses
 
     training.train_step = step_and_interrupt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +119,7 @@ def interrupt_after(steps: int, folder: Path) -> None:
     def step_and_interrupt(run: LanguageRun, *arguments: Any) -> dict[str, float]:
         losses = before(run, *arguments)
         if run.progress.step == steps:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return losses
 
     language_training.train_step = step_and_interrupt
