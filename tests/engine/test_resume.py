@@ -94,6 +94,14 @@ def calling_before(owner: Any, name: str, number: int, act: Callable[[], None]) 
         setattr(owner, name, before)
 
 
+@pytest.fixture
+def usual_ctrl_c() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def ask(number: int) -> Callable[[], None]:
     """To this thread: what is sent to the process may reach another one, late, and two of a kind become one."""
     return lambda: signal.raise_signal(number)
@@ -124,6 +132,7 @@ def test_asked_to_stop_anywhere(config: TrainConfig, whole: Path, tmp_path: Path
     assert_same(whole, folder)
 
 
+@pytest.mark.usefixtures("usual_ctrl_c")
 def test_asked_twice_ends_at_once_and_believes_nothing_half_written(
     config: TrainConfig, whole: Path, tmp_path: Path
 ) -> None:
