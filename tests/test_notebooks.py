@@ -21,6 +21,7 @@ def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for needed in ("conf", "docs/pretrained"):  # settings, and photos
         shutil.copytree(ROOT / needed, tmp_path / needed)
     (tmp_path / "notebooks").mkdir()
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # or figures that a notebook only draws are not in its output
     monkeypatch.setenv("PYTHONPATH", str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""))
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(tmp_path / "notebooks")}}
