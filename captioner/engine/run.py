@@ -15,14 +15,9 @@ from captioner.data.dataset import CaptionDataset
 from captioner.data.features import FeatureSource
 from captioner.data.numbered import NumberedCaptions
 from captioner.engine.averaging import WeightAverage
-from captioner.engine.checkpoint import (
-    CheckpointSettings,
-)
+from captioner.engine.checkpoint import CheckpointSettings
 from captioner.engine.logs import Mark
-from captioner.engine.progress import (
-    Progress,
-    planned_steps,
-)
+from captioner.engine.progress import Progress, planned_steps
 from captioner.metrics.reward import CiderReward
 from captioner.nn.model import CaptioningModel
 from captioner.text.tokenizers import Tokenizer

@@ -26,9 +26,8 @@ from captioner.engine.run_checkpoints import find_checkpoint
 from captioner.engine.saving import restore
 from captioner.engine.step import epoch_of_steps, train_step
 from captioner.engine.training import train
-from captioner.errors import CaptionerError
 from captioner.inference import Captioner
-from tests.fuzz.harness import CANARY, fuzz, harmless, note_refusal, replaced, shares
+from tests.fuzz.harness import CANARY, fuzz, harmless, refusal_noted, replaced, shares
 from tests.fuzz.mutations import mutated_bytes, mutated_json, mutated_value
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
@@ -57,10 +56,8 @@ def use(made: Made, *, load: bool = True) -> None:
         actions += [lambda: load_checkpoint(made.folder), lambda: load_checkpoint(made.checkpoint)]
     with harmless(made.folder):
         for action in actions:
-            try:
+            with refusal_noted():
                 action()
-            except CaptionerError as error:
-                note_refusal(str(error))
 
 
 def carry_on(run: Run) -> None:
