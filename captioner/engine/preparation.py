@@ -36,7 +36,7 @@ from captioner.engine.processes.distributed import (
 from captioner.engine.processes.rank_checks import check_processes, refuse_different_ranks
 from captioner.engine.run import Run
 from captioner.engine.saving import restore
-from captioner.engine.self_critical import cider_reward
+from captioner.engine.self_critical import caption_reward
 from captioner.errors import ConfigError, DataError, choose
 from captioner.metrics.scorer import METRICS
 from captioner.nn.build import build_model
@@ -89,7 +89,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         optimizer=optimizer,
         scaler=build_scaler(config.trainer.precision, device),
         portions=config.trainer.accumulate or 0,
-        reward=None if config.reward.after is None else cider_reward(captions, usable),
+        reward=None if config.reward.after is None else caption_reward(captions, usable, config.reward.bleu),
         average=None if config.trainer.ema is None else WeightAverage(learning, config.trainer.ema),
         resumed=resume,
     )

@@ -18,7 +18,7 @@ from captioner.engine.averaging import WeightAverage
 from captioner.engine.checkpoint import CheckpointSettings
 from captioner.engine.logs import Mark
 from captioner.engine.progress import Progress, planned_steps
-from captioner.metrics.reward import CiderReward
+from captioner.engine.self_critical import Reward
 from captioner.nn.model import CaptioningModel
 from captioner.text.tokenizers import Tokenizer
 from captioner.text.vocabulary import Vocabulary
@@ -51,7 +51,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: WeightAverage | None = None
-    reward: CiderReward | None = None  # of captions that the model says, where it learns from them
+    reward: Reward | None = None  # of captions that the model says, where it learns from them
     portions: int = 1  # of a batch: trainer.accumulate, or 0 until it has been found
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False

@@ -1,16 +1,17 @@
 """Self-critical sequence training: learning from the score of captions that the model says by itself.
 
 Teacher forcing makes the next word of a person's caption likely; what counts in the end is how the captions score that
-the model says. For K captions w_1 … w_K of an image, drawn from p(w | image), with rewards r(w) = their CIDEr-D,
+the model says. For K captions w_1 … w_K of an image, drawn from p(w | image), with rewards r(w) = their score,
 
     ∇ E[r(w)] = E[(r(w_k) − b_k) ∇ log p(w_k | image)],     b_k = the mean of r(w_j) over j ≠ k
 
 (Rennie et al. 2017, section 3: REINFORCE; their b is the reward of the greedy caption, the mean of the others is that
 of Luo 2020, which needs no further search). b_k does not depend on w_k, so it changes no expectation.
 
-Document frequencies are the training captions'. <END> counts as a word of references and captions, or a model learns
-that captions may break off ("a dog in a"). Dropout is off in both halves, drawing and learning, and words that may not
-be said count in neither: the estimate is exact only under the very distribution that captions were drawn from.
+The score is CIDEr-D, or it and BLEU-4. Document frequencies are the training captions'. <END> counts as a word of
+references and captions, or a model learns that captions may break off ("a dog in a"). Dropout is off in both halves,
+drawing and learning, and words that may not be said count in neither: the estimate is exact only under the very
+distribution that captions were drawn from.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from captioner.data.numbered import NumberedCaptions
 from captioner.decode import draw_captions
 from captioner.decode.constraints import forbid
 from captioner.decode.hypothesis import Path
+from captioner.metrics.bleu_reward import BleuReward
 from captioner.metrics.document_frequencies import DocumentFrequencies
 from captioner.metrics.ngrams import Floats
 from captioner.metrics.reward import CiderReward
@@ -39,12 +41,16 @@ Reward = Callable[[Sequence[int], Sequence[Sequence[int]]], Floats]
 """(H pictures, by their number; H captions, with <END> where they reached it) → H rewards."""
 
 
-def cider_reward(captions: NumberedCaptions, indices: Sequence[int]) -> CiderReward:
-    """CIDEr-D against the captions of the pictures `indices`, by their number in the data set."""
+def caption_reward(captions: NumberedCaptions, indices: Sequence[int], bleu: float = 0.0) -> Reward:
+    """CIDEr-D + `bleu` × BLEU-4 against the captions of the pictures `indices`, by their number in the data set."""
     references: dict[int | str, Sequence[Sequence[int]]] = {
         index: [(*words, SPECIAL_TOKENS.end) for words in captions[index]] for index in indices
     }
-    return CiderReward(DocumentFrequencies.from_references(references.values()), references)
+    cider_d = CiderReward(DocumentFrequencies.from_references(references.values()), references)
+    if not bleu:
+        return cider_d
+    bleu_4 = BleuReward(references)
+    return lambda pictures, said: cider_d(pictures, said) + bleu * bleu_4(pictures, said)
 
 
 def self_critical_losses(

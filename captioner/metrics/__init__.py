@@ -7,6 +7,7 @@ Each metric has its module, which states its equation; `scorer` puts them togeth
 compares them with other tools.
 """
 
+from captioner.metrics.bleu_reward import BleuReward
 from captioner.metrics.bootstrap import Comparison, Interval, bootstrap_intervals, paired_bootstrap
 from captioner.metrics.document_frequencies import DocumentFrequencies
 from captioner.metrics.report import format_comparison, format_table, signature_line, write_per_image_csv
@@ -16,6 +17,7 @@ from captioner.metrics.scorer import METRICS, Scores, TokenScores, score, score_
 
 __all__ = [
     "METRICS",
+    "BleuReward",
     "CiderReward",
     "Comparison",
     "DocumentFrequencies",

@@ -51,8 +51,23 @@ def bleu_statistics(table: CaptionTable, counts: Sequence[NgramCounts]) -> BleuS
 
 def bleu(statistics: BleuStatistics) -> Floats:
     """(..., n): BLEU-1 … BLEU-n of each row of the statistics."""
-    orders = np.arange(1, statistics.matched.shape[-1] + 1)
-    precisions = (statistics.matched + TINY) / (statistics.proposed + SMALL)
+    return _combined((statistics.matched + TINY) / (statistics.proposed + SMALL), statistics)
+
+
+def smoothed_bleu(statistics: BleuStatistics) -> Floats:
+    """(..., n): BLEU-1 … BLEU-n of single captions, whose longer k-grams often match nowhere.
+
+    From k = 2 on, one is added to the k-grams that match and to all of them (Lin & Och 2004, section 4.2), so that a
+    caption without a matching 4-gram is not worth as little as one without a matching word. A caption that is too short
+    for k-grams counts as having one that does not match.
+    """
+    added = np.minimum(np.arange(statistics.matched.shape[-1]), 1)
+    return _combined((statistics.matched + added) / (np.maximum(statistics.proposed, 1) + added), statistics)
+
+
+def _combined(precisions: Floats, statistics: BleuStatistics) -> Floats:
+    """(..., n): the geometric means of the first 1 … n precisions, times the brevity penalty."""
+    orders = np.arange(1, precisions.shape[-1] + 1)
     geometric_mean = np.cumprod(precisions, axis=-1) ** (1.0 / orders)
     ratio = (statistics.hypothesis_length + TINY) / (statistics.reference_length + SMALL)
     brevity_penalty = np.exp(np.minimum(1.0 - 1.0 / ratio, 0.0))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ Integers = NDArray[np.int64]
 Indices = NDArray[np.int32]  # for what there is one of for each word: half the memory, and more of it in the cache
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Token = TypeVar("Token", str, int)
 
 LONGEST = 4
 """BLEU and CIDEr count n-grams of 1 to 4 words."""
@@ -69,9 +71,12 @@ class CaptionTable:
         return np.diff(self.reference_starts, append=len(self.reference))
 
 
-def encode(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> CaptionTable:
-    """Tokens as integers. `references[i]`: one or more captions of the image that `hypotheses[i]` describes."""
-    captions: list[Sequence[str]] = []
+def encode(hypotheses: Sequence[Sequence[Token]], references: Sequence[Sequence[Sequence[Token]]]) -> CaptionTable:
+    """Tokens (words, or a vocabulary's ids) as integers.
+
+    `references[i]`: one or more captions of the image that `hypotheses[i]` describes.
+    """
+    captions: list[Sequence[Token]] = []
     for hypothesis, of_image in zip(hypotheses, references, strict=True):
         captions.append(hypothesis)
         captions.extend(of_image)

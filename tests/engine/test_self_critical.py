@@ -19,9 +19,9 @@ from captioner.engine import self_critical, training
 from captioner.engine.interrupt import Interrupted
 from captioner.engine.logs import read_records
 from captioner.engine.preparation import prepare
-from captioner.engine.self_critical import cider_reward, self_critical_losses
+from captioner.engine.self_critical import caption_reward, self_critical_losses
 from captioner.errors import ConfigError
-from captioner.metrics import score
+from captioner.metrics import BleuReward, score
 from captioner.metrics.ngrams import Floats
 from captioner.nn.build import build_decoder
 from captioner.nn.state import ImageFeatures
@@ -157,9 +157,20 @@ def test_the_reward_is_cider_d() -> None:
         {index: list(map(text, own)) for index, own in enumerate(captions)},
         names=["CIDEr"],
     ).per_image
-    reward = cider_reward(NumberedCaptions.of(captions), range(3))
+    reward = caption_reward(NumberedCaptions.of(captions), range(3))
     found = reward(range(3), [(*words, SPECIAL_TOKENS.end) for words in said])
     assert found == pytest.approx([own["CIDEr"] for own in expected.values()], rel=1e-9)
+
+
+def test_bleu_is_added_by_its_weight() -> None:
+    captions = NumberedCaptions.of([[[4, 5, 6], [4, 6]], [[5, 5, 7]]])
+    pictures, said = [0, 1, 1], [[4, 5, SPECIAL_TOKENS.end], [5, 7], [5, 5, 7, SPECIAL_TOKENS.end]]
+    found = caption_reward(captions, range(2), bleu=2.0)(pictures, said)
+    end = (SPECIAL_TOKENS.end,)
+    bleu_4 = BleuReward({0: [(4, 5, 6, *end), (4, 6, *end)], 1: [(5, 5, 7, *end)]})(pictures, said)
+    assert found == pytest.approx(caption_reward(captions, range(2))(pictures, said) + 2 * bleu_4, rel=1e-12)
+    assert bleu_4[2] == pytest.approx(1)
+    assert 0 < bleu_4[1] < bleu_4[0] < 1
 
 
 @pytest.fixture
@@ -167,7 +178,7 @@ def config(tmp_path: Path) -> TrainConfig:
     """Two epochs of captions, two of rewards, three steps each."""
     config = with_trainer(tiny_config(write_tiny_data(tmp_path / "data")), batch_size=6, max_epochs=4)
     cache = replace(config.cache, directory=str(tmp_path / "cache"))
-    return replace(config, cache=cache, reward=RewardConfig(after=2, samples=3, learning_rate=0.01))
+    return replace(config, cache=cache, reward=RewardConfig(after=2, samples=3, learning_rate=0.01, bleu=1.0))
 
 
 @pytest.mark.parametrize("stop_after", [5, 6, 8])
