@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from captioner.config import AttentionConfig, ModelConfig, RecurrentConfig
+from captioner.engine.precision import fast_products
 from captioner.engine.word_loss import word_loss
 from captioner.nn.build import build_decoder
 from captioner.nn.packing import PackedCaptions, pack_captions
@@ -49,6 +50,16 @@ def our_step(config: ModelConfig, images: int, each: int) -> tuple[Callable[[], 
         optimizer.step()
 
     return step, packed
+
+
+def in_precision(precision: str, step: Callable[[], None]) -> Callable[[], None]:
+    """The step as `trainer.precision` does it."""
+
+    def done() -> None:
+        with fast_products(precision):
+            step()
+
+    return done
 
 
 def peer_step(model: nn.Module, features: torch.Tensor, attention: bool) -> Callable[[], None]:
@@ -90,6 +101,7 @@ def main() -> None:
     """Measure all cases in one run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="float32", choices=("float32", "fast_float32"), help="of our own steps")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -104,7 +116,7 @@ def main() -> None:
         "rnn 10x5": (RecurrentConfig(cell="rnn", **plain), 10, 5),
     }
     steps = {name: our_step(*case) for name, case in ours.items()}
-    cases = {name: step for name, (step, _) in steps.items()}
+    cases = {name: in_precision(arguments.precision, step) for name, (step, _) in steps.items()}
     cases["peer: fused lstm 32x1"] = peer_step(
         FusedLSTM(VOCABULARY, DIM, DIM, FEATURES), torch.rand(32, FEATURES), False
     )
@@ -118,7 +130,9 @@ def main() -> None:
     for name, (config, images, _) in ours.items():
         operations = useful_operations(config, steps[name][1], images)
         figures[name]["share_of_ceiling"] = round(operations / (seconds[name] * ceiling), 3)
-    report("training_step", {"ceiling_gflops": round(ceiling / 1e9, 1), "cases": figures})
+    report(
+        "training_step", {"precision": arguments.precision, "ceiling_gflops": round(ceiling / 1e9, 1), "cases": figures}
+    )
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class TrainerConfig:
     keep_last: int = 1  # checkpoints kept besides the best one
     evaluate_splits: list[str] = field(default_factory=lambda: ["val"])  # scored with the best checkpoint at the end
     eval_batch_size: int = 64  # pictures
-    precision: str = "float32"  # of products: float32, bfloat16, or float16 (GPU only)
+    precision: str = "float32"  # of products: float32, fast_float32, bfloat16, or float16 (GPU only)
     ema: float | None = None  # decay of a moving average of the weights, then scored and kept instead; null: none
     compile: bool = False  # the cells' steps by torch.compile (for GPUs; takes a minute to start)
     detect_anomaly: bool = False  # on a NaN, say in which module and operation it arose (slow)
@@ -73,7 +73,7 @@ class TrainerConfig:
         within("trainer.label_smoothing", self.label_smoothing, 0.0, 0.9)
         if self.ema is not None and not 0 < self.ema < 1:
             raise ConfigError(f"trainer.ema={self.ema}: expected a decay between 0 and 1, such as 0.999, or null.")
-        choose("trainer.precision", self.precision, ("float32", "bfloat16", "float16"))
+        choose("trainer.precision", self.precision, ("float32", "fast_float32", "bfloat16", "float16"))
         choose("trainer.monitor", self.monitor, MONITORS)
 
 

@@ -1,9 +1,14 @@
-"""In which number format the products of training are done; weights, sums and losses stay in float32."""
+"""In which number format the products of training are done; weights, sums and losses stay in float32.
+
+bfloat16 and float16 make products' results as short as their operands (autocast). `fast_float32` leaves every tensor in
+float32 and lets the processor round the operands of matrix products alone: to TensorFloat-32 on a GPU, to bfloat16 on
+a CPU with units for it, not at all elsewhere. Their sums, and all between two products, keep float32's digits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -34,9 +39,24 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """Inside, matrix products and convolutions are done in `precision` (Micikevicius et al. 2018)."""
-    if precision == "float32":
+    if precision not in _TYPES:
         return nullcontext()
     return torch.autocast(device.type, _TYPES[precision])
+
+
+@contextmanager
+def fast_products(precision: str) -> Iterator[None]:
+    """Inside, with `fast_float32`, the operands of float32 products may be rounded; then as it was before.
+
+    Forward and backward pass must both be inside: torch asks at each product.
+    """
+    before = torch.get_float32_matmul_precision()
+    if precision == "fast_float32":
+        torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def iterate_under(items: Iterable[T], precision: str, device: torch.device) -> Iterator[T]:

@@ -24,7 +24,7 @@ from captioner.engine.evaluation import Evaluation, evaluate_model, generate_cap
 from captioner.engine.interrupt import Interrupted, StopRequest
 from captioner.engine.logs import RunLog, read_records
 from captioner.engine.memory import find_portions, out_of_memory_explained, while_captioning, while_training
-from captioner.engine.precision import autocast
+from captioner.engine.precision import autocast, fast_products
 from captioner.engine.preparation import begin_epoch, features_of
 from captioner.engine.processes.distributed import from_first, gathered, is_first, place_in_job, unite
 from captioner.engine.run import Run
@@ -67,10 +67,10 @@ def train(run: Run) -> TrainingResult:
             if not run.portions:
                 run.portions = max(gathered(find_portions(run)))
                 log.say(f"trainer.accumulate: {run.portions} was found to fit into memory.")
-            with out_of_memory_explained(run, while_training):
+            with out_of_memory_explained(run, while_training), fast_products(trainer.precision):
                 train_epoch(run, log, stop)
             if progress.epoch % trainer.validate_every == 0 or run.is_over:
-                with out_of_memory_explained(run, while_captioning):
+                with out_of_memory_explained(run, while_captioning), fast_products(trainer.precision):
                     validate(run, log, stop)
                 if signal_number := asked_to_stop(stop):
                     raise Interrupted(signal_number)

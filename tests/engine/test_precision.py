@@ -9,7 +9,7 @@ import torch
 
 from captioner.config import AttentionConfig
 from captioner.engine.objectives import doubly_stochastic_penalty
-from captioner.engine.precision import autocast, build_scaler, check_precision, iterate_under
+from captioner.engine.precision import autocast, build_scaler, check_precision, fast_products, iterate_under
 from captioner.engine.word_loss import word_loss
 from captioner.errors import ConfigError
 from captioner.nn.packing import pack_captions
@@ -40,6 +40,32 @@ def test_products_are_in_the_format_and_nothing_is_by_default() -> None:
         assert (left @ right).dtype == torch.float32
     with autocast("bfloat16", CPU):
         assert (left @ right).dtype == torch.bfloat16
+
+
+def test_fast_products_round_operands_and_nothing_else() -> None:
+    """To bfloat16 (8 bits of fraction) where the processor has units for it, not at all elsewhere; sums stay long."""
+    torch.manual_seed(0)
+    left, right = torch.randn(64, 256, requires_grad=True), torch.randn(256, 64)
+    exact = left.detach().double() @ right.double()
+    with fast_products("fast_float32"):
+        assert torch.get_float32_matmul_precision() == "medium"
+        product = left @ right
+        product.sum().backward()
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert product.dtype == torch.float32
+    rounding = 2**-8 * (left.detach().abs() @ right.abs())  # of two operands, each by half of 2^-8 at most
+    assert ((product.detach() - exact).abs() <= rounding).all()
+    rounded = left.detach().bfloat16().double() @ right.bfloat16().double()
+    nearest = min(float((product.detach() - one).abs().max()) for one in (exact, rounded))
+    assert nearest < 1e-3, "neither the exact product nor that of rounded operands"
+
+
+def test_fast_products_end_with_their_block_also_after_an_error() -> None:
+    with pytest.raises(KeyError), fast_products("fast_float32"):
+        raise KeyError
+    assert torch.get_float32_matmul_precision() == "highest"
+    with fast_products("float32"):
+        assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_items_are_made_inside_and_used_outside() -> None:

@@ -110,7 +110,9 @@ def test_interrupted_and_resumed_is_uninterrupted(config: TrainConfig, tmp_path:
     assert (whole / "captions_val.json").read_bytes() == (stopped / "captions_val.json").read_bytes()
 
 
-@pytest.mark.parametrize("settings", [{"ema": 0.9}, {"precision": "bfloat16"}, {"ema": 0.9, "accumulate": 2}])
+@pytest.mark.parametrize(
+    "settings", [{"ema": 0.9}, {"precision": "bfloat16"}, {"precision": "fast_float32"}, {"ema": 0.9, "accumulate": 2}]
+)
 def test_resume_is_exact_with(config: TrainConfig, tmp_path: Path, settings: dict[str, Any]) -> None:
     changed = with_trainer(config, **settings)
     whole = run(changed, tmp_path / "whole")
