@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from captioner.nn.attention_energy import StepEnergies
+from captioner.nn.attention_energy import StepEnergies, energies_in_blocks
 from captioner.nn.rows_by_image import RowsByImage
 from captioner.nn.step_linear import StepLinear
 
@@ -59,18 +59,29 @@ class AdditiveAttention(nn.Module):
         self.score = nn.Linear(attention_dim, 1, bias=False)  # a bias would cancel in the softmax
 
     def energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
-        """Written plainly: three tensors of N·P·A numbers."""
+        """On a CPU without a tensor of N·P·A numbers, where no gradient is wanted."""
+        if torch.is_grad_enabled() or not _in_blocks(keys):
+            return self.plain_energies(keys, queries)
+        images = torch.arange(len(keys)).repeat_interleave(len(queries) // len(keys))
+        return energies_in_blocks(keys, self.score.weight.squeeze(0), queries, images)
+
+    def plain_energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
+        """The equation as it stands: three tensors of N·P·A numbers."""
         images, cells, attention_dim = keys.shape
         energy: Tensor = self.score(torch.tanh(keys.unsqueeze(1) + queries.view(images, -1, 1, attention_dim)))
         return energy.view(-1, cells)
 
     def energies_of_batch(self, keys: Float[Tensor, "B P A"]) -> Energies:
         """On a CPU without such tensors (see `attention_energy`)."""
-        plain = not torch.is_grad_enabled() or torch.is_autocast_enabled(keys.device.type) or keys.device.type != "cpu"
-        if plain or torch.compiler.is_compiling():
+        if not torch.is_grad_enabled() or not _in_blocks(keys):
             return lambda queries, rows: self.energies(keys.index_select(0, rows.images), queries)
         energies = StepEnergies(keys, self.score.weight.squeeze(0))
         return lambda queries, rows: energies(queries, rows.images)
+
+
+def _in_blocks(keys: Tensor) -> bool:
+    """Whether energies are computed block by block: on a CPU, in the keys' own type, and not while compiling."""
+    return keys.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
 
 class DotProductAttention(nn.Module):

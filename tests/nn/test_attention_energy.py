@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from captioner.nn import attention_energy
-from captioner.nn.attention_energy import StepEnergies
+from captioner.nn.attention import AdditiveAttention
+from captioner.nn.attention_energy import StepEnergies, energies_in_blocks
 
 
 def losses_and_gradients(sizes: list[int], images: int, cells: int, width: int, fast: bool) -> list[Tensor]:
@@ -47,6 +48,37 @@ def test_equals_the_equation(sizes: list[int], images: int, cells: int, width: i
         found = losses_and_gradients(sizes, images, cells, width, fast=True)
     for tensor, expected in zip(found, losses_and_gradients(sizes, images, cells, width, fast=False), strict=True):
         torch.testing.assert_close(tensor, expected, rtol=1e-12, atol=1e-12)
+
+
+@given(
+    images=st.integers(1, 4),
+    each=st.integers(1, 3),
+    cells=st.integers(1, 6),
+    width=st.integers(1, 5),
+    at_once=st.sampled_from([1, 40, 10_000]),
+)
+@settings(max_examples=40, deadline=None)
+def test_without_a_gradient_too(images: int, each: int, cells: int, width: int, at_once: int) -> None:
+    attention = AdditiveAttention(3, 3, width).double()
+    generator = torch.Generator().manual_seed(3)
+    keys = torch.randn(images, cells, width, dtype=torch.float64, generator=generator)
+    queries = torch.randn(images * each, width, dtype=torch.float64, generator=generator)
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(attention_energy, "_NUMBERS_AT_ONCE", at_once)
+        found = attention.energies(keys, queries)
+        assert found.grad_fn is None
+    torch.testing.assert_close(found, attention.plain_energies(keys, queries).detach(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 30.0])
+def test_float32_is_as_close_to_the_equation_as_tanh_is(size: float) -> None:
+    """Small arguments, where 2σ − 1 has fewer digits than tanh, and large ones, where both are ±1."""
+    generator = torch.Generator().manual_seed(0)
+    keys, query = (size * torch.randn(shape, generator=generator) for shape in ((2, 50, 64), (4, 64)))
+    score, images = torch.randn(64, generator=generator), torch.tensor([0, 1, 1, 0])
+    exact = torch.tanh(keys.double()[images] + query.double().unsqueeze(1)) @ score.double()
+    found = energies_in_blocks(keys, score, query, images)
+    assert float((found - exact).abs().max()) < 1e-6 * float(score.abs().sum())
 
 
 def test_backward_twice_gives_the_same_twice() -> None:
