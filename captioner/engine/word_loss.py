@@ -40,7 +40,7 @@ class _WordLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, None, None]:
         (log_probs, targets), smoothing = ctx.saved_tensors, ctx.label_smoothing
-        gradient = log_probs.exp()  # and p − q in the end
+        gradient = log_probs.exp_()  # and p − q in the end, in the same memory: torch refuses a second backward pass
         if smoothing:
             gradient -= smoothing / gradient.shape[1]
         gradient.scatter_add_(1, targets.unsqueeze(1), gradient.new_full((len(gradient), 1), smoothing - 1))
