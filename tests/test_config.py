@@ -147,6 +147,9 @@ def test_settings_that_contradict_each_other() -> None:
         c.TokenizerConfig(name="char", backend="java")
     with pytest.raises(ConfigError, match="both mirror pictures: set one of them"):
         c.TrainConfig(cache=c.CacheConfig(flips=True), augment=c.AugmentConfig(flip=0.5))
+    c.TrainConfig(cache=c.CacheConfig(flips=True), augment=c.AugmentConfig(flip=0.5, after=1))  # one after the other
+    with pytest.raises(ConfigError, match=r"augment\.after=2 says when pictures are varied, but nothing varies them"):
+        c.AugmentConfig(after=2)
 
 
 def test_messages_say_what_is_expected() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from captioner.config.checks import within
+from captioner.config.checks import at_least, within
 from captioner.errors import ConfigError
 
 
@@ -20,6 +20,7 @@ class AugmentConfig:
     scale: tuple[float, float] = (1.0, 1.0)  # the box's share of the area, from … to
     ratio: tuple[float, float] = (1.0, 1.0)  # its width / height, from … to, relative to the whole's
     flip: float = 0.0  # share of pictures that are mirrored left to right
+    after: int = 0  # epochs that see every picture whole, and from the cache, before pictures are varied
 
     def __post_init__(self) -> None:
         low, high = self.scale
@@ -31,8 +32,14 @@ class AugmentConfig:
         if not 0 < low <= high < math.inf:
             raise ConfigError(f"augment.ratio={list(self.ratio)}: expected two numbers above 0, the smaller first.")
         within("augment.flip", self.flip, 0.0, 1.0)
+        at_least("augment.after", self.after, 0)
+        if self.after and not self.active:
+            raise ConfigError(
+                f"augment.after={self.after} says when pictures are varied, but nothing varies them: set "
+                "augment.scale, augment.ratio or augment.flip, or choose augment=standard."
+            )
 
     @property
     def active(self) -> bool:
-        """Is anything varied?"""
-        return self != AugmentConfig()
+        """Is anything varied, sooner or later?"""
+        return (self.scale, self.ratio, self.flip) != ((1.0, 1.0), (1.0, 1.0), 0.0)

@@ -45,7 +45,7 @@ class TrainConfig:
     resume: str | None = None  # a run folder to carry on
 
     def __post_init__(self) -> None:
-        if self.cache.flips and self.augment.flip:
+        if self.cache.flips and self.augment.flip and not self.augment.after:
             raise ConfigError(
                 f"cache.flips=true and augment.flip={self.augment.flip} both mirror pictures: set one of them."
             )

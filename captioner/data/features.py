@@ -164,7 +164,7 @@ def open_features(
     """
     frozen = not any(parameter.requires_grad for parameter in encoder.parameters())
     varied = augmentation is not None and augmentation.config.active
-    if augmentation is not None and cache.flips:
+    if augmentation is not None and cache.flips and not augmentation.config.flip:
         augmentation = replace(augmentation, config=replace(augmentation.config, flip=MIRRORED_SHARE))
     if augmentation is not None and not augmentation.config.active:
         augmentation = None

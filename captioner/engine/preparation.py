@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from captioner.config import AttentionConfig, TrainConfig
+from captioner.config import AttentionConfig, AugmentConfig, TrainConfig
 from captioner.data.augment import Augmentation
 from captioner.data.batches import (
     captioned_pictures,
@@ -71,7 +71,8 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     if config.trainer.compile:
         compile_steps(model.decoder, device)
     model.encoder.hold(config.encoder.fine_tune_after > 0)
-    train_features = features_of(config, train_set, model, device, training=True)
+    whole = config.augment.after > 0
+    train_features = features_of(config, train_set, model, device, AugmentConfig() if whole else config.augment)
     val_features = features_of(config, val_set, model, device)
     run = Run(
         config=config,
@@ -90,6 +91,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         scaler=build_scaler(config.trainer.precision, device),
         portions=config.trainer.accumulate or 0,
         reward=None if config.reward.after is None else caption_reward(captions, usable, config.reward.bleu),
+        whole_pictures=whole,
         average=None if config.trainer.ema is None else WeightAverage(learning, config.trainer.ema),
         resumed=resume,
     )
@@ -111,10 +113,15 @@ def begin_epoch(run: Run) -> list[str]:
     begun = []
     if encoder.held and progress.epoch >= run.config.encoder.fine_tune_after:
         encoder.hold(False)
-        run.train_features = features_of(run.config, run.train_set, run.model, run.device, training=True)
+        run.train_features = training_features(run)
         run.val_features = features_of(run.config, run.val_set, run.model, run.device)
         if progress.epoch == run.config.encoder.fine_tune_after and not resumed:
             begun.append(f"From here on the encoder learns too, from {run.config.encoder.fine_tune_from} on.")
+    if run.whole_pictures and progress.epoch >= run.config.augment.after:
+        run.whole_pictures = False
+        run.train_features = training_features(run)
+        if progress.epoch == run.config.augment.after and not resumed:
+            begun.append(f"From here on pictures are varied: features for training {run.train_features.origin}.")
     if progress.epoch == run.config.reward.after and not resumed:
         run.optimizer.state.clear()  # Adam's averages are of other gradients
         begun.append(
@@ -135,6 +142,11 @@ def check_settings(config: TrainConfig) -> None:
             f"encoder.fine_tune_after={after} leaves no epoch in which the encoder learns, for trainer.max_epochs is "
             f"{epochs}: choose more epochs, or an earlier start."
         )
+    if config.augment.after >= epochs:
+        raise ConfigError(
+            f"augment.after={config.augment.after} leaves no epoch in which pictures are varied, for "
+            f"trainer.max_epochs is {epochs}: choose more epochs, or an earlier start."
+        )
     for name in config.metric.names:
         choose("metric.names", name, METRICS)
     available = available_splits(config.data)
@@ -151,17 +163,22 @@ def check_settings(config: TrainConfig) -> None:
             refuse_without_boxes(config.data, name)
 
 
+def training_features(run: Run) -> FeatureSource:
+    """What the training sees from now on."""
+    varied = AugmentConfig() if run.whole_pictures else run.config.augment
+    return features_of(run.config, run.train_set, run.model, run.device, varied)
+
+
 def features_of(
     config: TrainConfig,
     dataset: CaptionDataset,
     model: CaptioningModel,
     device: torch.device,
-    *,
-    training: bool = False,
+    varied: AugmentConfig | None = None,
 ) -> FeatureSource:
     """Features of a data set as this run's decoder needs them; several processes fill the cache together.
 
-    `training`: varied in each epoch as the settings say.
+    `varied`: of a training, how pictures are varied in each epoch, beside what the cache can (`cache.flips`).
     """
     features = open_features(
         dataset,
@@ -170,7 +187,7 @@ def features_of(
         data=config.data,
         cache=config.cache,
         device=device,
-        augmentation=Augmentation(config.augment, config.seed) if training else None,
+        augmentation=None if varied is None else Augmentation(varied, config.seed),
     )
     unite(features.bad)  # what one process could not read
     return features

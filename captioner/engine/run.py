@@ -52,6 +52,7 @@ class Run:
     scaler: torch.amp.GradScaler
     average: WeightAverage | None = None
     reward: Reward | None = None  # of captions that the model says, where it learns from them
+    whole_pictures: bool = False  # so far, though they are to be varied later: augment.after
     portions: int = 1  # of a batch: trainer.accumulate, or 0 until it has been found
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from captioner.config import AttentionConfig, CacheConfig, EncoderConfig, RecurrentConfig, TrainConfig
+from captioner.config import AttentionConfig, AugmentConfig, CacheConfig, EncoderConfig, RecurrentConfig, TrainConfig
 from captioner.data.batches import epoch_batches
 from captioner.engine import training
 from captioner.engine.checkpoint import load_trainer_state
@@ -298,6 +298,42 @@ def test_patience_waits_for_the_second_stage(config: TrainConfig, tmp_path: Path
     nothing_learns = replace(config.optim, learning_rate=0.0, encoder_learning_rate=0.0)
     staged = replace(with_trainer(config, max_epochs=9, patience=2), encoder=encoder, optim=nothing_learns)
     folder = run(staged, tmp_path / "run")
+    validations = [record["epoch"] for record in read_records(folder) if record["kind"] == "validation"]
+    assert validations == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("stop_after", [3, 4, 6])
+def test_pictures_varied_from_an_epoch_on_resume_exactly(config: TrainConfig, tmp_path: Path, stop_after: int) -> None:
+    """Whole pictures first, as without variation; then boxes: stopped before, at and after the border."""
+    mirrored = replace(config, cache=replace(config.cache, flips=True))
+    varied = replace(mirrored, augment=AugmentConfig(scale=(0.3, 0.9), flip=0.5, after=1))
+    whole, plain = run(varied, tmp_path / "whole"), run(mirrored, tmp_path / "plain")
+    assert "boxes of 30% to 90% of the area, 50% mirrored" in (whole / "log.txt").read_text()
+    losses, unvaried = (
+        [record["loss"] for record in curve(folder) if record["kind"] == "train"] for folder in (whole, plain)
+    )
+    per_epoch = len(losses) // config.trainer.max_epochs
+    assert losses[:per_epoch] == unvaried[:per_epoch]
+    assert losses[per_epoch] != unvaried[per_epoch]
+    stopped = tmp_path / "stopped"
+    with pytest.raises(Interrupted):
+        interrupt_after(stop_after, varied, stopped)
+    run(varied, stopped, resume=True)
+    assert_same_weights(whole, stopped)
+    assert curve(whole) == curve(stopped)
+    assert (stopped / "log.txt").read_text().count("From here on pictures are varied") == 1
+
+
+def test_pictures_must_be_varied_before_the_end(config: TrainConfig, tmp_path: Path) -> None:
+    late = replace(config, augment=AugmentConfig(flip=0.5, after=config.trainer.max_epochs))
+    with pytest.raises(ConfigError, match=r"augment\.after=\d+ leaves no epoch in which pictures are varied"):
+        prepare(late, tmp_path / "late")
+
+
+def test_patience_waits_for_varied_pictures(config: TrainConfig, tmp_path: Path) -> None:
+    nothing_learns = replace(config.optim, learning_rate=0.0)
+    late = replace(with_trainer(config, max_epochs=9, patience=2), optim=nothing_learns)
+    folder = run(replace(late, augment=AugmentConfig(flip=0.5, after=4)), tmp_path / "run")
     validations = [record["epoch"] for record in read_records(folder) if record["kind"] == "validation"]
     assert validations == [1, 2, 3, 4, 5, 6]
 
