@@ -17,7 +17,7 @@ from captioner.data.tar_shards.packing import pack_shards
 from captioner.engine.checkpoint import LoadedCheckpoint
 from captioner.engine.logs import RunLog
 from captioner.engine.preparation import prepare
-from captioner.engine.saving import save
+from captioner.engine.saving import averaged, save
 from captioner.engine.step import epoch_of_steps, train_step
 from captioner.inference import Captioner
 from tests.cli.conftest import SMALL, Command
@@ -66,7 +66,7 @@ def options(case: str, shared: Path) -> list[str]:
         small = [option for option in small if not option.startswith(("trainer.max_epochs", "trainer.max_steps"))]
         small += ["trainer.max_epochs=2", "reward.after=1", "reward.samples=2"]  # the second stage after one epoch
     if groups.get("experiment") == "flickr8k":
-        small.append("encoder.fine_tune_after=1")
+        small += ["encoder.fine_tune_after=1", "augment.after=1"]
     data = groups.get("data", "folder")
     if data == "scenes":
         sizes = [f"data.{split}_size=8" for split in ("train", "val", "test")]
@@ -106,7 +106,8 @@ def try_out(case: str, shared: Path, folder: Path) -> None:
         save(run, log, is_best=True)
     pictures = [image.path.read_bytes() for image in run.val_set][:2]
     trained = LoadedCheckpoint(folder, run.model.eval(), run.vocabulary, run.checkpoint_settings)
-    said = say(Captioner(trained, torch.device("cpu")), pictures, config)
+    with averaged(run):  # as a checkpoint holds the weights
+        said = say(Captioner(trained, torch.device("cpu")), pictures, config)
     assert len(said) == len(SEARCHES) * len(pictures)
     assert say(Captioner.from_checkpoint(folder, "cpu"), pictures, config) == said
 
