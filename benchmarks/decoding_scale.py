@@ -8,11 +8,10 @@ memory that the process has had so far: words of all captions are kept, features
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 
 import torch
-from measure import report
+from measure import peak_memory, report
 
 from captioner.config import AttentionConfig, DecodeConfig
 from captioner.decode import search
@@ -54,7 +53,7 @@ def main() -> None:
             start = time.perf_counter()
             decode(decoder, settings, count)
             milliseconds = 1000 * (time.perf_counter() - start) / count
-            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            most = peak_memory() / 2**20
             figures[f"{name}, {count} pictures"] = {
                 "ms_a_picture": round(milliseconds, 2),
                 "peak_megabytes": round(most),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import resource
 import statistics
 import sys
 import time
@@ -34,7 +35,14 @@ def product_rate(rows: int, inner: int, columns: int, rounds: int = 9) -> float:
     return 2 * rows * inner * columns / seconds
 
 
+def peak_memory() -> int:
+    """Bytes: the most that this process has had in memory so far."""
+    unit = 1 if sys.platform == "darwin" else 1024  # of getrusage
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 def report(name: str, figures: dict[str, Any]) -> None:
     """One JSON line on standard output; what ran where is part of it."""
     machine = {"threads": torch.get_num_threads(), "torch": torch.__version__, "processor": platform.machine()}
+    machine["peak_memory_mb"] = round(peak_memory() / 2**20)
     sys.stdout.write(json.dumps({"benchmark": name, **machine, **figures}) + "\n")
