@@ -145,6 +145,22 @@ def test_errors_are_sentences_on_the_page(page: Browser, tmp_path: Path) -> None
     assert page.value("all('.card').length") == 0
 
 
+def test_a_photo_that_is_given_before_the_server_has_answered_waits(page: Browser, client: Client, home: Path) -> None:
+    slow = """const plain = fetch, held = new Promise((done) => { window.letGo = done; });
+      window.fetch = async (path, options) => { if (path === "models") await held; return plain(path, options); };"""
+    held = page.call("Page.addScriptToEvaluateOnNewDocument", source=slow)["identifier"]
+    try:
+        page.go(client.address)
+        page.value(MEASURES)
+        page.choose_file("#file", home / "data" / "003.png")
+        page.value("new Promise((done) => setTimeout(done, 200))")
+        assert not page.value("all('#error')[0].checkVisibility()")
+        page.value("letGo()")
+        page.wait_for("document.body.dataset.answered === '003.png'")
+    finally:
+        page.call("Page.removeScriptToEvaluateOnNewDocument", identifier=held)
+
+
 def test_a_drop_and_a_paste(page: Browser) -> None:
     """A file as the browser hands it over; what is dropped without a file gets a sentence."""
     for kind, event, key in (("drop", "DragEvent", "dataTransfer"), ("paste", "ClipboardEvent", "clipboardData")):

@@ -11,18 +11,24 @@ const element = (id) => document.getElementById(id);
 const form = element("search");
 
 let info = null; // what the server says of itself: models, limits, the usual search
+let ready = null; // a promise: settled when `info` is there; whoever is faster than the server waits for it
 let cards = [];
 let photo = null; // {file, name}
 let question = new AbortController(); // the latest; earlier ones are given up
 
 async function start() {
+  ready = setUp();
+  await ready;
+  const wanted = new URLSearchParams(location.search).get("example"); // a link to an example: /?example=0
+  if (wanted !== null) await takeExample(Number(wanted));
+}
+
+async function setUp() {
   info = await (await ask("models")).json();
   element("most").textContent = Math.round(info.most_bytes / 1024 ** 2);
   for (const [name, value] of Object.entries(info.search)) form.elements[name].value = value;
   explainSearch();
   for (let number = 0; number < info.examples; number += 1) element("examples").append(makeExample(number));
-  const wanted = new URLSearchParams(location.search).get("example"); // a link to an example: /?example=0
-  if (wanted !== null) await takeExample(Number(wanted));
 }
 
 /** fetch, with the server's sentence as the error where it refuses. */
@@ -49,6 +55,7 @@ async function take(file, name) {
   const { signal } = (question = new AbortController());
   hideError();
   try {
+    await ready;
     if (file.size > info.most_bytes) throw new Error(`This file is too large: expected ${element("most").textContent} MB at most.`);
     say(`Reading ${name} …`);
     const url = URL.createObjectURL(await (await send("preview", file, signal)).blob());
