@@ -11,10 +11,9 @@ from captioner.errors import DataError
 from captioner.metrics.grounding import NamingWord, coverage, format_grounding, grounding
 
 ROWS, COLUMNS, FINE = 3, 4, 60  # 60 pixels a side: every cell and every box on it is a whole number of pixels
-edges = st.integers(0, FINE)
-BOXES = st.lists(
-    st.tuples(edges, edges, edges, edges).filter(lambda b: b[0] < b[2] and b[1] < b[3]), min_size=1, max_size=4
-)
+sides = st.integers(0, FINE - 1).flatmap(lambda low: st.tuples(st.just(low), st.integers(low + 1, FINE)))
+boxes_of_sides = st.tuples(sides, sides).map(lambda s: (s[0][0], s[1][0], s[0][1], s[1][1]))
+BOXES = st.lists(boxes_of_sides, min_size=1, max_size=4)  # left, top, right, bottom
 
 
 def pixels_inside(boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
