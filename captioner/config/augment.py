@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from captioner.config.checks import at_least, within
 from captioner.errors import ConfigError
@@ -42,4 +42,4 @@ class AugmentConfig:
     @property
     def active(self) -> bool:
         """Is anything varied, sooner or later?"""
-        return (self.scale, self.ratio, self.flip) != ((1.0, 1.0), (1.0, 1.0), 0.0)
+        return replace(self, after=0) != AugmentConfig()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from captioner.config.augment import AugmentConfig
+from captioner.config.checks import begins_in_time
 from captioner.config.data import CacheConfig, DataConfig, ScenesConfig
 from captioner.config.decode import DecodeConfig
 from captioner.config.encoder import EncoderConfig
@@ -53,11 +54,7 @@ class TrainConfig:
             self._check_reward(self.reward.after)
 
     def _check_reward(self, after: int) -> None:
-        if after >= self.trainer.max_epochs:
-            raise ConfigError(
-                f"reward.after={after} leaves no epoch in which captions are rewarded, for trainer.max_epochs is "
-                f"{self.trainer.max_epochs}: choose more epochs, or an earlier start."
-            )
+        begins_in_time("reward.after", after, self.trainer.max_epochs, "captions are rewarded")
         if isinstance(self.model, AttentionConfig) and self.model.attention == "hard":
             raise ConfigError(
                 "reward.after cannot go with model.attention=hard, which already draws by lot where to look: choose "

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from captioner.config import AttentionConfig, AugmentConfig, TrainConfig
+from captioner.config.checks import begins_in_time
 from captioner.data.augment import Augmentation
 from captioner.data.batches import (
     captioned_pictures,
@@ -72,7 +73,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         compile_steps(model.decoder, device)
     model.encoder.hold(config.encoder.fine_tune_after > 0)
     whole = config.augment.after > 0
-    train_features = features_of(config, train_set, model, device, AugmentConfig() if whole else config.augment)
+    train_features = training_features(config, train_set, model, device, whole)
     val_features = features_of(config, val_set, model, device)
     run = Run(
         config=config,
@@ -110,18 +111,21 @@ def begin_epoch(run: Run) -> list[str]:
     """
     progress, encoder = run.progress, run.model.encoder
     resumed = progress.batch > 0  # in an epoch that has begun before
-    begun = []
-    if encoder.held and progress.epoch >= run.config.encoder.fine_tune_after:
+    thaws = encoder.held and progress.epoch >= run.config.encoder.fine_tune_after
+    varies = run.whole_pictures and progress.epoch >= run.config.augment.after
+    if thaws:
         encoder.hold(False)
-        run.train_features = training_features(run)
-        run.val_features = features_of(run.config, run.val_set, run.model, run.device)
-        if progress.epoch == run.config.encoder.fine_tune_after and not resumed:
-            begun.append(f"From here on the encoder learns too, from {run.config.encoder.fine_tune_from} on.")
-    if run.whole_pictures and progress.epoch >= run.config.augment.after:
+    if varies:
         run.whole_pictures = False
-        run.train_features = training_features(run)
-        if progress.epoch == run.config.augment.after and not resumed:
-            begun.append(f"From here on pictures are varied: features for training {run.train_features.origin}.")
+    if thaws or varies:
+        run.train_features = training_features(run.config, run.train_set, run.model, run.device, run.whole_pictures)
+    if thaws:
+        run.val_features = features_of(run.config, run.val_set, run.model, run.device)
+    begun = []
+    if thaws and progress.epoch == run.config.encoder.fine_tune_after and not resumed:
+        begun.append(f"From here on the encoder learns too, from {run.config.encoder.fine_tune_from} on.")
+    if varies and progress.epoch == run.config.augment.after and not resumed:
+        begun.append(f"From here on pictures are varied: features for training {run.train_features.origin}.")
     if progress.epoch == run.config.reward.after and not resumed:
         run.optimizer.state.clear()  # Adam's averages are of other gradients
         begun.append(
@@ -136,17 +140,9 @@ def begin_epoch(run: Run) -> list[str]:
 
 def check_settings(config: TrainConfig) -> None:
     """ConfigError for what would only show later: before hours are spent."""
-    after, epochs = config.encoder.fine_tune_after, config.trainer.max_epochs
-    if after >= epochs:
-        raise ConfigError(
-            f"encoder.fine_tune_after={after} leaves no epoch in which the encoder learns, for trainer.max_epochs is "
-            f"{epochs}: choose more epochs, or an earlier start."
-        )
-    if config.augment.after >= epochs:
-        raise ConfigError(
-            f"augment.after={config.augment.after} leaves no epoch in which pictures are varied, for "
-            f"trainer.max_epochs is {epochs}: choose more epochs, or an earlier start."
-        )
+    epochs = config.trainer.max_epochs
+    begins_in_time("encoder.fine_tune_after", config.encoder.fine_tune_after, epochs, "the encoder learns")
+    begins_in_time("augment.after", config.augment.after, epochs, "pictures are varied")
     for name in config.metric.names:
         choose("metric.names", name, METRICS)
     available = available_splits(config.data)
@@ -163,10 +159,11 @@ def check_settings(config: TrainConfig) -> None:
             refuse_without_boxes(config.data, name)
 
 
-def training_features(run: Run) -> FeatureSource:
-    """What the training sees from now on."""
-    varied = AugmentConfig() if run.whole_pictures else run.config.augment
-    return features_of(run.config, run.train_set, run.model, run.device, varied)
+def training_features(
+    config: TrainConfig, dataset: CaptionDataset, model: CaptioningModel, device: torch.device, whole: bool
+) -> FeatureSource:
+    """What the training sees: `whole` pictures, or pictures that are varied as the settings say."""
+    return features_of(config, dataset, model, device, AugmentConfig() if whole else config.augment)
 
 
 def features_of(

@@ -137,10 +137,9 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
         save(run, log, is_best=False)
         raise
     seconds = time.perf_counter() - started
-    to_come = (
-        run.model.encoder.held or run.whole_pictures or (run.reward is not None and not run.rewarding)
-    )  # a second stage
-    patience = None if to_come else trainer.patience
+    rewards_to_come = run.reward is not None and not run.rewarding
+    stage_to_come = run.model.encoder.held or run.whole_pictures or rewards_to_come
+    patience = None if stage_to_come else trainer.patience
     is_best = progress.judge(scores[trainer.monitor], patience, is_over=run.is_over)
     say_what_was_left_out(run, log)
     log.record("validation", progress.step, epoch=progress.epoch, **scores, seconds=round(seconds, 2))

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from captioner.errors import DataError
 from captioner.metrics.bleu import bleu_statistics, smoothed_bleu
 from captioner.metrics.document_frequencies import Ids
 from captioner.metrics.ngrams import Floats, count_ngrams, encode
-from captioner.metrics.results import ImageId, listed
+from captioner.metrics.results import ImageId
+from captioner.metrics.reward import refuse_unequal, refuse_without_references
 
 
 class BleuReward:
@@ -30,13 +30,10 @@ class BleuReward:
 
         An image that has no references is a DataError.
         """
-        if len(image_ids) != len(hypotheses):
-            raise DataError(f"{len(hypotheses)} hypotheses for {len(image_ids)} image ids: expected one for each.")
+        refuse_unequal(image_ids, hypotheses)
         if not image_ids:
             return np.zeros(0)
-        without = [image_id for image_id in dict.fromkeys(image_ids) if not self.references.get(image_id)]
-        if without:
-            raise DataError(f"{len(without)} images have no references to compute a reward from: {listed(without)}.")
+        refuse_without_references(dict.fromkeys(image_ids), self.references)
         table = encode(hypotheses, [self.references[image_id] for image_id in image_ids])
         rewards: Floats = smoothed_bleu(bleu_statistics(table, count_ngrams(table)))[:, -1]
         return rewards

@@ -83,8 +83,7 @@ class CiderReward:
 
         An image that has no references and a token id out of range are a DataError.
         """
-        if len(image_ids) != len(hypotheses):
-            raise DataError(f"{len(hypotheses)} hypotheses for {len(image_ids)} image ids: expected one for each.")
+        refuse_unequal(image_ids, hypotheses)
         if not image_ids:
             return np.zeros(0)
         slots = {image_id: slot for slot, image_id in enumerate(dict.fromkeys(image_ids))}
@@ -139,9 +138,7 @@ class CiderReward:
         image_ids = list(image_ids)
         if not image_ids:
             return
-        without = [image_id for image_id in image_ids if not self.references.get(image_id)]
-        if without:
-            raise DataError(f"{len(without)} images have no references to compute a reward from: {listed(without)}.")
+        refuse_without_references(image_ids, self.references)
         captions = [caption for image_id in image_ids for caption in self.references[image_id]]
         captions_of = np.array([len(self.references[image_id]) for image_id in image_ids])
         counts = self._count(captions, are_references=True)
@@ -186,6 +183,19 @@ class CiderReward:
                 number[index] = self._not_in_corpus.setdefault(key, len(self._keys) + len(self._not_in_corpus))
             else:
                 number[index] = self._not_in_corpus.get(key, -1)
+
+
+def refuse_unequal(image_ids: Sequence[ImageId], hypotheses: Sequence[Ids]) -> None:
+    """DataError unless there is one image id for each hypothesis."""
+    if len(image_ids) != len(hypotheses):
+        raise DataError(f"{len(hypotheses)} hypotheses for {len(image_ids)} image ids: expected one for each.")
+
+
+def refuse_without_references(image_ids: Iterable[ImageId], references: Mapping[ImageId, Sequence[Ids]]) -> None:
+    """DataError that names the images without a reference; each of `image_ids` once."""
+    without = [image_id for image_id in image_ids if not references.get(image_id)]
+    if without:
+        raise DataError(f"{len(without)} images have no references to compute a reward from: {listed(without)}.")
 
 
 def _ranges(first: Integers, lengths: Integers) -> Integers:

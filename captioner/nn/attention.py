@@ -73,7 +73,7 @@ class AdditiveAttention(nn.Module):
 
     def energies_of_batch(self, keys: Float[Tensor, "B P A"]) -> Energies:
         """On a CPU without such tensors (see `attention_energy`)."""
-        if not torch.is_grad_enabled() or not _in_blocks(keys):
+        if not _in_blocks(keys):
             return lambda queries, rows: self.energies(keys.index_select(0, rows.images), queries)
         energies = StepEnergies(keys, self.score.weight.squeeze(0))
         return lambda queries, rows: energies(queries, rows.images)

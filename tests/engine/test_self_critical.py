@@ -16,7 +16,6 @@ from captioner.config import AttentionConfig, RewardConfig, TrainConfig
 from captioner.data.numbered import NumberedCaptions
 from captioner.decode.sampling import DrawnCaption
 from captioner.engine import self_critical, training
-from captioner.engine.interrupt import Interrupted
 from captioner.engine.logs import read_records
 from captioner.engine.preparation import prepare
 from captioner.engine.self_critical import caption_reward, self_critical_losses
@@ -26,7 +25,7 @@ from captioner.metrics.ngrams import Floats
 from captioner.nn.build import build_decoder
 from captioner.nn.state import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
-from tests.engine.test_training import assert_same_weights, curve, interrupt_after, run
+from tests.engine.test_training import assert_resumes_as, run
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
 WORDS, LONGEST, D = (4, 5), 2, 4
@@ -189,12 +188,7 @@ def test_resumed_is_uninterrupted(config: TrainConfig, tmp_path: Path, stop_afte
     assert "reward" not in records[0]
     assert records[-1]["reward"] > 0
     assert "learns from the CIDEr of captions" in (whole / "log.txt").read_text()
-    folder = tmp_path / "stopped"
-    with pytest.raises(Interrupted):
-        interrupt_after(stop_after, config, folder)
-    run(config, folder, resume=True)
-    assert_same_weights(whole, folder)
-    assert curve(whole) == curve(folder)
+    assert_resumes_as(whole, config, tmp_path / "stopped", stop_after)
 
 
 def test_the_rate_follows_a_schedule_of_each_stage(config: TrainConfig, tmp_path: Path) -> None:

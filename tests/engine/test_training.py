@@ -14,8 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 from captioner.config import AttentionConfig, AugmentConfig, CacheConfig, EncoderConfig, RecurrentConfig, TrainConfig
+from captioner.data.augment import Augmentation
 from captioner.data.batches import epoch_batches
-from captioner.engine import training
+from captioner.data.features import FeatureSource, open_features
+from captioner.engine import preparation, training
 from captioner.engine.checkpoint import load_trainer_state
 from captioner.engine.interrupt import Interrupted
 from captioner.engine.logs import read_records
@@ -115,12 +117,7 @@ def test_interrupted_and_resumed_is_uninterrupted(config: TrainConfig, tmp_path:
 )
 def test_resume_is_exact_with(config: TrainConfig, tmp_path: Path, settings: dict[str, Any]) -> None:
     changed = with_trainer(config, **settings)
-    whole = run(changed, tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        interrupt_after(6, changed, tmp_path / "stopped")
-    run(changed, tmp_path / "stopped", resume=True)
-    assert_same_weights(whole, tmp_path / "stopped")
-    assert curve(whole) == curve(tmp_path / "stopped")
+    assert_resumes_as(run(changed, tmp_path / "whole"), changed, tmp_path / "stopped", stop_after=6)
 
 
 def test_hard_attention_resumes_exactly_with_its_baseline(config: TrainConfig, tmp_path: Path) -> None:
@@ -196,6 +193,15 @@ def interrupt_after(steps: int, config: TrainConfig, folder: Path) -> None:
         train(prepare(config, folder))
     finally:
         training.train_step = before
+
+
+def assert_resumes_as(whole: Path, config: TrainConfig, folder: Path, stop_after: int) -> None:
+    """Stopped after so many steps and carried on in `folder`, the training is that of the uninterrupted run `whole`."""
+    with pytest.raises(Interrupted):
+        interrupt_after(stop_after, config, folder)
+    run(config, folder, resume=True)
+    assert_same_weights(whole, folder)
+    assert curve(whole) == curve(folder)
 
 
 def test_more_epochs_on_resume_go_on_from_the_end(config: TrainConfig, tmp_path: Path) -> None:
@@ -274,12 +280,7 @@ def test_staged_fine_tuning_resumes_exactly(config: TrainConfig, tmp_path: Path,
     first, second = (weights(run(with_trainer(staged, max_steps=steps), tmp_path / f"{steps}")) for steps in (4, 5))
     learnt = "encoder.trunk.features.12.squeeze.weight"
     assert not torch.equal(first[learnt], second[learnt])
-    stopped = tmp_path / "stopped"
-    with pytest.raises(Interrupted):
-        interrupt_after(stop_after, staged, stopped)
-    run(staged, stopped, resume=True)
-    assert_same_weights(whole, stopped)
-    assert curve(whole) == curve(stopped)
+    assert_resumes_as(whole, staged, tmp_path / "stopped", stop_after)
 
 
 def test_the_second_stage_is_announced_once_and_asked_for_in_time(config: TrainConfig, tmp_path: Path) -> None:
@@ -316,12 +317,29 @@ def test_pictures_varied_from_an_epoch_on_resume_exactly(config: TrainConfig, tm
     assert losses[:per_epoch] == unvaried[:per_epoch]
     assert losses[per_epoch] != unvaried[per_epoch]
     stopped = tmp_path / "stopped"
-    with pytest.raises(Interrupted):
-        interrupt_after(stop_after, varied, stopped)
-    run(varied, stopped, resume=True)
-    assert_same_weights(whole, stopped)
-    assert curve(whole) == curve(stopped)
+    assert_resumes_as(whole, varied, stopped, stop_after)
     assert (stopped / "log.txt").read_text().count("From here on pictures are varied") == 1
+
+
+def test_two_stages_that_begin_together_compute_the_features_of_training_once(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of whole pictures would be cached, only to be left unused."""
+    encoder = replace(config.encoder, fine_tune_from="features.12", fine_tune_after=1)
+    staged = prepare(replace(config, encoder=encoder, augment=AugmentConfig(flip=0.5, after=1)), tmp_path / "run")
+    opened: list[Augmentation | None] = []
+
+    def noting(*arguments: Any, augmentation: Augmentation | None, **named: Any) -> FeatureSource:
+        opened.append(augmentation)
+        return open_features(*arguments, augmentation=augmentation, **named)
+
+    monkeypatch.setattr(preparation, "open_features", noting)
+    staged.progress.epoch = 1
+    said = preparation.begin_epoch(staged)
+    assert opened == [Augmentation(staged.config.augment, staged.config.seed), None]  # of training, of validation
+    assert len(said) == 2
+    assert preparation.begin_epoch(staged) == []
+    assert len(opened) == 2
 
 
 def test_pictures_must_be_varied_before_the_end(config: TrainConfig, tmp_path: Path) -> None:
@@ -367,12 +385,7 @@ def test_pictures_left_out_are_named_once_and_the_run_resumes_exactly(
     for name in ("003.png", "010.png", "017.png"):
         (Path(str(config.data.root)) / name).write_bytes(f"no picture, {name}".encode())
     skipping = replace(config, data=replace(config.data, on_bad_image="skip"), cache=CacheConfig(enabled=cached))
-    whole = run(skipping, tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        interrupt_after(stop_after, skipping, tmp_path / "stopped")
-    run(skipping, tmp_path / "stopped", resume=True)
-    assert_same_weights(whole, tmp_path / "stopped")
-    assert curve(whole) == curve(tmp_path / "stopped")
+    assert_resumes_as(run(skipping, tmp_path / "whole"), skipping, tmp_path / "stopped", stop_after)
     said = (tmp_path / "stopped" / "log.txt").read_text()
     assert [said.count(f"{number}.png") for number in ("003", "010", "017")] == [1, 1, 1]
 
