@@ -52,16 +52,6 @@ def our_step(config: ModelConfig, images: int, each: int) -> tuple[Callable[[], 
     return step, packed
 
 
-def in_precision(precision: str, step: Callable[[], None]) -> Callable[[], None]:
-    """The step as `trainer.precision` does it."""
-
-    def done() -> None:
-        with fast_products(precision):
-            step()
-
-    return done
-
-
 def peer_step(model: nn.Module, features: torch.Tensor, attention: bool) -> Callable[[], None]:
     """A whole optimizer step of one of the plain designs, 32 images with one caption each."""
     flat = sorted((own[0] for own in captions_of(32, 1)), key=len, reverse=True)
@@ -116,7 +106,7 @@ def main() -> None:
         "rnn 10x5": (RecurrentConfig(cell="rnn", **plain), 10, 5),
     }
     steps = {name: our_step(*case) for name, case in ours.items()}
-    cases = {name: in_precision(arguments.precision, step) for name, (step, _) in steps.items()}
+    cases = {name: fast_products(arguments.precision)(step) for name, (step, _) in steps.items()}
     cases["peer: fused lstm 32x1"] = peer_step(
         FusedLSTM(VOCABULARY, DIM, DIM, FEATURES), torch.rand(32, FEATURES), False
     )
