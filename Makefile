@@ -20,8 +20,8 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
-demo: $(READY) ## Draw pictures, train with attention, evaluate, caption held-out pictures: under 5 minutes
-	$(BIN)/python -m captioner.cli.tour
+demo: $(READY) ## Draw images, train with attention, evaluate, caption held-out images: under 5 minutes
+	$(BIN)/python -m captioner.cli.quickstart
 
 test: lint $(READY) ## Linters, types, layering, and the fast tests, one process a core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not notebook"

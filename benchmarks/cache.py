@@ -1,9 +1,9 @@
 """What the feature cache costs, and what it saves.
 
-    python benchmarks/cache.py /data/flickr8k --pictures 500 1000 2000 --threads 1
+    python benchmarks/cache.py /data/flickr8k --images 500 1000 2000 --threads 1
 
-Fills new caches of so many pictures with grids (reading, decoding, encoding, writing, in one process), fits a line
-through the times and follows it to the 123,287 pictures of COCO; trains the same frozen model from pixels and from the
+Fills new caches of so many images with grids (reading, decoding, encoding, writing, in one process), fits a line
+through the times and follows it to the 123,287 images of COCO; trains the same frozen model from pixels and from the
 cache; and watches the memory of five epochs of training and validation from the cache.
 """
 
@@ -31,17 +31,17 @@ from captioner.config import (
     TrainConfig,
     TrainerConfig,
 )
-from captioner.data.build import load_dataset
-from captioner.data.cache import encoding_speed, fill_cache, plan_cache
-from captioner.engine.interrupt import StopRequest
-from captioner.engine.logs import RunLog
-from captioner.engine.preparation import prepare
-from captioner.engine.run import Run
-from captioner.engine.step import epoch_of_steps, train_step
-from captioner.engine.training import train_epoch, validate
-from captioner.nn.encoder import build_encoder
+from captioner.data.datasets.registry import load_dataset
+from captioner.data.features.cache import encoding_speed, fill_cache, plan_cache
+from captioner.nn.encoders.encoder import build_encoder
+from captioner.training.logs import RunLog
+from captioner.training.loop import train_epoch, validate
+from captioner.training.run import Run
+from captioner.training.setup import prepare
+from captioner.training.signals import StopRequest
+from captioner.training.step import train_step, training_batches
 
-COCO, FLICKR8K_TRAIN = 123_287, 6_000  # pictures
+COCO, FLICKR8K_TRAIN = 123_287, 6_000  # images
 CPU = torch.device("cpu")
 T = TypeVar("T")
 
@@ -68,27 +68,27 @@ def fill_times(config: TrainConfig, counts: list[int], folder: Path) -> dict[str
         _, _, derived = timed(lambda plan=vectors, data=data: fill_cache(plan, encoder, data, CPU))
         rows.append(
             {
-                "pictures": count,
+                "images": count,
                 "seconds": round(seconds, 1),
                 "processor_seconds": round(processor, 1),
                 "seconds_said_before": None if said is None else round(count / said, 1),
                 "vectors_from_grids_processor_seconds": round(derived, 2),
-                "grid_bytes_a_picture": round(size(plan.shards.path) / count),
-                "vector_bytes_a_picture": round(size(vectors.shards.path) / count),
+                "grid_bytes_per_image": round(size(plan.shards.path) / count),
+                "vector_bytes_per_image": round(size(vectors.shards.path) / count),
             }
         )
-    slope, start = np.polyfit([row["pictures"] for row in rows], [row["processor_seconds"] for row in rows], 1)
+    slope, start = np.polyfit([row["images"] for row in rows], [row["processor_seconds"] for row in rows], 1)
     last = rows[-1]
     return {
         "fills": rows,
-        "pictures_a_second": round(last["pictures"] / last["seconds"], 1),
-        "pictures_a_processor_second": round(1 / slope, 1),
-        "line": {"milliseconds_a_picture": round(1000 * slope, 2), "seconds_at_the_start": round(start, 2)},
+        "images_a_second": round(last["images"] / last["seconds"], 1),
+        "images_a_processor_second": round(1 / slope, 1),
+        "line": {"milliseconds_per_image": round(1000 * slope, 2), "seconds_at_the_start": round(start, 2)},
         "coco": {
-            "pictures": COCO,
+            "images": COCO,
             "hours_of_one_processor": round(slope * COCO / 3600, 2),
-            "grid_gb": round(COCO * last["grid_bytes_a_picture"] / 1e9, 2),
-            "vector_gb": round(COCO * last["vector_bytes_a_picture"] / 1e9, 2),
+            "grid_gb": round(COCO * last["grid_bytes_per_image"] / 1e9, 2),
+            "vector_gb": round(COCO * last["vector_bytes_per_image"] / 1e9, 2),
         },
     }
 
@@ -98,7 +98,7 @@ def size(folder: Path) -> int:
 
 
 def epoch_times(config: TrainConfig, model: ModelConfig, folder: Path) -> dict[str, Any]:
-    """Epochs an hour of Flickr8k's 6,000 training pictures, and how far the losses of one epoch are apart."""
+    """Epochs an hour of Flickr8k's 6,000 training images, and how far the losses of one epoch are apart."""
     found: dict[str, Any] = {}
     losses = {}
     for name, cache in (("cache", config.cache), ("pixels", CacheConfig(enabled=False))):
@@ -119,7 +119,7 @@ def epoch_times(config: TrainConfig, model: ModelConfig, folder: Path) -> dict[s
 def train_one_epoch(run: Run) -> list[float]:
     """The losses of its steps."""
     run.model.train()
-    return [train_step(run, step)["loss"] for step in epoch_of_steps(run)]
+    return [train_step(run, step)["loss"] for step in training_batches(run)]
 
 
 def memory(config: TrainConfig, epochs: int, folder: Path) -> list[dict[str, int]]:
@@ -145,8 +145,8 @@ def resident() -> dict[str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", help="the folder of Flickr8k")
-    parser.add_argument("--pictures", nargs="+", type=int, default=[500, 1000, 2000], help="caches to fill")
-    parser.add_argument("--limit", type=int, default=512, help="pictures of the trainings")
+    parser.add_argument("--images", nargs="+", type=int, default=[500, 1000, 2000], help="caches to fill")
+    parser.add_argument("--limit", type=int, default=512, help="images of the trainings")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -159,7 +159,7 @@ def main() -> None:
             trainer=TrainerConfig(max_epochs=arguments.epochs, log_every=1000),
             device="cpu",
         )
-        figures = {"encoder": config.encoder.name, **fill_times(config, arguments.pictures, folder)}
+        figures = {"encoder": config.encoder.name, **fill_times(config, arguments.images, folder)}
         prepare(replace(config, model=AttentionConfig()), folder)  # its cache is there when the clock runs
         for name, model in (("attention", AttentionConfig()), ("lstm", RecurrentConfig())):
             figures[name] = epoch_times(config, model, folder)

@@ -2,7 +2,7 @@
 
     python benchmarks/cold_start.py
 
-The measure is a process that does what cannot be avoided: it imports torch and torchvision and passes a picture once
+The measure is a process that does what cannot be avoided: it imports torch and torchvision and passes an image once
 through the encoder, its weights read from their package. All commands are processes of their own and take turns; the
 median counts, of the time on the clock and of the processor's, the latter because other programs disturb it less.
 """
@@ -24,7 +24,7 @@ PHOTO = ROOT / "docs" / "pretrained" / "photographer.jpg"
 IMPORTS = "import torch, torchvision"
 ENCODER = f"""{IMPORTS}
 from captioner.config import EncoderConfig
-from captioner.nn.encoder import build_encoder
+from captioner.nn.encoders.encoder import build_encoder
 with torch.inference_mode():
     build_encoder(EncoderConfig()).eval()(torch.zeros(1, 3, 224, 224))
 """

@@ -17,8 +17,8 @@ from peers import AttentionStepByStep
 
 from captioner.config import AttentionConfig, DecodeConfig, RecurrentConfig
 from captioner.decode import search
-from captioner.nn.build import build_decoder
-from captioner.nn.state import ImageFeatures
+from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
 VOCABULARY, DIM, CELLS, FEATURES, WORDS = 9490, 512, 196, 2048, 12

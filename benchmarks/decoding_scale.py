@@ -1,7 +1,7 @@
-"""Is the cost of decoding linear in pictures, and memory flat? `python benchmarks/decoding_scale.py [--threads 2]`
+"""Is the cost of decoding linear in images, and memory flat? `python benchmarks/decoding_scale.py [--threads 2]`
 
-100, 1,000 and 10,000 pictures by greedy search and beam 5, 50 at a time. Features are made as they are asked for
-(7×7×1280, as EfficientNet-Lite0 gives); V = 9,490, E = H = A = 512, 12 words. Milliseconds a picture, and the most
+100, 1,000 and 10,000 images by greedy search and beam 5, 50 at a time. Features are made as they are asked for
+(7×7×1280, as EfficientNet-Lite0 gives); V = 9,490, E = H = A = 512, 12 words. Milliseconds an image, and the most
 memory that the process has had so far: words of all captions are kept, features and attention are not.
 """
 
@@ -15,18 +15,18 @@ from measure import peak_memory, report
 
 from captioner.config import AttentionConfig, DecodeConfig
 from captioner.decode import search
-from captioner.nn.build import build_decoder
-from captioner.nn.state import ImageFeatures
+from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
 VOCABULARY, DIM, CELLS, FEATURES, WORDS, BATCH = 9490, 512, 49, 1280, 12, 50
 
 
-def decode(decoder: torch.nn.Module, settings: DecodeConfig, pictures: int) -> list[tuple[int, ...]]:
-    """Captions of so many pictures, a batch at a time; as in an evaluation, words are kept and attention is not."""
+def decode(decoder: torch.nn.Module, settings: DecodeConfig, images: int) -> list[tuple[int, ...]]:
+    """Captions of so many images, a batch at a time; as in an evaluation, words are kept and attention is not."""
     captions: list[tuple[int, ...]] = []
-    for first in range(0, pictures, BATCH):
-        grid = torch.rand(min(BATCH, pictures - first), CELLS, FEATURES)
+    for first in range(0, images, BATCH):
+        grid = torch.rand(min(BATCH, images - first), CELLS, FEATURES)
         found = search(decoder, ImageFeatures(grid.mean(1), grid), settings, SPECIAL_TOKENS)
         captions.extend(tuple(own[0].tokens) for own in found)
     return captions
@@ -54,8 +54,8 @@ def main() -> None:
             decode(decoder, settings, count)
             milliseconds = 1000 * (time.perf_counter() - start) / count
             most = peak_memory() / 2**20
-            figures[f"{name}, {count} pictures"] = {
-                "ms_a_picture": round(milliseconds, 2),
+            figures[f"{name}, {count} images"] = {
+                "ms_per_image": round(milliseconds, 2),
                 "peak_megabytes": round(most),
             }
     report("decoding_scale", {"cases": figures})

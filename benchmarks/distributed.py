@@ -1,6 +1,6 @@
 """Captions a second of whole optimizer steps in one process and in two: `python benchmarks/distributed.py`.
 
-One thread a process, features given, the same global batch: a process of two has half of its pictures. Besides, two
+One thread a process, features given, the same global batch: a process of two has half of its images. Besides, two
 processes that each learn from half of the batch and know nothing of one another: what this machine's cores could do
 together if exchanging cost nothing. The three take turns, step by step, so that what else the machine does meets all
 alike. Ratios are those of medians: by the clock, and by the processor time of the slower process, which other load
@@ -23,15 +23,15 @@ from measure import report
 from torch.distributed import TCPStore
 
 from captioner.config import AttentionConfig, EncoderConfig, ModelConfig, OptimConfig, RecurrentConfig
-from captioner.engine.objectives import Totals, captioning_losses
-from captioner.engine.optimizer import build_optimizer, clip_gradient
-from captioner.engine.processes.distributed import added_up, connected_ranks, gathered, join_job, share
-from captioner.engine.processes.gradient_sum import summed_gradients
-from captioner.nn.build import build_decoder
-from captioner.nn.encoder import build_encoder
+from captioner.distributed.all_reduce import summed_gradients
+from captioner.distributed.ranks import all_gather, all_reduce, join_job, process_group, share
+from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.encoders.encoder import build_encoder
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import pack_captions
-from captioner.nn.state import ImageFeatures
+from captioner.nn.types import ImageFeatures
+from captioner.training.losses import BatchTotals, captioning_losses
+from captioner.training.optimizer import build_optimizer, clip_gradient
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Case:
 
 LARGE = {"embedding_dim": 512, "hidden_dim": 512, "tie_embeddings": False}
 CASES = {
-    # Flickr8k with the settings that train.py has by default: EfficientNet-Lite0 at 7 × 7, 16 pictures; and larger
+    # Flickr8k with the settings that train.py has by default: EfficientNet-Lite0 at 7 × 7, 16 images; and larger
     **{
         f"flickr8k {config.name} {images}x5": Case(config, 2550, 49, 1280, images)
         for config in (AttentionConfig(), RecurrentConfig())
@@ -64,7 +64,7 @@ Words = list[list[list[int]]]
 
 
 def batch_of(case: Case) -> tuple[torch.Tensor, Words]:
-    """Random features of all pictures, and random captions of 8 to 16 words."""
+    """Random features of all images, and random captions of 8 to 16 words."""
     generator = torch.Generator().manual_seed(0)
     grid = torch.rand(case.images, case.cells, case.channels, generator=generator)
     lengths = torch.randint(8, 17, (case.images, case.captions), generator=generator).tolist()
@@ -90,12 +90,12 @@ def work(name: str, part: int | None) -> None:
     config = OptimConfig()
     optimizer = build_optimizer(model, config)
     grid, words = batch_of(case)
-    pictures = share(range(case.images)) if part is None else range(part, case.images, 2)
-    own = grid[pictures].clone()
+    images = share(range(case.images)) if part is None else range(part, case.images, 2)
+    own = grid[images].clone()
     features = ImageFeatures(own.mean(1), own if model.needs_grid else None)
-    captions, totals = pack_captions([words[picture] for picture in pictures]), Totals.of(words)
+    captions, totals = pack_captions([words[image] for image in images]), BatchTotals.of(words)
     size = 4 * sum(parameter.numel() for parameter in model.decoder.parameters())
-    with connected_ranks(torch.device("cpu")):
+    with process_group(torch.device("cpu")):
         sys.stdout.write(json.dumps(size) + "\n")
         for _ in iter(sys.stdin.readline, "\n"):
             started, processor = time.perf_counter(), time.process_time()
@@ -105,10 +105,10 @@ def work(name: str, part: int | None) -> None:
                     model, features, captions, label_smoothing=0.1, doubly_stochastic=1.0, totals=totals
                 )
                 losses["loss"].backward()
-            added_up({name: float(value.detach()) for name, value in losses.items()})
+            all_reduce({name: float(value.detach()) for name, value in losses.items()})
             clip_gradient(optimizer, config.clip_norm)
             optimizer.step()
-            gathered(0)  # has anybody been asked to stop?
+            all_gather(0)  # has anybody been asked to stop?
             sys.stdout.write(json.dumps([time.perf_counter() - started, time.process_time() - processor]) + "\n")
             sys.stdout.flush()
 

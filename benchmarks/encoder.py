@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from captioner.config import EncoderConfig
-from captioner.nn.encoder import build_encoder
-from captioner.nn.folding import fold_batch_norm
+from captioner.nn.encoders.encoder import build_encoder
+from captioner.nn.encoders.fuse_batch_norm import fold_batch_norm
 
 
 def variants(name: str, batch_size: int) -> dict[str, Callable[[], Tensor]]:
@@ -58,7 +58,7 @@ def main() -> None:
     for name in arguments.names:
         seconds = best_seconds(variants(name, arguments.batch_size), arguments.runs)
         shown = (f"{label} {seconds['plain'] / value:.2f}×" for label, value in seconds.items())
-        print(f"{name}: {arguments.batch_size / seconds['plain']:.1f} pictures/s of processor time; {', '.join(shown)}")
+        print(f"{name}: {arguments.batch_size / seconds['plain']:.1f} images/s of processor time; {', '.join(shown)}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.config import EncoderConfig
-from captioner.nn.encoder import build_encoder
+from captioner.nn.encoders.encoder import build_encoder
 
 
 def variants(name: str, block: str, batch_size: int) -> dict[str, Callable[[], Tensor]]:
@@ -78,7 +78,7 @@ def main() -> None:
         print(f"{name}, learning from {block} on")
         for label in functions:
             speed = seconds["plain"] / seconds[label]
-            print(f"    {label:<32}{speed:5.2f}× as fast{memory[label]:8.1f} MB a picture")
+            print(f"    {label:<32}{speed:5.2f}× as fast{memory[label]:8.1f} MB an image")
 
 
 if __name__ == "__main__":

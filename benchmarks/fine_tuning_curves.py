@@ -1,4 +1,4 @@
-"""Frozen against fine-tuned, from the logs of finished runs: one picture of dev scores by epoch.
+"""Frozen against fine-tuned, from the logs of finished runs: one image of dev scores by epoch.
 
     python benchmarks/fine_tuning_curves.py docs/fine_tuning.png --epochs 9 \
         --runs "frozen=runs/a,runs/b" --runs "fine-tuned=runs/c,runs/d" --begins 3
@@ -14,9 +14,9 @@ from statistics import fmean
 
 from measure import report
 
-from captioner.engine.logs import read_records
+from captioner.training.logs import read_records
 
-COLOURS = ("#1b1b1b", "#c2571a", "#3b6ea5", "#5b8c3e")
+COLORS = ("#1b1b1b", "#c2571a", "#3b6ea5", "#5b8c3e")
 
 
 def scores(folder: Path, epochs: int, monitor: str) -> list[float]:
@@ -35,13 +35,13 @@ def draw(arms: dict[str, list[list[float]]], path: Path, monitor: str, begins: i
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.8), layout="constrained")
-    for (name, runs), colour in zip(arms.items(), COLOURS, strict=False):
+    for (name, runs), color in zip(arms.items(), COLORS, strict=False):
         epochs = range(1, len(runs[0]) + 1)
         for run in runs:
-            axes.plot(epochs, run, color=colour, linewidth=0.8, alpha=0.5)
+            axes.plot(epochs, run, color=color, linewidth=0.8, alpha=0.5)
         mean = [fmean(values) for values in zip(*runs, strict=True)]
         count = "1 seed" if len(runs) == 1 else f"mean of {len(runs)} seeds"
-        axes.plot(epochs, mean, color=colour, linewidth=2.5, label=f"{name} ({count})")
+        axes.plot(epochs, mean, color=color, linewidth=2.5, label=f"{name} ({count})")
     if begins is not None:
         axes.axvline(begins, color="#999999", linewidth=1, linestyle=":")
         axes.annotate("the encoder begins to learn", (begins, axes.get_ylim()[0]), (4, 4), textcoords="offset points",
@@ -57,7 +57,7 @@ def draw(arms: dict[str, list[list[float]]], path: Path, monitor: str, begins: i
 def main() -> None:
     """Read the logs, draw, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--runs", action="append", required=True, metavar="NAME=RUN,RUN", help="an arm and its runs")
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--begins", type=int, help="after which epoch the encoder learns, to be marked")
@@ -67,7 +67,7 @@ def main() -> None:
         name: [scores(Path(folder), given.epochs, given.monitor) for folder in folders.split(",")]
         for name, _, folders in (arm.partition("=") for arm in given.runs)
     }
-    draw(arms, given.picture, given.monitor, given.begins)
+    draw(arms, given.image, given.monitor, given.begins)
     report("fine_tuning_curves", {"best": {name: [round(max(run), 2) for run in runs] for name, runs in arms.items()}})
 
 

@@ -30,7 +30,7 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
 from captioner.config import TokenizerConfig
-from captioner.data.scenes.generate import generate_scene
+from captioner.data.synthetic.scenes.generate_scenes import generate_scene
 from captioner.metrics import CiderReward, DocumentFrequencies, score_tokens
 from captioner.text import build_tokenizer
 

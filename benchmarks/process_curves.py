@@ -15,7 +15,7 @@ from pathlib import Path
 
 from measure import report
 
-from captioner.engine.logs import read_records
+from captioner.training.logs import read_records
 
 COUNTS = (1, 2, 4)
 ROUNDING = 2**-23  # float32's, of numbers near 1
@@ -47,11 +47,11 @@ def draw(logs: dict[int, list[dict]], path: Path) -> None:
     for (count, log), width, style in zip(logs.items(), (6, 3, 1), ("-", "-", "--"), strict=True):
         losses = figures(log, "train", "loss")
         name = "1 process" if count == 1 else f"{count} processes"
-        colour = {1: "#c9d6e8", 2: "#e8a33d", 4: "#1b1b1b"}[count]
-        upper.plot(steps, losses, linewidth=width, linestyle=style, color=colour, label=name)
+        color = {1: "#c9d6e8", 2: "#e8a33d", 4: "#1b1b1b"}[count]
+        upper.plot(steps, losses, linewidth=width, linestyle=style, color=color, label=name)
         if count > 1:
             distances = [abs(a - b) / a / ROUNDING for a, b in zip(alone, losses, strict=True)]
-            lower.plot(steps, distances, linewidth=1.2, color=colour)
+            lower.plot(steps, distances, linewidth=1.2, color=color)
     upper.set_ylabel("loss (nats a word and λ · attention)")
     upper.set_title("The same global batches, by 1, 2 and 4 processes")
     lower.set_ylabel("relative distance from\n1 process, in units of\nfloat32's rounding (2⁻²³)")
@@ -66,7 +66,7 @@ def draw(logs: dict[int, list[dict]], path: Path) -> None:
 def main() -> None:
     """Train by each number of processes, draw and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--keep", type=Path, help="a folder for the runs; those that are there are not trained again")
     parser.add_argument("options", nargs="*", help="settings of train.py")
     arguments = parser.parse_args()
@@ -78,7 +78,7 @@ def main() -> None:
             done = (folder / "metrics.json").exists()
             logs[count] = read_records(folder) if done else train(folder, count, arguments.options)
         scores = {count: json.loads((root / f"processes_{count}/metrics.json").read_text()) for count in COUNTS}
-    draw(logs, arguments.picture)
+    draw(logs, arguments.image)
     alone = figures(logs[1], "train", "loss")
     distances = {
         count: max(abs(a - b) / a for a, b in zip(alone, figures(logs[count], "train", "loss"), strict=True))

@@ -1,8 +1,8 @@
 """What COCO and 12 million web pairs cost, from a laptop to several nodes: `python benchmarks/scale.py COCO/val2017`.
 
 First it measures, with one thread and in processor time (which other load does not lengthen), what one core does: JPEG
-files decoded and made into tensors, pictures encoded, captions learnt from, the optimizer's update. The folder holds
-the pictures that are decoded. Then comes arithmetic: docs/scale.md has its tables and says what is assumed.
+files decoded and made into tensors, images encoded, captions learnt from, the optimizer's update. The folder holds
+the images that are decoded. Then comes arithmetic: docs/scale.md has its tables and says what is assumed.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from captioner.config import (
     RecurrentConfig,
     TokenizerConfig,
 )
-from captioner.data.batches import number_captions, tokenize_captions
+from captioner.data.batches import encode_captions, tokenize_captions
 from captioner.data.dataset import CaptionDataset, CaptionedImage
-from captioner.data.pictures import open_picture
-from captioner.data.transforms import picture_to_tensor
-from captioner.engine.objectives import Totals, captioning_losses
-from captioner.engine.optimizer import build_optimizer, clip_gradient
-from captioner.engine.processes.distributed import connected_ranks, join_job
-from captioner.nn.build import build_decoder
-from captioner.nn.encoder import build_encoder
+from captioner.data.images.decode import open_image
+from captioner.data.images.transforms import image_to_tensor
+from captioner.distributed.ranks import join_job, process_group
+from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.encoders.encoder import build_encoder
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import pack_captions
-from captioner.nn.state import ImageFeatures
+from captioner.nn.types import ImageFeatures
 from captioner.text.tokenizers import build_tokenizer
 from captioner.text.vocabulary import Vocabulary
+from captioner.training.losses import BatchTotals, captioning_losses
+from captioner.training.optimizer import build_optimizer, clip_gradient
 
 ENCODER = "efficientnet_lite0"
-GRID_BYTES, VECTOR_BYTES = 49 * 1280 * 2, 1280 * 2  # of a picture's features in the cache
+GRID_BYTES, VECTOR_BYTES = 49 * 1280 * 2, 1280 * 2  # of an image's features in the cache
 VOCABULARY = 9490
-BATCH = 256  # pictures of a web batch, with one caption each; COCO has 64 with five
+BATCH = 256  # images of a web batch, with one caption each; COCO has 64 with five
 DECODERS: dict[str, ModelConfig] = {"attention": AttentionConfig(), "lstm": RecurrentConfig()}
 
 
@@ -72,21 +72,21 @@ def processor_seconds(work: Callable[[], object], rounds: int = 5) -> float:
 class Constants:
     """What one core was measured to do. Seconds are those of a processor."""
 
-    decode: float  # a picture: from JPEG to tensor
-    jpeg_bytes: float  # of a picture of the folder
+    decode: float  # an image: from JPEG to tensor
+    jpeg_bytes: float  # of an image of the folder
     small_jpeg_bytes: float  # of the same with 256 pixels on its shorter side, quality 90
     small_decode: float
-    encode: float  # a picture: forward pass of the frozen encoder
-    learn: dict[str, dict[int, float]]  # a caption, by decoder and by captions a picture: losses and gradients
+    encode: float  # an image: forward pass of the frozen encoder
+    learn: dict[str, dict[int, float]]  # a caption, by decoder and by captions an image: losses and gradients
     update: dict[str, float]  # clipping and optimizer, a step
     gradient_bytes: dict[str, int]
     exchange: float  # bytes a second and process, each way, between two processes of this machine
-    memory: float  # bytes of main memory a picture with one caption, in each process
+    memory: float  # bytes of memory an image with one caption, in each process
 
 
 def measure(folder: Path) -> Constants:
     """Measure all constants."""
-    memory = memory_of_a_picture()  # first, while the memory that is free again is still small
+    memory = memory_of_per_image()  # first, while the memory that is free again is still small
     transform = build_encoder(EncoderConfig(ENCODER, weights=None)).transform
     paths = list(islice(sorted(folder.glob("*.jpg")), 24))
     files = [path.read_bytes() for path in paths]
@@ -94,12 +94,12 @@ def measure(folder: Path) -> Constants:
 
     def decode(some: list[bytes]) -> None:
         for file in some:
-            picture_to_tensor(open_picture(file, at_least=transform.size), transform)
+            image_to_tensor(open_image(file, at_least=transform.size), transform)
 
     encoder = build_encoder(EncoderConfig(ENCODER, weights=None)).eval()
-    pictures = torch.randn(32, 3, transform.size, transform.size)
+    images = torch.randn(32, 3, transform.size, transform.size)
     with torch.inference_mode():
-        encode = processor_seconds(lambda: encoder(pictures)) / len(pictures)
+        encode = processor_seconds(lambda: encoder(images)) / len(images)
     learn: dict[str, dict[int, float]] = {}
     update, gradient_bytes = {}, {}
     for name, config in DECODERS.items():
@@ -121,23 +121,23 @@ def measure(folder: Path) -> Constants:
     )
 
 
-def memory_of_a_picture(pictures: int = 100_000, words: int = 10) -> float:
-    """Bytes that a process needs in the long run for a picture with one caption: path, text, word numbers."""
+def memory_of_per_image(images: int = 100_000, words: int = 10) -> float:
+    """Bytes that a process needs in the long run for an image with one caption: path, text, word numbers."""
     before = resident_bytes()
     generator = random.Random(0)
     vocabulary = Vocabulary([f"word{number}" for number in range(VOCABULARY)])
     images = tuple(
         CaptionedImage(
             number,
-            Path(f"/data/pictures/{number // 10_000:05}/{number:09}.jpg"),
+            Path(f"/data/images/{number // 10_000:05}/{number:09}.jpg"),
             (" ".join(f"word{generator.randrange(VOCABULARY)}" for _ in range(words)),),
         )
-        for number in range(pictures)
+        for number in range(images)
     )
     dataset = CaptionDataset("web", "train", images)
-    captions = number_captions(tokenize_captions(dataset, build_tokenizer(TokenizerConfig())), vocabulary, 30)
-    assert len(captions) == pictures
-    return (resident_bytes() - before) / pictures
+    captions = encode_captions(tokenize_captions(dataset, build_tokenizer(TokenizerConfig())), vocabulary, 30)
+    assert len(captions) == images
+    return (resident_bytes() - before) / images
 
 
 def resident_bytes() -> int:
@@ -163,16 +163,16 @@ def exchange() -> None:
     """One of those two: with two, a sum sends and receives as many bytes as it has."""
     join_job()
     row = torch.ones(10_000_000)
-    with connected_ranks(torch.device("cpu")):
+    with process_group(torch.device("cpu")):
         sys.stdout.write(f"{4 * len(row) / processor_seconds(lambda: dist.all_reduce(row))}\n")
 
 
 def shrunk(file: bytes) -> bytes:
-    """A JPEG file as collections of web pictures keep it: 256 pixels on the shorter side."""
-    picture = Image.open(io.BytesIO(file)).convert("RGB")
-    scale = 256 / min(picture.size)
+    """A JPEG file as collections of web images keep it: 256 pixels on the shorter side."""
+    image = Image.open(io.BytesIO(file)).convert("RGB")
+    scale = 256 / min(image.size)
     buffer = io.BytesIO()
-    picture.resize((round(picture.width * scale), round(picture.height * scale))).save(buffer, "JPEG", quality=90)
+    image.resize((round(image.width * scale), round(image.height * scale))).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 
@@ -184,7 +184,7 @@ def step_seconds(case: Case) -> tuple[float, float, int]:
     optimizer = build_optimizer(model, config)
     grid, words = batch_of(case)
     features = ImageFeatures(grid.mean(1), grid if model.needs_grid else None)
-    captions, totals = pack_captions(words), Totals.of(words)
+    captions, totals = pack_captions(words), BatchTotals.of(words)
 
     def learn() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -202,13 +202,13 @@ def step_seconds(case: Case) -> tuple[float, float, int]:
 
 @dataclass(frozen=True)
 class Collection:
-    """Pictures and captions to learn from, and the global batch, in pictures, at which that is done."""
+    """Images and captions to learn from, and the global batch, in images, at which that is done."""
 
     name: str
-    pictures: int
-    captions_per_picture: int
+    images: int
+    captions_per_image: int
     batch: int
-    small: bool  # pictures of 256 pixels
+    small: bool  # images of 256 pixels
 
 
 COLLECTIONS = (
@@ -260,8 +260,8 @@ def duration(seconds: float) -> str:
 
 def row(constants: Constants, collection: Collection, machine: Machine, decoder: str) -> list[str]:
     """What a collection costs on a machine; the exchange is counted in full, though some of it overlaps."""
-    each, batch = collection.captions_per_picture, collection.batch * machine.batch_factor
-    steps, own = collection.pictures / batch, batch / machine.processes  # `own`: pictures of a process in a step
+    each, batch = collection.captions_per_image, collection.batch * machine.batch_factor
+    steps, own = collection.images / batch, batch / machine.processes  # `own`: images of a process in a step
     decode = (constants.small_decode if collection.small else constants.decode) / machine.decoding_cores
     encode = max(constants.encode / machine.speed, decode)  # side by side, by different processors
     if machine.speed == 1:  # by the same
@@ -272,7 +272,7 @@ def row(constants: Constants, collection: Collection, machine: Machine, decoder:
     return [
         machine.name,
         f"{batch}",
-        duration(collection.pictures * encode / machine.processes),
+        duration(collection.images * encode / machine.processes),
         f"{1000 * learn:,.0f} + {1000 * exchange:,.0f} ms",
         f"{batch * each / (learn + exchange):,.0f}",
         duration(steps * (learn + exchange)),
@@ -284,7 +284,7 @@ def row(constants: Constants, collection: Collection, machine: Machine, decoder:
 def main() -> None:
     """Measure, then print the tables of docs/scale.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", type=Path, nargs="?", help="a folder of JPEG files of the size that is decoded")
+    parser.add_argument("images", type=Path, nargs="?", help="a folder of JPEG files of the size that is decoded")
     parser.add_argument("--exchange", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -292,10 +292,10 @@ def main() -> None:
         exchange()
         return
     torch.manual_seed(0)
-    constants = measure(arguments.pictures)
+    constants = measure(arguments.images)
     write = sys.stdout.write
     write(
-        f"One core: {1 / constants.decode:.0f} pictures/s decoded ({constants.jpeg_bytes / 1e3:.0f} KB each), "
+        f"One core: {1 / constants.decode:.0f} images/s decoded ({constants.jpeg_bytes / 1e3:.0f} KB each), "
         f"{1 / constants.small_decode:.0f} of 256 pixels ({constants.small_jpeg_bytes / 1e3:.0f} KB), "
         f"{1 / constants.encode:.0f} encoded by {ENCODER}.\n"
     )
@@ -306,14 +306,14 @@ def main() -> None:
             f"{1000 * constants.update[name]:.0f} ms; gradient {constants.gradient_bytes[name] / 1e6:.1f} MB.\n"
         )
     write(f"Two processes of this machine exchange {constants.exchange / 1e9:.1f} GB/s each way.\n")
-    write(f"A picture with a caption takes {constants.memory:,.0f} bytes of memory in each process.\n")
+    write(f"An image with a caption takes {constants.memory:,.0f} bytes of memory in each process.\n")
     titles = ["", "batch", "encode all", "step", "captions/s", "epoch", "reads", "epoch from pixels"]
     for collection in COLLECTIONS:
-        pictures = collection.pictures
+        images = collection.images
         jpeg = constants.small_jpeg_bytes if collection.small else constants.jpeg_bytes
         write(
-            f"\n{collection.name}: {pictures:,} pictures, JPEG {pictures * jpeg / 1e9:,.0f} GB, cached grids "
-            f"{pictures * GRID_BYTES / 1e9:,.0f} GB, vectors {pictures * VECTOR_BYTES / 1e9:,.1f} GB\n\n"
+            f"\n{collection.name}: {images:,} images, JPEG {images * jpeg / 1e9:,.0f} GB, cached grids "
+            f"{images * GRID_BYTES / 1e9:,.0f} GB, vectors {images * VECTOR_BYTES / 1e9:,.1f} GB\n\n"
         )
         write(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}\n")
         for machine in MACHINES:

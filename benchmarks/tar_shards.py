@@ -2,7 +2,7 @@
 
     python benchmarks/tar_shards.py data=flickr8k data.root=DIR --pairs 40000
 
-Shards are made of the data set's pictures, over and over under new ids, with their first captions; the same pictures
+Shards are made of the data set's images, over and over under new ids, with their first captions; the same images
 are read from their files for comparison, both in a shuffled order and warm (the system has them in memory). Memory is
 measured in a process of its own for each number of pairs, as the growth of its resident size between two numbers.
 """
@@ -23,14 +23,14 @@ from pathlib import Path
 import torch
 from measure import report
 
-from captioner.cli.settings import compose_train_settings
+from captioner.cli.hydra_config import compose_train_settings
 from captioner.config import ShardsConfig, TokenizerConfig, VocabularyConfig
-from captioner.data.batches import captioned_pictures, number_captions, tokenize_captions
-from captioner.data.build import load_dataset
+from captioner.data.batches import captioned_images, encode_captions, tokenize_captions
 from captioner.data.dataset import CaptionDataset
-from captioner.data.pictures import open_picture
-from captioner.data.tar_shards.index import index_file
-from captioner.data.tar_shards.packing import pack_shards
+from captioner.data.datasets.registry import load_dataset
+from captioner.data.datasets.tar_shards.index import index_file
+from captioner.data.datasets.tar_shards.pack import pack_shards
+from captioner.data.images.decode import open_image
 from captioner.text.tokenizers import build_tokenizer
 from captioner.text.vocabulary import Vocabulary
 
@@ -46,15 +46,15 @@ def repeated(dataset: CaptionDataset, pairs: int) -> CaptionDataset:
     return replace(dataset, name="repeated", split="train", images=tuple(islice(images, pairs)))
 
 
-def seconds_to_read(dataset: CaptionDataset, pictures: int, *, decode: bool) -> float:
-    """To read (and decode) so many pictures in a shuffled order; the second time, so that all are in memory."""
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0)).tolist()[:pictures]
+def seconds_to_read(dataset: CaptionDataset, images: int, *, decode: bool) -> float:
+    """To read (and decode) so many images in a shuffled order; the second time, so that all are in memory."""
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0)).tolist()[:images]
     for _ in range(2):
         start = time.perf_counter()
         for index in order:
             path = dataset.paths[index]
             if decode:
-                open_picture(path, at_least=224)
+                open_image(path, at_least=224)
             else:
                 path.read_bytes()
         seconds = time.perf_counter() - start
@@ -77,10 +77,10 @@ def memory_before_training(root: str, limit: int) -> dict[str, float]:
     figures["data set"] = resident_megabytes()
     tokenized = tokenize_captions(dataset, build_tokenizer(TokenizerConfig()))
     vocabulary = Vocabulary.from_captions((words for own in tokenized for words in own), VocabularyConfig())
-    captions = number_captions(tokenized, vocabulary, 30)
+    captions = encode_captions(tokenized, vocabulary, 30)
     del tokenized
     figures["captions"] = resident_megabytes()
-    usable = captioned_pictures(captions, dataset)
+    usable = captioned_images(captions, dataset)
     figures["usable"] = resident_megabytes() + 0 * len(usable)
     return figures
 
@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py: the data set")
     parser.add_argument("--pairs", type=int, default=40_000)
-    parser.add_argument("--pictures", type=int, default=2000, help="read for the comparison")
+    parser.add_argument("--images", type=int, default=2000, help="read for the comparison")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     arguments = parser.parse_intermixed_args()
     if arguments.memory:
@@ -115,9 +115,9 @@ def main() -> None:
         indexed = time.perf_counter()
         dataset = load_dataset(config, "train")
         opened = time.perf_counter()
-        pictures = min(arguments.pictures, len(files))
+        images = min(arguments.images, len(files))
         seconds = {
-            f"{what} from {source}": pictures / seconds_to_read(own, pictures, decode=what == "decoded")
+            f"{what} from {source}": images / seconds_to_read(own, images, decode=what == "decoded")
             for what in ("bytes", "decoded")
             for source, own in (("tar", replace(dataset, images=dataset.images[: len(files)])), ("files", files))
         }
@@ -134,7 +134,7 @@ def main() -> None:
                 "index_bytes_a_pair_on_disk": round(
                     sum(index_file(p).stat().st_size for p in shards) / arguments.pairs
                 ),
-                "pictures_a_second": {name: round(value) for name, value in seconds.items()},
+                "images_a_second": {name: round(value) for name, value in seconds.items()},
                 "memory_bytes_a_pair": {name: round(value) for name, value in growth.items()},
             },
         )

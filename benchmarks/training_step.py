@@ -17,11 +17,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from captioner.config import AttentionConfig, ModelConfig, RecurrentConfig
-from captioner.engine.precision import fast_products
-from captioner.engine.word_loss import word_loss
-from captioner.nn.build import build_decoder
+from captioner.nn.decoders.registry import build_decoder
 from captioner.nn.packing import PackedCaptions, pack_captions
-from captioner.nn.state import ImageFeatures
+from captioner.nn.types import ImageFeatures
+from captioner.training.cross_entropy import memory_efficient_cross_entropy
+from captioner.training.precision import fast_products
 
 VOCABULARY, DIM, CELLS, FEATURES = 9490, 512, 196, 2048
 
@@ -40,13 +40,13 @@ def our_step(config: ModelConfig, images: int, each: int) -> tuple[Callable[[], 
     decoder = build_decoder(config, VOCABULARY, FEATURES)
     grid = torch.rand(images, CELLS, FEATURES) if config.name == "attention" else None
     vector = torch.rand(images, FEATURES)
-    optimizer = torch.optim.Adam(decoder.parameters(), fused=True)  # as captioner.engine.optimizer
+    optimizer = torch.optim.Adam(decoder.parameters(), fused=True)  # as captioner.training.optimizer
     packed = pack_captions(captions_of(images, each))
 
     def step() -> None:
         answer = decoder(ImageFeatures(vector, grid), packed)
         optimizer.zero_grad()
-        (word_loss(answer.logits, packed.targets, 0.0) / len(packed.targets)).backward()
+        (memory_efficient_cross_entropy(answer.logits, packed.targets, 0.0) / len(packed.targets)).backward()
         optimizer.step()
 
     return step, packed

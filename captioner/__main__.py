@@ -15,7 +15,7 @@ COMMANDS = {
     "sample": "let a trained language model write",
     "cells": "show which unit of a network keeps track of what",
     "gradients": "show how far back in time a language model's gradient reaches",
-    "retrieve": "find the pictures that a sentence speaks of",
+    "retrieve": "find the images that a sentence speaks of",
     "runs": "show finished runs side by side",
     "export": "hand on a trained captioner, as a small folder or one file",
     "doctor": "find what makes a trained captioner bad without a word",

@@ -1,6 +1,6 @@
 """The one exception that people are meant to read, and the sentence that helps them.
 
-Everything a person can get wrong (an option, a path, a file, a picture, a checkpoint) is raised as a
+Everything a person can get wrong (an option, a path, a file, an image, a checkpoint) is raised as a
 `CaptionerError`; the command line prints its sentence and leaves with exit code 2. Every other
 exception is a bug of ours.
 """
@@ -23,8 +23,8 @@ class DataError(CaptionerError):
     """A data set, annotation file or split that cannot be used as it is."""
 
 
-class PictureError(DataError):
-    """A picture that cannot be decoded; the message names the file."""
+class ImageError(DataError):
+    """An image that cannot be decoded; the message names the file."""
 
 
 class CheckpointError(CaptionerError):

@@ -10,29 +10,29 @@ from typing import overload
 import numpy as np
 import torch
 
+from captioner.checkpoint.archive import is_archive_name, unpacked
+from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
+from captioner.checkpoint.pretrained import pretrained_folder, pretrained_names
 from captioner.config import DecodeConfig
-from captioner.data.pictures import PictureSource, open_picture
-from captioner.data.transforms import picture_to_tensor
+from captioner.data.images.decode import ImageSource, open_image
+from captioner.data.images.transforms import image_to_tensor
 from captioner.decode import Hypothesis, search
-from captioner.engine.checkpoint import LoadedCheckpoint, load_checkpoint
-from captioner.engine.device import choose_device
-from captioner.engine.model_archive import is_archive_name, unpacked
-from captioner.engine.pretrained import pretrained_folder, pretrained_names
+from captioner.distributed.device import choose_device
 from captioner.errors import ConfigError
-from captioner.nn.state import ImageFeatures
+from captioner.nn.types import ImageFeatures
 from captioner.text.tokenizers import build_tokenizer
 
-BATCH = 32  # pictures encoded together
+BATCH = 32  # images encoded together
 
 
 @dataclass(frozen=True)
 class Caption:
-    """What the model says of one picture.
+    """What the model says of one image.
 
     tokens: the caption's words; log_prob: natural logarithm of its probability, <END> included; score:
     what the search ranks by, log_prob / tokens**length_penalty, <END> counted; finished: did it reach
     <END>, or was it cut at the length limit?; attention: (T, rows, columns) weights of each word over
-    the picture's grid, summing to 1 a word, or None for a model that does not attend; alternatives:
+    the image's grid, summing to 1 a word, or None for a model that does not attend; alternatives:
     the next best captions of the search, best first.
     """
 
@@ -88,31 +88,29 @@ class Captioner:
 
     @overload
     def caption(
-        self, pictures: list[PictureSource], *, decode: DecodeConfig | None = None, alternatives: int = 0
+        self, images: list[ImageSource], *, decode: DecodeConfig | None = None, alternatives: int = 0
     ) -> list[Caption]: ...
 
     @overload
-    def caption(
-        self, pictures: PictureSource, *, decode: DecodeConfig | None = None, alternatives: int = 0
-    ) -> Caption: ...
+    def caption(self, images: ImageSource, *, decode: DecodeConfig | None = None, alternatives: int = 0) -> Caption: ...
 
     def caption(
         self,
-        pictures: PictureSource | list[PictureSource],
+        images: ImageSource | list[ImageSource],
         *,
         decode: DecodeConfig | None = None,
         alternatives: int = 0,
     ) -> Caption | list[Caption]:
-        """Caption one picture, or each of a list of pictures.
+        """Caption one image, or each of a list of images.
 
-        A picture is a path, the bytes of a picture file, a PIL image, an array (H, W[, channels]) or a
+        An image is a path, the bytes of an image file, a PIL image, an array (H, W[, channels]) or a
         tensor (3, H, W), the last two uint8 or floats in [0, 1]. `decode` overrides the search that the
         model was trained with; `alternatives` asks a beam search for so many captions besides the best.
-        Raises PictureError for what cannot be read as a picture, ConfigError for `alternatives` of a
+        Raises ImageError for what cannot be read as an image, ConfigError for `alternatives` of a
         search that has none.
         """
-        if not isinstance(pictures, list):
-            return self.caption([pictures], decode=decode, alternatives=alternatives)[0]
+        if not isinstance(images, list):
+            return self.caption([images], decode=decode, alternatives=alternatives)[0]
         settings = decode or self.decode
         if alternatives < 0:
             raise ConfigError(f"alternatives={alternatives}: expected 0 or more.")
@@ -123,8 +121,8 @@ class Captioner:
         if settings.name == "beam" and settings.beam_width <= alternatives:
             settings = replace(settings, beam_width=alternatives + 1)
         captions: list[Caption] = []
-        for start in range(0, len(pictures), BATCH):
-            features = self.encode(pictures[start : start + BATCH])
+        for start in range(0, len(images), BATCH):
+            features = self.encode(images[start : start + BATCH])
             found = search(
                 self.model.decoder,  # type: ignore[arg-type]
                 features,
@@ -136,14 +134,14 @@ class Captioner:
             captions += [self._caption(hypotheses) for hypotheses in found]
         return captions
 
-    def encode(self, pictures: Sequence[PictureSource]) -> ImageFeatures:
-        """Features of pictures: vector (B, D) and grid (B, P, D)."""
-        tensors = [self._to_tensor(picture) for picture in pictures]
+    def encode(self, images: Sequence[ImageSource]) -> ImageFeatures:
+        """Features of images: vector (B, D) and grid (B, P, D)."""
+        tensors = [self._to_tensor(image) for image in images]
         with torch.inference_mode():
             return self.model.encode(torch.stack(tensors).to(self.device))
 
-    def _to_tensor(self, picture: PictureSource) -> torch.Tensor:
-        return picture_to_tensor(open_picture(picture, at_least=self.transform.size), self.transform)
+    def _to_tensor(self, image: ImageSource) -> torch.Tensor:
+        return image_to_tensor(open_image(image, at_least=self.transform.size), self.transform)
 
     def _caption(self, hypotheses: Iterable[Hypothesis]) -> Caption:
         first, *others = [self._one(hypothesis) for hypothesis in hypotheses]

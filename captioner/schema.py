@@ -12,6 +12,7 @@ import typing
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
+from captioner.config import DATASETS, DECODERS, DataConfig, ModelConfig
 from captioner.errors import ConfigError, near_misses
 
 T = TypeVar("T")
@@ -59,3 +60,15 @@ def checked(expected: Any, value: Any, where: str) -> Any:
         return value
     name = str(expected) if origin else expected.__name__
     raise ConfigError(f"{where}={value!r} has the wrong type: expected {name}.")
+
+
+def model_settings(raw: Any) -> ModelConfig:
+    """A decoder's settings from plain values; their `name` says which dataclass they are."""
+    name = raw.get("name") if isinstance(raw, dict) else None
+    return from_plain(DECODERS[str(name)], raw, "model")
+
+
+def data_settings(raw: Any) -> DataConfig:
+    """A data set's settings from plain values; their `name` says which dataclass they are."""
+    name = raw.get("name") if isinstance(raw, dict) else None
+    return from_plain(DATASETS[str(name)], raw, "data")

@@ -145,10 +145,10 @@ def test_the_edges_work(group: type, values: dict[str, Any]) -> None:
 def test_settings_that_contradict_each_other() -> None:
     with pytest.raises(ConfigError, match="java tokenizes as ptb only"):
         c.TokenizerConfig(name="char", backend="java")
-    with pytest.raises(ConfigError, match="both mirror pictures: set one of them"):
+    with pytest.raises(ConfigError, match="both mirror images: set one of them"):
         c.TrainConfig(cache=c.CacheConfig(flips=True), augment=c.AugmentConfig(flip=0.5))
     c.TrainConfig(cache=c.CacheConfig(flips=True), augment=c.AugmentConfig(flip=0.5, after=1))  # one after the other
-    with pytest.raises(ConfigError, match=r"augment\.after=2 says when pictures are varied, but nothing varies them"):
+    with pytest.raises(ConfigError, match=r"augment\.after=2 says when images are varied, but nothing varies them"):
         c.AugmentConfig(after=2)
 
 

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioner import errors
-from captioner.errors import CaptionerError, ConfigError, DataError, PictureError, choose, near_misses
+from captioner.errors import CaptionerError, ConfigError, DataError, ImageError, choose, near_misses
 
 
 def test_all_are_captioner_errors() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    assert {CaptionerError, ConfigError, PictureError} < set(kinds), "not all of them have been found"
+    assert {CaptionerError, ConfigError, ImageError} < set(kinds), "not all of them have been found"
     assert [kind.__name__ for kind in kinds if not issubclass(kind, CaptionerError)] == []
-    assert issubclass(PictureError, DataError)
+    assert issubclass(ImageError, DataError)
 
 
 def test_near_misses() -> None:

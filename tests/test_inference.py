@@ -16,9 +16,9 @@ from PIL import Image
 
 import captioner
 from captioner import Captioner, inference
+from captioner.checkpoint.checkpoint import CheckpointSettings, load_checkpoint, save_checkpoint
 from captioner.config import DecodeConfig
-from captioner.engine.checkpoint import CheckpointSettings, load_checkpoint, save_checkpoint
-from captioner.errors import CheckpointError, ConfigError, PictureError
+from captioner.errors import CheckpointError, ConfigError, ImageError
 from captioner.nn.packing import pack_captions
 from tests.tiny import train_tiny, write_tiny_data
 
@@ -39,9 +39,9 @@ def model(run_folder: Path) -> Captioner:
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Eight pictures: every colour on either side."""
-    folder = tmp_path_factory.mktemp("pictures")
-    write_tiny_data(folder, pictures=8)
+    """Eight images: every color on either side."""
+    folder = tmp_path_factory.mktemp("images")
+    write_tiny_data(folder, images=8)
     return sorted(folder.glob("*.png"))
 
 
@@ -53,16 +53,16 @@ def same(found: captioner.Caption, expected: captioner.Caption) -> None:
     np.testing.assert_allclose(found.attention, expected.attention, atol=1e-4)
 
 
-# ------------------------------------------------------------------------------------------- one picture
+# ------------------------------------------------------------------------------------------- one image
 
 
 def test_says_what_is_there(model: Captioner, paths: list[Path]) -> None:
     """Without the data it was trained on, in another folder than it was trained in."""
     texts = [model.caption(path).text for path in paths]
     expected = [
-        [f"a {colour} half on the {side}", f"the {side} is {colour}"]
+        [f"a {color} half on the {side}", f"the {side} is {color}"]
         for side in ("left", "right")
-        for colour in ("red", "green", "blue", "white")
+        for color in ("red", "green", "blue", "white")
     ]
     assert sum(text in own for text, own in zip(texts, expected, strict=True)) >= 7, texts
 
@@ -82,10 +82,10 @@ FORMS: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 def test_however_it_is_given(model: Captioner, paths: list[Path], form: Callable[[Path], Any]) -> None:
     for path in paths[2:6]:
-        picture = form(path)
-        same(model.caption(picture), model.caption(path))
-        if isinstance(picture, Image.Image):
-            picture.close()
+        image = form(path)
+        same(model.caption(image), model.caption(path))
+        if isinstance(image, Image.Image):
+            image.close()
 
 
 def test_grey_transparent_and_oddly_shaped(model: Captioner) -> None:
@@ -100,11 +100,11 @@ def test_grey_transparent_and_oddly_shaped(model: Captioner) -> None:
 
 def test_upright_as_a_person_sees_it(model: Captioner, paths: list[Path]) -> None:
     """A photo stored on its side, with the EXIF entry that says so."""
-    with Image.open(paths[1]) as picture:
-        exif = picture.getexif()
+    with Image.open(paths[1]) as image:
+        exif = image.getexif()
         exif[0x0112] = 6  # turn a quarter clockwise
         stream = io.BytesIO()
-        picture.transpose(Image.Transpose.ROTATE_90).save(stream, "PNG", exif=exif)
+        image.transpose(Image.Transpose.ROTATE_90).save(stream, "PNG", exif=exif)
     same(model.caption(stream.getvalue()), model.caption(paths[1]))
 
 
@@ -116,7 +116,7 @@ def test_what_a_caption_says_of_itself(model: Captioner, paths: list[Path]) -> N
     assert not {"<START>", "<END>", "<PAD>", "<UNK>"} & set(caption.tokens)
 
 
-def test_attention_is_a_picture_a_word(model: Captioner, paths: list[Path]) -> None:
+def test_attention_is_an_image_a_word(model: Captioner, paths: list[Path]) -> None:
     for caption in model.caption(list(paths)):
         assert caption.attention is not None
         assert caption.attention.shape == (len(caption.tokens), 3, 3)
@@ -125,7 +125,7 @@ def test_attention_is_a_picture_a_word(model: Captioner, paths: list[Path]) -> N
 
 
 def test_log_prob_is_what_teacher_forcing_gives(model: Captioner, paths: list[Path]) -> None:
-    """Σ ln p(word | words before, picture), with <END>: an independent pass over the finished caption."""
+    """Σ ln p(word | words before, image), with <END>: an independent pass over the finished caption."""
     for path in paths[:4]:
         caption = model.caption(path)
         words = pack_captions([[model.vocabulary.encode(caption.tokens)]])
@@ -135,7 +135,7 @@ def test_log_prob_is_what_teacher_forcing_gives(model: Captioner, paths: list[Pa
         assert caption.log_prob == pytest.approx(float(expected), abs=1e-4)
 
 
-# ------------------------------------------------------------------------------------------ many pictures
+# ------------------------------------------------------------------------------------------ many images
 
 
 def test_a_list_is_one_by_one_in_its_order(
@@ -223,25 +223,25 @@ def test_samples_do_not_depend_on_what_is_encoded_together(
 # ---------------------------------------------------------------------------------------- what goes wrong
 
 
-def test_what_is_no_picture(model: Captioner, paths: list[Path], tmp_path: Path) -> None:
+def test_what_is_no_image(model: Captioner, paths: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(paths[0].read_bytes()[:100])
     text = tmp_path / "text.jpg"
-    text.write_text("no picture")
+    text.write_text("no image")
     for wrong, match in (
         (broken, r"broken\.png cannot be decoded"),
-        (str(text), r"text\.jpg is not a picture"),
+        (str(text), r"text\.jpg is not an image"),
         (tmp_path / "nowhere.jpg", r"nowhere\.jpg does not exist"),
         (tmp_path, "is a folder"),
         (b"", "is empty"),
         (np.zeros((4, 4, 7), dtype=np.uint8), r"shape \(4, 4, 7\)"),
-        (torch.zeros(2, 3, 8, 8), "is no picture"),
-        (7, "A int is no picture"),
-        (None, "is no picture"),
+        (torch.zeros(2, 3, 8, 8), "is no image"),
+        (7, "A int is no image"),
+        (None, "is no image"),
     ):
-        with pytest.raises(PictureError, match=match):
+        with pytest.raises(ImageError, match=match):
             model.caption(wrong)
-        with pytest.raises(PictureError, match=match):
+        with pytest.raises(ImageError, match=match):
             model.caption([paths[0], wrong])
 
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from captioner import Captioner
-from captioner.engine import pretrained
-from captioner.engine.checkpoint import load_checkpoint
-from captioner.engine.pretrained import DEFAULT, pretrained_names
-from captioner.engine.run_checkpoints import find_checkpoint
+from captioner.checkpoint import pretrained
+from captioner.checkpoint.checkpoint import load_checkpoint
+from captioner.checkpoint.index import find_checkpoint
+from captioner.checkpoint.pretrained import DEFAULT, pretrained_names
 from captioner.errors import CheckpointError
 
 ROOT = Path(__file__).parent.parent

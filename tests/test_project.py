@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from captioner.cli.settings import compose_language_model_settings, compose_train_settings
+from captioner.cli.hydra_config import compose_language_model_settings, compose_train_settings
 from captioner.config import AttentionConfig, TrainConfig
 
 ROOT = Path(__file__).parent.parent

@@ -21,33 +21,33 @@ from captioner.config import (
     TrainerConfig,
     VocabularyConfig,
 )
-from captioner.engine.preparation import prepare
-from captioner.engine.training import train
+from captioner.training.loop import train
+from captioner.training.setup import prepare
 
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (250, 250, 250)}
+COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (250, 250, 250)}
 SIDES = ("left", "right")
 ENCODER = EncoderConfig(name="squeezenet1_1", weights=None, image_size=64)
 """A small network with random weights, no download: a grid of 3 × 3 cells, 512 features.
 
-It has no BatchNorm, whose untrained statistics would leave nothing of a picture in the features of
+It has no BatchNorm, whose untrained statistics would leave nothing of an image in the features of
 other small networks (their spread is 1e-5, here it is 0.5).
 """
 
 
-def write_tiny_data(folder: Path, pictures: int = 32) -> FolderConfig:
-    """Pictures with a coloured half and two captions each, as a CSV with splits; returns settings to read them."""
+def write_tiny_data(folder: Path, images: int = 32) -> FolderConfig:
+    """Images with a colored half and two captions each, as a CSV with splits; returns settings to read them."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     generator = np.random.default_rng(0)
-    for number in range(pictures):
-        colour, side = list(COLOURS)[number % 4], SIDES[number // 4 % 2]
+    for number in range(images):
+        color, side = list(COLORS)[number % 4], SIDES[number // 4 % 2]
         pixels = generator.integers(90, 130, (64, 64, 3)).astype(np.uint8)
-        pixels[:, slice(0, 32) if side == "left" else slice(32, 64)] = COLOURS[colour]
+        pixels[:, slice(0, 32) if side == "left" else slice(32, 64)] = COLORS[color]
         name = f"{number:03}.png"
         Image.fromarray(pixels).save(folder / name)
         split = ("train", "train", "val", "test")[number // 8]
-        rows.append((name, f"a {colour} half on the {side}", split))
-        rows.append((name, f"the {side} is {colour}", split))
+        rows.append((name, f"a {color} half on the {side}", split))
+        rows.append((name, f"the {side} is {color}", split))
     with (folder / "captions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("image", "caption", "split"))
@@ -76,7 +76,7 @@ def with_trainer(config: TrainConfig, **settings: object) -> TrainConfig:
 
 
 def train_tiny(folder: Path) -> Path:
-    """A finished run, in a second or two, whose model says what is right of (almost) every picture in `folder/data`."""
+    """A finished run, in a second or two, whose model says what is right of (almost) every image in `folder/data`."""
     config = with_trainer(
         tiny_config(write_tiny_data(folder / "data")),
         max_epochs=80,

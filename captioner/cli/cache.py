@@ -10,16 +10,16 @@ from pathlib import Path
 
 import torch
 
+from captioner.cli.hydra_config import choices, compose_train_settings
+from captioner.cli.main import run_command
 from captioner.cli.options import read_options
-from captioner.cli.run import run_command
-from captioner.cli.settings import choices, compose_train_settings
 from captioner.config import TrainConfig
-from captioner.data.build import available_splits, load_dataset
-from captioner.data.cache import CachePlan, encoding_speed, fill_cache, plan_cache, refuse_small_cache_disk
-from captioner.data.shards import ShardFolder, folders_of_other_versions
-from captioner.engine.device import choose_device
+from captioner.data.datasets.registry import available_splits, load_dataset
+from captioner.data.features.cache import CachePlan, check_cache_disk_space, encoding_speed, fill_cache, plan_cache
+from captioner.data.features.shards import ShardFolder, folders_of_other_versions
+from captioner.distributed.device import choose_device
 from captioner.errors import ConfigError, choose
-from captioner.nn.encoder import Encoder, build_encoder
+from captioner.nn.encoders.encoder import Encoder, build_encoder
 
 KINDS = ("grid", "vector")
 HELP = """\
@@ -29,7 +29,7 @@ Compute a frozen encoder's features of a data set and keep them, before any trai
   python -m captioner cache data=coco data.root=DIR encoder=resnet101 split=val
   python -m captioner cache data=coco data.root=DIR kind=vector cache.directory=/disk/features
 
-It says how many pictures, bytes and minutes before it starts. Stopped at any moment it is carried on by the same
+It says how many images, bytes and minutes before it starts. Stopped at any moment it is carried on by the same
 command; several processes, also of several machines that share the folder, may fill it at once and train meanwhile.
 
   split           train, val or test (default: all there are)
@@ -101,7 +101,7 @@ def _announce(plans: Sequence[CachePlan], encoder: Encoder, device: torch.device
     rows, columns = encoder.grid_size
     shape = f"a grid of {rows}×{columns}" if plans[0].with_grid else "one vector"
     _say(
-        f"Features of {encoder.name}, {shape} × {encoder.feature_dim} numbers a picture ({shards.row_bytes:,} bytes), "
+        f"Features of {encoder.name}, {shape} × {encoder.feature_dim} numbers an image ({shards.row_bytes:,} bytes), "
         f"computed on {device}, kept in {shards.path}"
     )
     for notice in dict.fromkeys(notice for plan in plans for notice in plan.dataset.notices):
@@ -110,7 +110,7 @@ def _announce(plans: Sequence[CachePlan], encoder: Encoder, device: torch.device
         mirrored = " (mirrored ones included)" if plan.mirrored else ""
         taken = f" ({len(plan.in_grids):,} of them from grids that are there)" if plan.in_grids else ""
         _say(
-            f"  {plan.dataset.split:<6}{len(plan.sources):>8,} pictures{mirrored}, {len(plan.missing):>8,} to compute"
+            f"  {plan.dataset.split:<6}{len(plan.sources):>8,} images{mirrored}, {len(plan.missing):>8,} to compute"
             f"{taken}, {plan.bytes_missing / 1e6:,.1f} MB"
         )
 
@@ -118,26 +118,26 @@ def _announce(plans: Sequence[CachePlan], encoder: Encoder, device: torch.device
 def _fill(plans: Sequence[CachePlan], encoder: Encoder, config: TrainConfig, device: torch.device) -> None:
     """Say how much and how long, then do it."""
     missing, needed = sum(len(plan.missing) for plan in plans), sum(plan.bytes_missing for plan in plans)
-    refuse_small_cache_disk(plans[0].shards.path, missing, needed)
+    check_cache_disk_space(plans[0].shards.path, missing, needed)
     speed = encoding_speed(max(plans, key=lambda plan: len(plan.to_encode)), encoder, config.data, device)
     if speed is not None:
         seconds = sum(len(plan.to_encode) for plan in plans) / speed
-        _say(f"About {_duration(seconds)} for {needed / 1e9:.2f} GB, at the {speed:.1f} pictures a second of a trial.")
+        _say(f"About {_duration(seconds)} for {needed / 1e9:.2f} GB, at the {speed:.1f} images a second of a trial.")
     started = time.perf_counter()
     bad: dict[str, str] = {}
     for plan in plans:
         found = plan.bad | fill_cache(plan, encoder, config.data, device)
         bad |= {str(plan.dataset.images[index].path): why for index, why in found.items()}
     seconds = time.perf_counter() - started
-    _say(f"Computed {missing - len(bad):,} pictures in {_duration(seconds)} ({missing / seconds:.1f} a second).")
+    _say(f"Computed {missing - len(bad):,} images in {_duration(seconds)} ({missing / seconds:.1f} a second).")
     if bad:
-        _say(f"Left out {len(bad):,} pictures that cannot be read, such as: {next(iter(bad.values()))}")
+        _say(f"Left out {len(bad):,} images that cannot be read, such as: {next(iter(bad.values()))}")
 
 
 def _conclude(shards: ShardFolder) -> None:
     """Where, how much, and what could be deleted."""
     shards.refresh()
-    _say(f"Kept: {len(shards.index):,} pictures, {_size(shards.path) / 1e9:.2f} GB in {shards.path}")
+    _say(f"Kept: {len(shards.index):,} images, {_size(shards.path) / 1e9:.2f} GB in {shards.path}")
     for folder in folders_of_other_versions(shards.path.parent):
         _say(
             f"Note: {folder} was written by another version of this program and is never read. Delete it to free "

@@ -7,9 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-from captioner.cli.finished import default_checkpoint
-from captioner.cli.run import run_command
-from captioner.errors import CaptionerError, PictureError
+from captioner.cli.main import run_command
+from captioner.cli.runs_folder import default_checkpoint
+from captioner.errors import CaptionerError, ImageError
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Caption photos with a trained model.",
         epilog="example: python caption.py photo.jpg holiday/ --checkpoint runs/… --plot sheet.png",
     )
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture files, or folders of them")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument(
         "--checkpoint",
         help="a run or checkpoint folder, an archive made by export, or a captioner that comes with the package "
@@ -59,7 +59,7 @@ def _caption(arguments: argparse.Namespace) -> None:
         raise CaptionerError(f"--plot {arguments.plot}: the folder {arguments.plot.absolute().parent} does not exist.")
     if arguments.contour is not None and not 0 < arguments.contour < 1:
         raise CaptionerError(f"--contour {arguments.contour}: expected a share between 0 and 1, such as 0.5.")
-    paths = list_pictures(arguments.pictures)
+    paths = list_images(arguments.images)
     checkpoint = arguments.checkpoint
     if checkpoint is None:
         checkpoint, sentence = default_checkpoint("--checkpoint ")
@@ -73,7 +73,7 @@ def _caption(arguments: argparse.Namespace) -> None:
     for path in paths:
         try:
             caption = captioner.caption(path, decode=decode, alternatives=arguments.alternatives)
-        except PictureError as error:
+        except ImageError as error:
             if len(paths) == 1:
                 raise
             unreadable.append(path)
@@ -95,11 +95,11 @@ def _caption(arguments: argparse.Namespace) -> None:
             for other in caption.alternatives:
                 sys.stdout.write(f"  {other.log_prob:7.2f}  {other.text}\n")
     if arguments.plot is not None and captioned:
-        from captioner.data.pictures import open_picture
+        from captioner.data.images.decode import open_image
         from captioner.plots import attention_sheet
 
         attention_sheet(
-            [open_picture(path) for path, _ in captioned],
+            [open_image(path) for path, _ in captioned],
             [caption for _, caption in captioned],
             arguments.plot,
             resize=captioner.transform.resize,
@@ -108,19 +108,19 @@ def _caption(arguments: argparse.Namespace) -> None:
         )
         sys.stderr.write(f"Drawn: {arguments.plot}\n")
     if unreadable:
-        raise PictureError(f"{len(unreadable)} of {len(paths)} pictures could not be read; the others are captioned.")
+        raise ImageError(f"{len(unreadable)} of {len(paths)} images could not be read; the others are captioned.")
 
 
-def list_pictures(given: list[Path]) -> list[Path]:
-    """The files themselves, and the pictures in the folders, by name."""
-    from captioner.data.pictures import PICTURE_SUFFIXES
+def list_images(given: list[Path]) -> list[Path]:
+    """The files themselves, and the images in the folders, by name."""
+    from captioner.data.images.decode import IMAGE_SUFFIXES
 
     paths: list[Path] = []
     for path in given:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
             if not inside:
-                raise PictureError(f"{path} holds no pictures (looked for {', '.join(sorted(PICTURE_SUFFIXES))}).")
+                raise ImageError(f"{path} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).")
             paths += inside
         else:
             paths.append(path)

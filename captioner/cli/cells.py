@@ -1,4 +1,4 @@
-"""`python -m captioner cells checkpoint=runs/…`: which unit keeps track of what, as coloured text."""
+"""`python -m captioner cells checkpoint=runs/…`: which unit keeps track of what, as colored text."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioner.cli.main import run_command
 from captioner.cli.options import read_options
-from captioner.cli.run import run_command
 from captioner.config.checks import at_least
 from captioner.errors import CheckpointError, DataError, choose
 
 if TYPE_CHECKING:
-    from captioner.engine.inspection.activations import Recording
+    from captioner.analysis.activations import Recording
 
 HELP = """\
-Show what the units of a trained network keep track of, as coloured text (PNG and HTML), and how often its gates
+Show what the units of a trained network keep track of, as colored text (PNG and HTML), and how often its gates
 are saturated. For language models and captioners.
 
   python -m captioner cells checkpoint=runs/...                      the best units for every property
@@ -32,12 +32,12 @@ are saturated. For language models and captioners.
   unit        draw this unit, whatever it does
   top         units listed for a property; the best one is drawn (default: 3)
   read        tokens of text that are read (default: 20000)
-  images      pictures that are captioned and read (default: 300)
+  images      images that are captioned and read (default: 300)
   split       of the run's data set, for a captioner (default: val)
   draw        tokens that are drawn (default: 2000)
   scale       own: red and blue are the unit's lowest and highest values; tanh: −1 and +1, cell states squashed
               by tanh, as in the paper (default: own)
-  out         the folder for pictures and pages (default: cells/ in the run folder)
+  out         the folder for images and pages (default: cells/ in the run folder)
   device      auto, cpu, cuda, cuda:1 or mps (default: auto)
 """
 
@@ -85,19 +85,19 @@ def _cells(arguments: list[str]) -> None:
         return
     options = read_options(CellsOptions, arguments)
 
+    from captioner.analysis.activations import gate_saturation
+    from captioner.analysis.unit_search import best_units
+    from captioner.checkpoint.checkpoint import read_task
+    from captioner.checkpoint.index import find_checkpoint
     from captioner.cli.tables import markdown_table
-    from captioner.engine.checkpoint import read_task
-    from captioner.engine.inspection.activations import gate_saturation
-    from captioner.engine.inspection.unit_search import best_units
-    from captioner.engine.run_checkpoints import find_checkpoint
-    from captioner.plots.units import saturation_plot
+    from captioner.plots.unit_plots import saturation_plot
 
     checkpoint = find_checkpoint(Path(options.checkpoint))
     task = read_task(checkpoint)
     reading = _read_text(checkpoint, options) if task == "language_model" else _read_captions(checkpoint, options)
     recording = reading.recording
     if not recording.tokens:
-        raise DataError(f"{checkpoint} says nothing of these pictures (every caption is empty): train it for longer.")
+        raise DataError(f"{checkpoint} says nothing of these images (every caption is empty): train it for longer.")
     out = Path(options.out) if options.out else _run_folder(checkpoint) / "cells"
     if options.unit is not None:
         values = recording.unit(options.unit)  # a name that is wrong is said before a folder is made
@@ -145,12 +145,12 @@ def _read_text(checkpoint: Path, options: CellsOptions) -> Reading:
     """A language model reads a file, or the held-out parts of its own text."""
     import torch
 
-    from captioner.data.running_text import load_text, read_text
-    from captioner.engine.device import choose_device
-    from captioner.engine.inspection.activations import record_text
-    from captioner.engine.inspection.properties import TEXT_PROPERTIES
-    from captioner.engine.language.checkpoint import load_language_model
-    from captioner.text.running_text import split_text
+    from captioner.analysis.activations import record_text
+    from captioner.analysis.properties import TEXT_PROPERTIES
+    from captioner.checkpoint.language_model_checkpoint import load_language_model
+    from captioner.data.text_corpus import load_text, read_text
+    from captioner.distributed.device import choose_device
+    from captioner.text.text_tokens import split_text
 
     if options.property is not None:
         choose("property", options.property, TEXT_PROPERTIES)
@@ -169,26 +169,26 @@ def _read_text(checkpoint: Path, options: CellsOptions) -> Reading:
 
 
 def _read_captions(checkpoint: Path, options: CellsOptions) -> Reading:
-    """A captioner reads the captions that it says of its run's pictures."""
+    """A captioner reads the captions that it says of its run's images."""
     import torch
 
+    from captioner.analysis.activations import join_recordings, record_captions
+    from captioner.analysis.properties import caption_property, frequent_objects
+    from captioner.checkpoint.checkpoint import load_checkpoint
     from captioner.cli.evaluate import data_of_run
     from captioner.config import CacheConfig, DecodeConfig
     from captioner.data.batches import sequential_batches
-    from captioner.data.build import load_dataset
-    from captioner.data.features import open_features
+    from captioner.data.datasets.registry import load_dataset
+    from captioner.data.features.sources import open_features
     from captioner.decode import search
-    from captioner.engine.checkpoint import load_checkpoint
-    from captioner.engine.device import choose_device
-    from captioner.engine.inspection.activations import join_recordings, record_captions
-    from captioner.engine.inspection.properties import caption_property, frequent_objects
+    from captioner.distributed.device import choose_device
     from captioner.text.tokenizers import build_tokenizer
 
     device = choose_device(options.device)
     loaded = load_checkpoint(checkpoint, device)
     data = data_of_run(checkpoint)
     if data is None:
-        raise CheckpointError(f"{checkpoint} does not stand in its run folder, whose config.yaml names the pictures.")
+        raise CheckpointError(f"{checkpoint} does not stand in its run folder, whose config.yaml names the images.")
     dataset = load_dataset(replace(data, limit=options.images), options.split)
     features = open_features(
         dataset,
@@ -217,7 +217,7 @@ def _read_captions(checkpoint: Path, options: CellsOptions) -> Reading:
 
 def _draw(reading: Reading, unit: str, note: str, wanted: Sequence[float], options: CellsOptions, file: Path) -> None:
     """One unit over some tokens, those where the property varies most."""
-    from captioner.plots.units import ONE, lay_out, own_scale, write_html, write_png
+    from captioner.plots.unit_plots import ONE, lay_out, own_scale, write_html, write_png
 
     recording = reading.recording
     begin = _liveliest(wanted, options.draw)
@@ -244,7 +244,7 @@ def _liveliest(values: Sequence[float], count: int) -> int:
 
 def _run_folder(checkpoint: Path) -> Path:
     """The run that a checkpoint stands in, or the checkpoint's own folder; the working folder for the package's own."""
-    from captioner.engine.pretrained import FOLDER
+    from captioner.checkpoint.pretrained import FOLDER
 
     if checkpoint.is_relative_to(FOLDER):
         return Path()

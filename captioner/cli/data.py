@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from captioner.cli.run import run_command
+from captioner.cli.main import run_command
 from captioner.errors import ConfigError
 
 EXAMPLES = """examples:
@@ -50,7 +50,7 @@ def _main() -> int:
     pack.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py: data=coco data.root=DIR …")
     pack.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to write the shards to")
     pack.add_argument("--splits", nargs="+", metavar="SPLIT", help="which (default: all that there are)")
-    pack.add_argument("--pairs", type=int, default=10_000, help="pictures a shard (default: 10000)")
+    pack.add_argument("--pairs", type=int, default=10_000, help="images a shard (default: 10000)")
     if sys.argv[1:2] == ["pack"]:  # settings and options in any order, which a parser of sub-commands cannot read
         _pack(pack.parse_intermixed_args(sys.argv[2:]))
         return 0
@@ -62,8 +62,8 @@ def _main() -> int:
 
 
 def _check(overrides: Sequence[str]) -> int:
-    from captioner.cli.settings import compose_train_settings
-    from captioner.data.check import check_dataset
+    from captioner.cli.hydra_config import compose_train_settings
+    from captioner.data.check.check_dataset import check_dataset
 
     config = compose_train_settings(overrides)
     report = check_dataset(config.data, config.tokenizer, min_count=config.vocabulary.min_count)
@@ -72,25 +72,25 @@ def _check(overrides: Sequence[str]) -> int:
 
 
 def _pack(arguments: argparse.Namespace) -> None:
-    from captioner.cli.settings import compose_train_settings
-    from captioner.data.build import available_splits, load_dataset
-    from captioner.data.locations import refuse_small_disk
-    from captioner.data.tar_shards.packing import pack_shards, packed_bytes
+    from captioner.cli.hydra_config import compose_train_settings
+    from captioner.data.datasets.registry import available_splits, load_dataset
+    from captioner.data.datasets.tar_shards.pack import pack_shards, packed_bytes
+    from captioner.data.features.paths import check_disk_space
 
     data = compose_train_settings(arguments.overrides).data
     datasets = [load_dataset(data, split) for split in arguments.splits or available_splits(data)]
-    what = f"Shards of {sum(map(len, datasets)):,} pictures"
+    what = f"Shards of {sum(map(len, datasets)):,} images"
     needed = sum(packed_bytes(dataset, arguments.pairs) for dataset in datasets)
-    refuse_small_disk(arguments.to, what, needed, "name a folder on a larger disk with --to, or fewer --splits.")
+    check_disk_space(arguments.to, what, needed, "name a folder on a larger disk with --to, or fewer --splits.")
     for dataset in datasets:
         shards = pack_shards(dataset, arguments.to, arguments.pairs)
         size = sum(path.stat().st_size for path in shards) / 1e6
-        sys.stdout.write(f"{dataset.split}: {len(dataset):,} pictures in {len(shards)} shards, {size:,.1f} MB\n")
+        sys.stdout.write(f"{dataset.split}: {len(dataset):,} images in {len(shards)} shards, {size:,.1f} MB\n")
     sys.stdout.write(f"Use it: data=shards data.root={arguments.to}\n")
 
 
 def _download(arguments: argparse.Namespace) -> None:
-    from captioner.data import download
+    from captioner.data.download import download
 
     if arguments.what == "weights":
         if arguments.name is None:

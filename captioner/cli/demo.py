@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from captioner.cli.finished import default_checkpoint
-from captioner.cli.run import run_command
+from captioner.cli.main import run_command
+from captioner.cli.runs_folder import default_checkpoint
 from captioner.errors import CaptionerError, ConfigError
 
 MOST_MODELS = 6  # side by side

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from captioner.cli.main import run_command
 from captioner.cli.options import read_options
-from captioner.cli.run import run_command
 from captioner.config.checks import at_least
 
 HELP = """\
@@ -18,8 +18,8 @@ Examine a trained captioner: ten checks, each with its evidence and what to chan
   python -m captioner doctor checkpoint=runs/… data=coco data.root=DIR output=findings.json
 
   checkpoint       a run folder (its best checkpoint) or a checkpoint folder
-  pictures         of each split that are looked at (default: 200)
-  train_pictures   of train that validation pictures are compared with (default: 5000)
+  images         of each split that are looked at (default: 200)
+  train_images   of train that validation images are compared with (default: 5000)
   split            which counts as validation (default: val)
   output           also write the findings to this JSON file (default: none)
   json             print them as JSON instead of text (default: false)
@@ -34,15 +34,15 @@ class DoctorOptions:
     """What the command is given beside the settings of train.py."""
 
     checkpoint: str
-    pictures: int = 200
-    train_pictures: int = 5000
+    images: int = 200
+    train_images: int = 5000
     split: str = "val"
     output: str | None = None
     json: bool = False
 
     def __post_init__(self) -> None:
-        at_least("pictures", self.pictures, 1)
-        at_least("train_pictures", self.train_pictures, 1)
+        at_least("images", self.images, 1)
+        at_least("train_images", self.train_images, 1)
 
 
 def main() -> None:
@@ -60,14 +60,14 @@ def _doctor(arguments: Sequence[str]) -> int:
 
     import json
 
+    from captioner.checkpoint.checkpoint import load_checkpoint
     from captioner.cli.evaluate import data_of_run
-    from captioner.cli.settings import compose_train_settings
-    from captioner.data.build import available_splits, load_dataset
-    from captioner.engine.checkpoint import load_checkpoint
-    from captioner.engine.device import choose_device
-    from captioner.engine.diagnosis.examine import examine
-    from captioner.engine.diagnosis.findings import format_findings
-    from captioner.engine.diagnosis.patient import examine_patient
+    from captioner.cli.hydra_config import compose_train_settings
+    from captioner.data.datasets.registry import available_splits, load_dataset
+    from captioner.distributed.device import choose_device
+    from captioner.doctor.context import build_context
+    from captioner.doctor.findings import format_findings
+    from captioner.doctor.run_checks import examine
     from captioner.errors import ConfigError
     from captioner.files import write_json
 
@@ -81,12 +81,12 @@ def _doctor(arguments: Sequence[str]) -> int:
         )
     train_set = load_dataset(data, "train") if "train" in available_splits(data) else None
     val_set = load_dataset(data, options.split)
-    patient = examine_patient(checkpoint, data, train_set, val_set, options.pictures, device)
-    findings = examine(patient, options.train_pictures)
+    context = build_context(checkpoint, data, train_set, val_set, options.images, device)
+    findings = examine(context, options.train_images)
     plain = [finding.to_plain() for finding in findings]
     if options.output is not None:
         write_json(Path(options.output), plain)
-    title = f"{checkpoint.path}, on {len(patient.val.dataset):,} pictures of {val_set.name} {val_set.split}"
+    title = f"{checkpoint.path}, on {len(context.val.dataset):,} images of {val_set.name} {val_set.split}"
     text = (
         json.dumps(plain, indent=2, ensure_ascii=False) if options.json else f"{title}\n\n{format_findings(findings)}"
     )

@@ -10,38 +10,39 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from captioner.cli.finished import CONFIG_FILE
-from captioner.cli.launch import take_place
-from captioner.cli.run import refuse_repeated, run_command
-from captioner.cli.settings import CONF, evaluate_settings, register
-from captioner.cli.stored import read_settings
-from captioner.cli.train import refuse_used_folder, remove_if_empty, shown
+from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
+from captioner.cli.hydra_config import CONF, evaluate_settings, register
+from captioner.cli.main import check_repeated_overrides, run_command
+from captioner.cli.run_config import read_settings
+from captioner.cli.runs_folder import CONFIG_FILE
+from captioner.cli.train import check_unused_folder, remove_if_empty, shown
 from captioner.config import HARD_AT_TEST, AttentionConfig, DataConfig, DecodeConfig, EvaluateConfig
-from captioner.data.build import available_splits, data_settings, load_dataset, read_split, with_boxes
 from captioner.data.dataset import CaptionDataset
-from captioner.data.features import open_features
-from captioner.engine.checkpoint import LoadedCheckpoint, load_checkpoint
-from captioner.engine.device import choose_device
-from captioner.engine.evaluation import (
+from captioner.data.datasets.registry import available_splits, load_dataset, read_split, with_boxes
+from captioner.data.features.sources import open_features
+from captioner.distributed.device import choose_device
+from captioner.distributed.launch import take_place
+from captioner.distributed.ranks import is_main_process, process_group
+from captioner.errors import ConfigError, choose
+from captioner.evaluation.evaluate import (
     Evaluation,
     evaluate_model,
     evaluate_results,
     format_scores,
     write_evaluation,
 )
-from captioner.engine.inspection.grounding import NEEDS_ATTENTION
-from captioner.engine.processes.distributed import connected_ranks, is_first
-from captioner.errors import ConfigError, choose
+from captioner.evaluation.grounding import NEEDS_ATTENTION
 from captioner.inference import Caption, Captioner
 from captioner.metrics.bootstrap import bootstrap_intervals, paired_bootstrap
-from captioner.metrics.grounding import format_grounding
-from captioner.metrics.report import format_comparison, signature_line
-from captioner.metrics.results import ImageId
-from captioner.nn.hard_attention import HardAttention
+from captioner.metrics.coco_results import ImageId
+from captioner.metrics.format import format_comparison, signature_line
+from captioner.metrics.grounding_scores import format_grounding
+from captioner.nn.decoders.hard_attention import HardAttention
 from captioner.report import ReportedSystem, choose_examples, write_report
+from captioner.schema import data_settings
 from captioner.text.tokenizers import build_tokenizer
 
-LOOKS = 6  # pictures whose attention the report shows
+LOOKS = 6  # images whose attention the report shows
 _errors: list[Exception] = []
 
 
@@ -54,7 +55,7 @@ def _main() -> None:
     _errors.clear()
     take_place()
     register()
-    refuse_repeated(sys.argv[1:])
+    check_repeated_overrides(sys.argv[1:])
     sys.argv[1:] = _compare_as_settings(sys.argv[1:])
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")(_job)()
     if _errors:
@@ -65,18 +66,18 @@ def _job(composed: DictConfig) -> None:
     """Hydra adds words of its own to an exception, so it is kept and raised outside."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        if is_first():
-            refuse_used_folder(folder, "")
+        if is_main_process():
+            check_unused_folder(folder, "")
         config = evaluate_settings(composed)
         overrides = list(HydraConfig.get().overrides.task)
         _check_sources(config)
         if config.results is None:
-            with connected_ranks(choose_device(config.device)):
+            with process_group(choose_device(config.device)):
                 systems, dataset = _caption(config, overrides)
             evaluations = [system.evaluation for system in systems]
         else:
             evaluations, systems, dataset = _score_files(config), [], None
-        if not is_first():
+        if not is_main_process():
             return
         write_evaluation(folder, evaluations[0], per_image=config.metric.per_image)
         _print(evaluations, [system.name for system in systems], folder)
@@ -90,7 +91,7 @@ def _job(composed: DictConfig) -> None:
             sys.stdout.write(f"\n{table}\n")
     except Exception as error:
         _errors.append(error)
-        if is_first():
+        if is_main_process():
             remove_if_empty(folder)
 
 
@@ -178,7 +179,7 @@ def _look_at_test(checkpoint: LoadedCheckpoint, how: str) -> None:
 
 
 def _looks(captioner: Captioner, evaluation: Evaluation, dataset: CaptionDataset) -> dict[ImageId, Caption]:
-    """Captions with their attention of a few pictures, the same ones for every system."""
+    """Captions with their attention of a few images, the same ones for every system."""
     chosen = choose_examples(list(evaluation.captions), LOOKS)
     paths = {image.image_id: image.path for image in dataset}
     captions = captioner.caption([paths[image_id] for image_id in chosen])
@@ -242,5 +243,5 @@ def _print(evaluations: list[Evaluation], names: list[str], folder: Path) -> Non
     for notice in first.notices:
         sys.stdout.write(f"Note: {notice}\n")
     if first.skipped:
-        sys.stdout.write(f"Left out {len(first.skipped)} pictures that cannot be read; see metrics.json.\n")
+        sys.stdout.write(f"Left out {len(first.skipped)} images that cannot be read; see metrics.json.\n")
     sys.stdout.write(f"\nWritten: {shown(folder)}/metrics.json and captions_{first.split}.json\n")

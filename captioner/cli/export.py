@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioner.cli.finished import CONFIG_FILE, METRICS_FILE
-from captioner.cli.run import run_command
+from captioner.cli.main import run_command
+from captioner.cli.runs_folder import CONFIG_FILE, METRICS_FILE
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from captioner.cli.stored import keep_settings
-    from captioner.engine.checkpoint import load_checkpoint
-    from captioner.engine.export import CARD_FILE, new_export, write_export
-    from captioner.engine.model_archive import ENDINGS, is_archive_name, pack_export
+    from captioner.checkpoint.archive import ENDINGS, is_archive_name, pack_export
+    from captioner.checkpoint.checkpoint import load_checkpoint
+    from captioner.checkpoint.export import CARD_FILE, new_export, write_export
+    from captioner.cli.run_config import keep_settings
     from captioner.files import write_atomically, write_json
     from captioner.report.model_card import model_card
 
@@ -118,12 +118,12 @@ def _read_notes(path: Path | None) -> str | None:
 
 def _trained(run_folder: Path) -> Trained:
     """What the run's folder says of its training, as far as it is there; where data lay on this machine is left out."""
-    from captioner.cli.finished import read_metrics
-    from captioner.cli.recipe import training_command
-    from captioner.cli.settings import settings_from_plain
-    from captioner.cli.stored import read_settings
+    from captioner.checkpoint.export import without_path
+    from captioner.cli.hydra_config import settings_from_plain
+    from captioner.cli.repro_command import training_command
+    from captioner.cli.run_config import read_settings
+    from captioner.cli.runs_folder import read_metrics
     from captioner.config import CacheConfig, TrainConfig
-    from captioner.engine.export import without_path
     from captioner.report.model_card import Trained
 
     metrics = read_metrics(run_folder) if (run_folder / METRICS_FILE).is_file() else None

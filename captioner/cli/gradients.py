@@ -6,21 +6,21 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from captioner.cli.main import run_command
 from captioner.cli.options import read_options
-from captioner.cli.run import run_command
 from captioner.config.checks import at_least
 from captioner.errors import ConfigError, DataError
 
 HELP = """\
 Measure the norm of the gradient of the loss with respect to the state, against the distance in time between the two,
-on text that a language model was not trained on. Writes a picture and a table.
+on text that a language model was not trained on. Writes an image and a table.
 
   python -m captioner gradients checkpoint=runs/...
   python -m captioner gradients checkpoint=runs/RNN,runs/LSTM distance=200 untrained=true
 
   checkpoint  run or checkpoint folders, parted by commas
   distance    steps back in time (default: 100)
-  streams     places of the text that are measured, each its own curve; the picture shows their median (default: 16)
+  streams     places of the text that are measured, each its own curve; the image shows their median (default: 16)
   untrained   also the same networks as they were before training (default: false)
   out         the folder for gradients.png and gradients.csv (default: where the command is run)
   device      auto, cpu, cuda, cuda:1 or mps (default: auto)
@@ -56,14 +56,14 @@ def _gradients(arguments: list[str]) -> None:
 
     import torch
 
+    from captioner.analysis.gradient_flow import gradient_norms
+    from captioner.checkpoint.language_model_checkpoint import load_language_model
     from captioner.cli.tables import csv_table, markdown_table
-    from captioner.data.running_text import load_text
-    from captioner.engine.device import choose_device
-    from captioner.engine.inspection.gradient_flow import gradient_norms
-    from captioner.engine.language.checkpoint import load_language_model
+    from captioner.data.text_corpus import load_text
+    from captioner.distributed.device import choose_device
     from captioner.files import write_atomically
-    from captioner.nn.language_model import LanguageModel
-    from captioner.plots.gradients import flow_plot
+    from captioner.nn.decoders.language_model import LanguageModel
+    from captioner.plots.gradient_plots import flow_plot
 
     device, out = choose_device(options.device), Path(options.out)
     if not out.is_dir():

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from captioner.cli.finished import finished_runs, unfinished_runs
-from captioner.cli.run import run_command
+from captioner.cli.main import run_command
+from captioner.cli.runs_folder import finished_runs, unfinished_runs
 from captioner.cli.tables import averaged_over_seeds, csv_table, markdown_table, run_rows, sorted_rows
 from captioner.errors import DataError, choose
 

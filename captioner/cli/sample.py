@@ -6,8 +6,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from captioner.cli.main import run_command
 from captioner.cli.options import read_options
-from captioner.cli.run import run_command
 from captioner.config import SamplingConfig
 
 HELP = """\
@@ -45,10 +45,10 @@ def _sample(arguments: list[str]) -> None:
         return
     options = read_options(SampleOptions, arguments)
 
-    from captioner.decode.text import sample_tokens
-    from captioner.engine.device import choose_device
-    from captioner.engine.language.checkpoint import load_language_model
-    from captioner.text.running_text import join_tokens, split_text
+    from captioner.checkpoint.language_model_checkpoint import load_language_model
+    from captioner.decode.text_sampling import sample_tokens
+    from captioner.distributed.device import choose_device
+    from captioner.text.text_tokens import join_tokens, split_text
 
     loaded = load_language_model(Path(options.checkpoint), choose_device(options.device))
     level = loaded.settings.data.level

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from captioner.cli.finished import CONFIG_FILE, METRICS_FILE, read_metrics
-from captioner.cli.stored import read_settings
+from captioner.cli.run_config import read_settings
+from captioner.cli.runs_folder import CONFIG_FILE, METRICS_FILE, read_metrics
 from captioner.errors import DataError
-from captioner.metrics.report import markdown_lines
+from captioner.metrics.format import markdown_lines
 
 LESS_IS_BETTER = ("loss", "bits per", "perplexity per")
 FACTS = ("run", "split", "decoder parameters", "words/s", "tokens/s", "epochs", "loss")

@@ -13,26 +13,26 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from captioner.cli.finished import CONFIG_FILE, RUNS_FOLDER, note_newest
-from captioner.cli.launch import JobFailedError, launch, take_place
-from captioner.cli.run import explain, refuse_repeated, run_command
-from captioner.cli.settings import CONF, PRIMARY, register, task_of, training_settings
-from captioner.cli.stored import keep_settings, read_settings, resumed_settings
+from captioner.checkpoint.index import read_index
+from captioner.cli.hydra_config import CONF, PRIMARY, register, task_of, training_settings
+from captioner.cli.main import check_repeated_overrides, explain, run_command
+from captioner.cli.run_config import keep_settings, read_settings, resumed_settings
+from captioner.cli.runs_folder import CONFIG_FILE, RUNS_FOLDER, note_newest
 from captioner.cli.tables import averaged_over_seeds, csv_table, markdown_table, run_rows
 from captioner.config import TASKS, LanguageModelConfig, TrainConfig
-from captioner.engine.device import choose_device
-from captioner.engine.evaluation import format_scores
-from captioner.engine.interrupt import Interrupted
-from captioner.engine.language.run import prepare_language_run
-from captioner.engine.language.training import SAMPLES_FILE, LanguageResult, train_language_model
-from captioner.engine.preparation import prepare
-from captioner.engine.processes.distributed import Place, connected_ranks, first_said, is_first, place_in_job
-from captioner.engine.processes.rank_checks import check_processes
-from captioner.engine.run_checkpoints import read_index
-from captioner.engine.training import TrainingResult, train
+from captioner.distributed.checks import check_processes
+from captioner.distributed.device import choose_device
+from captioner.distributed.launch import JobFailedError, launch, take_place
+from captioner.distributed.ranks import RankInfo, first_value_in_job, is_main_process, process_group, rank_info
 from captioner.errors import ConfigError, StorageError, choose
+from captioner.evaluation.evaluate import format_scores
 from captioner.files import is_unfinished, write_atomically
-from captioner.metrics.grounding import format_grounding
+from captioner.metrics.grounding_scores import format_grounding
+from captioner.training.language_model.language_model_run import prepare_language_run
+from captioner.training.language_model.train_language_model import SAMPLES_FILE, LanguageResult, train_language_model
+from captioner.training.loop import TrainingResult, train
+from captioner.training.setup import prepare
+from captioner.training.signals import Interrupted
 
 T = TypeVar("T")
 BEGUN = "run begun"  # what the first process tells the job's store
@@ -55,7 +55,7 @@ def _main() -> None:
             "A sweep (-m) is one run after the other, each in processes of its own: use python train.py -m … "
             "trainer.devices=N, without torchrun."
         )
-    refuse_repeated(sys.argv[1:])
+    check_repeated_overrides(sys.argv[1:])
     # Hydra's parser takes -m before the settings only; people write it anywhere.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     try:
@@ -99,7 +99,7 @@ def _job_of_sweep(composed: DictConfig) -> None:
 
 
 def _job(composed: DictConfig) -> None:
-    hydra, place = HydraConfig.get(), place_in_job()
+    hydra, place = HydraConfig.get(), rank_info()
     folder = Path(hydra.runtime.output_dir)
     resuming = composed.resume is not None or begun_by_this_job(folder)
     result: TrainingResult | LanguageResult | None = None
@@ -110,23 +110,23 @@ def _job(composed: DictConfig) -> None:
             config = resumed_settings(Path(composed.resume), hydra.overrides.task)
         if place.size > 1 and isinstance(config, LanguageModelConfig):
             raise ConfigError("task=language_model trains in one process: start it without torchrun.")
-        if not resuming and is_first():
-            refuse_used_folder(folder, f"carry it on with resume={shown(folder)}, or ")
-        if is_first():
-            first_said(BEGUN, str(folder))
+        if not resuming and is_main_process():
+            check_unused_folder(folder, f"carry it on with resume={shown(folder)}, or ")
+        if is_main_process():
+            first_value_in_job(BEGUN, str(folder))
         if isinstance(config, LanguageModelConfig):
             result = start_language_run(config, folder, resume=resuming)
-        elif place == Place() and (config.trainer.devices or 1) > 1:
+        elif place == RankInfo() and (config.trainer.devices or 1) > 1:
             launch_run(config, folder, list(hydra.overrides.task))
         else:
             result = start_run(config, folder, resume=resuming)
     finally:
-        if is_first():
+        if is_main_process():
             remove_if_empty(folder)
     _finished.append(folder)
-    if is_first() and isinstance(result, TrainingResult):
+    if is_main_process() and isinstance(result, TrainingResult):
         note_newest(folder, RUNS_FOLDER)
-    if hydra.mode != RunMode.RUN or not is_first():
+    if hydra.mode != RunMode.RUN or not is_main_process():
         return
     if isinstance(result, LanguageResult):
         _print_language_result(result)
@@ -136,13 +136,13 @@ def _job(composed: DictConfig) -> None:
 
 def begun_by_this_job(folder: Path) -> bool:
     """Had this job begun the run in `folder` before torchrun restarted it? The same answer in all processes."""
-    begun = first_said(BEGUN, "") == str(folder)  # what nobody has said yet is ""
-    return first_said(f"resumes/{place_in_job().attempt}", str(begun)) == str(True) and place_in_job().attempt > 0
+    begun = first_value_in_job(BEGUN, "") == str(folder)  # what nobody has said yet is ""
+    return first_value_in_job(f"resumes/{rank_info().attempt}", str(begun)) == str(True) and rank_info().attempt > 0
 
 
 def start_run(config: TrainConfig, folder: Path, *, resume: bool = False) -> TrainingResult:
     """Train in `folder`, which holds nothing but, once all settings and data have been checked, this run."""
-    with connected_ranks(choose_device(config.device), config.trainer.timeout_minutes):
+    with process_group(choose_device(config.device), config.trainer.timeout_minutes):
         run = prepare(config, folder, resume=resume)
         return _carry_out(lambda: train(run), config, folder)
 
@@ -150,7 +150,7 @@ def start_run(config: TrainConfig, folder: Path, *, resume: bool = False) -> Tra
 def launch_run(config: TrainConfig, folder: Path, options: list[str]) -> None:
     """The same in `trainer.devices` processes of their own, the first of which prints the result."""
     count = config.trainer.devices or 1
-    place = Place(size=count, local_size=count)
+    place = RankInfo(size=count, local_size=count)
     check_processes(config, place)
     choose_device(config.device, place)
     quoted = str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'")
@@ -173,16 +173,16 @@ def start_language_run(config: LanguageModelConfig, folder: Path, *, resume: boo
 
 def _carry_out(work: Callable[[], T], config: TrainConfig | LanguageModelConfig, folder: Path) -> T:
     """Keep the settings, also those that were changed on resume; train; and say how to go on where that was stopped."""
-    if is_first():
+    if is_main_process():
         keep_settings(config, folder)
     try:
         return work()
     except Interrupted:
-        if is_first():
+        if is_main_process():
             sys.stderr.write(f"Saved. Carry on with: python train.py resume={shown(folder)}\n")
         raise
     except KeyboardInterrupt:
-        if is_first():
+        if is_main_process():
             sys.stderr.write(f"\nNot saved. From the latest checkpoint on: python train.py resume={shown(folder)}\n")
         raise
     except StorageError as error:
@@ -224,7 +224,7 @@ def _print_language_result(result: LanguageResult) -> None:
     )
 
 
-def refuse_used_folder(folder: Path, hint: str) -> None:
+def check_unused_folder(folder: Path, hint: str) -> None:
     """An existing run is never overwritten. `hint`: what else a person may have wanted."""
     there = sorted(path.name for path in folder.iterdir() if not is_unfinished(path))
     if there:

@@ -1,6 +1,6 @@
 """Every setting there is, with its type and its default: plain dataclasses, no Hydra.
 
-`conf/` holds the same names as YAML; `captioner.cli.settings` is the only place that turns one into
+`conf/` holds the same names as YAML; `captioner.cli.hydra_config` is the only place that turns one into
 the other. A dataclass checks itself when it is made (`__post_init__`), so a value that cannot work
 fails before anything is loaded. `X | None` means that `null` is allowed.
 """
@@ -21,7 +21,7 @@ from captioner.config.data import (
     ShardsConfig,
 )
 from captioner.config.decode import DecodeConfig
-from captioner.config.encoder import LARGEST_PICTURE, EncoderConfig, TransformConfig
+from captioner.config.encoder import LARGEST_IMAGE, EncoderConfig, TransformConfig
 from captioner.config.language_model import (
     LEVELS,
     LanguageNetworkConfig,
@@ -32,6 +32,7 @@ from captioner.config.language_model import (
 from captioner.config.model import (
     ATTENTIONS,
     CELLS,
+    DECODERS,
     DEEPEST,
     HARD_AT_TEST,
     INJECTIONS,
@@ -50,10 +51,11 @@ __all__ = [
     "ATTENTIONS",
     "CELLS",
     "DATASETS",
+    "DECODERS",
     "DEEPEST",
     "HARD_AT_TEST",
     "INJECTIONS",
-    "LARGEST_PICTURE",
+    "LARGEST_IMAGE",
     "LEVELS",
     "MONITORS",
     "TASKS",

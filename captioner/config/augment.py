@@ -1,4 +1,4 @@
-"""How the pictures of a training are varied."""
+"""How the images of a training are varied."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from captioner.errors import ConfigError
 
 @dataclass
 class AugmentConfig:
-    """How the pictures of a training are varied, anew in each epoch; by default not at all.
+    """How the images of a training are varied, anew in each epoch; by default not at all.
 
-    A box of the picture is shown in place of the whole, both as seen by evaluation (see TransformConfig.resize): with
+    A box of the image is shown in place of the whole, both as seen by evaluation (see TransformConfig.resize): with
     a scale of 1 and a ratio of 1 it is what evaluation shows.
     """
 
     scale: tuple[float, float] = (1.0, 1.0)  # the box's share of the area, from … to
     ratio: tuple[float, float] = (1.0, 1.0)  # its width / height, from … to, relative to the whole's
-    flip: float = 0.0  # share of pictures that are mirrored left to right
-    after: int = 0  # epochs that see every picture whole, and from the cache, before pictures are varied
+    flip: float = 0.0  # share of images that are mirrored left to right
+    after: int = 0  # epochs that see every image whole, and from the cache, before images are varied
 
     def __post_init__(self) -> None:
         low, high = self.scale
@@ -35,7 +35,7 @@ class AugmentConfig:
         at_least("augment.after", self.after, 0)
         if self.after and not self.active:
             raise ConfigError(
-                f"augment.after={self.after} says when pictures are varied, but nothing varies them: set "
+                f"augment.after={self.after} says when images are varied, but nothing varies them: set "
                 "augment.scale, augment.ratio or augment.flip, or choose augment=standard."
             )
 

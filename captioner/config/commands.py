@@ -48,7 +48,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.cache.flips and self.augment.flip and not self.augment.after:
             raise ConfigError(
-                f"cache.flips=true and augment.flip={self.augment.flip} both mirror pictures: set one of them."
+                f"cache.flips=true and augment.flip={self.augment.flip} both mirror images: set one of them."
             )
         if self.reward.after is not None:
             self._check_reward(self.reward.after)
@@ -86,7 +86,7 @@ class EvaluateConfig:
     checkpoint: str | None = None  # a run folder or a checkpoint folder
     results: str | None = None  # or captions that someone else made (COCO results JSON)
     compare: str | None = None  # a second file of captions: is the difference to `results` more than chance?
-    report: bool = False  # also write report.html: scores, captions beside their pictures, plots, attention
+    report: bool = False  # also write report.html: scores, captions beside their images, plots, attention
     beside: list[str] = field(default_factory=list)  # more checkpoints, to stand beside the first in the report
     hard_at_test: str | None = None  # expected or sample: how hard attention looks; null: as it was trained to
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)

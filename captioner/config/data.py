@@ -1,23 +1,28 @@
-"""Where pictures and captions come from, and where features are kept."""
+"""Where images and captions come from, and where features are kept."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from captioner.config.checks import at_least, within
 from captioner.errors import ConfigError, choose
-
-DATASETS = ("scenes", "coco", "flickr8k", "flickr30k", "folder", "shards")
+from captioner.registry import Registry
 
 
 @dataclass
 class DataConfig:
-    """Where pictures and captions come from: what every source has. `name` selects the reader in `data.build`."""
+    """Settings that every data set has. `name` is its name in `DATASETS`.
+
+    reader: the module with its `available_splits(config)` and `read_split(config, split)`, imported when data is read.
+    """
+
+    reader: ClassVar[str] = ""
 
     name: str = "flickr8k"
     root: str | None = None  # the data set's folder
-    limit: int | None = None  # keep only the first N pictures of every split (for trying things out)
-    num_workers: int = 2  # processes that decode pictures
+    limit: int | None = None  # keep only the first N images of every split (for trying things out)
+    num_workers: int = 2  # processes that decode images
     on_bad_image: str = "error"  # error: stop and name it; skip: leave it out, count and list it
 
     def __post_init__(self) -> None:
@@ -29,7 +34,9 @@ class DataConfig:
 
 @dataclass
 class ScenesConfig(DataConfig):
-    """The embedded data set: pictures drawn from a seed. `root` null: the cache folder."""
+    """The embedded data set: images drawn from a seed. `root` null: the cache folder."""
+
+    reader: ClassVar[str] = "captioner.data.synthetic.scenes"
 
     name: str = "scenes"
     seed: int = 0
@@ -47,6 +54,8 @@ class ScenesConfig(DataConfig):
 class CocoConfig(DataConfig):
     """MS COCO captions in the official layout, 2014 or 2017, or Karpathy's splits of it."""
 
+    reader: ClassVar[str] = "captioner.data.datasets.coco"
+
     name: str = "coco"
     year: int | None = None  # 2014 or 2017 (null: whichever the folder holds)
     karpathy: str | None = None  # dataset_coco.json, or a folder of lists of file names; null: the official splits
@@ -61,6 +70,8 @@ class CocoConfig(DataConfig):
 class Flickr8kConfig(DataConfig):
     """Flickr8k in the official layout, or in the `captions.txt` layout that circulates."""
 
+    reader: ClassVar[str] = "captioner.data.datasets.flickr8k"
+
     name: str = "flickr8k"
 
 
@@ -68,17 +79,21 @@ class Flickr8kConfig(DataConfig):
 class Flickr30kConfig(DataConfig):
     """Flickr30k by Karpathy's JSON file."""
 
+    reader: ClassVar[str] = "captioner.data.datasets.flickr30k"
+
     name: str = "flickr30k"
     karpathy: str | None = None  # dataset_flickr30k.json; null: found in root
 
 
 @dataclass
 class FolderConfig(DataConfig):
-    """A person's own pictures and captions."""
+    """A person's own images and captions."""
+
+    reader: ClassVar[str] = "captioner.data.datasets.folder"
 
     name: str = "folder"
     captions: str | None = None  # CSV, JSONL or COCO JSON, relative to root; null: found in root
-    val_fraction: float = 0.1  # share of pictures for val, and as many for test, when the file names no splits
+    val_fraction: float = 0.1  # share of images for val, and as many for test, when the file names no splits
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,7 +102,9 @@ class FolderConfig(DataConfig):
 
 @dataclass
 class ShardsConfig(DataConfig):
-    """Tar archives of pictures and captions, read where they lie. A split's pattern may hold {0..9}, {a,b}, * and ?."""
+    """Tar archives of images and captions, read where they lie. A split's pattern may hold {0..9}, {a,b}, * and ?."""
+
+    reader: ClassVar[str] = "captioner.data.datasets.tar_shards.reader"
 
     name: str = "shards"
     train: str | None = None  # null: root/train/*.tar, or root/train*.tar; the others likewise
@@ -95,10 +112,25 @@ class ShardsConfig(DataConfig):
     test: str | None = None
 
 
+DATASETS: Registry[type[DataConfig]] = Registry(
+    "data.name",
+    "captioner.datasets",
+    {
+        "scenes": ScenesConfig,
+        "coco": CocoConfig,
+        "flickr8k": Flickr8kConfig,
+        "flickr30k": Flickr30kConfig,
+        "folder": FolderConfig,
+        "shards": ShardsConfig,
+    },
+)
+"""Name → the settings of a data set, which name its reader."""
+
+
 @dataclass
 class CacheConfig:
     """Features of a frozen encoder, computed once and kept on disk."""
 
-    enabled: bool = True  # used as far as the encoder is frozen, where pictures are not augmented
+    enabled: bool = True  # used as far as the encoder is frozen, where images are not augmented
     directory: str | None = None  # null: $CAPTIONER_CACHE, else ~/.cache/captioner
-    flips: bool = False  # train on mirrored pictures too, half of the time; their features are kept as well
+    flips: bool = False  # train on mirrored images too, half of the time; their features are kept as well

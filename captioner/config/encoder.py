@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from captioner.config.checks import at_least, within
 from captioner.errors import ConfigError, choose
 
-LARGEST_PICTURE = 4096  # pixels a side, that an encoder is given; a slip of the finger asks for more
+LARGEST_IMAGE = 4096  # pixels a side, that an encoder is given; a slip of the finger asks for more
 
 
 @dataclass
@@ -16,13 +16,13 @@ class TransformConfig:
     """The only preprocessing there is; stored in the checkpoint. Pixel values are in [0, 1] before mean and std."""
 
     size: int = 224  # height and width in pixels
-    resize: str = "squash"  # squash: the whole picture, stretched to a square; crop: the central square
+    resize: str = "squash"  # squash: the whole image, stretched to a square; crop: the central square
     interpolation: str = "bilinear"  # bilinear or bicubic, antialiased
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        within("transform.size", self.size, 1, LARGEST_PICTURE)
+        within("transform.size", self.size, 1, LARGEST_IMAGE)
         choose("transform.resize", self.resize, ("squash", "crop"))
         choose("transform.interpolation", self.interpolation, ("bilinear", "bicubic"))
         if not all(map(math.isfinite, self.mean)):
@@ -45,7 +45,7 @@ class EncoderConfig:
     batch_norm_eval: bool = True  # keep BatchNorm statistics as they are, also while fine-tuning
 
     def __post_init__(self) -> None:
-        within("encoder.image_size", self.image_size, 32, LARGEST_PICTURE)
+        within("encoder.image_size", self.image_size, 32, LARGEST_IMAGE)
         at_least("encoder.fine_tune_after", self.fine_tune_after, 0)
         if self.fine_tune_after and self.fine_tune_from is None:
             raise ConfigError(

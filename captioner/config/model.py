@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from captioner.config.checks import at_least, within
 from captioner.errors import ConfigError, choose
+from captioner.registry import Registry
 
 CELLS = (
     "rnn",
@@ -33,7 +35,13 @@ WIDEST, DEEPEST = 65_536, 64  # more numbers a vector, or layers, than anybody h
 
 @dataclass
 class ModelConfig:
-    """What every decoder has. `name` selects the builder in `captioner.nn.build`."""
+    """Settings that every decoder has. `name` is its name in `DECODERS`.
+
+    decoder: "module:class" of the decoder, called with (settings, vocabulary size, feature dimension). It is imported
+    when a model is built, so that settings can be read without PyTorch.
+    """
+
+    decoder: ClassVar[str] = ""
 
     name: str = "recurrent"
     cell: str = "lstm"
@@ -60,6 +68,8 @@ class ModelConfig:
 class RecurrentConfig(ModelConfig):
     """A recurrent network that the image v enters in one of five ways (Tanti, Gatt & Camilleri 2018; CS231n)."""
 
+    decoder: ClassVar[str] = "captioner.nn.decoders.recurrent:RecurrentDecoder"
+
     injection: str = "par"  # init, pre, par, first or merge
     image_layer: int = 1  # the layer that v enters, with par and first
 
@@ -77,6 +87,8 @@ class RecurrentConfig(ModelConfig):
 @dataclass
 class AttentionConfig(ModelConfig):
     """A decoder that looks at the grid: Show, Attend and Tell (Xu et al. 2015), or with adaptive Lu et al. 2017."""
+
+    decoder: ClassVar[str] = "captioner.nn.decoders.registry:attention_decoder"
 
     name: str = "attention"
     embedding_dim: int = 300
@@ -120,13 +132,15 @@ class AttentionConfig(ModelConfig):
         if self.gate != "none":
             raise ConfigError(
                 f"model.attention=adaptive cannot go with model.gate={self.gate}: the sentinel already decides how "
-                "much of the picture comes in. Choose attention=adaptive, which sets model.gate=none, or set that too."
+                "much of the image comes in. Choose attention=adaptive, which sets model.gate=none, or set that too."
             )
 
 
 @dataclass
 class ChenZitnickConfig(ModelConfig):
     """A visual memory of the words that were read, which reconstructs the image (Chen & Zitnick 2015)."""
+
+    decoder: ClassVar[str] = "captioner.nn.decoders.chen_zitnick:ChenZitnickDecoder"
 
     name: str = "chen_zitnick"
     cell: str = "rnn"
@@ -143,6 +157,8 @@ class ChenZitnickConfig(ModelConfig):
 class MRNNConfig(ModelConfig):
     """Words, recurrence and image meet in a multimodal layer (Mao et al. 2015)."""
 
+    decoder: ClassVar[str] = "captioner.nn.decoders.mrnn:MRNNDecoder"
+
     name: str = "mrnn"
     cell: str = "rnn_relu"
     embedding_dim: int = 128
@@ -152,3 +168,16 @@ class MRNNConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         within("model.multimodal_dim", self.multimodal_dim, 1, WIDEST)
+
+
+DECODERS: Registry[type[ModelConfig]] = Registry(
+    "model.name",
+    "captioner.decoders",
+    {
+        "recurrent": RecurrentConfig,
+        "attention": AttentionConfig,
+        "mrnn": MRNNConfig,
+        "chen_zitnick": ChenZitnickConfig,
+    },
+)
+"""Name → the settings of a decoder, which name the decoder."""

@@ -12,7 +12,7 @@ class RewardConfig:
     """From some epoch on: captions drawn from the model, rewarded by their scores (Rennie et al. 2017)."""
 
     after: int | None = None  # epochs that learn from the data set's captions, before; null: all do
-    samples: int = 5  # captions drawn for each picture, each judged against the mean of the others
+    samples: int = 5  # captions drawn for each image, each judged against the mean of the others
     learning_rate: float = 1e-4  # from then on, in the place of optim.learning_rate, with a schedule of its own
     bleu: float = 0.0  # the reward is CIDEr-D (0 to 10) + so much × BLEU-4 (0 to 1, of single captions, smoothed)
 

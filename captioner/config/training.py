@@ -44,11 +44,11 @@ class TrainerConfig:
 
     max_epochs: int = 12
     max_steps: int | None = None  # stop after this many optimizer steps, whatever the epoch
-    batch_size: int = 16  # pictures, of all processes together; each brings all its captions
+    batch_size: int = 16  # images, of all processes together; each brings all its captions
     accumulate: int | None = 1  # do a batch in this many portions, one in memory at a time; null: find what fits
     devices: int | None = None  # processes to start here, each with a GPU of its own; null: one, or torchrun's
     timeout_minutes: float = 10.0  # how long a process waits for the others' gradients before it ends the job
-    captions_per_image: int | None = None  # use this many of a picture's captions an epoch, drawn anew; null: all
+    captions_per_image: int | None = None  # use this many of an image's captions an epoch, drawn anew; null: all
     max_caption_length: int = 30  # words; longer training captions are cut
     label_smoothing: float = 0.1
     validate_every: int = 1  # epochs between scores of captions generated for the validation split
@@ -57,7 +57,7 @@ class TrainerConfig:
     log_every: int = 10  # steps
     keep_last: int = 1  # checkpoints kept besides the best one
     evaluate_splits: list[str] = field(default_factory=lambda: ["val"])  # scored with the best checkpoint at the end
-    eval_batch_size: int = 64  # pictures
+    eval_batch_size: int = 64  # images
     precision: str = "float32"  # of products: float32, fast_float32, bfloat16, or float16 (GPU only)
     ema: float | None = None  # decay of a moving average of the weights, then scored and kept instead; null: none
     compile: bool = False  # the cells' steps by torch.compile (for GPUs; takes a minute to start)
@@ -83,7 +83,7 @@ class MetricConfig:
 
     names: list[str] = field(default_factory=lambda: ["Bleu", "ROUGE_L", "CIDEr", "METEOR"])
     rare_at_most: int | None = None  # Diversity: also the recall of words that training captions use at most so often
-    per_image: bool = False  # also write a CSV file with every picture's scores
+    per_image: bool = False  # also write a CSV file with every image's scores
     grounding: str | None = None  # also: does attention find what a word names? in captions: generated or references
 
     def __post_init__(self) -> None:

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, overload
 
-from captioner.data.tar_shards.picture import PictureInTar
+from captioner.data.datasets.tar_shards.tar_image import ImageInTar
 
-PicturePath: TypeAlias = Path | PictureInTar
-"""Where a picture lies. Both have a `name` and `read_bytes`, and `str` of them is for people."""
+ImagePath: TypeAlias = Path | ImageInTar
+"""Where an image lies. Both have a `name` and `read_bytes`, and `str` of them is for people."""
 
 ImageId = int | str
-"""COCO's integer; elsewhere the picture's file name without its ending."""
+"""COCO's integer; elsewhere the image's file name without its ending."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where an object stands in its picture: pixels of the stored file, from the top left corner."""
+    """Where an object stands in its image: pixels of the stored file, from the top left corner."""
 
     label: str
     left: float
@@ -29,10 +29,10 @@ class Box:
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """One picture and what people said of it. Captions are raw text, in the file's order; there may be none."""
+    """One image and what people said of it. Captions are raw text, in the file's order; there may be none."""
 
     image_id: ImageId
-    path: PicturePath
+    path: ImagePath
     captions: tuple[str, ...]
     boxes: tuple[Box, ...] = ()
 
@@ -58,8 +58,8 @@ class CaptionDataset:
         return iter(self.images)
 
     @property
-    def paths(self) -> Sequence[PicturePath]:
-        """Where each picture lies, found when it is asked for."""
+    def paths(self) -> Sequence[ImagePath]:
+        """Where each image lies, found when it is asked for."""
         return _Paths(self.images)
 
     @property
@@ -69,25 +69,25 @@ class CaptionDataset:
 
     @property
     def all_captions(self) -> list[str]:
-        """The captions of all pictures, one after the other."""
+        """The captions of all images, one after the other."""
         return [caption for image in self.images for caption in image.captions]
 
 
 @dataclass(frozen=True)
-class _Paths(Sequence[PicturePath]):
+class _Paths(Sequence[ImagePath]):
     images: Sequence[CaptionedImage]
 
     def __len__(self) -> int:
         return len(self.images)
 
     @overload
-    def __getitem__(self, index: int) -> PicturePath: ...
+    def __getitem__(self, index: int) -> ImagePath: ...
 
     @overload
-    def __getitem__(self, index: slice) -> Sequence[PicturePath]: ...
+    def __getitem__(self, index: slice) -> Sequence[ImagePath]: ...
 
-    def __getitem__(self, index: int | slice) -> PicturePath | Sequence[PicturePath]:
+    def __getitem__(self, index: int | slice) -> ImagePath | Sequence[ImagePath]:
         return _Paths(self.images[index]) if isinstance(index, slice) else self.images[index].path
 
-    def __iter__(self) -> Iterator[PicturePath]:
+    def __iter__(self) -> Iterator[ImagePath]:
         return (image.path for image in self.images)

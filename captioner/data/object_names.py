@@ -45,7 +45,7 @@ _MORE: dict[str, str] = {
     "refrigerator": "fridge fridges",
     "teddy bear": "teddy",
 }
-_TAKEN_OTHERWISE = {"orange"}  # a colour
+_TAKEN_OTHERWISE = {"orange"}  # a color
 
 
 def object_names(dataset: CaptionDataset) -> dict[Phrase, str]:
@@ -71,7 +71,7 @@ def named_objects(words: Sequence[str], names: dict[Phrase, str]) -> Iterator[tu
 
 
 def _called_in_scenes(label: str) -> list[str]:
-    from captioner.data.scenes.words import NOUNS  # brings what draws them
+    from captioner.data.synthetic.scenes.words import NOUNS  # brings what draws them
 
     return [name for noun in NOUNS[label].names for name in (noun.one, noun.several)]
 

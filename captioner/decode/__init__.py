@@ -12,11 +12,11 @@ from captioner.config import DecodeConfig
 from captioner.decode.beam import beam
 from captioner.decode.greedy import greedy
 from captioner.decode.hypothesis import Hypothesis, StepDecoder
-from captioner.decode.sampling import draw_captions, image_seeds, sample
-from captioner.nn.state import ImageFeatures
+from captioner.decode.sampling import image_seeds, sample, sample_captions
+from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SpecialTokens
 
-__all__ = ["Hypothesis", "StepDecoder", "draw_captions", "search"]
+__all__ = ["Hypothesis", "StepDecoder", "sample_captions", "search"]
 
 
 def search(

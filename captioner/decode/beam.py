@@ -21,10 +21,10 @@ from torch import Tensor
 
 from captioner.config import DecodeConfig
 from captioner.decode.constraints import NEVER, forbid
-from captioner.decode.hypothesis import Hypothesis, Path, StepDecoder
+from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, StepDecoder
 from captioner.decode.scores import at_least_float32, best_words, check_number
 from captioner.errors import ConfigError
-from captioner.nn.state import ImageFeatures, select_images, select_rows
+from captioner.nn.types import ImageFeatures, select_images, select_rows
 from captioner.text.vocabulary import SpecialTokens
 
 
@@ -44,7 +44,7 @@ def beam(
     state = decoder.init_state(features)
     beams = [_Beam(image) for image in range(features.vector.shape[0])]
     batch, width = beams, 1  # the beams that are still searched, and how many rows each of them has
-    paths = [Path() for _ in batch]  # what each row continues
+    paths = [PartialHypothesis() for _ in batch]  # what each row continues
     tokens = torch.full((len(batch),), special.start, device=device)
     attention: list[Tensor | None] = []
 
@@ -82,8 +82,8 @@ class _Beam:
     """The hypotheses of one image."""
 
     image: int
-    open: list[Path] = field(default_factory=lambda: [Path()])  # the most probable first
-    finished: list[Path] = field(default_factory=list)  # in the order they were found
+    open: list[PartialHypothesis] = field(default_factory=lambda: [PartialHypothesis()])  # the most probable first
+    finished: list[PartialHypothesis] = field(default_factory=list)  # in the order they were found
     at_end: bool = False  # what is open can grow no more
 
     def advance(
@@ -130,11 +130,11 @@ class _Beam:
         scores = sorted((path.score(config.length_penalty) for path in self.finished), reverse=True)
         return scores[n_best - 1] >= self.open[0].log_prob / math.pow(config.max_length + 1, config.length_penalty)
 
-    def ranked(self, length_penalty: float) -> list[Path]:
+    def ranked(self, length_penalty: float) -> list[PartialHypothesis]:
         """The finished hypotheses, then the unfinished, each by falling score; among equals as they were found."""
         return sorted([*self.finished, *self.open], key=lambda path: (not path.finished, -path.score(length_penalty)))
 
 
-def _exactly(width: int, paths: list[Path]) -> list[Path]:
+def _exactly(width: int, paths: list[PartialHypothesis]) -> list[PartialHypothesis]:
     """The paths, and the first again for spare rows: every image needs as many rows as the widest, to be ignored."""
     return (paths + paths[:1] * width)[:width]

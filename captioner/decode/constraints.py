@@ -9,13 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.decode.hypothesis import Path
+from captioner.decode.hypothesis import PartialHypothesis
 from captioner.text.vocabulary import SpecialTokens
 
 NEVER = float("-inf")
 
 
-def forbid(logits: Float[Tensor, "N V"], paths: Sequence[Path], config: DecodeConfig, special: SpecialTokens) -> None:
+def forbid(
+    logits: Float[Tensor, "N V"], paths: Sequence[PartialHypothesis], config: DecodeConfig, special: SpecialTokens
+) -> None:
     """Set the logits of what row i may not say after `paths[i]` to -inf, in place.
 
     Every path has the same number of words.
@@ -43,7 +45,7 @@ def repeats(words: Sequence[int], n: int) -> set[int]:
     return {words[i + n - 1] for i in range(len(words) - n + 1) if tuple(words[i : i + n - 1]) == last}
 
 
-def _forbid_repeats(logits: Float[Tensor, "N V"], paths: Sequence[Path], n: int) -> None:
+def _forbid_repeats(logits: Float[Tensor, "N V"], paths: Sequence[PartialHypothesis], n: int) -> None:
     pairs = [(row, word) for row, path in enumerate(paths) for word in repeats(path.words, n)]
     if pairs:
         rows, words = torch.tensor(pairs, device=logits.device).unbind(dim=1)

@@ -6,9 +6,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.decode.follow import follow
+from captioner.decode.decoding_loop import follow
 from captioner.decode.hypothesis import Hypothesis, StepDecoder
-from captioner.nn.state import ImageFeatures
+from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SpecialTokens
 
 

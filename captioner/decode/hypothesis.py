@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from captioner.nn.state import DecoderState, ImageFeatures, Step
+from captioner.nn.types import DecoderState, DecoderStep, ImageFeatures
 
 
 @runtime_checkable
@@ -27,7 +27,7 @@ class StepDecoder(Protocol):
     def init_state(self, features: ImageFeatures) -> DecoderState:
         """The state before the first word: one row an image, N = B."""
 
-    def step(self, tokens: Int[Tensor, " N"], state: DecoderState) -> Step:
+    def step(self, tokens: Int[Tensor, " N"], state: DecoderState) -> DecoderStep:
         """Read one token a row, say the next. The step's logits are the caller's to change in place."""
 
 
@@ -42,7 +42,7 @@ class Hypothesis:
     attention: Float[Tensor, "T P"] | None = field(default=None, compare=False, repr=False)  # a row a word
 
 
-class Path(NamedTuple):
+class PartialHypothesis(NamedTuple):
     """A hypothesis while it grows."""
 
     words: tuple[int, ...] = ()
@@ -50,13 +50,13 @@ class Path(NamedTuple):
     rows: tuple[int, ...] = ()  # the row of the batch it stood in at each step: where its attention is
     finished: bool = False
 
-    def say(self, word: int, log_prob: float, row: int) -> Path:
+    def say(self, word: int, log_prob: float, row: int) -> PartialHypothesis:
         """One word longer; `log_prob` is the word's own, `row` where the decoder said it."""
-        return Path((*self.words, word), self.log_prob + log_prob, (*self.rows, row))
+        return PartialHypothesis((*self.words, word), self.log_prob + log_prob, (*self.rows, row))
 
-    def end(self, log_prob: float) -> Path:
+    def end(self, log_prob: float) -> PartialHypothesis:
         """Finished; `log_prob` is that of <END>."""
-        return Path(self.words, self.log_prob + log_prob, self.rows, finished=True)
+        return PartialHypothesis(self.words, self.log_prob + log_prob, self.rows, finished=True)
 
     def score(self, length_penalty: float) -> float:
         """log_prob / length**length_penalty (the simpler form in Wu et al. 2016, section 7).

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from captioner.config import DecodeConfig
 from captioner.decode.constraints import NEVER, forbid
-from captioner.decode.follow import follow
-from captioner.decode.hypothesis import Hypothesis, Path, StepDecoder
+from captioner.decode.decoding_loop import follow
+from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, StepDecoder
 from captioner.decode.scores import at_least_float32, best_words
-from captioner.nn.state import ImageFeatures, repeat_rows, select_images
+from captioner.nn.types import ImageFeatures, repeat_rows, select_images
 from captioner.text.vocabulary import SpecialTokens
 
 NUCLEUS = 256  # words that nearly always hold top_p: to sort all V takes longer than the decoder's step
@@ -41,7 +41,7 @@ def sample(
     ids = range(count) if image_ids is None else image_ids
     if len(ids) != count:
         raise ValueError(f"{len(ids)} image_ids were given for {count} images")
-    draws = uniform_draws(config.seed, ids, config.max_length + 1).to(features.vector.device)
+    draws = uniform_samples(config.seed, ids, config.max_length + 1).to(features.vector.device)
 
     def choose(logits: Float[Tensor, "N V"], images: list[int], length: int) -> Int[Tensor, " N"]:
         scaled = logits / config.temperature
@@ -54,7 +54,7 @@ def sample(
     return follow(decoder, features, config, special, choose)
 
 
-class DrawnCaption(NamedTuple):
+class SampledCaption(NamedTuple):
     """One caption drawn at training time: its words, and whether it reached <END> or was cut at `max_length`."""
 
     tokens: tuple[int, ...]
@@ -62,7 +62,7 @@ class DrawnCaption(NamedTuple):
 
 
 @torch.inference_mode()
-def draw_captions(
+def sample_captions(
     decoder: StepDecoder,
     features: ImageFeatures,
     special: SpecialTokens,
@@ -71,7 +71,7 @@ def draw_captions(
     max_length: int,
     seed: int,
     image_ids: Sequence[int | str],
-) -> list[list[DrawnCaption]]:
+) -> list[list[SampledCaption]]:
     """`count` captions of every image, drawn from the model's own distribution, for training with a reward.
 
     The rows of an image stand side by side and share what is computed once an image, so a row that has said <END>
@@ -80,7 +80,7 @@ def draw_captions(
     """
     device, config = features.vector.device, DecodeConfig(name="sample", max_length=max_length)
     ids = [f"{image_id} {slot}" for image_id in image_ids for slot in range(count)]
-    draws = uniform_draws(seed, ids, max_length + 1).to(device)
+    draws = uniform_samples(seed, ids, max_length + 1).to(device)
     said = torch.full((len(ids), max_length + 1), special.end, device=device)
     state = repeat_rows(decoder.init_state(features), count)
     rows = torch.arange(len(ids), device=device)  # of `said`: those whose images are still at work
@@ -89,7 +89,7 @@ def draw_captions(
     for length in range(max_length + 1):
         logits, state, _ = decoder.step(tokens, state)
         logits = at_least_float32(logits)
-        forbid(logits, [Path()], config, special)  # no rule of this config asks what was said before
+        forbid(logits, [PartialHypothesis()], config, special)  # no rule of this config asks what was said before
         tokens = draw(logits, draws[rows, length]).masked_fill(ended, special.end)
         said[rows, length] = tokens
         ended = ended | (tokens == special.end)
@@ -105,12 +105,16 @@ def draw_captions(
     return [drawn[first : first + count] for first in range(0, len(drawn), count)]
 
 
-def _until_end(words: list[int], end: int) -> DrawnCaption:
+def _until_end(words: list[int], end: int) -> SampledCaption:
     """The last place is <END>'s alone: another word there means that the caption was cut."""
-    return DrawnCaption(tuple(words[: words.index(end)]), True) if end in words else DrawnCaption((*words[:-1],), False)
+    return (
+        SampledCaption(tuple(words[: words.index(end)]), True)
+        if end in words
+        else SampledCaption((*words[:-1],), False)
+    )
 
 
-def uniform_draws(seed: int, image_ids: Sequence[int | str], count: int) -> Float[Tensor, "B T"]:
+def uniform_samples(seed: int, image_ids: Sequence[int | str], count: int) -> Float[Tensor, "B T"]:
     """`count` numbers in [0, 1) for each image, from a generator of its own on the CPU."""
     rows = []
     for image_id in image_ids:

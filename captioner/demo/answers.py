@@ -12,7 +12,7 @@ from PIL import Image
 
 from captioner.config import DecodeConfig
 from captioner.config.checks import within
-from captioner.data.pictures import open_bytes
+from captioner.data.images.decode import open_bytes
 from captioner.errors import ConfigError, choose
 from captioner.inference import Caption, Captioner
 
@@ -60,16 +60,16 @@ def read_search(given: Mapping[str, str], usual: DecodeConfig) -> DecodeConfig:
 
 
 def caption_photo(captioner: Captioner, photo: bytes, search: DecodeConfig) -> dict[str, Any]:
-    """The captions of a photo, best first, as plain values; PictureError for what is no photo.
+    """The captions of a photo, best first, as plain values; ImageError for what is no photo.
 
     seconds: from the file to the captions. captions: `text`, `tokens`, `log_prob` (nats), `length` (tokens, <END>
     counted), `score`, `finished`, and `attention`, a list of rows a token, or null. resize: "squash" or "crop", how
-    the picture was made square, and so where on it the attention's grid lies.
+    the image was made square, and so where on it the attention's grid lies.
     """
     start = time.perf_counter()
-    picture = open_bytes(photo, _NAME, captioner.transform.size, MOST_PIXELS)  # the pixels that caption.py would see
+    image = open_bytes(photo, _NAME, captioner.transform.size, MOST_PIXELS)  # the pixels that caption.py would see
     others = min(search.beam_width, MOST_SHOWN) - 1 if search.name == "beam" else 0
-    best = captioner.caption(picture, decode=search, alternatives=others)
+    best = captioner.caption(image, decode=search, alternatives=others)
     return {
         "seconds": time.perf_counter() - start,
         "resize": captioner.transform.resize,
@@ -79,10 +79,10 @@ def caption_photo(captioner: Captioner, photo: bytes, search: DecodeConfig) -> d
 
 def preview(photo: bytes) -> bytes:
     """The photo as it is decoded here (upright, on white, the first frame), small, as a JPEG file for the page."""
-    picture = open_bytes(photo, _NAME, _PREVIEW // 2, MOST_PIXELS)
-    picture.thumbnail((_PREVIEW, _PREVIEW), Image.Resampling.LANCZOS)
+    image = open_bytes(photo, _NAME, _PREVIEW // 2, MOST_PIXELS)
+    image.thumbnail((_PREVIEW, _PREVIEW), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=88)
+    image.save(file, "JPEG", quality=88)
     return file.getvalue()
 
 

@@ -28,13 +28,13 @@ def build_app(models: Sequence[ShownModel], host: str = "127.0.0.1") -> Starlett
 
     GET /                        the page
     GET /models                  the models' names, the first one's search, the limits, how many examples there are
-    GET /examples/N              a drawn picture
-    POST /preview                a picture file → a JPEG of what was decoded
-    POST /caption?model=N&search=beam&beam_width=5…   a picture file → `answers.caption_photo`
+    GET /examples/N              a drawn image
+    POST /preview                an image file → a JPEG of what was decoded
+    POST /caption?model=N&search=beam&beam_width=5…   an image file → `answers.caption_photo`
 
     A request that cannot be answered gets {"error": a sentence} and a status of 4xx.
     """
-    turn = asyncio.Lock()  # one picture at a time: more would only share the same cores and the same memory
+    turn = asyncio.Lock()  # one image at a time: more would only share the same cores and the same memory
 
     async def get_models(request: Request) -> Response:
         usual = models[0].captioner.decode

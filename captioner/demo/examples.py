@@ -1,4 +1,4 @@
-"""Pictures to try the page with: drawn when they are asked for, so that none has to be shipped or fetched."""
+"""Images to try the page with: drawn when they are asked for, so that none has to be shipped or fetched."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import io
 import random
 from functools import cache
 
-from captioner.data.scenes.drawing import draw_scene
-from captioner.data.scenes.generate import generate_scene
+from captioner.data.synthetic.scenes.drawing import draw_scene
+from captioner.data.synthetic.scenes.generate_scenes import generate_scene
 
 EXAMPLES = (7, 14, 20, 32)  # places in the scenes' test split: no model trained on scenes has seen these layouts
 _SEED = 0  # of the scenes: the default of data=scenes

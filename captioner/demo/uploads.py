@@ -19,13 +19,13 @@ class UploadError(CaptionerError):
 
 
 async def read_upload(request: Request) -> bytes:
-    """The body of the request: the bytes of a picture file, kept in memory only.
+    """The body of the request: the bytes of an image file, kept in memory only.
 
     UploadError, before the body is read, without Content-Length or beyond MOST_BYTES. A page of another site could
     not send TYPE without asking first, which nobody answers: this one is the only one that can have photos captioned.
     """
     if request.headers.get("content-type") != TYPE:
-        raise UploadError(415, f"Expected the bytes of a picture file, with Content-Type: {TYPE}.")
+        raise UploadError(415, f"Expected the bytes of an image file, with Content-Type: {TYPE}.")
     length = request.headers.get("content-length", "")
     if not length.isdecimal():
         raise UploadError(411, "Expected Content-Length, the size of the file.")

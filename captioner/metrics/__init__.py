@@ -9,10 +9,10 @@ compares them with other tools.
 
 from captioner.metrics.bleu_reward import BleuReward
 from captioner.metrics.bootstrap import Comparison, Interval, bootstrap_intervals, paired_bootstrap
+from captioner.metrics.cider_reward import CiderReward
+from captioner.metrics.coco_results import read_results, write_results
 from captioner.metrics.document_frequencies import DocumentFrequencies
-from captioner.metrics.report import format_comparison, format_table, signature_line, write_per_image_csv
-from captioner.metrics.results import read_results, write_results
-from captioner.metrics.reward import CiderReward
+from captioner.metrics.format import format_comparison, format_table, signature_line, write_per_image_csv
 from captioner.metrics.scorer import METRICS, Scores, TokenScores, score, score_tokens
 
 __all__ = [

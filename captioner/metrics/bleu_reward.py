@@ -1,7 +1,7 @@
-"""BLEU-4 of single captions as a training reward, beside CIDEr-D (`captioner.metrics.reward`).
+"""BLEU-4 of single captions as a training reward, beside CIDEr-D (`captioner.metrics.cider_reward`).
 
-CIDEr-D likes the n-grams that few pictures have, BLEU those that people agree on: a reward of both asks for captions
-that are right word by word and still say what is in this picture. BLEU proper is a figure of a whole corpus; a reward
+CIDEr-D likes the n-grams that few images have, BLEU those that people agree on: a reward of both asks for captions
+that are right word by word and still say what is in this image. BLEU proper is a figure of a whole corpus; a reward
 is one of a caption, so it is smoothed (`captioner.metrics.bleu.smoothed_bleu`).
 """
 
@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from captioner.metrics.bleu import bleu_statistics, smoothed_bleu
+from captioner.metrics.cider_reward import check_equal_lengths, check_has_references
+from captioner.metrics.coco_results import ImageId
 from captioner.metrics.document_frequencies import Ids
 from captioner.metrics.ngrams import Floats, count_ngrams, encode
-from captioner.metrics.results import ImageId
-from captioner.metrics.reward import refuse_unequal, refuse_without_references
 
 
 class BleuReward:
@@ -30,10 +30,10 @@ class BleuReward:
 
         An image that has no references is a DataError.
         """
-        refuse_unequal(image_ids, hypotheses)
+        check_equal_lengths(image_ids, hypotheses)
         if not image_ids:
             return np.zeros(0)
-        refuse_without_references(dict.fromkeys(image_ids), self.references)
+        check_has_references(dict.fromkeys(image_ids), self.references)
         table = encode(hypotheses, [self.references[image_id] for image_id in image_ids])
         rewards: Floats = smoothed_bleu(bleu_statistics(table, count_ngrams(table)))[:, -1]
         return rewards

@@ -17,9 +17,9 @@ import numpy as np
 
 from captioner.errors import ConfigError, DataError
 from captioner.metrics.bleu import BleuStatistics, bleu
+from captioner.metrics.coco_results import ImageId
 from captioner.metrics.meteor import shared_meteor
 from captioner.metrics.ngrams import Floats
-from captioner.metrics.results import ImageId
 from captioner.metrics.scorer import Scores
 
 MEANS = ("ROUGE_L", "CIDEr", "CIDEr_plain", "SPICE")  # the figures whose corpus value is the images' mean

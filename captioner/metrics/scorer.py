@@ -19,12 +19,12 @@ from captioner.config import TokenizerConfig
 from captioner.errors import ConfigError, DataError, choose
 from captioner.metrics.bleu import BleuStatistics, bleu, bleu_statistics
 from captioner.metrics.cider import SCALE, SIGMA, cider, cider_d
+from captioner.metrics.coco_results import ImageId, check_same_images
 from captioner.metrics.diversity import diversity, rare_word_recall, share_novel
 from captioner.metrics.java import MetricUnavailable
 from captioner.metrics.meteor import shared_meteor
 from captioner.metrics.ngrams import LONGEST, CaptionTable, Floats, NgramCounts, count_ngrams, encode
 from captioner.metrics.nltk_bleu import nltk_bleu_4
-from captioner.metrics.results import ImageId, check_same_images
 from captioner.metrics.rouge import BETA, rouge_l
 from captioner.metrics.spice import spice
 from captioner.text.tokenizers import build_tokenizer

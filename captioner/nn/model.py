@@ -7,9 +7,9 @@ from typing import Protocol
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from captioner.nn.encoder import Encoder
+from captioner.nn.encoders.encoder import Encoder
 from captioner.nn.packing import PackedCaptions
-from captioner.nn.state import DecoderState, ImageFeatures, Step, TeacherForced
+from captioner.nn.types import DecoderOutput, DecoderState, DecoderStep, ImageFeatures
 
 
 class Decoder(Protocol):
@@ -17,7 +17,7 @@ class Decoder(Protocol):
 
     needs_grid: bool
 
-    def __call__(self, features: ImageFeatures, captions: PackedCaptions) -> TeacherForced:
+    def __call__(self, features: ImageFeatures, captions: PackedCaptions) -> DecoderOutput:
         """Logits of all words, given the true words before them."""
         ...
 
@@ -25,13 +25,13 @@ class Decoder(Protocol):
         """The state before the first word, one row an image."""
         ...
 
-    def step(self, tokens: Int[Tensor, " N"], state: DecoderState) -> Step:
+    def step(self, tokens: Int[Tensor, " N"], state: DecoderState) -> DecoderStep:
         """Read one word a row, say the next."""
         ...
 
 
 class CaptioningModel(nn.Module):
-    """Pictures → features → words. The two halves meet only in `ImageFeatures`."""
+    """Images → features → words. The two halves meet only in `ImageFeatures`."""
 
     def __init__(self, encoder: Encoder, decoder: nn.Module) -> None:
         super().__init__()
@@ -43,12 +43,12 @@ class CaptioningModel(nn.Module):
         """Does the decoder look at the grid, or at the vector only?"""
         return bool(self.decoder.needs_grid)
 
-    def encode(self, pictures: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
-        """Transformed pictures → features."""
-        features: ImageFeatures = self.encoder(pictures)
+    def encode(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
+        """Transformed images → features."""
+        features: ImageFeatures = self.encoder(images)
         return features
 
-    def forward(self, features: ImageFeatures, captions: PackedCaptions) -> TeacherForced:
+    def forward(self, features: ImageFeatures, captions: PackedCaptions) -> DecoderOutput:
         """Teacher-forced logits, from features (of the cache or of `encode`)."""
-        answer: TeacherForced = self.decoder(features, captions)
+        answer: DecoderOutput = self.decoder(features, captions)
         return answer

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-COLOURS = ("#1d4ed8", "#c2410c", "#047857", "#7c3aed", "#b45309", "#0e7490", "#be185d", "#4d7c0f")
+COLORS = ("#1d4ed8", "#c2410c", "#047857", "#7c3aed", "#b45309", "#0e7490", "#be185d", "#4d7c0f")
 REFERENCES = "#6b7280"
 _WIDTH, _HEIGHT = 460, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 22, 12, 44
@@ -19,14 +19,14 @@ class Series:
 
     name: str
     points: Sequence[tuple[float, float]]
-    colour: str
+    color: str
     dashed: bool = False
 
 
 def line_chart(series: Sequence[Series], x_label: str, y_label: str, *, logarithmic: bool = False) -> str:
     """An SVG element; with `logarithmic` both axes are, and points at or below 0 are left out."""
     shown = [
-        Series(s.name, [(x, y) for x, y in s.points if not logarithmic or (x > 0 and y > 0)], s.colour, s.dashed)
+        Series(s.name, [(x, y) for x, y in s.points if not logarithmic or (x > 0 and y > 0)], s.color, s.dashed)
         for s in series
     ]
     points = [point for line in shown for point in line.points]
@@ -49,10 +49,10 @@ def line_chart(series: Sequence[Series], x_label: str, y_label: str, *, logarith
     for line in shown:
         path = " ".join(f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in line.points)
         dashes = ' stroke-dasharray="5 4"' if line.dashed else ""
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{line.colour}" stroke-width="2"{dashes}/>')
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{line.color}" stroke-width="2"{dashes}/>')
     parts.append("</svg>")
     legend = "".join(
-        f'<li><span style="border-top: 3px {"dashed" if line.dashed else "solid"} {line.colour}"></span>'
+        f'<li><span style="border-top: 3px {"dashed" if line.dashed else "solid"} {line.color}"></span>'
         f"{escape(line.name)}</li>"
         for line in shown
     )

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from captioner.checkpoint.checkpoint import LoadedCheckpoint
+from captioner.checkpoint.export import Packed
 from captioner.config import DecodeConfig, TrainConfig
-from captioner.engine.checkpoint import LoadedCheckpoint
-from captioner.engine.export import Packed
-from captioner.metrics.report import AS_PAPERS_PRINT, markdown_lines
+from captioner.metrics.format import AS_PAPERS_PRINT, markdown_lines
 
 NO_NOTES = "Nobody has written down yet what this captioner gets wrong: look at its captions before you rely on them."
 
@@ -32,10 +32,10 @@ DATA = {
         "MS COCO captions (Chen et al. 2015). The captions are under CC BY 4.0; the photos belong to their authors on "
         "Flickr, each under terms of its own. No photo is part of this model."
     ),
-    "scenes": "Pictures drawn by captioner itself, with sentences made by its grammar: nobody's rights are touched.",
+    "scenes": "Images drawn by captioner itself, with sentences made by its grammar: nobody's rights are touched.",
 }
 """Data set → what it is and on which terms."""
-_OWN_DATA = "The trainer's own pictures and captions: ask whoever trained it on which terms they may be used."
+_OWN_DATA = "The trainer's own images and captions: ask whoever trained it on which terms they may be used."
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _model(loaded: LoadedCheckpoint, packed: Packed) -> list[str]:
     learnt = f"fine-tuned from {encoder.fine_tune_from} on" if encoder.fine_tune_from else "frozen"
     return [
         f"Decoder: `model.name={model.name}`, {packed.numbers / 1e6:.1f} M numbers, {_sizes(model)}",
-        f"Encoder: {encoder.name} ({learnt}), pictures of {size} × {size} pixels ({settings.transform.resize})",
+        f"Encoder: {encoder.name} ({learnt}), images of {size} × {size} pixels ({settings.transform.resize})",
         f"Vocabulary: {len(loaded.vocabulary):,} words, tokenizer {settings.tokenizer.name}",
         f"Weights: {_storage(packed, encoder.name)}",
     ]
@@ -136,9 +136,9 @@ def _scores(metrics: Mapping[str, Any] | None, decode: DecodeConfig) -> str:
     scored = _search(DecodeConfig(**signature["decode"])) if "decode" in signature else _search(decode)
     return "\n".join(
         [
-            f"On the {signature['images']:,} pictures of {signature['data']} {signature['split']}, "
+            f"On the {signature['images']:,} images of {signature['data']} {signature['split']}, "
             f"{signature['references']:,} references, {scored}; before the weights were rounded. Times 100, as papers "
-            "print them, with 95 % bootstrap intervals over pictures where they were measured.",
+            "print them, with 95 % bootstrap intervals over images where they were measured.",
             "",
             *markdown_lines(["figure", "× 100", "95 %"], rows),
         ]

@@ -18,8 +18,8 @@ from captioner.cli import cache as cache_command
 from captioner.cli.cache import main
 from captioner.cli.train import main as train
 from captioner.config import FolderConfig
-from captioner.data import cache as cache_module
-from captioner.data.shards import ShardFolder
+from captioner.data.features import cache as cache_module
+from captioner.data.features.shards import ShardFolder
 from tests.cli.conftest import SMALL, Command
 from tests.tiny import write_tiny_data
 
@@ -45,31 +45,31 @@ def test_all_splits_are_computed_once(command: Command, tiny: FolderConfig) -> N
     (folder,) = folders()
     assert str(folder) in result.out
     assert "9,216 bytes" in result.out  # 3 × 3 cells × 512 numbers × 2
-    for split, pictures in (("train", 16), ("val", 8), ("test", 8)):
-        assert re.search(rf"{split} +{pictures} pictures, +{pictures} to compute", result.out)
-    assert "Computed 32 pictures" in result.out
+    for split, images in (("train", 16), ("val", 8), ("test", 8)):
+        assert re.search(rf"{split} +{images} images, +{images} to compute", result.out)
+    assert "Computed 32 images" in result.out
     again = command(main, *DATA, *ENCODER)
     assert again.code == 0, again.err
     assert "Computed" not in again.out
-    assert "Kept: 32 pictures" in again.out
+    assert "Kept: 32 images" in again.out
 
 
 def test_one_split_then_the_rest(command: Command, tiny: FolderConfig) -> None:
-    assert "Computed 8 pictures" in command(main, *DATA, *ENCODER, "split=dev").out
-    assert "Computed 24 pictures" in command(main, *DATA, *ENCODER).out
+    assert "Computed 8 images" in command(main, *DATA, *ENCODER, "split=dev").out
+    assert "Computed 24 images" in command(main, *DATA, *ENCODER).out
 
 
 def test_vectors_are_taken_from_the_grids(command: Command, tiny: FolderConfig) -> None:
     assert command(main, *DATA, *ENCODER, "split=val").code == 0
     result = command(main, *DATA, *ENCODER, "kind=vector")
-    assert re.search("val +8 pictures, +8 to compute .8 of them from grids that are there.", result.out)
+    assert re.search("val +8 images, +8 to compute .8 of them from grids that are there.", result.out)
     assert len(folders()) == 2
 
 
-def test_mirrored_pictures_of_train_only(command: Command, tiny: FolderConfig) -> None:
+def test_mirrored_images_of_train_only(command: Command, tiny: FolderConfig) -> None:
     result = command(main, *DATA, *ENCODER, "cache.flips=true")
-    assert re.search(r"train +32 pictures \(mirrored ones included\), +32 to compute", result.out)
-    assert re.search(r"val +8 pictures, +8 to compute", result.out)
+    assert re.search(r"train +32 images \(mirrored ones included\), +32 to compute", result.out)
+    assert re.search(r"val +8 images, +8 to compute", result.out)
 
 
 def test_training_reads_what_the_command_computed(
@@ -86,7 +86,7 @@ def test_training_reads_what_the_command_computed(
 def test_it_says_how_long(command: Command, tiny: FolderConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "BATCH", 2)
     assert re.search(
-        r"About \d+ s for 0\.00 GB, at the \d+\.\d pictures a second of a trial\.", command(main, *DATA, *ENCODER).out
+        r"About \d+ s for 0\.00 GB, at the \d+\.\d images a second of a trial\.", command(main, *DATA, *ENCODER).out
     )
 
 
@@ -95,13 +95,13 @@ def test_durations(seconds: float, said: str) -> None:
     assert cache_command._duration(seconds) == said
 
 
-def test_bad_pictures_are_counted_and_named(command: Command, tiny: FolderConfig) -> None:
-    Path("data/003.png").write_bytes(b"no picture")
-    assert "003.png is not a picture" in command(main, *DATA, *ENCODER).err
+def test_bad_images_are_counted_and_named(command: Command, tiny: FolderConfig) -> None:
+    Path("data/003.png").write_bytes(b"no image")
+    assert "003.png is not an image" in command(main, *DATA, *ENCODER).err
     result = command(main, *DATA, *ENCODER, "data.on_bad_image=skip")
     assert result.code == 0, result.err
-    assert "Left out 1 pictures that cannot be read, such as: " in result.out
-    assert "003.png is not a picture" in result.out
+    assert "Left out 1 images that cannot be read, such as: " in result.out
+    assert "003.png is not an image" in result.out
 
 
 def test_folders_of_other_versions_are_named(command: Command, tiny: FolderConfig) -> None:
@@ -147,7 +147,7 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_computed(
     monkeypatch.setattr(cache_module, "encode_rows", None)
     result = command(main, *DATA, *ENCODER)
     assert result.code == 2
-    assert "The features of 32 pictures need 0.0 GB" in result.err
+    assert "The features of 32 images need 0.0 GB" in result.err
 
 
 def test_help(command: Command) -> None:
@@ -161,8 +161,8 @@ def test_help(command: Command) -> None:
 @pytest.mark.slow
 def test_killed_and_filled_by_two_others(tmp_path: Path) -> None:
     """SIGKILL while worker processes decode and a network encodes; two other processes then share the rest."""
-    write_tiny_data(tmp_path / "data", pictures=32)
-    for number in range(32, 800):  # many more pictures of val, all different
+    write_tiny_data(tmp_path / "data", images=32)
+    for number in range(32, 800):  # many more images of val, all different
         content = (tmp_path / "data" / f"{number % 32:03}.png").read_bytes()
         (tmp_path / "data" / f"{number}.png").write_bytes(content + number.to_bytes(4, "big"))
         with (tmp_path / "data" / "captions.csv").open("a") as file:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from captioner.checkpoint import pretrained
 from captioner.cli.caption import main
-from captioner.cli.finished import newest_run, note_newest
+from captioner.cli.runs_folder import newest_run, note_newest
 from captioner.cli.train import main as train
 from captioner.config import FolderConfig
-from captioner.engine import pretrained
 from captioner.errors import CheckpointError
 from tests.cli.conftest import SMALL, Command
 
@@ -41,7 +41,7 @@ def test_folder_json_and_alternatives(command: Command, run: Path) -> None:
         assert all(other["log_prob"] <= row["log_prob"] for other in row["alternatives"])
 
 
-def test_plot_is_a_picture(command: Command, run: Path) -> None:
+def test_plot_is_an_image(command: Command, run: Path) -> None:
     options = ("--contour", "0.5", "--scale", "word")
     result = command(main, "data/003.png", "data/004.png", "--plot", "sheet.png", *options)
     assert result.code == 0, result.err
@@ -49,8 +49,8 @@ def test_plot_is_a_picture(command: Command, run: Path) -> None:
         assert sheet.format == "PNG"
 
 
-def test_a_broken_picture_among_others_is_named_and_the_others_captioned(command: Command, run: Path) -> None:
-    Path("data/003.png").write_bytes(b"not a picture")
+def test_a_broken_image_among_others_is_named_and_the_others_captioned(command: Command, run: Path) -> None:
+    Path("data/003.png").write_bytes(b"not an image")
     result = command(main, "data/002.png", "data/003.png", "data/004.png")
     assert result.code == 2
     assert "003.png" in result.err
@@ -62,7 +62,7 @@ def test_a_broken_picture_among_others_is_named_and_the_others_captioned(command
     [
         (["nothing.jpg"], "nothing.jpg"),
         (["data/003.png", "--contour", "50"], "expected a share between 0 and 1"),
-        (["empty"], "holds no pictures"),
+        (["empty"], "holds no images"),
         (["data/003.png", "--checkpoint", "runs/frist"], "Did you mean runs/first"),
         (["data/003.png", "--plot", "nowhere/out.png"], "nowhere"),
         (["data/003.png", "--alternatives", "-1"], "expected 0 or more"),

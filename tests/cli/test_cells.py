@@ -55,7 +55,7 @@ def test_a_captioner(command: Command, tiny: FolderConfig) -> None:
     assert list(Path("run/cells").glob("position_*.png"))
     result = command(main, "checkpoint=run", "property=object:red", "images=8")
     assert result.code == 0, result.err
-    wrong = command(main, "checkpoint=run", "property=colour:red")
+    wrong = command(main, "checkpoint=run", "property=color:red")
     assert wrong.code == 2
     assert "Choose one of: object, position, word" in wrong.err
 

@@ -21,7 +21,7 @@ def test_check_reports_and_counts(command: Command, tiny: FolderConfig) -> None:
     assert "16" in result.out
 
 
-def test_check_fails_where_a_picture_is_broken(command: Command, tiny: FolderConfig) -> None:
+def test_check_fails_where_an_image_is_broken(command: Command, tiny: FolderConfig) -> None:
     Path("data/003.png").write_bytes(b"")
     result = command(main, "check", "data=folder", "data.root=data")
     assert result.code == 1
@@ -32,13 +32,13 @@ def test_pack_and_read_again(command: Command, tiny: FolderConfig) -> None:
     """Settings and options in any order; what was packed is checked, and packed again."""
     packed = command(main, "pack", "data=folder", "--to", "shards", "--pairs", "6", "data.root=data")
     assert packed.code == 0, packed.err
-    assert "train: 16 pictures in 3 shards" in packed.out
+    assert "train: 16 images in 3 shards" in packed.out
     assert "data=shards data.root=shards" in packed.out
     check = command(main, "check", "data=shards", "data.root=shards", "data.train='train-{00000..00002}.tar'")
     assert check.code == 0, check.err
     assert check.out.split("train ")[1].split()[:2] == ["16", "32"]
     again = command(main, "pack", "--splits", "val", "--to", "again", "data=shards", "data.root=shards")
-    assert "val: 8 pictures in 1 shards" in again.out
+    assert "val: 8 images in 1 shards" in again.out
     assert [path.name for path in Path("again").iterdir()] == ["val-00000.tar"]
     assert (
         "holds shards of train already" in command(main, "pack", "data=folder", "data.root=data", "--to", "shards").err
@@ -58,7 +58,7 @@ def test_a_disk_that_cannot_hold_the_shards(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
     refused = command(main, *pack)
     assert refused.code == 2
-    assert "Shards of 32 pictures need 0.0 GB, but new/shards has 0.0 GB free: name a folder on a larger" in refused.err
+    assert "Shards of 32 images need 0.0 GB, but new/shards has 0.0 GB free: name a folder on a larger" in refused.err
     assert not Path("new").exists()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed))
     assert command(main, *pack).code == 0

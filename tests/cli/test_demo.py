@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from captioner.cli.demo import main, short_names
-from captioner.engine.preparation import prepare
-from captioner.engine.training import train
 from captioner.errors import ConfigError
+from captioner.training.loop import train
+from captioner.training.setup import prepare
 from tests.cli.conftest import Command
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 

@@ -15,29 +15,29 @@ from tests.cli.conftest import SMALL, Command
 
 @pytest.fixture
 def run(command: Command, tiny: FolderConfig) -> str:
-    """A run that was hardly trained: it says the same of every picture."""
+    """A run that was hardly trained: it says the same of every image."""
     assert command(train, *SMALL, "hydra.run.dir=run").code == 0
     return "checkpoint=run"
 
 
 def test_a_serious_finding_is_exit_code_1(command: Command, run: str) -> None:
-    result = command(main, run, "pictures=8", "device=cpu", "output=findings.json")
+    result = command(main, run, "images=8", "device=cpu", "output=findings.json")
     assert result.code == 1, result.err
-    assert "8 pictures of folder val" in result.out
+    assert "8 images of folder val" in result.out
     assert "\nserious" in result.out
     findings = json.loads(Path("findings.json").read_text())
     assert [finding["check"] for finding in findings][:2] == ["normalised input", "BatchNorm"]
     matters = next(finding for finding in findings if finding["check"] == "the image matters")
     assert matters["severity"] == "serious"
     assert abs(matters["figures"]["gap"]) < 0.01
-    as_json = command(main, run, "pictures=8", "json=true", "data=folder", "data.root=data")
+    as_json = command(main, run, "images=8", "json=true", "data=folder", "data.root=data")
     assert json.loads(as_json.out) == findings
 
 
 def test_mistakes_are_one_sentence(command: Command, run: str) -> None:
     assert "checkpoint=… is missing" in command(main).err
-    assert "Did you mean pictures" in command(main, run, "picturs=3").err
-    assert "pictures=0" in command(main, run, "pictures=0").err
+    assert "Did you mean images" in command(main, run, "imags=3").err
+    assert "images=0" in command(main, run, "images=0").err
     assert "There is no split 'vla'" in command(main, run, "split=vla").err
     nowhere = command(main, "checkpoint=nowhere")
     assert nowhere.code == 2

@@ -55,7 +55,7 @@ def test_results_of_others_score_the_same(command: Command, run: Path) -> None:
     assert [others[name] for name in ("Bleu_1", "Bleu_4", "CIDEr")] == [
         trained[name] for name in ("Bleu_1", "Bleu_4", "CIDEr")
     ]
-    assert Path("others/per_image_val.csv").read_text().count("\n") == 9  # a header and eight pictures
+    assert Path("others/per_image_val.csv").read_text().count("\n") == 9  # a header and eight images
 
 
 def test_compare_two_files(command: Command, run: Path) -> None:

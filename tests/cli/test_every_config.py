@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from captioner.cli.settings import CONF, compose_train_settings
+from captioner.checkpoint.checkpoint import LoadedCheckpoint
+from captioner.cli.hydra_config import CONF, compose_train_settings
 from captioner.cli.train import main
 from captioner.config import TrainConfig
-from captioner.data.build import load_dataset
-from captioner.data.tar_shards.packing import pack_shards
-from captioner.engine.checkpoint import LoadedCheckpoint
-from captioner.engine.logs import RunLog
-from captioner.engine.preparation import prepare
-from captioner.engine.saving import averaged, save
-from captioner.engine.step import epoch_of_steps, train_step
+from captioner.data.datasets.registry import load_dataset
+from captioner.data.datasets.tar_shards.pack import pack_shards
 from captioner.inference import Captioner
+from captioner.training.logs import RunLog
+from captioner.training.resume import averaged, save
+from captioner.training.setup import prepare
+from captioner.training.step import train_step, training_batches
 from tests.cli.conftest import SMALL, Command
 from tests.data.tiny import write_coco, write_flickr8k, write_flickr30k
 from tests.tiny import ENCODER, write_tiny_data
@@ -45,9 +45,9 @@ SEARCHES = ("greedy", "sample", "beam")
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the data of all cases is, in every format that is read, and the features of its pictures."""
+    """Where the data of all cases is, in every format that is read, and the features of its images."""
     folder = tmp_path_factory.mktemp("every_config")
-    data = write_tiny_data(folder / "folder", pictures=32)
+    data = write_tiny_data(folder / "folder", images=32)
     for split in ("train", "val"):
         pack_shards(load_dataset(data, split), folder / "shards", 8)
     write_coco(folder / "coco")
@@ -86,11 +86,11 @@ def options(case: str, shared: Path) -> list[str]:
     ]
 
 
-def say(captioner: Captioner, pictures: list[bytes], config: TrainConfig) -> list[tuple[str, float]]:
-    """Every picture's caption by every search, with its log-probability."""
+def say(captioner: Captioner, images: list[bytes], config: TrainConfig) -> list[tuple[str, float]]:
+    """Every image's caption by every search, with its log-probability."""
     captions = []
     for search in SEARCHES:
-        captions += captioner.caption(list(pictures), decode=replace(config.decode, name=search))
+        captions += captioner.caption(list(images), decode=replace(config.decode, name=search))
     return [(caption.text, caption.log_prob) for caption in captions]
 
 
@@ -99,17 +99,17 @@ def try_out(case: str, shared: Path, folder: Path) -> None:
     folder.mkdir()
     run = prepare(config, folder)
     run.model.train()
-    figures = train_step(run, next(epoch_of_steps(run)))
+    figures = train_step(run, next(training_batches(run)))
     assert math.isfinite(figures["loss"])
     assert figures["gradient_norm"] > 0
     with RunLog(folder) as log:
         save(run, log, is_best=True)
-    pictures = [image.path.read_bytes() for image in run.val_set][:2]
+    images = [image.path.read_bytes() for image in run.val_set][:2]
     trained = LoadedCheckpoint(folder, run.model.eval(), run.vocabulary, run.checkpoint_settings)
     with averaged(run):  # as a checkpoint holds the weights
-        said = say(Captioner(trained, torch.device("cpu")), pictures, config)
-    assert len(said) == len(SEARCHES) * len(pictures)
-    assert say(Captioner.from_checkpoint(folder, "cpu"), pictures, config) == said
+        said = say(Captioner(trained, torch.device("cpu")), images, config)
+    assert len(said) == len(SEARCHES) * len(images)
+    assert say(Captioner.from_checkpoint(folder, "cpu"), images, config) == said
 
 
 def marks(case: str) -> list[pytest.MarkDecorator]:

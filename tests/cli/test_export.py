@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from captioner.checkpoint.checkpoint import load_checkpoint
 from captioner.cli.caption import main as caption
 from captioner.cli.export import main
-from captioner.cli.recipe import training_command
+from captioner.cli.hydra_config import compose_train_settings
+from captioner.cli.repro_command import training_command
 from captioner.cli.runs import main as runs
-from captioner.cli.settings import compose_train_settings
 from captioner.cli.train import main as train
-from captioner.engine.checkpoint import load_checkpoint
 from captioner.errors import CheckpointError
 from captioner.inference import Captioner
 from tests.cli.conftest import SMALL, Command, Outcome
@@ -47,7 +47,7 @@ def here(trained: Path, tmp_path: Path, command: Command) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the command on the card, whose search composes settings a dozen times."""
-    monkeypatch.setattr("captioner.cli.recipe.training_command", lambda settings: "python train.py")
+    monkeypatch.setattr("captioner.cli.repro_command.training_command", lambda settings: "python train.py")
 
 
 def said(result: Outcome) -> str:
@@ -61,7 +61,7 @@ def test_a_folder_and_an_archive_say_what_the_run_says(
     (here / "notes.md").write_text("It takes blue for black.\n")
     expected = said(command(caption, "data/003.png", "--checkpoint", "runs/first"))
     assert "Written: small (" in said(command(main, "runs/first", "--to", "small", "--notes", "notes.md"))
-    monkeypatch.setattr("captioner.cli.recipe.training_command", lambda settings: "")  # once is enough
+    monkeypatch.setattr("captioner.cli.repro_command.training_command", lambda settings: "")  # once is enough
     assert "Written: small.zip (" in said(command(main, "runs/first", "--archive", "small.zip"))
     for checkpoint in ("small", "small.zip", "small/checkpoints/step-00000001"):
         if not Path(checkpoint).exists():

@@ -11,7 +11,7 @@ from tests.cli.conftest import Command
 from tests.cli.test_language_model import TASK
 
 
-def test_a_picture_and_a_table(command: Command) -> None:
+def test_an_image_and_a_table(command: Command) -> None:
     for cell, name in (("rnn", "rnn"), ("lstm", "second")):
         folder = f"hydra.run.dir={name}"
         assert command(train, *TASK, f"cell={cell}", folder, "trainer.sample_stages=0").code == 0

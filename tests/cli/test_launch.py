@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from captioner.cli import launch as launching
-from captioner.cli.launch import LOST_RANK, JobFailedError, launch
 from captioner.cli.train import main
 from captioner.config import FolderConfig
-from captioner.engine.logs import read_records
+from captioner.distributed import launch as launching
+from captioner.distributed.launch import LOST_RANK, JobFailedError, launch
+from captioner.training.logs import read_records
 from tests.cli.conftest import SMALL, Command
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""`python -m captioner retrieve`: pictures found by sentences, and mistakes answered in a sentence."""
+"""`python -m captioner retrieve`: images found by sentences, and mistakes answered in a sentence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from captioner.cli.train import main as train
 from captioner.config import FolderConfig
 from tests.cli.conftest import SMALL, Command
 
-TRAINED = (  # the features of an untrained SqueezeNet tell white from the other colours, and little else
+TRAINED = (  # the features of an untrained SqueezeNet tell white from the other colors, and little else
     *(option for option in SMALL if not option.startswith(("encoder.name", "model.", "trainer.max_epochs"))),
     "encoder.name=squeezenet1_1",
     "model=chen_zitnick",
@@ -27,12 +27,12 @@ TRAINED = (  # the features of an untrained SqueezeNet tell white from the other
 )
 
 
-def test_captions_find_their_pictures_and_a_query_finds_white(command: Command, tiny: FolderConfig) -> None:
+def test_captions_find_their_images_and_a_query_finds_white(command: Command, tiny: FolderConfig) -> None:
     result = command(train, *TRAINED, "hydra.run.dir=run")
     assert result.code == 0, result.err
     result = command(main, "checkpoint=run", "split=train", "device=cpu")
     assert result.code == 0, result.err
-    assert "32 captions look for their own among 16 pictures" in result.out
+    assert "32 captions look for their own among 16 images" in result.out
     model, chance = ([float(cell) for cell in line.split("|")[2:6]] for line in result.out.splitlines()[-2:])
     assert chance == [6.2, 31.2, 62.5, 8.5]
     assert model[1] > chance[1] + 9

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from captioner.cli.settings import CONF
+from captioner.cli.hydra_config import CONF
 from captioner.cli.train import main
 from captioner.config import FolderConfig
-from captioner.engine.logs import read_records
+from captioner.training.logs import read_records
 from tests.cli.conftest import SMALL, Command
 
 

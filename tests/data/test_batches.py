@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from captioner.config import TokenizerConfig, VocabularyConfig
 from captioner.data.batches import (
-    captioned_pictures,
+    captioned_images,
     choose_captions,
+    encode_captions,
     epoch_batches,
-    number_captions,
     sequential_batches,
     tokenize_captions,
 )
 from captioner.data.dataset import CaptionDataset, CaptionedImage
-from captioner.data.numbered import NumberedCaptions
+from captioner.data.token_ids import EncodedCaptions
 from captioner.errors import DataError
 from captioner.text.tokenizers import build_tokenizer
 from captioner.text.vocabulary import Vocabulary
@@ -39,8 +39,8 @@ TOKENS = [[["a", "dog", "runs"], ["the", "dog"]], [], [["a", "cat", "asleep"]]]
 # --------------------------------------------------------------------------------------------- captions
 
 
-def test_tokens_stay_with_their_picture() -> None:
-    """A caption of nothing but punctuation has no token and is left out; a picture without a caption stays."""
+def test_tokens_stay_with_their_image() -> None:
+    """A caption of nothing but punctuation has no token and is left out; an image without a caption stays."""
     assert list(tokenize_captions(SOME, build_tokenizer(TokenizerConfig()))) == TOKENS
 
 
@@ -49,14 +49,14 @@ def test_numbers_of_captions_cut_to_length() -> None:
     a, dog, the = vocabulary.encode(["a", "dog", "the"])
     unknown = vocabulary.special.unknown
     tokenized = tokenize_captions(SOME, build_tokenizer(TokenizerConfig()))
-    assert list(number_captions(tokenized, vocabulary, 2)) == [[[a, dog], [the, dog]], [], [[a, unknown]]]
-    assert number_captions(tokenized, vocabulary, 99)[0][0] == [a, dog, unknown]
+    assert list(encode_captions(tokenized, vocabulary, 2)) == [[[a, dog], [the, dog]], [], [[a, unknown]]]
+    assert encode_captions(tokenized, vocabulary, 99)[0][0] == [a, dog, unknown]
 
 
-def test_pictures_with_captions() -> None:
-    assert list(captioned_pictures(NumberedCaptions.of([[[4]], [], [[5], [6]]]), SOME)) == [0, 2]
-    with pytest.raises(DataError, match="No picture of some's train split has a caption"):
-        captioned_pictures(NumberedCaptions.of([[], []]), SOME)
+def test_images_with_captions() -> None:
+    assert list(captioned_images(EncodedCaptions.of([[[4]], [], [[5], [6]]]), SOME)) == [0, 2]
+    with pytest.raises(DataError, match="No image of some's train split has a caption"):
+        captioned_images(EncodedCaptions.of([[], []]), SOME)
 
 
 # ---------------------------------------------------------------------------------------------- batches
@@ -69,7 +69,7 @@ def test_pictures_with_captions() -> None:
     epoch=st.integers(0, 50),
 )
 @settings(deadline=None, max_examples=50)
-def test_an_epoch_has_every_picture_once(indices: list[int], batch_size: int, seed: int, epoch: int) -> None:
+def test_an_epoch_has_every_image_once(indices: list[int], batch_size: int, seed: int, epoch: int) -> None:
     batches = epoch_batches(indices, batch_size, seed, epoch)
     assert sorted(index for batch in batches for index in batch) == sorted(indices)
     assert all(len(batch) == batch_size for batch in batches[:-1])
@@ -86,8 +86,8 @@ def test_epochs_and_seeds_have_their_own_order() -> None:
     assert len(orders) == 100
 
 
-def test_every_picture_comes_at_every_place() -> None:
-    """No picture is favoured: over many epochs the mean place of each is the middle."""
+def test_every_image_comes_at_every_place() -> None:
+    """No image is favoured: over many epochs the mean place of each is the middle."""
     places = torch.zeros(10)
     for epoch in range(2000):
         (order,) = epoch_batches(range(10), 10, seed=0, epoch=epoch)
@@ -130,7 +130,7 @@ def test_all_captions_keep_their_order() -> None:
     assert choose_captions(every, 3, 0, 0, 0) == every
 
 
-def test_each_caption_is_chosen_as_often_and_each_picture_for_itself() -> None:
+def test_each_caption_is_chosen_as_often_and_each_image_for_itself() -> None:
     every = [[number] for number in range(5)]
     counts = torch.zeros(5)
     together = 0

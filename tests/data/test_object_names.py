@@ -8,7 +8,7 @@ import pytest
 
 from captioner.data.dataset import Box, CaptionDataset, CaptionedImage
 from captioner.data.object_names import named_objects, object_names
-from captioner.data.scenes.words import NOUNS
+from captioner.data.synthetic.scenes.words import NOUNS
 
 
 def dataset(name: str, *labels: str) -> CaptionDataset:

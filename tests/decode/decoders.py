@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captioner.config import DecodeConfig
 from captioner.decode import Hypothesis, StepDecoder
-from captioner.nn.state import DecoderState, ImageFeatures, Step
+from captioner.nn.types import DecoderState, DecoderStep, ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
 END = SPECIAL_TOKENS.end
@@ -51,7 +51,7 @@ class TinyDecoder:
         assert features.grid is not None
         return DecoderState((features.grid,), (torch.tanh(features.vector),))
 
-    def step(self, tokens: Tensor, state: DecoderState) -> Step:
+    def step(self, tokens: Tensor, state: DecoderState) -> DecoderStep:
         (grid,), (hidden,) = state.image, state.hidden
         images, rows = grid.shape[0], tokens.shape[0]
         assert rows % images == 0
@@ -61,7 +61,7 @@ class TinyDecoder:
         attention = (grid @ hidden[:, :, None]).squeeze(2).softmax(dim=1)
         context = (attention[:, None, :] @ grid).squeeze(1)
         hidden = torch.tanh(hidden @ self.recurrent + self.embedding[tokens] + context)
-        return Step(hidden @ self.output.T + self.bias, DecoderState(state.image, (hidden,)), attention)
+        return DecoderStep(hidden @ self.output.T + self.bias, DecoderState(state.image, (hidden,)), attention)
 
 
 class TableDecoder:
@@ -74,9 +74,9 @@ class TableDecoder:
     def init_state(self, features: ImageFeatures) -> DecoderState:
         return DecoderState((), (torch.zeros(features.vector.shape[0], 1),))
 
-    def step(self, tokens: Tensor, state: DecoderState) -> Step:
+    def step(self, tokens: Tensor, state: DecoderState) -> DecoderStep:
         self.steps += 1
-        return Step(self.table[tokens], state)
+        return DecoderStep(self.table[tokens], state)
 
 
 def same_logits(logits: list[float]) -> TableDecoder:

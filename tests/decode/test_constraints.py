@@ -10,7 +10,7 @@ import torch
 
 from captioner.config import DecodeConfig
 from captioner.decode.constraints import forbid, repeats
-from captioner.decode.hypothesis import Path
+from captioner.decode.hypothesis import PartialHypothesis
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from tests.decode.decoders import END, repeats_an_ngram
 
@@ -25,7 +25,7 @@ def test_repeats_are_the_words_that_would_say_an_ngram_twice(n: int) -> None:
 
 def allowed(rows: list[tuple[int, ...]], **settings: int) -> list[set[int]]:
     logits = torch.zeros(len(rows), 8)
-    forbid(logits, [Path(words) for words in rows], DecodeConfig(**settings), SPECIAL_TOKENS)
+    forbid(logits, [PartialHypothesis(words) for words in rows], DecodeConfig(**settings), SPECIAL_TOKENS)
     return [{int(word) for word in (row > -math.inf).nonzero()} for row in logits]
 
 

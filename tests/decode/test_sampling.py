@@ -12,8 +12,8 @@ from torch import Tensor
 
 from captioner.config import DecodeConfig
 from captioner.decode.greedy import greedy
-from captioner.decode.sampling import NUCLEUS, draw, keep_top_k, keep_top_p, sample, uniform_draws
-from captioner.nn.state import ImageFeatures
+from captioner.decode.sampling import NUCLEUS, draw, keep_top_k, keep_top_p, sample, uniform_samples
+from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from tests.decode.decoders import END, TableDecoder, TinyDecoder, make_features, same_logits
 
@@ -85,10 +85,10 @@ def test_a_low_temperature_and_a_single_choice_are_greedy_search() -> None:
 
 def test_an_image_draws_by_its_id_and_the_seed_alone() -> None:
     ids = ["a", 7, "b"]
-    draws = uniform_draws(0, ids, 50)
-    torch.testing.assert_close(draws[[2, 0]], uniform_draws(0, ["b", "a"], 50), rtol=0, atol=0)
-    assert torch.unique(torch.cat((draws, uniform_draws(1, ids, 50), uniform_draws(0, range(5), 50)))).numel() > 500
-    assert uniform_draws(0, [], 50).shape == (0, 50)
+    draws = uniform_samples(0, ids, 50)
+    torch.testing.assert_close(draws[[2, 0]], uniform_samples(0, ["b", "a"], 50), rtol=0, atol=0)
+    assert torch.unique(torch.cat((draws, uniform_samples(1, ids, 50), uniform_samples(0, range(5), 50)))).numel() > 500
+    assert uniform_samples(0, [], 50).shape == (0, 50)
 
 
 def test_the_draws_keep_their_precision_when_the_features_have_little() -> None:

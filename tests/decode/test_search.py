@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from captioner.config import CELLS, DecodeConfig
+from captioner.config import CELLS, DECODERS, DecodeConfig
 from captioner.decode import StepDecoder, search
 from captioner.errors import CaptionerError
-from captioner.nn.build import DECODERS, build_decoder
-from captioner.nn.state import ImageFeatures
+from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from tests.decode.decoders import (
     END,
@@ -199,7 +199,7 @@ def test_no_gradients_are_recorded(name: str) -> None:
 @pytest.mark.parametrize("model", DECODERS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_decoder_of_the_package_can_be_searched(name: str, model: str, cell: str) -> None:
-    settings = DECODERS[model][0](name=model, cell=cell, layers=2, embedding_dim=6, hidden_dim=8)
+    settings = DECODERS[model](name=model, cell=cell, layers=2, embedding_dim=6, hidden_dim=8)
     decoder = build_decoder(settings, vocabulary_size=12, feature_dim=5).double().eval()
     assert isinstance(decoder, StepDecoder)
     with torch.no_grad():

@@ -133,7 +133,7 @@ class Browser:
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[feature])
 
-    def picture(self, path: Path) -> None:
+    def image(self, path: Path) -> None:
         """A screenshot of the whole page, for whoever wants to look at it."""
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))

@@ -17,8 +17,8 @@ from starlette.types import ASGIApp
 
 from captioner import Captioner
 from captioner.config import CacheConfig, MetricConfig, RecurrentConfig
-from captioner.engine.preparation import prepare
-from captioner.engine.training import train
+from captioner.training.loop import train
+from captioner.training.setup import prepare
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
 pytest.importorskip("starlette", reason="the demo page needs the extra [demo]")

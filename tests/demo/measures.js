@@ -21,24 +21,24 @@ globalThis.contrasts = () => {
   return shown.map((element) => {
     let behind = element;
     while (isClear(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
-    const colours = [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
-    const [low, high] = colours.map(luminance).sort((a, b) => a - b);
-    return { text: element.textContent.trim().slice(0, 40), colours, contrast: (high + 0.05) / (low + 0.05) };
+    const colors = [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
+    const [low, high] = colors.map(luminance).sort((a, b) => a - b);
+    return { text: element.textContent.trim().slice(0, 40), colors, contrast: (high + 0.05) / (low + 0.05) };
   });
 };
 
-/** What can be used or seen, and has neither a label, nor text, nor a picture's description. */
+/** What can be used or seen, and has neither a label, nor text, nor an image's description. */
 globalThis.withoutName = () =>
   all("input, button, img").filter((element) => {
     const named = element.labels?.length || element.textContent.trim() || element.hasAttribute("alt");
     return element.checkVisibility() && !named && !element.querySelector("img[alt]");
   });
 
-const isClear = (colour) => colour === "rgba(0, 0, 0, 0)";
+const isClear = (color) => color === "rgba(0, 0, 0, 0)";
 
 /** Relative luminance of "rgb(r, g, b)": WCAG 2.2, section "relative luminance". */
-function luminance(colour) {
-  const linear = colour.match(/[\d.]+/g).slice(0, 3).map((value) => value / 255)
+function luminance(color) {
+  const linear = color.match(/[\d.]+/g).slice(0, 3).map((value) => value / 255)
     .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
   return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
 }

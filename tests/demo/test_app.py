@@ -24,9 +24,9 @@ from captioner.demo.examples import EXAMPLES
 from tests.demo.conftest import Client, serving
 
 
-def file_of(picture: Image.Image, kind: str, **options: object) -> bytes:
+def file_of(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, kind, **options)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -130,7 +130,7 @@ def test_a_jpeg_is_decoded_as_caption_py_would(client: Client, models: list[Show
     assert shown["log_prob"] == pytest.approx(caption.log_prob, abs=1e-6)
 
 
-def test_the_preview_is_the_picture_as_a_person_sees_it(client: Client) -> None:
+def test_the_preview_is_the_image_as_a_person_sees_it(client: Client) -> None:
     """Upright, on white, small; the file itself may be of a kind that no browser shows."""
     drawn = Image.new("RGBA", (1600, 1200), (0, 0, 0, 0))
     drawn.paste((255, 0, 0, 255), (0, 0, 800, 1200))
@@ -145,7 +145,7 @@ def test_the_preview_is_the_picture_as_a_person_sees_it(client: Client) -> None:
     assert client.post("/preview", file_of(drawn.convert("RGB"), "TIFF")).status == 200
 
 
-def test_examples_are_pictures_that_can_be_captioned(client: Client) -> None:
+def test_examples_are_images_that_can_be_captioned(client: Client) -> None:
     for number in range(len(EXAMPLES)):
         drawn = client.get(f"/examples/{number}")
         assert drawn.headers["content-type"] == "image/png"
@@ -153,7 +153,7 @@ def test_examples_are_pictures_that_can_be_captioned(client: Client) -> None:
     assert "no example" in client.get(f"/examples/{len(EXAMPLES)}").json()["error"]
 
 
-def test_one_picture_at_a_time(models: list[ShownModel], photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_image_at_a_time(models: list[ShownModel], photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     running, most = [0], [0]
     captioning = app_module.caption_photo
 
@@ -183,11 +183,11 @@ def test_one_picture_at_a_time(models: list[ShownModel], photo: bytes, monkeypat
 
 
 @pytest.mark.parametrize("path", ["/preview", "/caption?model=0"])
-def test_what_is_no_picture_gets_a_sentence(client: Client, path: str, photo: bytes) -> None:
+def test_what_is_no_image_gets_a_sentence(client: Client, path: str, photo: bytes) -> None:
     for content, sentence in (
         (b"", "This file is empty"),
-        (b"no picture", "This file is not a picture in a format that is read here"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not a picture in a format"),
+        (b"no image", "This file is not an image in a format that is read here"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image in a format"),
         (photo[: len(photo) // 2], "This file cannot be decoded"),
         (bomb(8001, 8000), f"has 64,008,000 pixels. Expected {MOST_PIXELS:,} at most"),
         (bomb(60000, 60000), "too large"),

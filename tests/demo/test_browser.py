@@ -135,7 +135,7 @@ def test_another_caption_of_the_search_can_be_looked_at(page: Browser, home: Pat
 
 def test_errors_are_sentences_on_the_page(page: Browser, tmp_path: Path) -> None:
     for name, content, sentence in (
-        ("text.jpg", b"no picture", "text.jpg: This file is not a picture in a format that is read here"),
+        ("text.jpg", b"no image", "text.jpg: This file is not an image in a format that is read here"),
         ("large.png", b"x" * (20 * 1024**2 + 1), "large.png: This file is too large: expected 20 MB at most."),
         ("empty.png", b"", "empty.png: This file is empty"),
     ):

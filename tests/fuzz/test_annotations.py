@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from captioner.config import CocoConfig, DataConfig, Flickr8kConfig, Flickr30kConfig, FolderConfig, TokenizerConfig
 from captioner.data.batches import tokenize_captions
-from captioner.data.build import available_splits, load_dataset
-from captioner.data.check import check_dataset
-from captioner.metrics.results import read_results
+from captioner.data.check.check_dataset import check_dataset
+from captioner.data.datasets.registry import available_splits, load_dataset
+from captioner.metrics.coco_results import read_results
 from captioner.text.tokenizers import build_tokenizer
-from tests.data.tiny import write_coco, write_json, write_pictures, write_text
+from tests.data.tiny import write_coco, write_images, write_json, write_text
 from tests.fuzz.harness import fuzz, harmless, replaced, shares
 from tests.fuzz.mutations import mutated_bytes, mutated_json
 
@@ -29,7 +29,7 @@ def coco(root: Path) -> tuple[DataConfig, Path]:
 
 
 def karpathy(root: Path) -> tuple[DataConfig, Path]:
-    write_pictures(root / "flickr30k-images", NAMES)
+    write_images(root / "flickr30k-images", NAMES)
     images = [
         {
             "filename": name,
@@ -45,7 +45,7 @@ def karpathy(root: Path) -> tuple[DataConfig, Path]:
 
 
 def flickr8k(root: Path) -> tuple[DataConfig, Path]:
-    write_pictures(root / "Images", NAMES)
+    write_images(root / "Images", NAMES)
     path = write_text(
         root / "Flickr8k.token.txt", "".join(f"{name}#{i}\tA dog {i} .\n" for name in NAMES for i in (0, 1))
     )
@@ -60,14 +60,14 @@ def flickr8k_list(root: Path) -> tuple[DataConfig, Path]:
 
 
 def table(root: Path) -> tuple[DataConfig, Path]:
-    write_pictures(root, NAMES)
+    write_images(root, NAMES)
     rows = [f'{name},"A dog, {i}",{split}' for name, split in zip(NAMES, SPLITS, strict=True) for i in (0, 1)]
     path = write_text(root / "captions.csv", "\n".join(["image,caption,split", *rows]))
     return FolderConfig(root=str(root), captions="captions.csv", num_workers=0), path
 
 
 def lines(root: Path) -> tuple[DataConfig, Path]:
-    write_pictures(root, NAMES)
+    write_images(root, NAMES)
     rows = [{"image": name, "caption": "A dog", "split": split} for name, split in zip(NAMES, SPLITS, strict=True)]
     path = write_text(root / "captions.jsonl", "\n".join(map(json.dumps, rows)))
     return FolderConfig(root=str(root), captions="captions.jsonl", num_workers=0), path

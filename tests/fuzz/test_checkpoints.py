@@ -17,16 +17,16 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
+from captioner.checkpoint.checkpoint import load_checkpoint, load_trainer_state
+from captioner.checkpoint.index import find_checkpoint
+from captioner.checkpoint.manifest import write_manifest
 from captioner.config import CacheConfig
-from captioner.engine.checkpoint import load_checkpoint, load_trainer_state
-from captioner.engine.manifest import write_manifest
-from captioner.engine.preparation import prepare
-from captioner.engine.run import Run
-from captioner.engine.run_checkpoints import find_checkpoint
-from captioner.engine.saving import restore
-from captioner.engine.step import epoch_of_steps, train_step
-from captioner.engine.training import train
 from captioner.inference import Captioner
+from captioner.training.loop import train
+from captioner.training.resume import restore
+from captioner.training.run import Run
+from captioner.training.setup import prepare
+from captioner.training.step import train_step, training_batches
 from tests.fuzz.harness import CANARY, fuzz, harmless, refusal_noted, replaced, shares
 from tests.fuzz.mutations import mutated_bytes, mutated_json, mutated_value
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
@@ -63,7 +63,7 @@ def use(made: Made, *, load: bool = True) -> None:
 def carry_on(run: Run) -> None:
     """From its checkpoint, one step."""
     restore(run)
-    for step in epoch_of_steps(run):
+    for step in training_batches(run):
         train_step(run, step)
         break
 

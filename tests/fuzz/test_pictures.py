@@ -1,4 +1,4 @@
-"""Picture files with damaged bytes, wrong names, absurd sizes and absurd EXIF."""
+"""Image files with damaged bytes, wrong names, absurd sizes and absurd EXIF."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from captioner.config import FolderConfig, TransformConfig
-from captioner.data.loading import load_pictures
-from captioner.data.pictures import open_picture
+from captioner.data.images.decode import open_image
+from captioner.data.images.loader import load_image_batches
 from tests.fuzz.harness import fuzz, harmless, shares
 from tests.fuzz.mutations import mutated_bytes
 
@@ -24,8 +24,8 @@ SUFFIXES = [".jpg", ".png", ".gif", ".webp", ".bmp", ".tif", ".ppm", ".jp2", ".t
 SIDES = st.sampled_from([0, 1, 33, 4096, 65_535, 65_536, 2**31 - 1, 2**31, 2**32 - 1])
 
 
-def picture(kind: str, mode: str = "RGB") -> bytes:
-    """A small picture file with EXIF, where the format has it."""
+def image(kind: str, mode: str = "RGB") -> bytes:
+    """A small image file with EXIF, where the format has it."""
     exif = Image.Exif()
     exif[0x0112] = 6
     stream = io.BytesIO()
@@ -37,9 +37,9 @@ def picture(kind: str, mode: str = "RGB") -> bytes:
     return stream.getvalue()
 
 
-def png_of(size: tuple[int, int], depth: int, colour: int) -> bytes:
+def png_of(size: tuple[int, int], depth: int, color: int) -> bytes:
     """A PNG file whose header says so, checksum included, and which holds a few pixels."""
-    header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", *size, depth, color, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 999)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
@@ -48,13 +48,13 @@ def png_of(size: tuple[int, int], depth: int, colour: int) -> bytes:
 
 def gif_of(width: int, height: int) -> bytes:
     """A GIF file whose screen is so large."""
-    return b"GIF89a" + struct.pack("<HH", width % 65_536, height % 65_536) + picture("GIF")[10:]
+    return b"GIF89a" + struct.pack("<HH", width % 65_536, height % 65_536) + image("GIF")[10:]
 
 
 def jpeg_with_exif(block: bytes) -> bytes:
     """A JPEG file with this as its EXIF block."""
     content = b"Exif\0\0" + block[:65_000]
-    return b"\xff\xd8\xff\xe1" + struct.pack(">H", len(content) + 2) + content + picture("JPEG")[2:]
+    return b"\xff\xd8\xff\xe1" + struct.pack(">H", len(content) + 2) + content + image("JPEG")[2:]
 
 
 def tiff_header(entries: list[tuple[int, int, int, int]]) -> bytes:
@@ -75,16 +75,16 @@ ABSURD = st.one_of(
 
 
 def check_in(folder: Path, content: bytes, suffix: str) -> None:
-    path = folder / f"picture{suffix}"
+    path = folder / f"image{suffix}"
     path.write_bytes(content)
     with harmless(folder):
-        opened = open_picture(path)
+        opened = open_image(path)
         assert opened.mode == "RGB"
     with harmless(folder):
-        open_picture(content, at_least=8)
+        open_image(content, at_least=8)
     skipping = FolderConfig(on_bad_image="skip", num_workers=0)
     with harmless(folder):
-        (loaded,) = load_pictures([path, folder / "missing.jpg"], [[0, 1]], TRANSFORM, skipping)
+        (loaded,) = load_image_batches([path, folder / "missing.jpg"], [[0, 1]], TRANSFORM, skipping)
         assert 1 in loaded.bad
     path.unlink()
 
@@ -92,8 +92,8 @@ def check_in(folder: Path, content: bytes, suffix: str) -> None:
 @shares(8, 60)
 @pytest.mark.parametrize("kind", FORMATS)
 def test_damaged(kind: str, cases: int, tmp_path: Path) -> None:
-    pictures = st.sampled_from([picture(kind), *([picture(kind, "RGBA")] if kind in ("PNG", "TIFF", "WEBP") else [])])
-    damaged = st.tuples(pictures.flatmap(mutated_bytes), st.sampled_from(SUFFIXES))
+    images = st.sampled_from([image(kind), *([image(kind, "RGBA")] if kind in ("PNG", "TIFF", "WEBP") else [])])
+    damaged = st.tuples(images.flatmap(mutated_bytes), st.sampled_from(SUFFIXES))
     fuzz(cases, damaged, lambda case: check_in(tmp_path, *case))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from captioner.cli.runs import show_runs
-from captioner.engine.logs import RunLog, read_records
+from captioner.training.logs import RunLog, read_records
 from tests.fuzz.harness import fuzz, harmless, replaced, shares
 from tests.fuzz.mutations import mutated_json
 

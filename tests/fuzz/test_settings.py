@@ -11,9 +11,9 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from captioner.cli.run import explain
-from captioner.cli.settings import compose_train_settings
-from captioner.cli.stored import resumed_settings
+from captioner.cli.hydra_config import compose_train_settings
+from captioner.cli.main import explain
+from captioner.cli.run_config import resumed_settings
 from captioner.config import AttentionConfig, TrainConfig
 from captioner.schema import to_plain
 from tests.fuzz.harness import CANARY, HarmError, fuzz, harmless, note_refusal, replaced, shares

@@ -17,13 +17,13 @@ caption = st.lists(st.integers(0, 6), min_size=1, max_size=9)
 @given(st.data())
 def test_is_nltks_sentence_bleu_with_add_one_smoothing(data: st.DataObject) -> None:
     references = data.draw(st.lists(st.lists(caption, min_size=1, max_size=4), min_size=1, max_size=4))
-    pictures = data.draw(st.lists(st.integers(0, len(references) - 1), min_size=1, max_size=8))
-    said = data.draw(st.lists(caption, min_size=len(pictures), max_size=len(pictures)))
+    images = data.draw(st.lists(st.integers(0, len(references) - 1), min_size=1, max_size=8))
+    said = data.draw(st.lists(caption, min_size=len(images), max_size=len(images)))
     expected = [
-        sentence_bleu(references[picture], words, smoothing_function=SmoothingFunction().method2)
-        for picture, words in zip(pictures, said, strict=True)
+        sentence_bleu(references[image], words, smoothing_function=SmoothingFunction().method2)
+        for image, words in zip(images, said, strict=True)
     ]
-    assert BleuReward(dict(enumerate(references)))(pictures, said) == pytest.approx(expected, abs=1e-8)
+    assert BleuReward(dict(enumerate(references)))(images, said) == pytest.approx(expected, abs=1e-8)
 
 
 def test_a_caption_without_words_is_worth_nothing_and_a_perfect_one_everything() -> None:
@@ -39,7 +39,7 @@ def test_a_longer_match_is_worth_more() -> None:
     assert rewards[0] < rewards[1] < rewards[2]
 
 
-def test_pictures_without_references_are_named() -> None:
+def test_images_without_references_are_named() -> None:
     reward = BleuReward({7: [[1]], 8: []})
     with pytest.raises(DataError, match="2 images have no references to compute a reward from: 8, 9"):
         reward([7, 8, 9], [[1], [1], [1]])

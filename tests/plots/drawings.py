@@ -10,7 +10,7 @@ from PIL import Image
 
 
 @dataclass(frozen=True)
-class DrawnCaption:
+class SampledCaption:
     text: str
     attention: np.ndarray | None = None
 
@@ -19,13 +19,13 @@ class DrawnCaption:
         return self.text.split()
 
 
-def picture(width: int = 64, height: int = 48, colour: tuple[int, int, int] = (128, 128, 128)) -> Image.Image:
-    return Image.new("RGB", (width, height), colour)
+def image(width: int = 64, height: int = 48, color: tuple[int, int, int] = (128, 128, 128)) -> Image.Image:
+    return Image.new("RGB", (width, height), color)
 
 
-def attended(text: str, rows: int = 7, columns: int = 7, seed: int = 0) -> DrawnCaption:
+def attended(text: str, rows: int = 7, columns: int = 7, seed: int = 0) -> SampledCaption:
     weights = np.random.default_rng(seed).dirichlet(np.full(rows * columns, 0.2), len(text.split()))
-    return DrawnCaption(text, weights.reshape(-1, rows, columns).astype(np.float32))
+    return SampledCaption(text, weights.reshape(-1, rows, columns).astype(np.float32))
 
 
 def read(path: Path) -> np.ndarray:

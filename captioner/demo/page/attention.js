@@ -23,7 +23,7 @@ export function drawAttention(canvas, image, grid, largest, resize) {
   for (const layer of layers(grid, largest)) context.drawImage(layer, left, top, wide, high);
 }
 
-/** A shade and a glow, one pixel a cell: enlarged, each keeps its colour and only its strength runs between cells. */
+/** A shade and a glow, one pixel a cell: enlarged, each keeps its color and only its strength runs between cells. */
 function layers(grid, largest) {
   const [rows, columns] = [grid.length, grid[0].length];
   const even = 1 / (rows * columns);
@@ -50,7 +50,7 @@ export function describeAttention(word, grid) {
   const strongest = weights.indexOf(Math.max(...weights));
   const times = weights[strongest] * rows * columns;
   const place = placeName((Math.floor(strongest / columns) + 0.5) / rows, ((strongest % columns) + 0.5) / columns);
-  const away = total < 0.995 ? `, and away from the picture with ${Math.round(100 * (1 - total))} %` : "";
+  const away = total < 0.995 ? `, and away from the image with ${Math.round(100 * (1 - total))} %` : "";
   const sentence = times < 1.2 && !away ? "looked everywhere alike" : `looked most at the ${place}, ${times.toFixed(1)} × an even share`;
   return `“${word}” ${sentence}${away}.`;
 }

@@ -41,7 +41,7 @@ export function makeCard(model, container) {
     else if (attention) tokens.forEach((token, place) => caption.append(makeWord(token, place), " "));
     else caption.textContent = text;
     if (!finished) caption.append(Object.assign(document.createElement("span"), { className: "cut", textContent: "…", title: "cut at the length limit" }));
-    where.textContent = attention ? "" : "This model does not attend: it sees the picture as a whole.";
+    where.textContent = attention ? "" : "This model does not attend: it sees the image as a whole.";
     drawAttention(canvas, image, null);
     if (attention && tokens.length) look(null);
     found.querySelectorAll("button").forEach((row, place) => row.setAttribute("aria-pressed", String(place === number)));

@@ -143,8 +143,8 @@ function explainSearch() {
 
 function takeFirst(files) {
   const [file] = [...files];
-  if (file) take(file, file.name || "The pasted picture");
-  else showError("That was no file: drop a picture file, or copy a picture and paste it.");
+  if (file) take(file, file.name || "The pasted image");
+  else showError("That was no file: drop an image file, or copy an image and paste it.");
 }
 
 form.addEventListener("change", () => {

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from captioner.nn.cells.protocol import Hidden, orthogonal_blocks
-from captioner.nn.step_linear import StepLinear
+from captioner.nn.layers.step_linear import StepLinear
 
 
 class LSTMVariantCell(nn.Module):

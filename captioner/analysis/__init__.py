@@ -1,0 +1,1 @@
+"""Inside a trained network: unit activations, gradient norms over distance, retrieval of images by captions."""

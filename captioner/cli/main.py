@@ -1,0 +1,167 @@
+"""How every command ends: 0 when done, 2 with one clear sentence for a person's mistake, 130 after Ctrl-C.
+
+Of several processes that train as one, the first that fails speaks for all.
+
+`CAPTIONER_DEBUG=1` shows the traceback instead of the sentence.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from captioner.distributed.launch import LAUNCHED, LOST_RANK, JobFailedError
+from captioner.distributed.ranks import may_report_error
+from captioner.errors import CaptionerError, ConfigError, RankLostError, near_misses
+from captioner.training.signals import Interrupted
+
+
+def run_command(command: Callable[[], int | None]) -> int:
+    """Run `command`; returns the process's exit code (the command's own one, where it gives one)."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the message is ours
+    try:
+        return command() or 0
+    except Interrupted as stopped:  # training has saved and said so
+        return 0 if stopped.signal_number == signal.SIGTERM else 130
+    except KeyboardInterrupt:
+        _say("\nStopped. Features that were computed so far are kept in the cache.\n")
+        return 130
+    except JobFailedError as failed:  # the process that failed has spoken where it could
+        _say(f"error: {failed}\n" if str(failed) else "")
+        return failed.code
+    except Exception as error:
+        if os.environ.get("CAPTIONER_DEBUG") == "1":
+            raise
+        if LAUNCHED in os.environ and _is_only_lost(error):
+            return LOST_RANK  # the launcher says which process ended, and how
+        sentence = explain(error)
+        if sentence is None:
+            _say(
+                f"error: {type(error).__name__}: {error}\n"
+                "This is a bug in captioner: run the command again with CAPTIONER_DEBUG=1 to see where it happened.\n"
+            )
+            return 1
+        _say(f"error: {sentence}\n")
+        return 2
+
+
+def _is_only_lost(error: BaseException) -> bool:
+    """Did this process end for no other reason than that another one had?"""
+    return any(isinstance(cause, RankLostError) and cause.is_ended for cause in _chain(error))
+
+
+def _say(text: str) -> None:
+    """To the terminal, unless another process of this job has said already what went wrong."""
+    if text and may_report_error():
+        sys.stderr.write(text)
+
+
+def check_repeated_overrides(arguments: Sequence[str]) -> None:
+    """ConfigError for a pattern of shards given twice: a shell made several of one, and Hydra would take the last."""
+    keys = [argument.split("=")[0] for argument in arguments if argument.startswith("data.")]
+    for key in ("data.train", "data.val", "data.test"):
+        if keys.count(key) > 1:
+            raise ConfigError(
+                f"{key} is given {keys.count(key)} times. A shell turns {{0..9}} into several words unless the setting "
+                f"is quoted, twice: \"{key}='shard-{{0..9}}.tar'\"."
+            )
+
+
+def explain(error: BaseException) -> str | None:
+    """One clear sentence for a mistake of the person's, or None for a bug of ours."""
+    for cause in _chain(error):
+        if isinstance(cause, CaptionerError):
+            return str(cause)
+    if _comes_from(error, "hydra", "omegaconf", "antlr4"):
+        return _explain_hydra(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}."
+    if any(map(_is_out_of_memory, _chain(error))):  # training has a longer sentence of its own
+        return (
+            "Memory ran out. Fewer images at a time need less (batch_size=8 for evaluate.py), and so does a narrower "
+            "search (decode.beam_width); the captions of an image do not depend on how many are captioned together."
+        )
+    return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    from captioner.training.out_of_memory import is_out_of_memory  # here, for it brings the whole engine
+
+    return is_out_of_memory(error)
+
+
+def _comes_from(error: BaseException, *packages: str) -> bool:
+    """Is the exception one of these packages', or was it raised inside one of them?"""
+    places, trace = [type(error).__module__], error.__traceback__
+    while trace is not None:
+        if trace.tb_next is None:
+            places.append(str(trace.tb_frame.f_globals.get("__name__")))
+        trace = trace.tb_next
+    return any(place.split(".")[0] in packages for place in places)
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    chain = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def _explain_hydra(error: BaseException) -> str:
+    """Hydra's and OmegaConf's messages, shortened, with near misses."""
+    from hydra.errors import OverrideParseException  # here: most commands start without Hydra, and faster
+
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if not type(error).__module__.startswith(("hydra", "omegaconf", "antlr4")):  # it trusts what it is given
+        return f"These settings cannot be put together ({first_line}): expected KEY=VALUE and GROUP=CHOICE."
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be read ({first_line}): expected KEY=VALUE, quoted where the shell needs it."
+    if match := re.search(r"Could not find '(.+)/(.+)'", first_line):
+        group, choice = match.groups()
+        options = [line.strip() for line in str(error).splitlines() if line.startswith("\t")]
+        choices = [option for option in options if "=" not in option and not option.endswith("_schema")]
+        return f"{group}={choice} does not exist.{near_misses(choice, choices)} Choose one of: {', '.join(choices)}."
+    if match := re.search(r"In '(.+)/(.+)': ConfigKeyError", first_line):
+        group, choice = match.groups()
+        return (
+            f"{group}={choice} does not go with the model that was chosen: it has no model.{group} to set. "
+            f"Choose another model=…, or leave {group}=… out."
+        )
+    if match := re.search(r"Could not override '([^']+)'", first_line):
+        return _explain_unknown(match[1])
+    if match := re.search(r"Error merging override (.+)", first_line):
+        return f"{match[1].strip()} has the wrong type: {str(error.__cause__).splitlines()[0]}."
+    return first_line
+
+
+def _explain_unknown(key: str) -> str:
+    keys = _all_keys()
+    if key in keys:  # of another command or task, or a group where one of its settings was expected
+        inner = [name for name in keys if name.startswith(f"{key}.")]
+        return (
+            f"{key}=… cannot be set here{f', but {inner[0]}=… may be' if inner else ''}. See --help for all settings."
+        )
+    return f"{key} does not exist.{near_misses(key, keys)} See --help for all settings."
+
+
+def _all_keys() -> list[str]:
+    """Every dotted setting of `train.py`, for each of its tasks, and of `evaluate.py`."""
+    from dataclasses import fields, is_dataclass
+
+    from captioner.config import DECODERS, EvaluateConfig, LanguageModelConfig, ScenesConfig, TrainConfig
+
+    trainings = [TrainConfig(model=DECODERS[name]()) for name in DECODERS]
+    keys: list[str] = []
+    configs: list[Any] = [*trainings, EvaluateConfig(data=ScenesConfig()), LanguageModelConfig()]
+    for config in configs:
+        for field in fields(config):
+            value = getattr(config, field.name)
+            inner = [f"{field.name}.{f.name}" for f in fields(value)] if is_dataclass(value) else []
+            keys += [field.name, *inner]
+    return list(dict.fromkeys(keys))

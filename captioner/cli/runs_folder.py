@@ -1,0 +1,80 @@
+"""The runs in a folder: which are finished, what they found, and which captioner was finished last."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from captioner.checkpoint.index import INDEX_FILE
+from captioner.errors import CheckpointError, DataError
+from captioner.files import write_atomically
+
+RUNS_FOLDER = Path("runs")
+CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.json"
+NEWEST_FILE = ".newest"  # in the folder of all runs: which was finished last, whatever the clock says
+
+
+def finished_runs(folder: Path, task: str | None = None) -> list[Path]:
+    """The folders below `folder`, also those of sweeps, in which a training (of `task`) was finished, oldest first."""
+    found = [run for run in _runs(folder, METRICS_FILE) if (run / "checkpoints" / INDEX_FILE).is_file()]
+    if task is not None:
+        found = [run for run in found if read_metrics(run).get("task", "captioning") == task]
+    return sorted(found, key=lambda run: ((run / METRICS_FILE).stat().st_mtime, run))
+
+
+def unfinished_runs(folder: Path) -> list[Path]:
+    """Those that can be carried on to their end, by name."""
+    return sorted(run for run in _runs(folder, CONFIG_FILE) if not (run / METRICS_FILE).is_file())
+
+
+def _runs(folder: Path, file: str) -> list[Path]:
+    """The folders below `folder`, two deep, that hold a file of this name."""
+    return [path.parent for pattern in (file, f"*/{file}", f"*/*/{file}") for path in folder.glob(pattern)]
+
+
+def note_newest(run: Path, runs: Path) -> None:
+    """Remember that this one was finished last, where it is below `runs`."""
+    if run.resolve().is_relative_to(runs.resolve()):
+        write_atomically(runs / NEWEST_FILE, str(run.resolve().relative_to(runs.resolve())).encode())
+
+
+def newest_run(runs: Path) -> Path:
+    """The captioner that was finished last, also inside a sweep; CheckpointError says how to get one."""
+    finished = finished_runs(runs, "captioning")
+    if not finished:
+        raise CheckpointError(
+            f"There is no finished run in {runs.absolute()} yet: train one with `python train.py model=attention` "
+            "(some minutes on a laptop), or name one with --checkpoint."
+        )
+    noted = runs / NEWEST_FILE
+    newest = runs / noted.read_bytes().decode(errors="replace").strip("\0") if noted.is_file() else None
+    return newest if newest in finished else finished[-1]
+
+
+def default_checkpoint(another: str) -> tuple[str | Path, str]:
+    """What captions where nothing was named, and the sentence that says so: a person's own newest run comes first.
+
+    another: what a person types before the name of another one.
+    """
+    from captioner.checkpoint.pretrained import DEFAULT, pretrained_names
+
+    try:
+        run = newest_run(RUNS_FOLDER)
+    except CheckpointError:  # there is none
+        if DEFAULT not in pretrained_names():
+            raise
+        return DEFAULT, f"Using {DEFAULT}, which comes with captioner ({another}runs/… for a run of your own)"
+    return run, f"Using {run} ({another}{DEFAULT} for the one that comes with captioner)"
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """A run's `metrics.json`; DataError where it cannot be read."""
+    path = run / METRICS_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read ({error}).") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{path} should be a JSON object.")
+    return record

@@ -1,0 +1,1 @@
+"""`python -m captioner data check`: problems of a data set, found before training."""

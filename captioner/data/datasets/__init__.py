@@ -1,0 +1,1 @@
+"""One file for each data set format, and the registry that names them."""

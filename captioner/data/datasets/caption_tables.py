@@ -1,0 +1,110 @@
+"""Captions in tables that people write: CSV (also with tabs or semicolons) and JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from captioner.data.datasets.annotation_files import check_text, member, read_text
+from captioner.data.datasets.splits import ALIASES, SPLITS, split_name
+from captioner.errors import DataError
+
+IMAGE_COLUMNS = ("image", "filename", "file_name")
+DELIMITERS = (",", ";", "\t")
+
+
+class Row(NamedTuple):
+    """One caption of one image. `line` is where in the file it stands; `split` is train, val, test or None."""
+
+    line: int
+    image: str
+    caption: str
+    split: str | None
+
+
+def read_table(path: Path) -> Iterator[Row]:
+    """The rows of a CSV file whose first line names the columns: image (or filename), caption and maybe split.
+
+    Any other column is left alone. Raises DataError, with the line's number, for a file that is not so.
+    """
+    text = read_text(path)
+    header = text.partition("\n")[0]
+    delimiter = next((mark for mark in DELIMITERS if "caption" in _columns(header.split(mark))), ",")
+    # strict: a quote that never closes is an error, not a caption that swallows the rest of the file
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        columns = _columns(next(reader, []))
+        image = next((columns.index(name) for name in IMAGE_COLUMNS if name in columns), None)
+        if image is None or "caption" not in columns:
+            raise DataError(
+                f"{path}, line 1: the columns are {columns}. Expected a header with 'image' (or 'filename') and "
+                "'caption', and 'split' if you like."
+            )
+        caption = columns.index("caption")
+        split = columns.index("split") if "split" in columns else None
+        line = reader.line_num + 1
+        for cells in reader:
+            if len(cells) > 0:
+                if len(cells) != len(columns):
+                    raise DataError(
+                        f"{path}, line {line}: {len(cells)} columns where the header has {len(columns)}. "
+                        f"Put a caption that holds {delimiter!r} in double quotes."
+                    )
+                yield Row(
+                    line,
+                    _image(cells[image], path, line),
+                    check_text(cells[caption], f"{path}, line {line}"),
+                    None if split is None else _split(cells[split], path, line),
+                )
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: not CSV: {error}.") from error
+
+
+def read_json_lines(path: Path) -> Iterator[Row]:
+    """The captions of a file with a JSON object a line: image, caption or captions (a list), and maybe split."""
+    for line, text in enumerate(read_text(path).split("\n"), start=1):
+        if not text.strip():
+            continue
+        where = f"{path}, line {line}"
+        try:
+            record = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where} is not JSON: {error}.") from error
+        keys = record if type(record) is dict else {}
+        key = next((name for name in IMAGE_COLUMNS if name in keys), IMAGE_COLUMNS[0])
+        image = _image(member(record, key, str, where), path, line)
+        split = _split(member(record, "split", str, where), path, line) if keys.get("split") is not None else None
+        if "captions" in keys:
+            captions = member(record, "captions", list, where)
+            for caption in captions:
+                if type(caption) is not str:
+                    raise DataError(f"{where}: 'captions' holds {caption!r}. Expected a list of texts.")
+        else:
+            captions = [member(record, "caption", str, where)]
+        for caption in captions or [""]:  # an image that nobody has described is still an image
+            yield Row(line, image, check_text(caption, where), split)
+
+
+def _columns(cells: list[str]) -> list[str]:
+    return [cell.strip().strip('"').lower() for cell in cells]
+
+
+def _image(name: str, path: Path, line: int) -> str:
+    if not name.strip():
+        raise DataError(f"{path}, line {line}: the image has no name.")
+    return check_text(name.strip(), f"{path}, line {line}")
+
+
+def _split(name: str, path: Path, line: int) -> str | None:
+    if not name.strip():
+        return None
+    split = split_name(name)
+    if split is None:
+        valid = ", ".join((*SPLITS, *ALIASES))
+        raise DataError(f"{path}, line {line}: there is no split {name.strip()!r}. Expected one of: {valid}.")
+    return split

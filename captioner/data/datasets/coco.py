@@ -1,0 +1,251 @@
+"""MS COCO captions: the official layout of 2014 and 2017, and Karpathy's splits of it.
+
+    root/annotations/captions_train2017.json   root/train2017/000000000009.jpg
+    root/annotations/captions_val2017.json     root/val2017/000000000139.jpg
+
+The images of 2014 and 2017 are the same 123,287, divided differently, under the same ids; so
+Karpathy's splits (made for 2014) work on either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from captioner.config import CocoConfig
+from captioner.data.dataset import Box, CaptionDataset, CaptionedImage, ImageId
+from captioner.data.datasets import karpathy
+from captioner.data.datasets.annotation_files import (
+    data_root,
+    first_there,
+    image_name,
+    is_there,
+    listed,
+    member,
+    read_json,
+)
+from captioner.errors import DataError
+
+YEARS = (2017, 2014)
+PARTS = ("train", "val")  # COCO's test images have no public captions
+EXPECTED = "annotations/captions_train2017.json, train2017/ and so on"
+
+NOT_KARPATHY = (
+    "This is COCO's official val{year}. Papers report captioning scores on Karpathy's test split (5,000 images): "
+    "set data.karpathy to compare with them."
+)
+TRAIN_2017_OVERLAPS = (
+    "COCO's official train2017 holds most images of Karpathy's val and test splits: "
+    "do not report Karpathy scores of a model trained on it."
+)
+
+
+class AnnotatedImage(NamedTuple):
+    """One entry of a COCO captions file."""
+
+    image_id: ImageId
+    file_name: str
+    captions: tuple[str, ...]
+    split: str | None  # not COCO's own: a person's file may name one
+
+
+def available_splits(config: CocoConfig) -> list[str]:
+    """The splits that the folder's annotation files (or Karpathy's files) define."""
+    root = data_root(config, EXPECTED)
+    if config.karpathy is not None:
+        return karpathy.available_splits(karpathy.find(root, config.karpathy))
+    year = _year(root, config.year)
+    return [part for part in PARTS if is_there(_annotations(root, "captions", part, year))]
+
+
+def read_split(config: CocoConfig, split: str) -> CaptionDataset:
+    """One split as the files have it; whether its images are on disk is not looked at."""
+    root = data_root(config, EXPECTED)
+    if config.karpathy is not None:
+        return _read_karpathy(config, root, karpathy.find(root, config.karpathy), split)
+    year = _year(root, config.year)
+    images = _read_official(root, split, year)
+    notices = []
+    if split == "val":
+        notices.append(NOT_KARPATHY.format(year=year))
+    elif year == 2017:
+        notices.append(TRAIN_2017_OVERLAPS)
+    if config.year is None and len(_years(root)) > 1:
+        notices.append(f"{root} holds COCO 2014 and 2017; {year} is used. Set data.year to choose.")
+    return CaptionDataset(f"coco{year}", split, tuple(images), tuple(notices))
+
+
+def read_captions(path: Path) -> list[AnnotatedImage]:
+    """The images of a COCO captions file in the file's order, each with its captions.
+
+    Raises DataError where the file is missing, is no JSON, lacks `images` or `annotations`, or has
+    captions of images that it does not list.
+    """
+    data = read_json(path)
+    images = member(data, "images", list, f"{path}")
+    annotations = member(data, "annotations", list, f"{path}")
+    where = f"{path}: images"
+    names: dict[ImageId, str] = {}
+    splits: dict[ImageId, str | None] = {}
+    for number, image in enumerate(images):
+        image_id = member(image, "id", (int, str), where, number)
+        if image_id in names:
+            raise DataError(f"{where}[{number}] has the id {image_id!r}, which an image before it has.")
+        names[image_id] = member(image, "file_name", str, where, number)
+        splits[image_id] = member(image, "split", str, where, number) if "split" in image else None
+    where = f"{path}: annotations"
+    captions = [
+        {
+            "id": number,
+            "image_id": member(annotation, "image_id", (int, str), where, number),
+            "caption": member(annotation, "caption", str, where, number),
+        }
+        for number, annotation in enumerate(annotations)
+    ]
+    strangers = list(dict.fromkeys(c["image_id"] for c in captions if c["image_id"] not in names))
+    if strangers:
+        raise DataError(
+            f"{path}: captions belong to {len(strangers):,} image ids that are not among its images "
+            f"({listed(map(repr, strangers))}). Do images and annotations come from the same file?"
+        )
+    index = _index({"images": images, "annotations": captions})
+    return [
+        AnnotatedImage(image_id, name, tuple(c["caption"] for c in index.imgToAnns.get(image_id, ())), splits[image_id])
+        for image_id, name in names.items()
+    ]
+
+
+def has_boxes(config: CocoConfig, split: str) -> bool:
+    """Is there an `annotations/instances_*.json` that `load_boxes` could read?"""
+    root = data_root(config, EXPECTED)
+    year = _year(root, config.year, prefer=2014 if config.karpathy else 2017)
+    return any(is_there(_annotations(root, "instances", part, year)) for part in _parts(config, split))
+
+
+def load_boxes(config: CocoConfig, split: str) -> dict[ImageId, tuple[Box, ...]]:
+    """Image id → the boxes of its objects, from `annotations/instances_*.json`; {} where there is none.
+
+    Apart from `read_split`, because the file of train is half a gigabyte and only grounding needs it.
+    """
+    root = data_root(config, EXPECTED)
+    wanted = {image.image_id for image in read_split(config, split).images}
+    year = _year(root, config.year, prefer=2014 if config.karpathy else 2017)
+    boxes: dict[ImageId, list[Box]] = {}
+    for part in _parts(config, split):
+        path = _annotations(root, "instances", part, year)
+        if is_there(path):
+            for image_id, box in _read_boxes(path):
+                if image_id in wanted:
+                    boxes.setdefault(image_id, []).append(box)
+    return {image_id: tuple(found) for image_id, found in boxes.items()}
+
+
+def _parts(config: CocoConfig, split: str) -> tuple[str, ...]:
+    """Whose annotations a split's images may be in: Karpathy's splits take from both."""
+    return PARTS if config.karpathy else (split,)
+
+
+def _read_boxes(path: Path) -> list[tuple[ImageId, Box]]:
+    data = read_json(path)
+    labels = {
+        member(category, "id", int, f"{path}: categories", number): member(
+            category, "name", str, f"{path}: categories", number
+        )
+        for number, category in enumerate(member(data, "categories", list, f"{path}"))
+    }
+    where = f"{path}: annotations"
+    found = []
+    for number, annotation in enumerate(member(data, "annotations", list, f"{path}")):
+        box = member(annotation, "bbox", list, where, number)
+        label = labels.get(member(annotation, "category_id", int, where, number))
+        if label is None:
+            raise DataError(f"{where}[{number}] is of a category that the file does not list.")
+        if len(box) != 4 or not all(type(value) in (int, float) for value in box):
+            raise DataError(f"{where}[{number}]: 'bbox' is {box!r}. Expected four numbers: left, top, width, height.")
+        found.append((member(annotation, "image_id", (int, str), where, number), Box(label, *map(float, box))))
+    return found
+
+
+def _index(dataset: dict[str, list[dict[str, Any]]]) -> Any:
+    """A pycocotools COCO object of an annotation file already read and checked."""
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = dataset
+    with contextlib.redirect_stdout(io.StringIO()):  # it announces every step
+        coco.createIndex()
+    return coco
+
+
+def _read_official(root: Path, part: str, year: int) -> list[CaptionedImage]:
+    path = _annotations(root, "captions", part, year)
+    folder = _image_folder(root, f"{part}{year}")
+    return [
+        CaptionedImage(entry.image_id, folder / image_name(entry.file_name, folder, f"{path}"), entry.captions)
+        for entry in read_captions(path)
+    ]
+
+
+def _read_karpathy(config: CocoConfig, root: Path, path: Path, split: str) -> CaptionDataset:
+    if not path.is_dir():
+        chosen, notices = karpathy.read_split(path, split, "coco")
+        folders = {image.folder: _image_folder(root, image.folder) for image in chosen}
+        images = [
+            CaptionedImage(image.image_id, _karpathy_image(root, folders[image.folder], image, path), image.captions)
+            for image in chosen
+        ]
+        return CaptionDataset("coco-karpathy", split, tuple(images), tuple(notices))
+    ids, notices = karpathy.read_list(path, split)
+    year = _year(root, config.year, prefer=2014)
+    annotated: dict[ImageId, CaptionedImage] = {}
+    for part in PARTS:
+        if is_there(_annotations(root, "captions", part, year)):
+            annotated.update((image.image_id, image) for image in _read_official(root, part, year))
+    found = tuple(annotated[image_id] for image_id in ids if image_id in annotated)
+    if not found:
+        raise DataError(f"None of the {len(ids):,} images of {path} ({split}) is in the annotations of {root}.")
+    if len(found) < len(ids):
+        notices.append(
+            f"Only {len(found):,} of the {len(ids):,} images that Karpathy's lists name for {split} are in the "
+            f"annotations of {root}: scores do not compare with published ones."
+        )
+    return CaptionDataset("coco-karpathy", split, found, tuple(notices))
+
+
+def _karpathy_image(root: Path, folder: Path, image: karpathy.KarpathyImage, source: Path) -> Path:
+    """The image where Karpathy's file has it (train2014, val2014), or the same one as 2017 names it."""
+    path = folder / image_name(image.file_name, folder, f"{source}")
+    if type(image.image_id) is int and not is_there(path):
+        newer = (_image_folder(root, f"{part}2017") / f"{image.image_id:012d}.jpg" for part in PARTS)
+        return first_there(newer) or path
+    return path
+
+
+def _years(root: Path) -> list[int]:
+    return [year for year in YEARS if any(is_there(_annotations(root, "captions", part, year)) for part in PARTS)]
+
+
+def _year(root: Path, wanted: int | None, prefer: int = 2017) -> int:
+    """The year whose captions are used: `wanted`, else the one there, else `prefer`."""
+    years = _years(root)
+    if not years or (wanted is not None and wanted not in years):
+        year = wanted or prefer
+        there = f" (there are captions of {years[0]})" if years else ""
+        raise DataError(
+            f"{root} has no COCO captions of {year}{there}. Expected annotations/captions_train{year}.json and "
+            f"annotations/captions_val{year}.json in it."
+        )
+    return wanted or (prefer if prefer in years else years[0])
+
+
+def _annotations(root: Path, kind: str, part: str, year: int) -> Path:
+    return root / "annotations" / f"{kind}_{part}{year}.json"
+
+
+def _image_folder(root: Path, name: str) -> Path:
+    """root/train2017, or root/images/train2017 where the images were put there."""
+    folder = root / image_name(name, root, f"{root}: the images' folder") if name else root
+    inside_images = root / "images" / name
+    return inside_images if not is_there(folder) and is_there(inside_images) else folder

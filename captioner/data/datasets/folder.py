@@ -1,0 +1,119 @@
+"""A person's own images, in a folder with a CSV, JSON lines or COCO JSON file of captions.
+
+    root/captions.csv     image,caption,split      (split is optional)
+    root/captions.jsonl   {"image": "cat.jpg", "captions": ["a cat", "a tabby cat"], "split": "train"}
+    root/captions.json    COCO's format, with an optional "split" in every image
+    root/cat.jpg, root/pets/dog.jpg, or all of them in root/images/
+
+An image's id is its path without the ending ("cat", "pets/dog"), or COCO JSON's own id.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from captioner.config import FolderConfig
+from captioner.data.dataset import CaptionDataset, CaptionedImage, ImageId
+from captioner.data.datasets.annotation_files import data_root, first_there, image_name, is_there, listed
+from captioner.data.datasets.caption_tables import read_json_lines, read_table
+from captioner.data.datasets.coco import read_captions
+from captioner.data.datasets.splits import SPLITS, split_by_hash, split_name
+from captioner.errors import DataError
+
+EXPECTED = "your images and captions.csv (or captions.jsonl, captions.json)"
+CAPTION_FILES = ("captions.csv", "captions.jsonl", "captions.json", "captions.txt", "captions.tsv")
+SUFFIXES = (".csv", ".jsonl", ".json", ".tsv")
+
+
+def available_splits(config: FolderConfig) -> list[str]:
+    """The splits that the captions file names, or those made by hash."""
+    splits = set(_read(config)[1].values())
+    return [split for split in SPLITS if split in splits]
+
+
+def read_split(config: FolderConfig, split: str) -> CaptionDataset:
+    """One split as the file has it; whether its images are on disk is not looked at."""
+    images, splits, notices = _read(config)
+    chosen = tuple(image for image in images if splits[image.image_id] == split)
+    return CaptionDataset("folder", split, chosen, notices)
+
+
+def _read(config: FolderConfig) -> tuple[list[CaptionedImage], dict[ImageId, str], tuple[str, ...]]:
+    """All images, the split of each, and notices."""
+    root = data_root(config, EXPECTED)
+    path = _captions_file(root, config.captions)
+    images, named = _read_coco(path, root) if path.suffix.lower() == ".json" else _read_rows(path, root)
+    without = [image.path.name for image in images if named[image.image_id] is None]
+    if images and len(without) == len(images):
+        made = split_by_hash(named, config.val_fraction)
+        share = f"{config.val_fraction:.0%} of the images for val and for test"
+        return images, made, (f"{path} names no splits: they are made here, by hash, with {share}.",)
+    if without:
+        raise DataError(f"{path} names a split for some images, but none for {len(without):,} ({listed(without)}).")
+    return images, {image_id: split for image_id, split in named.items() if split}, ()
+
+
+def _captions_file(root: Path, given: str | None) -> Path:
+    if given is not None:
+        path = first_there([root / Path(given).expanduser(), Path(given).expanduser()])
+        if path is None or path.is_dir():
+            raise DataError(f"data.captions={given} is not a file, neither in {root} nor from here.")
+        return path
+    usual = first_there(root / name for name in CAPTION_FILES)
+    if usual is not None:
+        return usual
+    others = sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES)
+    if len(others) == 1:
+        return others[0]
+    found = (
+        f"several files that may be it ({listed(path.name for path in others)})" if others else "no file of captions"
+    )
+    raise DataError(f"{root} has {found}. Set data.captions to a CSV, JSONL or COCO JSON file in it.")
+
+
+def _read_coco(path: Path, root: Path) -> tuple[list[CaptionedImage], dict[ImageId, str | None]]:
+    entries = read_captions(path)
+    folder = _image_folder(root, (entry.file_name for entry in entries))
+    images = []
+    splits: dict[ImageId, str | None] = {}
+    for entry in entries:
+        image = folder / image_name(entry.file_name, folder, f"{path}")
+        images.append(CaptionedImage(entry.image_id, image, entry.captions))
+        splits[entry.image_id] = split_name(entry.split) if entry.split is not None else None
+        if entry.split is not None and splits[entry.image_id] is None:
+            raise DataError(f"{path}: {entry.file_name} has the split {entry.split!r}. Expected {', '.join(SPLITS)}.")
+    return images, splits
+
+
+def _read_rows(path: Path, root: Path) -> tuple[list[CaptionedImage], dict[ImageId, str | None]]:
+    """Images in the order in which the rows first name them."""
+    rows = list(read_json_lines(path) if path.suffix.lower() == ".jsonl" else read_table(path))
+    folder = _image_folder(root, (row.image for row in rows))
+    captions: dict[str, list[str]] = {}
+    names: dict[ImageId, str] = {}
+    splits: dict[ImageId, str | None] = {}
+    for row in rows:
+        name = image_name(row.image, folder, f"{path}, line {row.line}")
+        image_id = PurePosixPath(name).with_suffix("").as_posix()
+        if names.setdefault(image_id, name) != name:
+            raise DataError(
+                f"{path}, line {row.line}: {name} and {names[image_id]} differ in their ending only, so both would "
+                f"have the id {image_id!r}. Rename one of them."
+            )
+        if splits.setdefault(image_id, row.split) != row.split:
+            raise DataError(
+                f"{path}, line {row.line}: {name} is in {row.split or 'no split'} here and in "
+                f"{splits[image_id] or 'no split'} above. An image belongs to one split."
+            )
+        captions.setdefault(name, []).append(row.caption)
+    images = [CaptionedImage(image_id, folder / name, tuple(captions[name])) for image_id, name in names.items()]
+    return images, splits
+
+
+def _image_folder(root: Path, names: Iterable[str]) -> Path:
+    """root, or root/images where more of the first images are found there."""
+    first = [name for name, _ in zip(names, range(20), strict=False)]
+    candidates = [root, root / "images", root / "Images"]
+    return max(candidates, key=lambda folder: sum(is_there(folder / os.path.normpath(name)) for name in first))

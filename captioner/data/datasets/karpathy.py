@@ -1,0 +1,137 @@
+"""Karpathy's splits (Karpathy & Fei-Fei, CVPR 2015, arXiv:1412.2306), on which captioning papers report.
+
+They come as one JSON file with captions (`dataset_coco.json`, `dataset_flickr30k.json`), or, for COCO,
+as a folder of lists of file names (`coco_train.txt`, `coco_restval.txt`, …) to be joined with COCO's
+own annotations. As everywhere in the literature, COCO's train is their train + restval.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from captioner.data.dataset import ImageId
+from captioner.data.datasets.annotation_files import is_there, member, read_json, read_lines
+from captioner.data.datasets.splits import SPLITS
+from captioner.errors import DataError
+
+PARTS = {"train": ("train", "restval"), "val": ("val",), "test": ("test",)}
+"""Our split → Karpathy's."""
+
+COUNTS = {
+    "coco": {"train": 113_287, "val": 5_000, "test": 5_000},
+    "flickr30k": {"train": 29_000, "val": 1_014, "test": 1_000},
+}
+"""Images a split, by what the file calls its data set."""
+
+
+class KarpathyImage(NamedTuple):
+    """One image of a Karpathy JSON file. `folder` is "" where the file names none."""
+
+    image_id: ImageId
+    folder: str
+    file_name: str
+    captions: tuple[str, ...]
+
+
+def find(root: Path, given: str) -> Path:
+    """The file or folder that a setting names, relative to the data set or to where we are."""
+    candidates = [root / Path(given).expanduser(), Path(given).expanduser()]
+    for path in candidates:
+        if is_there(path):
+            return path
+    raise DataError(
+        f"data.karpathy={given} does not exist, neither in {root} nor from here. "
+        "Expected dataset_coco.json, or the folder that holds coco_train.txt, coco_restval.txt and so on."
+    )
+
+
+def available_splits(path: Path) -> list[str]:
+    """The splits of a Karpathy JSON file, or of a folder of lists."""
+    if not path.is_dir():
+        return list(SPLITS)
+    return [split for split in SPLITS if is_there(_list_files(path, split)[0])]
+
+
+def read_split(path: Path, split: str, dataset: str) -> tuple[list[KarpathyImage], list[str]]:
+    """The images of one split of a JSON file in its order, and what a person should know of it.
+
+    dataset: "coco" or "flickr30k": the counts that a complete file must have. Raises DataError where
+    the file is not in Karpathy's format, or is as large as the complete one but divided differently.
+    """
+    data = read_json(path)
+    where = f"{path}: images"
+    chosen = []
+    counts: Counter[str] = Counter()
+    split_of = {part: split for split, parts in PARTS.items() for part in parts}
+    for number, image in enumerate(member(data, "images", list, f"{path}")):
+        part = member(image, "split", str, where, number)
+        if part not in split_of:
+            raise DataError(
+                f"{where}[{number}]: the split is {part!r}. Expected one of: {', '.join(sorted(split_of))}."
+            )
+        counts[split_of[part]] += 1
+        if split_of[part] == split:
+            chosen.append(_read_image(image, where, number))
+    return chosen, check_counts(dict(counts), split, dataset, path)
+
+
+def read_list(folder: Path, split: str) -> tuple[list[int], list[str]]:
+    """The COCO ids of one split of a folder of lists, and what a person should know of it."""
+    ids = _read_ids(folder, split)
+    counts = {name: len(_read_ids(folder, name)) for name in SPLITS if all(map(is_there, _list_files(folder, name)))}
+    return ids, check_counts(counts, split, "coco", folder)
+
+
+def check_counts(counts: dict[str, int], split: str, dataset: str, path: Path) -> list[str]:
+    """[] where the counts are the published ones, else a notice.
+
+    Raises DataError where the total is the published one and a split is not: then the file is complete
+    and wrong.
+    """
+    expected = COUNTS[dataset]
+    if counts == expected:
+        return []
+    found = ", ".join(f"{name} {counts.get(name, 0):,}" for name in expected)
+    published = ", ".join(f"{name} {count:,}" for name, count in expected.items())
+    if sum(counts.values()) == sum(expected.values()):
+        raise DataError(f"{path} has all images, but not Karpathy's split: {found}. Expected {published}.")
+    if counts.get(split, 0) == expected[split]:
+        return []
+    return [
+        f"{path} has {found} images; Karpathy's splits have {published}: scores do not compare with published ones."
+    ]
+
+
+def _read_image(image: object, where: str, number: int) -> KarpathyImage:
+    name = member(image, "filename", str, where, number)
+    sentences = member(image, "sentences", list, where, number)
+    captions = tuple(
+        member(sentence, "raw", str, f"{where}[{number}]: sentences", i) for i, sentence in enumerate(sentences)
+    )
+    assert isinstance(image, dict)  # `member` has seen to it
+    folder = member(image, "filepath", str, where, number) if "filepath" in image else ""
+    image_id = member(image, "cocoid", int, where, number) if "cocoid" in image else Path(name).stem
+    return KarpathyImage(image_id, folder, name, captions)
+
+
+def _list_files(folder: Path, split: str) -> list[Path]:
+    return [folder / f"coco_{part}.txt" for part in PARTS[split]]
+
+
+def _read_ids(folder: Path, split: str) -> list[int]:
+    """The ids in `COCO_val2014_000000391895.jpg` and the like, of all lists that make up a split."""
+    ids = []
+    for path in _list_files(folder, split):
+        if not is_there(path):
+            raise DataError(f"{path} is missing: {split} is made of coco_{' and coco_'.join(PARTS[split])}.")
+        for number, name in enumerate(read_lines(path), start=1):
+            digits = re.fullmatch(r".*?([0-9]{1,12})\.\w+", name)
+            if digits is None:
+                raise DataError(
+                    f"{path}, entry {number}: {name!r} is no COCO file name (COCO_val2014_000000391895.jpg)."
+                )
+            ids.append(int(digits.group(1)))
+    return ids

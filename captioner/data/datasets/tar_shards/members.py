@@ -1,0 +1,187 @@
+"""The files in a tar archive, told from its headers alone; the archive may have been made by anybody.
+
+Understood are POSIX.1-1988 (ustar), POSIX.1-2001 (pax: a member's `path` and `size`) and GNU tar (long names, sizes in
+base 256). Whatever could make a reader lose, repeat or misread a file is refused: links, devices, sparse files, damaged
+headers, an archive that was cut short or joined from several.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from captioner.errors import DataError
+
+BLOCK = 512
+LONGEST_NAME = 1 << 16  # bytes of a long name, or of a pax header: a hostile one may ask for gigabytes
+MOST_PADDING = 1 << 20  # zeros behind the end marker: tar fills its last record of 10 KiB
+
+_FILES = (b"0", b"\0", b"7")
+_PASSED_OVER = (b"5", b"g", b"K")  # folders; pax headers for all members; a link's long target
+_REFUSED = {b"1": "a link", b"2": "a link", b"3": "a device", b"4": "a device", b"6": "a pipe", b"S": "a sparse file"}
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_OCTAL = re.compile(rb" *([0-7]*)[ \0]*(\0.*)?", re.DOTALL)
+_PAX_RECORD = re.compile(rb"(\d{1,7}) ([^=\n]+)=")
+
+
+class Member(NamedTuple):
+    """A file in an archive: `size` bytes at `offset`, right behind a header whose CRC-32 is `header_crc`."""
+
+    name: str
+    offset: int
+    size: int
+    header_crc: int
+
+
+def read_members(file: BinaryIO, archive: Path) -> Iterator[Member]:
+    """Every file in the open archive, in order; `archive` is its name for messages. Raises DataError.
+
+    The caller may read elsewhere in `file` between two members.
+    """
+    length = file.seek(0, 2)
+    position = 0
+    name: str | None = None  # of the next member, as a header before it has it
+    size: int | None = None
+    while True:
+        header = _read(file, position, BLOCK, length, archive)
+        if not header.strip(b"\0"):
+            _refuse_more(file, position + BLOCK, length, archive)
+            return
+        _check_sum(header, position, archive)
+        kind, own_size = header[156:157], _number(header[124:136], position, archive)
+        offset = position + BLOCK
+        if kind in _REFUSED:
+            raise refused(archive, position, f"it holds {_REFUSED[kind]} ({_name(header, name)!r})")
+        if kind in (b"x", b"L"):
+            if own_size > LONGEST_NAME:
+                raise refused(archive, position, f"it holds a name of {own_size:,} bytes")
+            content = _read(file, offset, own_size, length, archive)
+            if kind == b"L":
+                name = _text(content.partition(b"\0")[0])
+            else:
+                pax = _pax_records(content, position, archive)
+                name, size = pax.get("path", name), _pax_size(pax, position, archive)
+            position = offset + _padded(own_size)
+            continue
+        if kind not in (*_FILES, *_PASSED_OVER):
+            raise refused(archive, position, f"it holds a member of an unknown kind ({kind!r})")
+        own_size = own_size if size is None else size
+        if offset + own_size > length:
+            raise cut_short(archive, position)
+        own_name = _name(header, name)
+        if kind in _FILES and not own_name.endswith("/"):  # before ustar, a folder was told by its name
+            yield Member(own_name, offset, own_size, zlib.crc32(header))
+        if kind in (*_FILES, b"5"):
+            name = size = None
+        position = offset + _padded(own_size)
+
+
+def read_content(file: BinaryIO, member: Member, archive: Path) -> bytes:
+    """The bytes of a member; the caller has looked at its size."""
+    file.seek(member.offset)
+    content = file.read(member.size)
+    if len(content) != member.size:
+        raise cut_short(archive, member.offset)
+    return content
+
+
+def refused(archive: Path, position: int, problem: str) -> DataError:
+    """Why an archive is not used as a shard."""
+    return DataError(f"{archive} cannot be used as a shard: {problem}, at byte {position:,}. Make it anew.")
+
+
+def cut_short(archive: Path, position: int) -> DataError:
+    """Of an archive that ends too early."""
+    return DataError(
+        f"{archive} was cut short: what should be at byte {position:,} is not all there. Download or make it again."
+    )
+
+
+def _read(file: BinaryIO, position: int, size: int, length: int, archive: Path) -> bytes:
+    if position + size > length:
+        if position == 0:
+            raise DataError(f"{archive} {'is no tar archive' if length else 'is empty (0 bytes)'}.")
+        raise cut_short(archive, position)
+    file.seek(position)
+    content = file.read(size)
+    if len(content) != size:
+        raise cut_short(archive, position)
+    return content
+
+
+def _check_sum(header: bytes, position: int, archive: Path) -> None:
+    """Of all bytes of the header, those of the sum itself taken as spaces."""
+    stored = _OCTAL.fullmatch(header[148:156])
+    total = sum(header) - sum(header[148:156]) + 8 * ord(" ")
+    if stored is None or int(stored[1] or b"0", 8) != total:
+        if position == 0:
+            for magic, kind in _COMPRESSED.items():
+                if header.startswith(magic):
+                    raise DataError(
+                        f"{archive} is compressed ({kind}), so no image in it can be read alone. Decompress it: "
+                        "images hardly shrink anyway."
+                    )
+            raise DataError(f"{archive} is no tar archive.")
+        raise refused(archive, position, "it holds a damaged header")
+
+
+def _number(field: bytes, position: int, archive: Path) -> int:
+    """A size, in octal digits, or, where the first bit is set, in base 256 (GNU)."""
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    digits = _OCTAL.fullmatch(field)
+    if digits is None:
+        raise refused(archive, position, f"it holds a member whose size is no number ({field!r})")
+    return int(digits[1] or b"0", 8)
+
+
+def _pax_records(content: bytes, position: int, archive: Path) -> dict[str, str]:
+    """The records of a pax header: 'LENGTH KEY=VALUE\\n', LENGTH that of the whole record in bytes."""
+    records: dict[str, str] = {}
+    while content:
+        match = _PAX_RECORD.match(content)
+        length = int(match[1]) if match else 0
+        if match is None or not match.end() < length <= len(content) or content[length - 1 : length] != b"\n":
+            raise refused(archive, position, "it holds a damaged pax header")
+        key = _text(match[2])
+        if key.startswith("GNU.sparse."):
+            raise refused(archive, position, "it holds a sparse file")
+        records[key] = _text(content[match.end() : length - 1])
+        content = content[length:]
+    return records
+
+
+def _pax_size(records: dict[str, str], position: int, archive: Path) -> int | None:
+    size = records.get("size")
+    if size is None:
+        return None
+    if re.fullmatch(r"[0-9]{1,20}", size) is None:
+        raise refused(archive, position, f"it holds a member whose size is no number ({size[:40]!r})")
+    return int(size)
+
+
+def _name(header: bytes, long: str | None) -> str:
+    if long is not None:
+        return long
+    name = header[:100].partition(b"\0")[0]
+    prefix = header[345:500].partition(b"\0")[0] if header[257:263] == b"ustar\0" else b""
+    return _text(prefix + b"/" + name if prefix else name)
+
+
+def _text(name: bytes) -> str:
+    """Names are UTF-8 by and large; a byte that is not stays visible."""
+    return name.decode("utf-8", errors="backslashreplace")
+
+
+def _padded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
+
+
+def _refuse_more(file: BinaryIO, position: int, length: int, archive: Path) -> None:
+    """Archives that were joined with `cat` hold members behind the first end marker, which readers lose in silence."""
+    file.seek(position)
+    if length - position > MOST_PADDING or file.read(length - position).strip(b"\0"):
+        raise refused(archive, position, "it goes on behind its end marker, as archives do that were joined into one")

@@ -1,0 +1,152 @@
+"""Any data set as tar shards: `python -m captioner data pack`."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+import tarfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from captioner.data.dataset import CaptionDataset, CaptionedImage, ImagePath
+from captioner.data.datasets.annotation_files import listed
+from captioner.data.datasets.tar_shards.tar_image import ImageInTar
+from captioner.data.images.decode import IMAGE_SUFFIXES
+from captioner.errors import ConfigError, DataError, ImageError
+
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")  # with a dot, an ending would begin there
+
+
+def pack_shards(dataset: CaptionDataset, folder: Path, pairs_a_shard: int) -> list[Path]:
+    """Write the images and captions of a split to `folder`/SPLIT-00000.tar, … and return these.
+
+    Image files go in byte by byte. A pair is KEY.jpg (or .png, …) with KEY.txt, where the key is the image's id and
+    there is one caption; otherwise with KEY.json, {"image_id": …, "captions": […]}. The same data set gives the same
+    bytes. A shard appears under its name when it is whole. Boxes are not kept.
+
+    Raises DataError where there are shards of the split already, or the disk is full; ImageError for an image that
+    cannot be read.
+    """
+    _refuse_empty_shards(pairs_a_shard)
+    there = sorted(folder.glob(f"{dataset.split}-*.tar"))
+    if there:
+        names = listed(path.name for path in there)
+        raise DataError(
+            f"{folder} holds shards of {dataset.split} already ({names}). Move them, or name another folder."
+        )
+    paths = []
+    title = f"packing {dataset.name} {dataset.split}"
+    with tqdm(total=len(dataset), desc=title, unit="image", disable=not sys.stderr.isatty()) as bar:
+        for number, start in enumerate(range(0, len(dataset), pairs_a_shard)):
+            path = folder / f"{dataset.split}-{number:05}.tar"
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                _write_shard(path, dataset.images[start : start + pairs_a_shard], bar)
+            except OSError as error:
+                raise DataError(
+                    f"{path} cannot be written: {error.strerror}. What was written before it is whole."
+                ) from error
+            paths.append(path)
+    return paths
+
+
+def packed_bytes(dataset: CaptionDataset, pairs_a_shard: int) -> int:
+    """What `pack_shards` will write, from the image files' sizes alone: to the byte, unless a name needs a second
+    header (more than 100 characters). Raises as it does.
+    """
+    _refuse_empty_shards(pairs_a_shard)
+    total = 0
+    for start in range(0, len(dataset), pairs_a_shard):
+        pairs = sum(map(_pair_bytes, dataset.images[start : start + pairs_a_shard]))
+        total += -(-(pairs + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE  # two blocks end it
+    return total
+
+
+def _pair_bytes(image: CaptionedImage) -> int:
+    """Of two files, each a header and its content in whole blocks."""
+    sizes = _size(image.path), len(_captions_file(image, _key(image))[1])
+    return sum(tarfile.BLOCKSIZE * (1 + -(-size // tarfile.BLOCKSIZE)) for size in sizes)
+
+
+def _size(path: ImagePath) -> int:
+    try:
+        return path.size if isinstance(path, ImageInTar) else path.stat().st_size
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _refuse_empty_shards(pairs_a_shard: int) -> None:
+    if pairs_a_shard < 1:
+        raise ConfigError(f"{pairs_a_shard} pairs a shard: expected 1 or more.")
+
+
+def _write_shard(path: Path, images: Sequence[CaptionedImage], bar: tqdm[None]) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive:
+            taken: set[str] = set()
+            for image in images:
+                key = _key(image)
+                while key in taken:
+                    key += "_"
+                taken.add(key)
+                content = _read(image.path)
+                _add(archive, key + _ending(image.path, content), content)
+                _add(archive, *_captions_file(image, key))
+                bar.update()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _key(image: CaptionedImage) -> str:
+    if isinstance(image.image_id, int):
+        return f"{image.image_id:012}"
+    plain = _PLAIN_ID.fullmatch(image.image_id) is not None and len(image.image_id) < 90
+    return image.image_id if plain else "pair"
+
+
+def _captions_file(image: CaptionedImage, key: str) -> tuple[str, bytes]:
+    """A text file where it says all: one caption, which reads back as it is, of an image whose id is its key."""
+    if key == image.image_id and len(image.captions) == 1 and _reads_back(image.captions[0]):
+        return f"{key}.txt", image.captions[0].encode()
+    record = {"image_id": image.image_id, "captions": list(image.captions)}
+    return f"{key}.json", json.dumps(record, ensure_ascii=False).encode()
+
+
+def _reads_back(caption: str) -> bool:
+    return bool(caption) and caption == caption.strip() and not caption.startswith("\ufeff")
+
+
+def _read(path: ImagePath) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _ending(path: ImagePath, content: bytes) -> str:
+    """The file's own, or, where it has none that says that it is an image, that of its format."""
+    own = Path(path.name).suffix.lower()
+    if own in IMAGE_SUFFIXES:
+        return own
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            found = f".{str(image.format).lower()}"
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise ImageError(f"{path} is no image: neither its name nor its contents say so.") from error
+    if found not in IMAGE_SUFFIXES:
+        raise ImageError(f"{path} is an image of a kind that is not read ({found.removeprefix('.')}).")
+    return found
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)  # of no owner and no time, so that equal data sets give equal bytes
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))

@@ -1,0 +1,1 @@
+"""Downloads of data sets and encoder weights: resumable, verified, unpacked safely."""

@@ -1,0 +1,1 @@
+"""From image files to tensors: decoding, transforms, augmentation, loading."""

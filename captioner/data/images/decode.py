@@ -1,0 +1,224 @@
+"""Any image, from anywhere, as the RGB image a person would see.
+
+One function decodes for training, evaluation and captioning alike, so that the three can never see
+different pixels. Color profiles (ICC) are not applied, as in every published captioning pipeline.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError, features
+
+from captioner.data.datasets.tar_shards.tar_image import ImageInTar
+from captioner.errors import ImageError
+
+ImageSource: TypeAlias = "str | Path | ImageInTar | bytes | Image.Image | np.ndarray | torch.Tensor"
+
+# fmt: off
+IMAGE_SUFFIXES = frozenset({
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo",
+    ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+})
+# fmt: on
+"""Endings by which a folder's images are told from its other files."""
+
+MAX_PIXELS = 178_956_970  # beyond twice its MAX_IMAGE_PIXELS Pillow, too, takes an image for an attack
+
+# EPS and the like are left out: Pillow hands them to other programs
+_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000"]
+if features.check("avif"):
+    _FORMATS.append("AVIF")
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation → what turns the stored image upright (EXIF 2.3, section 4.6.4, tag 0x0112)."""
+
+_ORIENTATION = 0x0112
+
+
+def open_image(source: ImageSource, at_least: int | None = None) -> Image.Image:
+    """The image as a new PIL image of mode RGB, upright, transparency on white, first frame of many.
+
+    source: a path, or a place in a tar archive; the bytes of an image file; a PIL image of any mode; a
+    NumPy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); a tensor (3, H, W), (1, H, W) or (4, H, W).
+    Arrays and tensors hold uint8, or floats in [0, 1].
+
+    at_least: both sides need no more than so many pixels. A JPEG file more than four times as large
+    is decoded at 1/2, 1/4 or 1/8 of its size, never below twice `at_least`, which is much faster.
+
+    Grey with more than 8 bits is scaled to 8 (see `_grey`). Raises ImageError, naming the file and why,
+    for anything that cannot be decoded whole.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source, "The array")
+    if isinstance(source, torch.Tensor):
+        return _from_tensor(source)
+    if isinstance(source, Image.Image):
+        return _decode(source, "The PIL image")
+    if isinstance(source, bytes):
+        return open_bytes(source, "The image given as bytes", at_least)
+    if isinstance(source, ImageInTar):
+        try:
+            content = source.read_bytes()
+        except OSError as error:
+            raise ImageError(f"{source} cannot be read: {error.strerror}.") from error
+        return _open(io.BytesIO(content), f"{source}", len(content), at_least)
+    if isinstance(source, str | Path):
+        path = Path(source)
+        try:
+            if path.is_dir():
+                raise ImageError(f"{source} is a folder. Expected an image.")
+            with path.open("rb") as file:
+                return _open(file, f"{source}", path.stat().st_size, at_least)
+        except FileNotFoundError as error:
+            raise ImageError(f"{source} does not exist. Expected an image.") from error
+        except (OSError, ValueError) as error:
+            raise ImageError(f"{source} cannot be read: {error}.") from error
+    raise ImageError(
+        f"A {type(source).__name__} is no image. "
+        "Expected a path, the bytes of a file, a PIL image, a NumPy array or a tensor."
+    )
+
+
+def open_bytes(content: bytes, name: str, at_least: int | None = None, most_pixels: int = MAX_PIXELS) -> Image.Image:
+    """`open_image` of a file's content, which messages call `name`. Beyond `most_pixels` it is not even decoded."""
+    return _open(io.BytesIO(content), name, len(content), at_least, most_pixels)
+
+
+def image_size(path: Path | ImageInTar) -> tuple[int, int]:
+    """(width, height) of an image file as it is stored, from its first bytes."""
+    try:
+        with Image.open(path if isinstance(path, Path) else io.BytesIO(path.read_bytes()), formats=_FORMATS) as image:
+            return int(image.width), int(image.height)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path} cannot be read as an image: {error}.") from error
+
+
+def _open(
+    file: io.BufferedReader | io.BytesIO, name: str, size: int, at_least: int | None, most_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    if size == 0:
+        raise ImageError(f"{name} is empty (0 bytes). Expected an image.")
+    try:
+        with warnings.catch_warnings():  # of odd metadata, which are no reason to stop
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=_FORMATS) as image:
+                _check_size(image, name, most_pixels)
+                if at_least is not None and min(image.size) > 4 * at_least:
+                    image.draft(None, (2 * at_least, 2 * at_least))
+                return _decode(image, name)
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is not an image in a format that is read here ({', '.join(_FORMATS)}).") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} is too large: {error} Expected {most_pixels:,} pixels at most.") from error
+    except Exception as error:  # damaged bytes make decoders raise almost anything
+        raise ImageError(f"{name} cannot be decoded: {error or type(error).__name__}. It may be damaged.") from error
+
+
+def _decode(image: Image.Image, name: str) -> Image.Image:
+    """A PIL image of any mode as a new one of mode RGB."""
+    try:
+        image.load()
+        turn = _UPRIGHT.get(orientation(image))
+        rgb = _to_rgb(image)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(f"{name} cannot be decoded: {error or type(error).__name__}. It may be damaged.") from error
+    if turn is not None:
+        return rgb.transpose(turn)
+    return rgb.copy() if rgb is image else rgb
+
+
+def _check_size(image: Image.Image, name: str, most_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels > most_pixels:
+        raise ImageError(f"{name} has {pixels:,} pixels. Expected {most_pixels:,} at most.")
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's 1 to 8, and 1 where it says nothing. Read after `load`: a PNG file may hold it behind the pixels."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error):
+        return 1  # a broken EXIF block: viewers show the image as it is stored
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_grey(image)).convert("RGB")
+    if image.mode == "LAB":
+        return _lab_to_rgb(image)
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        if image.mode == "La":  # which converts to LA only
+            image = image.convert("LA")
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")  # 1, L, P, RGB, CMYK, YCbCr, HSV
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    """(H, W) uint8 of a grey image with more than 8 bits.
+
+    White is 65535 for 16 bits, and for 32-bit integers that fit in them; 1 for floats up to 1, 255 for
+    floats up to 255. Other values have no agreed meaning: the least is black, the greatest white.
+    """
+    values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    whites = (1.0, 255.0) if image.mode == "F" else (65535.0,)
+    white = next((white for white in whites if low >= 0 and high <= white), None)
+    if white is None:
+        values, white = values - low, high - low
+    return np.round(values * (255.0 / white)).astype(np.uint8) if white else np.zeros(values.shape, np.uint8)
+
+
+def _lab_to_rgb(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+    converted = ImageCms.applyTransform(image, to_srgb)
+    assert converted is not None  # None only when converting in place
+    return converted
+
+
+def _from_tensor(tensor: torch.Tensor) -> Image.Image:
+    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3, 4):
+        raise ImageError(f"A tensor of shape {tuple(tensor.shape)} is no image. Expected (3, height, width).")
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        tensor = tensor.float()  # NumPy has no bfloat16
+    return _from_array(tensor.permute(1, 2, 0).numpy(), "The tensor")
+
+
+def _from_array(array: np.ndarray, name: str) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or array.size == 0:
+        raise ImageError(
+            f"{name} has the shape {array.shape}. "
+            "Expected (height, width), or (height, width, channels) with 1, 3 or 4 channels."
+        )
+    if np.issubdtype(array.dtype, np.floating):
+        low, high = float(array.min()), float(array.max())
+        if not (low >= -1e-3 and high <= 1 + 1e-3):  # also for NaN; resizing may leave a little outside
+            raise ImageError(f"{name} holds floats from {low:g} to {high:g}. Expected 0 to 1.")
+        array = np.round(array.astype(np.float64).clip(0, 1) * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise ImageError(f"{name} holds {array.dtype}. Expected uint8 (0 to 255), or floats from 0 to 1.")
+    return _to_rgb(Image.fromarray(np.ascontiguousarray(array)))

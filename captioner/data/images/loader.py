@@ -1,0 +1,95 @@
+"""Images from disk to tensors, in worker processes, in a fixed order, with every bad one named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from captioner.config import DataConfig, TransformConfig
+from captioner.data.dataset import ImagePath
+from captioner.data.images.decode import open_image
+from captioner.data.images.transforms import WHOLE, View, image_to_tensor
+from captioner.errors import ImageError
+
+
+@dataclass(frozen=True)
+class LoadedImageBatch:
+    """Some images of a data set: `indices[i]` is the place of `images[i]`; `bad` gives index → why not."""
+
+    indices: list[int]
+    images: Tensor  # (len(indices), 3, S, S)
+    bad: dict[int, str]
+
+
+class _Images(Dataset[tuple[int, Tensor | str]]):
+    """Index → tensor, or the sentence that says why there is none: an exception would lose its type on the way."""
+
+    def __init__(self, paths: Sequence[ImagePath], transform: TransformConfig, view_of: Callable[[int], View]) -> None:
+        self.paths, self.transform, self.view_of = paths, transform, view_of
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
+        view = self.view_of(index)
+        at_least = math.ceil(self.transform.size / min(view.width, view.height))  # as fine as the whole would be
+        try:
+            image = open_image(self.paths[index], at_least=at_least)
+        except ImageError as error:
+            return index, str(error)
+        return index, image_to_tensor(image, self.transform, view)
+
+
+def _collate(items: list[tuple[int, Tensor | str]]) -> LoadedImageBatch:
+    good = [(index, item) for index, item in items if isinstance(item, Tensor)]
+    return LoadedImageBatch(
+        indices=[index for index, _ in good],
+        images=torch.stack([item for _, item in good]) if good else torch.empty(0),
+        bad={index: item for index, item in items if isinstance(item, str)},
+    )
+
+
+def whole_image(index: int) -> View:
+    """What evaluation sees of any image."""
+    return WHOLE
+
+
+def load_image_batches(
+    paths: Sequence[ImagePath],
+    batches: Iterable[Sequence[int]],
+    transform: TransformConfig,
+    data: DataConfig,
+    view_of: Callable[[int], View] = whole_image,
+) -> Iterator[LoadedImageBatch]:
+    """The images of each batch of indices into `paths`, batch by batch, in order.
+
+    `batches` are asked for as worker processes (`data.num_workers`) become free: some ahead of those given out.
+    `view_of`: index → the part of the image that is wanted; it is called in the worker processes.
+
+    An image that cannot be read raises ImageError, or, with `data.on_bad_image=skip`, is left out
+    of its batch and named in `bad`; a batch of bad images only has no rows.
+    """
+    workers = min(data.num_workers, len(batches)) if isinstance(batches, Sized) else data.num_workers
+    loader = DataLoader(
+        _Images(paths, transform, view_of),
+        batch_sampler=map(list, batches),
+        num_workers=workers,
+        collate_fn=_collate,
+        # Its own generator: starting workers must not draw from the training's random state.
+        generator=torch.Generator(),
+    )
+    for loaded in loader:
+        check_bad_images(loaded.bad, data)
+        yield loaded
+
+
+def check_bad_images(bad: Mapping[int, str], data: DataConfig) -> None:
+    """ImageError for the first of `bad` (index → why), unless such images are to be left out."""
+    if bad and data.on_bad_image == "error":
+        first = next(iter(bad.values()))
+        raise ImageError(f"{first} Repair or remove it, or leave such images out with data.on_bad_image=skip.")

@@ -1,0 +1,85 @@
+"""The only preprocessing there is: an RGB image → the tensor an encoder reads.
+
+Training, evaluation, captioning and the feature cache all call `image_to_tensor`; its settings are
+stored in the checkpoint, so a photo is never prepared in two ways. Augmentation only chooses what part of
+the image goes in (`View`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from captioner.config import TransformConfig
+from captioner.data.dataset import Box
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+class View(NamedTuple):
+    """A box, in shares of what evaluation shows of an image, from its upper left; and is it mirrored left to right?"""
+
+    left: float = 0.0
+    top: float = 0.0
+    width: float = 1.0
+    height: float = 1.0
+    mirrored: bool = False
+
+
+WHOLE = View()
+
+
+def resize_image(image: Image.Image, transform: TransformConfig, view: View = WHOLE) -> Image.Image:
+    """The (size × size) image that the encoder sees, antialiased.
+
+    "squash" stretches the whole image; "crop" takes the middle of the image whose shorter side has
+    been resized to `size`, in one step. `view`: only this part of it, resized to as many pixels.
+    """
+    left, top, width, height = 0.0, 0.0, float(image.width), float(image.height)
+    if transform.resize == "crop":
+        side = float(min(image.size))
+        left, top, width, height = (width - side) / 2, (height - side) / 2, side, side
+    left, top, width, height = (
+        left + view.left * width,
+        top + view.top * height,
+        view.width * width,
+        view.height * height,
+    )
+    box = (left, top, min(left + width, image.width), min(top + height, image.height))  # no rounding over the edge
+    if image.size != (transform.size, transform.size) or box != (0, 0, *image.size):
+        image = image.resize((transform.size, transform.size), _RESAMPLING[transform.interpolation], box=box)
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.mirrored else image
+
+
+def box_as_seen(box: Box, width: int, height: int, resize: str) -> tuple[float, float, float, float] | None:
+    """A box of an image of this size as the encoder sees it: left, top, right, bottom as fractions of its square.
+
+    None for one that lies outside of what "crop" leaves.
+    """
+    left, top, right, bottom = 0.0, 0.0, float(width), float(height)
+    if resize == "crop":
+        side = float(min(width, height))
+        left, top = (width - side) / 2, (height - side) / 2
+        right, bottom = left + side, top + side
+    x = [min(max((at - left) / (right - left), 0.0), 1.0) for at in (box.left, box.left + box.width)]
+    y = [min(max((at - top) / (bottom - top), 0.0), 1.0) for at in (box.top, box.top + box.height)]
+    return (x[0], y[0], x[1], y[1]) if x[0] < x[1] and y[0] < y[1] else None
+
+
+def image_to_tensor(image: Image.Image, transform: TransformConfig, view: View = WHOLE) -> Float[Tensor, "3 S S"]:
+    """RGB image of any size → (3, S, S) float32, (pixel / 255 − mean) / std a channel."""
+    pixels = torch.from_numpy(np.array(resize_image(image, transform, view), dtype=np.uint8))
+    mean, std = torch.tensor(transform.mean), torch.tensor(transform.std)
+    return ((pixels.float() / 255 - mean) / std).permute(2, 0, 1).contiguous()
+
+
+def tensor_to_image(tensor: Float[Tensor, "3 S S"], transform: TransformConfig) -> Image.Image:
+    """The inverse, for looking at what the encoder saw."""
+    mean, std = torch.tensor(transform.mean), torch.tensor(transform.std)
+    pixels = ((tensor.permute(1, 2, 0).cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    return Image.fromarray(pixels.numpy())

@@ -1,0 +1,200 @@
+"""The brush every object is drawn with: shapes in the object's own units, colored, textured and outlined.
+
+It draws on a transparent tile several times as large as the object will be; averaging that down is what makes
+edges smooth, and what stays transparent shows what is behind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+RGB = tuple[int, int, int]
+Point = tuple[float, float]
+
+PAINTS: dict[str, RGB] = {
+    "red": (222, 30, 36),
+    "orange": (255, 130, 14),
+    "yellow": (252, 218, 34),
+    "green": (48, 160, 60),
+    "blue": (28, 88, 216),
+    "purple": (122, 48, 176),
+    "pink": (252, 142, 190),
+    "brown": (112, 66, 34),
+    "black": (44, 42, 46),
+    "white": (246, 246, 242),
+}
+
+WHITE: RGB = (250, 250, 248)
+INK: RGB = (34, 30, 32)
+GLASS: RGB = (190, 226, 242)
+METAL: RGB = (176, 180, 186)
+TYRE: RGB = (48, 48, 52)
+WOOD: RGB = (134, 90, 52)
+BEAK: RGB = (244, 158, 40)
+
+
+def mix(first: RGB, second: RGB, share: float) -> RGB:
+    """`first` with `share` of `second` in it."""
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
+    return red, green, blue
+
+
+def brightness(color: RGB) -> float:
+    """From 0, black, to 255, white (ITU-R BT.601 luma)."""
+    return 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+
+
+class Brush:
+    """Draws one object. Coordinates run from (0, 0) to the kind's (width, height), y downwards.
+
+    tile: (rows, columns) RGBA to draw on. scale: pixels of the tile a unit. corner: where (0, 0) lies on the
+    tile, in its pixels. flip: the width to mirror within, or None.
+    """
+
+    def __init__(
+        self, tile: Image.Image, scale: float, corner: Point, flip: float | None, color: RGB, texture: str
+    ) -> None:
+        dark = brightness(color) < 60
+        self.color = color
+        self.shade = mix(color, (255, 255, 255), 0.12) if dark else mix(color, (0, 0, 0), 0.26)
+        self.light = mix(color, (255, 255, 255), 0.28 if dark else 0.38)
+        self._tile = tile
+        self._draw = ImageDraw.Draw(tile)
+        self._scale = scale
+        self._corner = corner
+        self._flip = flip
+        self._edge_width = max(2, round(1.7 * scale))
+        self._pattern = _pattern(tile.size, texture, color) if texture != "plain" else None
+
+    def polygon(self, points: Sequence[Point], fill: RGB | None = None, edge: bool = True) -> None:
+        """A straight-edged shape; without `fill` it has the object's own color and texture."""
+        self._shape(np.asarray(points, dtype=float), fill, edge)
+
+    def blob(self, points: Sequence[Point], fill: RGB | None = None, edge: bool = True) -> None:
+        """A closed smooth shape through the points."""
+        self._shape(_smooth(np.asarray(points, dtype=float)), fill, edge)
+
+    def ellipse(
+        self,
+        x: float,
+        y: float,
+        across: float,
+        down: float,
+        fill: RGB | None = None,
+        angle: float = 0,
+        edge: bool = True,
+    ) -> None:
+        """An ellipse about (x, y) with these half axes, turned clockwise by `angle` degrees."""
+        turn = math.radians(angle)
+        circle = _circle()
+        u, v = circle[:, 0] * across, circle[:, 1] * down
+        rotated = np.stack(
+            [x + u * math.cos(turn) - v * math.sin(turn), y + u * math.sin(turn) + v * math.cos(turn)], 1
+        )
+        self._shape(rotated, fill, edge)
+
+    def ring(self, x: float, y: float, radius: float, width: float, fill: RGB) -> None:
+        """A circle that can be looked through."""
+        self._line(_circle() * radius + (x, y), width, fill, closed=True)
+
+    def stroke(
+        self, points: Sequence[Point], width: float, fill: RGB | None = None, smooth: bool = False, edge: bool = False
+    ) -> None:
+        """A line with round ends, `width` units wide; `smooth` bends it through its points."""
+        path = np.asarray(points, dtype=float)
+        if smooth:
+            path = _smooth(path, closed=False)
+        if edge:
+            border = 2 * self._edge_width / self._scale
+            self._line(path, width + border, _edge(fill or self.color))
+        self._line(path, width, fill or self.color)
+
+    def dot(self, x: float, y: float, radius: float, fill: RGB = INK) -> None:
+        """A small disc without an outline: an eye, a hub, a bolt."""
+        self.ellipse(x, y, radius, radius, fill, edge=False)
+
+    def _pixels(self, points: np.ndarray) -> list[Point]:
+        across = points[:, 0] if self._flip is None else self._flip - points[:, 0]
+        pixels = np.stack([self._corner[0] + across * self._scale, self._corner[1] + points[:, 1] * self._scale], 1)
+        return [(x, y) for x, y in pixels.tolist()]
+
+    def _shape(self, points: np.ndarray, fill: RGB | None, edge: bool) -> None:
+        outline = self._pixels(points)
+        if fill is None and self._pattern is not None:
+            mask = Image.new("L", self._tile.size)
+            ImageDraw.Draw(mask).polygon(outline, fill=255)
+            self._tile.paste(self._pattern, (0, 0), mask)
+        else:
+            self._draw.polygon(outline, fill=fill or self.color)
+        if edge:
+            self._draw.line([*outline, outline[0], outline[1]], fill=_edge(fill or self.color), width=self._edge_width)
+
+    def _line(self, path: np.ndarray, width: float, fill: RGB, closed: bool = False) -> None:
+        pixels = self._pixels(path)
+        if closed:
+            pixels = [*pixels, pixels[0], pixels[1]]
+        thick = max(1, round(width * self._scale))
+        self._draw.line(pixels, fill=fill, width=thick, joint="curve" if thick > 3 else None)
+        if not closed and thick > 2:
+            radius = thick / 2 - 0.5
+            for x, y in (pixels[0], pixels[-1]):
+                self._draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
+
+
+def _edge(fill: RGB) -> RGB:
+    """The outline's color: darker than the fill, or lighter where the fill is nearly black."""
+    if brightness(fill) < 60:
+        return mix(fill, (255, 255, 255), 0.22)
+    return mix(fill, (20, 16, 24), 0.52)
+
+
+@lru_cache(maxsize=1)
+def _circle() -> np.ndarray:
+    """(32, 2): the unit circle."""
+    angles = np.linspace(0, 2 * math.pi, 32, endpoint=False)
+    return np.stack([np.cos(angles), np.sin(angles)], 1)
+
+
+@lru_cache(maxsize=4)
+def _bend(steps: int) -> np.ndarray:
+    """(steps, 4): weights of four neighbouring points along a Catmull-Rom segment from the second to the third."""
+    t = np.linspace(0, 1, steps, endpoint=False)
+    return 0.5 * np.stack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1)
+
+
+def _smooth(points: np.ndarray, closed: bool = True, steps: int = 6) -> np.ndarray:
+    """A curve through the points (Catmull-Rom), closed or from the first to the last."""
+    if closed:
+        neighbours = np.stack([np.roll(points, shift, axis=0) for shift in (1, 0, -1, -2)], 1)
+    else:
+        padded = np.concatenate([points[:1], points, points[-1:]])
+        neighbours = np.stack([padded[shift : shift + len(points) - 1] for shift in range(4)], 1)
+    curve = np.einsum("sk,nkd->nsd", _bend(steps), neighbours).reshape(-1, 2)
+    return curve if closed else np.concatenate([curve, points[-1:]])
+
+
+def _pattern(extent: tuple[int, int], texture: str, color: RGB) -> Image.Image:
+    """The surface of a striped or spotted object, as large as its box."""
+    pale = brightness(color) > 170
+    second = mix(color, INK, 0.4) if pale else mix(color, (255, 255, 255), 0.86)
+    surface = Image.new("RGB", extent, color)
+    draw = ImageDraw.Draw(surface)
+    width, height = extent
+    unit = max(extent) / 14
+    if texture == "striped":
+        for start in np.arange(-height, width + height, 2.3 * unit).tolist():
+            draw.line(
+                [(start, -unit), (start + 0.45 * height, height + unit)], fill=second, width=max(2, round(0.8 * unit))
+            )
+        return surface
+    radius = 0.62 * unit
+    for row in range(int(height / (1.9 * unit)) + 2):
+        for column in range(int(width / (2.5 * unit)) + 2):
+            x, y = (column + 0.5 * (row % 2)) * 2.5 * unit, row * 1.9 * unit
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=second)
+    return surface

@@ -1,0 +1,242 @@
+"""The scenes as files: COCO's layout, drawn on first use, whole or not at all.
+
+root/scenes.json                                       what was drawn: settings and generator version
+root/annotations/captions_{train,val,test}.json        "held_out": shows a combination that training does not
+root/annotations/instances_{train,val,test}.json       boxes, and each object's color, texture and size
+root/{train,val,test}/<image id>.png
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from captioner.config import ScenesConfig
+from captioner.data.dataset import Box, CaptionDataset, CaptionedImage
+from captioner.data.datasets.annotation_files import is_there, read_json
+from captioner.data.datasets.splits import SPLITS
+from captioner.data.features.paths import cache_directory
+from captioner.data.synthetic.scenes.drawing import draw_scene
+from captioner.data.synthetic.scenes.layout import IMAGE_SIZE, Scene, sample_scene
+from captioner.data.synthetic.scenes.sentences import SENTENCES_PER_SCENE, describe
+from captioner.data.synthetic.scenes.world import KINDS
+from captioner.errors import DataError, choose
+
+GENERATOR_VERSION = 1
+"""Raised whenever the same seed would give other images or other sentences."""
+
+MARKER = "scenes.json"
+MOST_SCENES = 1_000_000  # a split: image ids are numbered from a million on for each
+MOST_OBJECTS = 10  # a scene
+
+_CATEGORY_IDS = {kind: number for number, kind in enumerate(KINDS, start=1)}
+
+
+class GeneratedScene(NamedTuple):
+    """One image before it is painted: id, layout and what people say of it."""
+
+    image_id: int
+    scene: Scene
+    sentences: tuple[str, ...]
+
+
+def available_splits(config: ScenesConfig) -> list[str]:
+    """The splits that the scenes have, whatever their settings."""
+    return list(SPLITS)
+
+
+def read_split(config: ScenesConfig, split: str) -> CaptionDataset:
+    """One split, for the registry of data sets: see `load_scenes`."""
+    return load_scenes(config, split)
+
+
+def load_scenes(config: ScenesConfig, split: str) -> CaptionDataset:
+    """One split of the generated scenes, with boxes; all three are drawn on first use.
+
+    They are drawn into `config.root`, or into a folder of the cache named after seed, sizes and generator
+    version. DataError where `config.root` holds anything but exactly these scenes: nothing is overwritten.
+    """
+    choose("split", split, SPLITS)
+    root = scenes_directory(config)
+    if not _holds_scenes(root, config):
+        _generate(root, config)
+    return _read(root, split)
+
+
+def scenes_directory(config: ScenesConfig) -> Path:
+    """Where the scenes of this configuration are, or will be."""
+    if config.root is not None:
+        return Path(config.root).expanduser()
+    sizes = "-".join(str(size) for size in _sizes(config).values())
+    return cache_directory() / "scenes" / f"v{GENERATOR_VERSION}-seed{config.seed}-{sizes}"
+
+
+def generate_scene(seed: int, split: str, index: int) -> GeneratedScene:
+    """The scene at this place of a split. Neither other scenes nor the splits' sizes have an influence."""
+    image_id = (SPLITS.index(split) + 1) * MOST_SCENES + index
+    scene = sample_scene(_stream(seed, split, index, "layout"), split)
+    return GeneratedScene(image_id, scene, describe(scene, _stream(seed, split, index, "sentences")))
+
+
+def _stream(seed: int, split: str, index: int, purpose: str) -> random.Random:
+    """Random numbers of its own for every purpose (a string seeds by its SHA-512: the same in every process)."""
+    return random.Random(f"captioner scenes {seed} {split} {index} {purpose}")
+
+
+def _sizes(config: ScenesConfig) -> dict[str, int]:
+    sizes = {"train": config.train_size, "val": config.val_size, "test": config.test_size}
+    for split, size in sizes.items():
+        if size > MOST_SCENES:
+            raise DataError(f"data.{split}_size={size} is too large: expected {MOST_SCENES:,} or fewer.")
+    return sizes
+
+
+def _identity(config: ScenesConfig) -> dict[str, Any]:
+    return {"generator": "captioner scenes", "version": GENERATOR_VERSION, "seed": config.seed, "sizes": _sizes(config)}
+
+
+def _holds_scenes(root: Path, config: ScenesConfig) -> bool:
+    """True for exactly these scenes, False for nothing (absent, or an empty folder), DataError for anything else."""
+    if not is_there(root) or _is_empty_folder(root):
+        return False
+    if not is_there(root / MARKER):
+        raise DataError(
+            f"{root} holds something else than generated scenes (it has no {MARKER}). Nothing was written. "
+            "Set data.root to a new or an empty folder, or to null for the cache."
+        )
+    found, wanted = read_json(root / MARKER), _identity(config)
+    if found != wanted:
+        raise DataError(
+            f"{root} holds other scenes than these settings ask for: {json.dumps(found)} instead of "
+            f"{json.dumps(wanted)}. Nothing was written. Set data.root to another folder, or to null for the cache."
+        )
+    return True
+
+
+def _is_empty_folder(path: Path) -> bool:
+    try:
+        return path.is_dir() and not any(path.iterdir())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Set data.root to another folder.") from error
+
+
+def _generate(root: Path, config: ScenesConfig) -> None:
+    sizes = _sizes(config)
+    total = sum(sizes.values())
+    try:
+        with _all_or_nothing(root) as folder, tqdm(total=total, desc="drawing scenes", disable=None) as progress:
+            (folder / "annotations").mkdir()
+            for split, size in sizes.items():
+                _generate_split(folder, config.seed, split, size, progress)
+            _write_json(folder / MARKER, _identity(config))
+    except OSError as error:
+        raise DataError(
+            f"The scenes cannot be drawn into {root}: {error.strerror or error}. Set data.root to a folder that can be "
+            "written and has room (about 12 KB an image), or CAPTIONER_CACHE to a cache folder."
+        ) from error
+    if not _holds_scenes(root, config):
+        raise DataError(f"{root} was removed while it was being drawn. Run this again.")
+
+
+@contextmanager
+def _all_or_nothing(root: Path) -> Iterator[Path]:
+    """A new folder beside `root` that becomes `root` when the block ends well, and is removed when it does not.
+
+    Where another process has finished `root` in the meantime, that one stays. A process that is killed leaves
+    its hidden folder, `.<name>.partial-…`, which nothing ever reads.
+    """
+    partial = root.with_name(f".{root.name}.partial-{secrets.token_hex(8)}")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        try:
+            if _is_empty_folder(root):
+                root.rmdir()
+            partial.rename(root)
+        except OSError:
+            if not is_there(root / MARKER):
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _generate_split(folder: Path, seed: int, split: str, size: int, progress: tqdm[Any]) -> None:
+    images: list[dict[str, Any]] = []
+    captions: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
+    (folder / split).mkdir()
+    for index in range(size):
+        image_id, scene, sentences = generate_scene(seed, split, index)
+        name = f"{image_id}.png"
+        draw_scene(scene, _stream(seed, split, index, "image")).save(folder / split / name, compress_level=2)
+        images.append(
+            {
+                "id": image_id,
+                "file_name": name,
+                "width": IMAGE_SIZE,
+                "height": IMAGE_SIZE,
+                "held_out": scene.held_out,
+            }
+        )
+        captions += [
+            {"id": SENTENCES_PER_SCENE * image_id + place, "image_id": image_id, "caption": sentence}
+            for place, sentence in enumerate(sentences)
+        ]
+        objects += _annotated_objects(image_id, scene)
+        progress.update()
+    shared = {"info": {"description": f"generated scenes, seed {seed}, {split}"}, "images": images}
+    categories = [{"id": number, "name": kind} for kind, number in _CATEGORY_IDS.items()]
+    annotations = folder / "annotations"
+    _write_json(annotations / f"captions_{split}.json", {**shared, "annotations": captions})
+    _write_json(annotations / f"instances_{split}.json", {**shared, "annotations": objects, "categories": categories})
+
+
+def _annotated_objects(image_id: int, scene: Scene) -> Iterator[dict[str, Any]]:
+    for place, (look, spot) in enumerate(scene.things()):
+        yield {
+            "id": MOST_OBJECTS * image_id + place,
+            "image_id": image_id,
+            "category_id": _CATEGORY_IDS[look.kind],
+            "bbox": [round(value, 2) for value in (spot.left, spot.top, spot.width, spot.height)],
+            "area": round(spot.width * spot.height, 2),
+            "iscrowd": 0,
+            "attributes": {"color": look.color, "texture": look.texture, "size": look.size},
+        }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content) + "\n", encoding="utf-8", newline="\n")
+
+
+def _read(root: Path, split: str) -> CaptionDataset:
+    captions, instances = (
+        read_json(root / "annotations" / f"{kind}_{split}.json") for kind in ("captions", "instances")
+    )
+    try:
+        said: dict[int, list[str]] = {image["id"]: [] for image in captions["images"]}
+        boxes: dict[int, list[Box]] = {image["id"]: [] for image in captions["images"]}
+        for annotation in captions["annotations"]:
+            said[annotation["image_id"]].append(annotation["caption"])
+        labels = {category["id"]: category["name"] for category in instances["categories"]}
+        for annotation in instances["annotations"]:
+            boxes[annotation["image_id"]].append(Box(labels[annotation["category_id"]], *annotation["bbox"]))
+        images = tuple(
+            CaptionedImage(
+                image["id"], root / split / image["file_name"], tuple(said[image["id"]]), tuple(boxes[image["id"]])
+            )
+            for image in captions["images"]
+        )
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"The annotations of {split} in {root} were altered after they were drawn ({error!r}). "
+            "Remove the folder, and the scenes are drawn again."
+        ) from error
+    return CaptionDataset("scenes", split, images)

@@ -1,0 +1,1 @@
+"""Training with several processes: ranks, launching them, summing gradients, devices."""

@@ -1,0 +1,54 @@
+"""Which device a process uses."""
+
+from __future__ import annotations
+
+import torch
+
+from captioner.distributed.ranks import RankInfo, rank_info
+from captioner.errors import ConfigError
+
+
+def choose_device(name: str, place: RankInfo | None = None) -> torch.device:
+    """ "auto": CUDA, then Apple's MPS, then the CPU; otherwise the named one, checked (ConfigError).
+
+    `place`: which of a job's processes asks (default: this one). Each on a machine has a GPU of its own.
+    """
+    place = place or rank_info()
+    if place.size > 1:
+        return _device_of_rank(name, place)
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device={name!r} does not exist: expected auto, cpu, cuda, cuda:1 or mps.") from error
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available.get(device.type, False):
+        raise ConfigError(f"device={name} is not available on this machine: use device=auto or device=cpu.")
+    return device
+
+
+def _device_of_rank(name: str, place: RankInfo) -> torch.device:
+    """One CUDA device a process, or the CPU for all."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    if name != "cuda":
+        raise ConfigError(
+            f"device={name} cannot be shared by several processes: use device=cuda, where each process of a machine "
+            "takes the GPU of its own number, or device=cpu."
+        )
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if place.local_size > there:
+        raise ConfigError(
+            f"{place.local_size} processes on this machine need as many GPUs, and it has {there}: start fewer "
+            "(trainer.devices, or torchrun's --nproc_per_node), or use device=cpu."
+        )
+    return torch.device("cuda", place.local_rank)

@@ -1,1 +1,0 @@
-"""Inside a trained network: units over text, gradients over distance, attention against boxes, images by captions."""

@@ -1,1 +1,0 @@
-"""Several processes, one run: who does what, how gradients meet, and what must be equal in all."""

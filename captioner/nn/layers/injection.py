@@ -1,0 +1,68 @@
+"""Where the image vector v enters a recurrent decoder: the ways of Tanti, Gatt & Camilleri (2018), and the lecture's.
+
+init    h_0 = tanh(W v): the network starts from the image                      Xu et al. 2015, section 3.1.2
+pre     W v is read as the word before <START>                                  Vinyals et al. 2015, eq. 10
+par     W v is added to the gates at every step                                 CS231n 2016: Wih·v
+first   W v is added to the gates at the first step only                        Karpathy & Fei-Fei 2015, eq. 13
+merge   the network never sees v: W v stands beside h before the output layer   Mao et al. 2015; Tanti et al. 2018
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from captioner.nn.cells import Hidden
+from captioner.nn.layers.stack import RecurrentStack
+
+
+class InjectedImage(NamedTuple):
+    """What B images contribute, each None where its kind of injection is not used.
+
+    hidden: the state before the first word; each: (B, C) for the gates of every step; once: (B, C) for those of the
+    first step; beside: (B, H), to stand beside every h.
+    """
+
+    hidden: Hidden
+    each: Tensor | None = None
+    once: Tensor | None = None
+    beside: Tensor | None = None
+
+
+class ImageInjection(nn.Module):
+    """One linear map of v, and where its result goes. `output_dim`: the width of h with what stands beside it."""
+
+    def __init__(self, kind: str, feature_dim: int, embedding_dim: int, stack: RecurrentStack) -> None:
+        super().__init__()
+        self.kind = kind
+        states = stack.states * len(stack.cells)
+        columns = {
+            "init": states * stack.hidden_dim,
+            "pre": embedding_dim,
+            "par": stack.input_columns,
+            "first": stack.input_columns,
+            "merge": stack.hidden_dim,
+        }[kind]
+        self.output_dim = stack.hidden_dim * (2 if kind == "merge" else 1)
+        self.weight = nn.Parameter(torch.empty(columns, feature_dim))  # with par: Wih, all gates at once
+        self.bias = nn.Parameter(torch.zeros(columns)) if kind in ("init", "merge") else None
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, vector: Float[Tensor, "B D"], stack: RecurrentStack) -> InjectedImage:
+        """What the images contribute; computed once an image."""
+        image = F.linear(vector, self.weight, self.bias)
+        zero = stack.initial(image)
+        if self.kind == "init":
+            return InjectedImage(tuple(torch.split(torch.tanh(image), stack.hidden_dim, dim=1)))
+        if self.kind == "pre":
+            _, hidden = stack.step(stack.project(image), zero)
+            return InjectedImage(hidden)
+        if self.kind == "par":
+            return InjectedImage(zero, each=image)
+        if self.kind == "first":
+            return InjectedImage(zero, once=image)
+        return InjectedImage(zero, beside=torch.tanh(image))

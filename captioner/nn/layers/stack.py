@@ -1,0 +1,113 @@
+"""Cells one above the other: the deep recurrent network of the lecture, as steps or as whole sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from captioner.nn.cells import Cell, Hidden, build_cell, start_input_bias
+from captioner.nn.layers.step_linear import weight_gradients_once
+
+_NOTHING: Mapping[int, Tensor] = MappingProxyType({})
+
+
+class RecurrentStack(nn.Module):
+    """L cells; layer l reads the h of layer l−1, with dropout between the layers.
+
+    The caller multiplies the first layer's inputs (`project`), adds what else enters, and hands the
+    sum to `step` or `sequence`. The two give the same numbers; `sequence` does the products of the
+    layers above once for all words. `input_columns` = gates·H is how wide that sum is. What enters a layer above the
+    first is handed over as `above`: layer (from 0) → columns to add to its inputs.
+
+    residual: a layer's output is its h plus what it read, from the second layer on (He et al. 2016; Wu et al. 2016,
+    section 3.1, for recurrent layers).
+    """
+
+    def __init__(
+        self, cell: str, input_dim: int, hidden_dim: int, layers: int, dropout: float, *, residual: bool = False
+    ) -> None:
+        super().__init__()
+        cells = [build_cell(cell, hidden_dim) for _ in range(layers)]
+        self.cells = nn.ModuleList(cells)
+        self.states = self._cells()[0].states
+        self.input_columns = self._cells()[0].gates * hidden_dim
+        self.hidden_dim = hidden_dim
+        self.residual = residual
+        inputs = [nn.Linear(source, self.input_columns) for source in [input_dim] + [hidden_dim] * (layers - 1)]
+        self.inputs = nn.ModuleList(inputs)
+        self.dropout = nn.Dropout(dropout)
+        for linear, own in zip(inputs, self._cells(), strict=True):
+            nn.init.xavier_uniform_(linear.weight)
+            start_input_bias(linear.bias, own)
+
+    def project(self, words: Float[Tensor, "... E"]) -> Float[Tensor, "... C"]:
+        """What the words contribute to the gates of the first layer, bias included."""
+        projected: Tensor = self.inputs[0](words)
+        return projected
+
+    def initial(self, like: Tensor) -> Hidden:
+        """The zero state for as many rows as `like` has: L·states tensors (N, H), layer by layer."""
+        return tuple(like.new_zeros(len(like), self.hidden_dim) for _ in range(self.states * len(self.cells)))
+
+    def step(
+        self, inputs: Float[Tensor, "N C"], hidden: Hidden, above: Mapping[int, Tensor] = _NOTHING
+    ) -> tuple[Float[Tensor, "N H"], Hidden]:
+        """One word through all layers: the top layer's output, and the state after."""
+        after: list[Tensor] = []
+        outputs = inputs  # replaced by the first layer's h
+        for layer, cell in enumerate(self._cells()):
+            if layer:
+                inputs = self._inputs_above(layer, outputs, above)
+            after += cell.step(inputs, hidden[layer * self.states : (layer + 1) * self.states])
+            h = after[-self.states]
+            outputs = outputs + h if layer and self.residual else h
+        return outputs, tuple(after)
+
+    def sequence(
+        self,
+        inputs: Float[Tensor, "M C"],
+        batch_sizes: Sequence[int],
+        hidden: Hidden | None = None,
+        above: Mapping[int, Tensor] = _NOTHING,
+    ) -> Float[Tensor, "M H"]:
+        """All words in packed order (see `packing`), from `hidden` (default: zero): the top layer's output at each."""
+        if hidden is None:
+            hidden = self.initial(inputs[: batch_sizes[0]])
+        return self.sequence_and_state(inputs, batch_sizes, hidden, above)[0]
+
+    def sequence_and_state(
+        self,
+        inputs: Float[Tensor, "M C"],
+        batch_sizes: Sequence[int],
+        hidden: Hidden,
+        above: Mapping[int, Tensor] = _NOTHING,
+    ) -> tuple[Float[Tensor, "M H"], Hidden]:
+        """As `sequence`, and the state of the rows that are there at the last step, after it."""
+        outputs = inputs  # replaced by the first layer's h
+        after: list[Tensor] = []
+        for layer, cell in enumerate(self._cells()):
+            if layer:
+                inputs = self._inputs_above(layer, outputs, above)
+            state = hidden[layer * self.states : (layer + 1) * self.states]
+            outputs_by_step = []
+            with weight_gradients_once(self.cells[layer]):
+                for step_inputs in torch.split(inputs, list(batch_sizes)):
+                    state = cell.step(step_inputs, tuple(tensor[: len(step_inputs)] for tensor in state))
+                    outputs_by_step.append(state[0])
+            h = torch.cat(outputs_by_step)
+            outputs = outputs + h if layer and self.residual else h
+            after += state
+        return outputs, tuple(after)
+
+    def _inputs_above(self, layer: int, below: Tensor, above: Mapping[int, Tensor]) -> Tensor:
+        """What a layer above the first reads: the output below, multiplied, and what enters there."""
+        inputs: Tensor = self.inputs[layer](self.dropout(below))
+        return inputs + above[layer] if layer in above else inputs
+
+    def _cells(self) -> list[Cell]:
+        return cast("list[Cell]", list(self.cells))

@@ -1,0 +1,46 @@
+"""How a training went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from captioner.config import MONITORS
+from captioner.errors import CaptionerError
+from captioner.plots.canvas import ACCENT, DARK, DPI, save_figure
+
+
+def training_curves(log_records: Sequence[Mapping[str, Any]], path: str | Path, monitor: str = "CIDEr") -> None:
+    """Write a PNG: the training loss, and the scores of generated validation captions, by optimizer step.
+
+    `log_records` are a run's `log.jsonl`: {"kind": "train" | "validation", "step": …, …}. `monitor` is the score that
+    chose the best checkpoint; it is drawn on top, and its best value is marked.
+    """
+    from matplotlib.figure import Figure
+
+    train = [record for record in log_records if record.get("kind") == "train" and "loss" in record]
+    validation = [record for record in log_records if record.get("kind") == "validation"]
+    if not train and not validation:
+        raise CaptionerError("There is nothing to draw yet: the log has no training step and no validation.")
+    figure = Figure(figsize=(9, 7), dpi=DPI, layout="constrained")
+    loss_axes, score_axes = figure.subplots(2, 1, sharex=True)
+    loss_axes.plot([record["step"] for record in train], [record["loss"] for record in train], color=DARK, linewidth=1)
+    loss_axes.set_ylabel("training loss")
+    scores = [name for name in (monitor, *MONITORS) if any(name in record for record in validation)]
+    for name in dict.fromkeys(scores):
+        points = [(record["step"], record[name]) for record in validation if name in record]
+        chosen = {"color": ACCENT, "linewidth": 2, "zorder": 3} if name == monitor else {"linewidth": 1}
+        score_axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name, **chosen)
+        if name == monitor:
+            step, best = max(points, key=lambda point: point[1])
+            score_axes.plot(step, best, "*", color=ACCENT, markersize=13, zorder=3)
+            score_axes.set_title(f"best {name} {best:.3f} at step {step}", fontsize=10, color=ACCENT)
+    if scores:
+        score_axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
+    score_axes.set_ylabel("validation score")
+    score_axes.set_xlabel("optimizer step")
+    for axes in (loss_axes, score_axes):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    save_figure(figure, path)

@@ -1,0 +1,204 @@
+"""The page: from evaluations to one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from captioner.config import TokenizerConfig
+from captioner.data.dataset import CaptionDataset, CaptionedImage
+from captioner.data.images.decode import open_image
+from captioner.evaluation.evaluate import Evaluation
+from captioner.files import write_atomically
+from captioner.metrics.bootstrap import Interval
+from captioner.metrics.coco_results import ImageId
+from captioner.metrics.format import signature_line
+from captioner.plots import CaptionLike, attention_overlay
+from captioner.report.charts import COLORS, REFERENCES, Series, line_chart
+from captioner.report.style import STYLE
+from captioner.text.tokenizers import build_tokenizer
+
+_THUMBNAIL, _PANEL = 260, 132  # pixels a side, at most
+_ORDER_BY = "CIDEr"
+_UNSAID = 24  # words that people use most and no system says
+
+
+@dataclass(frozen=True)
+class ReportedSystem:
+    """One system on the split: a name for people, its evaluation, and how sure its figures are.
+
+    attention: image id → a caption with its attention, for the images whose heat maps are to be shown.
+    """
+
+    name: str
+    evaluation: Evaluation
+    intervals: Mapping[str, Interval]
+    attention: Mapping[ImageId, CaptionLike] = field(default_factory=dict)
+    resize: str = "squash"  # how its images were made square
+
+
+def write_report(
+    path: Path, systems: Sequence[ReportedSystem], dataset: CaptionDataset, tokenizer: TokenizerConfig, *, each: int = 8
+) -> None:
+    """Write the page. `each`: how many of the best, of the worst, and of images drawn at random are shown.
+
+    Best and worst are by the first system's CIDEr of single images.
+    """
+    images = {image.image_id: image for image in dataset}
+    title = f"{' · '.join(system.name for system in systems)} on {dataset.name} {dataset.split}"
+    sections = [
+        _scores(systems),
+        *_examples(systems, images, each),
+        _words(systems, dataset, tokenizer),
+        _attention(systems, images),
+    ]
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
+        f"<body><main><h1>{escape(title)}</h1>{''.join(sections)}</main></body></html>\n"
+    )
+    write_atomically(path, page.encode())
+
+
+def choose_examples(image_ids: Sequence[ImageId], count: int) -> list[ImageId]:
+    """The same `count` of a split's images every time, at random."""
+    return random.Random(0).sample(sorted(image_ids, key=str), min(count, len(image_ids)))
+
+
+def _scores(systems: Sequence[ReportedSystem]) -> str:
+    names = list(dict.fromkeys(name for system in systems for name in system.evaluation.scores.corpus))
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    rows = ""
+    for number, system in enumerate(systems):
+        cells = ""
+        for name in names:
+            value, interval = system.evaluation.scores.corpus.get(name), system.intervals.get(name)
+            if value is None:
+                cells += "<td>–</td>"
+            elif interval is None:
+                cells += f"<td>{value:g}</td>" if value > 10 else f"<td>{100 * value:.1f}</td>"
+            else:
+                spread = f"{100 * interval.low:.1f} – {100 * interval.high:.1f}"
+                cells += f"<td>{100 * value:.1f}<small>{spread}</small></td>"
+        rows += f"<tr><th>{_badge(number)}{escape(system.name)}</th>{cells}</tr>"
+    unavailable = {name: why for system in systems for name, why in system.evaluation.scores.unavailable.items()}
+    notes = "".join(f"<p>{escape(name)} unavailable: {escape(why)}</p>" for name, why in unavailable.items())
+    return (
+        f'<section><h2>Scores</h2><div class="wide"><table><tr><th></th>{head}</tr>{rows}</table></div>'
+        "<p>Times 100. Below each figure: where it lies for 95 % of as many images drawn again (bootstrap).</p>"
+        f"{notes}<p><small>{escape(signature_line(systems[0].evaluation.scores))}</small></p></section>"
+    )
+
+
+def _examples(systems: Sequence[ReportedSystem], images: Mapping[ImageId, CaptionedImage], each: int) -> list[str]:
+    scored = systems[0].evaluation.scores.per_image
+    ranked = sorted(scored, key=lambda image_id: (scored[image_id].get(_ORDER_BY, 0.0), str(image_id)))
+    groups = {
+        "Drawn at random": choose_examples(ranked, each),
+        f"The best by {_ORDER_BY}": ranked[: -each - 1 : -1],
+        f"The worst by {_ORDER_BY}": ranked[:each],
+    }
+    return [
+        f"<section><h2>{escape(title)}</h2><div class='cards'>"
+        + "".join(_card(systems, images[image_id]) for image_id in chosen)
+        + "</div></section>"
+        for title, chosen in groups.items()
+    ]
+
+
+def _card(systems: Sequence[ReportedSystem], image: CaptionedImage) -> str:
+    said = ""
+    for number, system in enumerate(systems):
+        caption = system.evaluation.captions.get(image.image_id, "")
+        score = system.evaluation.scores.per_image.get(image.image_id, {}).get(_ORDER_BY)
+        figure = "" if score is None else f" <small>{_ORDER_BY} {100 * score:.0f}</small>"
+        said += f"<p class='said'>{_badge(number)}{escape(caption)}{figure}</p>"
+    references = "".join(f"<li>{escape(caption)}</li>" for caption in image.captions)
+    embedded = _embedded(open_image(image.path, at_least=_THUMBNAIL), _THUMBNAIL, f"image {image.image_id}")
+    return f"<article>{embedded}{said}<details><summary>people wrote</summary><ul>{references}</ul></details></article>"
+
+
+def _words(systems: Sequence[ReportedSystem], dataset: CaptionDataset, tokenizer: TokenizerConfig) -> str:
+    """Lengths and words of the systems' captions beside people's."""
+    tokenize = build_tokenizer(tokenizer)
+    people = tokenize.tokenize_all([caption for image in dataset for caption in image.captions])
+    spoken = [tokenize.tokenize_all(list(system.evaluation.captions.values())) for system in systems]
+    sources = [("people", people, REFERENCES)] + [
+        (system.name, words, COLORS[number % len(COLORS)])
+        for number, (system, words) in enumerate(zip(systems, spoken, strict=True))
+    ]
+    lengths, ranks, rows = [], [], ""
+    for name, captions, color in sources:
+        share = Counter(len(words) for words in captions)
+        longest = max(share, default=0)
+        shares = [(float(n), 100 * share[n] / max(1, len(captions))) for n in range(longest + 1)]
+        counts = Counter(word for words in captions for word in words)
+        total = max(1, counts.total())
+        usage = [(rank, 100 * count / total) for rank, (_, count) in enumerate(counts.most_common(), start=1)]
+        lengths.append(Series(name, shares, color, name == "people"))
+        ranks.append(Series(name, usage, color, name == "people"))
+        mean = total / max(1, len(captions))
+        distinct = len({tuple(words) for words in captions})
+        rows += (
+            f"<tr><th>{escape(name)}</th><td>{len(captions):,}</td><td>{mean:.1f}</td>"
+            f"<td>{len(counts):,}</td><td>{100 * distinct / max(1, len(captions)):.0f} %</td></tr>"
+        )
+    said = {word for captions in spoken for words in captions for word in words}
+    usual = Counter(word for words in people for word in words)
+    unsaid = [f"{word} ({count})" for word, count in usual.most_common() if word not in said][:_UNSAID]
+    return (
+        "<section><h2>Lengths and words</h2><div class='wide'><table><tr><th></th><th>captions</th><th>words each</th>"
+        f"<th>different words</th><th>different captions</th></tr>{rows}</table></div><div class='charts'>"
+        + line_chart(lengths, "words in a caption", "% of captions")
+        + line_chart(ranks, "rank of a word", "% of all words said", logarithmic=True)
+        + f"</div><p>What people say most and no system does: {escape(', '.join(unsaid) or 'nothing')}.</p></section>"
+    )
+
+
+def _attention(systems: Sequence[ReportedSystem], images: Mapping[ImageId, CaptionedImage]) -> str:
+    rows = ""
+    for number, system in enumerate(systems):
+        for image_id, caption in system.attention.items():
+            if caption.attention is None or not len(caption.attention) or image_id not in images:
+                continue
+            photo = open_image(images[image_id].path, at_least=_PANEL)
+            photo.thumbnail((_PANEL, _PANEL))
+            pixels = np.asarray(photo, np.float32) / np.float32(255)
+            largest = float(caption.attention.max())  # one scale for all words of a caption
+            panels = f"<figure>{_embedded(photo, _PANEL, f'image {image_id}')}</figure>"
+            for word, weights in zip(caption.tokens, caption.attention, strict=False):
+                over = attention_overlay(pixels, weights, largest, system.resize)
+                panel = Image.fromarray((255 * np.clip(over, 0, 1)).astype(np.uint8))
+                label = f"attention while saying {word}"
+                panels += f"<figure>{_embedded(panel, _PANEL, label)}<figcaption>{escape(word)}</figcaption></figure>"
+            rows += f"<h3>{_badge(number)}{escape(caption.text)}</h3><div class='panels'>{panels}</div>"
+    if not rows:
+        return ""
+    return (
+        "<section><h2>Where it looked</h2><p>Bright where a word's attention lies above uniform, dark where below; "
+        f"one scale a caption.</p>{rows}</section>"
+    )
+
+
+def _badge(number: int) -> str:
+    return f"<span class='badge' style='background: {COLORS[number % len(COLORS)]}'></span>"
+
+
+def _embedded(image: Image.Image, side: int, description: str) -> str:
+    """The image inside the page, no larger than `side`."""
+    small = image.copy()
+    small.thumbnail((side, side))
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=82)
+    data = base64.b64encode(stream.getvalue()).decode()
+    size = f"width='{small.width}' height='{small.height}'"
+    return f"<img src='data:image/jpeg;base64,{data}' {size} alt='{escape(description, quote=True)}'>"

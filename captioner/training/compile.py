@@ -1,0 +1,44 @@
+"""`trainer.compile`: the steps of the recurrent cells by torch.compile, which joins their small operations into one.
+
+Only the cells' steps are compiled, with free row counts: a caption's length then never asks for another compilation.
+Worth its minute of start-up on a GPU; on a CPU the plain steps, with their one weight gradient for all steps, are as
+fast or faster (see benchmarks/NOTES.md).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+
+import torch
+from torch import nn
+
+from captioner.errors import ConfigError
+from captioner.nn.cells import Cell
+from captioner.nn.layers.step_linear import StepLinear
+
+
+def compile_steps(decoder: nn.Module, device: torch.device) -> int:
+    """Compile every cell's `step` in place, on its first use; returns how many there are.
+
+    ConfigError where the compiler that torch.compile needs is missing.
+    """
+    compilers = (os.environ.get("CXX", "g++"), "clang++")
+    if device.type != "mps" and not any(map(shutil.which, compilers)):
+        raise ConfigError(
+            f"trainer.compile=true needs a C++ compiler, and there is neither {' nor '.join(compilers)}: "
+            "install one (Debian: apt install g++), or leave trainer.compile false."
+        )
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise ConfigError(
+            "trainer.compile=true needs Triton on a GPU, and it is not installed: pip install triton, or leave "
+            "trainer.compile false."
+        )
+    cells = [module for module in decoder.modules() if isinstance(module, Cell)]
+    for cell in cells:
+        for layer in cell.modules():
+            if isinstance(layer, StepLinear):
+                layer.collects = False
+        cell.step = torch.compile(cell.step, dynamic=True)  # type: ignore[method-assign]
+    return len(cells)

@@ -1,0 +1,1 @@
+"""Training of language models, with the loop, checkpoints and logs of captioning runs."""

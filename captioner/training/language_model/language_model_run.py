@@ -1,0 +1,130 @@
+"""A language model's run: everything that stands before the first step, and what a checkpoint keeps of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from captioner.checkpoint.checkpoint import (
+    TRAINER_FILE,
+    LanguageCheckpointSettings,
+    load_trainer_state,
+    load_vocabulary,
+    load_weights,
+    save_checkpoint,
+)
+from captioner.checkpoint.index import find_checkpoint, read_index
+from captioner.config import LanguageModelConfig
+from captioner.data.text_corpus import TextParts, load_text, windows_per_epoch
+from captioner.distributed.device import choose_device
+from captioner.errors import CheckpointError
+from captioner.nn.cells import Hidden
+from captioner.nn.decoders.language_model import LanguageModel
+from captioner.training.logs import Mark, RunLog, checked_mark
+from captioner.training.optimizer import build_optimizer_of_one_rate
+from captioner.training.progress import Progress, planned_steps, restore_trainer_state, trainer_state
+
+
+@dataclass
+class LanguageRun:
+    """What the parts of a run share. Made once, by `prepare_language_run`; progress, state and weights change."""
+
+    config: LanguageModelConfig
+    folder: Path
+    device: torch.device
+    parts: TextParts
+    steps_per_epoch: int
+    model: LanguageModel
+    optimizer: torch.optim.Optimizer
+    hidden: Hidden  # of every stream, where the next window begins
+    progress: Progress = field(default_factory=Progress)
+    resumed: bool = False
+    mark: Mark | None = None  # how long the logs were at the checkpoint from which this run is carried on
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run, unless it stops early."""
+        trainer = self.config.trainer
+        return planned_steps(trainer.max_epochs, trainer.max_steps, self.steps_per_epoch)
+
+    @property
+    def is_over(self) -> bool:
+        """Have all steps been done, or has the score stopped getting better?"""
+        return self.progress.is_over(self.total_steps)
+
+    @property
+    def unit(self) -> str:
+        """What a token is called: character or word."""
+        return self.config.data.level.removesuffix("s")
+
+
+def prepare_language_run(config: LanguageModelConfig, folder: Path, *, resume: bool = False) -> LanguageRun:
+    """Everything that stands before the first step. `resume`: from the latest checkpoint of the run in `folder`."""
+    torch.manual_seed(config.seed)
+    device = choose_device(config.device)
+    parts = load_text(config.data)
+    steps_per_epoch = windows_per_epoch(len(parts.train), config.trainer.streams, config.trainer.window)
+    model = LanguageModel(config.model, len(parts.vocabulary)).to(device)
+    run = LanguageRun(
+        config=config,
+        folder=folder,
+        device=device,
+        parts=parts,
+        steps_per_epoch=steps_per_epoch,
+        model=model,
+        optimizer=build_optimizer_of_one_rate(model, config.optim),
+        hidden=model.initial(config.trainer.streams),
+        resumed=resume,
+    )
+    if resume:
+        restore_language_run(run)
+    return run
+
+
+def save_language_run(run: LanguageRun, log: RunLog, *, is_best: bool) -> None:
+    """A checkpoint from which the run can be carried on exactly, in the middle of an epoch too."""
+    state = trainer_state(run.progress, run.optimizer, run.device) | {"hidden": list(run.hidden), "log": log.mark()}
+    save_checkpoint(
+        run.folder,
+        run.progress.step,
+        run.model,
+        run.parts.vocabulary,
+        LanguageCheckpointSettings(run.config.model, run.config.data),
+        state,
+        is_best=is_best,
+        keep_last=run.config.trainer.keep_last,
+    )
+
+
+def restore_language_run(run: LanguageRun) -> None:
+    """Put weights, optimizer, random state, position and the streams' state back to those of the latest checkpoint.
+
+    A run that was killed before its first checkpoint begins again, and forgets what it had logged.
+    """
+    run.mark = {}
+    if read_index(run.folder) is None:
+        return
+    folder = find_checkpoint(run.folder, "latest")
+    if load_vocabulary(folder) != run.parts.vocabulary:
+        raise CheckpointError(
+            f"{run.folder} cannot be resumed: its vocabulary is not the one that the text gives now. The text, or the "
+            "settings that cut it, have changed since it was started."
+        )
+    load_weights(run.model, folder)
+    state = load_trainer_state(folder)
+    hidden = state.get("hidden")
+    shapes = [tensor.shape for tensor in hidden] if isinstance(hidden, list) else None
+    if shapes != [tensor.shape for tensor in run.hidden]:
+        raise CheckpointError(
+            f"{folder / TRAINER_FILE} does not fit this run: it keeps the state of other streams. A resumed run keeps "
+            "its trainer.streams."
+        )
+    run.progress = restore_trainer_state(state, run.optimizer, run.device, folder / TRAINER_FILE)
+    run.progress.recheck_early_stopping(run.config.trainer.patience)
+    try:
+        run.mark = checked_mark(state.get("log"))
+    except ValueError as error:
+        raise CheckpointError(f"{folder / TRAINER_FILE} does not fit this run ({error}).") from error
+    run.hidden = tuple(tensor.to(run.device) for tensor in state["hidden"])

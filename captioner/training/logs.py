@@ -1,0 +1,173 @@
+"""What a run writes while it goes: logs for a person and for a program, a table of scores, TensorBoard on request."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+from captioner.distributed.ranks import is_main_process
+from captioner.files import write_atomically
+from captioner.training.tensorboard import FOLDER as TENSORBOARD_FOLDER
+from captioner.training.tensorboard import TensorBoardLog
+
+TEXT_FILE, RECORDS_FILE, TABLE_FILE = "log.txt", "log.jsonl", "log.csv"
+VALIDATION = "validation"  # the kind of record that makes a row of the table
+
+Mark = dict[str, int]
+"""How long each log file was at a moment: a checkpoint keeps it, and a resumed run goes back to it."""
+
+
+class RunLog:
+    """`log.txt`, `log.jsonl` and `log.csv` in the run folder; what is said also goes to the terminal.
+
+    `mark`: what `mark()` gave when the checkpoint was saved from which the run is carried on. All that was logged
+    later is forgotten, for it will be done again: so nothing is missing and nothing stands there twice, whenever the
+    run was killed. None for a new run; {} for one that begins again.
+    `step`: where the run stands, which is all that a checkpoint without a mark (of format 1) tells.
+    Of several processes only the first writes and speaks; the others' logs are silent.
+    """
+
+    def __init__(
+        self, folder: Path, *, mark: Mark | None = None, step: int | None = None, tensorboard: bool = False
+    ) -> None:
+        self.folder = folder
+        self.tensorboard: TensorBoardLog | None = None
+        self.silent = not is_main_process()
+        if self.silent:
+            return
+        if mark is not None:
+            rewind(folder, mark)
+        elif step is not None:
+            _forget_after(folder, step)
+        self._rows = [record for record in read_records(folder) if record["kind"] == VALIDATION]
+        self._text = (folder / TEXT_FILE).open("a", encoding="utf-8")
+        self._records = (folder / RECORDS_FILE).open("a", encoding="utf-8")
+        if tensorboard:
+            self.tensorboard = TensorBoardLog(folder, step)
+        if mark is not None or step is not None:
+            self._write_table()
+
+    def say(self, sentence: str) -> None:
+        """A line for a person: to the terminal, above any progress bar, and to log.txt with the time."""
+        if self.silent:
+            return
+        tqdm.write(sentence, file=sys.stderr)
+        self._text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {sentence}\n")
+        self._text.flush()
+
+    def record(self, kind: str, step: int, **values: Any) -> None:
+        """A line for a program: {"kind": …, "step": …, …}; of a validation also a row of the table.
+
+        Numbers that JSON has no word for, infinite and NaN, become null.
+        """
+        if self.silent:
+            return
+        values = {name: None if _is_lost(value) else value for name, value in values.items()}
+        record = {"kind": kind, "step": step, **values}
+        self._records.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._records.flush()
+        if kind == VALIDATION:
+            self._rows.append(record)
+            self._write_table()
+        if self.tensorboard is not None:
+            self.tensorboard.scalars(kind, step, values)
+
+    def mark(self) -> Mark:
+        """How long each file is now, and on disk: what was logged before a checkpoint does not get lost after it."""
+        if self.silent:
+            return {}
+        for file in (self._text, self._records):
+            file.flush()
+            os.fsync(file.fileno())
+        return {name: (self.folder / name).stat().st_size for name in _rewound(self.folder)}
+
+    def close(self) -> None:
+        """Close all files."""
+        if self.silent:
+            return
+        self._text.close()
+        self._records.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+
+    def _write_table(self) -> None:
+        if not self._rows:
+            (self.folder / TABLE_FILE).unlink(missing_ok=True)
+            return
+        columns = [name for name in dict.fromkeys(name for row in self._rows for name in row) if name != "kind"]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_atomically(self.folder / TABLE_FILE, text.getvalue().encode("utf-8", "replace"))
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """All records of a run's `log.jsonl`; a line that is none, such as one cut off by a kill, is left out."""
+    return [record for record, _ in _records_and_lines(folder / RECORDS_FILE)]
+
+
+def _records_and_lines(path: Path) -> list[tuple[dict[str, Any], bytes]]:
+    found = []
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line.decode("utf-8"))
+            if isinstance(record, dict) and type(record.get("step")) is int and isinstance(record.get("kind"), str):
+                found.append((record, line + b"\n"))
+    return found
+
+
+def _is_lost(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def checked_mark(stored: Any) -> Mark | None:
+    """A checkpoint's mark; None where it has none, ValueError where it is no mark."""
+    if stored is None:
+        return None
+    if not isinstance(stored, dict) or not all(type(length) is int and length >= 0 for length in stored.values()):
+        raise ValueError("it should say how long each log file was")
+    return {str(name): length for name, length in stored.items()}
+
+
+def rewind(folder: Path, mark: Mapping[str, int]) -> None:
+    """Cut every log file back to the length that it had, and remove those that were not there yet."""
+    for name in _rewound(folder):
+        path = folder / name
+        if name not in mark:
+            path.unlink()
+        elif path.stat().st_size >= mark[name]:
+            os.truncate(path, mark[name])
+        elif name in (TEXT_FILE, RECORDS_FILE):  # it lost its end, perhaps in a power cut: no half line is gone on with
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
+
+def _rewound(folder: Path) -> list[str]:
+    """The log files that grow line by line, by their path in the run folder. The table is made from them."""
+    events = sorted(f"{TENSORBOARD_FOLDER}/{path.name}" for path in (folder / TENSORBOARD_FOLDER).glob("*"))
+    return [name for name in (TEXT_FILE, RECORDS_FILE, *events) if (folder / name).is_file()]
+
+
+def _forget_after(folder: Path, step: int) -> None:
+    kept = [line for record, line in _records_and_lines(folder / RECORDS_FILE) if record["step"] <= step]
+    write_atomically(folder / RECORDS_FILE, b"".join(kept))

@@ -1,0 +1,150 @@
+"""Where a run stands, and how a checkpoint keeps it: shared by every task that is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captioner.errors import CheckpointError
+
+ADAM = {"step": False, "exp_avg": True, "exp_avg_sq": True}
+KEPT = {torch.optim.SGD: {"momentum_buffer": True}, torch.optim.Adam: ADAM, torch.optim.AdamW: ADAM}
+"""Optimizer → what it keeps of each weight that it has moved: has it the weight's shape, or is it one number?"""
+
+
+def planned_steps(max_epochs: int, max_steps: int | None, steps_per_epoch: int) -> int:
+    """Optimizer steps of a whole run, unless it stops early."""
+    steps = max_epochs * steps_per_epoch
+    return steps if max_steps is None else min(steps, max_steps)
+
+
+@dataclass
+class Progress:
+    """Where a run stands: all that a resumed run must know besides weights, optimizer and random state."""
+
+    step: int = 0  # optimizer steps done
+    epoch: int = 0  # epochs done
+    batch: int = 0  # batches of the current epoch done
+    best_score: float = float("-inf")
+    best_step: int = 0
+    validations_without_gain: int = 0
+    stopped_early: bool = False
+    judged_step: int = 0  # of the last validation
+    words: int = 0  # learnt from, each as often as it was
+    seconds: float = 0.0  # that this took
+    sums: dict[str, float] = field(default_factory=dict)  # of the steps since the log's last line
+    steps_noted: int = 0  # how many those are
+
+    @property
+    def words_per_second(self) -> float:
+        """How fast the run learns, over all of its sessions."""
+        return self.words / self.seconds if self.seconds else 0.0
+
+    def is_over(self, total_steps: int) -> bool:
+        """Have all steps been done, or has the score stopped getting better?"""
+        return self.step >= total_steps or self.stopped_early
+
+    def note(self, values: dict[str, float]) -> None:
+        """Add one step's figures to those of which the log's next line gives the means."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.steps_noted += 1
+
+    def compute_and_reset(self) -> dict[str, float]:
+        """The means of what was noted since this was last asked."""
+        means = {name: total / self.steps_noted for name, total in self.sums.items()}
+        self.sums, self.steps_noted = {}, 0
+        return means
+
+    def reopen_epoch(self, steps_per_epoch: int) -> None:
+        """Back to where the epoch's last step is done, and its validation not: a run resumed here begins with that."""
+        if self.batch == 0:
+            self.epoch, self.batch = self.epoch - 1, steps_per_epoch
+
+    def recheck_early_stopping(self, patience: int | None) -> None:
+        """Resumed, perhaps with more patience: would the run have been stopped early with this one too?"""
+        self.stopped_early = self.stopped_early and patience is not None and self.validations_without_gain >= patience
+
+    def update_best(self, score: float, patience: int | None, *, is_over: bool) -> bool:
+        """Note a validation's score (more is better): is it the best so far, and has patience run out?"""
+        is_best = score > self.best_score
+        self.judged_step = self.step
+        if is_best:
+            self.best_score, self.best_step, self.validations_without_gain = score, self.step, 0
+        else:
+            self.validations_without_gain += 1
+            self.stopped_early = patience is not None and self.validations_without_gain >= patience and not is_over
+        return is_best
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Where torch's random numbers stand in this process."""
+    state = {"random_state": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda_random_state"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Put back what `random_state` gave."""
+    torch.set_rng_state(state["random_state"])
+    if device.type == "cuda" and "cuda_random_state" in state:
+        torch.cuda.set_rng_state(state["cuda_random_state"], device)
+
+
+def trainer_state(progress: Progress, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Any]:
+    """What must be kept besides the weights for a run to go on exactly: plain values and tensors."""
+    return {"progress": dict(vars(progress)), "optimizer": optimizer.state_dict(), **random_state(device)}
+
+
+def restore_trainer_state(
+    state: dict[str, Any], optimizer: torch.optim.Optimizer, device: torch.device, file: Path
+) -> Progress:
+    """Put back what `trainer_state` gave; CheckpointError names `file` where it belongs to another run.
+
+    Rates, decay and the like stay what the optimizer was made with: they are settings, which may change on resume.
+    """
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    try:
+        optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(optimizer.param_groups, settings, strict=True):
+            group.update(own)
+        check_optimizer_state(optimizer)
+        progress = progress_from_plain(state["progress"])
+        restore_random_state(state, device)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{file} does not fit this run ({error}): it belongs to other settings or was altered."
+        ) from error
+    return progress
+
+
+def progress_from_plain(values: dict[str, Any]) -> Progress:
+    """What `vars(progress)` was; ValueError or TypeError where it cannot have been."""
+    progress = Progress(**({"judged_step": values["step"]} | values))  # older ones do not say when they were validated
+    for name, default in vars(Progress()).items():
+        value = getattr(progress, name)
+        if type(value) is not type(default) or (isinstance(value, int) and not 0 <= value < 2**63):
+            raise ValueError(f"its {name} is {value!r:.40}")
+    if not all(type(total) is float for total in progress.sums.values()):
+        raise ValueError("its sums are no numbers")
+    return progress
+
+
+def check_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
+    """ValueError where what an optimizer keeps of a weight is not what it would have kept, which torch does not check.
+
+    Of a weight that has not learnt yet, such as those of an encoder whose turn comes later, it keeps nothing.
+    """
+    shapes: dict[str, bool] = KEPT[type(optimizer)]
+    for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
+        own = optimizer.state[weight]
+        if own and own.keys() != shapes.keys():
+            raise ValueError(f"of a weight the optimizer keeps {sorted(map(str, own))}, not {sorted(shapes)}")
+        for name, value in own.items():
+            if not isinstance(value, Tensor) or value.shape != (weight.shape if shapes[name] else ()):
+                raise ValueError(f"the optimizer's {name} does not fit its weight")

@@ -1,0 +1,143 @@
+"""What a checkpoint keeps of a run: `save` and `restore` are each other's inverse."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from captioner.checkpoint.checkpoint import (
+    TRAINER_FILE,
+    load_trainer_state,
+    load_vocabulary,
+    load_weights,
+    save_checkpoint,
+)
+from captioner.checkpoint.index import find_checkpoint, read_index
+from captioner.data.batches import (
+    mix_seeds,
+)
+from captioner.distributed.checks import check_ranks_agree
+from captioner.distributed.ranks import (
+    all_gather,
+    all_gather_union,
+    broadcast_from_rank0,
+    is_main_process,
+    rank_info,
+)
+from captioner.errors import CheckpointError
+from captioner.training.logs import RunLog, checked_mark
+from captioner.training.progress import (
+    random_state,
+    restore_random_state,
+    restore_trainer_state,
+    trainer_state,
+)
+from captioner.training.run import Run
+
+
+def save(run: Run, log: RunLog, *, is_best: bool) -> None:
+    """A checkpoint from which the run can be carried on exactly; its weights are the average, where one is kept.
+
+    Of several processes the first writes it, with the random states of all.
+    """
+    check_ranks_agree(run.model, run.captions, run.indices, run.progress.step, run.folder)
+    all_gather_union(run.train_features.bad)
+    random_states = all_gather(random_state(run.device))
+    broadcast_from_rank0(lambda: _write(run, log, random_states[1:], is_best))
+
+
+def _write(run: Run, log: RunLog, other_random_states: list[dict[str, Tensor]], is_best: bool) -> None:
+    state = trainer_state(run.progress, run.optimizer, run.device)
+    state["other_random_states"] = other_random_states
+    state["log"] = log.mark()
+    state["bad_images"] = [run.train_features.bad, run.val_features.bad]
+    state["left_out"] = {split: sorted(indices) for split, indices in run.left_out.items()}
+    state["scaler"] = run.scaler.state_dict()
+    state["portions"] = run.portions
+    if run.average is not None:
+        state["weights"] = [parameter.detach().clone() for parameter in run.average.parameters]
+    with averaged(run):
+        save_checkpoint(
+            run.folder,
+            run.progress.step,
+            run.model,
+            run.vocabulary,
+            run.checkpoint_settings,
+            state,
+            is_best=is_best,
+            keep_last=run.config.trainer.keep_last,
+        )
+
+
+def averaged(run: Run) -> AbstractContextManager[None]:
+    """Inside, the model has the weights that are scored and kept: the average, where there is one."""
+    return nullcontext() if run.average is None else run.average.in_place()
+
+
+def restore(run: Run) -> None:
+    """Put weights, optimizer, random state and position back where the run's latest checkpoint has them.
+
+    A run that was killed before its first checkpoint begins again, and forgets what it had logged.
+    """
+    run.mark = {}
+    if broadcast_from_rank0(lambda: read_index(run.folder)) is None:
+        return
+    broadcast_from_rank0(lambda: check_vocabulary(run))
+    folder = load_weights_on_all(run, "latest")
+    state = broadcast_from_rank0(lambda: load_trainer_state(folder))
+    run.progress = restore_trainer_state(state, run.optimizer, run.device, folder / TRAINER_FILE)
+    run.progress.recheck_early_stopping(run.config.trainer.patience)
+    try:
+        restore_random_state_of_rank(run, state.get("other_random_states", []))  # older checkpoints have none
+        run.mark = checked_mark(state.get("log"))
+        run.left_out |= {str(split): set(indices) for split, indices in state.get("left_out", {}).items()}
+        if state.get("scaler"):  # empty where another precision was trained with
+            run.scaler.load_state_dict(state["scaler"])
+        if run.config.trainer.accumulate is None:  # found once a run: dropout's masks follow the portions
+            run.portions = int(state.get("portions", 0))
+        for source, bad in zip((run.train_features, run.val_features), state.get("bad_images", ()), strict=False):
+            source.bad.update(bad)
+        if run.average is not None:
+            run.average.restore(state.get("weights", run.average.parameters))
+        elif "weights" in state:
+            raise ValueError("it keeps an average of the weights: resume with the trainer.ema that it was trained with")
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder / TRAINER_FILE} does not fit this run ({error}).") from error
+
+
+def check_vocabulary(run: Run) -> None:
+    """CheckpointError where the run's latest checkpoint has other words than the training captions give now."""
+    if load_vocabulary(find_checkpoint(run.folder, "latest")) != run.vocabulary:
+        raise CheckpointError(
+            f"{run.folder} cannot be resumed: its vocabulary is not the one that the training captions give now. "
+            "The captions, the tokenizer or the vocabulary's settings have changed since it was started."
+        )
+
+
+def load_weights_on_all(run: Run, which: str) -> Path:
+    """Fill the model from the run's "latest" or "best" checkpoint, which only the first process must be able to read.
+
+    Returns the checkpoint's folder.
+    """
+
+    def load() -> tuple[Path, dict[str, Tensor]]:
+        folder = find_checkpoint(run.folder, which)
+        load_weights(run.model, folder)
+        return folder, {name: tensor.cpu() for name, tensor in run.model.state_dict().items()}
+
+    folder, weights = broadcast_from_rank0(load)
+    if not is_main_process():
+        run.model.load_state_dict(weights)
+    return folder
+
+
+def restore_random_state_of_rank(run: Run, others: list[dict[str, Tensor]]) -> None:
+    """Give every process but the first the random state it had, or, where their number is another now, a new one."""
+    place = rank_info()
+    if place.rank > 0 and len(others) == place.size - 1:
+        restore_random_state(others[place.rank - 1], run.device)
+    elif place.rank > 0:
+        torch.manual_seed(mix_seeds(run.config.seed, run.progress.step, place.rank))

@@ -1,0 +1,237 @@
+"""Exports: they say what the model said, hold no more than they must, and notice when an encoder is another."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from captioner.checkpoint import omitted_weights as left_out
+from captioner.checkpoint.checkpoint import (
+    CheckpointSettings,
+    LoadedCheckpoint,
+    load_checkpoint,
+    load_trainer_state,
+    save_checkpoint,
+)
+from captioner.checkpoint.export import CARD_FILE, new_export, write_export
+from captioner.checkpoint.index import find_checkpoint
+from captioner.config import AttentionConfig, DecodeConfig, EncoderConfig, TokenizerConfig
+from captioner.errors import CheckpointError, ConfigError, WeightsError
+from captioner.inference import Captioner
+from captioner.nn.build import build_model
+from captioner.text.vocabulary import Vocabulary
+from tests.checkpoint.forging import forge_config
+from tests.tiny import ENCODER
+
+VOCABULARY = Vocabulary(["a", "dog", "犬", "runs", "fast"])
+MODEL = AttentionConfig(embedding_dim=6, hidden_dim=8, attention_dim=5, tie_embeddings=True)
+LITE = EncoderConfig(image_size=64)
+PHOTO = torch.rand(3, 80, 64, generator=torch.Generator().manual_seed(3))
+
+
+def trained(folder: Path, encoder: EncoderConfig, change: Any = None) -> Path:
+    """A run folder with one checkpoint; `change` is done to the model before it is saved."""
+    folder.mkdir()
+    model = build_model(MODEL, encoder, len(VOCABULARY))
+    if change is not None:
+        change(model)
+    settings = CheckpointSettings(
+        MODEL, encoder, model.encoder.transform, TokenizerConfig(), DecodeConfig(max_length=9, beam_width=2)
+    )
+    save_checkpoint(folder, 12, model, VOCABULARY, settings, {"step": 12}, is_best=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With EfficientNet-Lite0 as published, frozen."""
+    return trained(tmp_path_factory.mktemp("trained") / "run", LITE)
+
+
+@pytest.fixture(scope="module")
+def export(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every number as it is, the encoder's left out."""
+    folder = tmp_path_factory.mktemp("exported")
+    write_export(load_checkpoint(run), folder, half=False)
+    return folder
+
+
+def stored_names(folder: Path) -> set[str]:
+    with safe_open(find_checkpoint(folder) / "model.safetensors", "pt") as file:
+        return set(file.keys())
+
+
+def test_without_rounding_the_model_is_the_same_bit_by_bit(run: Path, export: Path) -> None:
+    ours, theirs = load_checkpoint(run), load_checkpoint(export)
+    assert theirs.settings == ours.settings
+    assert theirs.vocabulary == ours.vocabulary
+    for name, tensor in ours.model.state_dict().items():
+        assert torch.equal(tensor, theirs.model.state_dict()[name]), name
+    first, second = (Captioner.from_checkpoint(folder, "cpu").caption(PHOTO) for folder in (run, export))
+    assert first == second
+    assert theirs.path.name == ours.path.name == "step-00000012"
+
+
+def test_published_weights_of_the_encoder_are_not_in_it_and_nothing_of_the_training(run: Path, export: Path) -> None:
+    assert not [name for name in stored_names(export) if name.startswith("encoder.")]
+    checkpoint = find_checkpoint(export)
+    assert {path.name for path in checkpoint.iterdir()} == {
+        "model.safetensors",
+        "config.json",
+        "vocab.json",
+        "SHA256SUMS",
+    }
+    with pytest.raises(CheckpointError, match=r"trainer\.pt is missing"):
+        load_trainer_state(checkpoint)
+    said = json.loads((checkpoint / "config.json").read_text())["left_out"]
+    assert said["blocks"] == load_checkpoint(run).model.encoder.blocks
+
+
+def test_a_block_that_was_fine_tuned_is_in_it_and_only_that(tmp_path: Path) -> None:
+    def learn(model: Any) -> None:
+        with torch.no_grad():
+            model.encoder.trunk.features[8][0].weight[0, 0] += 1e-3
+
+    run = trained(tmp_path / "run", replace(LITE, fine_tune_from="features.8"), learn)
+    packed = write_export(load_checkpoint(run), tmp_path / "export", half=False)
+    assert packed.left_out is not None
+    assert packed.left_out.blocks == [f"features.{block}" for block in range(8)]
+    encoder = {name for name in stored_names(tmp_path / "export") if name.startswith("encoder.")}
+    assert encoder
+    assert all(name.startswith("encoder.trunk.features.8.") for name in encoder)
+    exported = load_checkpoint(tmp_path / "export").model.state_dict()
+    for name, tensor in load_checkpoint(run).model.state_dict().items():
+        assert torch.equal(tensor, exported[name]), name
+
+
+def test_float16_moves_the_probability_of_a_caption_by_little(run: Path, tmp_path: Path) -> None:
+    packed = write_export(load_checkpoint(run), tmp_path / "export")
+    assert packed.half
+    ours, theirs = (Captioner.from_checkpoint(folder, "cpu").caption(PHOTO) for folder in (run, tmp_path / "export"))
+    assert theirs.text == ours.text
+    assert theirs.log_prob == pytest.approx(ours.log_prob, rel=1e-3)
+    assert all(p.dtype == torch.float32 for p in load_checkpoint(tmp_path / "export").model.parameters())
+    half = (find_checkpoint(tmp_path / "export") / "model.safetensors").stat().st_size
+    assert half < 0.6 * sum(4 * p.numel() for p in load_checkpoint(run).model.decoder.parameters())
+
+
+def test_other_weights_of_the_encoder_are_noticed(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = left_out.published_weights
+
+    def another(*arguments: Any) -> dict[str, Tensor]:
+        weights = published(*arguments)
+        weights["features.0.0.weight"] = weights["features.0.0.weight"] * (1 + 1e-6)
+        return weights
+
+    monkeypatch.setattr(left_out, "published_weights", another)
+    with pytest.raises(CheckpointError, match=r"leaves out weights of efficientnet_lite0 .* not the same: install"):
+        load_checkpoint(export)
+
+
+def test_weights_of_the_encoder_that_cannot_be_had_are_in_the_export(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_checkpoint(run)
+
+    def gone(*arguments: Any) -> dict[str, Tensor]:
+        raise WeightsError("The weights are gone.")
+
+    monkeypatch.setattr(left_out, "published_weights", gone)
+    packed = write_export(loaded, tmp_path / "export")
+    assert packed.left_out is None
+    assert packed.why_whole == "The weights are gone."
+    load_checkpoint(tmp_path / "export")
+
+
+@pytest.mark.parametrize("weights", [None, "somewhere/weights.pth"])
+def test_random_weights_and_a_person_s_own_are_in_the_export(tmp_path: Path, weights: str | None) -> None:
+    loaded = load_checkpoint(trained(tmp_path / "run", ENCODER))
+    settings = replace(loaded.settings, encoder=replace(ENCODER, weights=weights))
+    packed = write_export(replace(loaded, settings=settings), tmp_path / "export", half=False)
+    assert packed.left_out is None
+    back = load_checkpoint(tmp_path / "export")
+    assert back.settings.encoder.weights == (weights and "weights.pth")  # where it was is nobody's business
+    assert all(torch.equal(t, back.model.state_dict()[name]) for name, t in loaded.model.state_dict().items())
+
+
+def test_the_same_model_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_export(load_checkpoint(run), tmp_path / name)
+    files = [sorted(path for path in (tmp_path / name).rglob("*") if path.is_file()) for name in ("a", "b")]
+    assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"blocks": ["features.99"]}, "left_out names 'features.99', which is no block"),
+        ({"blocks": ["features.0"]}, "are not the same"),
+        ({"sha256": "0" * 64}, "are not the same"),
+        ({"blocks": "features.0"}, "has the wrong type"),
+        ({"path": "/etc/passwd"}, r"left_out\.path does not exist"),
+    ],
+)
+def test_an_altered_list_of_what_is_left_out(
+    run: Path, export: Path, tmp_path: Path, changed: dict[str, Any], match: str
+) -> None:
+    folder = find_checkpoint(copy_of(export, tmp_path))
+    forge_config(folder, lambda config: config["left_out"].update(changed))
+    with pytest.raises(CheckpointError, match=match):
+        load_checkpoint(folder)
+
+
+def test_a_checkpoint_that_leaves_out_a_file_s_weights_reads_no_file(export: Path, tmp_path: Path) -> None:
+    """Or whoever sends one could choose what is read here."""
+    (tmp_path / "weights.pth").write_bytes(b"read by nobody")
+    folder = find_checkpoint(copy_of(export, tmp_path))
+    forge_config(folder, lambda config: config["encoder"].update(weights=str(tmp_path / "weights.pth")))
+    with pytest.raises(CheckpointError, match="left_out goes with published weights"):
+        load_checkpoint(folder)
+
+
+def copy_of(export: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(export, tmp_path / "copy"))
+
+
+def loaded_tiny(tmp_path: Path) -> LoadedCheckpoint:
+    return load_checkpoint(trained(tmp_path / "run", ENCODER))
+
+
+def test_a_limit_that_cannot_be_kept_and_one_without_float16(tmp_path: Path) -> None:
+    loaded = loaded_tiny(tmp_path)
+    with pytest.raises(CheckpointError, match="The weights take"):
+        write_export(loaded, tmp_path / "export", most_bytes=1000)
+    with pytest.raises(ConfigError, match="leave one of the two out"):
+        write_export(loaded, tmp_path / "export", most_bytes=1000, half=False)
+
+
+def test_an_export_gives_way_to_the_next_and_nothing_else_does(tmp_path: Path) -> None:
+    target = tmp_path / "export"
+    with new_export(target) as folder:
+        (folder / CARD_FILE).write_text("first")
+    with pytest.raises(CheckpointError, match="is there already"), new_export(target):
+        pass
+    with new_export(target, replace_export=True) as folder:
+        (folder / CARD_FILE).write_text("second")
+    assert (target / CARD_FILE).read_text() == "second"
+    with pytest.raises(ZeroDivisionError), new_export(target, replace_export=True):
+        _ = 1 / 0
+    assert (target / CARD_FILE).read_text() == "second"
+    (target / "checkpoints").mkdir()
+    (target / "checkpoints" / "trainer.pt").write_text("a training")
+    with pytest.raises(CheckpointError, match="not replaced"), new_export(target, replace_export=True):
+        pass
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(CheckpointError, match="not replaced"), new_export(tmp_path / "photos", replace_export=True):
+        pass
+    with pytest.raises(CheckpointError, match="does not exist"), new_export(tmp_path / "no" / "where"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["export", "photos"]

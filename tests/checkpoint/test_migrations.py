@@ -1,0 +1,121 @@
+"""Runs that earlier captioners left behind: each loads, says what it said then, and can be carried on."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from captioner.checkpoint.checkpoint import load_checkpoint
+from captioner.checkpoint.index import find_checkpoint, read_index
+from captioner.checkpoint.migrations import FORMAT_VERSION, SHIMS, migrate
+from captioner.config import CacheConfig, FolderConfig, TrainConfig
+from captioner.errors import CheckpointError
+from captioner.schema import from_plain, model_settings, to_plain
+from captioner.training.logs import read_records
+from captioner.training.loop import train
+from captioner.training.setup import prepare
+from tests.checkpoint.forging import forge_config
+from tests.checkpoint.samples.make import bits, captions, write_data, write_sparse_weights
+
+SAMPLES = Path(__file__).parent / "samples"
+VERSIONS = sorted(int(path.name.removeprefix("version_")) for path in SAMPLES.glob("version_*"))
+
+
+def unpack(version: int, name: str, folder: Path) -> Path:
+    """The run folder of a sample."""
+    with tarfile.open(SAMPLES / f"version_{version}" / f"{name}.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "run"
+
+
+def expected(version: int) -> dict[str, Any]:
+    record = json.loads((SAMPLES / f"version_{version}" / "expected.json").read_text())
+    assert isinstance(record, dict)
+    return record
+
+
+def stored_settings(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "config.json").read_text()))
+
+
+def test_there_is_a_sample_and_a_shim_of_every_version() -> None:
+    assert list(range(1, FORMAT_VERSION + 1)) == VERSIONS
+    assert list(SHIMS) == list(range(1, FORMAT_VERSION))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", ["recurrent", "attention"])
+def test_a_captioner_says_what_it_said(version: int, name: str, tmp_path: Path) -> None:
+    run = unpack(version, name, tmp_path)
+    said = captions(run)
+    assert len({own["caption"] for own in said.values()}) >= 3  # it is not one caption for everything
+    for image, own in expected(version)[name].items():
+        assert said[image]["caption"] == own["caption"], image
+        assert said[image]["log_prob"] == pytest.approx(own["log_prob"], abs=1e-3)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", ["recurrent", "attention"])
+def test_every_setting_that_was_stored_is_what_it_was(version: int, name: str, tmp_path: Path) -> None:
+    loaded = load_checkpoint(unpack(version, name, tmp_path))
+    stored = stored_settings(loaded.path)
+    assert stored["format_version"] == version
+    for group in ("model", "encoder", "transform", "tokenizer", "decode"):
+        assert to_plain(getattr(loaded.settings, group)).items() >= stored[group].items()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_language_model_gives_what_it_gave(version: int, tmp_path: Path) -> None:
+    run = unpack(version, "language_model", tmp_path)
+    assert bits(run) == pytest.approx(expected(version)["language_model"], abs=1e-3)
+    with pytest.raises(CheckpointError, match="made by task=language_model"):
+        load_checkpoint(run)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_old_run_is_carried_on_in_today_s_format(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = unpack(version, "attention", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    write_data(tmp_path / "data")
+    write_sparse_weights(tmp_path / "sparse.pth")
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["trainer"].update(max_epochs=301, patience=None)
+    groups = {key: value for key, value in settings.items() if isinstance(value, dict)}
+    config = TrainConfig(model=model_settings(groups.pop("model")))
+    kinds = {"data": FolderConfig, "cache": CacheConfig}
+    for key, values in groups.items():
+        setattr(config, key, from_plain(kinds.get(key) or type(getattr(config, key)), values, key))
+    train(prepare(config, run, resume=True))
+    assert stored_settings(find_checkpoint(run, "latest"))["format_version"] == FORMAT_VERSION
+    assert [record["epoch"] for record in read_records(run) if record["kind"] == "validation"] == [300, 301]
+    index = read_index(run)
+    assert index is not None
+    assert index.latest == "step-00000602"
+
+
+def test_one_version_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captioner.checkpoint.migrations.FORMAT_VERSION", 4)
+    later = {2: lambda config: config | {"two": config["format_version"]}, 3: lambda config: config | {"three": 3}}
+    for version, shim in later.items():
+        monkeypatch.setitem(SHIMS, version, shim)
+    assert migrate({"format_version": 2}) == {"format_version": 4, "two": 2, "three": 3}
+    assert migrate({"format_version": 4}) == {"format_version": 4}
+    first = {"format_version": 1, "sha256": {}, "model": {}}
+    assert migrate(first) == {"format_version": 4, "task": "captioning", "model": {}, "two": 2, "three": 3}
+    assert first == {"format_version": 1, "sha256": {}, "model": {}}
+
+
+def test_a_newer_setting_takes_its_default(tmp_path: Path) -> None:
+    """The rule for new settings: a missing key is a setting that was not there yet."""
+    run = unpack(FORMAT_VERSION, "attention", tmp_path)
+    folder = find_checkpoint(run)
+    before = load_checkpoint(folder).settings
+    forge_config(folder, lambda config: (config["model"].pop("gate"), config["decode"].pop("min_length")))
+    assert load_checkpoint(folder).settings == before  # whose gate and min_length are the defaults

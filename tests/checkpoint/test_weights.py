@@ -1,0 +1,120 @@
+"""Weights in fewer bytes: how far numbers move, that tied ones stay tied, and files that are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from captioner.checkpoint.weights import (
+    fill,
+    halved,
+    in_bytes,
+    own_weights,
+    read_weights,
+    size_of,
+    within_bytes,
+    write_weights,
+)
+from captioner.errors import CheckpointError
+
+
+class Tied(nn.Module):
+    """Two names for one matrix, a bias, and a buffer of whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Embedding(5, 4)
+        self.second = nn.Linear(4, 5)
+        self.second.weight = self.first.weight
+        self.register_buffer("count", torch.tensor(7))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(-30, 15))
+def test_no_number_in_8_bits_moves_by_more_than_half_a_step(seed: int, exponent: int) -> None:
+    matrix = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(seed)) * 2.0**exponent
+    matrix[1] = 0
+    quotient, scale = in_bytes(matrix)
+    assert quotient.dtype == torch.int8
+    rows = matrix.reshape(4, -1).numpy().astype(np.float64)
+    half_a_step = np.abs(rows).max(1, keepdims=True) / 127 / 2
+    back = (quotient.float() * scale).reshape(4, -1).numpy()
+    assert (np.abs(back - rows) <= half_a_step * (1 + 1e-5)).all()
+
+
+def test_float16_moves_a_number_by_half_a_unit_in_the_last_place_and_no_vector(tmp_path: Path) -> None:
+    weights = {"matrix": torch.randn(9, 8), "vector": torch.randn(9), "count": torch.tensor(3)}
+    write_weights(halved(weights), tmp_path / "w.safetensors")
+    back = read_weights(tmp_path / "w.safetensors")
+    assert back["matrix"].dtype == torch.float32
+    assert torch.equal(
+        back["matrix"], torch.from_numpy(weights["matrix"].numpy().astype(np.float16).astype(np.float32))
+    )
+    assert torch.equal(back["vector"], weights["vector"])
+    assert torch.equal(back["count"], weights["count"])
+
+
+def test_the_largest_matrices_are_stored_in_8_bits_until_it_fits(tmp_path: Path) -> None:
+    weights = {"small": torch.randn(4, 4), "large": torch.randn(40, 50), "middle": torch.randn(10, 10)}
+    whole = size_of(halved(weights))
+    assert whole == 2 * (16 + 2000 + 100)
+    assert within_bytes(weights, whole)[1] == []
+    packed, in_8_bits = within_bytes(weights, whole - 1)
+    assert in_8_bits == ["large"]
+    assert size_of(packed) == whole - 2000 + 40 * 4
+    assert within_bytes(weights, whole - 1900)[1] == ["large", "middle"]
+    with pytest.raises(CheckpointError, match=r"take [\d,]+ bytes at least, and 100 are left"):
+        within_bytes(weights, 100)
+    write_weights(packed, tmp_path / "w.safetensors")
+    back = read_weights(tmp_path / "w.safetensors")
+    assert back.keys() == weights.keys()
+    assert all(torch.allclose(back[name], weights[name], atol=0.02, rtol=1e-3) for name in weights)
+
+
+@pytest.mark.parametrize("number", [1e6, float("nan"), float("inf")])
+def test_numbers_that_float16_cannot_hold_are_refused(number: float) -> None:
+    with pytest.raises(CheckpointError, match="matrix holds numbers"):
+        halved({"matrix": torch.full((2, 2), number)})
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_tied_weights_are_stored_once_and_stay_tied(tmp_path: Path, device: str) -> None:
+    model = Tied()
+    own = own_weights(model)
+    assert set(own) == {"first.weight", "second.bias", "count"}
+    write_weights(own, tmp_path / "w.safetensors")
+    with torch.device(device):
+        other = Tied()
+    fill(other, read_weights(tmp_path / "w.safetensors"))
+    assert other.second.weight is other.first.weight
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in other.state_dict().items())
+    assert all(parameter.requires_grad for parameter in other.parameters())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"second.bias": torch.zeros(6)},
+        {"second.bias": torch.zeros(5, dtype=torch.int64)},
+        {"second.bias": torch.zeros(5, dtype=torch.int8)},
+        {"another": torch.zeros(5)},
+        {"first.weight": torch.zeros(5, 4, dtype=torch.int8), "first.weight.scale": torch.zeros(5, 1, 1)},
+        {"first.weight": torch.zeros(5, 4, dtype=torch.int8), "first.weight.scale": torch.zeros(1, 4)},
+        {"first.weight": torch.zeros((), dtype=torch.int8), "first.weight.scale": torch.zeros(())},
+        {"first.weight.scale": torch.zeros(5, 1)},
+    ],
+)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, changed: dict[str, Tensor], device: str) -> None:
+    save_file({**own_weights(Tied()), **changed}, tmp_path / "w.safetensors")
+    with torch.device(device):
+        model = Tied()
+    with pytest.raises(RuntimeError):
+        fill(model, read_weights(tmp_path / "w.safetensors"))

@@ -1,0 +1,112 @@
+"""conf/ and the dataclasses say the same, and every choice composes into settings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from captioner.cli.hydra_config import CONF, compose_language_model_settings, compose_train_settings
+from captioner.config import (
+    AttentionConfig,
+    AugmentConfig,
+    CacheConfig,
+    ChenZitnickConfig,
+    CocoConfig,
+    DecodeConfig,
+    Flickr8kConfig,
+    Flickr30kConfig,
+    FolderConfig,
+    LanguageModelConfig,
+    MetricConfig,
+    MRNNConfig,
+    OptimConfig,
+    RecurrentConfig,
+    RewardConfig,
+    ScenesConfig,
+    ShardsConfig,
+    TokenizerConfig,
+    TrainConfig,
+    TrainerConfig,
+    VocabularyConfig,
+)
+from captioner.schema import to_plain
+
+# The file of each group that explains every setting, and the dataclass it explains.
+EXPLAINED = {
+    "model/lstm.yaml": RecurrentConfig,
+    "model/attention.yaml": AttentionConfig,
+    "model/mrnn.yaml": MRNNConfig,
+    "model/chen_zitnick.yaml": ChenZitnickConfig,
+    "data/scenes.yaml": ScenesConfig,
+    "data/coco.yaml": CocoConfig,
+    "data/flickr8k.yaml": Flickr8kConfig,
+    "data/flickr30k.yaml": Flickr30kConfig,
+    "data/folder.yaml": FolderConfig,
+    "data/shards.yaml": ShardsConfig,
+    "tokenizer/ptb.yaml": TokenizerConfig,
+    "vocabulary/default.yaml": VocabularyConfig,
+    "cache/default.yaml": CacheConfig,
+    "augment/none.yaml": AugmentConfig,
+    "optim/adamw.yaml": OptimConfig,
+    "trainer/default.yaml": TrainerConfig,
+    "reward/none.yaml": RewardConfig,
+    "decode/beam.yaml": DecodeConfig,
+    "metric/default.yaml": MetricConfig,
+}
+CHOICES = sorted(
+    f"{path.parent.name}={path.stem}"
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name != "experiment" and path.name != "torchvision.yaml"
+)
+
+
+@pytest.mark.parametrize("file", EXPLAINED)
+def test_every_setting_is_in_its_file_with_its_default_and_a_comment(file: str) -> None:
+    text = (CONF / file).read_text(encoding="utf-8")
+    stored = {key: value for key, value in yaml.safe_load(text).items() if key != "defaults"}
+    expected = to_plain(EXPLAINED[file]())
+    if "name" in expected:
+        stored.setdefault("name", expected["name"])  # that of a model or a data set stands in its schema
+    assert stored == {key: value for key, value in expected.items() if key in stored}
+    missing = {field.name for field in fields(EXPLAINED[file])} - stored.keys()
+    assert not missing, f"conf/{file} does not explain {missing}"
+    assert text.startswith("# "), "the first line says what the choice is"
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes(choice: str) -> None:
+    group, name = choice.split("=")
+    needs = ["model=attention"] if group == "attention" else []
+    config = compose_train_settings([*needs, choice])
+    assert isinstance(config, TrainConfig)
+    if group == "data":
+        assert config.data.name == name
+    if group == "attention":
+        assert config.model.attention == name
+    if group == "model" and name in ("rnn", "lstm", "gru"):
+        assert config.model.cell == name
+
+
+def test_defaults_are_the_dataclasses() -> None:
+    config = compose_train_settings([])
+    assert to_plain(config) == to_plain(TrainConfig())
+
+
+def test_the_language_model_s_defaults_are_the_dataclasses_each_with_a_comment() -> None:
+    assert to_plain(compose_language_model_settings([])) == to_plain(LanguageModelConfig())
+    assert compose_language_model_settings(["optim=sgd"]).optim.learning_rate == 0.5
+    text = (CONF / "language_model.yaml").read_text(encoding="utf-8")
+    stored = yaml.safe_load(text)
+    for group in ("data", "model", "trainer", "sampling"):
+        assert stored[group] == to_plain(getattr(LanguageModelConfig(), group))
+        for key in stored[group].keys() - {"name", "max_epochs"}:
+            assert re.search(rf"^  {key}:.* # ", text, flags=re.MULTILINE), f"{group}.{key} is not explained"
+
+
+def test_conf_is_where_the_package_looks() -> None:
+    assert (CONF / "train.yaml").is_file()
+    assert Path(CONF).name == "conf"

@@ -1,0 +1,520 @@
+"""The cache gives what the encoder gives, computes it once, and never believes what is not whole and its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from captioner.config import CacheConfig, DataConfig, FolderConfig
+from captioner.data.dataset import CaptionDataset, CaptionedImage
+from captioner.data.datasets.registry import load_dataset
+from captioner.data.features import fill as filling_module
+from captioner.data.features import shards as shards_module
+from captioner.data.features.cache import MIRRORED, FeatureCache, cached_features
+from captioner.data.images.decode import open_image
+from captioner.data.images.transforms import WHOLE, View, image_to_tensor
+from captioner.errors import DataError, ImageError
+from captioner.nn.encoders.encoder import Encoder, build_encoder
+from tests.tiny import ENCODER, write_tiny_data
+
+CPU = torch.device("cpu")
+COUNT = 10
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> CaptionDataset:
+    """Ten images of noise, 64 × 64."""
+    generator = np.random.default_rng(0)
+    images = []
+    for number in range(COUNT):
+        path = tmp_path / "images" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(path)
+        images.append(CaptionedImage(number, path, ("a caption",)))
+    return CaptionDataset("noise", "train", tuple(images))
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    return build_encoder(ENCODER)
+
+
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of four images, encoded two by two: ten images are three shards."""
+    monkeypatch.setattr(filling_module, "SHARD_ROWS", 4)
+    monkeypatch.setattr(filling_module, "BATCH", 2)
+
+
+class Filled(NamedTuple):
+    features: FeatureCache
+    encoded: int  # images that went through the encoder
+
+
+class Cache:
+    """The cache in one folder; `open` counts what the encoder is asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def open(
+        self,
+        dataset: CaptionDataset,
+        encoder: Encoder,
+        *,
+        with_grid: bool = True,
+        skip: bool = False,
+        mirrored: bool = False,
+        on_batch: Callable[[int], object] = lambda encoded: None,
+    ) -> Filled:
+        """`on_batch` is called before each batch with the number of images encoded so far."""
+        encoded = 0
+
+        def count(module: torch.nn.Module, arguments: tuple[Tensor]) -> None:
+            nonlocal encoded
+            on_batch(encoded)
+            encoded += len(arguments[0])
+
+        hook = encoder.register_forward_pre_hook(count)
+        try:
+            features = cached_features(
+                dataset,
+                encoder,
+                with_grid=with_grid,
+                cache=CacheConfig(directory=str(self.root)),
+                data=DataConfig(num_workers=0, on_bad_image="skip" if skip else "error"),
+                device=CPU,
+                mirrored=mirrored,
+            )
+        finally:
+            hook.remove()
+        return Filled(features, encoded)
+
+    @property
+    def folders(self) -> list[Path]:
+        return sorted((self.root / "features").iterdir())
+
+    def files(self, ending: str) -> list[Path]:
+        return sorted(path for folder in self.folders for path in folder.glob(f"shard-*.{ending}"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+def encode(encoder: Encoder, dataset: CaptionDataset, view: View = WHOLE) -> tuple[Tensor, Tensor]:
+    """vector and grid of all images, straight from the encoder, one by one."""
+    images = [image_to_tensor(open_image(image.path), encoder.transform, view) for image in dataset]
+    with torch.no_grad():
+        features = [encoder(tensor[None]) for tensor in images]
+    return torch.cat([one.vector for one in features]), torch.cat([one.grid for one in features])
+
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    """Equal within float16's rounding, 2⁻¹¹ of the value, and what a convolution's order of sums adds."""
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=2**-10, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------- what it gives
+
+
+def test_gives_what_the_encoder_gives(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    vector, grid = encode(encoder, dataset)
+    assert vector.std(dim=0).mean() > 0.01  # the images differ, so that no comparison here is idle
+    features, encoded = cache.open(dataset, encoder)
+    assert encoded == COUNT
+    order = [7, 0, 9, 7]
+    found = features.get(order)
+    assert found.grid is not None
+    assert_close(found.grid, grid[order])
+    assert_close(found.vector, vector[order])
+
+
+def test_vector_is_the_mean_of_the_grid(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    vectors, _ = cache.open(dataset, encoder, with_grid=False)
+    assert len(cache.folders) == 1
+    grids, _ = cache.open(dataset, encoder, with_grid=True)
+    everything = list(range(COUNT))
+    vector, both = vectors.get(everything), grids.get(everything)
+    assert vector.grid is None
+    assert both.grid is not None
+    assert_close(vector.vector, both.grid.mean(dim=1))
+    assert_close(vector.vector, both.vector)
+    assert len(cache.folders) == 2
+
+
+@pytest.mark.parametrize("with_grid", [True, False])
+def test_mirrored_images(cache: Cache, dataset: CaptionDataset, encoder: Encoder, with_grid: bool) -> None:
+    """Kept beside the plain ones, which are not computed again for them, and found by the same index."""
+    assert cache.open(dataset, encoder, with_grid=with_grid).encoded == COUNT
+    features, encoded = cache.open(dataset, encoder, with_grid=with_grid, mirrored=True)
+    assert encoded == COUNT
+    found = features.get(range(COUNT), mirrored={2, 5})
+    plain = encode(encoder, dataset)
+    flipped = encode(encoder, dataset, MIRRORED)
+    chosen = [flipped if index in (2, 5) else plain for index in range(COUNT)]
+    assert_close(found.vector, torch.stack([vectors[i] for i, (vectors, _) in enumerate(chosen)]))
+    assert (found.grid is not None) == with_grid
+    if found.grid is not None:
+        assert_close(found.grid, torch.stack([grids[i] for i, (_, grids) in enumerate(chosen)]))
+    assert not torch.equal(plain[0][2], flipped[0][2])
+    assert cache.open(dataset, encoder, with_grid=with_grid, mirrored=True).encoded == 0
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_vectors_are_taken_from_grids_that_are_there(
+    cache: Cache, dataset: CaptionDataset, encoder: Encoder, tmp_path: Path
+) -> None:
+    """No image goes through the encoder again, and nobody can tell where its vector came from."""
+    cache.open(replace(dataset, images=dataset.images[:8]), encoder, with_grid=True)
+    vectors, encoded = cache.open(dataset, encoder, with_grid=False)
+    assert encoded == COUNT - 8
+    alone, encoded = Cache(tmp_path / "alone").open(dataset, encoder, with_grid=False)
+    assert encoded == COUNT
+    assert torch.equal(vectors.get(range(COUNT)).vector, alone.get(range(COUNT)).vector)
+    assert sum(len(shard) for shard in vectors.shards) == COUNT  # kept: the next time no grid is read either
+
+
+def test_grids_that_are_damaged_are_named_when_vectors_are_taken(
+    cache: Cache, dataset: CaptionDataset, encoder: Encoder
+) -> None:
+    cache.open(dataset, encoder, with_grid=True)
+    (data,) = cache.files("f16")
+    flip(data)
+    with pytest.raises(DataError, match="The feature cache is damaged"):
+        cache.open(dataset, encoder, with_grid=False)
+
+
+def test_values_beyond_float16_become_its_greatest(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    def huge(module: torch.nn.Module, arguments: Any, features: Any) -> Any:
+        return type(features)(features.vector, torch.full_like(features.grid, 1e9))
+
+    with encoder.register_forward_hook(huge):
+        features, _ = cache.open(dataset, encoder)
+    grid = features.get([0]).grid
+    assert grid is not None
+    assert grid.unique().tolist() == [65504.0]
+
+
+# ------------------------------------------------------------------------------- computed once, kept
+
+
+def test_is_filled_once_and_read_after(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    first, encoded = cache.open(dataset, encoder)
+    assert encoded == COUNT
+    second, encoded = cache.open(dataset, encoder)
+    assert encoded == 0
+    torch.testing.assert_close(first.get(range(COUNT)), second.get(range(COUNT)), rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_more_images_are_added_to_what_is_there(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    """A limit first, the whole after; and other names, folders and orders of the same images."""
+    assert cache.open(replace(dataset, images=dataset.images[:3]), encoder).encoded == 3
+    whole, encoded = cache.open(dataset, encoder)
+    assert encoded == COUNT - 3
+    moved = Path(shutil.copytree(dataset.images[0].path.parent, cache.root.parent / "elsewhere"))
+    images = tuple(replace(image, path=moved / image.path.name) for image in reversed(dataset.images))
+    reversed_, encoded = cache.open(replace(dataset, images=images), encoder)
+    assert encoded == 0
+    torch.testing.assert_close(reversed_.get(range(COUNT)).vector, whole.get(range(COUNT)).vector.flip(0))
+
+
+def test_limit_of_a_real_data_set(cache: Cache, encoder: Encoder, tmp_path: Path) -> None:
+    config: FolderConfig = write_tiny_data(tmp_path / "data")
+    few = load_dataset(replace(config, limit=2), "val")
+    assert cache.open(few, encoder).encoded == 2
+    assert cache.open(load_dataset(config, "val"), encoder).encoded == 6
+
+
+def test_shards_are_not_kept_open(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    """COCO has 482 of them, twice that with mirrored images, and a process may open 1,024 files."""
+    cache.open(dataset, encoder)
+    before = len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
+    features = [cache.open(dataset, encoder).features for _ in range(3)]
+    assert len(features[0].shards) == 1
+    after = len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
+    assert after == before
+
+
+def test_same_bytes_under_two_names(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    twin = dataset.images[1].path.with_name("twin.png")
+    shutil.copy(dataset.images[1].path, twin)
+    twins = replace(dataset, images=(*dataset.images, CaptionedImage("twin", twin, ())))
+    features, _ = cache.open(twins, encoder)
+    vector = features.get([1, COUNT]).vector
+    assert torch.equal(vector[0], vector[1])
+    assert cache.open(twins, encoder).encoded == 0
+
+
+# ----------------------------------------------------------------- the right features or none at all
+
+
+def test_other_weights_are_another_cache(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    cache.open(dataset, encoder)
+    with torch.no_grad():
+        next(encoder.trunk.parameters())[0] += 0.5
+    encoder.load_state_dict(encoder.state_dict())  # as a checkpoint does: what was folded is folded anew
+    features, encoded = cache.open(dataset, encoder)
+    assert encoded == COUNT
+    assert_close(features.get(range(COUNT)).vector, encode(encoder, dataset)[0])
+
+
+def test_other_statistics_are_another_cache(cache: Cache, dataset: CaptionDataset) -> None:
+    """BatchNorm's running mean is a buffer, not a parameter, and as much a part of the network."""
+    encoder = build_encoder(replace(ENCODER, name="shufflenet_v2_x0_5"))
+    cache.open(dataset, encoder)
+    name = next(name for name, _ in encoder.named_buffers() if name.endswith("running_mean"))
+    encoder.get_buffer(name).add_(1.0)
+    assert cache.open(dataset, encoder).encoded == COUNT
+
+
+@pytest.mark.parametrize("change", [{"resize": "crop"}, {"interpolation": "bicubic"}, {"mean": (0.4, 0.456, 0.406)}])
+def test_other_transforms_are_another_cache(
+    cache: Cache, dataset: CaptionDataset, encoder: Encoder, change: dict[str, Any]
+) -> None:
+    cache.open(dataset, encoder)
+    encoder.transform = replace(encoder.transform, **change)
+    assert cache.open(dataset, encoder).encoded == COUNT
+
+
+def test_other_bytes_of_an_image_are_another_image(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    before, _ = cache.open(dataset, encoder)
+    Image.new("RGB", (64, 64), "red").save(dataset.images[4].path)
+    after, encoded = cache.open(dataset, encoder)
+    assert encoded == 1
+    assert_close(after.get([4]).vector, encode(encoder, dataset)[0][4:5])
+    assert not torch.equal(before.get([4]).vector, after.get([4]).vector)
+
+
+# ------------------------------------------------------------------------------ killed, side by side
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_an_interrupted_fill_is_carried_on(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    def interrupt(encoded: int) -> None:
+        if encoded == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.open(dataset, encoder, on_batch=interrupt)
+    features, encoded = cache.open(dataset, encoder)
+    assert encoded == COUNT - 4  # one shard of four was written
+    assert_close(features.get(range(COUNT)).vector, encode(encoder, dataset)[0])
+
+
+@pytest.mark.usefixtures("few_rows")
+@pytest.mark.parametrize("ending", [".f16", ".json"])
+def test_killed_while_a_shard_is_written(
+    cache: Cache, dataset: CaptionDataset, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """Before the second shard's data are there, or between data and listing: nothing of it is believed."""
+    write, of_shards = shards_module.write_atomically, 0
+
+    def kill_at_second(path: Path, content: bytes) -> None:
+        nonlocal of_shards
+        of_shards += path.name.startswith("shard-") and path.suffix == ending
+        if of_shards == 2:
+            raise SystemExit
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards_module, "write_atomically", kill_at_second)
+        with pytest.raises(SystemExit):
+            cache.open(dataset, encoder)
+    assert len(cache.files("f16")) == (2 if ending == ".json" else 1)
+    features, encoded = cache.open(dataset, encoder)
+    assert encoded == COUNT - 4
+    assert_close(features.get(range(COUNT)).vector, encode(encoder, dataset)[0])
+
+
+# ------------------------------------------------------------------------------------ damaged, foreign
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def grow(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\0\0")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def listing(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Rewrite the listing after `change`, which works on it in place."""
+
+    def apply(path: Path) -> None:
+        values = json.loads(path.read_text())
+        change(values)
+        path.write_text(json.dumps(values))
+
+    return apply
+
+
+@pytest.mark.parametrize("damage", [cut_short, grow, flip, Path.unlink])
+def test_damaged_features_are_named(
+    cache: Cache, dataset: CaptionDataset, encoder: Encoder, damage: Callable[[Path], None]
+) -> None:
+    cache.open(dataset, encoder)
+    (data,), (listing_file,) = cache.files("f16"), cache.files("json")
+    damage(data)
+    with pytest.raises(DataError, match="The feature cache is damaged") as error:
+        cache.open(dataset, encoder)
+    assert str(data) in str(error.value)
+    assert f"Delete {listing_file}" in str(error.value)
+    listing_file.unlink()  # what the message says
+    features, encoded = cache.open(dataset, encoder)
+    assert encoded == COUNT
+    assert_close(features.get(range(COUNT)).vector, encode(encoder, dataset)[0])
+
+
+DAMAGED_LISTINGS: dict[str, Callable[[Path], object]] = {
+    "cut short": lambda path: path.write_text(path.read_text()[:-5]),
+    "not JSON": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "empty": lambda path: path.write_bytes(b""),
+    "a list": lambda path: path.write_text("[1, 2]"),
+    "null": lambda path: path.write_text("null"),
+    "nested beyond reading": lambda path: path.write_text("[" * 100_000),
+    "a row too few": listing(lambda values: values["keys"].pop()),
+    "a row too many": listing(lambda values: values["keys"].append("0" * 32)),
+    "another shape": listing(lambda values: values["shape"].reverse()),
+    "shape of another encoder": listing(lambda values: values.update(shape=[COUNT, 9, 1024])),
+    "no shape": listing(lambda values: values.pop("shape")),
+    "no checksum": listing(lambda values: values.pop("crc32")),
+    "checksum is text": listing(lambda values: values.update(crc32="many")),
+    "keys is a number": listing(lambda values: values.update(keys=7)),
+    "rows change places": listing(lambda values: values["keys"].reverse()),
+    "of another cache": listing(lambda values: values.update(cache="resnet50-grid-0123456789ab")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_LISTINGS.values(), ids=DAMAGED_LISTINGS.keys())
+def test_damaged_listings_are_named(
+    cache: Cache, dataset: CaptionDataset, encoder: Encoder, damage: Callable[[Path], object]
+) -> None:
+    cache.open(dataset, encoder)
+    (listing_file,) = cache.files("json")
+    damage(listing_file)
+    with pytest.raises(DataError, match=f"The feature cache is damaged: .*Delete {re.escape(str(listing_file))}, and"):
+        cache.open(dataset, encoder)
+
+
+def test_shards_of_other_weights_are_refused(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    """Same shape, same images, same names: only their folder says that they are of other weights."""
+    cache.open(dataset, encoder)
+    stranger = build_encoder(ENCODER)
+    others = Cache(cache.root.parent / "others")
+    others.open(replace(dataset, images=dataset.images[:1]), stranger)
+    for file in (*cache.files("f16"), *cache.files("json")):
+        shutil.copy(file, others.folders[0])
+    with pytest.raises(DataError, match="does not belong here"):
+        others.open(dataset, stranger)
+
+
+def test_about_of_something_else_is_refused(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    cache.open(dataset, encoder)
+    about = cache.folders[0] / "about.json"
+    about.write_text(about.read_text().replace("bilinear", "bicubic"))
+    with pytest.raises(DataError, match=f"{re.escape(str(about))} was altered"):
+        cache.open(dataset, encoder)
+
+
+# ----------------------------------------------------------------------------------- where it cannot be
+
+
+def test_a_disk_that_is_too_small(
+    cache: Cache, dataset: CaptionDataset, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = COUNT * 9 * 512 * 2  # images × cells × features × bytes
+    usage = shutil.disk_usage(cache.root.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
+    with pytest.raises(DataError, match=r"features of 10 images need 0\.0 GB, but .* cache\.enabled=false"):
+        cache.open(dataset, encoder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed))
+    assert cache.open(dataset, encoder).encoded == COUNT
+
+
+def test_a_folder_that_cannot_be_made(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    cache.root.write_text("a file is in the way")
+    with pytest.raises(DataError, match=r"cannot be made \(.+\): name another folder"):
+        cache.open(dataset, encoder)
+
+
+def test_a_folder_that_cannot_be_written(
+    cache: Cache, dataset: CaptionDataset, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A colleague's cache may be read; only what is not in it cannot be added."""
+    some = replace(dataset, images=dataset.images[:6])
+    cache.open(some, encoder)
+
+    def refuse(path: Path, content: bytes) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(shards_module, "write_atomically", refuse)
+    assert cache.open(some, encoder).encoded == 0
+    with pytest.raises(DataError, match=r"cannot be written \(Permission denied\): name another folder"):
+        cache.open(dataset, encoder)
+
+
+# ----------------------------------------------------------------------------------------- bad images
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:100])])
+def test_bad_images(cache: Cache, dataset: CaptionDataset, encoder: Encoder, damage: Callable[[Path], object]) -> None:
+    """One that is not there, and one that cannot be decoded, at two places of the data set."""
+    damage(dataset.images[3].path)
+    damage(dataset.images[8].path)
+    with pytest.raises(ImageError, match=r"3\.png.*data\.on_bad_image=skip"):
+        cache.open(dataset, encoder)
+    for _ in range(2):  # filled, and read after
+        features, _ = cache.open(dataset, encoder, skip=True)
+        assert set(features.bad) == {3, 8}
+        assert "3.png" in features.bad[3]
+        good = [0, 1, 2, 4, 5, 6, 7, 9]
+        expected, _ = encode(encoder, replace(dataset, images=tuple(dataset.images[i] for i in good)))
+        assert_close(features.get(good).vector, expected)
+        with pytest.raises(KeyError, match="image 3 has no features"):
+            features.get([2, 3])
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_a_batch_of_bad_images_only(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    for index in (2, 3):
+        dataset.images[index].path.write_bytes(b"no image")
+    features, _ = cache.open(dataset, encoder, skip=True)
+    assert set(features.bad) == {2, 3}
+    assert len(features.places) == COUNT - 2
+
+
+def test_bad_copies_are_named_both(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    for index in (2, 5):
+        dataset.images[index].path.write_bytes(b"no image")
+    bad = cache.open(dataset, encoder, skip=True).features.bad
+    assert "2.png is not an image" in bad[2]
+    assert "5.png is a copy of " in bad[5]
+
+
+def test_nothing_but_bad_images(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    for image in dataset:
+        image.path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"No image of noise's train split can be read: .*0\.png"):
+        cache.open(dataset, encoder, skip=True)

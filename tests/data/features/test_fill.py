@@ -1,0 +1,197 @@
+"""Several processes fill one folder: nothing is lost, nothing half-written is believed, nothing is done twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captioner.data.features import fill as filling
+from captioner.data.features import locks as claims_module
+from captioner.data.features.fill import Rows, fill
+from captioner.data.features.locks import Claims
+from captioner.data.features.shards import ShardFolder
+from captioner.errors import DataError
+from tests.data.features.filler import ROW_SHAPE, row
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "cache"
+    made.mkdir()
+    return made
+
+
+def start(folder: Path, first: int, last: int, pause: float, *die_after: int) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-m", "tests.data.features.filler", folder, first, last, pause, *die_after]
+    pipe = subprocess.PIPE
+    return subprocess.Popen([str(argument) for argument in arguments], stdin=pipe, stdout=pipe, text=True)
+
+
+def let_go(process: subprocess.Popen[str]) -> None:
+    """Wait until it is ready, and let it begin."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def read_all(folder: Path) -> dict[str, np.ndarray]:
+    """Every row that counts now, each shard compared with its checksum."""
+    shards = ShardFolder(folder, ROW_SHAPE)
+    shards.refresh()
+    opened = {name: shards.open(name) for name in {name for name, _ in shards.index.values()}}
+    return {key: opened[name][place] for key, (name, place) in shards.index.items()}
+
+
+def computed(folder: Path, process: subprocess.Popen[str]) -> list[str]:
+    return (folder.parent / f"computed-{process.pid}").read_text().split()
+
+
+def files(folder: Path) -> set[str]:
+    """Endings of what is there."""
+    return {path.name.split(".", 1)[1] for path in folder.iterdir() if path.name != "lock"}
+
+
+def test_three_processes_of_which_one_is_killed(folder: Path) -> None:
+    """Overlapping wishes; the first dies by SIGKILL between a shard's data and its listing; read all the while."""
+    dying = start(folder, 0, 120, 0.004, 1)
+    living = [start(folder, 0, 160, 0.004), start(folder, 40, 200, 0.004)]
+    let_go(dying)
+    log = folder.parent / f"computed-{dying.pid}"
+    while not log.exists() or len(log.read_text().split()) <= 8:  # until it is at the shard at which it dies
+        time.sleep(0.001)
+    for process in living:
+        let_go(process)
+    seen: dict[str, np.ndarray] = {}
+    while any(process.poll() is None for process in living):
+        now = read_all(folder)
+        assert seen.keys() <= now.keys()
+        assert all(np.array_equal(rows, row(key)) for key, rows in now.items())
+        seen = now
+    for process in (dying, *living):
+        process.communicate()
+    assert dying.returncode == -9
+    assert [process.returncode for process in living] == [0, 0]
+
+    found = read_all(folder)
+    assert found.keys() == {str(number) for number in range(200)}
+    assert all(np.array_equal(rows, row(key)) for key, rows in found.items())
+    times = Counter(key for process in (dying, *living) for key in computed(folder, process))
+    twice = [key for key, count in times.items() if count > 1]
+    assert max(times.values()) <= 2
+    assert set(twice) <= set(computed(folder, dying))
+    assert 0 < len(twice) <= 8  # the one shard that the dead one had in hand
+    assert min(len(computed(folder, process)) for process in living) > 0
+    assert files(folder) == {"f16", "json"}, "no claim and no part of a file is left behind"
+
+
+@given(
+    wishes=st.lists(st.integers(0, 30), max_size=40, unique=True),
+    there=st.sets(st.integers(0, 30)),
+    bad=st.sets(st.integers(0, 30)),
+    ahead=st.integers(0, 5),
+)
+@settings(max_examples=40, deadline=None)
+def test_what_is_wanted_is_there_whatever_was(
+    tmp_path_factory: pytest.TempPathFactory, wishes: list[int], there: set[int], bad: set[int], ahead: int
+) -> None:
+    """`ahead`: so many batches are asked for before the first is given, as worker processes do."""
+    folder = tmp_path_factory.mktemp("cache")
+    asked: list[str] = []
+
+    def produce(batches: Iterator[list[str]]) -> Iterator[Rows]:
+        waiting: list[list[str]] = []
+        for keys in batches:
+            asked.extend(keys)
+            waiting.append(keys)
+            if len(waiting) > ahead:
+                yield compute(waiting.pop(0))
+        yield from map(compute, waiting)
+
+    def compute(keys: list[str]) -> Rows:
+        good = [key for key in keys if int(key) not in bad]
+        rows = np.stack([row(key) for key in good]) if good else np.empty((0, *ROW_SHAPE), np.float16)
+        return Rows(good, rows, {key: "damaged" for key in keys if int(key) in bad})
+
+    shards = ShardFolder(folder, ROW_SHAPE)
+    if there:
+        shards.write("shard-before", np.stack([row(str(key)) for key in there]), [str(key) for key in there])
+    done = 0
+
+    def advance(rows: int) -> None:
+        nonlocal done
+        done += rows
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filling, "SHARD_ROWS", 8)
+        patch.setattr(filling, "BATCH", 2)
+        found_bad = fill(ShardFolder(folder, ROW_SHAPE), [str(key) for key in wishes], produce, advance)
+    assert set(found_bad) == {str(key) for key in wishes if key in bad and key not in there}
+    assert sorted(asked) == sorted(str(key) for key in wishes if key not in there)
+    assert done == len(wishes)
+    found = read_all(folder)
+    assert found.keys() == {str(key) for key in there | (set(wishes) - bad)}
+    assert all(np.array_equal(rows, row(key)) for key, rows in found.items())
+    assert files(folder) <= {"f16", "json"}
+
+
+def test_a_living_claim_is_respected_and_a_dead_one_is_cleared_away(folder: Path) -> None:
+    ours, theirs = Claims(folder), Claims(folder)
+    with theirs.alone():
+        name = theirs.take(["1", "2"])
+    (folder / f"{name}.f16").write_bytes(b"half")
+    (folder / f".{name}.f16.abc.tmp").write_bytes(b"a quarter")
+    (folder / "shard-old.f16").write_bytes(b"its listing was deleted")
+    with ours.alone():
+        assert ours.of_others() == {"1", "2"}
+    assert {path.name for path in folder.iterdir()} == {"lock", f"{name}.claim", f"{name}.f16", f".{name}.f16.abc.tmp"}
+    theirs._files[name].close()  # as the system does when a process ends
+    with ours.alone():
+        assert ours.of_others() == set()
+    assert {path.name for path in folder.iterdir()} == {"lock"}
+
+
+def test_a_claim_cut_short_by_a_kill_is_no_claim(folder: Path) -> None:
+    (folder / "shard-1.claim").write_text('["1", "2')
+    with Claims(folder) as claims, claims.alone():
+        assert claims.of_others() == set()
+    assert not (folder / "shard-1.claim").exists()
+
+
+def test_claims_are_given_up_when_something_goes_wrong(folder: Path) -> None:
+    def fail(batches: Iterator[list[str]]) -> Iterator[Rows]:
+        next(batches)
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(ShardFolder(folder, ROW_SHAPE), ["1"], fail)
+    assert files(folder) == set()
+
+
+@pytest.mark.parametrize("broken", ["_lock", "json"])
+def test_a_folder_without_locks_or_space_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    if broken == "_lock":
+        monkeypatch.setattr(claims_module, "_lock", refuse)
+    else:
+        monkeypatch.setattr(claims_module.json, "dump", refuse)
+    with pytest.raises(DataError, match=r"cache .*cannot be written \(Operation not supported\): name another folder"):
+        fill(ShardFolder(folder, ROW_SHAPE), ["1"], lambda batches: iter(()))
+
+
+def test_constants_fit_each_other() -> None:
+    """A shard is whole batches, so that none of them is small."""
+    assert filling.SHARD_ROWS % filling.BATCH == 0

@@ -1,0 +1,213 @@
+"""Real processes connected by gloo, for tests: each runs a function of this module and leaves its answer in a file.
+
+run_ranks("first_visit", 2, folder)  →  what each rank's `first_visit(folder)` returned, in their order
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed import TCPStore
+
+from captioner.cli.hydra_config import CONF, compose_train_settings
+from captioner.config import CacheConfig, DecodeConfig, FolderConfig, TrainConfig
+from captioner.data.datasets.registry import load_dataset
+from captioner.distributed.all_reduce import summed_gradients
+from captioner.distributed.ranks import (
+    all_gather,
+    all_gather_union,
+    all_reduce,
+    broadcast_from_rank0,
+    first_value_in_job,
+    join_job,
+    may_report_error,
+    process_group,
+    rank_info,
+    share,
+)
+from captioner.errors import CaptionerError, DataError
+from captioner.evaluation.evaluate import generate_captions
+from captioner.training import loop as training
+from captioner.training.loop import train
+from captioner.training.run import Run
+from captioner.training.setup import features_of, prepare
+from captioner.training.signals import Interrupted
+from captioner.training.step import train_step, training_batches
+from tests.tiny import tiny_config, with_trainer, write_tiny_data
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_ranks(work: str, size: int, folder: Path) -> list[Any]:
+    """Run `work(folder)` of this module in `size` processes; fails with the errors of those that fail."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
+    processes = []
+    for rank in range(size):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "OMP_NUM_THREADS": 1}
+        environment = os.environ | {key: str(value) for key, value in (job | place).items()}
+        command = [sys.executable, "-m", "tests.distributed.ranks", work, str(folder)]
+        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert all(process.returncode == 0 for process in processes), "\n".join(errors)
+    return [json.loads((folder / f"{work}.{rank}.json").read_text()) for rank in range(size)]
+
+
+def write_data(folder: Path) -> None:
+    """Sixteen images to train on, and three to validate with, which ranks cannot share evenly."""
+    write_tiny_data(folder / "data")
+    table = folder / "data" / "captions.csv"
+    lines = table.read_text().splitlines()
+    validation = [line for line in lines if line.endswith("val")]
+    table.write_text("\n".join(line for line in lines if line not in validation[6:]) + "\n")
+
+
+def settings(folder: Path, dropout: float = 0.0) -> TrainConfig:
+    """Of a run on the data of `write_data`: four steps an epoch, the last of one image only."""
+    config = with_trainer(
+        tiny_config(FolderConfig(root=str(folder / "data"), captions="captions.csv", num_workers=0)), batch_size=5
+    )
+    return replace(
+        config, model=replace(config.model, dropout=dropout), cache=CacheConfig(directory=str(folder / "cache"))
+    )
+
+
+def first_visit(folder: Path) -> dict[str, Any]:
+    """One answer of every function that ranks exchange values with, and a run in `folder/ranks`."""
+    place = rank_info()
+
+    def refuse() -> None:
+        raise DataError("no such file")
+
+    bad = {place.rank: f"image {place.rank}"}
+    all_gather_union(bad)
+    try:
+        broadcast_from_rank0(refuse)
+        refused = ""
+    except CaptionerError as error:
+        refused = str(error)
+    return {
+        "said": first_value_in_job("word", f"rank {place.rank}"),
+        "share": share(list(range(7))),
+        "gathered": all_gather(place.rank),
+        "added": all_reduce({"both": 1.5} if place.rank else {"both": 2.0, "first": 1.0}),
+        "first": broadcast_from_rank0(lambda: f"of {place.rank}"),
+        "united": sorted(bad.values()),
+        "refused": refused,
+        "speaks": may_report_error(),
+        "gradients": [gradients_of(overlap) for overlap in (True, False)],
+        **learn(folder, "ranks"),
+    }
+
+
+def resumptions(folder: Path) -> None:
+    """Runs that are stopped or resumed by this number of ranks."""
+    learn(folder, "whole", dropout=0.3)
+    learn(folder, "halves", dropout=0.3, stop_after=3)
+    learn(folder, "halves", dropout=0.3, resume=True)
+    learn(folder, "begun_by_ranks", stop_after=3)
+    learn(folder, "begun_by_one", resume=True)
+
+
+def gradients_of(overlap: bool) -> list[list[float]]:
+    """Gradients of a network whose rank-th row alone is seen by each rank, and whose last bias nobody uses."""
+    rank, size = rank_info().rank, rank_info().size
+    network, inputs = some_network()
+    with summed_gradients(network.parameters(), overlap=overlap):
+        if rank < size - 1 or size == 1:  # the last rank has no image
+            rows = inputs[rank :: max(1, size - 1)]
+            network[:2](rows).square().sum().backward()
+    return [parameter.grad.flatten().tolist() for parameter in network.parameters() if parameter.grad is not None]
+
+
+def some_network() -> tuple[nn.Sequential, torch.Tensor]:
+    """The same on every rank."""
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2), nn.Linear(2, 1)), torch.randn(6, 4)
+
+
+def learn(
+    folder: Path, name: str, *, dropout: float = 0.0, resume: bool = False, stop_after: int | None = None
+) -> dict[str, Any]:
+    """A run in `folder/name`. `stop_after`: the last rank is sent SIGINT after this step, as by Ctrl-C."""
+    step_before = training.train_step
+
+    def step_and_interrupt(run: Run, *arguments: Any) -> dict[str, float]:
+        losses = step_before(run, *arguments)
+        if run.progress.step == stop_after and rank_info().rank == rank_info().size - 1:
+            signal.raise_signal(signal.SIGINT)
+        return losses
+
+    (folder / name).mkdir(exist_ok=True)
+    training.train_step = step_and_interrupt
+    try:
+        run = prepare(settings(folder, dropout), folder / name, resume=resume)
+        evaluation = train(run).evaluations["val"]
+    except Interrupted:
+        assert stop_after is not None
+        return {"step": run.progress.step}
+    finally:
+        training.train_step = step_before
+    return {
+        "scores": evaluation.scores.corpus,
+        "captions": evaluation.captions,
+        "random": torch.rand(3).tolist(),
+        "few": [captions_of(run, limit) for limit in (1, 3)],
+    }
+
+
+def every_model(folder: Path) -> dict[str, list[float]]:
+    """The losses of an epoch of every model of conf/ that draws nothing by lot, and of a fine-tuned encoder."""
+    options = [[f"model={path.stem}"] for path in sorted(CONF.glob("model/*.yaml")) if path.stem != "hard_attention"]
+    options.append(["model=attention", "encoder.fine_tune_from=features.12", "trainer.accumulate=2"])
+    return {" ".join(chosen): losses_with(folder, chosen) for chosen in options}
+
+
+def losses_with(folder: Path, options: list[str]) -> list[float]:
+    """The losses of an epoch with these settings of train.py, on the data of `write_data`.
+
+    By SGD: Adam divides a gradient that is nearly 0 by its own size, and so makes steps of what is only rounding.
+    """
+    plain = settings(folder)
+    chosen = compose_train_settings([*options, "model.dropout=0"])
+    encoder = replace(plain.encoder, fine_tune_from=chosen.encoder.fine_tune_from)
+    trainer = replace(plain.trainer, accumulate=chosen.trainer.accumulate)
+    optim = replace(plain.optim, name="sgd", learning_rate=0.1)
+    changed = replace(plain, model=chosen.model, encoder=encoder, trainer=trainer, optim=optim)
+    run = prepare(changed, folder / "none")
+    run.model.train()
+    return [train_step(run, step)["loss"] for step in training_batches(run)]
+
+
+def captions_of(run: Run, limit: int) -> dict[str, str]:
+    """Captions of the first images of the test split."""
+    dataset = load_dataset(replace(run.config.data, limit=limit), "test")
+    features = features_of(run.config, dataset, run.model, run.device)
+    decode = DecodeConfig(max_length=8)
+    found = generate_captions(run.model, run.vocabulary, run.tokenizer, dataset, features, decode, 2)
+    return {str(image_id): caption for image_id, caption in found.items()}
+
+
+WORK: dict[str, Callable[[Path], Any]] = {
+    "first_visit": first_visit,
+    "resumptions": resumptions,
+    "every_model": every_model,
+}
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    work, folder = sys.argv[1], Path(sys.argv[2])
+    place = join_job()
+    with process_group(torch.device("cpu"), 1.0):
+        answer = WORK[work](folder)
+    (folder / f"{work}.{place.rank}.json").write_text(json.dumps(answer))

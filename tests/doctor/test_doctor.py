@@ -1,0 +1,307 @@
+"""The doctor: for each check something that is really sick, which is found, and something healthy, which is not."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
+from captioner.config import EncoderConfig, FolderConfig
+from captioner.data.dataset import CaptionDataset, CaptionedImage
+from captioner.data.datasets.registry import load_dataset
+from captioner.doctor.context import DiagnosticContext, build_context
+from captioner.doctor.data_checks import check_leak, check_recorded_captions, check_unknown_words
+from captioner.doctor.findings import SEVERITIES, Finding, by_limits, format_findings, worst
+from captioner.doctor.input_checks import check_batch_norm, check_pixels
+from captioner.doctor.model_checks import (
+    check_attention,
+    check_captions_end,
+    check_identical_captions,
+    check_image_matters,
+    check_overfitting,
+)
+from captioner.doctor.run_checks import examine
+from captioner.doctor.unit_checks import check_dead_units
+from captioner.nn.cells import Cell
+from captioner.nn.encoders.encoder import build_encoder
+from captioner.nn.types import DecoderOutput
+from tests.tiny import train_tiny
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose captions are right."""
+    return train_tiny(tmp_path_factory.mktemp("doctor"))
+
+
+@pytest.fixture
+def data(run: Path) -> FolderConfig:
+    return FolderConfig(root=str(run.parent / "data"), captions="captions.csv", num_workers=0)
+
+
+@pytest.fixture
+def checkpoint(run: Path) -> LoadedCheckpoint:
+    return load_checkpoint(run)
+
+
+@pytest.fixture
+def admit(checkpoint: LoadedCheckpoint, data: FolderConfig) -> Callable[..., DiagnosticContext]:
+    """A patient of the tiny run, with whatever is given in place of its own."""
+
+    def made(**changed: Any) -> DiagnosticContext:
+        own = {name: load_dataset(data, name.removesuffix("_set")) for name in ("train_set", "val_set")}
+        settings = {"checkpoint": checkpoint, "data": data, "max_images": 16, "device": CPU, **own, **changed}
+        return build_context(**settings)
+
+    return made
+
+
+def saying(dataset: CaptionDataset, *captions: str) -> CaptionDataset:
+    """The same images with other references."""
+    return replace(dataset, images=tuple(replace(image, captions=captions) for image in dataset))
+
+
+def test_a_good_run_is_called_healthy(admit: Callable[..., DiagnosticContext]) -> None:
+    findings = {finding.check: finding for finding in examine(admit())}
+    assert len(findings) == 11
+    assert findings["dead units"].severity == "healthy"
+    bad = {name for name, finding in findings.items() if finding.severity in ("serious", "warning")}
+    # Truly so: images of one color and side differ in noise only, and half an image needs no attention.
+    assert bad <= {"attention", "validation in train"}
+    assert findings["BatchNorm"].severity == "skipped"
+    assert all((finding.remedy != "") == (name in bad) for name, finding in findings.items())
+
+
+def test_a_decoder_whose_image_weights_are_zero(
+    admit: Callable[..., DiagnosticContext], checkpoint: LoadedCheckpoint
+) -> None:
+    healthy = admit()
+    assert check_identical_captions(healthy).severity == check_image_matters(healthy).severity == "healthy"
+    feature_dim = checkpoint.model.encoder.feature_dim
+    seeing = [weight for weight in checkpoint.model.decoder.parameters() if weight.shape[-1:] == (feature_dim,)]
+    assert len(seeing) == 4
+    with torch.no_grad():
+        for weight in seeing:
+            weight.zero_()
+    blind = admit()
+    identical, matters = check_identical_captions(blind), check_image_matters(blind)
+    assert (identical.severity, matters.severity) == ("serious", "serious")
+    assert identical.figures == {"distinct": 1, "most_frequent_share": 1.0}
+    assert abs(matters.figures["gap"]) < 1e-4
+    assert "said of 100%" in identical.evidence
+
+
+@pytest.mark.parametrize(("share", "severity"), [(0.0, "healthy"), (0.25, "warning"), (0.75, "serious")])
+def test_dead_units(
+    admit: Callable[..., DiagnosticContext],
+    checkpoint: LoadedCheckpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    share: float,
+    severity: str,
+) -> None:
+    """Killed: units that give one and the same number, whatever they read. (One of the run's own is saturated.)"""
+    context = admit()
+    own = check_dead_units(context).figures["dead_layer1"]
+    (cell,) = (part for part in checkpoint.model.decoder.modules() if isinstance(part, Cell))
+    step, width = type(cell).step, checkpoint.settings.model.hidden_dim
+    killed = int(share * width)
+
+    def with_dead_units(self: Cell, inputs: torch.Tensor, hidden: Any) -> Any:
+        top, *rest = step(self, inputs, hidden)
+        return (torch.cat([torch.full_like(top[:, :killed], 0.25), top[:, killed:]], dim=1), *rest)
+
+    monkeypatch.setattr(type(cell), "step", with_dead_units)
+    finding = check_dead_units(context)
+    dead = finding.figures["dead_layer1"]
+    assert finding.severity == severity
+    assert max(own, killed) <= dead <= own + killed
+    assert finding.figures["share"] == dead / width
+    assert f"{dead:.0f} of {width} in layer1" in finding.evidence
+    assert (finding.remedy == "") == (severity == "healthy")
+
+
+class _Attending(nn.Module):
+    """Says nothing, and attends as it is told: (images, P)."""
+
+    needs_grid = True
+
+    def __init__(self, maps: torch.Tensor) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, features: Any, captions: Any) -> DecoderOutput:
+        return DecoderOutput(torch.zeros(len(captions.targets), 9), self.maps[captions.images[captions.rows]])
+
+
+@pytest.mark.parametrize(
+    ("maps", "severity", "kind"),
+    [
+        (torch.full((8, 9), 1 / 9), "warning", "spread evenly"),
+        (torch.eye(9)[torch.zeros(8, dtype=torch.long)], "warning", "the same whatever the image"),
+        (torch.eye(9)[:8], "healthy", "of its image"),
+    ],
+)
+def test_attention(admit: Callable[..., DiagnosticContext], maps: torch.Tensor, severity: str, kind: str) -> None:
+    context = admit()
+    context.checkpoint.model.decoder = _Attending(maps)
+    finding = check_attention(context)
+    assert finding.severity == severity
+    assert kind in finding.evidence
+
+
+class _Remembering(nn.Module):
+    """Its words cost the more, the further features are from those that it remembers."""
+
+    needs_grid = False
+
+    def __init__(self, remembered: torch.Tensor) -> None:
+        super().__init__()
+        self.remembered = remembered
+
+    def forward(self, features: Any, captions: Any) -> DecoderOutput:
+        logits = torch.zeros(len(captions.targets), 15)
+        distance = (features.vector - self.remembered).norm(dim=1) / self.remembered.norm(dim=1)
+        logits[:, 0] = 20 * distance[captions.images[captions.rows]]  # <PAD>, which is never right
+        return DecoderOutput(logits)
+
+
+def test_batch_norm(admit: Callable[..., DiagnosticContext]) -> None:
+    """Running statistics that are those of other images; a model that was trained on those of its batches."""
+    encoder = build_encoder(EncoderConfig(image_size=64)).eval()
+    context = admit()
+    context.checkpoint.model.encoder = encoder
+    with torch.no_grad():
+        features = encoder(context.val.images)
+        context = replace(context, val=replace(context.val, features=features))
+        context.checkpoint.model.decoder = _Remembering(features.vector)
+        assert check_batch_norm(context).severity == "healthy"
+
+        trunk = copy.deepcopy(encoder.trunk)
+        for module in trunk.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.train()
+        context.checkpoint.model.decoder = _Remembering(trunk(context.val.images).flatten(2).mean(2))
+        trained_so = check_batch_norm(context)
+        assert trained_so.severity == "serious"
+        assert trained_so.figures["train"] < trained_so.figures["eval"] - 0.5
+        assert "batch_norm_eval=true" in trained_so.remedy
+
+        for module in encoder.trunk.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean += 10 * module.running_var.sqrt()  # type: ignore[operator, union-attr]
+        context.checkpoint.model.decoder = _Remembering(features.vector)
+        assert check_batch_norm(context).figures["distance"] > 3
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)},  # 0 to 255
+        {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},  # never normalised
+        {"std": (0.05, 0.05, 0.05)},  # twice
+    ],
+)
+def test_input_that_is_not_normalised(admit: Callable[..., DiagnosticContext], changed: dict[str, Any]) -> None:
+    assert check_pixels(admit()).severity == "healthy"
+    context = admit()
+    encoder = context.checkpoint.model.encoder
+    encoder.transform = replace(encoder.transform, **changed)
+    finding = check_pixels(admit(checkpoint=context.checkpoint))
+    assert finding.severity == "serious"
+    assert "were made for [0.485, 0.456, 0.406]" in finding.evidence
+    assert finding.figures["std"] != pytest.approx(check_pixels(context).figures["std"])
+
+
+def test_words_that_the_vocabulary_lacks(admit: Callable[..., DiagnosticContext], data: FolderConfig) -> None:
+    assert check_unknown_words(admit()).severity == "healthy"
+    foreign = saying(load_dataset(data, "val"), "eine rote Hälfte links", "a red half")
+    finding = check_unknown_words(admit(val_set=foreign))
+    assert finding.severity == "serious"
+    assert finding.figures["unknown_tokens"] == pytest.approx(4 / 7)
+
+
+def test_captions_that_are_cut(admit: Callable[..., DiagnosticContext], checkpoint: LoadedCheckpoint) -> None:
+    assert check_captions_end(admit()).severity == "healthy"
+    settings = replace(checkpoint.settings, decode=replace(checkpoint.settings.decode, max_length=2))
+    finding = check_captions_end(admit(checkpoint=replace(checkpoint, settings=settings)))
+    assert finding.severity == "serious"
+    assert finding.figures["longer_references"] == 1.0
+
+
+def test_a_model_that_knows_its_training_images_only(
+    admit: Callable[..., DiagnosticContext], data: FolderConfig
+) -> None:
+    assert check_overfitting(admit()).severity == "healthy"
+    other = saying(load_dataset(data, "val"), "left the on half red a")
+    finding = check_overfitting(admit(val_set=other))
+    assert finding.severity == "serious"
+    assert finding.figures["val"] > finding.figures["train"] + 3
+    assert check_overfitting(admit(train_set=None)).severity == "skipped"
+
+
+def _photo(path: Path, seed: int, **options: Any) -> Path:
+    """Something with large parts, as photos have."""
+    noise = torch.rand(3, 6, 6, generator=torch.Generator().manual_seed(seed)).mul(255).byte().permute(1, 2, 0).numpy()
+    Image.fromarray(noise).resize((96, 80), Image.Resampling.BICUBIC).save(path, **options)
+    return path
+
+
+def _photos(split: str, paths: list[Path], first: int) -> CaptionDataset:
+    images = (CaptionedImage(first + number, path, ("a red half",)) for number, path in enumerate(paths))
+    return CaptionDataset("photos", split, tuple(images))
+
+
+def test_validation_images_in_train(admit: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
+    trained = [_photo(tmp_path / f"{seed}.png", seed) for seed in range(8)]
+    fresh = [_photo(tmp_path / f"{seed}.png", seed) for seed in range(8, 12)]
+    copied = shutil.copy(trained[2], tmp_path / "copied.png")
+    stored_anew = _photo(tmp_path / "stored_anew.jpg", 5, quality=60)
+    train_set = _photos("train", trained, 0)
+
+    def finding(val: list[Path], first: int = 100, images: int = 99) -> Finding:
+        return check_leak(admit(train_set=train_set, val_set=_photos("val", val, first)), images)
+
+    assert finding(fresh).severity == "healthy"
+    assert finding(fresh).figures == {"ids": 0, "same_bytes": 0, "near": 0}
+    same = finding([*fresh, copied])
+    assert (same.severity, same.figures) == ("serious", {"ids": 0, "same_bytes": 1, "near": 0})
+    assert "copied.png" in same.evidence
+    near = finding([*fresh, stored_anew])
+    assert (near.severity, near.figures) == ("warning", {"ids": 0, "same_bytes": 0, "near": 1})
+    assert finding(fresh, first=7).figures["ids"] == 1
+    assert finding([*fresh, copied], images=2).severity == "healthy"  # was not among those looked at
+    assert check_leak(replace(admit(), train_set=None), 9).severity == "skipped"
+
+
+def test_captions_that_are_not_those_recorded(
+    admit: Callable[..., DiagnosticContext], run: Path, tmp_path: Path
+) -> None:
+    assert check_recorded_captions(admit()).severity == "healthy"
+    other = shutil.copytree(run, tmp_path / "run")
+    rows = json.loads((other / "captions_val.json").read_text())
+    (other / "captions_val.json").write_text(json.dumps([{**row, "caption": "a cat"} for row in rows]))
+    finding = check_recorded_captions(admit(checkpoint=load_checkpoint(other)))
+    assert (finding.severity, finding.figures) == ("serious", {"differ": 1.0})
+    for broken in ("{", "[1]", '[{"image_id": 1}]', '[{"image_id": 1, "caption": "of another image"}]'):
+        (other / "captions_val.json").write_text(broken)
+        assert check_recorded_captions(admit(checkpoint=load_checkpoint(other))).severity == "skipped"
+
+
+def test_limits_and_the_page() -> None:
+    assert [by_limits(value, 0.1, 0.5) for value in (0.1, 0.2, 0.6)] == [None, "warning", "serious"]
+    assert [worst(None), worst("warning", None), worst("warning", "serious")] == [None, "warning", "serious"]
+    page = format_findings([Finding(name, name, "why", "what to do") for name in reversed(SEVERITIES)])
+    assert [line.split()[0] for line in page.splitlines()[::2]] == list(SEVERITIES)
+    assert page.splitlines()[1].endswith("→ what to do")

@@ -1,0 +1,100 @@
+"""Files of captions: what is read, and what is said about those that cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from captioner.errors import DataError
+from captioner.metrics import read_results, write_results
+from captioner.metrics.coco_results import check_same_images
+
+CAPTIONS = {139: "a dog on grass", "photo é": "日本の犬\n"}
+ROWS = [{"image_id": image_id, "caption": caption, "score": 0.5} for image_id, caption in CAPTIONS.items()]
+
+
+def written(folder: Path, name: str, text: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("captions.json", json.dumps(ROWS)),
+        ("captions.json", "\ufeff" + json.dumps(ROWS, indent=2)),
+        ("captions.jsonl", "\n".join(map(json.dumps, ROWS)) + "\n\n"),
+        ("captions.ndjson", "\r\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS)),
+    ],
+)
+def test_layouts(tmp_path: Path, name: str, text: str) -> None:
+    assert read_results(written(tmp_path, name, text)) == CAPTIONS
+
+
+def test_an_object_has_text_for_keys_so_ids_are_matched(tmp_path: Path) -> None:
+    path = written(tmp_path, "captions.json", json.dumps(CAPTIONS))
+    assert read_results(path) == {"139": "a dog on grass", "photo é": "日本の犬\n"}
+    assert read_results(path, image_ids=[139, "photo é"]) == CAPTIONS
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    write_results(tmp_path / "captions.json", CAPTIONS)
+    assert read_results(tmp_path / "captions.json") == CAPTIONS
+    assert json.loads((tmp_path / "captions.json").read_text("utf-8"))[0] == {
+        "image_id": 139,
+        "caption": "a dog on grass",
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["captions.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.json", '[{"image_id": 1,\n "caption" "a"}]', r"c\.json is not valid JSON: .* at line 2, column 12"),
+        ("c.jsonl", '{"image_id": 1, "caption": "a"}\n\n{"image_id": 2', r"c\.jsonl is not valid JSON: .* at line 3"),
+        ("c.json", '{"image_id": 1, "caption": "a"}\n{"image_id": 2, "caption": "b"}', r"name the file \.jsonl"),
+        ("c.json", "", "is not valid JSON"),
+        ("c.json", b"\xff\xfe\x00", r"not UTF-8 text \(byte 0\)"),
+        ("c.json", "3", "expected a list of captions"),
+        ("c.json", '[{"image_id": 1}]', r"entry 0: expected .* found \{'image_id': 1\}"),
+        ("c.json", '[{"image_id": 1.5, "caption": "a"}]', "entry 0: expected"),
+        ("c.json", '[{"image_id": true, "caption": "a"}]', "entry 0: expected"),
+        ("c.json", '[{"image_id": 1, "caption": ["a"]}]', "entry 0: expected"),
+        ("c.json", '["a dog"]', "entry 0: expected .* found 'a dog'"),
+        ("c.jsonl", '{"image_id": 1, "caption": "a"}\n[]', r"line 2: expected"),
+        ("c.json", '{"7": ["a"]}', "image '7': expected"),
+        ("c.json", '[{"image_id": 7, "caption": "a"}, {"image_id": 7, "caption": "b"}]', "1 image ids .*: 7"),
+        ("c.json", '{"7": "a", "7": "b"}', "more than one caption: '7'"),
+    ],
+)
+def test_broken_files_are_named(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_results(written(tmp_path, name, text))
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.json: No such file"):
+        read_results(tmp_path / "nowhere.json")
+    with pytest.raises(DataError, match="Cannot read"):
+        read_results(tmp_path)
+
+
+def test_missing_and_unknown_ids_are_counted_and_named(tmp_path: Path) -> None:
+    path = written(tmp_path, "c.json", json.dumps([{"image_id": index, "caption": "a"} for index in range(10)]))
+    with pytest.raises(
+        DataError, match=r"c\.json: 1 of 4 image ids have no caption \(99\) and 7 .* \(3, 4, 5, 6, 7, …"
+    ):
+        read_results(path, image_ids=[0, 1, 2, 99])
+    with pytest.raises(DataError, match="2 image ids have more than one caption: 1, 2"):
+        read_results(
+            written(tmp_path, "c.json", json.dumps([{"image_id": i, "caption": "a"} for i in (1, "1", 2, "2", 2)])),
+            image_ids=[1, 2],
+        )
+
+
+def test_ids_that_only_differ_in_kind_get_a_hint() -> None:
+    with pytest.raises(DataError, match="text on one side and integers on the other"):
+        check_same_images({"1": "a"}, [1], "The captions")

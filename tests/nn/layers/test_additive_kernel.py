@@ -1,0 +1,89 @@
+"""The fast energies against the equation, written plainly and differentiated by autograd."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from captioner.nn.layers import additive_kernel as attention_energy
+from captioner.nn.layers.additive_kernel import StepEnergies, energies_in_blocks
+from captioner.nn.layers.attention import AdditiveAttention
+
+
+def losses_and_gradients(sizes: list[int], images: int, cells: int, width: int, fast: bool) -> list[Tensor]:
+    """Energies of a few steps and every gradient of a weighted sum of them."""
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    keys, score = draw(images, cells, width).requires_grad_(), draw(width).requires_grad_()
+    queries = [draw(size, width).requires_grad_() for size in sizes]
+    looked = [torch.randint(images, (size,), generator=generator) for size in sizes]
+    weights = [draw(size, cells) for size in sizes]
+    step = StepEnergies(keys, score) if fast else None
+    energies = [
+        step(query, rows) if step else torch.tanh(keys[rows] + query.unsqueeze(1)) @ score
+        for query, rows in zip(queries, looked, strict=True)
+    ]
+    total = torch.stack([(energy * weight).sum() for energy, weight in zip(energies, weights, strict=True)]).sum()
+    gradients = torch.autograd.grad(total, [keys, score, *queries])
+    return [*(energy.detach() for energy in energies), *gradients]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    images=st.integers(1, 4),
+    cells=st.integers(1, 6),
+    width=st.integers(1, 5),
+    at_once=st.sampled_from([1, 40, 10_000]),
+)
+@settings(max_examples=40, deadline=None)
+def test_equals_the_equation(sizes: list[int], images: int, cells: int, width: int, at_once: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention_energy, "_NUMBERS_AT_ONCE", at_once)
+        found = losses_and_gradients(sizes, images, cells, width, fast=True)
+    for tensor, expected in zip(found, losses_and_gradients(sizes, images, cells, width, fast=False), strict=True):
+        torch.testing.assert_close(tensor, expected, rtol=1e-12, atol=1e-12)
+
+
+@given(
+    images=st.integers(1, 4),
+    each=st.integers(1, 3),
+    cells=st.integers(1, 6),
+    width=st.integers(1, 5),
+    at_once=st.sampled_from([1, 40, 10_000]),
+)
+@settings(max_examples=40, deadline=None)
+def test_without_a_gradient_too(images: int, each: int, cells: int, width: int, at_once: int) -> None:
+    attention = AdditiveAttention(3, 3, width).double()
+    generator = torch.Generator().manual_seed(3)
+    keys = torch.randn(images, cells, width, dtype=torch.float64, generator=generator)
+    queries = torch.randn(images * each, width, dtype=torch.float64, generator=generator)
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(attention_energy, "_NUMBERS_AT_ONCE", at_once)
+        found = attention.energies(keys, queries)
+        assert found.grad_fn is None
+    torch.testing.assert_close(found, attention.plain_energies(keys, queries).detach(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 30.0])
+def test_float32_is_as_close_to_the_equation_as_tanh_is(size: float) -> None:
+    """Small arguments, where 2σ − 1 has fewer digits than tanh, and large ones, where both are ±1."""
+    generator = torch.Generator().manual_seed(0)
+    keys, query = (size * torch.randn(shape, generator=generator) for shape in ((2, 50, 64), (4, 64)))
+    score, images = torch.randn(64, generator=generator), torch.tensor([0, 1, 1, 0])
+    exact = torch.tanh(keys.double()[images] + query.double().unsqueeze(1)) @ score.double()
+    found = energies_in_blocks(keys, score, query, images)
+    assert float((found - exact).abs().max()) < 1e-6 * float(score.abs().sum())
+
+
+def test_backward_twice_gives_the_same_twice() -> None:
+    keys = torch.randn(2, 3, 4, requires_grad=True)
+    energies = StepEnergies(keys, torch.randn(4))(torch.randn(5, 4), torch.tensor([0, 1, 1, 0, 1])).sum()
+    (first,) = torch.autograd.grad(energies, [keys], retain_graph=True)
+    (second,) = torch.autograd.grad(energies, [keys])
+    assert torch.equal(first, second)

@@ -1,0 +1,27 @@
+"""Rows spread into the places of their images, against loops."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captioner.nn.layers.group_by_image import rows_of_captions, rows_of_words
+from captioner.nn.packing import pack_captions
+
+CAPTIONS = st.lists(st.lists(st.lists(st.integers(4, 9), max_size=4), max_size=3), min_size=1, max_size=4).filter(any)
+
+
+@given(captions=CAPTIONS, data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_each_row_stands_among_its_image_s_and_comes_back(captions: list[list[list[int]]], data: st.DataObject) -> None:
+    packed = pack_captions(captions)
+    for rows in (rows_of_captions(packed, len(captions)), rows_of_words(packed, len(captions))):
+        count = data.draw(st.integers(1, len(rows.images)))
+        some, values = rows.first(count), torch.arange(1.0, count + 1).unsqueeze(1)
+        places = some.spread(values)
+        assert places.shape == (len(captions), rows.each, 1)
+        for image in range(len(captions)):
+            own = places[image][places[image] > 0].sort().values
+            assert own.tolist() == values[rows.images[:count] == image].flatten().tolist()
+        assert torch.equal(some.collect(places), values)

@@ -1,0 +1,66 @@
+"""One weight gradient for all steps equals autograd's sum over the steps."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captioner.nn.layers.step_linear import StepLinear, weight_gradients_once
+
+
+def recurrence(layer: nn.Linear, steps: int, once: bool) -> tuple[Tensor, list[Tensor]]:
+    """A small recurrence whose rows grow fewer; its value and all gradients."""
+    start = torch.linspace(-1, 1, 15, dtype=torch.float64).view(3, 5).requires_grad_()
+    layer.zero_grad()
+    with weight_gradients_once(layer) if once else nullcontext():
+        hidden = start
+        for step in range(steps):
+            hidden = torch.tanh(layer(hidden[: 3 - step % 2]))
+    value = hidden.pow(2).sum()
+    value.backward()
+    gradients = [start.grad, *(parameter.grad for parameter in layer.parameters())]
+    return value.detach(), [gradient.clone() for gradient in gradients if gradient is not None]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("bias", [True, False])
+def test_same_numbers_as_the_plain_layer(steps: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = StepLinear(5, 5, bias=bias).double()
+    (plain, expected), (value, gradients) = (recurrence(layer, steps, once) for once in (False, True))
+    assert torch.equal(value, plain)
+    assert len(gradients) == len(expected) == 2 + bias
+    for gradient, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-12, atol=1e-14)
+
+
+def test_backward_twice_gives_the_same_twice() -> None:
+    layer = StepLinear(4, 4).double()
+    with weight_gradients_once(layer):
+        value = layer(torch.tanh(layer(torch.ones(2, 4, dtype=torch.float64)))).sum()
+    (first,) = torch.autograd.grad(value, [layer.weight], retain_graph=True)
+    (second,) = torch.autograd.grad(value, [layer.weight])
+    assert torch.equal(first, second)
+
+
+def test_without_gradients_and_under_autocast_the_layer_is_plain() -> None:
+    layer = StepLinear(4, 4)
+    with torch.no_grad(), weight_gradients_once(layer):
+        assert layer._collecting is None
+    with torch.autocast("cpu", torch.bfloat16), weight_gradients_once(layer):
+        assert layer(torch.ones(2, 4)).dtype == torch.bfloat16
+    with weight_gradients_once(layer):
+        assert layer._collecting is not None
+    assert layer._collecting is None
+
+
+def test_a_frozen_weight_stays_plain() -> None:
+    layer = StepLinear(4, 4).requires_grad_(False)
+    inputs = torch.ones(2, 4, requires_grad=True)
+    with weight_gradients_once(layer):
+        layer(inputs).sum().backward()
+    assert layer.weight.grad is None
+    assert inputs.grad is not None

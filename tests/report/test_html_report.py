@@ -1,0 +1,86 @@
+"""The page holds what was found, as text, and asks no network for anything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from captioner.config import MetricConfig, TokenizerConfig
+from captioner.data.dataset import CaptionDataset
+from captioner.data.datasets.registry import load_dataset
+from captioner.evaluation.evaluate import Evaluation, score_captions
+from captioner.inference import Caption
+from captioner.metrics.bootstrap import bootstrap_intervals
+from captioner.report import ReportedSystem, choose_examples, write_report
+from tests.tiny import write_tiny_data
+
+EVIL = '<img src="http://example.org/x.png" onerror="alert(1)">'
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> CaptionDataset:
+    return load_dataset(write_tiny_data(tmp_path / "data"), "train")
+
+
+def system(dataset: CaptionDataset, name: str, says: str) -> ReportedSystem:
+    captions = {image.image_id: says if number % 2 else image.captions[0] for number, image in enumerate(dataset)}
+    scores = score_captions(captions, dataset, MetricConfig(names=["Bleu", "CIDEr"]), TokenizerConfig())
+    evaluation = Evaluation(dataset.split, captions, scores, {}, {})
+    weights = np.full((2, 3, 3), 1 / 9, np.float32)
+    look = Caption("a half", ("a", "half"), -1.0, -1.0, True, weights)
+    return ReportedSystem(name, evaluation, bootstrap_intervals(scores, samples=20), {dataset.images[0].image_id: look})
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and all text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, Any]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_one_system_and_two(dataset: CaptionDataset, tmp_path: Path) -> None:
+    first, second = system(dataset, "first", "a red half"), system(dataset, "second", "nothing to see")
+    write_report(tmp_path / "one.html", [first], dataset, TokenizerConfig(), each=3)
+    write_report(tmp_path / "two.html", [first, second], dataset, TokenizerConfig(), each=3)
+    one, two = Page(tmp_path / "one.html"), Page(tmp_path / "two.html")
+    assert len(one.all("article")) == len(two.all("article")) == 9
+    assert len(one.all("img")) == 9 + 3  # a photo and two words' attention
+    assert len(two.all("img")) == 9 + 6
+    assert f"{100 * first.evaluation.scores.corpus['CIDEr']:.1f}" in one.text
+    assert "second" in two.text
+    assert "nothing to see" in two.text
+    assert "second" not in one.text
+    assert all("reference" not in attributes.get("alt", "") and attributes["alt"] for attributes in two.all("img"))
+
+
+def test_nothing_comes_from_outside_and_captions_are_text(dataset: CaptionDataset, tmp_path: Path) -> None:
+    images = tuple(replace(image, captions=(EVIL, *image.captions)) for image in dataset)
+    evil = replace(dataset, images=images, name=EVIL)
+    write_report(tmp_path / "page.html", [system(evil, EVIL, EVIL)], evil, TokenizerConfig(), each=2)
+    page = Page(tmp_path / "page.html")
+    assert EVIL in page.text
+    assert all(attributes["src"].startswith("data:image/jpeg;base64,") for attributes in page.all("img"))
+    assert not any(tag in ("script", "link", "iframe") for tag, _ in page.tags)
+    assert not any(name.startswith("on") or name == "href" for _, attributes in page.tags for name in attributes)
+
+
+def test_examples_are_the_same_every_time() -> None:
+    assert choose_examples([3, 1, 2], 2) == choose_examples([1, 2, 3], 2)
+    assert sorted(choose_examples([1, 2], 9)) == [1, 2]

@@ -1,0 +1,53 @@
+"""Compiled steps give the same training, and say so where they cannot be had."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from captioner.config import RecurrentConfig
+from captioner.errors import ConfigError
+from captioner.nn.decoders.registry import build_decoder
+from captioner.training import compile as compiling
+from captioner.training.compile import compile_steps
+from captioner.training.setup import prepare
+from captioner.training.step import train_step, training_batches
+from tests.tiny import tiny_config, with_trainer, write_tiny_data
+
+
+def test_no_compiler_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    decoder = build_decoder(RecurrentConfig(embedding_dim=4, hidden_dim=4), 9, 5)
+    for device in ("cpu", "cuda"):
+        with pytest.raises(ConfigError, match=r"neither g\+\+ nor clang\+\+"):
+            compile_steps(decoder, torch.device(device))
+    assert compile_steps(decoder, torch.device("mps")) == 1  # Metal compiles by itself
+
+
+def test_no_triton_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: name)
+    monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda name: None)
+    decoder = build_decoder(RecurrentConfig(embedding_dim=4, hidden_dim=4), 9, 5)
+    with pytest.raises(ConfigError, match="pip install triton"):
+        compile_steps(decoder, torch.device("cuda"))
+    assert compile_steps(decoder, torch.device("cpu")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_is_eager(tmp_path: Path) -> None:
+    config = with_trainer(tiny_config(write_tiny_data(tmp_path / "data")), batch_size=8)
+    config = replace(config, model=replace(config.model, dropout=0.0))
+    losses = []
+    for compiled in (False, True):
+        run = prepare(with_trainer(config, compile=compiled), tmp_path / f"{compiled}")
+        run.model.train()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the compiler's own
+            losses.append([train_step(run, step)["loss"] for step in training_batches(run)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)

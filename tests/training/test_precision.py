@@ -1,0 +1,100 @@
+"""Number formats: refused where they cannot work, close to float32 where they can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from captioner.config import AttentionConfig
+from captioner.errors import ConfigError
+from captioner.nn.decoders.show_attend_tell import AttentionDecoder
+from captioner.nn.packing import pack_captions
+from captioner.nn.types import ImageFeatures
+from captioner.training.cross_entropy import memory_efficient_cross_entropy
+from captioner.training.losses import doubly_stochastic_penalty
+from captioner.training.precision import autocast, build_scaler, check_precision, fast_products, iterate_under
+
+CPU = torch.device("cpu")
+
+
+def test_float16_on_a_cpu_is_refused_with_the_alternative() -> None:
+    with pytest.raises(ConfigError, match=r"needs a GPU.*bfloat16"):
+        check_precision("float16", CPU)
+    check_precision("bfloat16", CPU)
+    check_precision("float16", torch.device("cuda"))
+
+
+def test_a_gpu_that_only_imitates_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    with pytest.raises(ConfigError, match=r"newer GPU than Tesla T4.*float16"):
+        check_precision("bfloat16", torch.device("cuda"))
+    check_precision("float16", torch.device("cuda"))
+
+
+def test_products_are_in_the_format_and_nothing_is_by_default() -> None:
+    left, right = torch.randn(4, 4), torch.randn(4, 4)
+    with autocast("float32", CPU):
+        assert (left @ right).dtype == torch.float32
+    with autocast("bfloat16", CPU):
+        assert (left @ right).dtype == torch.bfloat16
+
+
+def test_fast_products_round_operands_and_nothing_else() -> None:
+    """To bfloat16 (8 bits of fraction) where the processor has units for it, not at all elsewhere; sums stay long."""
+    torch.manual_seed(0)
+    left, right = torch.randn(64, 256, requires_grad=True), torch.randn(256, 64)
+    exact = left.detach().double() @ right.double()
+    with fast_products("fast_float32"):
+        assert torch.get_float32_matmul_precision() == "medium"
+        product = left @ right
+        product.sum().backward()
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert product.dtype == torch.float32
+    rounding = 2**-8 * (left.detach().abs() @ right.abs())  # of two operands, each by half of 2^-8 at most
+    assert ((product.detach() - exact).abs() <= rounding).all()
+    rounded = left.detach().bfloat16().double() @ right.bfloat16().double()
+    nearest = min(float((product.detach() - one).abs().max()) for one in (exact, rounded))
+    assert nearest < 1e-3, "neither the exact product nor that of rounded operands"
+
+
+def test_fast_products_end_with_their_block_also_after_an_error() -> None:
+    with pytest.raises(KeyError), fast_products("fast_float32"):
+        raise KeyError
+    assert torch.get_float32_matmul_precision() == "highest"
+    with fast_products("float32"):
+        assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_items_are_made_inside_and_used_outside() -> None:
+    def make() -> Iterator[torch.dtype]:
+        for _ in range(2):
+            yield (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+
+    for dtype in iterate_under(make(), "bfloat16", CPU):
+        assert dtype == torch.bfloat16
+        assert (torch.ones(1, 1) @ torch.ones(1, 1)).dtype == torch.float32
+
+
+def test_only_float16_needs_a_scaler() -> None:
+    assert not build_scaler("bfloat16", CPU).is_enabled()
+    assert not build_scaler("float32", CPU).is_enabled()
+    assert build_scaler("float16", CPU).is_enabled()
+
+
+def test_what_is_summed_stays_in_float32() -> None:
+    """The words' log-probabilities, and the attention, whose sums over a caption the penalty looks at."""
+    torch.manual_seed(0)
+    decoder = AttentionDecoder(AttentionConfig(embedding_dim=8, hidden_dim=8, attention_dim=8, dropout=0.0), 20, 6)
+    grid = torch.randn(2, 9, 6)
+    captions = pack_captions([[[4, 5, 6]], [[7, 8]]])
+    with autocast("bfloat16", CPU):
+        answer = decoder(ImageFeatures(grid.mean(1), grid), captions)
+        penalty = doubly_stochastic_penalty(answer.attention, captions)
+        loss = memory_efficient_cross_entropy(answer.logits, captions.targets, 0.1)
+        step = decoder.step(torch.tensor([1, 1]), decoder.init_state(ImageFeatures(grid.mean(1), grid)))
+    assert answer.logits.dtype == torch.bfloat16
+    assert {answer.attention.dtype, step.attention.dtype, penalty.dtype, loss.dtype} == {torch.float32}
+    torch.testing.assert_close(answer.attention.sum(1), torch.ones(7), rtol=1e-6, atol=1e-6)

@@ -1,0 +1,166 @@
+"""The estimate of hard attention's gradient, on a problem so small that all that may be drawn can be listed.
+
+Its mean over all sequences of cells, each by its probability, is the gradient of the bound: exactly, not nearly.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from captioner.config import AttentionConfig
+from captioner.nn.decoders import hard_attention
+from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.packing import PackedCaptions, pack_captions
+from captioner.nn.types import ImageFeatures
+from captioner.training.losses import BatchTotals, captioning_losses
+from tests.nn.equations import attention_logits, finite_difference_gradient
+
+V, D, P = 7, 4, 2
+CAPTIONS = [[[4, 5], []], [[5]]]  # with <END> 3 + 1 + 2 words: 2**6 sequences of cells
+CONFIG = AttentionConfig(
+    embedding_dim=3, hidden_dim=4, attention_dim=3, dropout=0.0, attention="hard", gate="none", doubly_stochastic=0.0,
+    hard_expected_share=0.0, hard_entropy=0.0,
+)  # fmt: skip
+SMOOTHING = 0.1
+
+
+def make(config: AttentionConfig = CONFIG) -> tuple[Any, ImageFeatures, PackedCaptions]:
+    torch.manual_seed(2)
+    decoder = build_decoder(config, V, D).double().train()
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    grid = torch.randn(len(CAPTIONS), P, D, dtype=torch.float64)
+    return decoder, ImageFeatures(grid.mean(1), grid), pack_captions(CAPTIONS)
+
+
+def look_at(monkeypatch: pytest.MonkeyPatch, cells: tuple[int, ...]) -> None:
+    """From here on the decoder draws these, word by word in packed order."""
+    left = list(cells)
+
+    def draw(weights: Tensor, numbers: Tensor) -> Tensor:
+        return torch.tensor([left.pop(0) for _ in range(len(weights))])
+
+    monkeypatch.setattr(hard_attention, "sample_locations", draw)
+
+
+def losses(decoder: Any, features: ImageFeatures, packed: PackedCaptions, **options: Any) -> dict[str, Tensor]:
+    return captioning_losses(decoder, features, packed, label_smoothing=SMOOTHING, doubly_stochastic=0.0, **options)
+
+
+def gradient(decoder: Any, loss: Tensor) -> Tensor:
+    """Of all parameters, as one vector; those that the loss does not touch have none."""
+    parameters = list(decoder.parameters())
+    parts = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return torch.cat([
+        (torch.zeros_like(p) if part is None else part).flatten() for p, part in zip(parameters, parts, strict=True)
+    ])  # fmt: skip
+
+
+def estimates(monkeypatch: pytest.MonkeyPatch, baseline: float) -> tuple[Tensor, Tensor, Tensor]:
+    """For every sequence of cells its probability (S,) and the estimate (S, parameters); and the bound's gradient."""
+    decoder, features, packed = make()
+    decoder.hard.baseline.fill_(baseline)
+    probabilities, found, bound = [], [], torch.zeros((), dtype=torch.float64)
+    for cells in itertools.product(range(P), repeat=len(packed.targets)):
+        look_at(monkeypatch, cells)
+        loss = losses(decoder, features, packed)["loss"]
+        look_at(monkeypatch, cells)
+        answer = decoder(features, packed)
+        probability = answer.drawn.log_probs.sum().exp()
+        cost = torch.nn.functional.cross_entropy(answer.logits, packed.targets, label_smoothing=SMOOTHING)
+        bound = bound + probability * cost
+        probabilities.append(probability.detach())
+        found.append(gradient(decoder, loss))
+    return torch.stack(probabilities), torch.stack(found), gradient(decoder, bound)
+
+
+@pytest.mark.parametrize("baseline", [0.0, 1.9])
+def test_the_mean_of_the_estimates_is_the_gradient_of_the_bound(
+    monkeypatch: pytest.MonkeyPatch, baseline: float
+) -> None:
+    probabilities, found, exact = estimates(monkeypatch, baseline)
+    assert float(probabilities.sum()) == pytest.approx(1.0, abs=1e-12)
+    assert float(exact.abs().max()) > 0.1
+    torch.testing.assert_close(probabilities @ found, exact, atol=1e-12, rtol=1e-9)
+
+
+def test_without_the_second_term_the_mean_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: what autograd alone gives is not the bound's gradient."""
+    monkeypatch.setattr("captioner.training.losses.reinforce_term", lambda *_: 0.0)
+    probabilities, found, exact = estimates(monkeypatch, 0.0)
+    assert float((probabilities @ found - exact).abs().max()) > 1e-3
+
+
+def test_a_baseline_near_the_cost_lowers_the_variance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Σ_s p(s) |g(s) − ḡ|², exactly, without a baseline and with what a word costs on average."""
+    spread = {}
+    for baseline in (0.0, 2.0):
+        probabilities, found, exact = estimates(monkeypatch, baseline)
+        spread[baseline] = float(probabilities @ ((found - exact) ** 2).sum(1))
+    assert spread[2.0] < 0.4 * spread[0.0]
+
+
+def test_the_bound_is_that_of_the_equations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its gradient again: the equations in NumPy, summed over each caption's sequences, and finite differences."""
+    decoder, features, packed = make()
+    _, _, exact = estimates(monkeypatch, 0.0)
+
+    def bound() -> Tensor:
+        total = 0.0
+        for image, own in enumerate(CAPTIONS):
+            for caption in own:
+                said = [*caption, 2]
+                for cells in itertools.product(range(P), repeat=len(said)):
+                    grid, words = features.grid[image].numpy(), [1, *caption]
+                    logits, looked = attention_logits(decoder, CONFIG, grid, words, list(cells))
+                    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+                    wanted = (1 - SMOOTHING) * np.eye(V)[said] + SMOOTHING / V
+                    probability = np.prod([alpha[cell] for alpha, cell in zip(looked, cells, strict=True)])
+                    total += probability * float(-(wanted * log_p).sum())
+        return torch.tensor(total / len(packed.targets), dtype=torch.float64)
+
+    start = 0
+    for name, parameter in decoder.named_parameters():
+        own = exact[start : start + parameter.numel()]
+        index = int(own.abs().argmax())
+        assert float(own[index]) == pytest.approx(finite_difference_gradient(bound, parameter, index), abs=1e-7), name
+        start += parameter.numel()
+
+
+def test_the_loss_reads_as_if_nothing_were_learnt_from_luck(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, features, packed = make()
+    look_at(monkeypatch, (0, 1, 0, 1, 0, 1))
+    found = losses(decoder, features, packed)
+    assert float(found["loss"].detach()) == pytest.approx(float(found["words"]), abs=1e-12)
+    assert found.keys() == {"loss", "words", "entropy"}
+
+
+def test_by_expectation_the_gradient_is_soft_attention_s() -> None:
+    """With all images seen by expectation there is no luck to learn from."""
+    soft = AttentionConfig(**{**vars(CONFIG), "attention": "soft"})
+    hard = AttentionConfig(**{**vars(CONFIG), "hard_expected_share": 1.0})
+    (one, features, packed), (other, _, _) = make(soft), make(hard)
+    gradients = [gradient(decoder, losses(decoder, features, packed)["loss"]) for decoder in (one, other)]
+    torch.testing.assert_close(*gradients, atol=1e-12, rtol=1e-9)
+
+
+def test_portions_add_up_to_the_batch() -> None:
+    """As with trainer.accumulate, or in several processes: one baseline, and the totals of the whole step."""
+    config = AttentionConfig(**{**vars(CONFIG), "hard_entropy": 0.1, "hard_at_test": "sample"})
+    decoder, features, packed = make(config)
+    decoder.eval()  # draws by the images' seeds, which know nothing of portions
+    features = features._replace(seeds=torch.tensor([3, 4]))
+    whole = losses(decoder, features, packed)["loss"]
+    parts = [
+        losses(decoder, ImageFeatures(*(t[i : i + 1] for t in features)), pack_captions(CAPTIONS[i : i + 1]),
+               totals=BatchTotals.of(CAPTIONS))["loss"]
+        for i in range(len(CAPTIONS))
+    ]  # fmt: skip
+    assert float(sum(parts).detach()) == pytest.approx(float(whole.detach()), abs=1e-12)
+    torch.testing.assert_close(sum(gradient(decoder, part) for part in parts), gradient(decoder, whole))

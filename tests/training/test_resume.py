@@ -1,0 +1,300 @@
+"""However a run was ended, the resumed one gives the bytes of one that was not: weights, logs, figures, captions."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors.torch import load_file
+
+from captioner.checkpoint.checkpoint import load_checkpoint
+from captioner.checkpoint.index import find_checkpoint, read_index
+from captioner.config import CacheConfig, TrainConfig
+from captioner.errors import StorageError
+from captioner.training import loop as training
+from captioner.training.logs import read_records
+from captioner.training.loop import train
+from captioner.training.setup import prepare
+from captioner.training.signals import Interrupted
+from tests.tiny import tiny_config, with_trainer, write_tiny_data
+
+CLOCKS = ("seconds", "words_per_second")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    folder = tmp_path_factory.mktemp("tiny")
+    return replace(tiny_config(write_tiny_data(folder / "data")), cache=CacheConfig(directory=str(folder / "cache")))
+
+
+def run(config: TrainConfig, folder: Path, *, resume: bool = False) -> Path:
+    folder.mkdir(exist_ok=True)
+    train(prepare(config, folder, resume=resume))
+    return folder
+
+
+def lasting(folder: Path) -> dict[str, Any]:
+    """All that a run leaves behind, without what a clock decides."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    del metrics["run"]["words_per_second"]
+    said = [line.split("  ", 1)[1] for line in (folder / "log.txt").read_text().splitlines()]
+    checkpoints = {path.name for path in (folder / "checkpoints").iterdir()}
+    return {
+        "metrics": metrics,
+        "captions": (folder / "captions_val.json").read_bytes(),
+        "records": [{k: v for k, v in record.items() if k not in CLOCKS} for record in read_records(folder)],
+        "table": [line.rsplit(",", 1)[0] for line in (folder / "log.csv").read_text().splitlines()],
+        "said": [line for line in said if not line.startswith(("Resuming", "Training"))],
+        "checkpoints": {name.split(".")[0] for name in checkpoints},
+    }
+
+
+def assert_same(whole: Path, resumed: Path) -> None:
+    assert lasting(whole) == lasting(resumed)
+    for which in ("latest", "best"):
+        ours, theirs = (load_file(find_checkpoint(folder, which) / "model.safetensors") for folder in (whole, resumed))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.fixture(scope="module")
+def whole(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing happened to."""
+    return run(config, tmp_path_factory.mktemp("whole") / "run")
+
+
+@contextmanager
+def calling_before(owner: Any, name: str, number: int, act: Callable[[], None]) -> Iterator[None]:
+    """Do something just before the call of this number of a function."""
+    before, calls = getattr(owner, name), 0
+
+    def call(*arguments: Any, **more: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            act()
+        return before(*arguments, **more)
+
+    setattr(owner, name, call)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@pytest.fixture
+def usual_ctrl_c() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def ask(number: int) -> Callable[[], None]:
+    """To this thread: what is sent to the process may reach another one, late, and two of a kind become one."""
+    return lambda: signal.raise_signal(number)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        pytest.param("generate_captions", 1, id="before the first validation"),
+        pytest.param("score_captions", 1, id="inside the first validation"),
+        pytest.param("score_captions", 2, id="inside the last validation"),
+        pytest.param("save", 1, id="inside a save"),
+        pytest.param("save", 2, id="inside the last save"),
+        pytest.param("evaluate_model", 1, id="while the best is scored"),
+        pytest.param("train_step", 8, id="at the last step"),
+    ],
+)
+def test_asked_to_stop_anywhere(config: TrainConfig, whole: Path, tmp_path: Path, name: str, call: int) -> None:
+    folder = tmp_path / "run"
+    with (
+        pytest.raises(Interrupted) as stopped,
+        calling_before(training, name, call, ask(signal.SIGTERM)),
+    ):
+        run(config, folder)
+    assert stopped.value.signal_number == signal.SIGTERM
+    assert not (folder / "metrics.json").exists()
+    run(config, folder, resume=True)
+    assert_same(whole, folder)
+
+
+@pytest.mark.usefixtures("usual_ctrl_c")
+def test_asked_twice_ends_at_once_and_believes_nothing_half_written(
+    config: TrainConfig, whole: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+
+    def twice() -> None:
+        ask(signal.SIGINT)()
+        ask(signal.SIGINT)()
+
+    with (
+        pytest.raises(KeyboardInterrupt) as stopped,
+        calling_before(torch, "save", 2, twice),  # the second checkpoint's trainer.pt
+    ):
+        run(config, folder)
+    assert not isinstance(stopped.value, Interrupted)
+    assert (folder / "checkpoints" / ".step-00000008.tmp").is_dir()
+    index = read_index(folder)
+    assert index is not None
+    assert index.latest == "step-00000004"
+    run(config, folder, resume=True)
+    assert_same(whole, folder)
+
+
+@pytest.mark.parametrize("moment", range(1, 40, 6))
+def test_killed_at_any_moment(config: TrainConfig, whole: Path, tmp_path: Path, moment: int) -> None:
+    """Before the events of this number of any kind that a run does to the disk, its logs and its state."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    prepared = prepare(config, folder)
+    with pytest.raises(SystemExit), failing_from(moment, SystemExit()):
+        train(prepared)
+    run(config, folder, resume=True)
+    assert_same(whole, folder)
+
+
+@pytest.mark.parametrize("moment", range(3, 40, 6))
+def test_a_disk_that_fails_at_any_moment(config: TrainConfig, whole: Path, tmp_path: Path, moment: int) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    prepared = prepare(config, folder)
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(StorageError, match=r"No space left on device.*Free some space"), failing_from(moment, error):
+        train(prepared)
+    if read_index(folder) is not None:
+        load_checkpoint(folder, which="latest")
+    run(config, folder, resume=True)
+    assert_same(whole, folder)
+
+
+@contextmanager
+def failing_from(moment: int, error: BaseException) -> Iterator[None]:
+    """From its event of this number on, everything that a run does to the disk fails."""
+    events = 0
+    patches = [
+        (safetensors.torch, "save_model"),
+        (torch, "save"),
+        (os, "fsync"),
+        (Path, "mkdir"),
+        (Path, "replace"),
+        (shutil, "rmtree"),
+    ]
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **more: Any) -> Any:
+            nonlocal events
+            events += 1
+            if events >= moment:
+                raise error
+            return function(*arguments, **more)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in patches:
+            patch.setattr(owner, name, watched(getattr(owner, name)))
+        yield
+    assert events >= moment
+
+
+def test_logged_after_the_checkpoint_and_killed_is_not_logged_twice(
+    config: TrainConfig, whole: Path, tmp_path: Path
+) -> None:
+    """Stopped at an epoch's end, resumed, and killed once that epoch's validation is logged, but not yet saved."""
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted), calling_before(training, "train_step", 4, ask(signal.SIGINT)):
+        run(config, folder)
+
+    def kill() -> None:
+        raise SystemExit
+
+    with pytest.raises(SystemExit), calling_before(training, "save", 1, kill):
+        run(config, folder, resume=True)
+    assert read_records(folder)[-1]["kind"] == "validation"
+    run(config, folder, resume=True)
+    assert_same(whole, folder)
+
+
+def test_the_last_k_and_the_best_are_kept(config: TrainConfig, tmp_path: Path) -> None:
+    config = with_trainer(config, keep_last=2, max_epochs=4, patience=None)
+    frozen = replace(config, optim=replace(config.optim, learning_rate=0.0))  # so that the first stays the best
+    folder = run(frozen, tmp_path / "run")
+    index = read_index(folder)
+    assert index is not None
+    assert (index.best, index.last) == ("step-00000004", ["step-00000012", "step-00000016"])
+    assert {path.name for path in (folder / "checkpoints").glob("step-*")} == {index.best, *index.last}
+
+
+def test_a_finished_run_is_finished(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    run(config, folder, resume=True)
+    assert_same(whole, folder)
+
+
+def test_a_run_that_was_stopped_early_goes_on_with_more_patience_only(
+    config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frozen = replace(config, optim=replace(config.optim, learning_rate=0.0))
+    folder = run(with_trainer(frozen, max_epochs=9, patience=2), tmp_path / "run")
+    run(with_trainer(frozen, max_epochs=9, patience=2), folder, resume=True)
+    assert read_records(folder)[-1]["epoch"] == 3
+    assert "raise trainer.patience=2 to train it further" in capsys.readouterr().err
+    run(with_trainer(frozen, max_epochs=9, patience=4), folder, resume=True)
+    assert read_records(folder)[-1]["epoch"] == 5
+
+
+def test_a_run_folder_that_is_removed_under_the_run(config: TrainConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with (
+        pytest.raises(StorageError, match="run is gone: it was removed or renamed"),
+        calling_before(training, "train_step", 6, lambda: shutil.rmtree(folder)),
+    ):
+        run(config, folder)
+    assert not folder.exists()
+
+
+def test_a_run_folder_that_is_renamed_is_carried_on_there(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
+    folder, renamed = tmp_path / "run", tmp_path / "renamed"
+    with (
+        pytest.raises(StorageError, match="its checkpoints are where it is now"),
+        calling_before(training, "train_step", 6, lambda: folder.rename(renamed)),
+    ):
+        run(config, folder)
+    run(config, renamed, resume=True)
+    assert_same(whole, renamed)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+def test_writes_that_really_fail(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
+    """Inside safetensors and torch, which tell of it in words of their own."""
+    import resource
+
+    for limit in (1 << 20, 4096):
+        folder = tmp_path / f"run-{limit}"
+        folder.mkdir()
+        prepared = prepare(config, folder)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with pytest.raises(StorageError, match=r"step-00000004 could not be written \(File too large\)"):
+                train(prepared)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert list((folder / "checkpoints").iterdir()) == []
+        run(config, folder, resume=True)
+        assert_same(whole, folder)

@@ -1,0 +1,231 @@
+"""Learning from rewards: the gradient's estimate, on a problem so small that every caption can be listed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captioner.config import AttentionConfig, RewardConfig, TrainConfig
+from captioner.data.token_ids import EncodedCaptions
+from captioner.decode.sampling import SampledCaption
+from captioner.errors import ConfigError
+from captioner.metrics import BleuReward, score
+from captioner.metrics.ngrams import Floats
+from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.types import ImageFeatures
+from captioner.text.vocabulary import SPECIAL_TOKENS
+from captioner.training import loop as training
+from captioner.training import self_critical
+from captioner.training.logs import read_records
+from captioner.training.self_critical import caption_reward, self_critical_losses
+from captioner.training.setup import prepare
+from tests.tiny import tiny_config, with_trainer, write_tiny_data
+from tests.training.test_loop import assert_resumes_as, run
+
+WORDS, LONGEST, D = (4, 5), 2, 4
+EVERY_CAPTION = [
+    SampledCaption(words, finished)
+    for length in range(LONGEST + 1)
+    for words in itertools.product(WORDS, repeat=length)
+    for finished in ([True, False] if length == LONGEST else [True])
+]
+
+
+def made_up_reward(images: Sequence[int], captions: Sequence[Sequence[int]]) -> Floats:
+    """Any function of image and caption, <END> included."""
+    return np.array([(7 * image + sum(3**i * word for i, word in enumerate(words))) % 11 / 3
+                     for image, words in zip(images, captions, strict=True)])  # fmt: skip
+
+
+class Model(nn.Module):
+    """A decoder of six words, of which it may say two and <END>."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        config = AttentionConfig(embedding_dim=3, hidden_dim=4, attention_dim=3, dropout=0.5)
+        self.decoder = build_decoder(config, 6, D).double()
+        for parameter in self.decoder.parameters():
+            nn.init.normal_(parameter, std=0.7)
+        self.features = ImageFeatures(torch.randn(1, D).double(), torch.randn(1, 2, D).double())
+
+    def forward(self, features: ImageFeatures, captions: object) -> object:
+        return self.decoder(features, captions)
+
+    def probability(self, caption: SampledCaption) -> Tensor:
+        """By the chain rule, step by step."""
+        state, token, product = self.decoder.init_state(self.features), SPECIAL_TOKENS.start, torch.ones(()).double()
+        for word in (*caption.tokens, SPECIAL_TOKENS.end):
+            step = self.decoder.step(torch.tensor([token]), state)
+            kept = step.logits[0, [SPECIAL_TOKENS.end, *WORDS]].softmax(dim=0)
+            state, token = step.state, word
+            chosen = kept[[SPECIAL_TOKENS.end, *WORDS].index(word)]
+            product = product * (1 - chosen if word == SPECIAL_TOKENS.end and not caption.finished else chosen)
+        return product
+
+
+def gradient(model: Model, value: Tensor) -> Tensor:
+    parts = torch.autograd.grad(value, list(model.decoder.parameters()), allow_unused=True)
+    return torch.cat([
+        (torch.zeros_like(p) if part is None else part).flatten()
+        for p, part in zip(model.decoder.parameters(), parts, strict=True)
+    ])  # fmt: skip
+
+
+def test_the_estimate_is_unbiased(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mean over all pairs of captions, each by its probability, is the gradient of the expected reward: exactly.
+
+    In training mode too: with dropout, or with words that may not be said, it would not be.
+    """
+    model = Model().eval()
+    probabilities = [model.probability(one) for one in EVERY_CAPTION]
+    model.train()
+    assert float(torch.stack(probabilities).sum().detach()) == pytest.approx(1)
+    heard = [(*one.tokens, SPECIAL_TOKENS.end) if one.finished else one.tokens for one in EVERY_CAPTION]
+    rewards = torch.from_numpy(made_up_reward([0] * len(EVERY_CAPTION), heard))
+    expected = (torch.stack(probabilities) * rewards).sum()
+    found: Tensor = torch.zeros(())
+    mean_loss = 0.0
+    for first, second in itertools.product(range(len(EVERY_CAPTION)), repeat=2):
+        pair = [EVERY_CAPTION[first], EVERY_CAPTION[second]]
+        monkeypatch.setattr(self_critical, "sample_captions", lambda *_, pair=pair, **__: [pair])
+        losses = self_critical_losses(
+            model,
+            model.features,
+            [0],
+            made_up_reward,
+            samples=2,
+            max_length=LONGEST,
+            seed=0,
+            images=1,  # type: ignore[arg-type]
+        )
+        weight = float((probabilities[first] * probabilities[second]).detach())
+        found = found + weight * gradient(model, losses["loss"])
+        mean_loss += weight * float(losses["loss"].detach())
+    assert model.training
+    assert mean_loss == pytest.approx(-float(expected.detach()))
+    torch.testing.assert_close(found, -gradient(model, expected), rtol=1e-9, atol=1e-12)
+
+
+def test_what_is_drawn_are_captions_of_the_model() -> None:
+    """As often as their probabilities say (Pearson's statistic), each image by itself."""
+    model, count = Model().eval(), 4000
+    drawn = self_critical.sample_captions(
+        model.decoder, model.features, SPECIAL_TOKENS, count=count, max_length=LONGEST, seed=3, image_ids=["a"]
+    )[0]
+    expected = [count * float(model.probability(one).detach()) for one in EVERY_CAPTION]
+    statistic = sum((drawn.count(one) - e) ** 2 / e for one, e in zip(EVERY_CAPTION, expected, strict=True))
+    outcomes = len(EVERY_CAPTION)
+    assert set(drawn) <= set(EVERY_CAPTION)
+    assert statistic < outcomes + 5 * (2 * outcomes) ** 0.5
+
+
+def test_an_image_draws_the_same_in_any_batch() -> None:
+    model = Model().eval()
+    grid = torch.randn(3, 2, D).double()
+    features = ImageFeatures(grid.mean(1), grid)
+
+    def draw(rows: list[int]) -> list[list[SampledCaption]]:
+        some = ImageFeatures(features.vector[rows], grid[rows])
+        return self_critical.sample_captions(
+            model.decoder, some, SPECIAL_TOKENS, count=5, max_length=6, seed=0, image_ids=rows
+        )
+
+    together = draw([0, 1, 2])
+    assert [draw([row])[0] for row in range(3)] == together
+    assert draw([2, 0]) == [together[2], together[0]]
+    assert len(set(together[0])) > 1
+
+
+def test_the_reward_is_cider_d() -> None:
+    """Of the whole set's captions by our own corpus scorer, with <END> as a word of each."""
+    captions = [[[4, 5, 6], [4, 6]], [[5, 5, 7]], [[8, 4], [7, 6, 5, 4]]]
+    said = [[4, 5], [5, 7, 7], [8, 4]]
+
+    def text(words: Sequence[int]) -> str:
+        return " ".join(f"w{word}" for word in (*words, SPECIAL_TOKENS.end))
+
+    expected = score(
+        dict(enumerate(map(text, said))),
+        {index: list(map(text, own)) for index, own in enumerate(captions)},
+        names=["CIDEr"],
+    ).per_image
+    reward = caption_reward(EncodedCaptions.of(captions), range(3))
+    found = reward(range(3), [(*words, SPECIAL_TOKENS.end) for words in said])
+    assert found == pytest.approx([own["CIDEr"] for own in expected.values()], rel=1e-9)
+
+
+def test_bleu_is_added_by_its_weight() -> None:
+    captions = EncodedCaptions.of([[[4, 5, 6], [4, 6]], [[5, 5, 7]]])
+    images, said = [0, 1, 1], [[4, 5, SPECIAL_TOKENS.end], [5, 7], [5, 5, 7, SPECIAL_TOKENS.end]]
+    found = caption_reward(captions, range(2), bleu=2.0)(images, said)
+    end = (SPECIAL_TOKENS.end,)
+    bleu_4 = BleuReward({0: [(4, 5, 6, *end), (4, 6, *end)], 1: [(5, 5, 7, *end)]})(images, said)
+    assert found == pytest.approx(caption_reward(captions, range(2))(images, said) + 2 * bleu_4, rel=1e-12)
+    assert bleu_4[2] == pytest.approx(1)
+    assert 0 < bleu_4[1] < bleu_4[0] < 1
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    """Two epochs of captions, two of rewards, three steps each."""
+    config = with_trainer(tiny_config(write_tiny_data(tmp_path / "data")), batch_size=6, max_epochs=4)
+    cache = replace(config.cache, directory=str(tmp_path / "cache"))
+    return replace(config, cache=cache, reward=RewardConfig(after=2, samples=3, learning_rate=0.01, bleu=1.0))
+
+
+@pytest.mark.parametrize("stop_after", [5, 6, 8])
+def test_resumed_is_uninterrupted(config: TrainConfig, tmp_path: Path, stop_after: int) -> None:
+    """Stopped before, at and after the border between the stages."""
+    whole = run(config, tmp_path / "whole")
+    records = [record for record in read_records(whole) if record["kind"] == "train"]
+    assert "reward" not in records[0]
+    assert records[-1]["reward"] > 0
+    assert "learns from the CIDEr of captions" in (whole / "log.txt").read_text()
+    assert_resumes_as(whole, config, tmp_path / "stopped", stop_after)
+
+
+def test_the_rate_follows_a_schedule_of_each_stage(config: TrainConfig, tmp_path: Path) -> None:
+    optim = replace(config.optim, warmup_steps=0, learning_rate=0.5)
+    prepared = prepare(replace(config, optim=optim), tmp_path / "run")
+    first, second = prepared.stages
+    assert (first.first, first.steps, second.first, second.steps) == (0, 6, 6, 6)
+    assert first.rate == 1
+    assert second.rate * 0.5 == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("accumulate", [2, 6])
+def test_portions_make_the_same_step(config: TrainConfig, tmp_path: Path, accumulate: int) -> None:
+    """What an image draws does not depend on the portion it is in."""
+    config = replace(config, model=replace(config.model, dropout=0.0))
+
+    def rewarded(config: TrainConfig, folder: Path) -> tuple[list[dict[str, float]], list[Tensor]]:
+        prepared = prepare(config, folder)
+        prepared.progress.step, prepared.progress.epoch = 6, 2
+        prepared.model.train()
+        figures = [training.train_step(prepared, step) for step in training.training_batches(prepared)]
+        return figures, [parameter.detach().clone() for parameter in prepared.model.decoder.parameters()]
+
+    whole, weights = rewarded(config, tmp_path / "whole")
+    portions, others = rewarded(with_trainer(config, accumulate=accumulate), tmp_path / "portions")
+    for expected, found in zip(whole, portions, strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)
+    for weight, other in zip(weights, others, strict=True):
+        torch.testing.assert_close(other, weight, rtol=1e-3, atol=1e-4)
+
+
+def test_settings_that_make_no_sense_are_refused(config: TrainConfig) -> None:
+    with pytest.raises(ConfigError, match=r"reward\.after=4 leaves no epoch"):
+        replace(config, reward=RewardConfig(after=4))
+    hard = AttentionConfig(**{**vars(config.model), "attention": "hard", "gate": "none"})
+    with pytest.raises(ConfigError, match="already draws by lot"):
+        replace(config, model=hard)
+    with pytest.raises(ConfigError, match=r"reward\.samples"):
+        RewardConfig(samples=1)

@@ -1,0 +1,46 @@
+"""Training from tar shards: bit for bit that from the folder they were made of, and resumable inside a shard."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from captioner.config import CacheConfig, ShardsConfig, TrainConfig
+from captioner.data.datasets.registry import load_dataset
+from captioner.data.datasets.tar_shards.pack import pack_shards
+from captioner.training.signals import Interrupted
+from tests.tiny import tiny_config, write_tiny_data
+from tests.training.test_loop import assert_same_weights, curve, interrupt_after, run
+
+
+@pytest.fixture(params=[True, False], ids=["cached", "from pixels"])
+def configs(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[TrainConfig, TrainConfig]:
+    """The same settings on a folder, and on shards of it of five pairs; a batch has four."""
+    folder = replace(tiny_config(write_tiny_data(tmp_path / "data")), cache=CacheConfig(enabled=request.param))
+    for split in ("train", "val"):
+        pack_shards(load_dataset(folder.data, split), tmp_path / "shards", 5)
+    return folder, replace(folder, data=ShardsConfig(root=str(tmp_path / "shards"), num_workers=0))
+
+
+def test_it_is_the_training_from_a_folder(configs: tuple[TrainConfig, TrainConfig], tmp_path: Path) -> None:
+    from_folder, from_shards = (run(config, tmp_path / config.data.name) for config in configs)
+    assert_same_weights(from_folder, from_shards)
+    assert curve(from_folder) == curve(from_shards)
+    captions = [(folder / "captions_val.json").read_bytes() for folder in (from_folder, from_shards)]
+    assert captions[0] == captions[1]
+
+
+def test_it_resumes_inside_a_shard(configs: tuple[TrainConfig, TrainConfig], tmp_path: Path) -> None:
+    """After five of eight steps, 20 pairs of shards of five and one; and the indexes have been lost in between."""
+    _, config = configs
+    whole = run(config, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        interrupt_after(5, config, tmp_path / "stopped")
+    for index in Path(os.environ["CAPTIONER_CACHE"], "tar_indexes").iterdir():
+        index.unlink()
+    run(config, tmp_path / "stopped", resume=True)
+    assert_same_weights(whole, tmp_path / "stopped")
+    assert curve(whole) == curve(tmp_path / "stopped")
