@@ -10,6 +10,7 @@ loaded when its name is asked for.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -75,6 +76,14 @@ class Registry(Generic[T]):
                 f"fails to import ({type(error).__name__}: {error}). Repair or uninstall that package."
             ) from error
         return loaded
+
+    def loadable(self) -> dict[str, T]:
+        """Name → item, for lists. Leaves out the plug-ins that cannot be used: `registry[name]` says why."""
+        items: dict[str, T] = {}
+        for name in self:
+            with contextlib.suppress(ConfigError):  # raised where the name is chosen
+                items[name] = self[name]
+        return items
 
     def plugins(self) -> tuple[str, ...]:
         """The names that installed packages provide."""

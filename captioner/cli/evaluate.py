@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.cli.hydra_config import CONF, evaluate_settings, register
-from captioner.cli.main import check_repeated_overrides, run_command
+from captioner.cli.main import run_command
+from captioner.cli.overrides import check_overrides
 from captioner.cli.run_config import read_settings
 from captioner.cli.runs_folder import CONFIG_FILE
 from captioner.cli.train import check_unused_folder, remove_if_empty, shown
@@ -55,7 +56,7 @@ def _main() -> None:
     _errors.clear()
     take_place()
     register()
-    check_repeated_overrides(sys.argv[1:])
+    check_overrides(sys.argv[1:])
     sys.argv[1:] = _compare_as_settings(sys.argv[1:])
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")(_job)()
     if _errors:

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf, SCMode
 
-from captioner.cli.main import check_repeated_overrides
+from captioner.cli.overrides import check_overrides
 from captioner.cli.runs_folder import RUNS_FOLDER
 from captioner.config import (
     DATASETS,
@@ -138,7 +138,7 @@ def evaluate_settings(composed: DictConfig) -> EvaluateConfig:
 
 def compose_train_settings(overrides: Sequence[str]) -> TrainConfig:
     """What `train.py` would use with these options, without its run folder: for the other commands."""
-    check_repeated_overrides(overrides)
+    check_overrides(overrides)
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         settings = training_settings(compose("train", list(overrides)))
@@ -149,6 +149,7 @@ def compose_train_settings(overrides: Sequence[str]) -> TrainConfig:
 
 def compose_language_model_settings(overrides: Sequence[str]) -> LanguageModelConfig:
     """The same for `train.py task=language_model`."""
+    check_overrides(overrides)
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         settings = training_settings(compose("language_model", list(overrides)))

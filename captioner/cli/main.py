@@ -11,12 +11,11 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 from captioner.distributed.launch import LAUNCHED, LOST_RANK, JobFailedError
 from captioner.distributed.ranks import may_report_error
-from captioner.errors import CaptionerError, ConfigError, RankLostError, near_misses
+from captioner.errors import CaptionerError, RankLostError, near_misses
 from captioner.training.signals import Interrupted
 
 
@@ -58,17 +57,6 @@ def _say(text: str) -> None:
     """To the terminal, unless another process of this job has said already what went wrong."""
     if text and may_report_error():
         sys.stderr.write(text)
-
-
-def check_repeated_overrides(arguments: Sequence[str]) -> None:
-    """ConfigError for a pattern of shards given twice: a shell made several of one, and Hydra would take the last."""
-    keys = [argument.split("=")[0] for argument in arguments if argument.startswith("data.")]
-    for key in ("data.train", "data.val", "data.test"):
-        if keys.count(key) > 1:
-            raise ConfigError(
-                f"{key} is given {keys.count(key)} times. A shell turns {{0..9}} into several words unless the setting "
-                f"is quoted, twice: \"{key}='shard-{{0..9}}.tar'\"."
-            )
 
 
 def explain(error: BaseException) -> str | None:
@@ -141,27 +129,12 @@ def _explain_hydra(error: BaseException) -> str:
 
 
 def _explain_unknown(key: str) -> str:
-    keys = _all_keys()
+    from captioner.config.names import COMMANDS, setting_names
+
+    keys = list(dict.fromkeys(name for command in COMMANDS for name in setting_names(command)))
     if key in keys:  # of another command or task, or a group where one of its settings was expected
         inner = [name for name in keys if name.startswith(f"{key}.")]
         return (
             f"{key}=… cannot be set here{f', but {inner[0]}=… may be' if inner else ''}. See --help for all settings."
         )
     return f"{key} does not exist.{near_misses(key, keys)} See --help for all settings."
-
-
-def _all_keys() -> list[str]:
-    """Every dotted setting of `train.py`, for each of its tasks, and of `evaluate.py`."""
-    from dataclasses import fields, is_dataclass
-
-    from captioner.config import DECODERS, EvaluateConfig, LanguageModelConfig, ScenesConfig, TrainConfig
-
-    trainings = [TrainConfig(model=DECODERS[name]()) for name in DECODERS]
-    keys: list[str] = []
-    configs: list[Any] = [*trainings, EvaluateConfig(data=ScenesConfig()), LanguageModelConfig()]
-    for config in configs:
-        for field in fields(config):
-            value = getattr(config, field.name)
-            inner = [f"{field.name}.{f.name}" for f in fields(value)] if is_dataclass(value) else []
-            keys += [field.name, *inner]
-    return list(dict.fromkeys(keys))

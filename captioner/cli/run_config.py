@@ -18,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from captioner.cli.hydra_config import CONF, settings_from_plain
 from captioner.cli.runs_folder import CONFIG_FILE
 from captioner.config import LanguageModelConfig, TrainConfig
+from captioner.config.renamed import migrate_settings
 from captioner.errors import CheckpointError, ConfigError, near_misses
 from captioner.files import write_atomically
 from captioner.schema import to_plain
@@ -37,7 +38,7 @@ def keep_settings(config: TrainConfig | LanguageModelConfig, run_folder: Path) -
 
 
 def read_settings(run_folder: Path) -> dict[str, Any]:
-    """The content of a run's config.yaml; CheckpointError where it is no settings."""
+    """A run's config.yaml with the setting names of this release; CheckpointError where it holds no settings."""
     path = run_folder / CONFIG_FILE
     try:
         text = path.read_text(encoding="utf-8")
@@ -48,7 +49,7 @@ def read_settings(run_folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read ({' '.join(str(error).split()):.200}).") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} was altered: expected groups of settings.")
-    return {str(key): value for key, value in values.items()}
+    return migrate_settings({str(key): value for key, value in values.items()})
 
 
 def resumed_settings(run_folder: Path, overrides: Sequence[str]) -> TrainConfig | LanguageModelConfig:

@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 
 from captioner.checkpoint.index import read_index
 from captioner.cli.hydra_config import CONF, PRIMARY, register, task_of, training_settings
-from captioner.cli.main import check_repeated_overrides, explain, run_command
+from captioner.cli.main import explain, run_command
+from captioner.cli.overrides import check_overrides
 from captioner.cli.run_config import keep_settings, read_settings, resumed_settings
 from captioner.cli.runs_folder import CONFIG_FILE, RUNS_FOLDER, note_newest
 from captioner.cli.tables import averaged_over_seeds, csv_table, markdown_table, run_rows
@@ -55,7 +56,7 @@ def _main() -> None:
             "A sweep (-m) is one run after the other, each in processes of its own: use python train.py -m … "
             "trainer.devices=N, without torchrun."
         )
-    check_repeated_overrides(sys.argv[1:])
+    check_overrides(sys.argv[1:])
     # Hydra's parser takes -m before the settings only; people write it anywhere.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     try:
