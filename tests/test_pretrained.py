@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -93,28 +92,3 @@ def test_caption_py_on_a_fresh_machine_without_a_network(tmp_path: Path) -> None
     assert done.stdout.count("\n") == 1
     assert len(done.stdout.split()) >= 3
     assert f"Using {DEFAULT}, which comes with captioner" in done.stderr
-
-
-@pytest.mark.slow
-def test_the_wheel_carries_it(tmp_path: Path) -> None:
-    pytest.importorskip("hatchling", reason="pip builds wheels in an environment of their own, which needs a network")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "-q",
-        "-w",
-        str(tmp_path),
-        ".",
-    ]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        packed = {name: archive.getinfo(name).file_size for name in archive.namelist()}
-    for path in BUNDLED.rglob("*"):
-        if path.is_file():
-            assert packed[f"captioner/pretrained/{path.relative_to(pretrained.FOLDER)}"] == path.stat().st_size
-    assert "captioner/conf/train.yaml" in packed
