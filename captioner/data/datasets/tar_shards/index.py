@@ -118,7 +118,7 @@ def read_index(archive: Path) -> ShardIndex | None:
                 texts_size=about["texts_size"],
                 texts_crc32=about["texts_crc32"],
                 blank=about["blank"],
-                without_image=tuple(about["without_image"]),
+                without_image=tuple(about["without_picture"]),
             )
             whole = file.seek(0, os.SEEK_END) == index.texts_start + index.texts_size
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
@@ -146,7 +146,7 @@ def build_index(archive: Path) -> None:
         "of": identity,
         "pairs": len(found),
         "blank": sum(not caption.strip() for pair in found for caption in pair.captions),
-        "without_image": [key for key, pair in pairs.items() if pair.image is None and pair.captions],
+        "without_picture": [key for key, pair in pairs.items() if pair.image is None and pair.captions],
         "texts_size": len(texts),
         "texts_crc32": zlib.crc32(texts),
     }

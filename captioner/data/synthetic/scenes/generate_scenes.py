@@ -176,7 +176,7 @@ def _generate_split(folder: Path, seed: int, split: str, size: int, progress: tq
     for index in range(size):
         image_id, scene, sentences = generate_scene(seed, split, index)
         name = f"{image_id}.png"
-        draw_scene(scene, _stream(seed, split, index, "image")).save(folder / split / name, compress_level=2)
+        draw_scene(scene, _stream(seed, split, index, "picture")).save(folder / split / name, compress_level=2)
         images.append(
             {
                 "id": image_id,
@@ -208,7 +208,7 @@ def _annotated_objects(image_id: int, scene: Scene) -> Iterator[dict[str, Any]]:
             "bbox": [round(value, 2) for value in (spot.left, spot.top, spot.width, spot.height)],
             "area": round(spot.width * spot.height, 2),
             "iscrowd": 0,
-            "attributes": {"color": look.color, "texture": look.texture, "size": look.size},
+            "attributes": {"colour": look.color, "texture": look.texture, "size": look.size},
         }
 
 

@@ -170,7 +170,7 @@ VIEW_PHRASES: dict[str, Choice] = {
 
 MEDIUM_PHRASES: Choice = ((3, "a picture of"), (1, "a photo of"), (1, "a drawing of"), (1, "an image of"))
 
-SEEN_PHRASES: Choice = ((2, "can be seen"), (1, "{be} shown"), (1, "{be} imaged"))
+SEEN_PHRASES: Choice = ((2, "can be seen"), (1, "{be} shown"), (1, "{be} pictured"))
 """Passive; "{be}" is "is" or "are"."""
 
 RELATION_PHRASES: dict[str, Choice] = {
