@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import safetensors.torch
 import torch
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from captioner.checkpoint.index import enter, find_checkpoint, new_folder
 from captioner.checkpoint.manifest import MANIFEST_FILE, Manifest, read_manifest, verify, write_manifest
-from captioner.checkpoint.migrations import FORMAT_VERSION, format_version, migrate
+from captioner.checkpoint.migrations import FORMAT_VERSION, format_version, migrate, migrate_trainer_state
 from captioner.checkpoint.omitted_weights import OmittedWeights, restore_omitted_weights
 from captioner.checkpoint.weights import fill, read_weights
 from captioner.config import (
@@ -75,7 +75,7 @@ class LanguageCheckpointSettings:
     data: TextConfig
 
 
-_CONFIG_KEYS = ("format_version", "captioner_version", "task", "left_out")
+_CONFIG_KEYS = ("format_version", "captioner_version", "task", "omitted_weights")
 _SETTINGS = {kind.task: kind for kind in (CheckpointSettings, LanguageCheckpointSettings)}
 _COMMANDS = {"captioning": "python caption.py", "language_model": "python -m captioner sample"}
 
@@ -152,43 +152,45 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str =
     settings = _parse_settings(folder, raw)
     vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
     model = _build_bare_model(folder, settings, len(vocabulary))
-    fill_model(model, folder, _left_out_weights(folder, raw, model, settings))
+    fill_model(model, folder, _omitted_weights(folder, raw, model, settings))
     return LoadedCheckpoint(folder, model.to(device).eval(), vocabulary, settings)
 
 
 def read_verified_config(folder: Path, task: str) -> dict[str, Any]:
     """`config.json` of a checkpoint whose weights and words are those that were written, by a run of `task`."""
-    config, manifest = _read_config(folder)
+    stored = _read_config(folder)
+    config = stored.config
     if config["task"] != task:
         raise CheckpointError(
             f"{folder} was made by task={config['task']}, and this needs one of task={task}: "
             f"use it with {_COMMANDS[config['task']]}."
         )
     for name in (MODEL_FILE, VOCABULARY_FILE):
-        verify(folder, name, manifest)
+        verify(folder, name, stored.manifest)
     return config
 
 
 def read_task(folder: Path) -> str:
     """Which task's run made a checkpoint: captioning or language_model."""
-    return str(_read_config(folder)[0]["task"])
+    return str(_read_config(folder).config["task"])
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Fill `model`, in place, from the checkpoint's weights; CheckpointError where they were altered or do not fit."""
-    verify(folder, MODEL_FILE, _read_config(folder)[1])
+    verify(folder, MODEL_FILE, _read_config(folder).manifest)
     fill_model(model, folder)
 
 
 def load_vocabulary(folder: Path) -> Vocabulary:
     """The checkpoint's words; CheckpointError where they were altered."""
-    verify(folder, VOCABULARY_FILE, _read_config(folder)[1])
+    verify(folder, VOCABULARY_FILE, _read_config(folder).manifest)
     return Vocabulary.load(folder / VOCABULARY_FILE)
 
 
 def load_trainer_state(folder: Path) -> dict[str, Any]:
     """What `save_checkpoint` was given as `trainer_state`."""
-    verify(folder, TRAINER_FILE, _read_config(folder)[1])
+    stored = _read_config(folder)
+    verify(folder, TRAINER_FILE, stored.manifest)
     path = folder / TRAINER_FILE
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -201,7 +203,7 @@ def load_trainer_state(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} holds a {type(state).__name__}, not a training state: the run cannot be resumed."
         )
-    return state
+    return migrate_trainer_state(state, stored.version)
 
 
 def _build_bare_model(folder: Path, settings: CheckpointSettings, vocabulary_size: int) -> CaptioningModel:
@@ -222,15 +224,18 @@ def _build_bare_model(folder: Path, settings: CheckpointSettings, vocabulary_siz
     return CaptioningModel(encoder, decoder)
 
 
-def _left_out_weights(
+def _omitted_weights(
     folder: Path, raw: dict[str, Any], model: CaptioningModel, settings: CheckpointSettings
 ) -> dict[str, Tensor]:
     """The encoder's weights that an export does not hold; of a run's own checkpoint: none."""
-    if "left_out" not in raw:
+    if "omitted_weights" not in raw:
         return {}
     try:
         return restore_omitted_weights(
-            from_plain(OmittedWeights, raw["left_out"], "left_out"), model.encoder, settings.encoder, folder
+            from_plain(OmittedWeights, raw["omitted_weights"], "omitted_weights"),
+            model.encoder,
+            settings.encoder,
+            folder,
         )
     except ConfigError as error:
         raise altered(folder, error) from error
@@ -254,8 +259,16 @@ def fill_model(model: nn.Module, folder: Path, others: Mapping[str, Tensor] | No
         ) from error
 
 
-def _read_config(folder: Path) -> tuple[dict[str, Any], Manifest]:
-    """`config.json`, verified, in today's format; and the sums of all files."""
+class _StoredConfig(NamedTuple):
+    """`config.json` in the current format, the checksums of all files, and the format version in which it is stored."""
+
+    config: dict[str, Any]
+    manifest: Manifest
+    version: int
+
+
+def _read_config(folder: Path) -> _StoredConfig:
+    """Read, verify and migrate `config.json`; CheckpointError where it is missing, altered or unreadable."""
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise CheckpointError(f"The checkpoint {folder} is incomplete: {CONFIG_FILE} is missing.")
@@ -266,7 +279,8 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], Manifest]:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}).") from error
-    if format_version(raw, folder) == 1:  # it kept its sums itself
+    version = format_version(raw, folder)
+    if version == 1:  # its checksums are in config.json itself
         sums = raw.get("sha256")
         manifest = Manifest(CONFIG_FILE, sums if isinstance(sums, dict) else {})
     elif manifest is None:
@@ -279,7 +293,7 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], Manifest]:
     for key in config:
         if key not in known:
             raise altered(folder, f"{key} does not exist.{near_misses(key, known)}")
-    return config, manifest
+    return _StoredConfig(config, manifest, version)
 
 
 def _parse_settings(folder: Path, raw: dict[str, Any]) -> CheckpointSettings:

@@ -1,7 +1,8 @@
-"""A trained captioner as small as it can be handed on: a run folder with one checkpoint, and nothing to carry on from.
+"""Export a trained captioner for sharing: a small run folder with one checkpoint, from which no run can be resumed.
 
-Weights are in float16 (`weights_file`), the encoder's are left out where they are the published ones (`left_out`),
-and there is no optimizer state. Everything that loads a run folder loads this one.
+Weights are stored in float16 (`captioner.checkpoint.weights`), encoder weights that equal the published ones are
+omitted (`captioner.checkpoint.omitted_weights`), and there is no optimizer state. Whatever loads a run folder loads
+an export.
 """
 
 from __future__ import annotations
@@ -39,14 +40,15 @@ _AROUND = 64 << 10  # bytes kept free for the card, the settings and the like
 class Packed:
     """How an export's weights are stored.
 
-    numbers: of the decoder; half: matrices in float16; in_8_bits: names of those in 8 bits; left_out: blocks of the
-    encoder that are not in the file; why_whole: why none is, where that is no choice.
+    numbers: parameters of the decoder; half: whether matrices are in float16; in_8_bits: the names of those in 8
+    bits; omitted_weights: blocks of the encoder that are not in the file; why_whole: why none could be omitted,
+    where omitting was asked for.
     """
 
     numbers: int
     half: bool
     in_8_bits: list[str]
-    left_out: OmittedWeights | None
+    omitted_weights: OmittedWeights | None
     why_whole: str | None = None
 
 
@@ -62,10 +64,10 @@ def write_export(
     if most_bytes is not None and not half:
         raise ConfigError("A limit of the size goes with float16: leave one of the two out.")
     model, settings = loaded.model, loaded.settings
-    weights, left_out, why = own_weights(model), None, None
+    weights, omitted_weights, why = own_weights(model), None, None
     if not whole:
         try:
-            weights, left_out = omit_published_weights(weights, model.encoder, settings.encoder)
+            weights, omitted_weights = omit_published_weights(weights, model.encoder, settings.encoder)
         except WeightsError as error:
             why = str(error)
     in_8_bits: list[str] = []
@@ -75,7 +77,7 @@ def write_export(
         weights, in_8_bits = within_bytes(weights, most)
     # What the encoder was first filled from is nobody's business: the checkpoint has its own weights.
     settings = replace(settings, encoder=without_path(settings.encoder))
-    config = checkpoint_config(settings) | ({"left_out": to_plain(left_out)} if left_out else {})
+    config = checkpoint_config(settings) | ({"omitted_weights": to_plain(omitted_weights)} if omitted_weights else {})
     name = loaded.path.name if is_checkpoint_name(loaded.path.name) else "step-00000000"
     target = folder / "checkpoints" / name
     target.mkdir(parents=True)
@@ -85,7 +87,7 @@ def write_export(
     write_manifest(target)
     write_json(target.parent / INDEX_FILE, {"latest": target.name, "best": target.name, "last": [target.name]})
     numbers = sum(parameter.numel() for parameter in model.decoder.parameters())
-    return Packed(numbers, half, in_8_bits, left_out, why)
+    return Packed(numbers, half, in_8_bits, omitted_weights, why)
 
 
 @contextmanager

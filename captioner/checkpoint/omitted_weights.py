@@ -47,24 +47,24 @@ def omit_published_weights(
     ]
     if not same:
         return dict(weights), None
-    left_out = _of_blocks(weights, same)
-    kept = {name: tensor for name, tensor in weights.items() if name not in left_out}
-    return kept, OmittedWeights(same, _sum_of(left_out))
+    omitted_weights = _of_blocks(weights, same)
+    kept = {name: tensor for name, tensor in weights.items() if name not in omitted_weights}
+    return kept, OmittedWeights(same, _sum_of(omitted_weights))
 
 
 def restore_omitted_weights(
-    left_out: OmittedWeights, encoder: Encoder, config: EncoderConfig, folder: Path
+    omitted_weights: OmittedWeights, encoder: Encoder, config: EncoderConfig, folder: Path
 ) -> dict[str, Tensor]:
     """The weights that the checkpoint in `folder` leaves out, from where this machine has them.
 
     Raises WeightsError where they cannot be had, CheckpointError where they are not those that were left out.
     """
     if not _is_published(config):
-        raise ConfigError(f"left_out goes with published weights, and encoder.weights is {config.weights!r}.")
-    if unknown := sorted(set(left_out.blocks) - set(encoder.blocks)):
-        raise ConfigError(f"left_out names {unknown[0]!r}, which is no block of {config.name}.")
-    weights = _of_blocks(_published(encoder, str(config.weights)), left_out.blocks)
-    if _sum_of(weights) != left_out.sha256:
+        raise ConfigError(f"omitted_weights goes with published weights, and encoder.weights is {config.weights!r}.")
+    if unknown := sorted(set(omitted_weights.blocks) - set(encoder.blocks)):
+        raise ConfigError(f"omitted_weights names {unknown[0]!r}, which is no block of {config.name}.")
+    weights = _of_blocks(_published(encoder, str(config.weights)), omitted_weights.blocks)
+    if _sum_of(weights) != omitted_weights.sha256:
         raise CheckpointError(
             f"{folder} leaves out weights of {config.name} (encoder.weights={config.weights}), and those that are "
             "installed here are not the same: install the version of their package that it was exported with, or ask "

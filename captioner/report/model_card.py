@@ -92,10 +92,11 @@ def _storage(packed: Packed, encoder: str) -> str:
         text += (
             f"; in 8 bits a number, with a scale for each row: {', '.join(f'`{name}`' for name in packed.in_8_bits)}"
         )
-    if packed.left_out:
+    if packed.omitted_weights:
         text += (
-            f"; left out, because everybody who has captioner has them: {encoder}'s {len(packed.left_out.blocks)} "
-            f"blocks that are as published (SHA-256 {packed.left_out.sha256[:16]}…, checked at load)"
+            f"; left out, because everybody who has captioner has them: {encoder}'s "
+            f"{len(packed.omitted_weights.blocks)} blocks that are as published "
+            f"(SHA-256 {packed.omitted_weights.sha256[:16]}…, checked at load)"
         )
     return text
 

@@ -303,7 +303,7 @@ def test_altered_weights_are_not_resumed_from(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe", b"null", b"[]", b"[" * 100_000, b"7", b"{}", b'{"format_version": 3}']
+    "content", [b"", b"{", b"\xff\xfe", b"null", b"[]", b"[" * 100_000, b"7", b"{}", b'{"format_version": 4}']
 )
 def test_a_config_that_is_something_else(folder: Path, content: bytes) -> None:
     forge(folder, "config.json", content)
@@ -320,8 +320,8 @@ def test_a_version_that_is_none(folder: Path, version: Any) -> None:
 
 
 def test_a_newer_version_says_what_to_do(folder: Path) -> None:
-    forge_config(folder, lambda config: config.update(format_version=3))
-    with pytest.raises(CheckpointError, match=r"version 3, and captioner .* reads versions 1 to 2: install the capti"):
+    forge_config(folder, lambda config: config.update(format_version=4))
+    with pytest.raises(CheckpointError, match=r"version 4, and captioner .* reads versions 1 to 3: install the capti"):
         load_checkpoint(folder)
 
 

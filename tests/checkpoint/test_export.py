@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from captioner.checkpoint import omitted_weights as left_out
+from captioner.checkpoint import omitted_weights
 from captioner.checkpoint.checkpoint import (
     CheckpointSettings,
     LoadedCheckpoint,
@@ -91,7 +91,7 @@ def test_published_weights_of_the_encoder_are_not_in_it_and_nothing_of_the_train
     }
     with pytest.raises(CheckpointError, match=r"trainer\.pt is missing"):
         load_trainer_state(checkpoint)
-    said = json.loads((checkpoint / "config.json").read_text())["left_out"]
+    said = json.loads((checkpoint / "config.json").read_text())["omitted_weights"]
     assert said["blocks"] == load_checkpoint(run).model.encoder.blocks
 
 
@@ -102,8 +102,8 @@ def test_a_block_that_was_fine_tuned_is_in_it_and_only_that(tmp_path: Path) -> N
 
     run = trained(tmp_path / "run", replace(LITE, fine_tune_from="features.8"), learn)
     packed = write_export(load_checkpoint(run), tmp_path / "export", half=False)
-    assert packed.left_out is not None
-    assert packed.left_out.blocks == [f"features.{block}" for block in range(8)]
+    assert packed.omitted_weights is not None
+    assert packed.omitted_weights.blocks == [f"features.{block}" for block in range(8)]
     encoder = {name for name in stored_names(tmp_path / "export") if name.startswith("encoder.")}
     assert encoder
     assert all(name.startswith("encoder.trunk.features.8.") for name in encoder)
@@ -124,14 +124,14 @@ def test_float16_moves_the_probability_of_a_caption_by_little(run: Path, tmp_pat
 
 
 def test_other_weights_of_the_encoder_are_noticed(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    published = left_out.published_weights
+    published = omitted_weights.published_weights
 
     def another(*arguments: Any) -> dict[str, Tensor]:
         weights = published(*arguments)
         weights["features.0.0.weight"] = weights["features.0.0.weight"] * (1 + 1e-6)
         return weights
 
-    monkeypatch.setattr(left_out, "published_weights", another)
+    monkeypatch.setattr(omitted_weights, "published_weights", another)
     with pytest.raises(CheckpointError, match=r"leaves out weights of efficientnet_lite0 .* not the same: install"):
         load_checkpoint(export)
 
@@ -144,9 +144,9 @@ def test_weights_of_the_encoder_that_cannot_be_had_are_in_the_export(
     def gone(*arguments: Any) -> dict[str, Tensor]:
         raise WeightsError("The weights are gone.")
 
-    monkeypatch.setattr(left_out, "published_weights", gone)
+    monkeypatch.setattr(omitted_weights, "published_weights", gone)
     packed = write_export(loaded, tmp_path / "export")
-    assert packed.left_out is None
+    assert packed.omitted_weights is None
     assert packed.why_whole == "The weights are gone."
     load_checkpoint(tmp_path / "export")
 
@@ -156,7 +156,7 @@ def test_random_weights_and_a_person_s_own_are_in_the_export(tmp_path: Path, wei
     loaded = load_checkpoint(trained(tmp_path / "run", ENCODER))
     settings = replace(loaded.settings, encoder=replace(ENCODER, weights=weights))
     packed = write_export(replace(loaded, settings=settings), tmp_path / "export", half=False)
-    assert packed.left_out is None
+    assert packed.omitted_weights is None
     back = load_checkpoint(tmp_path / "export")
     assert back.settings.encoder.weights == (weights and "weights.pth")  # where it was is nobody's business
     assert all(torch.equal(t, back.model.state_dict()[name]) for name, t in loaded.model.state_dict().items())
@@ -172,18 +172,18 @@ def test_the_same_model_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "match"),
     [
-        ({"blocks": ["features.99"]}, "left_out names 'features.99', which is no block"),
+        ({"blocks": ["features.99"]}, "omitted_weights names 'features.99', which is no block"),
         ({"blocks": ["features.0"]}, "are not the same"),
         ({"sha256": "0" * 64}, "are not the same"),
         ({"blocks": "features.0"}, "has the wrong type"),
-        ({"path": "/etc/passwd"}, r"left_out\.path does not exist"),
+        ({"path": "/etc/passwd"}, r"omitted_weights\.path does not exist"),
     ],
 )
 def test_an_altered_list_of_what_is_left_out(
     run: Path, export: Path, tmp_path: Path, changed: dict[str, Any], match: str
 ) -> None:
     folder = find_checkpoint(copy_of(export, tmp_path))
-    forge_config(folder, lambda config: config["left_out"].update(changed))
+    forge_config(folder, lambda config: config["omitted_weights"].update(changed))
     with pytest.raises(CheckpointError, match=match):
         load_checkpoint(folder)
 
@@ -193,7 +193,7 @@ def test_a_checkpoint_that_leaves_out_a_file_s_weights_reads_no_file(export: Pat
     (tmp_path / "weights.pth").write_bytes(b"read by nobody")
     folder = find_checkpoint(copy_of(export, tmp_path))
     forge_config(folder, lambda config: config["encoder"].update(weights=str(tmp_path / "weights.pth")))
-    with pytest.raises(CheckpointError, match="left_out goes with published weights"):
+    with pytest.raises(CheckpointError, match="omitted_weights goes with published weights"):
         load_checkpoint(folder)
 
 

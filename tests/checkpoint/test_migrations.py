@@ -12,7 +12,13 @@ import yaml
 
 from captioner.checkpoint.checkpoint import load_checkpoint
 from captioner.checkpoint.index import find_checkpoint, read_index
-from captioner.checkpoint.migrations import FORMAT_VERSION, SHIMS, migrate
+from captioner.checkpoint.migrations import (
+    FORMAT_VERSION,
+    MIGRATIONS,
+    TRAINER_STATE_MIGRATIONS,
+    migrate,
+    migrate_trainer_state,
+)
 from captioner.config import CacheConfig, FolderConfig, TrainConfig
 from captioner.errors import CheckpointError
 from captioner.schema import from_plain, model_settings, to_plain
@@ -43,9 +49,10 @@ def stored_settings(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "config.json").read_text()))
 
 
-def test_there_is_a_sample_and_a_shim_of_every_version() -> None:
-    assert list(range(1, FORMAT_VERSION + 1)) == VERSIONS
-    assert list(SHIMS) == list(range(1, FORMAT_VERSION))
+def test_every_version_has_a_sample_and_a_migration() -> None:
+    assert set(range(1, FORMAT_VERSION)) <= set(VERSIONS)
+    assert list(MIGRATIONS) == list(range(1, FORMAT_VERSION))
+    assert set(TRAINER_STATE_MIGRATIONS) <= set(MIGRATIONS)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -100,21 +107,38 @@ def test_an_old_run_is_carried_on_in_today_s_format(
     assert index.latest == "step-00000602"
 
 
-def test_one_version_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("captioner.checkpoint.migrations.FORMAT_VERSION", 4)
-    later = {2: lambda config: config | {"two": config["format_version"]}, 3: lambda config: config | {"three": 3}}
-    for version, shim in later.items():
-        monkeypatch.setitem(SHIMS, version, shim)
-    assert migrate({"format_version": 2}) == {"format_version": 4, "two": 2, "three": 3}
-    assert migrate({"format_version": 4}) == {"format_version": 4}
+def test_versions_are_migrated_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captioner.checkpoint.migrations.FORMAT_VERSION", 5)
+    later = {3: lambda config: config | {"three": config["format_version"]}, 4: lambda config: config | {"four": 4}}
+    for version, migration in later.items():
+        monkeypatch.setitem(MIGRATIONS, version, migration)
+    assert migrate({"format_version": 3}) == {"format_version": 5, "three": 3, "four": 4}
+    assert migrate({"format_version": 5}) == {"format_version": 5}
     first = {"format_version": 1, "sha256": {}, "model": {}}
-    assert migrate(first) == {"format_version": 4, "task": "captioning", "model": {}, "two": 2, "three": 3}
+    assert migrate(first) == {"format_version": 5, "task": "captioning", "model": {}, "three": 3, "four": 4}
     assert first == {"format_version": 1, "sha256": {}, "model": {}}
+
+
+def test_an_old_export_names_the_weights_that_it_omits() -> None:
+    omitted = {"blocks": ["features.0"], "sha256": "00"}
+    assert migrate({"format_version": 2, "left_out": omitted}) == {"format_version": 3, "omitted_weights": omitted}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_old_trainer_state_gets_the_current_names(version: int) -> None:
+    old = {"bad_pictures": [{3: "cut short"}, {}], "progress": {"step": 7}, "random_state": 1}
+    migrated = migrate_trainer_state(old, version)
+    assert migrated == {"bad_images": [{3: "cut short"}, {}], "progress": {"step": 7}, "random_state": 1}
+    assert migrate_trainer_state(migrated, FORMAT_VERSION) == migrated
+
+
+def test_an_altered_trainer_state_is_left_to_the_reader_to_reject() -> None:
+    assert migrate_trainer_state({"progress": 3}, 2) == {"progress": 3}
 
 
 def test_a_newer_setting_takes_its_default(tmp_path: Path) -> None:
     """The rule for new settings: a missing key is a setting that was not there yet."""
-    run = unpack(FORMAT_VERSION, "attention", tmp_path)
+    run = unpack(max(VERSIONS), "attention", tmp_path)
     folder = find_checkpoint(run)
     before = load_checkpoint(folder).settings
     forge_config(folder, lambda config: (config["model"].pop("gate"), config["decode"].pop("min_length")))
