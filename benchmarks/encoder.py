@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from captioner.config import EncoderConfig
 from captioner.nn.encoders.encoder import build_encoder
-from captioner.nn.encoders.fuse_batch_norm import fold_batch_norm
+from captioner.nn.encoders.fuse_batch_norm import fuse_batch_norm
 
 
 def variants(name: str, batch_size: int) -> dict[str, Callable[[], Tensor]]:
@@ -26,7 +26,7 @@ def variants(name: str, batch_size: int) -> dict[str, Callable[[], Tensor]]:
     size = encoder.transform.size
     images = torch.randn(batch_size, 3, size, size)
     channels_last = images.contiguous(memory_format=torch.channels_last)
-    folded: nn.Module = fold_batch_norm(encoder.trunk)
+    folded: nn.Module = fuse_batch_norm(encoder.trunk)
     return {
         "plain": lambda: encoder.trunk(images),
         "channels last": lambda: encoder.trunk(channels_last),

@@ -77,7 +77,7 @@ def _cache(arguments: Sequence[str]) -> None:
     splits = [options.split] if options.split else available_splits(config.data)
     datasets = [load_dataset(config.data, split) for split in splits]
     encoder = build_encoder(config.encoder).to(device)
-    encoder.hold(True)
+    encoder.freeze()
     plans = [
         plan_cache(
             dataset,

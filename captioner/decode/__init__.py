@@ -1,6 +1,6 @@
 """Search for captions: greedy, sampling and beam, over any decoder that can take one step.
 
-Reading order: `hypothesis` (what goes in and comes out), `constraints` (what may be said), `follow` and
+Reading order: `hypothesis` (what goes in and comes out), `constraints` (what may be said), `run_decoding_loop` and
 `greedy` (one word after the other), `sampling`, `beam`; `docs/decoding.md` defines every setting exactly.
 """
 

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.decode.constraints import NEVER, forbid
+from captioner.decode.constraints import MASKED, mask_forbidden_tokens
 from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, StepDecoder
-from captioner.decode.scores import at_least_float32, best_words, check_number
+from captioner.decode.scores import at_least_float32, check_not_nan, top_tokens
 from captioner.errors import ConfigError
 from captioner.nn.types import ImageFeatures, select_images, select_rows
 from captioner.text.vocabulary import SpecialTokens
@@ -53,8 +53,8 @@ def beam(
         attention.append(weights)
         logits = at_least_float32(logits)
         total = logits.logsumexp(dim=1, keepdim=True)  # the model's own normaliser: before anything is forbidden
-        forbid(logits, paths, config, special)
-        values, best = best_words(logits, config.beam_width)
+        mask_forbidden_tokens(logits, paths, config, special)
+        values, best = top_tokens(logits, config.beam_width)
         log_probs, words = (values - total).tolist(), best.tolist()
 
         for position, one in enumerate(batch):
@@ -96,8 +96,8 @@ class _Beam:
         candidates = []
         for row, path in enumerate(self.open, start=first):
             for word, log_prob in zip(words[row], log_probs[row], strict=True):
-                check_number(log_prob, self.image, len(path.words))
-                if log_prob > NEVER:
+                check_not_nan(log_prob, self.image, len(path.words))
+                if log_prob > MASKED:
                     candidates.append((-(path.log_prob + log_prob), row, word, log_prob))
         candidates.sort()  # among equals the better hypothesis first, then the lower word
         places = config.beam_width - len(self.finished)
@@ -108,7 +108,7 @@ class _Beam:
                 self.finished.append(path.end(log_prob))
                 ended.add(row)
             else:
-                grown.append(path.say(word, log_prob, row))
+                grown.append(path.append(word, log_prob, row))
         if not candidates or len(self.open[0].words) == config.max_length:
             # No word may follow: whatever has not ended here stays as it is, unfinished.
             self.open = [path for row, path in enumerate(self.open, start=first) if row not in ended]

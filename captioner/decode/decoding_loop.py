@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.decode.constraints import NEVER, forbid
+from captioner.decode.constraints import MASKED, mask_forbidden_tokens
 from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, StepDecoder
-from captioner.decode.scores import at_least_float32, check_number
+from captioner.decode.scores import at_least_float32, check_not_nan
 from captioner.nn.types import ImageFeatures, select_images
 from captioner.text.vocabulary import SpecialTokens
 
@@ -20,7 +20,7 @@ Choice = Callable[[Float[Tensor, "N V"], list[int], int], Int[Tensor, " N"]]
 
 
 @torch.inference_mode()
-def follow(
+def run_decoding_loop(
     decoder: StepDecoder, features: ImageFeatures, config: DecodeConfig, special: SpecialTokens, choose: Choice
 ) -> list[Hypothesis]:
     """The hypothesis of every image that takes what `choose` says, up to <END> or `max_length` words.
@@ -41,19 +41,19 @@ def follow(
         attention.append(weights)
         logits = at_least_float32(logits)
         total = logits.logsumexp(dim=1)  # the model's own normaliser: before anything is forbidden
-        forbid(logits, [paths[image] for image in images], config, special)
+        mask_forbidden_tokens(logits, [paths[image] for image in images], config, special)
         tokens = choose(logits, images, length)
         log_probs = logits.gather(1, tokens[:, None]).squeeze(1) - total
 
         stay = []
         for row, (image, token, log_prob) in enumerate(zip(images, tokens.tolist(), log_probs.tolist(), strict=True)):
-            check_number(log_prob, image, length)
-            if log_prob == NEVER:  # nothing that is allowed has any probability: the caption stays unfinished
+            check_not_nan(log_prob, image, length)
+            if log_prob == MASKED:  # nothing that is allowed has any probability: the caption stays unfinished
                 continue
             if token == special.end:
                 paths[image] = paths[image].end(log_prob)
             elif length < config.max_length:
-                paths[image] = paths[image].say(token, log_prob, row)
+                paths[image] = paths[image].append(token, log_prob, row)
                 stay.append(row)
         if 0 < len(stay) < len(images):
             rows = torch.tensor(stay, device=device)

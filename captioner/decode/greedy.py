@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.decode.decoding_loop import follow
+from captioner.decode.decoding_loop import run_decoding_loop
 from captioner.decode.hypothesis import Hypothesis, StepDecoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SpecialTokens
@@ -16,7 +16,7 @@ def greedy(
     decoder: StepDecoder, features: ImageFeatures, config: DecodeConfig, special: SpecialTokens
 ) -> list[Hypothesis]:
     """One hypothesis an image: at each step the most probable token that is allowed, the lowest number among equals."""
-    return follow(decoder, features, config, special, _most_probable)
+    return run_decoding_loop(decoder, features, config, special, _most_probable)
 
 
 def _most_probable(logits: Float[Tensor, "N V"], images: list[int], length: int) -> Int[Tensor, " N"]:

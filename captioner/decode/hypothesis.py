@@ -50,7 +50,7 @@ class PartialHypothesis(NamedTuple):
     rows: tuple[int, ...] = ()  # the row of the batch it stood in at each step: where its attention is
     finished: bool = False
 
-    def say(self, word: int, log_prob: float, row: int) -> PartialHypothesis:
+    def append(self, word: int, log_prob: float, row: int) -> PartialHypothesis:
         """One word longer; `log_prob` is the word's own, `row` where the decoder said it."""
         return PartialHypothesis((*self.words, word), self.log_prob + log_prob, (*self.rows, row))
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captioner.config import DecodeConfig
-from captioner.decode.constraints import NEVER, forbid
-from captioner.decode.decoding_loop import follow
+from captioner.decode.constraints import MASKED, mask_forbidden_tokens
+from captioner.decode.decoding_loop import run_decoding_loop
 from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, StepDecoder
-from captioner.decode.scores import at_least_float32, best_words
+from captioner.decode.scores import at_least_float32, top_tokens
 from captioner.nn.types import ImageFeatures, repeat_rows, select_images
 from captioner.text.vocabulary import SpecialTokens
 
@@ -49,9 +49,9 @@ def sample(
             scaled = keep_top_k(scaled, config.top_k)
         if config.top_p < 1:
             scaled = keep_top_p(scaled, config.top_p)
-        return draw(scaled, draws[images, length])
+        return sample_from_logits(scaled, draws[images, length])
 
-    return follow(decoder, features, config, special, choose)
+    return run_decoding_loop(decoder, features, config, special, choose)
 
 
 class SampledCaption(NamedTuple):
@@ -89,8 +89,10 @@ def sample_captions(
     for length in range(max_length + 1):
         logits, state, _ = decoder.step(tokens, state)
         logits = at_least_float32(logits)
-        forbid(logits, [PartialHypothesis()], config, special)  # no rule of this config asks what was said before
-        tokens = draw(logits, draws[rows, length]).masked_fill(ended, special.end)
+        mask_forbidden_tokens(
+            logits, [PartialHypothesis()], config, special
+        )  # no rule of this config asks what was said before
+        tokens = sample_from_logits(logits, draws[rows, length]).masked_fill(ended, special.end)
         said[rows, length] = tokens
         ended = ended | (tokens == special.end)
         at_work = ~ended.view(-1, count).all(dim=1)
@@ -132,22 +134,22 @@ def image_seeds(seed: int, image_ids: Sequence[int | str]) -> Int[Tensor, " B"]:
 
 def keep_top_k(logits: Float[Tensor, "N V"], k: int) -> Float[Tensor, "N V"]:
     """All but the k highest of each row at -inf; of equal ones the lowest numbers stay."""
-    values, words = best_words(logits, k)
-    return torch.full_like(logits, NEVER).scatter_(1, words, values)
+    values, words = top_tokens(logits, k)
+    return torch.full_like(logits, MASKED).scatter_(1, words, values)
 
 
 def keep_top_p(logits: Float[Tensor, "N V"], p: float) -> Float[Tensor, "N V"]:
     """All but the nucleus at -inf: the fewest of the most probable words whose probabilities sum to p or more."""
-    values, words = best_words(logits, NUCLEUS)
+    values, words = top_tokens(logits, NUCLEUS)
     total = logits.logsumexp(dim=1, keepdim=True)
     if bool(((values - total).exp().sum(dim=1) < p).any()):
         values, words = logits.sort(dim=1, descending=True, stable=True)
     up_to = (values - total).exp().cumsum(dim=1)
     enough_before = F.pad(up_to[:, :-1], (1, 0)) >= p
-    return torch.full_like(logits, NEVER).scatter_(1, words, values.masked_fill(enough_before, NEVER))
+    return torch.full_like(logits, MASKED).scatter_(1, words, values.masked_fill(enough_before, MASKED))
 
 
-def draw(logits: Float[Tensor, "N V"], uniform: Float[Tensor, " N"]) -> Int[Tensor, " N"]:
+def sample_from_logits(logits: Float[Tensor, "N V"], uniform: Float[Tensor, " N"]) -> Int[Tensor, " N"]:
     """The word at which the cumulative softmax passes `uniform`, which is below 1: one number a row decides."""
     cumulative = logits.softmax(dim=1).cumsum(dim=1)
     threshold = uniform * cumulative[:, -1]  # below the total also when rounded, so that some word passes it

@@ -14,7 +14,7 @@ def at_least_float32(logits: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def best_words(logits: Float[Tensor, "N V"], count: int) -> tuple[Float[Tensor, "N K"], Int[Tensor, "N K"]]:
+def top_tokens(logits: Float[Tensor, "N V"], count: int) -> tuple[Float[Tensor, "N K"], Int[Tensor, "N K"]]:
     """The K = min(count, V) highest logits of each row and their words; among equals the lowest numbers come first.
 
     `torch.topk` alone leaves open which of several equal values it takes and in which order, so that a caption
@@ -30,7 +30,7 @@ def best_words(logits: Float[Tensor, "N V"], count: int) -> tuple[Float[Tensor, 
     return values[:, :count], words[:, :count]
 
 
-def check_number(log_prob: float, image: int, position: int) -> None:
+def check_not_nan(log_prob: float, image: int, position: int) -> None:
     """CaptionerError where a log-probability is NaN, because from there on every caption is meaningless."""
     if log_prob != log_prob:
         raise CaptionerError(

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from captioner.config import SamplingConfig
-from captioner.decode.constraints import NEVER
-from captioner.decode.sampling import draw, keep_top_k, keep_top_p, uniform_samples
+from captioner.decode.constraints import MASKED
+from captioner.decode.sampling import keep_top_k, keep_top_p, sample_from_logits, uniform_samples
 from captioner.nn.decoders.language_model import LanguageModel
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
@@ -31,7 +31,7 @@ def sample_tokens(model: LanguageModel, prompt: Sequence[int], config: SamplingC
     logits, hidden = model(read, model.initial(1))
     last, tokens = logits[:, -1], []
     for i in range(config.length):
-        token = draw(allowed(last, config), uniform[:, i])
+        token = sample_from_logits(allowed(last, config), uniform[:, i])
         tokens.append(int(token))
         last, hidden = model.step(token, hidden)
     model.train(was_training)
@@ -41,7 +41,7 @@ def sample_tokens(model: LanguageModel, prompt: Sequence[int], config: SamplingC
 def allowed(logits: Float[Tensor, "N V"], config: SamplingConfig) -> Float[Tensor, "N V"]:
     """The logits that are drawn from: special tokens and what `top_k` and `top_p` cut at -inf."""
     scaled = logits / config.temperature
-    scaled[:, : SPECIAL_TOKENS.unknown + 1] = NEVER  # they are the first numbers of every vocabulary
+    scaled[:, : SPECIAL_TOKENS.unknown + 1] = MASKED  # they are the first numbers of every vocabulary
     if config.top_k:
         scaled = keep_top_k(scaled, config.top_k)
     if config.top_p < 1:

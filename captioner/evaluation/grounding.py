@@ -101,7 +101,9 @@ def attention_on_references(
                 packed = pack_captions(own).to(device)
                 seeds = image_seeds(seed, [dataset.images[index].image_id for index in indices]).to(device)
                 attention = attention_of(model(encoded._replace(seeds=seeds), packed).attention)
-                for row, (image, slot) in enumerate(zip(packed.images.tolist(), packed.slots.tolist(), strict=True)):
+                for row, (image, slot) in enumerate(
+                    zip(packed.images.tolist(), packed.caption_indices.tolist(), strict=True)
+                ):
                     words = vocabulary.decode(own[image][slot])
                     of_row = attention[packed.rows == row][: len(words)].cpu()  # without that of <END>
                     looked.append(AttendedCaption(indices[image], words, of_row))

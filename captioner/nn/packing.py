@@ -31,7 +31,7 @@ class PackedCaptions(NamedTuple):
     targets: Tensor
     batch_sizes: tuple[int, ...]
     images: Tensor
-    slots: Tensor
+    caption_indices: Tensor
     rows: Tensor
     captions_per_image: int
 
@@ -42,7 +42,7 @@ class PackedCaptions(NamedTuple):
             self.targets.to(device),
             self.batch_sizes,
             self.images.to(device),
-            self.slots.to(device),
+            self.caption_indices.to(device),
             self.rows.to(device),
             self.captions_per_image,
         )
@@ -54,7 +54,7 @@ class PackedCaptions(NamedTuple):
             yield size, slice(start, start + size)
             start += size
 
-    def last_words(self) -> Int[Tensor, " N"]:
+    def last_token_positions(self) -> Int[Tensor, " N"]:
         """Where each row's last word stands in the packed order; there the whole caption has been read."""
         sizes = torch.tensor(self.batch_sizes, device=self.rows.device)
         lengths = torch.bincount(self.rows, minlength=len(self.images))
@@ -85,7 +85,7 @@ def pack_captions(
         targets=padded[:, 1:].t()[going],
         batch_sizes=tuple(going.sum(dim=1).tolist()),
         images=torch.tensor([image for image, _, _ in flat]),
-        slots=torch.tensor([slot for _, slot, _ in flat]),
+        caption_indices=torch.tensor([slot for _, slot, _ in flat]),
         rows=rows,
         captions_per_image=max(len(own) for own in captions),
     )

@@ -97,4 +97,4 @@ class DecoderOutput(NamedTuple):
     logits: Tensor
     attention: Tensor | None = None
     losses: Mapping[str, Tensor] = MappingProxyType({})
-    drawn: SampledAttention | None = None
+    sampled_attention: SampledAttention | None = None

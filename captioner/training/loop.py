@@ -151,7 +151,7 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
         raise
     seconds = time.perf_counter() - started
     rewards_to_come = run.reward is not None and not run.in_rl_phase
-    stage_to_come = run.model.encoder.held or run.whole_images or rewards_to_come
+    stage_to_come = run.model.encoder.fine_tuning_paused or run.whole_images or rewards_to_come
     patience = None if stage_to_come else trainer.patience
     is_best = progress.update_best(scores[trainer.monitor], patience, is_over=run.is_over)
     log_skipped_images(run, log)

@@ -63,8 +63,8 @@ def captioning_losses(
     for name, value in answer.losses.items():
         losses[name] = value.detach() / totals.words
         losses["loss"] = losses["loss"] + value / totals.words
-    if answer.drawn is not None:
-        surrogate = reinforce_term(answer.logits, captions, answer.drawn, label_smoothing) / totals.words
+    if answer.sampled_attention is not None:
+        surrogate = reinforce_term(answer.logits, captions, answer.sampled_attention, label_smoothing) / totals.words
         losses["loss"] = losses["loss"] + surrogate
     return losses
 

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from captioner.config import DecodeConfig
 from captioner.data.token_ids import EncodedCaptions
 from captioner.decode import sample_captions
-from captioner.decode.constraints import forbid
+from captioner.decode.constraints import mask_forbidden_tokens
 from captioner.decode.hypothesis import PartialHypothesis
 from captioner.metrics.bleu_reward import BleuReward
 from captioner.metrics.cider_reward import CiderReward
@@ -91,7 +91,7 @@ def self_critical_losses(
     rewards = torch.from_numpy(reward([index for index in indices for _ in range(samples)], heard)).view(-1, samples)
     others = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)
     finished = torch.tensor([one.finished for one in said]).view(-1, samples)
-    place = (captions.images.cpu(), captions.slots.cpu())
+    place = (captions.images.cpu(), captions.caption_indices.cpu())
     log_probs = _log_probs_of_captions(logits, captions, finished[place].to(logits.device))
     surrogate = ((rewards - others)[place].to(log_probs) * (log_probs - log_probs.detach())).sum()
     mean = rewards.sum().to(log_probs) / (images * samples)
@@ -103,7 +103,9 @@ def _log_probs_of_captions(
 ) -> Float[Tensor, " N"]:
     """log p of each caption; where one was cut, another word than <END> was chosen in its place."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).clone()
-    forbid(logits, [PartialHypothesis()], DecodeConfig(name="sample"), SPECIAL_TOKENS)  # as where they were drawn
+    mask_forbidden_tokens(
+        logits, [PartialHypothesis()], DecodeConfig(name="sample"), SPECIAL_TOKENS
+    )  # as where they were drawn
     words = -F.cross_entropy(logits, captions.targets, reduction="none")
     cut = ~ended[captions.rows] & (captions.targets == SPECIAL_TOKENS.end)
     words = torch.where(cut, torch.log1p(-words.exp().clamp(max=1 - 1e-6)), words)

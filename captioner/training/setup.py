@@ -71,7 +71,8 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if config.trainer.compile:
         compile_steps(model.decoder, device)
-    model.encoder.hold(config.encoder.fine_tune_after > 0)
+    if config.encoder.fine_tune_after > 0:
+        model.encoder.freeze()
     whole = config.augment.after > 0
     train_features = training_features(config, train_set, model, device, whole)
     val_features = features_of(config, val_set, model, device)
@@ -111,10 +112,10 @@ def begin_epoch(run: Run) -> list[str]:
     """
     progress, encoder = run.progress, run.model.encoder
     resumed = progress.batch > 0  # in an epoch that has begun before
-    thaws = encoder.held and progress.epoch >= run.config.encoder.fine_tune_after
+    thaws = encoder.fine_tuning_paused and progress.epoch >= run.config.encoder.fine_tune_after
     varies = run.whole_images and progress.epoch >= run.config.augment.after
     if thaws:
-        encoder.hold(False)
+        encoder.unfreeze()
     if varies:
         run.whole_images = False
     if thaws or varies:

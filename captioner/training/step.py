@@ -160,7 +160,7 @@ def train_step(run: Run, step: TrainingBatch) -> dict[str, float]:
         run.average.update(progress.step)
     for module in run.model.decoder.modules():
         if isinstance(module, HardAttention):
-            module.note_step(figures["words"])
+            module.update_baseline(figures["words"])
     return figures | {"learning_rate": learning_rate}
 
 

@@ -1,4 +1,4 @@
-"""What may be said next: `forbid` against the definition, word by word."""
+"""What may be said next: `mask_forbidden_tokens` against the definition, word by word."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from captioner.config import DecodeConfig
-from captioner.decode.constraints import forbid, repeats
+from captioner.decode.constraints import mask_forbidden_tokens, repeating_tokens
 from captioner.decode.hypothesis import PartialHypothesis
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from tests.decode.decoders import END, repeats_an_ngram
@@ -20,12 +20,14 @@ def test_repeats_are_the_words_that_would_say_an_ngram_twice(n: int) -> None:
     for length in range(6):
         for words in itertools.product((0, 1, 2), repeat=length):
             if not repeats_an_ngram(words, n):
-                assert repeats(words, n) == {w for w in range(4) if repeats_an_ngram((*words, w), n)}
+                assert repeating_tokens(words, n) == {w for w in range(4) if repeats_an_ngram((*words, w), n)}
 
 
 def allowed(rows: list[tuple[int, ...]], **settings: int) -> list[set[int]]:
     logits = torch.zeros(len(rows), 8)
-    forbid(logits, [PartialHypothesis(words) for words in rows], DecodeConfig(**settings), SPECIAL_TOKENS)
+    mask_forbidden_tokens(
+        logits, [PartialHypothesis(words) for words in rows], DecodeConfig(**settings), SPECIAL_TOKENS
+    )
     return [{int(word) for word in (row > -math.inf).nonzero()} for row in logits]
 
 

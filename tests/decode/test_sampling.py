@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captioner.config import DecodeConfig
 from captioner.decode.greedy import greedy
-from captioner.decode.sampling import NUCLEUS, draw, keep_top_k, keep_top_p, sample, uniform_samples
+from captioner.decode.sampling import NUCLEUS, keep_top_k, keep_top_p, sample, sample_from_logits, uniform_samples
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from tests.decode.decoders import END, TableDecoder, TinyDecoder, make_features, same_logits
@@ -154,11 +154,11 @@ def test_top_p_counts_what_top_k_left() -> None:
 def test_a_word_is_drawn_over_its_share_of_the_unit_interval() -> None:
     logits = torch.tensor([0.0, 0.5, 0.0, 0.25, 0.25, 0.0], dtype=torch.float64).log()
     for uniform, word in ((0.0, 1), (0.4999, 1), (0.5, 3), (0.7499, 3), (0.75, 4), (1 - 2**-53, 4)):
-        assert draw(logits[None], torch.tensor([uniform], dtype=torch.float64)).tolist() == [word]
+        assert sample_from_logits(logits[None], torch.tensor([uniform], dtype=torch.float64)).tolist() == [word]
 
 
 def test_the_largest_draw_never_leads_to_an_impossible_word() -> None:
     logits = torch.randn(2000, 300)
     logits[:, 150:] = -math.inf
     largest = torch.full((2000,), 1 - 2**-24)
-    assert int(draw(logits, largest).max()) < 150
+    assert int(sample_from_logits(logits, largest).max()) < 150

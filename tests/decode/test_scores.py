@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 
-from captioner.decode.scores import at_least_float32, best_words
+from captioner.decode.scores import at_least_float32, top_tokens
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12, 13, 50])
 @pytest.mark.parametrize("spread", [1, 4, 1000])
 def test_the_highest_first_and_of_equals_the_lowest_number(count: int, spread: int) -> None:
     logits = torch.randint(0, spread, (60, 13)).float()
-    values, words = best_words(logits, count)
+    values, words = top_tokens(logits, count)
     for row, row_values, row_words in zip(logits, values, words, strict=True):
         expected = sorted(range(13), key=lambda word: (-float(row[word]), word))[:count]
         assert row_words.tolist() == expected
@@ -23,7 +23,7 @@ def test_the_highest_first_and_of_equals_the_lowest_number(count: int, spread: i
 
 def test_what_is_forbidden_comes_last() -> None:
     logits = torch.tensor([[-math.inf, 1.0, -math.inf, 2.0, -math.inf]])
-    values, words = best_words(logits, 4)
+    values, words = top_tokens(logits, 4)
     assert words[0, :2].tolist() == [3, 1]
     assert values[0].tolist() == [2.0, 1.0, -math.inf, -math.inf]
 

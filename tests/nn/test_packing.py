@@ -19,10 +19,10 @@ images = st.lists(st.lists(caption, min_size=0, max_size=4), min_size=1, max_siz
 def test_every_caption_comes_back(captions: list[list[list[int]]]) -> None:
     packed = pack_captions(captions)
     said, read = unpack(packed.targets, packed), unpack(packed.inputs, packed)
-    for row, (image, slot) in enumerate(zip(packed.images.tolist(), packed.slots.tolist(), strict=True)):
+    for row, (image, slot) in enumerate(zip(packed.images.tolist(), packed.caption_indices.tolist(), strict=True)):
         assert said[row] == [*captions[image][slot], SPECIAL.end]
         assert read[row] == [SPECIAL.start, *captions[image][slot]]
-    places = set(zip(packed.images.tolist(), packed.slots.tolist(), strict=True))
+    places = set(zip(packed.images.tolist(), packed.caption_indices.tolist(), strict=True))
     assert places == {(i, j) for i, own in enumerate(captions) for j in range(len(own))}
     assert packed.captions_per_image == max(len(own) for own in captions)
 
@@ -42,6 +42,6 @@ def test_layout_is_that_of_torch(captions: list[list[list[int]]]) -> None:
 @given(images)
 def test_last_words_are_where_each_caption_has_been_read(captions: list[list[list[int]]]) -> None:
     packed = pack_captions(captions)
-    last = packed.last_words()
+    last = packed.last_token_positions()
     assert packed.rows[last].tolist() == list(range(len(packed.images)))
     assert (packed.targets[last] == SPECIAL.end).all()

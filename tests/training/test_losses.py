@@ -44,7 +44,7 @@ def packed(answer: Answer, captions: list[list[list[int]]]) -> tuple[PackedCapti
     layout = pack_captions(captions)
     sources = [(image, slot) for image, own in enumerate(captions) for slot in range(len(own))]
     steps = torch.cat([torch.full((size,), step) for step, size in enumerate(layout.batch_sizes)])
-    padded_rows = [sources.index((int(layout.images[row]), int(layout.slots[row]))) for row in layout.rows]
+    padded_rows = [sources.index((int(layout.images[row]), int(layout.caption_indices[row]))) for row in layout.rows]
     logits, attention = (
         torch.from_numpy(array[padded_rows, steps.numpy()]) for array in (answer.logits, answer.attention)
     )

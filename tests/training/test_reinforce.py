@@ -72,7 +72,7 @@ def estimates(monkeypatch: pytest.MonkeyPatch, baseline: float) -> tuple[Tensor,
         loss = losses(decoder, features, packed)["loss"]
         look_at(monkeypatch, cells)
         answer = decoder(features, packed)
-        probability = answer.drawn.log_probs.sum().exp()
+        probability = answer.sampled_attention.log_probs.sum().exp()
         cost = torch.nn.functional.cross_entropy(answer.logits, packed.targets, label_smoothing=SMOOTHING)
         bound = bound + probability * cost
         probabilities.append(probability.detach())

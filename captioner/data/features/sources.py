@@ -99,7 +99,7 @@ class PartiallyCachedFeatures:
         rows, _ = self.part.grid_size
         for indices, features in self.stored.batches(batches, epoch):
             assert features.grid is not None  # the part's: asked for below
-            yield indices, self.encoder.finish(features.grid, rows)
+            yield indices, self.encoder.forward_trainable_part(features.grid, rows)
 
 
 class CachedFeatures:

@@ -11,7 +11,7 @@ from captioner.nn.cells.gru import GRUCell
 from captioner.nn.cells.lstm import LSTMCell
 from captioner.nn.cells.lstm_variants import LSTMVariantCell
 from captioner.nn.cells.mutations import MUT1Cell, MUT2Cell, MUT3Cell
-from captioner.nn.cells.protocol import Cell, Hidden, start_input_bias
+from captioner.nn.cells.protocol import Cell, Hidden, init_input_bias
 from captioner.nn.cells.registry import CELLS, build_cell
 from captioner.nn.cells.rnn import RNNCell
 
@@ -27,5 +27,5 @@ __all__ = [
     "MUT3Cell",
     "RNNCell",
     "build_cell",
-    "start_input_bias",
+    "init_input_bias",
 ]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from captioner.nn.cells.protocol import Hidden, orthogonal_blocks
+from captioner.nn.cells.protocol import Hidden, init_orthogonal_blocks
 from captioner.nn.layers.step_linear import StepLinear
 
 
@@ -20,14 +20,14 @@ class GRUCell(nn.Module):
 
     gates = 3
     states = 1
-    open_block: int | None = None
+    forget_gate_block: int | None = None
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
         self.hidden_dim = hidden_dim
         self.recurrent = StepLinear(hidden_dim, 3 * hidden_dim, bias=False)
         self.candidate_bias = nn.Parameter(torch.zeros(hidden_dim))
-        orthogonal_blocks(self.recurrent.weight, hidden_dim)
+        init_orthogonal_blocks(self.recurrent.weight, hidden_dim)
 
     def step(self, inputs: Float[Tensor, "N G"], hidden: Hidden) -> Hidden:
         """One word: inputs (N, 3H), hidden (h,)."""

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from captioner.nn.cells.protocol import Hidden, orthogonal_blocks
+from captioner.nn.cells.protocol import Hidden, init_orthogonal_blocks
 from captioner.nn.layers.step_linear import StepLinear
 
 
@@ -24,9 +24,9 @@ class LSTMCell(nn.Module):
     def __init__(self, hidden_dim: int, *, forget_bias: bool = True) -> None:
         super().__init__()
         self.hidden_dim = hidden_dim
-        self.open_block: int | None = 1 if forget_bias else None
+        self.forget_gate_block: int | None = 1 if forget_bias else None
         self.recurrent = StepLinear(hidden_dim, 4 * hidden_dim, bias=False)
-        orthogonal_blocks(self.recurrent.weight, hidden_dim)
+        init_orthogonal_blocks(self.recurrent.weight, hidden_dim)
 
     def step(self, inputs: Float[Tensor, "N G"], hidden: Hidden) -> Hidden:
         """One word: inputs (N, 4H), hidden (h, c)."""

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from captioner.nn.cells.protocol import Hidden, orthogonal_blocks
+from captioner.nn.cells.protocol import Hidden, init_orthogonal_blocks
 from captioner.nn.layers.step_linear import StepLinear
 
 
@@ -49,11 +49,11 @@ class LSTMVariantCell(nn.Module):
         self.blocks = [name for name, there in present.items() if there]
         self.gate_names = [name for name in self.blocks if name != "z"]
         self.gates = len(self.blocks)
-        self.open_block: int | None = self.blocks.index("f") if "f" in self.blocks else None
+        self.forget_gate_block: int | None = self.blocks.index("f") if "f" in self.blocks else None
         self.states = 2 + (len(self.gate_names) if gate_recurrence else 0)
         self.recurrent = StepLinear(hidden_dim, self.gates * hidden_dim, bias=False)
         self.peepholes = nn.Parameter(0.1 * torch.randn(len(self.gate_names), hidden_dim))
-        orthogonal_blocks(self.recurrent.weight, hidden_dim)
+        init_orthogonal_blocks(self.recurrent.weight, hidden_dim)
         self.gate_recurrent: StepLinear | None = None
         if gate_recurrence:
             columns = len(self.gate_names) * hidden_dim

@@ -17,13 +17,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from captioner.nn.cells.protocol import Hidden, orthogonal_blocks
+from captioner.nn.cells.protocol import Hidden, init_orthogonal_blocks
 from captioner.nn.layers.step_linear import StepLinear
 
 
 def _square(hidden_dim: int) -> StepLinear:
     layer = StepLinear(hidden_dim, hidden_dim, bias=False)
-    orthogonal_blocks(layer.weight, hidden_dim)
+    init_orthogonal_blocks(layer.weight, hidden_dim)
     return layer
 
 
@@ -32,7 +32,7 @@ class MUT1Cell(nn.Module):
 
     gates = 3
     states = 1
-    open_block: int | None = None
+    forget_gate_block: int | None = None
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class MUT2Cell(nn.Module):
 
     gates = 3
     states = 1
-    open_block: int | None = None
+    forget_gate_block: int | None = None
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()

@@ -16,14 +16,14 @@ Hidden = tuple[Tensor, ...]
 class Cell(Protocol):
     """A recurrence.
 
-    gates: blocks of H columns in `inputs`; states: tensors it carries, the first is h; open_block: the block of
+    gates: blocks of H columns in `inputs`; states: tensors it carries, the first is h; forget_gate_block: the block of
     columns whose bias starts at 1, so that what is remembered stays remembered (Jozefowicz et al. 2015), or None.
     """
 
     gates: int
     states: int
     hidden_dim: int
-    open_block: int | None
+    forget_gate_block: int | None
 
     def step(self, inputs: Tensor, hidden: Hidden) -> Hidden:
         """`inputs`: (N, gates·H); `hidden`: before the step. Returns it after the step."""
@@ -34,15 +34,15 @@ class Cell(Protocol):
         ...
 
 
-def orthogonal_blocks(weight: Tensor, hidden_dim: int) -> None:
+def init_orthogonal_blocks(weight: Tensor, hidden_dim: int) -> None:
     """Each gate's (H, H) block starts orthogonal: gradients neither explode nor vanish at the start."""
     for block in torch.split(weight.data, hidden_dim):
         nn.init.orthogonal_(block)
 
 
-def start_input_bias(bias: Tensor, cell: Cell) -> None:
-    """Set the bias that enters a cell at the start of training: zero, and one where `open_block` says."""
+def init_input_bias(bias: Tensor, cell: Cell) -> None:
+    """Set the bias that enters a cell at the start of training: zero, and one where `forget_gate_block` says."""
     with torch.no_grad():
         bias.zero_()
-        if cell.open_block is not None:
-            bias[cell.open_block * cell.hidden_dim : (cell.open_block + 1) * cell.hidden_dim] = 1.0
+        if cell.forget_gate_block is not None:
+            bias[cell.forget_gate_block * cell.hidden_dim : (cell.forget_gate_block + 1) * cell.hidden_dim] = 1.0

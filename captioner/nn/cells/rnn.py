@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from captioner.nn.cells.protocol import Hidden, orthogonal_blocks
+from captioner.nn.cells.protocol import Hidden, init_orthogonal_blocks
 from captioner.nn.layers.step_linear import StepLinear
 
 
@@ -18,7 +18,7 @@ class RNNCell(nn.Module):
 
     gates = 1
     states = 1
-    open_block: int | None = None
+    forget_gate_block: int | None = None
 
     def __init__(self, hidden_dim: int, *, relu: bool = False) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class RNNCell(nn.Module):
         if relu:
             nn.init.eye_(self.recurrent.weight)
         else:
-            orthogonal_blocks(self.recurrent.weight, hidden_dim)
+            init_orthogonal_blocks(self.recurrent.weight, hidden_dim)
 
     def step(self, inputs: Float[Tensor, "N H"], hidden: Hidden) -> Hidden:
         """One word: inputs (N, H), hidden (h,)."""

@@ -22,11 +22,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.config import AttentionConfig
-from captioner.nn.layers.attention import build_attention, context, context_of_rows, weights_of
+from captioner.nn.layers.attention import attention_weights, build_attention, context, context_of_rows
 from captioner.nn.layers.group_by_image import rows_of_words
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
-from captioner.nn.layers.step_linear import weight_gradients_once
+from captioner.nn.layers.step_linear import deferred_weight_gradients
 from captioner.nn.packing import PackedCaptions
 from captioner.nn.types import DecoderOutput, DecoderState, DecoderStep, ImageFeatures, rows_of_images
 
@@ -74,7 +74,7 @@ class AdaptiveAttentionDecoder(nn.Module):
         inputs = self.stack.project(embedded) + image.gates.index_select(0, rows.images)
         hidden = self.stack.initial(inputs[: captions.batch_sizes[0]])
         before, tops, memories = [], [], []
-        with weight_gradients_once(self):
+        with deferred_weight_gradients(self):
             for going, step in captions.steps():
                 hidden = tuple(tensor[:going] for tensor in hidden)
                 before.append(self._top(hidden))
@@ -85,7 +85,7 @@ class AdaptiveAttentionDecoder(nn.Module):
         of_image = image.sentinel.index_select(0, rows.images)
         sentinel = self._sentinel(embedded, of_image, torch.cat(before), torch.cat(memories))
         queries = self.attention.query(top)
-        weights, beta = self._weights(self.attention.energies_of_batch(image.keys)(queries, rows), sentinel, queries)
+        weights, beta = self._weights(self.attention.batch_energies(image.keys)(queries, rows), sentinel, queries)
         seen = context_of_rows(weights, image.grid, rows) + beta * sentinel
         return DecoderOutput(self.output(seen + top), weights)
 
@@ -136,5 +136,5 @@ class AdaptiveAttentionDecoder(nn.Module):
     ) -> tuple[Float[Tensor, "N P"], Float[Tensor, "N 1"]]:
         """α̂ over the grid, and β."""
         own = self.attention.energies(self.sentinel_key(sentinel).unsqueeze(1), queries)  # a grid of one cell a row
-        weights = weights_of(torch.cat([energies, own], dim=1))
+        weights = attention_weights(torch.cat([energies, own], dim=1))
         return weights[:, :-1], weights[:, -1:]

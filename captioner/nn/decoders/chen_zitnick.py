@@ -82,7 +82,7 @@ class ChenZitnickDecoder(nn.Module):
         """ṽ of each row of `captions` after its last word: the vector of an image that the caption would fit."""
         inputs = self.memory.project(self.embedding(captions.inputs))
         remembered = self.memory.sequence(inputs, captions.batch_sizes)
-        vector: Tensor = self.reconstruct(remembered.index_select(0, captions.last_words()))
+        vector: Tensor = self.reconstruct(remembered.index_select(0, captions.last_token_positions()))
         return vector
 
     def init_state(self, features: ImageFeatures) -> DecoderState:

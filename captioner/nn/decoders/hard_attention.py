@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from captioner.config import AttentionConfig
-from captioner.nn.layers.attention import weights_of
+from captioner.nn.layers.attention import attention_weights
 from captioner.nn.layers.counter_rng import uniform
 from captioner.nn.packing import PackedCaptions
 from captioner.nn.types import ImageFeatures, SampledAttention
@@ -49,11 +49,11 @@ class HardAttention(nn.Module):
         self.at_test = config.hard_at_test
         self.register_buffer("baseline", torch.tensor(math.log(vocabulary_size)))
 
-    def note_step(self, cost: float) -> None:
+    def update_baseline(self, cost: float) -> None:
         """Move the baseline after an optimizer step whose words cost so many nats each."""
         self.baseline.mul_(_KEPT).add_((1 - _KEPT) * cost)
 
-    def lots(self, features: ImageFeatures, captions: PackedCaptions) -> AttentionSampler:
+    def sampler(self, features: ImageFeatures, captions: PackedCaptions) -> AttentionSampler:
         """What decides where a batch of captions looks: torch's random numbers in training, the images' own at test.
 
         An image is looked at by expectation for all of its captions, or for none.
@@ -80,7 +80,7 @@ class AttentionSampler:
     log_probs: list[Tensor] = field(default_factory=list)
     entropies: list[Tensor] = field(default_factory=list)
 
-    def look(self, energies: Float[Tensor, "N P"], step: slice) -> tuple[Float[Tensor, "N P"], Float[Tensor, "N P"]]:
+    def sample(self, energies: Float[Tensor, "N P"], step: slice) -> tuple[Float[Tensor, "N P"], Float[Tensor, "N P"]]:
         """α, and the weights of the context: 1 at the cell that was drawn, or α where the expectation is taken."""
         log_weights = torch.log_softmax(energies, dim=1, dtype=torch.promote_types(energies.dtype, torch.float32))
         weights, by_expectation = log_weights.exp(), self.by_expectation[: len(energies)]
@@ -90,7 +90,7 @@ class AttentionSampler:
         self.entropies.append(-(weights * log_weights).sum())
         return weights, torch.where(by_expectation.unsqueeze(1), weights, one_hot(cells, weights))
 
-    def outcome(self) -> tuple[SampledAttention, dict[str, Tensor]]:
+    def losses(self) -> tuple[SampledAttention, dict[str, Tensor]]:
         """For the loss: what was drawn, and the entropy, which is to be large."""
         attention = self.attention
         drawn = SampledAttention(torch.cat(self.log_probs), attention.baseline, attention.reinforce)
@@ -114,7 +114,7 @@ def sampled_weights(
     energies: Float[Tensor, "N P"], seeds: Int[Tensor, " N"], counts: Int[Tensor, " N"]
 ) -> Float[Tensor, "N P"]:
     """While captioning: 1 at a cell drawn for word number `counts` of the image with this seed, else 0."""
-    weights = weights_of(energies)
+    weights = attention_weights(energies)
     return one_hot(sample_locations(weights, uniform(seeds, counts)), weights)
 
 

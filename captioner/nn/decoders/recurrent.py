@@ -45,16 +45,16 @@ class RecurrentDecoder(nn.Module):
         image = self.image(self.dropout(features.vector), self.stack)
         of_words = captions.images.index_select(0, captions.rows)  # each word's image
         enters = None
-        if image.each is not None:
-            enters = image.each.index_select(0, of_words)
-        elif image.once is not None:
-            first = image.once.index_select(0, captions.images)
+        if image.per_step is not None:
+            enters = image.per_step.index_select(0, of_words)
+        elif image.first_step is not None:
+            first = image.first_step.index_select(0, captions.images)
             enters = torch.cat([first, first.new_zeros(len(words) - len(first), first.shape[1])])
         hidden = tuple(tensor.index_select(0, captions.images) for tensor in image.hidden)
         words, above = self._enter(words, enters)
         outputs = self.stack.sequence(words, captions.batch_sizes, hidden, above)  # (M, H)
-        if image.beside is not None:
-            outputs = torch.cat([outputs, image.beside.index_select(0, of_words)], dim=1)
+        if image.output_concat is not None:
+            outputs = torch.cat([outputs, image.output_concat.index_select(0, of_words)], dim=1)
         return DecoderOutput(self.output(outputs))
 
     def init_state(self, features: ImageFeatures) -> DecoderState:
@@ -63,8 +63,8 @@ class RecurrentDecoder(nn.Module):
         What enters the first step only is carried with the rows, and is zero after it.
         """
         image = self.image(features.vector, self.stack)
-        shared = tuple(tensor for tensor in (image.each, image.beside) if tensor is not None)
-        return DecoderState(shared, image.hidden if image.once is None else (*image.hidden, image.once))
+        shared = tuple(tensor for tensor in (image.per_step, image.output_concat) if tensor is not None)
+        return DecoderState(shared, image.hidden if image.first_step is None else (*image.hidden, image.first_step))
 
     def step(self, tokens: Int[Tensor, " N"], state: DecoderState) -> DecoderStep:
         """Read one word a row, say the next."""

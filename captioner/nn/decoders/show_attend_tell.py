@@ -8,7 +8,7 @@ For the annotations a_1 … a_P of an image and the words y_1 … y_T:
     h_t      = LSTM(E y_{t−1}, h_{t−1}, z_t)                             eq. 1–3
     p(y_t)   ∝ exp(L_o (E y_{t−1} + L_h h_t + L_z z_t))                  eq. 7, the deep output layer
 
-and the loss gains λ Σ_i (1 − Σ_t α_ti)² so that every part of the image is looked at (eq. 14).
+and the loss gains λ Σ_i (1 − Σ_t α_ti)² so that every part of the image is context_weights at (eq. 14).
 With more layers than one, h is the top layer's. Any cell works in the LSTM's place. With `grid_dim` a_i is first made
 ReLU(W a_i + b) of so many numbers: less to look at at each word, so faster and smaller.
 
@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from captioner.config import AttentionConfig
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.hard_attention import HardAttention, sampled_weights, seeds_of
-from captioner.nn.layers.attention import build_attention, context, context_of_rows, weights_of
+from captioner.nn.layers.attention import attention_weights, build_attention, context, context_of_rows
 from captioner.nn.layers.group_by_image import rows_of_captions
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
-from captioner.nn.layers.step_linear import StepLinear, weight_gradients_once
+from captioner.nn.layers.step_linear import StepLinear, deferred_weight_gradients
 from captioner.nn.packing import PackedCaptions
 from captioner.nn.types import DecoderOutput, DecoderState, DecoderStep, ImageFeatures, rows_of_images
 
@@ -69,29 +69,29 @@ class AttentionDecoder(nn.Module):
         embedded = self.dropout(self.embedding(captions.inputs))  # (M, E)
         words = self.stack.project(embedded)  # (M, G·H): of all words at once
         tops, contexts, attention = [], [], []
-        energies_of_rows = self.attention.energies_of_batch(keys)
-        everyone = rows_of_captions(captions, len(grid))
-        lots = None if self.hard is None else self.hard.lots(features, captions)
-        with weight_gradients_once(self):
+        energies_of_rows = self.attention.batch_energies(keys)
+        rows_by_image = rows_of_captions(captions, len(grid))
+        sampler = None if self.hard is None else self.hard.sampler(features, captions)
+        with deferred_weight_gradients(self):
             for going, step in captions.steps():
                 hidden = tuple(tensor[:going] for tensor in hidden)
-                rows, top = everyone.first(going), hidden[-self.stack.states]
+                rows, top = rows_by_image.first_rows(going), hidden[-self.stack.states]
                 energies = energies_of_rows(self.attention.query(top), rows)
-                if lots is None:
-                    weights = looked = weights_of(energies)
+                if sampler is None:
+                    weights = context_weights = attention_weights(energies)
                 else:
-                    weights, looked = lots.look(energies, step)
-                seen = self._gated(context_of_rows(looked, grid, rows), top)
+                    weights, context_weights = sampler.sample(energies, step)
+                seen = self._gated(context_of_rows(context_weights, grid, rows), top)
                 top, hidden = self.stack.step(words[step] + self.context_to_gates(seen), hidden)
                 tops.append(top)
                 contexts.append(seen)
                 attention.append(weights)
         logits = self._words(embedded, torch.cat(tops), torch.cat(contexts))
         answer = DecoderOutput(logits, torch.cat(attention))
-        if lots is None:
+        if sampler is None:
             return answer
-        drawn, losses = lots.outcome()
-        return answer._replace(drawn=drawn, losses=losses)
+        sampled, losses = sampler.losses()
+        return answer._replace(sampled_attention=sampled, losses=losses)
 
     def init_state(self, features: ImageFeatures) -> DecoderState:
         """B images, one row each: the grid and its keys are kept once an image.
@@ -113,7 +113,7 @@ class AttentionDecoder(nn.Module):
         if self._draws:
             weights = sampled_weights(energies, rows_of_images(seeds[0], len(tokens)), count[0])
         else:
-            weights = weights_of(energies)
+            weights = attention_weights(energies)
         seen = self._gated(context(weights, grid), top)
         embedded = self.embedding(tokens)
         top, hidden = self.stack.step(self.stack.project(embedded) + self.context_to_gates(seen), hidden)

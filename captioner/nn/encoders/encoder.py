@@ -23,7 +23,7 @@ from captioner.config import EncoderConfig, TransformConfig
 from captioner.errors import ConfigError, near_misses
 from captioner.nn.encoders import efficientnet_lite as lite
 from captioner.nn.encoders import weights as weights
-from captioner.nn.encoders.fuse_batch_norm import fold_batch_norm
+from captioner.nn.encoders.fuse_batch_norm import fuse_batch_norm
 from captioner.nn.types import ImageFeatures
 
 # Children of torchvision's classification networks that come after the last feature map, or beside it.
@@ -46,7 +46,7 @@ class Encoder(nn.Module):
         trunk: the network without its head, its children named as in torchvision.
         transform: the preprocessing that its images must have had.
         blocks: names of the blocks, first to last, from which one may fine-tune.
-        held: while True nothing learns, whatever the settings say: the first stage of a staged fine-tuning.
+        fine_tuning_paused: True between `freeze` and `unfreeze`: every block is frozen, whatever the settings say.
         feature_dim: D, the channels of the last feature map.
         grid_size: (rows, columns) of the last feature map at `transform.size`.
     """
@@ -76,21 +76,28 @@ class Encoder(nn.Module):
                 f"encoder.fine_tune_from={fine_tune_from!r} is not a block of {name}."
                 f"{near_misses(fine_tune_from, self.blocks)} Its blocks are: {', '.join(self.blocks)}."
             )
-        self._learning_blocks = self.blocks[self.blocks.index(fine_tune_from) :] if fine_tune_from is not None else []
-        self.hold(False)
+        self._fine_tuned_blocks = self.blocks[self.blocks.index(fine_tune_from) :] if fine_tune_from is not None else []
+        self.unfreeze()
 
     @property
     def frozen(self) -> bool:
         """Whether no block learns now."""
         return len(self.frozen_blocks) == len(self.blocks)
 
-    def hold(self, held: bool) -> None:
-        """Let no block learn until this is called again with False: decoder first, then both."""
-        self.held = held
-        learning = [] if held else self._learning_blocks
-        self.frozen_blocks = [block for block in self.blocks if block not in learning]
+    def freeze(self) -> None:
+        """Freeze every block until `unfreeze` is called: the decoder is trained first, then both."""
+        self.fine_tuning_paused = True
+        self._set_trainable([])
+
+    def unfreeze(self) -> None:
+        """Make the blocks from `fine_tune_from` on trainable; the others stay frozen."""
+        self.fine_tuning_paused = False
+        self._set_trainable(self._fine_tuned_blocks)
+
+    def _set_trainable(self, trainable: list[str]) -> None:
+        self.frozen_blocks = [block for block in self.blocks if block not in trainable]
         for block in self.blocks:
-            self.trunk.get_submodule(block).requires_grad_(block in learning)
+            self.trunk.get_submodule(block).requires_grad_(block in trainable)
         self._folded = ()
         self.train(self.training)
 
@@ -120,7 +127,7 @@ class Encoder(nn.Module):
         name = f"{self.name}_before_{self.blocks[len(self.frozen_blocks)]}" if learning else self.name
         return FrozenPart(name, frozen, self.transform)
 
-    def finish(self, part: Float[Tensor, "B Q C"], rows: int) -> ImageFeatures:
+    def forward_trainable_part(self, part: Float[Tensor, "B Q C"], rows: int) -> ImageFeatures:
         """From what `frozen_part` gives for some images, `rows` rows of it, to what `forward` does."""
         images, cells, channels = part.shape
         features = part.view(images, rows, cells // rows, channels).permute(0, 3, 1, 2)  # channels last, no copy
@@ -152,7 +159,7 @@ class Encoder(nn.Module):
     def _frozen_feature_map(self, images: Tensor, frozen: nn.Sequential) -> Tensor:
         """(B, 3, S, S) → (B, …) by a private copy of the frozen pieces without BatchNorm, made on first use."""
         if not self._folded:
-            self._folded = (fold_batch_norm(frozen),)
+            self._folded = (fuse_batch_norm(frozen),)
         return _in_portions(self._folded[0], images)
 
     # Whatever moves the trunk's tensors or loads others into them makes the folded copy out of date.
@@ -176,7 +183,7 @@ class FrozenPart(nn.Module):
     def __init__(self, name: str, blocks: nn.Sequential, transform: TransformConfig) -> None:
         super().__init__()
         self.name, self.transform = name, transform
-        self.folded = fold_batch_norm(blocks).requires_grad_(False)
+        self.folded = fuse_batch_norm(blocks).requires_grad_(False)
         self.feature_dim, rows, columns = _feature_map_shape(name, self.folded, transform.size)
         self.grid_size = (rows, columns)
 

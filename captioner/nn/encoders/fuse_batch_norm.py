@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def fold_batch_norm(network: nn.Module) -> nn.Module:
+def fuse_batch_norm(network: nn.Module) -> nn.Module:
     """A copy of `network`, in eval mode, that computes the same without its BatchNorm layers.
 
     A BatchNorm2d is folded where the module registered right before it, in the same parent, is a convolution with as

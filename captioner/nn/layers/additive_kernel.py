@@ -3,7 +3,7 @@
     e_np = w·tanh(k_np + q_n)          k: an image's keys, q: a row's query
          = 2 w·σ(2 (k_np + q_n)) − Σ_a w_a
 
-Written plainly (see `AdditiveAttention.plain_energies`) a step copies the keys to the rows that look at them, adds,
+Written plainly (see `AdditiveAttention.reference_energies`) a step copies the keys to the rows that look at them, adds,
 takes the tanh, and keeps all three for the backward pass, which writes as much again and adds a whole gradient of the
 keys at every step. Here a few rows at a time stay in the processor's cache, the logistic function is computed anew for
 the backward pass, and the gradient of the keys is summed in place over the steps. The logistic function is there

@@ -44,7 +44,7 @@ class Attention(Protocol):
         """e (N, P) of N rows that stand side by side by image, K to each of the B images."""
         ...
 
-    def energies_of_batch(self, keys: Tensor) -> Energies:
+    def batch_energies(self, keys: Tensor) -> Energies:
         """The same for a batch of captions that is learnt from, whose rows are in no order; one call a step."""
         ...
 
@@ -61,17 +61,17 @@ class AdditiveAttention(nn.Module):
     def energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
         """On a CPU without a tensor of N·P·A numbers, where no gradient is wanted."""
         if torch.is_grad_enabled() or not _in_blocks(keys):
-            return self.plain_energies(keys, queries)
+            return self.reference_energies(keys, queries)
         images = torch.arange(len(keys)).repeat_interleave(len(queries) // len(keys))
         return energies_in_blocks(keys, self.score.weight.squeeze(0), queries, images)
 
-    def plain_energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
+    def reference_energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
         """The equation as it stands: three tensors of N·P·A numbers."""
         images, cells, attention_dim = keys.shape
         energy: Tensor = self.score(torch.tanh(keys.unsqueeze(1) + queries.view(images, -1, 1, attention_dim)))
         return energy.view(-1, cells)
 
-    def energies_of_batch(self, keys: Float[Tensor, "B P A"]) -> Energies:
+    def batch_energies(self, keys: Float[Tensor, "B P A"]) -> Energies:
         """On a CPU without such tensors (see `attention_energy`)."""
         if not _in_blocks(keys):
             return lambda queries, rows: self.energies(keys.index_select(0, rows.images), queries)
@@ -98,13 +98,13 @@ class DotProductAttention(nn.Module):
         images, cells, attention_dim = keys.shape
         return self.scale * torch.bmm(queries.view(images, -1, attention_dim), keys.transpose(1, 2)).view(-1, cells)
 
-    def energies_of_batch(self, keys: Float[Tensor, "B P A"]) -> Energies:
+    def batch_energies(self, keys: Float[Tensor, "B P A"]) -> Energies:
         """Rows are brought side by side by image first."""
         turned = self.scale * keys.transpose(1, 2)
-        return lambda queries, rows: rows.collect(torch.bmm(rows.spread(queries), turned))
+        return lambda queries, rows: rows.ungroup(torch.bmm(rows.group(queries), turned))
 
 
-class NoAttention(nn.Module):
+class UniformAttention(nn.Module):
     """e = 0: the context is the grid's mean at every word. It has no parameters."""
 
     def keys(self, grid: Float[Tensor, "B P D"]) -> Float[Tensor, "B P 0"]:
@@ -119,7 +119,7 @@ class NoAttention(nn.Module):
         """Zeros."""
         return queries.new_zeros(len(queries), keys.shape[1])
 
-    def energies_of_batch(self, keys: Float[Tensor, "B P 0"]) -> Energies:
+    def batch_energies(self, keys: Float[Tensor, "B P 0"]) -> Energies:
         """Zeros."""
         return lambda queries, rows: self.energies(keys, queries)
 
@@ -127,13 +127,13 @@ class NoAttention(nn.Module):
 def build_attention(score: str, feature_dim: int, hidden_dim: int, attention_dim: int) -> Attention:
     """The attention of this score: "additive", "dot" or "none"."""
     if score == "none":
-        return NoAttention()
+        return UniformAttention()
     if score == "dot":
         return DotProductAttention(feature_dim, hidden_dim, attention_dim)
     return AdditiveAttention(feature_dim, hidden_dim, attention_dim)
 
 
-def weights_of(energies: Float[Tensor, "N P"]) -> Float[Tensor, "N P"]:
+def attention_weights(energies: Float[Tensor, "N P"]) -> Float[Tensor, "N P"]:
     """α in float32 at least: under autocast the energies are shorter, and the sums over α would lose digits."""
     return torch.softmax(energies, dim=1, dtype=torch.promote_types(energies.dtype, torch.float32))
 
@@ -148,4 +148,4 @@ def context_of_rows(
     weights: Float[Tensor, "N P"], grid: Float[Tensor, "B P D"], rows: RowsByImage
 ) -> Float[Tensor, "N D"]:
     """z of rows whose images are in no order; a grid is still read once an image."""
-    return rows.collect(torch.bmm(rows.spread(weights), grid))
+    return rows.ungroup(torch.bmm(rows.group(weights), grid))

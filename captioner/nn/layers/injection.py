@@ -28,9 +28,9 @@ class InjectedImage(NamedTuple):
     """
 
     hidden: Hidden
-    each: Tensor | None = None
-    once: Tensor | None = None
-    beside: Tensor | None = None
+    per_step: Tensor | None = None
+    first_step: Tensor | None = None
+    output_concat: Tensor | None = None
 
 
 class ImageInjection(nn.Module):
@@ -62,7 +62,7 @@ class ImageInjection(nn.Module):
             _, hidden = stack.step(stack.project(image), zero)
             return InjectedImage(hidden)
         if self.kind == "par":
-            return InjectedImage(zero, each=image)
+            return InjectedImage(zero, per_step=image)
         if self.kind == "first":
-            return InjectedImage(zero, once=image)
-        return InjectedImage(zero, beside=torch.tanh(image))
+            return InjectedImage(zero, first_step=image)
+        return InjectedImage(zero, output_concat=torch.tanh(image))

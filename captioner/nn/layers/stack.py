@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from captioner.nn.cells import Cell, Hidden, build_cell, start_input_bias
-from captioner.nn.layers.step_linear import weight_gradients_once
+from captioner.nn.cells import Cell, Hidden, build_cell, init_input_bias
+from captioner.nn.layers.step_linear import deferred_weight_gradients
 
 _NOTHING: Mapping[int, Tensor] = MappingProxyType({})
 
@@ -43,7 +43,7 @@ class RecurrentStack(nn.Module):
         self.dropout = nn.Dropout(dropout)
         for linear, own in zip(inputs, self._cells(), strict=True):
             nn.init.xavier_uniform_(linear.weight)
-            start_input_bias(linear.bias, own)
+            init_input_bias(linear.bias, own)
 
     def project(self, words: Float[Tensor, "... E"]) -> Float[Tensor, "... C"]:
         """What the words contribute to the gates of the first layer, bias included."""
@@ -95,7 +95,7 @@ class RecurrentStack(nn.Module):
                 inputs = self._inputs_above(layer, outputs, above)
             state = hidden[layer * self.states : (layer + 1) * self.states]
             outputs_by_step = []
-            with weight_gradients_once(self.cells[layer]):
+            with deferred_weight_gradients(self.cells[layer]):
                 for step_inputs in torch.split(inputs, list(batch_sizes)):
                     state = cell.step(step_inputs, tuple(tensor[: len(step_inputs)] for tensor in state))
                     outputs_by_step.append(state[0])

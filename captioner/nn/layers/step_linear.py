@@ -24,7 +24,7 @@ _Uses = list[tuple[Tensor, Tensor]]
 
 
 class StepLinear(nn.Linear):
-    """`nn.Linear`, and inside `weight_gradients_once` the same with one weight gradient for all its uses.
+    """`nn.Linear`, and inside `deferred_weight_gradients` the same with one weight gradient for all its uses.
 
     `collects` False: always plain, as torch.compile needs it.
     """
@@ -42,7 +42,7 @@ class StepLinear(nn.Linear):
 
 
 @contextmanager
-def weight_gradients_once(*modules: nn.Module) -> Iterator[None]:
+def deferred_weight_gradients(*modules: nn.Module) -> Iterator[None]:
     """Inside, every StepLinear of `modules` collects its uses. Does nothing where no gradient is wanted.
 
     Nor does it under autocast, where a layer's operands change their type between forward and backward,

@@ -9,7 +9,7 @@ from torch import nn
 
 from captioner.config import CELLS as NAMES
 from captioner.errors import ConfigError
-from captioner.nn.cells import CELLS, build_cell, start_input_bias
+from captioner.nn.cells import CELLS, build_cell, init_input_bias
 from tests.nn.equations import cell_step, parameters
 
 ROWS, HIDDEN = 3, 5
@@ -58,7 +58,7 @@ def test_sequence_of_steps_is_torch_s_own_network(name: str, theirs: type[nn.RNN
 
 def test_forget_gate_starts_open() -> None:
     bias = torch.randn(4 * HIDDEN)
-    start_input_bias(bias, build_cell("lstm", HIDDEN))
+    init_input_bias(bias, build_cell("lstm", HIDDEN))
     assert bias.view(4, HIDDEN)[1].eq(1).all()
     assert bias.sum() == HIDDEN
 
@@ -67,11 +67,11 @@ def test_forget_gate_starts_open() -> None:
 def test_the_open_block_is_the_forget_gate_s(name: str) -> None:
     """With everything else zero, more of c is kept where the bias of the open block is 1."""
     cell = build_cell(name, HIDDEN)
-    if cell.open_block is None:
+    if cell.forget_gate_block is None:
         assert name not in ("lstm", "lstm_peephole", "lstm_no_input_gate", "lstm_full_gate_recurrence")
         return
     bias = torch.empty(cell.gates * HIDDEN)
-    start_input_bias(bias, cell)
+    init_input_bias(bias, cell)
     zero = torch.zeros(ROWS, HIDDEN)
     hidden = (zero, torch.ones(ROWS, HIDDEN), *[zero] * (cell.states - 2))
     with torch.no_grad():

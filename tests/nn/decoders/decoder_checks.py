@@ -20,7 +20,7 @@ CAPTIONS = [[[4, 5, 6], [7]], [[8, 9, 4, 5, 10]], [[6, 6], [5, 4, 4, 9], []]]
 def rows_of(packed: PackedCaptions, values: torch.Tensor) -> dict[tuple[int, int], np.ndarray]:
     """(image, slot) → (T, …)."""
     return {
-        (int(packed.images[row]), int(packed.slots[row])): values[packed.rows == row].detach().numpy()
+        (int(packed.images[row]), int(packed.caption_indices[row])): values[packed.rows == row].detach().numpy()
         for row in range(len(packed.images))
     }
 

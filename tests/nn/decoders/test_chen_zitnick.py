@@ -75,7 +75,7 @@ def test_a_sentence_gives_the_features_after_its_last_word() -> None:
     decoder, features = make(PAPER)
     packed = pack_captions(CAPTIONS)
     for row, vector in enumerate(decoder.reconstruct_features(packed).detach().numpy()):
-        words = CAPTIONS[int(packed.images[row])][int(packed.slots[row])]
+        words = CAPTIONS[int(packed.images[row])][int(packed.caption_indices[row])]
         _, guesses = equations(decoder, features.vector[0].numpy(), [1, *words])
         np.testing.assert_allclose(vector, guesses[-1], atol=1e-10)
 

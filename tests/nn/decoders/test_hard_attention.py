@@ -60,7 +60,7 @@ def test_the_context_is_the_cell_that_was_drawn(config: AttentionConfig, monkeyp
     monkeypatch.setattr(hard_attention, "sample_locations", remember)
     answer = decoder(features, packed)
     cells = rows_of(packed, torch.cat(drawn))
-    log_probs, attention = rows_of(packed, answer.drawn.log_probs), rows_of(packed, answer.attention)
+    log_probs, attention = rows_of(packed, answer.sampled_attention.log_probs), rows_of(packed, answer.attention)
     assert len(set(torch.cat(drawn).tolist())) > 1
     for (image, slot), logits in rows_of(packed, answer.logits).items():
         words, own = [1, *CAPTIONS[image][slot]], cells[image, slot].tolist()
@@ -94,7 +94,9 @@ def test_in_training_a_share_of_the_images_is_seen_by_expectation(share: float, 
     grid = torch.randn(400, P, D)
     packed = pack_captions([[[4, 5], [6, 7]]] * 400)
     answer = decoder(ImageFeatures(grid.mean(1), grid), packed)
-    by_lot = torch.zeros(400).index_add(0, packed.images[packed.rows], (answer.drawn.log_probs != 0).float())
+    by_lot = torch.zeros(400).index_add(
+        0, packed.images[packed.rows], (answer.sampled_attention.log_probs != 0).float()
+    )
     assert set(by_lot.tolist()) <= {0.0, 6.0}, "all captions of an image, or none"
     assert float((by_lot > 0).float().mean()) == pytest.approx(drawn, abs=0.08)
 
@@ -121,7 +123,7 @@ def test_the_baseline_follows_the_cost_and_starts_where_training_does() -> None:
     expected = float(np.log(V))
     assert float(decoder.hard.baseline) == pytest.approx(expected)
     for cost in (2.0, 1.0, 4.0):
-        decoder.hard.note_step(cost)
+        decoder.hard.update_baseline(cost)
         expected = 0.9 * expected + 0.1 * cost
         assert float(decoder.hard.baseline) == pytest.approx(expected)
     assert "hard.baseline" in decoder.state_dict()

@@ -254,11 +254,11 @@ def test_held_nothing_learns_and_let_go_the_named_blocks_do() -> None:
     encoder = random_encoder(fine_tune_from="layer4").train()
     images = torch.randn(2, 3, 64, 64)
     expected = encoder.eval()(images).grid.detach()
-    encoder.hold(True)
+    encoder.freeze()
     assert encoder.frozen
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     torch.testing.assert_close(encoder(images).grid, expected, rtol=1e-4, atol=1e-4)
-    encoder.hold(False)
+    encoder.unfreeze()
     learning = {name.split(".")[1] for name, parameter in encoder.named_parameters() if parameter.requires_grad}
     assert learning == {"layer4"}
     assert torch.equal(encoder(images).grid.detach(), expected)

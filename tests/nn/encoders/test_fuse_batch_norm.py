@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from captioner.nn.encoders.fuse_batch_norm import fold_batch_norm
+from captioner.nn.encoders.fuse_batch_norm import fuse_batch_norm
 
 
 def randomised(network: nn.Module) -> nn.Module:
@@ -28,7 +28,7 @@ def test_computes_the_same_without_batch_norm() -> None:
         )
     ).double()
     images = torch.randn(2, 3, 9, 9, dtype=torch.float64)
-    folded = fold_batch_norm(network)
+    folded = fuse_batch_norm(network)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     torch.testing.assert_close(folded(images), network(images), rtol=1e-12, atol=1e-12)
 
@@ -36,7 +36,7 @@ def test_computes_the_same_without_batch_norm() -> None:
 def test_leaves_the_original_alone() -> None:
     network = randomised(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    folded = fold_batch_norm(network)
+    folded = fuse_batch_norm(network)
     assert not folded.training
     assert network.training
     assert isinstance(network[1], nn.BatchNorm2d)
@@ -46,6 +46,6 @@ def test_leaves_the_original_alone() -> None:
 def test_keeps_a_batch_norm_that_does_not_follow_a_convolution() -> None:
     network = randomised(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)))
     images = torch.randn(2, 3, 5, 5)
-    folded = fold_batch_norm(network)
+    folded = fuse_batch_norm(network)
     assert sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules()) == 2
     torch.testing.assert_close(folded(images), network(images))

@@ -67,7 +67,7 @@ def test_without_a_gradient_too(images: int, each: int, cells: int, width: int, 
         patch.setattr(attention_energy, "_NUMBERS_AT_ONCE", at_once)
         found = attention.energies(keys, queries)
         assert found.grad_fn is None
-    torch.testing.assert_close(found, attention.plain_energies(keys, queries).detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found, attention.reference_energies(keys, queries).detach(), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [0.01, 1.0, 30.0])

@@ -18,10 +18,10 @@ def test_each_row_stands_among_its_image_s_and_comes_back(captions: list[list[li
     packed = pack_captions(captions)
     for rows in (rows_of_captions(packed, len(captions)), rows_of_words(packed, len(captions))):
         count = data.draw(st.integers(1, len(rows.images)))
-        some, values = rows.first(count), torch.arange(1.0, count + 1).unsqueeze(1)
-        places = some.spread(values)
-        assert places.shape == (len(captions), rows.each, 1)
+        some, values = rows.first_rows(count), torch.arange(1.0, count + 1).unsqueeze(1)
+        places = some.group(values)
+        assert places.shape == (len(captions), rows.rows_per_image, 1)
         for image in range(len(captions)):
             own = places[image][places[image] > 0].sort().values
             assert own.tolist() == values[rows.images[:count] == image].flatten().tolist()
-        assert torch.equal(some.collect(places), values)
+        assert torch.equal(some.ungroup(places), values)

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captioner.nn.layers.step_linear import StepLinear, weight_gradients_once
+from captioner.nn.layers.step_linear import StepLinear, deferred_weight_gradients
 
 
 def recurrence(layer: nn.Linear, steps: int, once: bool) -> tuple[Tensor, list[Tensor]]:
     """A small recurrence whose rows grow fewer; its value and all gradients."""
     start = torch.linspace(-1, 1, 15, dtype=torch.float64).view(3, 5).requires_grad_()
     layer.zero_grad()
-    with weight_gradients_once(layer) if once else nullcontext():
+    with deferred_weight_gradients(layer) if once else nullcontext():
         hidden = start
         for step in range(steps):
             hidden = torch.tanh(layer(hidden[: 3 - step % 2]))
@@ -39,7 +39,7 @@ def test_same_numbers_as_the_plain_layer(steps: int, bias: bool) -> None:
 
 def test_backward_twice_gives_the_same_twice() -> None:
     layer = StepLinear(4, 4).double()
-    with weight_gradients_once(layer):
+    with deferred_weight_gradients(layer):
         value = layer(torch.tanh(layer(torch.ones(2, 4, dtype=torch.float64)))).sum()
     (first,) = torch.autograd.grad(value, [layer.weight], retain_graph=True)
     (second,) = torch.autograd.grad(value, [layer.weight])
@@ -48,11 +48,11 @@ def test_backward_twice_gives_the_same_twice() -> None:
 
 def test_without_gradients_and_under_autocast_the_layer_is_plain() -> None:
     layer = StepLinear(4, 4)
-    with torch.no_grad(), weight_gradients_once(layer):
+    with torch.no_grad(), deferred_weight_gradients(layer):
         assert layer._collecting is None
-    with torch.autocast("cpu", torch.bfloat16), weight_gradients_once(layer):
+    with torch.autocast("cpu", torch.bfloat16), deferred_weight_gradients(layer):
         assert layer(torch.ones(2, 4)).dtype == torch.bfloat16
-    with weight_gradients_once(layer):
+    with deferred_weight_gradients(layer):
         assert layer._collecting is not None
     assert layer._collecting is None
 
@@ -60,7 +60,7 @@ def test_without_gradients_and_under_autocast_the_layer_is_plain() -> None:
 def test_a_frozen_weight_stays_plain() -> None:
     layer = StepLinear(4, 4).requires_grad_(False)
     inputs = torch.ones(2, 4, requires_grad=True)
-    with weight_gradients_once(layer):
+    with deferred_weight_gradients(layer):
         layer(inputs).sum().backward()
     assert layer.weight.grad is None
     assert inputs.grad is not None
