@@ -39,6 +39,7 @@ class Registry(Generic[T]):
         self.setting = setting
         self.group = group
         self._items: dict[str, T | str] = dict(built_in or {})
+        self._built_in = frozenset(self._items)
         self._plugins: dict[str, list[EntryPoint]] | None = None
 
     def register(self, name: str, item: T) -> T:
@@ -84,6 +85,10 @@ class Registry(Generic[T]):
             with contextlib.suppress(ConfigError):  # raised where the name is chosen
                 items[name] = self[name]
         return items
+
+    def additions(self) -> tuple[str, ...]:
+        """The names that are not built in: registered from Python, or provided by installed packages."""
+        return tuple(name for name in dict.fromkeys([*self._items, *self.plugins()]) if name not in self._built_in)
 
     def plugins(self) -> tuple[str, ...]:
         """The names that installed packages provide."""

@@ -1,7 +1,7 @@
-"""Plain values ↔ the dataclasses of `config`, every key and every type checked.
+"""Convert the dataclasses of `config` to plain values and back, checking every key and every type.
 
-A checkpoint's settings come from a file that anybody may have written; they are compared with the
-dataclass field by field, and nothing in them is ever looked up, interpolated or called.
+The settings of a checkpoint come from a file that anybody may have written. They are compared with the dataclass field
+by field; nothing in them is ever resolved, interpolated or called.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import types
 import typing
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar
 
 from captioner.config import DATASETS, DECODERS, DataConfig, ModelConfig
@@ -19,7 +20,7 @@ T = TypeVar("T")
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """A dataclass as dicts, lists and scalars, ready for JSON or YAML."""
+    """Convert a dataclass to dicts, lists and scalars, ready for JSON or YAML."""
     return {key: _plain(value) for key, value in asdict(config).items()}
 
 
@@ -30,7 +31,10 @@ def _plain(value: Any) -> Any:
 
 
 def from_plain(kind: type[T], values: Any, where: str) -> T:
-    """The dataclass `kind` from a plain dict; ConfigError names `where`, the key and what was expected."""
+    """Build the dataclass `kind` from a plain dict of its fields; a field that is missing takes its default.
+
+    `where` is the dotted name of the group, for messages. ConfigError names the key and what was expected.
+    """
     if not isinstance(values, dict):
         raise ConfigError(f"{where} should be a group of settings, but is {values!r}.")
     hints = typing.get_type_hints(kind)
@@ -42,7 +46,11 @@ def from_plain(kind: type[T], values: Any, where: str) -> T:
 
 
 def checked(expected: Any, value: Any, where: str) -> Any:
-    """`value` as the type `expected`, or a ConfigError. int is taken for float; bool never for int."""
+    """Return `value` as the type `expected`; ConfigError where it has another. An int passes as a float, a bool never
+    as an int.
+
+    `where` is the dotted name of the setting, for the message.
+    """
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
@@ -62,13 +70,38 @@ def checked(expected: Any, value: Any, where: str) -> Any:
     raise ConfigError(f"{where}={value!r} has the wrong type: expected {name}.")
 
 
-def model_settings(raw: Any) -> ModelConfig:
-    """A decoder's settings from plain values; their `name` says which dataclass they are."""
-    name = raw.get("name") if isinstance(raw, dict) else None
-    return from_plain(DECODERS[str(name)], raw, "model")
+def model_settings(values: Any) -> ModelConfig:
+    """Build a decoder's settings from plain values; `name` selects the dataclass in DECODERS."""
+    return from_plain(DECODERS[_name(values)], values, "model")
 
 
-def data_settings(raw: Any) -> DataConfig:
-    """A data set's settings from plain values; their `name` says which dataclass they are."""
-    name = raw.get("name") if isinstance(raw, dict) else None
-    return from_plain(DATASETS[str(name)], raw, "data")
+def data_settings(values: Any) -> DataConfig:
+    """Build a data set's settings from plain values; `name` selects the dataclass in DATASETS."""
+    return from_plain(DATASETS[_name(values)], values, "data")
+
+
+def _name(values: Any) -> str:
+    return str(values.get("name") if isinstance(values, dict) else None)
+
+
+_BY_NAME: dict[type, Callable[[Any], Any]] = {ModelConfig: model_settings, DataConfig: data_settings}
+
+
+def command_settings(command: type[T], values: Mapping[str, Any]) -> T:
+    """Build the settings of a command (TrainConfig, LanguageModelConfig or EvaluateConfig) from plain groups of values.
+
+    ConfigError names a setting that does not exist, has the wrong type, or contradicts another.
+    """
+    hints = typing.get_type_hints(command)
+    built: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError(f"{key} does not exist.{near_misses(key, hints)} See --help for all settings.")
+        expected = hints[key]
+        if expected in _BY_NAME:
+            built[key] = _BY_NAME[expected](value)
+        elif isinstance(expected, type) and is_dataclass(expected):
+            built[key] = from_plain(expected, value, key)
+        else:
+            built[key] = checked(expected, value, key)
+    return command(**built)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from captioner.cli.hydra_config import choices, compose_train_settings
+from captioner.cli.choices import choices
+from captioner.cli.hydra_config import compose_train_settings
 from captioner.cli.main import run_command
 from captioner.cli.options import read_options
 from captioner.config import TrainConfig

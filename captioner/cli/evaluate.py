@@ -11,7 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
-from captioner.cli.hydra_config import CONF, evaluate_settings, register
+from captioner.cli.choices import CONF
+from captioner.cli.hydra_config import evaluate_settings, register
+from captioner.cli.hydra_versions import VERSION_BASE
 from captioner.cli.main import run_command
 from captioner.cli.overrides import check_overrides
 from captioner.cli.run_config import read_settings
@@ -58,7 +60,7 @@ def _main() -> None:
     register()
     check_overrides(sys.argv[1:])
     sys.argv[1:] = _compare_as_settings(sys.argv[1:])
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")(_job)()
+    hydra.main(config_path=str(CONF), config_name="evaluate", **VERSION_BASE)(_job)()
     if _errors:
         raise _errors[0]
 

@@ -105,13 +105,17 @@ def _explain_hydra(error: BaseException) -> str:
     """Hydra's and OmegaConf's messages, shortened, with near misses."""
     from hydra.errors import OverrideParseException  # here: most commands start without Hydra, and faster
 
+    from captioner.cli.choices import why_missing
+
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     if not type(error).__module__.startswith(("hydra", "omegaconf", "antlr4")):  # it trusts what it is given
         return f"These settings cannot be put together ({first_line}): expected KEY=VALUE and GROUP=CHOICE."
     if isinstance(error, OverrideParseException):
         return f"{error.override} cannot be read ({first_line}): expected KEY=VALUE, quoted where the shell needs it."
-    if match := re.search(r"Could not find '(.+)/(.+)'", first_line):
+    if match := re.search(r"Could not (?:find|load) '(.+)/(.+)'", first_line):
         group, choice = match.groups()
+        if message := why_missing(group, choice):
+            return message
         options = [line.strip() for line in str(error).splitlines() if line.startswith("\t")]
         choices = [option for option in options if "=" not in option and not option.endswith("_schema")]
         return f"{group}={choice} does not exist.{near_misses(choice, choices)} Choose one of: {', '.join(choices)}."

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from captioner.cli.choices import check_choices
 from captioner.config.renamed import check_renamed
 from captioner.errors import ConfigError
 
 
 def check_overrides(arguments: Sequence[str]) -> None:
-    """ConfigError for a renamed setting, and for a shard pattern that the shell has expanded."""
+    """ConfigError for a renamed setting, a plug-in that cannot be used, and a shard pattern that the shell expanded."""
     check_renamed(arguments)
+    check_choices(arguments)
     _check_repeated(arguments)
 
 

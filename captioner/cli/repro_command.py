@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from captioner.cli.hydra_config import CONF, compose_train_settings
+from captioner.cli.choices import CONF
+from captioner.cli.hydra_config import compose_train_settings
 from captioner.config import TrainConfig
 from captioner.errors import CaptionerError
 from captioner.schema import to_plain

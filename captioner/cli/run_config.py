@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from captioner.cli.hydra_config import CONF, settings_from_plain
+from captioner.cli.choices import CONF
+from captioner.cli.hydra_config import settings_from_plain
 from captioner.cli.runs_folder import CONFIG_FILE
 from captioner.config import LanguageModelConfig, TrainConfig
 from captioner.config.renamed import migrate_settings

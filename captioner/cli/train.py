@@ -14,7 +14,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from captioner.checkpoint.index import read_index
-from captioner.cli.hydra_config import CONF, PRIMARY, register, task_of, training_settings
+from captioner.cli.choices import CONF
+from captioner.cli.hydra_config import PRIMARY, register, task_of, training_settings
+from captioner.cli.hydra_versions import VERSION_BASE
 from captioner.cli.main import explain, run_command
 from captioner.cli.overrides import check_overrides
 from captioner.cli.run_config import keep_settings, read_settings, resumed_settings
@@ -61,7 +63,7 @@ def _main() -> None:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     try:
         primary = PRIMARY[chosen_task(sys.argv[1:])]
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=primary)(_job_of_sweep)()
+        hydra.main(config_path=str(CONF), config_name=primary, **VERSION_BASE)(_job_of_sweep)()
     finally:  # also when the sweep was stopped: what is finished deserves its table
         if len(_finished) > 1:
             _print_sweep(_finished)

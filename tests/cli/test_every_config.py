@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from captioner.checkpoint.checkpoint import LoadedCheckpoint
-from captioner.cli.hydra_config import CONF, compose_train_settings
+from captioner.cli.choices import CONF
+from captioner.cli.hydra_config import compose_train_settings
 from captioner.cli.train import main
 from captioner.config import TrainConfig
 from captioner.data.datasets.registry import load_dataset

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from captioner.cli.hydra_config import CONF, compose_language_model_settings, compose_train_settings
+from captioner.cli.choices import CONF
+from captioner.cli.hydra_config import compose_language_model_settings, compose_train_settings
 from captioner.config import (
     AttentionConfig,
     AugmentConfig,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner.cli.hydra_config import CONF
+from captioner.cli.choices import CONF
 from captioner.cli.train import main
 from captioner.config import FolderConfig
 from captioner.training.logs import read_records

@@ -19,7 +19,8 @@ import torch
 from torch import nn
 from torch.distributed import TCPStore
 
-from captioner.cli.hydra_config import CONF, compose_train_settings
+from captioner.cli.choices import CONF
+from captioner.cli.hydra_config import compose_train_settings
 from captioner.config import CacheConfig, DecodeConfig, FolderConfig, TrainConfig
 from captioner.data.datasets.registry import load_dataset
 from captioner.distributed.all_reduce import summed_gradients

@@ -1,0 +1,70 @@
+"""The choices of each group of settings: the files of conf/, and the plug-ins of installed packages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from captioner.config import DATASETS, DECODERS
+from captioner.errors import ConfigError
+from captioner.registry import Registry
+
+PACKAGE = Path(__file__).resolve().parent.parent
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+"""The folder of YAML files: inside the package when it was installed from a wheel, beside it in a checkout."""
+
+REGISTRIES: dict[str, Registry[Any]] = {"model": DECODERS, "data": DATASETS}
+"""The groups whose choices have a dataclass each; every other group has one dataclass."""
+
+
+def choices(*names: str | None) -> str:
+    """The choices of each group (of all groups, or of those named) as the lines of --help, without the schemas."""
+    wanted = {name for name in names if name}
+    groups = sorted({path.parent for path in CONF.glob("*/*.yaml")})
+    listed = [(group.name, group_choices(group.name)) for group in groups]
+    lines = [f"  {name}: {', '.join(stems)}" for name, stems in listed if not wanted or name in wanted]
+    return "\n".join(lines) + "\n"
+
+
+def group_choices(group: str) -> list[str]:
+    """The choices of one group: its files in conf/, and the plug-ins by name."""
+    additions = REGISTRIES[group].additions() if group in REGISTRIES else ()
+    return sorted({*(path.stem for path in (CONF / group).glob("*.yaml")), *additions})
+
+
+def check_choices(overrides: Sequence[str]) -> None:
+    """ConfigError for a plug-in that is chosen and cannot be used."""
+    for override in overrides:
+        group, _, values = override.lstrip("+").partition("=")
+        if group in REGISTRIES:
+            for name in values.split(","):
+                if name in REGISTRIES[group].additions():
+                    _check_addition(group, name)
+
+
+def _check_addition(group: str, name: str) -> None:
+    settings = REGISTRIES[group][name]
+    if (CONF / group / f"{name}.yaml").is_file():
+        raise ConfigError(
+            f"{group}={name} is a choice of captioner itself and of a plug-in ({settings.__module__}): which one is "
+            "meant cannot be told. Uninstall the plug-in's package, or rename its entry point."
+        )
+    if settings.name != name:
+        raise ConfigError(
+            f"{group}={name}: {settings.__name__}.name is {settings.name!r}, but its entry point is {name!r}. "
+            f"Give both one name in {settings.__module__}."
+        )
+
+
+def why_missing(group: str, choice: str) -> str | None:
+    """The message for a choice that Hydra does not find because its plug-in cannot be loaded; None for any other."""
+    registry = REGISTRIES.get(group)
+    name = choice.removesuffix("_schema")
+    if registry is None or name not in registry:
+        return None
+    try:
+        registry[name]
+    except ConfigError as error:
+        return str(error)
+    return None
