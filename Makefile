@@ -41,6 +41,9 @@ lint: $(READY) ## ruff, mypy and import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+docs: $(READY) ## The documentation site in build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 format: $(READY) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -58,4 +61,4 @@ ci: ## What CI runs
 clean: ## Remove the virtual environment and tool caches (not runs/)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test test-slow fuzz notebooks lint format bench ci clean
+.PHONY: help setup demo test test-slow fuzz notebooks lint docs format bench ci clean

@@ -29,7 +29,7 @@ class EncodedCaptions:
 
     @classmethod
     def of(cls, images: Iterable[Iterable[Sequence[int]]]) -> EncodedCaptions:
-        """From numbers [image][caption][word], of which one image at a time is looked at."""
+        """Encode token ids `images[image][caption][word]`; reads one image at a time."""
         words, word_starts, caption_starts = array("i"), array("q", [0]), array("q", [0])
         for captions in images:
             for caption in captions:
