@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from captioner import __version__
 from captioner.cli.hydra_config import compose_language_model_settings, compose_train_settings
 from captioner.config import AttentionConfig, TrainConfig
 
@@ -81,6 +82,27 @@ def test_ci_script_runs_what_the_makefile_offers() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\S+)", (ROOT / ".ci/run").read_text(), flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+    assert citation["license"] == "MIT"
+
+
+def test_github_workflow_runs_the_ci_script() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["ci"]["steps"]
+    assert "bash .ci/run" in [step.get("run") for step in steps]
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in steps if "uses" in step)
+
+
+@pytest.mark.parametrize("name", ["bug", "proposal"])
+def test_issue_templates_have_named_fields(name: str) -> None:
+    template = yaml.safe_load((ROOT / f".github/ISSUE_TEMPLATE/{name}.yml").read_text(encoding="utf-8"))
+    assert template["name"]
+    assert template["description"]
+    assert all(field["id"] for field in template["body"])
 
 
 def test_training_md_explains_every_setting_of_training_and_no_other() -> None:
