@@ -1,26 +1,58 @@
 """captioner: a framework for image captioning research on recurrent decoders.
 
     from captioner import Captioner
-    Captioner.from_checkpoint("runs/…").caption("photo.jpg").text
+    Captioner.pretrained("flickr8k").caption("photo.jpg").text
 
-Names are imported when they are first used, so that `import captioner` costs nothing.
+`dir(captioner)` lists the public names. Each is imported when it is first used, so `import captioner` imports no torch.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from captioner.version import __version__
 
 if TYPE_CHECKING:
+    from captioner.checkpoint.pretrained import pretrained_names
+    from captioner.config import DecodeConfig
+    from captioner.errors import CaptionerError, CheckpointError, ConfigError, DataError, ImageError
     from captioner.inference import Caption, Captioner
 
-__all__ = ["Caption", "Captioner", "__version__"]
+__all__ = [
+    "Caption",
+    "Captioner",
+    "CaptionerError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "DecodeConfig",
+    "ImageError",
+    "__version__",
+    "pretrained_names",
+]
+
+_MODULES = {
+    "Caption": "captioner.inference",
+    "Captioner": "captioner.inference",
+    "CaptionerError": "captioner.errors",
+    "CheckpointError": "captioner.errors",
+    "ConfigError": "captioner.errors",
+    "DataError": "captioner.errors",
+    "DecodeConfig": "captioner.config",
+    "ImageError": "captioner.errors",
+    "pretrained_names": "captioner.checkpoint.pretrained",
+}
+"""Public name → the module that defines it."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Caption", "Captioner"):
-        from captioner import inference
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    from captioner.errors import near_misses
 
-        return getattr(inference, name)
-    raise AttributeError(f"module 'captioner' has no attribute {name!r}")
+    raise AttributeError(f"module 'captioner' has no attribute {name!r}.{near_misses(name, __all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

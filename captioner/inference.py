@@ -1,39 +1,97 @@
-"""One photo in, a caption out: the captioner as a person uses it from a notebook or a script."""
+"""The Python interface: load a trained model and caption images, in a script or a notebook."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+import functools
+import inspect
+import io
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 import numpy as np
 import torch
+import yaml
+from PIL import Image
 
 from captioner.checkpoint.archive import is_archive_name, unpacked
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
-from captioner.checkpoint.pretrained import pretrained_folder, pretrained_names
+from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder, pretrained_names
 from captioner.config import DecodeConfig
 from captioner.data.images.decode import ImageSource, open_image
 from captioner.data.images.transforms import image_to_tensor
 from captioner.decode import Hypothesis, search
 from captioner.distributed.device import choose_device
-from captioner.errors import ConfigError
+from captioner.errors import ConfigError, ImageError, near_misses
+from captioner.files import write_atomically
 from captioner.nn.types import ImageFeatures
+from captioner.schema import from_plain, to_plain
 from captioner.text.tokenizers import build_tokenizer
 
 BATCH = 32  # images encoded together
 
+_SEARCH_OF = {
+    "beam_width": "beam",
+    "length_penalty": "beam",
+    "temperature": "sample",
+    "top_k": "sample",
+    "top_p": "sample",
+}
+"""Decoding settings that only one search uses → that search."""
 
-@dataclass(frozen=True)
+_OTHER_NAMES = {
+    "num_beams": "beam_width",
+    "beam_size": "beam_width",
+    "max_new_tokens": "max_length",
+    "n_best": "alternatives",
+    "num_return_sequences": "alternatives",
+    "search": "decode",
+    "method": "decode",
+}
+"""What other libraries call a keyword of ours → ours, for error messages."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+OneImage = TypeVar("OneImage", bound=ImageSource)
+
+
+def _check_keywords(method: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """ConfigError where a keyword does not exist; it names the one that was probably meant, and lists all."""
+    for name in given:
+        if name not in known:
+            prefixed = [other for other in known if other.startswith(name) or name.startswith(other)]
+            likely = [_OTHER_NAMES[name]] if _OTHER_NAMES.get(name) in known else prefixed
+            hint = f" Did you mean {', '.join(likely)}?" if likely else near_misses(name, known)
+            raise ConfigError(f"{method}() has no keyword {name!r}.{hint} Choose one of: {', '.join(sorted(known))}.")
+
+
+def _suggest_keywords(method: Callable[P, R]) -> Callable[P, R]:
+    """`method`, which answers a keyword that it does not have with `_check_keywords`' message."""
+    known = [name for name in inspect.signature(method).parameters if name not in ("cls", "self")]
+
+    @functools.wraps(method)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        _check_keywords(method.__qualname__, kwargs, known)
+        return method(*args, **kwargs)
+
+    return checked
+
+
+@dataclass(frozen=True, repr=False)
 class Caption:
-    """What the model says of one image.
+    """A generated caption of one image.
 
-    tokens: the caption's words; log_prob: natural logarithm of its probability, <END> included; score:
-    what the search ranks by, log_prob / tokens**length_penalty, <END> counted; finished: did it reach
-    <END>, or was it cut at the length limit?; attention: (T, rows, columns) weights of each word over
-    the image's grid, summing to 1 a word, or None for a model that does not attend; alternatives:
-    the next best captions of the search, best first.
+    text: the caption, detokenized.
+    tokens: the T generated tokens, without <START> and <END>.
+    log_prob: natural logarithm of the caption's probability under the model, <END> included.
+    score: what the search ranks by: log_prob / tokens**length_penalty, <END> counted.
+    finished: True where the model generated <END>, False where the caption was cut at the length limit.
+    attention: (T, rows, columns) attention weights of each token over the image's regions, which sum to 1 per token
+        (to less with adaptive attention, whose sentinel has the rest); None for a model without attention.
+    alternatives: the next best captions of the beam search, best first: as many as `Captioner.caption` was asked for.
+    image: what was captioned, as it was given, and resize: how the model made it square; `plot` needs both.
     """
 
     text: str
@@ -41,23 +99,86 @@ class Caption:
     log_prob: float
     score: float
     finished: bool
-    attention: np.ndarray | None = field(default=None, repr=False, compare=False)
+    attention: np.ndarray | None = field(default=None, compare=False)
     alternatives: tuple[Caption, ...] = ()
+    image: ImageSource | None = field(default=None, compare=False)
+    resize: str = field(default="squash", compare=False)
+
+    @property
+    def probability(self) -> float:
+        """The caption's probability under the model, exp(log_prob)."""
+        return math.exp(self.log_prob)
+
+    def plot(
+        self,
+        path: str | Path | None = None,
+        *,
+        image: ImageSource | None = None,
+        references: Sequence[str] = (),
+        scale: str = "shared",
+        contour: float | None = None,
+    ) -> Image.Image:
+        """Draw the image, the caption and, for each token, the attention weights over the image.
+
+        Returns a PIL image, which a notebook displays, and also writes it to `path` (a PNG file) where one is given.
+
+        image: the captioned image, where the one that was given is gone. references: reference captions to print
+        below the caption. scale: "shared" for one color scale, "word" for one per token. contour: also draw a line
+        around the smallest area that holds this share of a token's attention, such as 0.5.
+
+        Raises ImageError where the image cannot be read (again), ConfigError for an unknown scale or a path that does
+        not end in .png, OSError where `path` cannot be written.
+        """
+        from captioner.plots import draw_attention_sheet  # imports matplotlib
+
+        if path is not None and Path(path).suffix.lower() != ".png":
+            raise ConfigError(f"{path}: a plot is a PNG file. Expected a path that ends in .png.")
+        source = self.image if image is None else image
+        if source is None:
+            raise ImageError("This caption was made without its image: give it, as in plot(image='photo.jpg').")
+        png = draw_attention_sheet(
+            [open_image(source)], [self], [references], self.resize, scale=scale, contour=contour
+        )
+        if path is not None:
+            write_atomically(Path(path), png)
+        return Image.open(io.BytesIO(png)).convert("RGB")
 
     def __str__(self) -> str:
         return self.text
 
+    def __repr__(self) -> str:
+        facts = [f"log_prob={self.log_prob:.2f}", f"{len(self.tokens)} tokens"]
+        if not self.finished:
+            facts.append("cut at the length limit")
+        if self.attention is not None:
+            facts.append(f"attention {' × '.join(map(str, self.attention.shape))}")
+        if self.alternatives:
+            facts.append(f"{len(self.alternatives)} alternatives")
+        return f"<Caption {self.text!r}: {', '.join(facts)}>"
+
 
 class Captioner:
-    """A trained model, ready to caption.
+    """A trained model that captions images.
 
     model = Captioner.pretrained("flickr8k")  # or Captioner.from_checkpoint("runs/…")
     model.caption("photo.jpg").text
+
+    name: what the model is called in `repr`; training_data: the name of the data set that it was trained on, where
+    that is known.
     """
 
-    def __init__(self, checkpoint: LoadedCheckpoint, device: torch.device) -> None:
+    def __init__(
+        self,
+        checkpoint: LoadedCheckpoint,
+        device: torch.device,
+        *,
+        name: str | None = None,
+        training_data: str | None = None,
+    ) -> None:
         self.checkpoint = checkpoint
         self.device = device
+        self.name = str(checkpoint.path) if name is None else name
+        self.training_data = training_data
         self.model = checkpoint.model
         self.vocabulary = checkpoint.vocabulary
         self.transform = checkpoint.settings.transform
@@ -65,89 +186,164 @@ class Captioner:
         self._tokenizer = build_tokenizer(replace(checkpoint.settings.tokenizer, backend="python"))
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, device: str = "auto") -> Captioner:
+    @_suggest_keywords
+    def from_checkpoint(cls, checkpoint: str | Path, device: str = "auto") -> Captioner:
         """Load a run folder (its best checkpoint), a checkpoint folder, or an archive made by `captioner export`.
 
-        The name of a captioner that comes with the package will do as well. CheckpointError says what is wrong.
+        The name of a model that comes with the package, such as "flickr8k", works as well.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps". Raises CheckpointError, which says what is wrong with the
+        checkpoint, and ConfigError for a device that is not there.
         """
-        chosen, path = choose_device(device), Path(path)
+        chosen, path = choose_device(device), Path(checkpoint)
         if path.is_file() and is_archive_name(path):
             with unpacked(path) as folder:
-                return cls(replace(load_checkpoint(folder, chosen), path=path), chosen)
-        return cls(load_checkpoint(path, chosen), chosen)
+                loaded = load_checkpoint(folder, chosen)
+                training_data = _training_data(loaded.path)
+            loaded = replace(loaded, path=path)
+        else:
+            loaded = load_checkpoint(path, chosen)
+            training_data = _training_data(loaded.path)
+        return cls(loaded, chosen, name=str(checkpoint), training_data=training_data)
 
     @classmethod
-    def pretrained(cls, name: str | Path, device: str = "auto") -> Captioner:
-        """Load a captioner that comes with the package, such as "flickr8k", or what `from_checkpoint` loads.
+    @_suggest_keywords
+    def pretrained(cls, name: str | Path = DEFAULT, device: str = "auto") -> Captioner:
+        """Load a model that comes with the package, such as "flickr8k", or whatever `from_checkpoint` loads.
 
-        A name of the package's means that one whatever is in the working folder. CheckpointError lists the names.
+        A name of the package's own means that model, even where the working folder holds a folder of this name.
+        Raises CheckpointError, which lists the names, and ConfigError for a device that is not there.
         """
         if str(name) not in pretrained_names() and Path(name).exists():
             return cls.from_checkpoint(name, device)
-        return cls.from_checkpoint(pretrained_folder(str(name)), device)
+        captioner = cls.from_checkpoint(pretrained_folder(str(name)), device)
+        captioner.name = str(name)
+        return captioner
+
+    def __repr__(self) -> str:
+        settings, decoder, encoder = self.checkpoint.settings, self.model.decoder, self.model.encoder
+        parameters = sum(parameter.numel() for parameter in decoder.parameters())
+        rows, columns = encoder.grid_size
+        step = self.checkpoint.path.name
+        lines = [
+            f"Captioner {self.name} {f'({step}) ' if step.startswith('step-') else ''}on {self.device}",
+            f"decoder: {settings.model.name}, {parameters:,} parameters",
+            f"encoder: {settings.encoder.name}, {self.transform.size} × {self.transform.size} pixels, "
+            f"{rows} × {columns} regions",
+            f"vocabulary: {len(self.vocabulary):,} tokens",
+            f"training data: {self.training_data or 'unknown'}",
+            f"decoding: {_search_of(self.decode)}",
+        ]
+        return "\n  ".join(lines)
 
     @overload
     def caption(
-        self, images: list[ImageSource], *, decode: DecodeConfig | None = None, alternatives: int = 0
+        self,
+        images: list[OneImage],
+        *,
+        decode: DecodeConfig | str | None = None,
+        alternatives: int = 0,
+        **settings: float,
     ) -> list[Caption]: ...
 
     @overload
-    def caption(self, images: ImageSource, *, decode: DecodeConfig | None = None, alternatives: int = 0) -> Caption: ...
+    def caption(
+        self, images: ImageSource, *, decode: DecodeConfig | str | None = None, alternatives: int = 0, **settings: float
+    ) -> Caption: ...
 
     def caption(
         self,
-        images: ImageSource | list[ImageSource],
+        images: ImageSource | list[OneImage],
         *,
-        decode: DecodeConfig | None = None,
+        decode: DecodeConfig | str | None = None,
         alternatives: int = 0,
+        **settings: float,
     ) -> Caption | list[Caption]:
-        """Caption one image, or each of a list of images.
+        """Caption one image, or each image of a list.
 
-        An image is a path, the bytes of an image file, a PIL image, an array (H, W[, channels]) or a
-        tensor (3, H, W), the last two uint8 or floats in [0, 1]. `decode` overrides the search that the
-        model was trained with; `alternatives` asks a beam search for so many captions besides the best.
-        Raises ImageError for what cannot be read as an image, ConfigError for `alternatives` of a
-        search that has none.
+        images: a path, the bytes of an image file, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4) or a tensor
+        (3, H, W), the last two of uint8 or of floats in [0, 1]; or a list of these.
+        decode: the search, "greedy", "beam" or "sample", or all its settings as a DecodeConfig; by default what the
+        model was trained with. alternatives: how many of the next best captions a beam search returns as well.
+        settings: single settings of DecodeConfig, such as `beam_width=5`, `max_length=12` or, with decode="sample",
+        `temperature=0.8, seed=3`.
+
+        Raises ImageError for an image that cannot be read (of a list, its index is named), and ConfigError for a
+        setting that does not exist, is out of range or has no effect on this search.
         """
+        config = self._decode_settings(decode, alternatives, settings)
         if not isinstance(images, list):
-            return self.caption([images], decode=decode, alternatives=alternatives)[0]
-        settings = decode or self.decode
-        if alternatives < 0:
-            raise ConfigError(f"alternatives={alternatives}: expected 0 or more.")
-        if alternatives and settings.name != "beam":
-            raise ConfigError(
-                f"alternatives={alternatives} needs a beam search, but this is decode.name={settings.name}."
-            )
-        if settings.name == "beam" and settings.beam_width <= alternatives:
-            settings = replace(settings, beam_width=alternatives + 1)
+            return self._caption_batch([images], [""], config, alternatives, first=0)[0]
         captions: list[Caption] = []
         for start in range(0, len(images), BATCH):
-            features = self.encode(images[start : start + BATCH])
-            found = search(
-                self.model.decoder,  # type: ignore[arg-type]
-                features,
-                settings,
-                self.vocabulary.special,
-                n_best=alternatives + 1,
-                image_ids=list(range(start, start + len(features.vector))),
-            )
-            captions += [self._caption(hypotheses) for hypotheses in found]
+            batch = images[start : start + BATCH]
+            names = [f"images[{start + index}]: " for index in range(len(batch))]
+            captions += self._caption_batch(batch, names, config, alternatives, first=start)
         return captions
 
     def encode(self, images: Sequence[ImageSource]) -> ImageFeatures:
-        """Features of images: vector (B, D) and grid (B, P, D)."""
-        tensors = [self._to_tensor(image) for image in images]
+        """The encoder's features of B images: `vector` (B, D) and `grid` (B, P, D).
+
+        Raises ImageError, which names the index, for an image that cannot be read.
+        """
+        return self._encode(images, [f"images[{index}]: " for index in range(len(images))])
+
+    def _decode_settings(
+        self, decode: DecodeConfig | str | None, alternatives: int, settings: dict[str, Any]
+    ) -> DecodeConfig:
+        """The settings of one call: `decode`, or the model's own, with single settings replaced."""
+        own = [entry.name for entry in fields(DecodeConfig) if entry.name != "name"]
+        _check_keywords("Captioner.caption", settings, [*own, "images", "decode", "alternatives"])
+        if decode is None or isinstance(decode, str):
+            config = self.decode if decode is None else replace(self.decode, name=decode)
+        else:
+            config = decode
+        for key, value in settings.items():
+            if _SEARCH_OF.get(key, config.name) != config.name:
+                raise ConfigError(
+                    f"{key}={value} has no effect on decode={config.name!r}: give decode={_SEARCH_OF[key]!r} as well."
+                )
+        config = from_plain(DecodeConfig, {**to_plain(config), **settings}, "decode")
+        if alternatives < 0:
+            raise ConfigError(f"alternatives={alternatives}: expected 0 or more.")
+        if alternatives and config.name != "beam":
+            raise ConfigError(
+                f"alternatives={alternatives} needs a beam search, but this is decode.name={config.name}."
+            )
+        if config.name == "beam" and config.beam_width <= alternatives:
+            config = replace(config, beam_width=alternatives + 1)
+        return config
+
+    def _caption_batch(
+        self, images: Sequence[ImageSource], names: Sequence[str], config: DecodeConfig, alternatives: int, first: int
+    ) -> list[Caption]:
+        """Captions of images that are encoded together; `first`: the index of the first one in the whole list."""
+        features = self._encode(images, names)
+        found = search(
+            self.model.decoder,  # type: ignore[arg-type]
+            features,
+            config,
+            self.vocabulary.special,
+            n_best=alternatives + 1,
+            image_ids=list(range(first, first + len(features.vector))),
+        )
+        return [self._to_caption(hypotheses, image) for hypotheses, image in zip(found, images, strict=True)]
+
+    def _encode(self, images: Sequence[ImageSource], names: Sequence[str]) -> ImageFeatures:
+        """`names`: a prefix per image for the message where it cannot be read."""
+        tensors = []
+        for image, name in zip(images, names, strict=True):
+            try:
+                tensors.append(image_to_tensor(open_image(image, at_least=self.transform.size), self.transform))
+            except ImageError as error:
+                raise ImageError(f"{name}{error}") from error
         with torch.inference_mode():
             return self.model.encode(torch.stack(tensors).to(self.device))
 
-    def _to_tensor(self, image: ImageSource) -> torch.Tensor:
-        return image_to_tensor(open_image(image, at_least=self.transform.size), self.transform)
+    def _to_caption(self, hypotheses: Iterable[Hypothesis], image: ImageSource) -> Caption:
+        best, *others = [self._one(hypothesis, image) for hypothesis in hypotheses]
+        return replace(best, alternatives=tuple(others))
 
-    def _caption(self, hypotheses: Iterable[Hypothesis]) -> Caption:
-        first, *others = [self._one(hypothesis) for hypothesis in hypotheses]
-        return replace(first, alternatives=tuple(others))
-
-    def _one(self, hypothesis: Hypothesis) -> Caption:
+    def _one(self, hypothesis: Hypothesis, image: ImageSource) -> Caption:
         tokens = tuple(self.vocabulary.decode(hypothesis.tokens))
         attention = None
         if hypothesis.attention is not None:
@@ -160,4 +356,25 @@ class Captioner:
             hypothesis.score,
             hypothesis.finished,
             attention=attention,
+            image=image,
+            resize=self.transform.resize,
         )
+
+
+def _search_of(decode: DecodeConfig) -> str:
+    """A search and the settings that only it uses, for people."""
+    own = [f"{key}={getattr(decode, key):g}" for key, search_name in _SEARCH_OF.items() if search_name == decode.name]
+    return ", ".join([decode.name, *own, f"max_length={decode.max_length}"])
+
+
+def _training_data(checkpoint: Path) -> str | None:
+    """The data set that a run was trained on, from its config.yaml; None where there is none."""
+    path = checkpoint.parent.parent / "config.yaml"
+    if not path.is_file():
+        return None
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError):
+        return f"unknown ({path} cannot be read)"
+    data = settings.get("data") if isinstance(settings, dict) else None
+    return str(data["name"]) if isinstance(data, dict) and "name" in data else None

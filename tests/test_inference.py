@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -295,8 +297,135 @@ def test_captioning_leaves_the_model_as_it_is(model: Captioner, paths: list[Path
     assert not model.model.training
 
 
-def test_both_names_are_at_the_top() -> None:
+# ------------------------------------------------------------------------------- keywords, repr, plot, names
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"beam": 5}, r"Captioner\.caption\(\) has no keyword 'beam'\. Did you mean beam_width\?"),
+        ({"num_beams": 5}, r"'num_beams'\. Did you mean beam_width\?"),
+        ({"temprature": 0.5}, r"'temprature'\. Did you mean temperature\?"),
+        ({"alternative": 2}, r"Did you mean alternatives\?"),
+        ({"zzz": 2}, r"'zzz'\. Choose one of: allow_unknown, alternatives, "),
+        ({"decode": "beem"}, r"Did you mean beam\?"),
+        ({"temperature": 0.5}, r"temperature=0\.5 has no effect on decode='beam': give decode='sample'"),
+        ({"decode": "greedy", "beam_width": 2}, r"beam_width=2 has no effect on decode='greedy': give decode='beam'"),
+        ({"beam_width": 0}, r"beam_width=0 is too small: expected 1 or more"),
+        ({"beam_width": "5"}, r"beam_width='5' has the wrong type: expected int"),
+    ],
+)
+def test_a_wrong_keyword_names_the_right_one(
+    model: Captioner, paths: list[Path], keywords: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        model.caption(paths[0], **keywords)
+
+
+def test_a_wrong_keyword_of_the_loaders_names_the_right_one(run_folder: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"from_checkpoint\(\) has no keyword 'checkpont'\. Did you mean checkpoint\?"
+    ):
+        Captioner.from_checkpoint(checkpont=run_folder)
+    with pytest.raises(ConfigError, match=r"pretrained\(\) has no keyword 'dev'\. Did you mean device\?"):
+        Captioner.pretrained("flickr8k", dev="cpu")
+
+
+def test_single_decoding_settings_are_keywords(model: Captioner, paths: list[Path]) -> None:
+    short = model.caption(paths[0], decode="greedy", max_length=2)
+    same(short, model.caption(paths[0], decode=replace(model.decode, name="greedy", max_length=2)))
+    assert len(short.tokens) == 2
+    wide = replace(model.decode, beam_width=7, length_penalty=1.0)
+    same(model.caption(paths[0], beam_width=7, length_penalty=1), model.caption(paths[0], decode=wide))
+    sampled = replace(model.decode, name="sample", temperature=3.0, seed=4)
+    same(model.caption(paths[0], decode="sample", temperature=3, seed=4), model.caption(paths[0], decode=sampled))
+    assert model.decode.beam_width == 3  # the model's own settings stay
+
+
+def test_an_image_of_a_list_that_cannot_be_read_is_named_by_its_index(
+    model: Captioner, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "BATCH", 2)
+    with pytest.raises(ImageError, match=r"^images\[4\]: The array holds int64"):
+        model.caption([*paths[:4], np.zeros((4, 4, 3), np.int64), paths[5]])
+    with pytest.raises(ImageError, match=r"^images\[1\]: nowhere\.jpg does not exist"):
+        model.encode([paths[0], "nowhere.jpg"])
+    with pytest.raises(ImageError, match=r"^nowhere\.jpg does not exist"):
+        model.caption("nowhere.jpg")
+
+
+def test_repr_says_what_the_model_is(model: Captioner, run_folder: Path, tmp_path: Path) -> None:
+    text = repr(model)
+    assert text.startswith(f"Captioner {run_folder} (step-")
+    assert " on cpu\n" in text
+    for line in (
+        f"decoder: attention, {sum(p.numel() for p in model.model.decoder.parameters()):,} parameters",
+        f"encoder: {model.checkpoint.settings.encoder.name}, 64 × 64 pixels, 3 × 3 regions",
+        f"vocabulary: {len(model.vocabulary)} tokens",
+        "training data: unknown",
+        "decoding: beam, beam_width=3, length_penalty=0, max_length=",
+    ):
+        assert f"\n  {line}" in text, text
+    copy = tmp_path / "run"
+    shutil.copytree(run_folder, copy)
+    for settings, shown in (
+        ("data: {name: folder}", "folder\n"),
+        ("data: folder", "unknown\n"),
+        ("data: [", f"unknown ({copy / 'config.yaml'} cannot be read)\n"),
+    ):
+        (copy / "config.yaml").write_text(settings)
+        assert f"training data: {shown}" in repr(Captioner.from_checkpoint(copy, "cpu"))
+
+
+def test_repr_of_a_caption_says_what_it_holds(model: Captioner, paths: list[Path]) -> None:
+    caption = model.caption(paths[0], alternatives=2, min_length=3, max_length=3)
+    text = repr(caption)
+    assert text.startswith(f"<Caption {caption.text!r}: log_prob={caption.log_prob:.2f}, 3 tokens, ")
+    assert "cut at the length limit, attention 3 × 3 × 3, 2 alternatives>" in text
+    assert "cut" not in repr(model.caption(paths[0]))
+    assert caption.probability == pytest.approx(np.exp(caption.log_prob))
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_a_caption_plots_itself(
+    model: Captioner, paths: list[Path], form: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    caption = model.caption(form(paths[0]), alternatives=1)
+    plot = caption.plot(tmp_path / "plot.png", references=["a reference"])
+    assert plot.size[0] == 1420
+    with Image.open(tmp_path / "plot.png") as written:
+        assert np.array_equal(np.asarray(written.convert("RGB")), np.asarray(plot))
+    assert np.asarray(caption.alternatives[0].plot()).shape == (*caption.alternatives[0].plot().size[::-1], 3)
+
+
+def test_a_plot_that_cannot_be_drawn(model: Captioner, paths: list[Path], tmp_path: Path) -> None:
+    photo = Path(shutil.copy(paths[0], tmp_path / "photo.png"))
+    caption = model.caption(photo)
+    photo.unlink()
+    with pytest.raises(ImageError, match=r"photo\.png does not exist"):
+        caption.plot()
+    assert caption.plot(image=paths[0]).size[0] == 1420
+    with pytest.raises(ImageError, match="give it, as in plot"):
+        replace(caption, image=None).plot()
+    with pytest.raises(ConfigError, match=r"ends in \.png"):
+        caption.plot(tmp_path / "plot.jpg", image=paths[0])
+    with pytest.raises(ConfigError, match="Did you mean shared"):
+        caption.plot(image=paths[0], scale="share")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_public_names_are_at_the_top() -> None:
     assert captioner.Captioner is inference.Captioner
     assert captioner.Caption is inference.Caption
-    with pytest.raises(AttributeError, match="has no attribute 'Captoiner'"):
+    assert captioner.DecodeConfig is DecodeConfig
+    assert captioner.ImageError is ImageError
+    assert dir(captioner) == sorted(captioner.__all__)
+    for name in dir(captioner):
+        assert getattr(captioner, name) is not None
+    with pytest.raises(AttributeError, match=r"has no attribute 'Captoiner'\. Did you mean Captioner"):
         captioner.Captoiner  # noqa: B018
+
+
+def test_importing_captioner_imports_no_torch() -> None:
+    program = "import sys, captioner; dir(captioner); captioner.ConfigError; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[1])

@@ -10,8 +10,15 @@ page        what the sheets are put together with
 None of them touches matplotlib's global state, and it is imported when something is drawn, not with these modules.
 """
 
-from captioner.plots.attention_sheet import CaptionLike, attention_overlay, attention_sheet
+from captioner.plots.attention_sheet import CaptionLike, attention_overlay, attention_sheet, draw_attention_sheet
 from captioner.plots.caption_sheet import caption_sheet
 from captioner.plots.training_curves import training_curves
 
-__all__ = ["CaptionLike", "attention_overlay", "attention_sheet", "caption_sheet", "training_curves"]
+__all__ = [
+    "CaptionLike",
+    "attention_overlay",
+    "attention_sheet",
+    "caption_sheet",
+    "draw_attention_sheet",
+    "training_curves",
+]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captioner.errors import choose
+from captioner.files import write_atomically
 from captioner.plots.canvas import GAP, GREY, MARGIN, Page, Pixels, check_lengths, draw_captions, fit, pixels_of
 
 MOST_IMAGES = 12  # on one sheet
@@ -60,16 +61,30 @@ def attention_sheet(
     scale: str = "shared",
     contour: float | None = None,
 ) -> None:
-    """Write a PNG: each image with its caption and references, then, word by word, where attention looked.
+    """Write `draw_attention_sheet` to a PNG file. Raises OSError where `path` cannot be written."""
+    png = draw_attention_sheet(images, captions, references, resize, scale=scale, contour=contour)
+    write_atomically(Path(path), png)
 
-    Uniform attention leaves an image evenly dimmed, what got less is darker, what got more glows. The sheet's top says
-    how: with scale="shared" all panels have one scale, so that words can be compared; with "word" each has its own, so
-    that the places can be seen of a word that hardly prefers any.
-    `contour`: also draw a line around the smallest part of the image that holds this share of a word's attention.
-    `resize` is the encoder's (`EncoderConfig.resize`): with "crop" the grid covers the central square only.
+
+def draw_attention_sheet(
+    images: Sequence[Image.Image],
+    captions: Sequence[CaptionLike],
+    references: Sequence[Sequence[str]] | None = None,
+    resize: str = "squash",
+    *,
+    scale: str = "shared",
+    contour: float | None = None,
+) -> bytes:
+    """Each image with its caption, its references and one panel per word: the attention weights over the image; as PNG.
+
+    Uniform attention leaves an image evenly dimmed. Regions with less are darker, regions with more glow. The color
+    scale is at the top. With scale="shared" all panels have the same one, so that words can be compared; with "word"
+    each panel has its own, which shows where a word attends even if its attention is nearly uniform.
+    contour: also draw a line around the smallest area that holds this share of a word's attention.
+    resize: the encoder's (`EncoderConfig.resize`); with "crop" the regions cover the central square only.
     A caption without attention gets its image and its text only.
     At most `MOST_IMAGES` images are drawn; the sheet says so where there are more.
-    Raises OSError where `path` cannot be written, ConfigError for another scale.
+    Raises ConfigError for an unknown scale, ValueError where the numbers of images, captions and references differ.
     """
     choose("scale", scale, SCALES)
     check_lengths(images, captions, references)
@@ -91,7 +106,7 @@ def attention_sheet(
             top += 2 * GAP
         image_references = references[index] if references is not None else ()
         top = _draw_block(page, top, images[index], caption, image_references, look) + 2 * GAP
-    page.save(path, top)
+    return page.to_png(top)
 
 
 def attention_overlay(image: Pixels, weights: NDArray[Any], largest: float, resize: str = "squash") -> Pixels:

@@ -113,11 +113,11 @@ class Page:
             self._axes.text(left, baseline, line, fontproperties=font, color=color, va="baseline", parse_math=False)
         return len(lines) * line_height
 
-    def save(self, path: str | Path, height: float) -> None:
-        """Write the page as PNG, cut at `height`."""
+    def to_png(self, height: float) -> bytes:
+        """The page as the content of a PNG file, cut at `height`."""
         self.figure.set_size_inches(self.width, height)
         self._axes.set(xlim=(0, self.width), ylim=(height, 0))
-        save_figure(self.figure, path)
+        return figure_to_png(self.figure)
 
     def _text_width(self, text: str, size: float, bold: bool = False) -> float:
         with _missing_glyphs_are_boxes():
@@ -195,7 +195,13 @@ def check_lengths(images: Sequence[object], captions: Sequence[object], referenc
 
 
 def save_figure(figure: Any, path: str | Path) -> None:
+    """Write a matplotlib figure to a PNG file, atomically."""
+    write_atomically(Path(path), figure_to_png(figure))
+
+
+def figure_to_png(figure: Any, dpi: int = DPI) -> bytes:
+    """A matplotlib figure as the content of a PNG file; characters that no installed font has are drawn as boxes."""
     buffer = io.BytesIO()
     with _missing_glyphs_are_boxes():
-        figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
-    write_atomically(Path(path), buffer.getvalue())
+        figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    return buffer.getvalue()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from captioner.files import write_atomically
 from captioner.plots.canvas import GAP, MARGIN, Page, check_lengths, draw_captions, fit, pixels_of
 
 MOST_CAPTIONS = 60  # on one sheet, so that a folder of a thousand images does not become a poster
@@ -44,4 +45,4 @@ def caption_sheet(
             below = references[index] if references is not None else ()
             bottom = max(bottom, draw_captions(page, captions[index], below, left, top + tallest + GAP, width))
         top = bottom + 2 * GAP
-    page.save(path, top)
+    write_atomically(Path(path), page.to_png(top))
