@@ -81,7 +81,7 @@ def fill_times(config: TrainConfig, counts: list[int], folder: Path) -> dict[str
     last = rows[-1]
     return {
         "fills": rows,
-        "images_a_second": round(last["images"] / last["seconds"], 1),
+        "images_per_second": round(last["images"] / last["seconds"], 1),
         "images_a_processor_second": round(1 / slope, 1),
         "line": {"milliseconds_per_image": round(1000 * slope, 2), "seconds_at_the_start": round(start, 2)},
         "coco": {

@@ -37,7 +37,7 @@ from captioner.config import (
 )
 from captioner.data.batches import encode_captions, tokenize_captions
 from captioner.data.dataset import CaptionDataset, CaptionedImage
-from captioner.data.images.decode import open_image
+from captioner.data.images.decode import load_image
 from captioner.data.images.transforms import image_to_tensor
 from captioner.distributed.ranks import join_job, process_group
 from captioner.nn.decoders.registry import build_decoder
@@ -94,7 +94,7 @@ def measure(folder: Path) -> Constants:
 
     def decode(some: list[bytes]) -> None:
         for file in some:
-            image_to_tensor(open_image(file, at_least=transform.size), transform)
+            image_to_tensor(load_image(file, at_least=transform.size), transform)
 
     encoder = build_encoder(EncoderConfig(ENCODER, weights=None)).eval()
     images = torch.randn(32, 3, transform.size, transform.size)

@@ -30,7 +30,7 @@ from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import load_dataset
 from captioner.data.datasets.tar_shards.index import index_file
 from captioner.data.datasets.tar_shards.pack import pack_shards
-from captioner.data.images.decode import open_image
+from captioner.data.images.decode import load_image
 from captioner.text.tokenizers import build_tokenizer
 from captioner.text.vocabulary import Vocabulary
 
@@ -54,7 +54,7 @@ def seconds_to_read(dataset: CaptionDataset, images: int, *, decode: bool) -> fl
         for index in order:
             path = dataset.paths[index]
             if decode:
-                open_image(path, at_least=224)
+                load_image(path, at_least=224)
             else:
                 path.read_bytes()
         seconds = time.perf_counter() - start
@@ -134,7 +134,7 @@ def main() -> None:
                 "index_bytes_a_pair_on_disk": round(
                     sum(index_file(p).stat().st_size for p in shards) / arguments.pairs
                 ),
-                "images_a_second": {name: round(value) for name, value in seconds.items()},
+                "images_per_second": {name: round(value) for name, value in seconds.items()},
                 "memory_bytes_a_pair": {name: round(value) for name, value in growth.items()},
             },
         )

@@ -20,7 +20,7 @@ from captioner.checkpoint.archive import is_archive_name, unpacked
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder, pretrained_names
 from captioner.config import DecodeConfig
-from captioner.data.images.decode import ImageSource, open_image
+from captioner.data.images.decode import ImageSource, load_image
 from captioner.data.images.transforms import image_to_tensor
 from captioner.decode import Hypothesis, search
 from captioner.distributed.device import choose_device
@@ -137,7 +137,7 @@ class Caption:
         if source is None:
             raise ImageError("This caption was made without its image: give it, as in plot(image='photo.jpg').")
         png = draw_attention_sheet(
-            [open_image(source)], [self], [references], self.resize, scale=scale, contour=contour
+            [load_image(source)], [self], [references], self.resize, scale=scale, contour=contour
         )
         if path is not None:
             write_atomically(Path(path), png)
@@ -333,7 +333,7 @@ class Captioner:
         tensors = []
         for image, name in zip(images, names, strict=True):
             try:
-                tensors.append(image_to_tensor(open_image(image, at_least=self.transform.size), self.transform))
+                tensors.append(image_to_tensor(load_image(image, at_least=self.transform.size), self.transform))
             except ImageError as error:
                 raise ImageError(f"{name}{error}") from error
         with torch.inference_mode():

@@ -17,7 +17,7 @@ from captioner.cli.options import read_options
 from captioner.config import TrainConfig
 from captioner.data.datasets.registry import available_splits, load_dataset
 from captioner.data.features.cache import CachePlan, check_cache_disk_space, encoding_speed, fill_cache, plan_cache
-from captioner.data.features.shards import ShardFolder, folders_of_other_versions
+from captioner.data.features.storage import FeatureShardFolder, folders_of_other_versions
 from captioner.distributed.device import choose_device
 from captioner.errors import ConfigError, choose
 from captioner.nn.encoders.encoder import Encoder, build_encoder
@@ -86,7 +86,7 @@ def _cache(arguments: Sequence[str]) -> None:
             with_grid=options.kind == "grid",
             cache=config.cache,
             data=config.data,
-            mirrored=config.cache.flips and dataset.split == "train",
+            flipped=config.cache.flips and dataset.split == "train",
         )
         for dataset in datasets
     ]
@@ -108,10 +108,10 @@ def _announce(plans: Sequence[CachePlan], encoder: Encoder, device: torch.device
     for notice in dict.fromkeys(notice for plan in plans for notice in plan.dataset.notices):
         _say(f"Note: {notice}")
     for plan in plans:
-        mirrored = " (mirrored ones included)" if plan.mirrored else ""
-        taken = f" ({len(plan.in_grids):,} of them from grids that are there)" if plan.in_grids else ""
+        flipped = " (flipped ones included)" if plan.flipped else ""
+        taken = f" ({len(plan.from_grids):,} of them from grids that are there)" if plan.from_grids else ""
         _say(
-            f"  {plan.dataset.split:<6}{len(plan.sources):>8,} images{mirrored}, {len(plan.missing):>8,} to compute"
+            f"  {plan.dataset.split:<6}{len(plan.sources):>8,} images{flipped}, {len(plan.missing):>8,} to compute"
             f"{taken}, {plan.bytes_missing / 1e6:,.1f} MB"
         )
 
@@ -135,7 +135,7 @@ def _fill(plans: Sequence[CachePlan], encoder: Encoder, config: TrainConfig, dev
         _say(f"Left out {len(bad):,} images that cannot be read, such as: {next(iter(bad.values()))}")
 
 
-def _conclude(shards: ShardFolder) -> None:
+def _conclude(shards: FeatureShardFolder) -> None:
     """Where, how much, and what could be deleted."""
     shards.refresh()
     _say(f"Kept: {len(shards.index):,} images, {_size(shards.path) / 1e9:.2f} GB in {shards.path}")

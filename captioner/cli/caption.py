@@ -95,11 +95,11 @@ def _caption(arguments: argparse.Namespace) -> None:
             for other in caption.alternatives:
                 sys.stdout.write(f"  {other.log_prob:7.2f}  {other.text}\n")
     if arguments.plot is not None and captioned:
-        from captioner.data.images.decode import open_image
+        from captioner.data.images.decode import load_image
         from captioner.plots import attention_sheet
 
         attention_sheet(
-            [open_image(path) for path, _ in captioned],
+            [load_image(path) for path, _ in captioned],
             [caption for _, caption in captioned],
             arguments.plot,
             resize=captioner.transform.resize,

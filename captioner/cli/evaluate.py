@@ -21,7 +21,7 @@ from captioner.cli.runs_folder import CONFIG_FILE
 from captioner.cli.train import check_unused_folder, remove_if_empty, shown
 from captioner.config import HARD_AT_TEST, AttentionConfig, DataConfig, DecodeConfig, EvaluateConfig
 from captioner.data.dataset import CaptionDataset
-from captioner.data.datasets.registry import available_splits, load_dataset, read_split, with_boxes
+from captioner.data.datasets.registry import add_boxes, available_splits, load_dataset, read_split
 from captioner.data.features.sources import open_features
 from captioner.distributed.device import choose_device
 from captioner.distributed.launch import take_place
@@ -139,7 +139,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
     if config.metric.grounding is not None:
         if not all(isinstance(checkpoint.settings.model, AttentionConfig) for checkpoint in checkpoints):
             raise ConfigError(NEEDS_ATTENTION)
-        dataset = with_boxes(data, dataset)
+        dataset = add_boxes(data, dataset)
     novelty = _training_captions(config, data)
     systems = []
     for path, checkpoint in zip(paths, checkpoints, strict=True):

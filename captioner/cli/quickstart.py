@@ -22,7 +22,7 @@ def main() -> None:
 def _tour(overrides: Sequence[str]) -> None:
     from captioner.cli.hydra_config import compose_train_settings, run_folder_name
     from captioner.data.datasets.registry import load_dataset
-    from captioner.data.images.decode import open_image
+    from captioner.data.images.decode import load_image
     from captioner.evaluation.evaluate import format_scores
     from captioner.inference import Captioner
     from captioner.plots import attention_sheet
@@ -42,7 +42,7 @@ def _tour(overrides: Sequence[str]) -> None:
         sys.stdout.writelines(f"    a person: {reference}\n" for reference in image.captions)
     sheet = folder / "attention.png"
     attention_sheet(
-        [open_image(image.path) for image in images],
+        [load_image(image.path) for image in images],
         captions,
         sheet,
         references=[image.captions for image in images],

@@ -12,7 +12,7 @@ from PIL import Image
 
 from captioner.config import DecodeConfig
 from captioner.config.checks import within
-from captioner.data.images.decode import open_bytes
+from captioner.data.images.decode import load_image_bytes
 from captioner.errors import ConfigError, choose
 from captioner.inference import Caption, Captioner
 
@@ -67,7 +67,9 @@ def caption_photo(captioner: Captioner, photo: bytes, search: DecodeConfig) -> d
     the image was made square, and so where on it the attention's grid lies.
     """
     start = time.perf_counter()
-    image = open_bytes(photo, _NAME, captioner.transform.size, MOST_PIXELS)  # the pixels that caption.py would see
+    image = load_image_bytes(
+        photo, _NAME, captioner.transform.size, MOST_PIXELS
+    )  # the pixels that caption.py would see
     others = min(search.beam_width, MOST_SHOWN) - 1 if search.name == "beam" else 0
     best = captioner.caption(image, decode=search, alternatives=others)
     return {
@@ -79,7 +81,7 @@ def caption_photo(captioner: Captioner, photo: bytes, search: DecodeConfig) -> d
 
 def preview(photo: bytes) -> bytes:
     """The photo as it is decoded here (upright, on white, the first frame), small, as a JPEG file for the page."""
-    image = open_bytes(photo, _NAME, _PREVIEW // 2, MOST_PIXELS)
+    image = load_image_bytes(photo, _NAME, _PREVIEW // 2, MOST_PIXELS)
     image.thumbnail((_PREVIEW, _PREVIEW), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=88)

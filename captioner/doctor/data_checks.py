@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from captioner.data.dataset import CaptionedImage
-from captioner.data.datasets.annotation_files import listed
-from captioner.data.images.decode import open_image
+from captioner.data.datasets.annotation_files import join_names
+from captioner.data.images.decode import load_image
 from captioner.doctor.context import DiagnosticContext
 from captioner.doctor.findings import Finding, by_limits, judged, worst
 from captioner.errors import ImageError
@@ -60,7 +60,7 @@ def check_leak(context: DiagnosticContext, images: int) -> Finding:
         if not found and own.std() >= FLAT and _is_near(own, train_small)
     ]
     share = max(len(by_id) / len(context.val_set), len(same) / len(val))
-    names = listed(image.path.name for image in (*same, *near))
+    names = join_names(image.path.name for image in (*same, *near))
     return judged(
         "validation in train",
         worst(by_limits(share, 0.0, 0.01), by_limits(len(near) / len(val), 0.0)),
@@ -81,7 +81,7 @@ def _look(images: Sequence[CaptionedImage]) -> tuple[list[bytes], np.ndarray]:
     for place, image in enumerate(images):
         try:
             content = image.path.read_bytes()
-            thumbnail = open_image(content, at_least=SIDE).convert("L")
+            thumbnail = load_image(content, at_least=SIDE).convert("L")
         except (OSError, ImageError):
             digests.append(b"")  # data check names these
             continue

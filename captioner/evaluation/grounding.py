@@ -14,7 +14,7 @@ from captioner.data.batches import encode_captions, sequential_batches, tokenize
 from captioner.data.dataset import CaptionDataset, CaptionedImage
 from captioner.data.features.sources import FeatureSource
 from captioner.data.images.decode import image_size
-from captioner.data.images.transforms import box_as_seen
+from captioner.data.images.transforms import project_box
 from captioner.data.object_names import named_objects, object_names
 from captioner.decode.sampling import image_seeds
 from captioner.distributed.ranks import all_gather, share
@@ -41,7 +41,7 @@ class AttendedCaption(NamedTuple):
 
 
 def measure_grounding(looked: Iterable[AttendedCaption], dataset: CaptionDataset, model: CaptioningModel) -> Grounding:
-    """The score of captions over a data set with boxes (see `data.build.with_boxes`).
+    """The score of captions over a data set with boxes (see `data.build.add_boxes`).
 
     A word whose object lies outside of what the model's encoder saw counts as one without a box.
     """
@@ -67,7 +67,7 @@ def _boxes_seen(image: CaptionedImage, label: str, resize: str) -> NDArray[np.fl
     if not own:
         return np.zeros((0, 4))
     width, height = image_size(image.path)
-    seen = (box_as_seen(box, width, height, resize) for box in own)
+    seen = (project_box(box, width, height, resize) for box in own)
     return np.array([box for box in seen if box is not None]).reshape(-1, 4)
 
 

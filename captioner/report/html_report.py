@@ -16,7 +16,7 @@ from PIL import Image
 
 from captioner.config import TokenizerConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage
-from captioner.data.images.decode import open_image
+from captioner.data.images.decode import load_image
 from captioner.evaluation.evaluate import Evaluation
 from captioner.files import write_atomically
 from captioner.metrics.bootstrap import Interval
@@ -123,7 +123,7 @@ def _card(systems: Sequence[ReportedSystem], image: CaptionedImage) -> str:
         figure = "" if score is None else f" <small>{_ORDER_BY} {100 * score:.0f}</small>"
         said += f"<p class='said'>{_badge(number)}{escape(caption)}{figure}</p>"
     references = "".join(f"<li>{escape(caption)}</li>" for caption in image.captions)
-    embedded = _embedded(open_image(image.path, at_least=_THUMBNAIL), _THUMBNAIL, f"image {image.image_id}")
+    embedded = _embedded(load_image(image.path, at_least=_THUMBNAIL), _THUMBNAIL, f"image {image.image_id}")
     return f"<article>{embedded}{said}<details><summary>people wrote</summary><ul>{references}</ul></details></article>"
 
 
@@ -170,7 +170,7 @@ def _attention(systems: Sequence[ReportedSystem], images: Mapping[ImageId, Capti
         for image_id, caption in system.attention.items():
             if caption.attention is None or not len(caption.attention) or image_id not in images:
                 continue
-            photo = open_image(images[image_id].path, at_least=_PANEL)
+            photo = load_image(images[image_id].path, at_least=_PANEL)
             photo.thumbnail((_PANEL, _PANEL))
             pixels = np.asarray(photo, np.float32) / np.float32(255)
             largest = float(caption.attention.max())  # one scale for all words of a caption

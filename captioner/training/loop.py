@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from captioner.config import DecodeConfig, MetricConfig
-from captioner.data.datasets.registry import load_dataset, with_boxes
+from captioner.data.datasets.registry import add_boxes, load_dataset
 from captioner.distributed.ranks import all_gather, all_gather_union, broadcast_from_rank0, is_main_process, rank_info
 from captioner.evaluation.evaluate import (
     Evaluation,
@@ -207,7 +207,7 @@ def finish(run: Run) -> TrainingResult:
         known = dataset is run.val_set
         features = run.val_features if known else features_of(config, dataset, run.model, run.device)
         if config.metric.grounding is not None:
-            dataset = with_boxes(config.data, dataset)
+            dataset = add_boxes(config.data, dataset)
         evaluations[split] = evaluate_model(
             run.model,
             run.vocabulary,

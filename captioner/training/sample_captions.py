@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.data.images.decode import open_image
+from captioner.data.images.decode import load_image
 from captioner.data.images.transforms import resize_image
 from captioner.decode import search
 from captioner.errors import ImageError
@@ -97,7 +97,7 @@ def attention_sheet(run: Run, samples: Sequence[SampleCaption]) -> Tensor:
 def seen_image(run: Run, index: int) -> Image.Image:
     """What the encoder sees of an image of the validation split, as a tile; grey where it cannot be read any more."""
     try:
-        image = open_image(run.val_set.images[index].path, at_least=TILE)
+        image = load_image(run.val_set.images[index].path, at_least=TILE)
     except ImageError:  # its features may well be in the cache: no reason to end a training
         return Image.new("RGB", (TILE, TILE), "grey")
     return resize_image(image, run.model.encoder.transform).resize((TILE, TILE))

@@ -19,7 +19,7 @@ from captioner.cli.cache import main
 from captioner.cli.train import main as train
 from captioner.config import FolderConfig
 from captioner.data.features import cache as cache_module
-from captioner.data.features.shards import ShardFolder
+from captioner.data.features.storage import FeatureShardFolder
 from tests.cli.conftest import SMALL, Command
 from tests.tiny import write_tiny_data
 
@@ -33,7 +33,7 @@ def folders() -> list[Path]:
 
 def rows_of(folder: Path) -> dict[str, np.ndarray]:
     """Key → features, every shard compared with its checksum."""
-    shards = ShardFolder(folder, (9, 512))
+    shards = FeatureShardFolder(folder, (9, 512))
     shards.refresh()
     opened = {name: shards.open(name) for name in {name for name, _ in shards.index.values()}}
     return {key: opened[name][row] for key, (name, row) in shards.index.items()}
@@ -68,7 +68,7 @@ def test_vectors_are_taken_from_the_grids(command: Command, tiny: FolderConfig) 
 
 def test_mirrored_images_of_train_only(command: Command, tiny: FolderConfig) -> None:
     result = command(main, *DATA, *ENCODER, "cache.flips=true")
-    assert re.search(r"train +32 images \(mirrored ones included\), +32 to compute", result.out)
+    assert re.search(r"train +32 images \(flipped ones included\), +32 to compute", result.out)
     assert re.search(r"val +8 images, +8 to compute", result.out)
 
 

@@ -102,7 +102,7 @@ def test_files_and_keys_of_the_feature_cache(tmp_path: Path) -> None:
         cache=CacheConfig(directory=str(tmp_path)),
         data=DataConfig(num_workers=0),
         device=torch.device("cpu"),
-        mirrored=True,
+        flipped=True,
     )
     (folder,) = (tmp_path / "features").iterdir()
     about = json.loads((folder / "about.json").read_bytes())

@@ -14,7 +14,7 @@ from PIL import Image
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.config import CacheConfig, FolderConfig, MetricConfig, RecurrentConfig, ScenesConfig
 from captioner.data.dataset import Box, CaptionDataset, CaptionedImage
-from captioner.data.datasets.registry import check_has_boxes, load_dataset, with_boxes
+from captioner.data.datasets.registry import add_boxes, check_has_boxes, load_dataset
 from captioner.data.features.sources import open_features
 from captioner.errors import ConfigError, DataError
 from captioner.evaluation.grounding import AttendedCaption, attention_on_references, measure_grounding
@@ -103,7 +103,7 @@ def test_data_without_boxes_and_models_without_attention_are_refused_before_anyt
         check_has_boxes(FolderConfig(root=str(tmp_path)), "val")
     scenes = ScenesConfig(root=str(tmp_path / "scenes"), train_size=1, val_size=2, test_size=1)
     dataset = load_dataset(scenes, "val")
-    assert with_boxes(scenes, dataset) == dataset
+    assert add_boxes(scenes, dataset) == dataset
     assert all(image.boxes for image in dataset)
     config = replace(tiny_config(write_tiny_data(tmp_path / "data")), metric=MetricConfig(grounding="generated"))
     with pytest.raises(DataError, match=r"metric\.grounding"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from captioner.config import FolderConfig, TransformConfig
-from captioner.data.images.decode import open_image
+from captioner.data.images.decode import load_image
 from captioner.data.images.loader import load_image_batches
 from tests.fuzz.harness import fuzz, harmless, shares
 from tests.fuzz.mutations import mutated_bytes
@@ -78,10 +78,10 @@ def check_in(folder: Path, content: bytes, suffix: str) -> None:
     path = folder / f"image{suffix}"
     path.write_bytes(content)
     with harmless(folder):
-        opened = open_image(path)
+        opened = load_image(path)
         assert opened.mode == "RGB"
     with harmless(folder):
-        open_image(content, at_least=8)
+        load_image(content, at_least=8)
     skipping = FolderConfig(on_bad_image="skip", num_workers=0)
     with harmless(folder):
         (loaded,) = load_image_batches([path, folder / "missing.jpg"], [[0, 1]], TRANSFORM, skipping)

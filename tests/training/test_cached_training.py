@@ -117,6 +117,6 @@ def test_the_log_says_where_features_come_from(config: TrainConfig, tmp_path: Pa
     varied = replace(config, augment=AugmentConfig(scale=(0.5, 1.0)))
     folder = run(with_trainer(varied, max_steps=1), tmp_path / "run")
     assert (
-        "features for training from pixels (boxes of 50% to 100% of the area, drawn anew each epoch), "
+        "features for training from pixels (random resized crop of 50% to 100% of the area, new in each epoch), "
         "for validation from the cache;" in (folder / "log.txt").read_text()
     )

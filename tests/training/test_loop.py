@@ -310,7 +310,7 @@ def test_images_varied_from_an_epoch_on_resume_exactly(config: TrainConfig, tmp_
     mirrored = replace(config, cache=replace(config.cache, flips=True))
     varied = replace(mirrored, augment=AugmentConfig(scale=(0.3, 0.9), flip=0.5, after=1))
     whole, plain = run(varied, tmp_path / "whole"), run(mirrored, tmp_path / "plain")
-    assert "boxes of 30% to 90% of the area, 50% mirrored" in (whole / "log.txt").read_text()
+    assert "random resized crop of 30% to 90% of the area, 50% flipped" in (whole / "log.txt").read_text()
     losses, unvaried = (
         [record["loss"] for record in curve(folder) if record["kind"] == "train"] for folder in (whole, plain)
     )

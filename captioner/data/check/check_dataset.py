@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from captioner.config import DataConfig, TokenizerConfig
-from captioner.data.check.check_report import BYTES_AN_IMAGE, SEVERITIES, Problem, Report, VocabularyCheck, found
+from captioner.data.check.check_report import BYTES_PER_IMAGE, SEVERITIES, Problem, Report, VocabularyCheck, found
 from captioner.data.check.image_checks import HUGE, Inspection, inspect_images
 from captioner.data.dataset import CaptionDataset, ImageId, ImagePath
 from captioner.data.datasets.registry import available_splits, read_split
@@ -28,18 +28,18 @@ def check_dataset(
     *,
     min_count: int = 5,
     longest: int = 50,
-    bytes_an_image: int = BYTES_AN_IMAGE,
-    images_a_second: float | None = None,
+    bytes_per_image: int = BYTES_PER_IMAGE,
+    images_per_second: float | None = None,
 ) -> Report:
     """Look at every split of a data set (its first `config.limit` images), and say what was found.
 
-    min_count: of the vocabulary. longest: captions of more tokens are reported. bytes_an_image and
-    images_a_second: of the features and of the encoder, for the estimate of what the cache will cost.
+    min_count: of the vocabulary. longest: captions of more tokens are reported. bytes_per_image and
+    images_per_second: of the features and of the encoder, for the estimate of what the cache will cost.
 
     Raises DataError where not even the splits can be told; everything else ends in the report.
     """
-    report = Report(config.name, config.root, tokenizer.name, bytes_an_image=bytes_an_image)
-    report.encoder_images_a_second = images_a_second
+    report = Report(config.name, config.root, tokenizer.name, bytes_per_image=bytes_per_image)
+    report.encoder_images_per_second = images_per_second
     datasets = _read(config, report)
     tokens = _check_captions(datasets, tokenizer, longest, report)
     report.vocabulary = _check_vocabulary(tokens, min_count)
@@ -117,7 +117,7 @@ def _check_vocabulary(tokens: dict[str, list[list[str]]], min_count: int) -> Voc
 def _check_images(datasets: dict[str, CaptionDataset], config: DataConfig, progress: bool, report: Report) -> None:
     paths = list(dict.fromkeys(image.path for dataset in datasets.values() for image in dataset))
     report.images = len(paths)
-    inspections, report.images_a_second = inspect_images(paths, config.num_workers, progress)
+    inspections, report.images_per_second = inspect_images(paths, config.num_workers, progress)
     by_fault: defaultdict[str, list[Inspection]] = defaultdict(list)
     by_storage: defaultdict[str, list[ImagePath]] = defaultdict(list)
     for inspection in inspections:

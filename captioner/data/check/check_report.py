@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from captioner.data.datasets.annotation_files import listed
+from captioner.data.datasets.annotation_files import join_names
 
 SEVERITIES = ("error", "warning", "note")
-BYTES_AN_IMAGE = 7 * 7 * 1280 * 2  # the grid of efficientnet_lite0 in float16
+BYTES_PER_IMAGE = 7 * 7 * 1280 * 2  # the grid of efficientnet_lite0 in float16
 BAR = 40  # characters
 ROWS = 16  # of the histogram, at most
 
@@ -48,9 +48,9 @@ class Report:
     vocabulary: VocabularyCheck | None = None
     lengths: Counter[int] = field(default_factory=Counter)
     images: int = 0  # different files
-    images_a_second: float = 0.0  # read, hashed and decoded, as measured in this run
-    encoder_images_a_second: float | None = None  # as given
-    bytes_an_image: int = BYTES_AN_IMAGE
+    images_per_second: float = 0.0  # read, hashed and decoded, as measured in this run
+    encoder_images_per_second: float | None = None  # as given
+    bytes_per_image: int = BYTES_PER_IMAGE
 
     @property
     def errors(self) -> list[Problem]:
@@ -69,7 +69,7 @@ def found(severity: str, examples: Sequence[object], noun: str, what: str) -> li
     if not examples:
         return []
     things = noun if len(examples) == 1 else noun.replace(" ", "s ", 1) if " " in noun else f"{noun}s"
-    return [Problem(severity, f"{len(examples):,} {things} {what} ({listed(examples)}).")]
+    return [Problem(severity, f"{len(examples):,} {things} {what} ({join_names(examples)}).")]
 
 
 def _sizes(report: Report) -> str:
@@ -125,18 +125,18 @@ def _lengths(report: Report) -> str:
 def _cost(report: Report) -> str:
     if not report.images:
         return ""
-    disk = report.images * report.bytes_an_image
+    disk = report.images * report.bytes_per_image
     text = (
-        f"Features of a frozen encoder: {report.images:,} images of {report.bytes_an_image / 1e3:,.0f} kB each "
+        f"Features of a frozen encoder: {report.images:,} images of {report.bytes_per_image / 1e3:,.0f} kB each "
         f"take {disk / 1e9:.2f} GB.\n"
-        f"Reading and decoding ran at {report.images_a_second:,.0f} images a second: "
-        f"{_duration(report.images / report.images_a_second)} for all"
+        f"Reading and decoding ran at {report.images_per_second:,.0f} images a second: "
+        f"{_duration(report.images / report.images_per_second)} for all"
     )
-    if report.encoder_images_a_second is None:
+    if report.encoder_images_per_second is None:
         return f"{text}, and the encoder's own time on top."
-    slower = min(report.images_a_second, report.encoder_images_a_second)
+    slower = min(report.images_per_second, report.encoder_images_per_second)
     return (
-        f"{text}; with an encoder of {report.encoder_images_a_second:,.0f} images a second beside it, "
+        f"{text}; with an encoder of {report.encoder_images_per_second:,.0f} images a second beside it, "
         f"{_duration(report.images / slower)}."
     )
 

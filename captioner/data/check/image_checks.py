@@ -15,8 +15,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from captioner.data.dataset import ImagePath
-from captioner.data.datasets.annotation_files import is_there
-from captioner.data.images.decode import open_image, orientation
+from captioner.data.datasets.annotation_files import path_exists
+from captioner.data.images.decode import load_image, orientation
 from captioner.errors import ImageError
 
 HUGE = 25_000_000  # pixels; such an image takes as long to decode as eighty of COCO's
@@ -70,14 +70,14 @@ def inspect_images(
 
 def inspect_image(path: ImagePath) -> Inspection:
     """What the file is. Never raises for what may be wrong with an image."""
-    if isinstance(path, Path) and not is_there(path):
+    if isinstance(path, Path) and not path_exists(path):
         return Inspection(path, "missing", f"{path} does not exist.")
     try:
-        open_image(path)
+        load_image(path)
         data = path.read_bytes()
     except (ImageError, OSError) as error:
         return Inspection(path, "empty" if _is_empty(path) else "damaged", str(error))
-    with warnings.catch_warnings():  # as `open_image`, which has just decoded it
+    with warnings.catch_warnings():  # as `load_image`, which has just decoded it
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(data)) as image:
             stored = _stored(image)

@@ -24,14 +24,14 @@ def data_root(config: DataConfig, expected: str) -> Path:
     if not config.root:
         raise DataError(f"data.root is not set. Give data.root=DIR, the folder that holds {expected}.")
     root = Path(config.root).expanduser()
-    if not is_there(root):
+    if not path_exists(root):
         raise DataError(f"data.root={config.root} does not exist. Expected the folder that holds {expected}.")
     if not root.is_dir():
         raise DataError(f"data.root={config.root} is a file. Expected the folder that holds {expected}.")
     return root
 
 
-def is_there(path: Path) -> bool:
+def path_exists(path: Path) -> bool:
     """Whether the path leads to a file or folder; False, too, for what no file system can hold."""
     try:
         path.stat()
@@ -40,9 +40,9 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def first_there(candidates: Iterable[Path]) -> Path | None:
+def first_existing(candidates: Iterable[Path]) -> Path | None:
     """The first of the paths that exists."""
-    return next((path for path in candidates if is_there(path)), None)
+    return next((path for path in candidates if path_exists(path)), None)
 
 
 def read_text(path: Path) -> str:
@@ -74,7 +74,7 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not JSON that can be read: {_reason(error)}.") from error
 
 
-def member(record: object, key: str, kind: Any, where: str, number: int | None = None) -> Any:
+def get_field(record: object, key: str, kind: Any, where: str, number: int | None = None) -> Any:
     """`record[key]`, which is of type `kind` (a key of KINDS).
 
     `where` is the file, `number` the record's place in its list; both only for the message.
@@ -99,7 +99,7 @@ def check_text(text: str, where: str) -> str:
     return text
 
 
-def image_name(name: str, root: Path, where: str) -> str:
+def check_image_name(name: str, root: Path, where: str) -> str:
     """The image's path relative to its folder `root`, with "/"; a DataError where it leads out of it.
 
     A backslash counts as "/": tables are written on Windows, too. Links are not followed: a person may
@@ -122,7 +122,7 @@ def image_name(name: str, root: Path, where: str) -> str:
     return inside
 
 
-def listed(names: Iterable[object], most: int = 3) -> str:
+def join_names(names: Iterable[object], most: int = 3) -> str:
     """'a, b, c and 4 more'"""
     every = [str(name) for name in names]
     more = len(every) - most

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from captioner.data.datasets.annotation_files import check_text, member, read_text
+from captioner.data.datasets.annotation_files import check_text, get_field, read_text
 from captioner.data.datasets.splits import ALIASES, SPLITS, split_name
 from captioner.errors import DataError
 
@@ -77,15 +77,15 @@ def read_json_lines(path: Path) -> Iterator[Row]:
             raise DataError(f"{where} is not JSON: {error}.") from error
         keys = record if type(record) is dict else {}
         key = next((name for name in IMAGE_COLUMNS if name in keys), IMAGE_COLUMNS[0])
-        image = _image(member(record, key, str, where), path, line)
-        split = _split(member(record, "split", str, where), path, line) if keys.get("split") is not None else None
+        image = _image(get_field(record, key, str, where), path, line)
+        split = _split(get_field(record, "split", str, where), path, line) if keys.get("split") is not None else None
         if "captions" in keys:
-            captions = member(record, "captions", list, where)
+            captions = get_field(record, "captions", list, where)
             for caption in captions:
                 if type(caption) is not str:
                     raise DataError(f"{where}: 'captions' holds {caption!r}. Expected a list of texts.")
         else:
-            captions = [member(record, "caption", str, where)]
+            captions = [get_field(record, "caption", str, where)]
         for caption in captions or [""]:  # an image that nobody has described is still an image
             yield Row(line, image, check_text(caption, where), split)
 

@@ -18,12 +18,12 @@ from captioner.config import CocoConfig
 from captioner.data.dataset import Box, CaptionDataset, CaptionedImage, ImageId
 from captioner.data.datasets import karpathy
 from captioner.data.datasets.annotation_files import (
+    check_image_name,
     data_root,
-    first_there,
-    image_name,
-    is_there,
-    listed,
-    member,
+    first_existing,
+    get_field,
+    join_names,
+    path_exists,
     read_json,
 )
 from captioner.errors import DataError
@@ -57,7 +57,7 @@ def available_splits(config: CocoConfig) -> list[str]:
     if config.karpathy is not None:
         return karpathy.available_splits(karpathy.find(root, config.karpathy))
     year = _year(root, config.year)
-    return [part for part in PARTS if is_there(_annotations(root, "captions", part, year))]
+    return [part for part in PARTS if path_exists(_annotations(root, "captions", part, year))]
 
 
 def read_split(config: CocoConfig, split: str) -> CaptionDataset:
@@ -84,23 +84,23 @@ def read_captions(path: Path) -> list[AnnotatedImage]:
     captions of images that it does not list.
     """
     data = read_json(path)
-    images = member(data, "images", list, f"{path}")
-    annotations = member(data, "annotations", list, f"{path}")
+    images = get_field(data, "images", list, f"{path}")
+    annotations = get_field(data, "annotations", list, f"{path}")
     where = f"{path}: images"
     names: dict[ImageId, str] = {}
     splits: dict[ImageId, str | None] = {}
     for number, image in enumerate(images):
-        image_id = member(image, "id", (int, str), where, number)
+        image_id = get_field(image, "id", (int, str), where, number)
         if image_id in names:
             raise DataError(f"{where}[{number}] has the id {image_id!r}, which an image before it has.")
-        names[image_id] = member(image, "file_name", str, where, number)
-        splits[image_id] = member(image, "split", str, where, number) if "split" in image else None
+        names[image_id] = get_field(image, "file_name", str, where, number)
+        splits[image_id] = get_field(image, "split", str, where, number) if "split" in image else None
     where = f"{path}: annotations"
     captions = [
         {
             "id": number,
-            "image_id": member(annotation, "image_id", (int, str), where, number),
-            "caption": member(annotation, "caption", str, where, number),
+            "image_id": get_field(annotation, "image_id", (int, str), where, number),
+            "caption": get_field(annotation, "caption", str, where, number),
         }
         for number, annotation in enumerate(annotations)
     ]
@@ -108,7 +108,7 @@ def read_captions(path: Path) -> list[AnnotatedImage]:
     if strangers:
         raise DataError(
             f"{path}: captions belong to {len(strangers):,} image ids that are not among its images "
-            f"({listed(map(repr, strangers))}). Do images and annotations come from the same file?"
+            f"({join_names(map(repr, strangers))}). Do images and annotations come from the same file?"
         )
     index = _index({"images": images, "annotations": captions})
     return [
@@ -121,7 +121,7 @@ def has_boxes(config: CocoConfig, split: str) -> bool:
     """Is there an `annotations/instances_*.json` that `load_boxes` could read?"""
     root = data_root(config, EXPECTED)
     year = _year(root, config.year, prefer=2014 if config.karpathy else 2017)
-    return any(is_there(_annotations(root, "instances", part, year)) for part in _parts(config, split))
+    return any(path_exists(_annotations(root, "instances", part, year)) for part in _parts(config, split))
 
 
 def load_boxes(config: CocoConfig, split: str) -> dict[ImageId, tuple[Box, ...]]:
@@ -135,7 +135,7 @@ def load_boxes(config: CocoConfig, split: str) -> dict[ImageId, tuple[Box, ...]]
     boxes: dict[ImageId, list[Box]] = {}
     for part in _parts(config, split):
         path = _annotations(root, "instances", part, year)
-        if is_there(path):
+        if path_exists(path):
             for image_id, box in _read_boxes(path):
                 if image_id in wanted:
                     boxes.setdefault(image_id, []).append(box)
@@ -150,21 +150,21 @@ def _parts(config: CocoConfig, split: str) -> tuple[str, ...]:
 def _read_boxes(path: Path) -> list[tuple[ImageId, Box]]:
     data = read_json(path)
     labels = {
-        member(category, "id", int, f"{path}: categories", number): member(
+        get_field(category, "id", int, f"{path}: categories", number): get_field(
             category, "name", str, f"{path}: categories", number
         )
-        for number, category in enumerate(member(data, "categories", list, f"{path}"))
+        for number, category in enumerate(get_field(data, "categories", list, f"{path}"))
     }
     where = f"{path}: annotations"
     found = []
-    for number, annotation in enumerate(member(data, "annotations", list, f"{path}")):
-        box = member(annotation, "bbox", list, where, number)
-        label = labels.get(member(annotation, "category_id", int, where, number))
+    for number, annotation in enumerate(get_field(data, "annotations", list, f"{path}")):
+        box = get_field(annotation, "bbox", list, where, number)
+        label = labels.get(get_field(annotation, "category_id", int, where, number))
         if label is None:
             raise DataError(f"{where}[{number}] is of a category that the file does not list.")
         if len(box) != 4 or not all(type(value) in (int, float) for value in box):
             raise DataError(f"{where}[{number}]: 'bbox' is {box!r}. Expected four numbers: left, top, width, height.")
-        found.append((member(annotation, "image_id", (int, str), where, number), Box(label, *map(float, box))))
+        found.append((get_field(annotation, "image_id", (int, str), where, number), Box(label, *map(float, box))))
     return found
 
 
@@ -183,7 +183,7 @@ def _read_official(root: Path, part: str, year: int) -> list[CaptionedImage]:
     path = _annotations(root, "captions", part, year)
     folder = _image_folder(root, f"{part}{year}")
     return [
-        CaptionedImage(entry.image_id, folder / image_name(entry.file_name, folder, f"{path}"), entry.captions)
+        CaptionedImage(entry.image_id, folder / check_image_name(entry.file_name, folder, f"{path}"), entry.captions)
         for entry in read_captions(path)
     ]
 
@@ -201,7 +201,7 @@ def _read_karpathy(config: CocoConfig, root: Path, path: Path, split: str) -> Ca
     year = _year(root, config.year, prefer=2014)
     annotated: dict[ImageId, CaptionedImage] = {}
     for part in PARTS:
-        if is_there(_annotations(root, "captions", part, year)):
+        if path_exists(_annotations(root, "captions", part, year)):
             annotated.update((image.image_id, image) for image in _read_official(root, part, year))
     found = tuple(annotated[image_id] for image_id in ids if image_id in annotated)
     if not found:
@@ -216,15 +216,15 @@ def _read_karpathy(config: CocoConfig, root: Path, path: Path, split: str) -> Ca
 
 def _karpathy_image(root: Path, folder: Path, image: karpathy.KarpathyImage, source: Path) -> Path:
     """The image where Karpathy's file has it (train2014, val2014), or the same one as 2017 names it."""
-    path = folder / image_name(image.file_name, folder, f"{source}")
-    if type(image.image_id) is int and not is_there(path):
+    path = folder / check_image_name(image.file_name, folder, f"{source}")
+    if type(image.image_id) is int and not path_exists(path):
         newer = (_image_folder(root, f"{part}2017") / f"{image.image_id:012d}.jpg" for part in PARTS)
-        return first_there(newer) or path
+        return first_existing(newer) or path
     return path
 
 
 def _years(root: Path) -> list[int]:
-    return [year for year in YEARS if any(is_there(_annotations(root, "captions", part, year)) for part in PARTS)]
+    return [year for year in YEARS if any(path_exists(_annotations(root, "captions", part, year)) for part in PARTS)]
 
 
 def _year(root: Path, wanted: int | None, prefer: int = 2017) -> int:
@@ -246,6 +246,6 @@ def _annotations(root: Path, kind: str, part: str, year: int) -> Path:
 
 def _image_folder(root: Path, name: str) -> Path:
     """root/train2017, or root/images/train2017 where the images were put there."""
-    folder = root / image_name(name, root, f"{root}: the images' folder") if name else root
+    folder = root / check_image_name(name, root, f"{root}: the images' folder") if name else root
     inside_images = root / "images" / name
-    return inside_images if not is_there(folder) and is_there(inside_images) else folder
+    return inside_images if not path_exists(folder) and path_exists(inside_images) else folder

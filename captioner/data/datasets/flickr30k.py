@@ -7,7 +7,7 @@ from pathlib import Path
 from captioner.config import Flickr30kConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage
 from captioner.data.datasets import karpathy
-from captioner.data.datasets.annotation_files import data_root, first_there, image_name, is_there
+from captioner.data.datasets.annotation_files import check_image_name, data_root, first_existing, path_exists
 from captioner.errors import DataError
 
 EXPECTED = "dataset_flickr30k.json and flickr30k-images/"
@@ -25,9 +25,9 @@ def read_split(config: Flickr30kConfig, split: str) -> CaptionDataset:
     root = data_root(config, EXPECTED)
     path = _split_file(config, root)
     chosen, notices = karpathy.read_split(path, split, "flickr30k")
-    folder = first_there(root / name for name in IMAGE_FOLDERS) or root / IMAGE_FOLDERS[0]
+    folder = first_existing(root / name for name in IMAGE_FOLDERS) or root / IMAGE_FOLDERS[0]
     images = [
-        CaptionedImage(image.image_id, folder / image_name(image.file_name, folder, f"{path}"), image.captions)
+        CaptionedImage(image.image_id, folder / check_image_name(image.file_name, folder, f"{path}"), image.captions)
         for image in chosen
     ]
     return CaptionDataset("flickr30k", split, tuple(images), tuple(notices))
@@ -39,6 +39,6 @@ def _split_file(config: Flickr30kConfig, root: Path) -> Path:
         if path.is_dir():
             raise DataError(f"data.karpathy={config.karpathy} is a folder. Expected the file {FILE_NAME}.")
         return path
-    if not is_there(root / FILE_NAME):
+    if not path_exists(root / FILE_NAME):
         raise DataError(f"{root} has no {FILE_NAME}. Put Karpathy's file there, or set data.karpathy to it.")
     return root / FILE_NAME

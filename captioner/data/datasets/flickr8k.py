@@ -14,7 +14,14 @@ from pathlib import Path
 
 from captioner.config import Flickr8kConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage
-from captioner.data.datasets.annotation_files import data_root, first_there, image_name, listed, read_lines, read_text
+from captioner.data.datasets.annotation_files import (
+    check_image_name,
+    data_root,
+    first_existing,
+    join_names,
+    read_lines,
+    read_text,
+)
 from captioner.data.datasets.caption_tables import read_table
 from captioner.data.datasets.splits import SPLITS, split_by_hash
 from captioner.errors import DataError
@@ -48,16 +55,16 @@ def read_split(config: Flickr8kConfig, split: str) -> CaptionDataset:
         if silent:
             raise DataError(
                 f"{source} has no captions for {len(silent):,} of the {len(names):,} images that {list_file} names "
-                f"({listed(silent)}). Are both of the same data set?"
+                f"({join_names(silent)}). Are both of the same data set?"
             )
         notices: tuple[str, ...] = ()
     else:
         splits = split_by_hash((Path(name).stem for name in captions), VAL_FRACTION)
         names = [name for name in captions if splits[Path(name).stem] == split]
         notices = (MADE_SPLITS,)
-    folder = first_there(root / name for name in IMAGE_FOLDERS) or root / IMAGE_FOLDERS[0]
+    folder = first_existing(root / name for name in IMAGE_FOLDERS) or root / IMAGE_FOLDERS[0]
     images = [
-        CaptionedImage(Path(name).stem, folder / image_name(name, folder, f"{source}"), tuple(captions[name]))
+        CaptionedImage(Path(name).stem, folder / check_image_name(name, folder, f"{source}"), tuple(captions[name]))
         for name in names
     ]
     return CaptionDataset("flickr8k", split, tuple(images), notices)
@@ -91,4 +98,4 @@ def _token_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _text_file(root: Path, name: str) -> Path | None:
-    return first_there(root / folder / name for folder in TEXT_FOLDERS)
+    return first_existing(root / folder / name for folder in TEXT_FOLDERS)

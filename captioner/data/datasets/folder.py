@@ -16,7 +16,13 @@ from pathlib import Path, PurePosixPath
 
 from captioner.config import FolderConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage, ImageId
-from captioner.data.datasets.annotation_files import data_root, first_there, image_name, is_there, listed
+from captioner.data.datasets.annotation_files import (
+    check_image_name,
+    data_root,
+    first_existing,
+    join_names,
+    path_exists,
+)
 from captioner.data.datasets.caption_tables import read_json_lines, read_table
 from captioner.data.datasets.coco import read_captions
 from captioner.data.datasets.splits import SPLITS, split_by_hash, split_name
@@ -51,24 +57,26 @@ def _read(config: FolderConfig) -> tuple[list[CaptionedImage], dict[ImageId, str
         share = f"{config.val_fraction:.0%} of the images for val and for test"
         return images, made, (f"{path} names no splits: they are made here, by hash, with {share}.",)
     if without:
-        raise DataError(f"{path} names a split for some images, but none for {len(without):,} ({listed(without)}).")
+        raise DataError(f"{path} names a split for some images, but none for {len(without):,} ({join_names(without)}).")
     return images, {image_id: split for image_id, split in named.items() if split}, ()
 
 
 def _captions_file(root: Path, given: str | None) -> Path:
     if given is not None:
-        path = first_there([root / Path(given).expanduser(), Path(given).expanduser()])
+        path = first_existing([root / Path(given).expanduser(), Path(given).expanduser()])
         if path is None or path.is_dir():
             raise DataError(f"data.captions={given} is not a file, neither in {root} nor from here.")
         return path
-    usual = first_there(root / name for name in CAPTION_FILES)
+    usual = first_existing(root / name for name in CAPTION_FILES)
     if usual is not None:
         return usual
     others = sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES)
     if len(others) == 1:
         return others[0]
     found = (
-        f"several files that may be it ({listed(path.name for path in others)})" if others else "no file of captions"
+        f"several files that may be it ({join_names(path.name for path in others)})"
+        if others
+        else "no file of captions"
     )
     raise DataError(f"{root} has {found}. Set data.captions to a CSV, JSONL or COCO JSON file in it.")
 
@@ -79,7 +87,7 @@ def _read_coco(path: Path, root: Path) -> tuple[list[CaptionedImage], dict[Image
     images = []
     splits: dict[ImageId, str | None] = {}
     for entry in entries:
-        image = folder / image_name(entry.file_name, folder, f"{path}")
+        image = folder / check_image_name(entry.file_name, folder, f"{path}")
         images.append(CaptionedImage(entry.image_id, image, entry.captions))
         splits[entry.image_id] = split_name(entry.split) if entry.split is not None else None
         if entry.split is not None and splits[entry.image_id] is None:
@@ -95,7 +103,7 @@ def _read_rows(path: Path, root: Path) -> tuple[list[CaptionedImage], dict[Image
     names: dict[ImageId, str] = {}
     splits: dict[ImageId, str | None] = {}
     for row in rows:
-        name = image_name(row.image, folder, f"{path}, line {row.line}")
+        name = check_image_name(row.image, folder, f"{path}, line {row.line}")
         image_id = PurePosixPath(name).with_suffix("").as_posix()
         if names.setdefault(image_id, name) != name:
             raise DataError(
@@ -116,4 +124,4 @@ def _image_folder(root: Path, names: Iterable[str]) -> Path:
     """root, or root/images where more of the first images are found there."""
     first = [name for name, _ in zip(names, range(20), strict=False)]
     candidates = [root, root / "images", root / "Images"]
-    return max(candidates, key=lambda folder: sum(is_there(folder / os.path.normpath(name)) for name in first))
+    return max(candidates, key=lambda folder: sum(path_exists(folder / os.path.normpath(name)) for name in first))

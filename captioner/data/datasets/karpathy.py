@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from captioner.data.dataset import ImageId
-from captioner.data.datasets.annotation_files import is_there, member, read_json, read_lines
+from captioner.data.datasets.annotation_files import get_field, path_exists, read_json, read_lines
 from captioner.data.datasets.splits import SPLITS
 from captioner.errors import DataError
 
@@ -40,7 +40,7 @@ def find(root: Path, given: str) -> Path:
     """The file or folder that a setting names, relative to the data set or to where we are."""
     candidates = [root / Path(given).expanduser(), Path(given).expanduser()]
     for path in candidates:
-        if is_there(path):
+        if path_exists(path):
             return path
     raise DataError(
         f"data.karpathy={given} does not exist, neither in {root} nor from here. "
@@ -52,7 +52,7 @@ def available_splits(path: Path) -> list[str]:
     """The splits of a Karpathy JSON file, or of a folder of lists."""
     if not path.is_dir():
         return list(SPLITS)
-    return [split for split in SPLITS if is_there(_list_files(path, split)[0])]
+    return [split for split in SPLITS if path_exists(_list_files(path, split)[0])]
 
 
 def read_split(path: Path, split: str, dataset: str) -> tuple[list[KarpathyImage], list[str]]:
@@ -66,8 +66,8 @@ def read_split(path: Path, split: str, dataset: str) -> tuple[list[KarpathyImage
     chosen = []
     counts: Counter[str] = Counter()
     split_of = {part: split for split, parts in PARTS.items() for part in parts}
-    for number, image in enumerate(member(data, "images", list, f"{path}")):
-        part = member(image, "split", str, where, number)
+    for number, image in enumerate(get_field(data, "images", list, f"{path}")):
+        part = get_field(image, "split", str, where, number)
         if part not in split_of:
             raise DataError(
                 f"{where}[{number}]: the split is {part!r}. Expected one of: {', '.join(sorted(split_of))}."
@@ -81,7 +81,7 @@ def read_split(path: Path, split: str, dataset: str) -> tuple[list[KarpathyImage
 def read_list(folder: Path, split: str) -> tuple[list[int], list[str]]:
     """The COCO ids of one split of a folder of lists, and what a person should know of it."""
     ids = _read_ids(folder, split)
-    counts = {name: len(_read_ids(folder, name)) for name in SPLITS if all(map(is_there, _list_files(folder, name)))}
+    counts = {name: len(_read_ids(folder, name)) for name in SPLITS if all(map(path_exists, _list_files(folder, name)))}
     return ids, check_counts(counts, split, "coco", folder)
 
 
@@ -106,14 +106,14 @@ def check_counts(counts: dict[str, int], split: str, dataset: str, path: Path) -
 
 
 def _read_image(image: object, where: str, number: int) -> KarpathyImage:
-    name = member(image, "filename", str, where, number)
-    sentences = member(image, "sentences", list, where, number)
+    name = get_field(image, "filename", str, where, number)
+    sentences = get_field(image, "sentences", list, where, number)
     captions = tuple(
-        member(sentence, "raw", str, f"{where}[{number}]: sentences", i) for i, sentence in enumerate(sentences)
+        get_field(sentence, "raw", str, f"{where}[{number}]: sentences", i) for i, sentence in enumerate(sentences)
     )
-    assert isinstance(image, dict)  # `member` has seen to it
-    folder = member(image, "filepath", str, where, number) if "filepath" in image else ""
-    image_id = member(image, "cocoid", int, where, number) if "cocoid" in image else Path(name).stem
+    assert isinstance(image, dict)  # `get_field` has seen to it
+    folder = get_field(image, "filepath", str, where, number) if "filepath" in image else ""
+    image_id = get_field(image, "cocoid", int, where, number) if "cocoid" in image else Path(name).stem
     return KarpathyImage(image_id, folder, name, captions)
 
 
@@ -125,7 +125,7 @@ def _read_ids(folder: Path, split: str) -> list[int]:
     """The ids in `COCO_val2014_000000391895.jpg` and the like, of all lists that make up a split."""
     ids = []
     for path in _list_files(folder, split):
-        if not is_there(path):
+        if not path_exists(path):
             raise DataError(f"{path} is missing: {split} is made of coco_{' and coco_'.join(PARTS[split])}.")
         for number, name in enumerate(read_lines(path), start=1):
             digits = re.fullmatch(r".*?([0-9]{1,12})\.\w+", name)

@@ -18,7 +18,7 @@ import numpy as np
 from captioner.config import DATASETS, CocoConfig, DataConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage, ImagePath
 from captioner.data.datasets import coco
-from captioner.data.datasets.annotation_files import is_there, listed
+from captioner.data.datasets.annotation_files import join_names, path_exists
 from captioner.data.datasets.splits import split_name
 from captioner.errors import ConfigError, DataError, near_misses
 from captioner.registry import load_object
@@ -49,12 +49,12 @@ def load_dataset(config: DataConfig, split: str) -> CaptionDataset:
     if silent == len(dataset):
         raise DataError(f"The split {dataset.split} of {dataset.name} at {config.root} has images but no captions.")
     if silent:
-        dataset = _noticing(dataset, f"{silent:,} of {len(dataset):,} images of {dataset.split} have no caption.")
+        dataset = _with_notice(dataset, f"{silent:,} of {len(dataset):,} images of {dataset.split} have no caption.")
     return dataset
 
 
 def check_has_boxes(config: DataConfig, split: str) -> None:
-    """DataError where it is known without reading much that `with_boxes` would fail."""
+    """DataError where it is known without reading much that `add_boxes` would fail."""
     if config.name == "scenes":
         return
     if not isinstance(config, CocoConfig):
@@ -69,7 +69,7 @@ def check_has_boxes(config: DataConfig, split: str) -> None:
         )
 
 
-def with_boxes(config: DataConfig, dataset: CaptionDataset) -> CaptionDataset:
+def add_boxes(config: DataConfig, dataset: CaptionDataset) -> CaptionDataset:
     """The same with the boxes of the objects in its images; DataError where they are not known."""
     check_has_boxes(config, dataset.split)
     if not isinstance(config, CocoConfig):
@@ -93,11 +93,11 @@ def read_split(config: DataConfig, split: str) -> CaptionDataset:
             f"There are: {', '.join(there)}."
         )
     dataset: CaptionDataset = reader.read_split(config, name)
-    _refuse_repeated_ids(dataset)
+    _check_unique_ids(dataset)
     return dataset
 
 
-def _refuse_repeated_ids(dataset: CaptionDataset) -> None:
+def _check_unique_ids(dataset: CaptionDataset) -> None:
     hashes = np.fromiter((hash(image.image_id) for image in dataset.images), np.int64, len(dataset))
     if len(np.unique(hashes)) == len(hashes):  # the usual case, in eight bytes an image
         return
@@ -107,7 +107,7 @@ def _refuse_repeated_ids(dataset: CaptionDataset) -> None:
         names = dict.fromkeys(image.path.name for image in dataset.images if image.image_id in set(twice[:1]))
         raise DataError(
             f"The split {dataset.split} of {dataset.name} has {len(set(twice)):,} image ids that stand for more than "
-            f"one image, such as {twice[0]!r} ({listed(names)}). Image ids must be unique."
+            f"one image, such as {twice[0]!r} ({join_names(names)}). Image ids must be unique."
         )
 
 
@@ -128,13 +128,13 @@ def _without_missing_images(dataset: CaptionDataset, config: DataConfig) -> Capt
         return dataset
     sentence = (
         f"{len(missing):,} of the {len(dataset):,} images of {dataset.name} {dataset.split} are not on disk "
-        f"({listed(image.path for image in missing)})."
+        f"({join_names(image.path for image in missing)})."
     )
     if config.on_bad_image == "error":
         raise DataError(f"{sentence} Check data.root, or set data.on_bad_image=skip to leave them out.")
     gone = {image.image_id for image in missing}
     kept = tuple(image for image in dataset.images if image.image_id not in gone)
-    return _noticing(replace(dataset, images=kept), f"{sentence} They are left out.")
+    return _with_notice(replace(dataset, images=kept), f"{sentence} They are left out.")
 
 
 def missing_images(dataset: CaptionDataset) -> list[CaptionedImage]:
@@ -147,7 +147,7 @@ def missing_images(dataset: CaptionDataset) -> list[CaptionedImage]:
         if path.parent not in names:
             names[path.parent] = _names_in(path.parent)
         # a file system that ignores case holds names that its listing spells differently: so ask again
-        return path.name not in names[path.parent] and not is_there(path)
+        return path.name not in names[path.parent] and not path_exists(path)
 
     return [image for image in dataset.images if is_missing(image.path)]
 
@@ -167,8 +167,8 @@ def _without_blank_captions(dataset: CaptionDataset) -> CaptionDataset:
         replace(image, captions=tuple(caption for caption in image.captions if caption.strip()))
         for image in dataset.images
     )
-    return _noticing(replace(dataset, images=images), f"{blank:,} blank captions of {dataset.split} are left out.")
+    return _with_notice(replace(dataset, images=images), f"{blank:,} blank captions of {dataset.split} are left out.")
 
 
-def _noticing(dataset: CaptionDataset, notice: str) -> CaptionDataset:
+def _with_notice(dataset: CaptionDataset, notice: str) -> CaptionDataset:
     return replace(dataset, notices=(*dataset.notices, notice))

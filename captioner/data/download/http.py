@@ -44,11 +44,11 @@ class RemoteFile:
         return PurePosixPath(self.path).name
 
 
-class _BrokenLineError(Exception):
+class _ConnectionLostError(Exception):
     """The line broke; asking again may help."""
 
 
-class _RefusedError(Exception):
+class _UnavailableError(Exception):
     """This mirror does not have the file; another may."""
 
 
@@ -124,8 +124,8 @@ def _fetch_from(
     while True:
         resumed = part.exists()
         try:
-            _carry_on(url, file, part, progress, timeout, attempts, pause)
-        except (_RefusedError, _BrokenLineError) as error:
+            _resume(url, file, part, progress, timeout, attempts, pause)
+        except (_UnavailableError, _ConnectionLostError) as error:
             return str(error)
         problem = mismatch(part, file, progress)
         if problem is None:
@@ -135,7 +135,7 @@ def _fetch_from(
             return f"what it delivers {problem}"
 
 
-def _carry_on(
+def _resume(
     url: str, file: RemoteFile, part: Path, progress: bool, timeout: float, attempts: int, pause: float
 ) -> None:
     """Ask until `part` is as long as the mirror's file."""
@@ -145,7 +145,7 @@ def _carry_on(
         try:
             _request(url, file, part, progress, timeout)
             return
-        except _BrokenLineError:
+        except _ConnectionLostError:
             failed = 0 if _size(part) > before else failed + 1
             if failed >= attempts:
                 raise
@@ -167,7 +167,7 @@ def _request(url: str, file: RemoteFile, part: Path, progress: bool, timeout: fl
         with urllib.request.urlopen(request, timeout=timeout) as response:
             have, total = _offer(response, have)
             if file.size is not None and total not in (None, file.size):
-                raise _RefusedError(f"it offers {total:,} bytes where {file.size:,} are published")
+                raise _UnavailableError(f"it offers {total:,} bytes where {file.size:,} are published")
             received = _receive(response, part, have, total, progress, file.name)
     except urllib.error.HTTPError as error:
         error.close()
@@ -175,14 +175,14 @@ def _request(url: str, file: RemoteFile, part: Path, progress: bool, timeout: fl
             if error.headers.get("Content-Range") == f"bytes */{have}":
                 return
             part.unlink()
-            raise _BrokenLineError("it cannot carry on from where the last download stopped") from error
+            raise _ConnectionLostError("it cannot carry on from where the last download stopped") from error
         problem = f"HTTP {error.code} {error.reason}"
-        raise (_BrokenLineError if error.code in TRANSIENT else _RefusedError)(problem) from error
+        raise (_ConnectionLostError if error.code in TRANSIENT else _UnavailableError)(problem) from error
     except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError) as error:
-        raise _BrokenLineError(str(getattr(error, "reason", "") or error or type(error).__name__)) from error
+        raise _ConnectionLostError(str(getattr(error, "reason", "") or error or type(error).__name__)) from error
     expected = total if total is not None else file.size
     if expected is not None and received < expected:
-        raise _BrokenLineError(f"the connection ended after {received:,} of {expected:,} bytes")
+        raise _ConnectionLostError(f"the connection ended after {received:,} of {expected:,} bytes")
 
 
 def _offer(response: http.client.HTTPResponse, have: int) -> tuple[int, int | None]:
@@ -190,7 +190,7 @@ def _offer(response: http.client.HTTPResponse, have: int) -> tuple[int, int | No
     if have and response.status == 206:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
         if not found or int(found.group(1)) != have:
-            raise _RefusedError("its answer to a request for the rest of the file makes no sense")
+            raise _UnavailableError("its answer to a request for the rest of the file makes no sense")
         return have, int(found.group(2)) if found.group(2) != "*" else None
     length = response.headers.get("Content-Length")
     return 0, int(length) if length is not None and length.isdecimal() else None

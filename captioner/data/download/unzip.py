@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from captioner.data.datasets.annotation_files import image_name
+from captioner.data.datasets.annotation_files import check_image_name
 from captioner.errors import DataError
 
 
@@ -48,7 +48,7 @@ def unpack_zip(archive: Path, folder: Path, progress: bool = True) -> list[Path]
 def _target(member: zipfile.ZipInfo, folder: Path, archive: Path) -> Path:
     if stat.S_ISLNK(member.external_attr >> 16):
         raise DataError(f"{archive} holds a link ({member.filename}), which is not unpacked.")
-    return folder / image_name(member.filename, folder, f"{archive}")
+    return folder / check_image_name(member.filename, folder, f"{archive}")
 
 
 def _check_space(members: list[tuple[zipfile.ZipInfo, Path]], folder: Path, archive: Path) -> None:

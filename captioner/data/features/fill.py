@@ -1,6 +1,6 @@
-"""Fills the cache shard by shard, beside any number of other processes that do the same.
+"""Fills a feature cache shard by shard, together with any number of other processes.
 
-No shard is computed twice while its filler lives; what a filler leaves undone, the others take over.
+No shard is computed twice while the process that locked it is running. If that process dies, another one takes over.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from captioner.data.features.locks import Claims
-from captioner.data.features.shards import ADVICE, SHARD_ROWS, ShardFolder
+from captioner.data.features.locks import ShardLocks
+from captioner.data.features.storage import ADVICE, SHARD_ROWS, FeatureShardFolder
 from captioner.errors import DataError
 
-BATCH = 32  # rows computed at once
-WAIT = 0.5  # seconds between two looks at what other processes have done
+BATCH = 32  # rows computed together
+WAIT = 0.5  # seconds between checks of what other processes have written
 
 
-class Rows(NamedTuple):
-    """Computed features: rows (n, P, D) float16 of n keys, and key → why, for those that cannot be computed."""
+class FeatureRows(NamedTuple):
+    """Computed features: `rows` (n, P, D) float16 of the n `keys`; `bad` maps a key to why it has no features."""
 
     keys: list[str]
     rows: np.ndarray
@@ -30,94 +30,98 @@ class Rows(NamedTuple):
 
 
 class Producer(Protocol):
-    """Computes batch after batch of keys, in order; it may ask for batches ahead of those it has given."""
+    """Computes the features of each batch of keys, in order. It may request batches ahead of those it has returned."""
 
-    def __call__(self, batches: Iterator[list[str]], /) -> Iterator[Rows]: ...
+    def __call__(self, batches: Iterator[list[str]], /) -> Iterator[FeatureRows]: ...
 
 
-class Claim(NamedTuple):
-    """A shard that this process has taken upon itself."""
+class LockedShard(NamedTuple):
+    """A shard that this process has locked and will compute."""
 
-    shard: str
+    name: str
     keys: list[str]
 
 
 def fill(
-    shards: ShardFolder,
+    shards: FeatureShardFolder,
     wanted: Sequence[str],
     produce: Producer,
     advance: Callable[[int], object] = lambda rows: None,
 ) -> dict[str, str]:
-    """Have all `wanted` keys in `shards`, computed here or by another process.
+    """Return when every key of `wanted` is in `shards`, computed here or by another process.
 
-    Returns key → why, for those that cannot be computed. `advance` is called with numbers of rows that
-    are done, here or elsewhere. Raises DataError where the folder cannot be written.
+    advance: called with the number of rows that have been finished since the last call, here or elsewhere.
+    Returns key → reason, for keys whose features cannot be computed. DataError if the folder cannot be written.
     """
     bad: dict[str, str] = {}
-    with Claims(shards.path) as claims:
-        work = _Work(shards, claims, list(wanted), advance)
-        while (first := work.claim_or_wait()) is not None:
-            kept: list[Rows] = []
+    with ShardLocks(shards.path) as locks:
+        work = _RemainingWork(shards, locks, list(wanted), advance)
+        while (first := work.lock_next_or_wait()) is not None:
+            computed: list[FeatureRows] = []
             pending: deque[tuple[str, bool]] = deque()
             for rows in produce(_batches(work, first, pending)):
                 shard, is_last = pending.popleft()
-                kept.append(rows)
+                computed.append(rows)
                 bad |= rows.bad
                 if is_last:
-                    _keep(shards, claims, shard, kept)
-                    kept = []
+                    _write_shard(shards, locks, shard, computed)
+                    computed = []
                 advance(len(rows.keys) + len(rows.bad))
     return bad
 
 
-class _Work:
-    """What is left to do. `left`: keys that are neither there nor claimed by this process."""
+class _RemainingWork:
+    """The keys that are neither written nor locked by this process."""
 
-    def __init__(self, shards: ShardFolder, claims: Claims, left: list[str], advance: Callable[[int], object]) -> None:
-        self.shards, self.claims, self.left, self.advance = shards, claims, left, advance
+    def __init__(
+        self, shards: FeatureShardFolder, locks: ShardLocks, keys: list[str], advance: Callable[[int], object]
+    ) -> None:
+        self.shards, self.locks, self.keys, self.advance = shards, locks, keys, advance
 
-    def claim(self) -> Claim | None:
-        """A shard of keys that nobody has; None where there are none, now."""
-        with _written(self.shards), self.claims.alone():
-            others = self.claims.of_others()
-            self.shards.refresh()  # in this order: what others finish in between is seen at least once
-            left = [key for key in self.left if key not in self.shards.index]
-            self.advance(len(self.left) - len(left))
-            keys = [key for key in left if key not in others][:SHARD_ROWS]
-            taken = set(keys)
-            self.left = [key for key in left if key not in taken]
-            return Claim(self.claims.take(keys), keys) if keys else None
+    def lock_next(self) -> LockedShard | None:
+        """Lock a shard of keys that no process is computing; None if there are none at the moment."""
+        with _write_errors(self.shards), self.locks.exclusive():
+            # Locks first, shards second: a shard that is finished in between is then seen at least once.
+            locked_elsewhere = self.locks.keys_locked_elsewhere()
+            self.shards.refresh()
+            missing = [key for key in self.keys if key not in self.shards.index]
+            self.advance(len(self.keys) - len(missing))
+            keys = [key for key in missing if key not in locked_elsewhere][:SHARD_ROWS]
+            locked = set(keys)
+            self.keys = [key for key in missing if key not in locked]
+            return LockedShard(self.locks.lock_new_shard(keys), keys) if keys else None
 
-    def claim_or_wait(self) -> Claim | None:
-        """The same, but None only when nothing is left: other processes may give up, or die, or succeed."""
-        while self.left:
-            claim = self.claim()
-            if claim is not None:
-                return claim
-            if self.left:
+    def lock_next_or_wait(self) -> LockedShard | None:
+        """Lock the next shard, waiting for other processes to finish or to die; None when no keys are left."""
+        while self.keys:
+            shard = self.lock_next()
+            if shard is not None:
+                return shard
+            if self.keys:
                 time.sleep(WAIT)
         return None
 
 
-def _batches(work: _Work, claim: Claim | None, pending: deque[tuple[str, bool]]) -> Iterator[list[str]]:
-    """Batches of `claim`, then of new claims. `pending` is told of each batch: its shard, and is it the last of it?"""
-    while claim is not None:
-        for start in range(0, len(claim.keys), BATCH):
-            pending.append((claim.shard, start + BATCH >= len(claim.keys)))
-            yield claim.keys[start : start + BATCH]
-        claim = work.claim() if work.left else None
+def _batches(work: _RemainingWork, shard: LockedShard | None, pending: deque[tuple[str, bool]]) -> Iterator[list[str]]:
+    """Batches of keys of `shard`, then of newly locked shards. Appends (shard, is it its last batch?) to `pending`."""
+    while shard is not None:
+        for start in range(0, len(shard.keys), BATCH):
+            pending.append((shard.name, start + BATCH >= len(shard.keys)))
+            yield shard.keys[start : start + BATCH]
+        shard = work.lock_next() if work.keys else None
 
 
-def _keep(shards: ShardFolder, claims: Claims, shard: str, kept: list[Rows]) -> None:
-    keys = [key for rows in kept for key in rows.keys]
-    with _written(shards):
+def _write_shard(shards: FeatureShardFolder, locks: ShardLocks, shard: str, computed: list[FeatureRows]) -> None:
+    keys = [key for rows in computed for key in rows.keys]
+    with _write_errors(shards):
         if keys:
-            shards.write(shard, np.concatenate([rows.rows for rows in kept if rows.keys]), keys)
-        claims.release(shard)
+            shards.write(shard, np.concatenate([rows.rows for rows in computed if rows.keys]), keys)
+        locks.release(shard)
 
 
 @contextmanager
-def _written(shards: ShardFolder) -> Iterator[None]:
+def _write_errors(shards: FeatureShardFolder) -> Iterator[None]:
+    """Turn OSError into a DataError that names the folder."""
     try:
         yield
     except OSError as error:

@@ -1,11 +1,11 @@
-"""Who computes which shard, where several processes fill one cache.
+"""Locks on the shards of a feature cache, so that several processes can fill one cache.
 
-A filler writes what it is about to compute into `shard-<id>.claim` and holds a lock of the operating system on
-that file until the shard is there. The system takes the lock away when the process ends, however it ends; so a
-claim that can be locked is a dead process's: it and what its owner left half-written are removed, and its
-images are free again. All claims are made under one lock of the folder, one process at a time.
+Before a process computes a shard, it writes the shard's keys into `shard-<id>.claim` and holds an operating system
+lock on that file until the shard is written. The system releases the lock when the process ends, for whatever reason.
+So if another process can lock such a file, its owner is dead: the file and the owner's unfinished data are removed, and
+its images can be computed again. Lock files are only created under the lock of the folder, by one process at a time.
 
-The locks are `flock`'s (on Windows `msvcrt`'s), which local disks have, and NFS from version 4 on.
+The locks are `flock` locks (`msvcrt` on Windows). Local disks support them, and NFS from version 4 on.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-WAIT = 0.05  # seconds between two looks at a lock that another process holds
+WAIT = 0.05  # seconds between attempts to take the folder's lock
 
 
-class Claims:
-    """This process's claims in one folder; at the end of the `with` block those that are left are given up.
+class ShardLocks:
+    """The shards of one folder that this process is computing. Leaving the `with` block releases all of them.
 
-    Raises OSError where the folder cannot be written or its file system has no locks.
+    Raises OSError if the folder cannot be written or its file system has no locks.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: dict[str, IO[str]] = {}  # shard → its claim, locked by being open
+        self._files: dict[str, IO[str]] = {}  # shard → its lock file, locked while it is open
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """No other process makes claims meanwhile."""
+    def exclusive(self) -> Iterator[None]:
+        """A `with` block under the folder's lock: no other process can lock new shards meanwhile."""
         with (self.folder / "lock").open("a") as file:
             while not _lock(file):
                 time.sleep(WAIT)
             yield
 
-    def of_others(self) -> set[str]:
-        """Keys that other living processes are computing; what dead ones left is removed. Call inside `alone`."""
+    def keys_locked_elsewhere(self) -> set[str]:
+        """The keys that other running processes are computing. Removes what dead ones left. Call inside `exclusive`."""
         keys: set[str] = set()
-        living = set(self._files)
+        running = set(self._files)
         for path in self.folder.glob("shard-*.claim"):
-            if path.stem not in self._files and (claimed := _living_claim(path)) is not None:
-                living.add(path.stem)
-                keys |= claimed
-        self._remove_orphans(living)
+            if path.stem not in self._files and (locked := _locked_keys(path)) is not None:
+                running.add(path.stem)
+                keys |= locked
+        self._remove_orphans(running)
         return keys
 
-    def take(self, keys: Sequence[str]) -> str:
-        """Claim a new shard of `keys`; returns its name. Call inside `alone`."""
+    def lock_new_shard(self, keys: Sequence[str]) -> str:
+        """Create and lock a new shard for `keys`; returns its name. Call inside `exclusive`."""
         name = f"shard-{uuid.uuid4().hex[:12]}"
         file = self._path(name).open("x+", encoding="utf-8")
         self._files[name] = file
@@ -64,11 +64,11 @@ class Claims:
         return name
 
     def release(self, name: str) -> None:
-        """The shard is there, or will not be made."""
+        """Unlock a shard that is written, or that will not be."""
         self._files.pop(name).close()
         self._path(name).unlink(missing_ok=True)
 
-    def __enter__(self) -> Claims:
+    def __enter__(self) -> ShardLocks:
         return self
 
     def __exit__(
@@ -80,23 +80,23 @@ class Claims:
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.claim"
 
-    def _remove_orphans(self, living: set[str]) -> None:
-        """Files that no living process will complete: data without a listing, and parts that were never renamed."""
+    def _remove_orphans(self, running: set[str]) -> None:
+        """Remove files that no running process will complete: data without a listing, and temporary files."""
         paths = {path.name: path for path in self.folder.iterdir()}
         for name, path in paths.items():
             shard = name.lstrip(".").split(".")[0]
             unlisted = name.endswith(".f16") and f"{shard}.json" not in paths
-            if shard.startswith("shard-") and shard not in living and (unlisted or name.endswith(".tmp")):
+            if shard.startswith("shard-") and shard not in running and (unlisted or name.endswith(".tmp")):
                 path.unlink(missing_ok=True)
 
 
-def _living_claim(path: Path) -> set[str] | None:
-    """The keys of a claim whose owner lives; None, and the claim is removed, where it does not."""
+def _locked_keys(path: Path) -> set[str] | None:
+    """The keys in a lock file, or None if its owner has released it or is dead; a dead owner's file is removed."""
     try:
         with path.open("r+", encoding="utf-8") as file:
             if not _lock(file):
                 return set(json.load(file))
-    except FileNotFoundError:  # its owner has just released it
+    except FileNotFoundError:  # released since the folder was listed
         return None
     path.unlink(missing_ok=True)
     return None
@@ -106,7 +106,10 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(file: IO[str]) -> bool:
-        """Lock an open file until it is closed; False where another has it. A byte far behind what others read."""
+        """Lock an open file until it is closed; False if another process has the lock.
+
+        Locks one byte far beyond the content, because msvcrt's locks also block reading.
+        """
         file.seek(1 << 30)
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -120,7 +123,7 @@ else:
     import fcntl
 
     def _lock(file: IO[str]) -> bool:
-        """Lock an open file until it is closed; False where another has it."""
+        """Lock an open file until it is closed; False if another process has the lock."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Where files live that can be made again, the one answer for every cache; and whether the disk has room for files."""
+"""The cache folder, and a check that a disk has room."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from captioner.errors import DataError
 
 
 def cache_directory() -> Path:
-    """`$CAPTIONER_CACHE` where it is set and not empty, else `~/.cache/captioner`. Not created here."""
-    named = os.environ.get("CAPTIONER_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "captioner"
+    """The folder of everything that can be computed again: `$CAPTIONER_CACHE` if set, else `~/.cache/captioner`.
+
+    The folder is not created here.
+    """
+    configured = os.environ.get("CAPTIONER_CACHE")
+    return Path(configured).expanduser() if configured else Path.home() / ".cache" / "captioner"
 
 
 def check_disk_space(folder: Path, what: str, needed: int, advice: str) -> None:
-    """DataError where the disk of `folder`, which may not be there yet, does not have the `needed` bytes free."""
-    place = folder.absolute()
-    there = next(path for path in (place, *place.parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    """DataError unless the disk of `folder` has `needed` bytes free. The folder need not exist yet.
+
+    what: the subject of the message, in the plural; advice: what to do about it.
+    """
+    absolute = folder.absolute()
+    existing = next(path for path in (absolute, *absolute.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     if needed > free:
         raise DataError(f"{what} need {needed / 1e9:,.1f} GB, but {folder} has {free / 1e9:,.1f} GB free: {advice}")

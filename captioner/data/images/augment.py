@@ -38,7 +38,7 @@ class Augmentation:
         ratio = math.exp(_between((math.log(narrowest), math.log(widest)), shape))
         ratio = min(max(ratio, area), 1 / area)
         width, height = min(math.sqrt(area * ratio), 1.0), min(math.sqrt(area / ratio), 1.0)
-        return View((1 - width) * left, (1 - height) * top, width, height, mirrored=mirror < self.config.flip)
+        return View((1 - width) * left, (1 - height) * top, width, height, flipped=mirror < self.config.flip)
 
 
 def _between(limits: tuple[float, float], share: float) -> float:

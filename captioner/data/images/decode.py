@@ -50,7 +50,7 @@ _UPRIGHT = {
 _ORIENTATION = 0x0112
 
 
-def open_image(source: ImageSource, at_least: int | None = None) -> Image.Image:
+def load_image(source: ImageSource, at_least: int | None = None) -> Image.Image:
     """The image as a new PIL image of mode RGB, upright, transparency on white, first frame of many.
 
     source: a path, or a place in a tar archive; the bytes of an image file; a PIL image of any mode; a
@@ -70,7 +70,7 @@ def open_image(source: ImageSource, at_least: int | None = None) -> Image.Image:
     if isinstance(source, Image.Image):
         return _decode(source, "The PIL image")
     if isinstance(source, bytes):
-        return open_bytes(source, "The image given as bytes", at_least)
+        return load_image_bytes(source, "The image given as bytes", at_least)
     if isinstance(source, ImageInTar):
         try:
             content = source.read_bytes()
@@ -94,9 +94,11 @@ def open_image(source: ImageSource, at_least: int | None = None) -> Image.Image:
     )
 
 
-def open_bytes(content: bytes, name: str, at_least: int | None = None, most_pixels: int = MAX_PIXELS) -> Image.Image:
-    """`open_image` of a file's content, which messages call `name`. Beyond `most_pixels` it is not even decoded."""
-    return _open(io.BytesIO(content), name, len(content), at_least, most_pixels)
+def load_image_bytes(
+    content: bytes, name: str, at_least: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """`load_image` of a file's content, which messages call `name`. Beyond `max_pixels` it is not even decoded."""
+    return _open(io.BytesIO(content), name, len(content), at_least, max_pixels)
 
 
 def image_size(path: Path | ImageInTar) -> tuple[int, int]:
@@ -109,7 +111,7 @@ def image_size(path: Path | ImageInTar) -> tuple[int, int]:
 
 
 def _open(
-    file: io.BufferedReader | io.BytesIO, name: str, size: int, at_least: int | None, most_pixels: int = MAX_PIXELS
+    file: io.BufferedReader | io.BytesIO, name: str, size: int, at_least: int | None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
     if size == 0:
         raise ImageError(f"{name} is empty (0 bytes). Expected an image.")
@@ -117,7 +119,7 @@ def _open(
         with warnings.catch_warnings():  # of odd metadata, which are no reason to stop
             warnings.simplefilter("ignore")
             with Image.open(file, formats=_FORMATS) as image:
-                _check_size(image, name, most_pixels)
+                _check_size(image, name, max_pixels)
                 if at_least is not None and min(image.size) > 4 * at_least:
                     image.draft(None, (2 * at_least, 2 * at_least))
                 return _decode(image, name)
@@ -126,7 +128,7 @@ def _open(
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} is not an image in a format that is read here ({', '.join(_FORMATS)}).") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name} is too large: {error} Expected {most_pixels:,} pixels at most.") from error
+        raise ImageError(f"{name} is too large: {error} Expected {max_pixels:,} pixels at most.") from error
     except Exception as error:  # damaged bytes make decoders raise almost anything
         raise ImageError(f"{name} cannot be decoded: {error or type(error).__name__}. It may be damaged.") from error
 
@@ -146,10 +148,10 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
     return rgb.copy() if rgb is image else rgb
 
 
-def _check_size(image: Image.Image, name: str, most_pixels: int) -> None:
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     pixels = image.width * image.height
-    if pixels > most_pixels:
-        raise ImageError(f"{name} has {pixels:,} pixels. Expected {most_pixels:,} at most.")
+    if pixels > max_pixels:
+        raise ImageError(f"{name} has {pixels:,} pixels. Expected {max_pixels:,} at most.")
 
 
 def orientation(image: Image.Image) -> int:

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from captioner.config import DataConfig, TransformConfig
 from captioner.data.dataset import ImagePath
-from captioner.data.images.decode import open_image
-from captioner.data.images.transforms import WHOLE, View, image_to_tensor
+from captioner.data.images.decode import load_image
+from captioner.data.images.transforms import FULL_VIEW, View, image_to_tensor
 from captioner.errors import ImageError
 
 
@@ -39,7 +39,7 @@ class _Images(Dataset[tuple[int, Tensor | str]]):
         view = self.view_of(index)
         at_least = math.ceil(self.transform.size / min(view.width, view.height))  # as fine as the whole would be
         try:
-            image = open_image(self.paths[index], at_least=at_least)
+            image = load_image(self.paths[index], at_least=at_least)
         except ImageError as error:
             return index, str(error)
         return index, image_to_tensor(image, self.transform, view)
@@ -54,9 +54,9 @@ def _collate(items: list[tuple[int, Tensor | str]]) -> LoadedImageBatch:
     )
 
 
-def whole_image(index: int) -> View:
+def full_view(index: int) -> View:
     """What evaluation sees of any image."""
-    return WHOLE
+    return FULL_VIEW
 
 
 def load_image_batches(
@@ -64,7 +64,7 @@ def load_image_batches(
     batches: Iterable[Sequence[int]],
     transform: TransformConfig,
     data: DataConfig,
-    view_of: Callable[[int], View] = whole_image,
+    view_of: Callable[[int], View] = full_view,
 ) -> Iterator[LoadedImageBatch]:
     """The images of each batch of indices into `paths`, batch by batch, in order.
 

@@ -28,13 +28,13 @@ class View(NamedTuple):
     top: float = 0.0
     width: float = 1.0
     height: float = 1.0
-    mirrored: bool = False
+    flipped: bool = False
 
 
-WHOLE = View()
+FULL_VIEW = View()
 
 
-def resize_image(image: Image.Image, transform: TransformConfig, view: View = WHOLE) -> Image.Image:
+def resize_image(image: Image.Image, transform: TransformConfig, view: View = FULL_VIEW) -> Image.Image:
     """The (size × size) image that the encoder sees, antialiased.
 
     "squash" stretches the whole image; "crop" takes the middle of the image whose shorter side has
@@ -53,10 +53,10 @@ def resize_image(image: Image.Image, transform: TransformConfig, view: View = WH
     box = (left, top, min(left + width, image.width), min(top + height, image.height))  # no rounding over the edge
     if image.size != (transform.size, transform.size) or box != (0, 0, *image.size):
         image = image.resize((transform.size, transform.size), _RESAMPLING[transform.interpolation], box=box)
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.mirrored else image
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.flipped else image
 
 
-def box_as_seen(box: Box, width: int, height: int, resize: str) -> tuple[float, float, float, float] | None:
+def project_box(box: Box, width: int, height: int, resize: str) -> tuple[float, float, float, float] | None:
     """A box of an image of this size as the encoder sees it: left, top, right, bottom as fractions of its square.
 
     None for one that lies outside of what "crop" leaves.
@@ -71,7 +71,7 @@ def box_as_seen(box: Box, width: int, height: int, resize: str) -> tuple[float, 
     return (x[0], y[0], x[1], y[1]) if x[0] < x[1] and y[0] < y[1] else None
 
 
-def image_to_tensor(image: Image.Image, transform: TransformConfig, view: View = WHOLE) -> Float[Tensor, "3 S S"]:
+def image_to_tensor(image: Image.Image, transform: TransformConfig, view: View = FULL_VIEW) -> Float[Tensor, "3 S S"]:
     """RGB image of any size → (3, S, S) float32, (pixel / 255 − mean) / std a channel."""
     pixels = torch.from_numpy(np.array(resize_image(image, transform, view), dtype=np.uint8))
     mean, std = torch.tensor(transform.mean), torch.tensor(transform.std)

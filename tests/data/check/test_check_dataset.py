@@ -44,7 +44,7 @@ def test_nothing_wrong(tmp_path: Path) -> None:
     assert report.lengths == {2: 1, 3: 1}
     assert report.vocabulary == VocabularyCheck(1, 2, 2 / 3, 0.0)
     assert report.images == 2
-    assert report.images_a_second > 0
+    assert report.images_per_second > 0
     assert "Nothing is wrong." in report.format()
 
 
@@ -156,16 +156,16 @@ def test_vocabulary_counts_as_brute_force_does(tmp_path: Path) -> None:
 
 
 def test_report_says_lengths_and_cost() -> None:
-    report = Report("folder", "DIR", "ptb", {"train": (100, 500)}, images=100, bytes_an_image=10**8)
+    report = Report("folder", "DIR", "ptb", {"train": (100, 500)}, images=100, bytes_per_image=10**8)
     report.lengths = Counter({1: 10, 2: 20, 3: 5, 90: 1})
-    report.images_a_second = 0.5
+    report.images_per_second = 0.5
     text = report.format()
     assert "10.00 GB" in text
     assert "0 images a second: 3 min for all, and the encoder's own time on top" in text
     assert "median 2, 99.5% have 3 or fewer, the longest 90" in text
     bars = {line.split()[0]: line.count("#") for line in text.splitlines() if "#" in line}
     assert bars == {"1": 20, "2": 40, "3+": 12}
-    report.encoder_images_a_second = 0.01
+    report.encoder_images_per_second = 0.01
     assert "0 images a second beside it, 2.8 h" in report.format()
 
 

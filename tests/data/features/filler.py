@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from captioner.data.features import fill as filling
-from captioner.data.features import shards
-from captioner.data.features.fill import Rows, fill
-from captioner.data.features.shards import ShardFolder
+from captioner.data.features import storage
+from captioner.data.features.fill import FeatureRows, fill
+from captioner.data.features.storage import FeatureShardFolder
 
 ROW_SHAPE = (2, 3)
 
@@ -34,7 +34,7 @@ def main(folder: Path, first: int, last: int, pause: float, die_after: int | Non
     filling.SHARD_ROWS, filling.BATCH, filling.WAIT = 8, 2, 0.02  # small, so that much happens
     log = (folder.parent / f"computed-{os.getpid()}").open("a")
     written = 0
-    write_atomically = shards.write_atomically
+    write_atomically = storage.write_atomically
 
     def write_or_die(path: Path, content: bytes) -> None:
         nonlocal written
@@ -44,18 +44,18 @@ def main(folder: Path, first: int, last: int, pause: float, die_after: int | Non
         write_atomically(path, content)
         written += path.suffix == ".json"
 
-    def compute(batches: Iterator[list[str]]) -> Iterator[Rows]:
+    def compute(batches: Iterator[list[str]]) -> Iterator[FeatureRows]:
         for keys in batches:
             time.sleep(pause)
             log.writelines(f"{key}\n" for key in keys)
             log.flush()
-            yield Rows(keys, np.stack([row(key) for key in keys]), {})
+            yield FeatureRows(keys, np.stack([row(key) for key in keys]), {})
 
-    shards.write_atomically = write_or_die
+    storage.write_atomically = write_or_die
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
-    fill(ShardFolder(folder, ROW_SHAPE), [str(number) for number in range(first, last)], compute)
+    fill(FeatureShardFolder(folder, ROW_SHAPE), [str(number) for number in range(first, last)], compute)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ from captioner.config import CacheConfig, DataConfig, FolderConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage
 from captioner.data.datasets.registry import load_dataset
 from captioner.data.features import fill as filling_module
-from captioner.data.features import shards as shards_module
-from captioner.data.features.cache import MIRRORED, FeatureCache, cached_features
-from captioner.data.images.decode import open_image
-from captioner.data.images.transforms import WHOLE, View, image_to_tensor
+from captioner.data.features import storage as storage_module
+from captioner.data.features.cache import FLIPPED, FeatureCache, cached_features
+from captioner.data.images.decode import load_image
+from captioner.data.images.transforms import FULL_VIEW, View, image_to_tensor
 from captioner.errors import DataError, ImageError
 from captioner.nn.encoders.encoder import Encoder, build_encoder
 from tests.tiny import ENCODER, write_tiny_data
@@ -76,7 +76,7 @@ class Cache:
         *,
         with_grid: bool = True,
         skip: bool = False,
-        mirrored: bool = False,
+        flipped: bool = False,
         on_batch: Callable[[int], object] = lambda encoded: None,
     ) -> Filled:
         """`on_batch` is called before each batch with the number of images encoded so far."""
@@ -96,7 +96,7 @@ class Cache:
                 cache=CacheConfig(directory=str(self.root)),
                 data=DataConfig(num_workers=0, on_bad_image="skip" if skip else "error"),
                 device=CPU,
-                mirrored=mirrored,
+                flipped=flipped,
             )
         finally:
             hook.remove()
@@ -115,9 +115,9 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
 
 
-def encode(encoder: Encoder, dataset: CaptionDataset, view: View = WHOLE) -> tuple[Tensor, Tensor]:
+def encode(encoder: Encoder, dataset: CaptionDataset, view: View = FULL_VIEW) -> tuple[Tensor, Tensor]:
     """vector and grid of all images, straight from the encoder, one by one."""
-    images = [image_to_tensor(open_image(image.path), encoder.transform, view) for image in dataset]
+    images = [image_to_tensor(load_image(image.path), encoder.transform, view) for image in dataset]
     with torch.no_grad():
         features = [encoder(tensor[None]) for tensor in images]
     return torch.cat([one.vector for one in features]), torch.cat([one.grid for one in features])
@@ -161,18 +161,18 @@ def test_vector_is_the_mean_of_the_grid(cache: Cache, dataset: CaptionDataset, e
 def test_mirrored_images(cache: Cache, dataset: CaptionDataset, encoder: Encoder, with_grid: bool) -> None:
     """Kept beside the plain ones, which are not computed again for them, and found by the same index."""
     assert cache.open(dataset, encoder, with_grid=with_grid).encoded == COUNT
-    features, encoded = cache.open(dataset, encoder, with_grid=with_grid, mirrored=True)
+    features, encoded = cache.open(dataset, encoder, with_grid=with_grid, flipped=True)
     assert encoded == COUNT
-    found = features.get(range(COUNT), mirrored={2, 5})
+    found = features.get(range(COUNT), flipped={2, 5})
     plain = encode(encoder, dataset)
-    flipped = encode(encoder, dataset, MIRRORED)
+    flipped = encode(encoder, dataset, FLIPPED)
     chosen = [flipped if index in (2, 5) else plain for index in range(COUNT)]
     assert_close(found.vector, torch.stack([vectors[i] for i, (vectors, _) in enumerate(chosen)]))
     assert (found.grid is not None) == with_grid
     if found.grid is not None:
         assert_close(found.grid, torch.stack([grids[i] for i, (_, grids) in enumerate(chosen)]))
     assert not torch.equal(plain[0][2], flipped[0][2])
-    assert cache.open(dataset, encoder, with_grid=with_grid, mirrored=True).encoded == 0
+    assert cache.open(dataset, encoder, with_grid=with_grid, flipped=True).encoded == 0
 
 
 @pytest.mark.usefixtures("few_rows")
@@ -183,9 +183,9 @@ def test_vectors_are_taken_from_grids_that_are_there(
     cache.open(replace(dataset, images=dataset.images[:8]), encoder, with_grid=True)
     vectors, encoded = cache.open(dataset, encoder, with_grid=False)
     assert encoded == COUNT - 8
-    alone, encoded = Cache(tmp_path / "alone").open(dataset, encoder, with_grid=False)
+    vectors_only, encoded = Cache(tmp_path / "alone").open(dataset, encoder, with_grid=False)
     assert encoded == COUNT
-    assert torch.equal(vectors.get(range(COUNT)).vector, alone.get(range(COUNT)).vector)
+    assert torch.equal(vectors.get(range(COUNT)).vector, vectors_only.get(range(COUNT)).vector)
     assert sum(len(shard) for shard in vectors.shards) == COUNT  # kept: the next time no grid is read either
 
 
@@ -323,7 +323,7 @@ def test_killed_while_a_shard_is_written(
     cache: Cache, dataset: CaptionDataset, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     """Before the second shard's data are there, or between data and listing: nothing of it is believed."""
-    write, of_shards = shards_module.write_atomically, 0
+    write, of_shards = storage_module.write_atomically, 0
 
     def kill_at_second(path: Path, content: bytes) -> None:
         nonlocal of_shards
@@ -333,7 +333,7 @@ def test_killed_while_a_shard_is_written(
         write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards_module, "write_atomically", kill_at_second)
+        patch.setattr(storage_module, "write_atomically", kill_at_second)
         with pytest.raises(SystemExit):
             cache.open(dataset, encoder)
     assert len(cache.files("f16")) == (2 if ending == ".json" else 1)
@@ -345,7 +345,7 @@ def test_killed_while_a_shard_is_written(
 # ------------------------------------------------------------------------------------ damaged, foreign
 
 
-def cut_short(path: Path) -> None:
+def truncated_error(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-2])
 
 
@@ -370,7 +370,7 @@ def listing(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None
     return apply
 
 
-@pytest.mark.parametrize("damage", [cut_short, grow, flip, Path.unlink])
+@pytest.mark.parametrize("damage", [truncated_error, grow, flip, Path.unlink])
 def test_damaged_features_are_named(
     cache: Cache, dataset: CaptionDataset, encoder: Encoder, damage: Callable[[Path], None]
 ) -> None:
@@ -414,7 +414,7 @@ def test_damaged_listings_are_named(
     cache.open(dataset, encoder)
     (listing_file,) = cache.files("json")
     damage(listing_file)
-    with pytest.raises(DataError, match=f"The feature cache is damaged: .*Delete {re.escape(str(listing_file))}, and"):
+    with pytest.raises(DataError, match=f"The feature cache is damaged: .*Delete {re.escape(str(listing_file))} to"):
         cache.open(dataset, encoder)
 
 
@@ -426,7 +426,7 @@ def test_shards_of_other_weights_are_refused(cache: Cache, dataset: CaptionDatas
     others.open(replace(dataset, images=dataset.images[:1]), stranger)
     for file in (*cache.files("f16"), *cache.files("json")):
         shutil.copy(file, others.folders[0])
-    with pytest.raises(DataError, match="does not belong here"):
+    with pytest.raises(DataError, match="belongs to another cache"):
         others.open(dataset, stranger)
 
 
@@ -434,7 +434,7 @@ def test_about_of_something_else_is_refused(cache: Cache, dataset: CaptionDatase
     cache.open(dataset, encoder)
     about = cache.folders[0] / "about.json"
     about.write_text(about.read_text().replace("bilinear", "bicubic"))
-    with pytest.raises(DataError, match=f"{re.escape(str(about))} was altered"):
+    with pytest.raises(DataError, match=f"{re.escape(str(about))} was changed"):
         cache.open(dataset, encoder)
 
 
@@ -455,7 +455,7 @@ def test_a_disk_that_is_too_small(
 
 def test_a_folder_that_cannot_be_made(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
     cache.root.write_text("a file is in the way")
-    with pytest.raises(DataError, match=r"cannot be made \(.+\): name another folder"):
+    with pytest.raises(DataError, match=r"cannot be created \(.+\): name another folder"):
         cache.open(dataset, encoder)
 
 
@@ -469,7 +469,7 @@ def test_a_folder_that_cannot_be_written(
     def refuse(path: Path, content: bytes) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(shards_module, "write_atomically", refuse)
+    monkeypatch.setattr(storage_module, "write_atomically", refuse)
     assert cache.open(some, encoder).encoded == 0
     with pytest.raises(DataError, match=r"cannot be written \(Permission denied\): name another folder"):
         cache.open(dataset, encoder)
@@ -502,7 +502,7 @@ def test_a_batch_of_bad_images_only(cache: Cache, dataset: CaptionDataset, encod
         dataset.images[index].path.write_bytes(b"no image")
     features, _ = cache.open(dataset, encoder, skip=True)
     assert set(features.bad) == {2, 3}
-    assert len(features.places) == COUNT - 2
+    assert len(features.rows) == COUNT - 2
 
 
 def test_bad_copies_are_named_both(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from captioner.data.features import fill as filling
 from captioner.data.features import locks as claims_module
-from captioner.data.features.fill import Rows, fill
-from captioner.data.features.locks import Claims
-from captioner.data.features.shards import ShardFolder
+from captioner.data.features.fill import FeatureRows, fill
+from captioner.data.features.locks import ShardLocks
+from captioner.data.features.storage import FeatureShardFolder
 from captioner.errors import DataError
 from tests.data.features.filler import ROW_SHAPE, row
 
@@ -47,7 +47,7 @@ def let_go(process: subprocess.Popen[str]) -> None:
 
 def read_all(folder: Path) -> dict[str, np.ndarray]:
     """Every row that counts now, each shard compared with its checksum."""
-    shards = ShardFolder(folder, ROW_SHAPE)
+    shards = FeatureShardFolder(folder, ROW_SHAPE)
     shards.refresh()
     opened = {name: shards.open(name) for name in {name for name, _ in shards.index.values()}}
     return {key: opened[name][place] for key, (name, place) in shards.index.items()}
@@ -109,7 +109,7 @@ def test_what_is_wanted_is_there_whatever_was(
     folder = tmp_path_factory.mktemp("cache")
     asked: list[str] = []
 
-    def produce(batches: Iterator[list[str]]) -> Iterator[Rows]:
+    def produce(batches: Iterator[list[str]]) -> Iterator[FeatureRows]:
         waiting: list[list[str]] = []
         for keys in batches:
             asked.extend(keys)
@@ -118,12 +118,12 @@ def test_what_is_wanted_is_there_whatever_was(
                 yield compute(waiting.pop(0))
         yield from map(compute, waiting)
 
-    def compute(keys: list[str]) -> Rows:
+    def compute(keys: list[str]) -> FeatureRows:
         good = [key for key in keys if int(key) not in bad]
         rows = np.stack([row(key) for key in good]) if good else np.empty((0, *ROW_SHAPE), np.float16)
-        return Rows(good, rows, {key: "damaged" for key in keys if int(key) in bad})
+        return FeatureRows(good, rows, {key: "damaged" for key in keys if int(key) in bad})
 
-    shards = ShardFolder(folder, ROW_SHAPE)
+    shards = FeatureShardFolder(folder, ROW_SHAPE)
     if there:
         shards.write("shard-before", np.stack([row(str(key)) for key in there]), [str(key) for key in there])
     done = 0
@@ -135,7 +135,7 @@ def test_what_is_wanted_is_there_whatever_was(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(filling, "SHARD_ROWS", 8)
         patch.setattr(filling, "BATCH", 2)
-        found_bad = fill(ShardFolder(folder, ROW_SHAPE), [str(key) for key in wishes], produce, advance)
+        found_bad = fill(FeatureShardFolder(folder, ROW_SHAPE), [str(key) for key in wishes], produce, advance)
     assert set(found_bad) == {str(key) for key in wishes if key in bad and key not in there}
     assert sorted(asked) == sorted(str(key) for key in wishes if key not in there)
     assert done == len(wishes)
@@ -146,36 +146,36 @@ def test_what_is_wanted_is_there_whatever_was(
 
 
 def test_a_living_claim_is_respected_and_a_dead_one_is_cleared_away(folder: Path) -> None:
-    ours, theirs = Claims(folder), Claims(folder)
-    with theirs.alone():
-        name = theirs.take(["1", "2"])
+    ours, theirs = ShardLocks(folder), ShardLocks(folder)
+    with theirs.exclusive():
+        name = theirs.lock_new_shard(["1", "2"])
     (folder / f"{name}.f16").write_bytes(b"half")
     (folder / f".{name}.f16.abc.tmp").write_bytes(b"a quarter")
     (folder / "shard-old.f16").write_bytes(b"its listing was deleted")
-    with ours.alone():
-        assert ours.of_others() == {"1", "2"}
+    with ours.exclusive():
+        assert ours.keys_locked_elsewhere() == {"1", "2"}
     assert {path.name for path in folder.iterdir()} == {"lock", f"{name}.claim", f"{name}.f16", f".{name}.f16.abc.tmp"}
     theirs._files[name].close()  # as the system does when a process ends
-    with ours.alone():
-        assert ours.of_others() == set()
+    with ours.exclusive():
+        assert ours.keys_locked_elsewhere() == set()
     assert {path.name for path in folder.iterdir()} == {"lock"}
 
 
 def test_a_claim_cut_short_by_a_kill_is_no_claim(folder: Path) -> None:
     (folder / "shard-1.claim").write_text('["1", "2')
-    with Claims(folder) as claims, claims.alone():
-        assert claims.of_others() == set()
+    with ShardLocks(folder) as locks, locks.exclusive():
+        assert locks.keys_locked_elsewhere() == set()
     assert not (folder / "shard-1.claim").exists()
 
 
 def test_claims_are_given_up_when_something_goes_wrong(folder: Path) -> None:
-    def fail(batches: Iterator[list[str]]) -> Iterator[Rows]:
+    def fail(batches: Iterator[list[str]]) -> Iterator[FeatureRows]:
         next(batches)
         raise KeyboardInterrupt
         yield
 
     with pytest.raises(KeyboardInterrupt):
-        fill(ShardFolder(folder, ROW_SHAPE), ["1"], fail)
+        fill(FeatureShardFolder(folder, ROW_SHAPE), ["1"], fail)
     assert files(folder) == set()
 
 
@@ -189,7 +189,7 @@ def test_a_folder_without_locks_or_space_is_named(folder: Path, monkeypatch: pyt
     else:
         monkeypatch.setattr(claims_module.json, "dump", refuse)
     with pytest.raises(DataError, match=r"cache .*cannot be written \(Operation not supported\): name another folder"):
-        fill(ShardFolder(folder, ROW_SHAPE), ["1"], lambda batches: iter(()))
+        fill(FeatureShardFolder(folder, ROW_SHAPE), ["1"], lambda batches: iter(()))
 
 
 def test_constants_fit_each_other() -> None:

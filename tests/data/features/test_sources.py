@@ -85,8 +85,8 @@ def test_mirrored_from_the_cache_or_from_pixels_is_the_same(
         found = [next(one.batches([indices], epoch))[1].vector for one in (stored, live, asked)]
         torch.testing.assert_close(found[0], found[1], rtol=2**-10, atol=1e-5)
         assert torch.equal(found[1], found[2])
-        mirrored = {index for index in indices if not torch.equal(found[0][index], before[index])}
-        assert mirrored == ({i for i in indices if flip.view(epoch, i).mirrored} if epoch is not None else set())
+        flipped = {index for index in indices if not torch.equal(found[0][index], before[index])}
+        assert flipped == ({i for i in indices if flip.view(epoch, i).flipped} if epoch is not None else set())
 
 
 def test_varied_images_are_never_cached_and_evaluation_sees_them_whole(
@@ -96,15 +96,15 @@ def test_varied_images_are_never_cached_and_evaluation_sees_them_whole(
     settings = {"with_grid": False, "data": data, "device": torch.device("cpu"), "cache": CacheConfig()}
     varied = open_features(dataset, encoder, augmentation=augmentation, **settings)
     assert isinstance(varied, OnTheFlyFeatures)
-    assert varied.origin == "pixels (boxes of 30% to 60% of the area, 50% mirrored, drawn anew each epoch)"
+    assert varied.origin == "pixels (random resized crop of 30% to 60% of the area, 50% flipped, new in each epoch)"
     assert isinstance(open_features(dataset, encoder, **settings), CachedFeatures)
     whole = next(source(dataset, encoder, data, cached=False, with_grid=False).batches([[0, 1]]))[1].vector
     seen = {epoch: next(varied.batches([[0, 1]], epoch))[1].vector for epoch in (None, 0, 1)}
     assert torch.equal(seen[None], whole)
     assert not torch.equal(seen[0], whole)
     assert not torch.equal(seen[0], seen[1])
-    alone = next(varied.batches([[1]], 0))[1].vector
-    torch.testing.assert_close(seen[0][1:], alone, msg="in whatever batch")
+    exclusive = next(varied.batches([[1]], 0))[1].vector
+    torch.testing.assert_close(seen[0][1:], exclusive, msg="in whatever batch")
 
 
 def gradients(encoder: Encoder, features: FeatureSource, batch: list[int]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from captioner.config import AugmentConfig
 from captioner.data.images.augment import Augmentation
-from captioner.data.images.transforms import WHOLE
+from captioner.data.images.transforms import FULL_VIEW
 
 STANDARD = AugmentConfig(scale=(0.4, 0.7), ratio=(0.75, 4 / 3), flip=0.5)
 
@@ -24,7 +24,9 @@ def views(config: AugmentConfig, count: int = 2000) -> np.ndarray:
 
 def test_by_default_nothing_is_varied() -> None:
     assert not AugmentConfig().active
-    assert all(Augmentation(AugmentConfig(), seed).view(epoch, 5) == WHOLE for seed in range(9) for epoch in range(9))
+    assert all(
+        Augmentation(AugmentConfig(), seed).view(epoch, 5) == FULL_VIEW for seed in range(9) for epoch in range(9)
+    )
 
 
 @given(
@@ -53,7 +55,7 @@ def test_boxes_are_inside_and_have_the_area_that_was_asked_for(
 def test_draws_are_uniform() -> None:
     """Kolmogorov-Smirnov against the uniform distribution, and no draw tells another."""
     drawn = views(STANDARD)
-    left, top, width, height, mirrored = drawn.T
+    left, top, width, height, flipped = drawn.T
     shares = {
         "area": (width * height - 0.4) / 0.3,
         "ratio": np.log(width / height / 0.75) / np.log(16 / 9),
@@ -63,8 +65,8 @@ def test_draws_are_uniform() -> None:
     for name, values in shares.items():
         steps = np.arange(1, len(values) + 1) / len(values)
         assert np.abs(np.sort(values) - steps).max() < 1.95 / math.sqrt(len(values)), name  # p = 0.001
-    assert abs(mirrored.mean() - 0.5) < 3.3 * 0.5 / math.sqrt(len(mirrored))
-    correlations = np.corrcoef(np.stack([*shares.values(), mirrored]))
+    assert abs(flipped.mean() - 0.5) < 3.3 * 0.5 / math.sqrt(len(flipped))
+    correlations = np.corrcoef(np.stack([*shares.values(), flipped]))
     assert np.abs(correlations - np.eye(5)).max() < 4 / math.sqrt(len(left))
 
 
@@ -78,8 +80,8 @@ def test_a_function_of_seed_epoch_and_image() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_so_many_are_mirrored(share: float) -> None:
-    mirrored = views(AugmentConfig(flip=share)).T[4]
-    assert abs(mirrored.mean() - share) <= 3.3 * math.sqrt(share * (1 - share) / len(mirrored))
+    flipped = views(AugmentConfig(flip=share)).T[4]
+    assert abs(flipped.mean() - share) <= 3.3 * math.sqrt(share * (1 - share) / len(flipped))
 
 
 def test_mirroring_alone_shows_the_same_images_mirrored_as_with_boxes() -> None:

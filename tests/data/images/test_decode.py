@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from captioner.data.images import decode as images
-from captioner.data.images.decode import IMAGE_SUFFIXES, open_image
+from captioner.data.images.decode import IMAGE_SUFFIXES, load_image
 from captioner.errors import ImageError
 
 RANDOM = np.random.default_rng(0)
@@ -31,7 +31,7 @@ def _file(image: Image.Image, format: str, **options: Any) -> bytes:
 
 
 def _pixels(source: Any, **options: Any) -> np.ndarray:
-    image = open_image(source, **options)
+    image = load_image(source, **options)
     assert image.mode == "RGB"
     return np.asarray(image)
 
@@ -90,15 +90,15 @@ def test_bfloat16_tensor() -> None:
 )
 def test_what_is_no_image(source: Any, says: str) -> None:
     with pytest.raises(ImageError, match=says):
-        open_image(source)
+        load_image(source)
 
 
 def test_the_source_is_not_changed() -> None:
     image = Image.fromarray(RGB)
-    open_image(image).putpixel((0, 0), (1, 2, 3))
+    load_image(image).putpixel((0, 0), (1, 2, 3))
     np.testing.assert_array_equal(np.asarray(image), RGB)
     array = RGB.copy()
-    open_image(array).putpixel((0, 0), (1, 2, 3))
+    load_image(array).putpixel((0, 0), (1, 2, 3))
     np.testing.assert_array_equal(array, RGB)
 
 
@@ -261,7 +261,7 @@ def test_orientation_that_does_not_exist(value: int) -> None:
 )
 def test_broken_exif_is_no_reason_to_stop(exif: bytes) -> None:
     photo = Image.new("RGB", (16, 8), "red")
-    assert open_image(_file(photo, "JPEG", exif=exif)).size == (16, 8)
+    assert load_image(_file(photo, "JPEG", exif=exif)).size == (16, 8)
 
 
 # ------------------------------------------------------------------------------------------- size
@@ -269,20 +269,20 @@ def test_broken_exif_is_no_reason_to_stop(exif: bytes) -> None:
 
 def test_huge_jpegs_are_decoded_smaller_where_that_is_enough() -> None:
     photo = _file(Image.new("RGB", (1600, 1200), (200, 100, 50)), "JPEG")
-    assert open_image(photo).size == (1600, 1200)
+    assert load_image(photo).size == (1600, 1200)
     for at_least in (1, 50, 100, 150, 299):
-        image = open_image(photo, at_least=at_least)
+        image = load_image(photo, at_least=at_least)
         assert min(image.size) >= 2 * at_least
         assert image.size < (1600, 1200)
         assert np.abs(np.asarray(image).astype(int) - [200, 100, 50]).max() <= 3
     for at_least in (300, 600, 5000):
-        assert open_image(photo, at_least=at_least).size == (1600, 1200)
+        assert load_image(photo, at_least=at_least).size == (1600, 1200)
 
 
 def test_draft_and_orientation_together() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = open_image(_file(Image.new("RGB", (800, 400)), "JPEG", exif=exif), at_least=50)
+    image = load_image(_file(Image.new("RGB", (800, 400)), "JPEG", exif=exif), at_least=50)
     assert image.size == (100, 200)
 
 
@@ -290,15 +290,15 @@ def test_decompression_bombs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     path = tmp_path / "bomb.ppm"
     path.write_bytes(b"P6 60000 60000 255 ")
     with pytest.raises(ImageError, match=r"bomb\.ppm is too large.* 178,956,970"):
-        open_image(path)
+        load_image(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as other libraries do
     with pytest.raises(ImageError, match=r"3,600,000,000 pixels"):
-        open_image(path)
+        load_image(path)
 
 
 def test_large_images_within_the_limit_do_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
-    assert open_image(_file(Image.fromarray(RGB), "PNG")).size == (9, 6)
+    assert load_image(_file(Image.fromarray(RGB), "PNG")).size == (9, 6)
 
 
 # ----------------------------------------------------------------------------------------- damage
@@ -310,28 +310,28 @@ def test_truncated_files(tmp_path: Path, format: str) -> None:
     path = tmp_path / "cut.jpg"
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ImageError, match=r"cut\.jpg"):
-        open_image(path)
+        load_image(path)
 
 
 def test_files_that_are_no_images(tmp_path: Path) -> None:
     path = tmp_path / "x.jpg"
     with pytest.raises(ImageError, match=r"x\.jpg does not exist"):
-        open_image(path)
+        load_image(path)
     path.write_bytes(b"")
     with pytest.raises(ImageError, match=r"x\.jpg is empty"):
-        open_image(path)
+        load_image(path)
     path.write_text("<html>")
     with pytest.raises(ImageError, match=r"x\.jpg is not an image"):
-        open_image(path)
+        load_image(path)
     path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
     with pytest.raises(ImageError, match="not an image in a format"):  # no program is started for it
-        open_image(path)
+        load_image(path)
     with pytest.raises(ImageError, match="is a folder"):
-        open_image(tmp_path)
+        load_image(tmp_path)
     with pytest.raises(ImageError, match="bytes is empty"):
-        open_image(b"")
+        load_image(b"")
     with pytest.raises(ImageError, match="cannot be read"):
-        open_image("a\0b.jpg")
+        load_image("a\0b.jpg")
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000"])
@@ -343,7 +343,7 @@ def test_damaged_files_give_an_image_or_an_image_error(format: str, data: st.Dat
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     content = content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content
     try:
-        image = open_image(bytes(content), at_least=data.draw(st.sampled_from([None, 1, 224])))
+        image = load_image(bytes(content), at_least=data.draw(st.sampled_from([None, 1, 224])))
     except ImageError:
         return
     assert image.mode == "RGB"
@@ -353,7 +353,7 @@ def test_damaged_files_give_an_image_or_an_image_error(format: str, data: st.Dat
 @settings(max_examples=50, deadline=None)
 def test_random_bytes(content: bytes) -> None:
     with pytest.raises(ImageError):
-        open_image(content)
+        load_image(content)
 
 
 # -------------------------------------------------------------------------------------- real data
@@ -364,7 +364,7 @@ def test_real_photos(real_data: Path) -> None:
     assert {path.suffix for path in paths} <= IMAGE_SUFFIXES
     grey = 0
     for path in paths:
-        decoded = open_image(path, at_least=224)
+        decoded = load_image(path, at_least=224)
         with Image.open(path) as image:
             assert decoded.size == image.size  # COCO's photos are no larger than 640: decoded whole
         red, green, blue = np.moveaxis(np.asarray(decoded).astype(int), 2, 0)

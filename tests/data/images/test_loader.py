@@ -13,7 +13,7 @@ from PIL import Image
 
 from captioner.config import AugmentConfig, DataConfig, TransformConfig
 from captioner.data.images.augment import Augmentation
-from captioner.data.images.decode import open_image
+from captioner.data.images.decode import load_image
 from captioner.data.images.loader import LoadedImageBatch, load_image_batches
 from captioner.data.images.transforms import View, image_to_tensor
 from captioner.errors import ImageError
@@ -42,7 +42,7 @@ def test_batches_come_in_order(paths: list[Path], workers: int) -> None:
     loaded = load(paths, num_workers=workers)
     assert [one.indices for one in loaded] == BATCHES
     for one in loaded:
-        expected = torch.stack([image_to_tensor(open_image(paths[index]), TRANSFORM) for index in one.indices])
+        expected = torch.stack([image_to_tensor(load_image(paths[index]), TRANSFORM) for index in one.indices])
         assert torch.equal(one.images, expected)
         assert one.bad == {}
 
@@ -52,7 +52,7 @@ def test_views_are_those_of_the_index_whoever_decodes(paths: list[Path], workers
     view_of = partial(Augmentation(AugmentConfig(scale=(0.3, 0.9), flip=0.5), seed=0).view, 4)
     loaded = list(load_image_batches(paths, BATCHES, TRANSFORM, DataConfig(num_workers=workers), view_of))
     for one in loaded:
-        images = [image_to_tensor(open_image(paths[index]), TRANSFORM, view_of(index)) for index in one.indices]
+        images = [image_to_tensor(load_image(paths[index]), TRANSFORM, view_of(index)) for index in one.indices]
         assert torch.equal(one.images, torch.stack(images))
 
 
@@ -62,7 +62,7 @@ def test_a_small_part_of_a_large_photo_is_decoded_fine(tmp_path: Path) -> None:
     Image.effect_noise((400, 400), 60).convert("RGB").save(path)
     view = View(0.2, 0.2, 0.1, 0.1)
     (loaded,) = load_image_batches([path], [[0]], TRANSFORM, DataConfig(num_workers=0), lambda index: view)
-    assert torch.equal(loaded.images[0], image_to_tensor(open_image(path), TRANSFORM, view))
+    assert torch.equal(loaded.images[0], image_to_tensor(load_image(path), TRANSFORM, view))
 
 
 def test_batches_may_be_made_as_they_are_asked_for(paths: list[Path]) -> None:
@@ -116,6 +116,6 @@ def test_large_photos_are_decoded_small(tmp_path: Path) -> None:
     path = tmp_path / "large.jpg"
     Image.effect_noise((400, 400), 60).convert("RGB").save(path)
     (loaded,) = load([path], [[0]])
-    at_least = open_image(path, at_least=TRANSFORM.size)
+    at_least = load_image(path, at_least=TRANSFORM.size)
     assert at_least.size < (400, 400)
     assert torch.equal(loaded.images[0], image_to_tensor(at_least, TRANSFORM))

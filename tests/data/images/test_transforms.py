@@ -14,10 +14,10 @@ from PIL import Image
 from captioner.config import TransformConfig
 from captioner.data.dataset import Box
 from captioner.data.images.transforms import (
-    WHOLE,
+    FULL_VIEW,
     View,
-    box_as_seen,
     image_to_tensor,
+    project_box,
     resize_image,
     tensor_to_image,
 )
@@ -62,8 +62,8 @@ def test_crop_of_an_odd_margin_is_symmetric(size: tuple[int, int]) -> None:
     image, crop = noise(*size), replace(PLAIN, resize="crop")
     for mirror in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM):
         found = resize_image(image.transpose(mirror), crop)
-        mirrored = pixels(resize_image(image, crop).transpose(mirror))
-        np.testing.assert_allclose(pixels(found).astype(int), mirrored.astype(int), atol=1)
+        flipped = pixels(resize_image(image, crop).transpose(mirror))
+        np.testing.assert_allclose(pixels(found).astype(int), flipped.astype(int), atol=1)
 
 
 def test_crop_does_not_see_the_margins() -> None:
@@ -103,7 +103,7 @@ def test_a_box_is_seen_where_its_pixels_are(
     width, height = size
     left, right = sorted(min(at, width) for at in corners[:2])
     top, bottom = sorted(min(at, height) for at in corners[2:])
-    seen = box_as_seen(Box("dog", left, top, right - left, bottom - top), width, height, transform.resize)
+    seen = project_box(Box("dog", left, top, right - left, bottom - top), width, height, transform.resize)
     image = np.zeros((height, width), dtype=bool)
     image[top:bottom, left:right] = True
     x = (np.arange(400) + 0.5) / 400  # centres of the pixels of the square that the encoder sees
@@ -163,7 +163,7 @@ def test_values_beyond_an_image_are_clipped() -> None:
 def test_the_whole_view_is_what_evaluation_shows(size: tuple[int, int], crop: bool) -> None:
     transform = replace(PLAIN, resize="crop" if crop else "squash")
     image = noise(*size)
-    assert torch.equal(image_to_tensor(image, transform), image_to_tensor(image, transform, WHOLE))
+    assert torch.equal(image_to_tensor(image, transform), image_to_tensor(image, transform, FULL_VIEW))
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
@@ -183,9 +183,9 @@ def test_a_view_is_that_part_resized(size: tuple[int, int], resize: str) -> None
 
 def test_a_mirrored_view_is_the_view_mirrored() -> None:
     image, view = noise(30, 20), View(0.25, 0.1, 0.5, 0.8)
-    plain, mirrored = (image_to_tensor(image, PLAIN, view._replace(mirrored=flip)) for flip in (False, True))
-    assert torch.equal(mirrored, plain.flip(-1))
-    assert not torch.equal(mirrored, plain)
+    plain, flipped = (image_to_tensor(image, PLAIN, view._replace(flipped=flip)) for flip in (False, True))
+    assert torch.equal(flipped, plain.flip(-1))
+    assert not torch.equal(flipped, plain)
 
 
 @given(

@@ -16,12 +16,10 @@ from captioner.data.synthetic.scenes.layout import IMAGE_SIZE, Look, Scene, Spot
 from captioner.data.synthetic.scenes.world import COLORS, KINDS, PLACES
 
 
-def _alone(
-    kind: str, color: str = "red", texture: str = "plain", longest: float = 160, mirrored: bool = False
-) -> Scene:
+def _alone(kind: str, color: str = "red", texture: str = "plain", longest: float = 160, flipped: bool = False) -> Scene:
     about = KINDS[kind]
     factor = longest / max(about.width, about.height)
-    spot = Spot(40.4, 50.7, about.width * factor, about.height * factor, mirrored)
+    spot = Spot(40.4, 50.7, about.width * factor, about.height * factor, flipped)
     return Scene(about.places[0], 100, Look(kind, color, texture), (spot,))
 
 
@@ -87,8 +85,8 @@ def test_a_texture_shows_and_keeps_the_outline(texture: str) -> None:
 def test_a_mirrored_object_is_the_mirror_image() -> None:
     dog = Look("dog", "red")
     here, there = (
-        np.asarray(draw_object(ARTISTS["dog"], dog, Spot(50, 60, 120, 91, mirrored), PAINTS["red"])[0], dtype=int)
-        for mirrored in (False, True)
+        np.asarray(draw_object(ARTISTS["dog"], dog, Spot(50, 60, 120, 91, flipped), PAINTS["red"])[0], dtype=int)
+        for flipped in (False, True)
     )
     assert (np.abs(there[:, ::-1] - here).max(axis=2) > 90).mean() < 0.04
     assert (np.abs(there - here).max(axis=2) > 90).mean() > 0.2

@@ -32,8 +32,8 @@ from captioner.errors import DataError
 from captioner.files import write_atomically
 
 FORMAT_VERSION = 1
-LARGEST_IMAGE_FILE = 1 << 28  # bytes; read into memory whole
-LARGEST_CAPTION_FILE = 1 << 20
+MAX_IMAGE_BYTES = 1 << 28  # bytes; read into memory whole
+MAX_CAPTION_BYTES = 1 << 20
 _ROW = np.dtype([("offset", "<u8"), ("size", "<u4"), ("header_crc", "<u4"), ("text", "<u4")])
 ROW_BYTES = _ROW.itemsize
 _IMAGES = frozenset(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
@@ -43,7 +43,7 @@ class PairText(NamedTuple):
     """What is known of a pair besides where its image lies."""
 
     image_id: ImageId
-    image_name: str
+    check_image_name: str
     captions: tuple[str, ...]
 
 
@@ -209,7 +209,7 @@ def _read_pairs(file: BinaryIO, archive: Path) -> dict[str, _Pair]:
         if ending in pair.seen:
             raise DataError(f"{where} is in the archive twice. Names must be unique in a shard.")
         pair.seen.add(ending)
-        most = LARGEST_IMAGE_FILE if is_image else LARGEST_CAPTION_FILE
+        most = MAX_IMAGE_BYTES if is_image else MAX_CAPTION_BYTES
         if member.size > most:
             raise DataError(f"{where} has {member.size:,} bytes. Expected at most {most:,}.")
         if is_image and pair.image is not None:

@@ -16,12 +16,19 @@ from typing import BinaryIO, NamedTuple
 from captioner.errors import DataError
 
 BLOCK = 512
-LONGEST_NAME = 1 << 16  # bytes of a long name, or of a pax header: a hostile one may ask for gigabytes
-MOST_PADDING = 1 << 20  # zeros behind the end marker: tar fills its last record of 10 KiB
+MAX_NAME_BYTES = 1 << 16  # bytes of a long name, or of a pax header: a hostile one may ask for gigabytes
+MAX_PADDING = 1 << 20  # zeros behind the end marker: tar fills its last record of 10 KiB
 
 _FILES = (b"0", b"\0", b"7")
-_PASSED_OVER = (b"5", b"g", b"K")  # folders; pax headers for all members; a link's long target
-_REFUSED = {b"1": "a link", b"2": "a link", b"3": "a device", b"4": "a device", b"6": "a pipe", b"S": "a sparse file"}
+_SKIPPED = (b"5", b"g", b"K")  # folders; pax headers for all members; a link's long target
+_UNSUPPORTED = {
+    b"1": "a link",
+    b"2": "a link",
+    b"3": "a device",
+    b"4": "a device",
+    b"6": "a pipe",
+    b"S": "a sparse file",
+}
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _OCTAL = re.compile(rb" *([0-7]*)[ \0]*(\0.*)?", re.DOTALL)
 _PAX_RECORD = re.compile(rb"(\d{1,7}) ([^=\n]+)=")
@@ -48,35 +55,35 @@ def read_members(file: BinaryIO, archive: Path) -> Iterator[Member]:
     while True:
         header = _read(file, position, BLOCK, length, archive)
         if not header.strip(b"\0"):
-            _refuse_more(file, position + BLOCK, length, archive)
+            _check_nothing_follows(file, position + BLOCK, length, archive)
             return
         _check_sum(header, position, archive)
-        kind, own_size = header[156:157], _number(header[124:136], position, archive)
+        kind, member_size = header[156:157], _number(header[124:136], position, archive)
         offset = position + BLOCK
-        if kind in _REFUSED:
-            raise refused(archive, position, f"it holds {_REFUSED[kind]} ({_name(header, name)!r})")
+        if kind in _UNSUPPORTED:
+            raise shard_error(archive, position, f"it holds {_UNSUPPORTED[kind]} ({_name(header, name)!r})")
         if kind in (b"x", b"L"):
-            if own_size > LONGEST_NAME:
-                raise refused(archive, position, f"it holds a name of {own_size:,} bytes")
-            content = _read(file, offset, own_size, length, archive)
+            if member_size > MAX_NAME_BYTES:
+                raise shard_error(archive, position, f"it holds a name of {member_size:,} bytes")
+            content = _read(file, offset, member_size, length, archive)
             if kind == b"L":
                 name = _text(content.partition(b"\0")[0])
             else:
                 pax = _pax_records(content, position, archive)
                 name, size = pax.get("path", name), _pax_size(pax, position, archive)
-            position = offset + _padded(own_size)
+            position = offset + _padded(member_size)
             continue
-        if kind not in (*_FILES, *_PASSED_OVER):
-            raise refused(archive, position, f"it holds a member of an unknown kind ({kind!r})")
-        own_size = own_size if size is None else size
-        if offset + own_size > length:
-            raise cut_short(archive, position)
-        own_name = _name(header, name)
-        if kind in _FILES and not own_name.endswith("/"):  # before ustar, a folder was told by its name
-            yield Member(own_name, offset, own_size, zlib.crc32(header))
+        if kind not in (*_FILES, *_SKIPPED):
+            raise shard_error(archive, position, f"it holds a member of an unknown kind ({kind!r})")
+        member_size = member_size if size is None else size
+        if offset + member_size > length:
+            raise truncated_error(archive, position)
+        member_name = _name(header, name)
+        if kind in _FILES and not member_name.endswith("/"):  # before ustar, a folder was told by its name
+            yield Member(member_name, offset, member_size, zlib.crc32(header))
         if kind in (*_FILES, b"5"):
             name = size = None
-        position = offset + _padded(own_size)
+        position = offset + _padded(member_size)
 
 
 def read_content(file: BinaryIO, member: Member, archive: Path) -> bytes:
@@ -84,16 +91,16 @@ def read_content(file: BinaryIO, member: Member, archive: Path) -> bytes:
     file.seek(member.offset)
     content = file.read(member.size)
     if len(content) != member.size:
-        raise cut_short(archive, member.offset)
+        raise truncated_error(archive, member.offset)
     return content
 
 
-def refused(archive: Path, position: int, problem: str) -> DataError:
+def shard_error(archive: Path, position: int, problem: str) -> DataError:
     """Why an archive is not used as a shard."""
     return DataError(f"{archive} cannot be used as a shard: {problem}, at byte {position:,}. Make it anew.")
 
 
-def cut_short(archive: Path, position: int) -> DataError:
+def truncated_error(archive: Path, position: int) -> DataError:
     """Of an archive that ends too early."""
     return DataError(
         f"{archive} was cut short: what should be at byte {position:,} is not all there. Download or make it again."
@@ -104,11 +111,11 @@ def _read(file: BinaryIO, position: int, size: int, length: int, archive: Path) 
     if position + size > length:
         if position == 0:
             raise DataError(f"{archive} {'is no tar archive' if length else 'is empty (0 bytes)'}.")
-        raise cut_short(archive, position)
+        raise truncated_error(archive, position)
     file.seek(position)
     content = file.read(size)
     if len(content) != size:
-        raise cut_short(archive, position)
+        raise truncated_error(archive, position)
     return content
 
 
@@ -125,7 +132,7 @@ def _check_sum(header: bytes, position: int, archive: Path) -> None:
                         "images hardly shrink anyway."
                     )
             raise DataError(f"{archive} is no tar archive.")
-        raise refused(archive, position, "it holds a damaged header")
+        raise shard_error(archive, position, "it holds a damaged header")
 
 
 def _number(field: bytes, position: int, archive: Path) -> int:
@@ -134,7 +141,7 @@ def _number(field: bytes, position: int, archive: Path) -> int:
         return int.from_bytes(field[1:], "big")
     digits = _OCTAL.fullmatch(field)
     if digits is None:
-        raise refused(archive, position, f"it holds a member whose size is no number ({field!r})")
+        raise shard_error(archive, position, f"it holds a member whose size is no number ({field!r})")
     return int(digits[1] or b"0", 8)
 
 
@@ -145,10 +152,10 @@ def _pax_records(content: bytes, position: int, archive: Path) -> dict[str, str]
         match = _PAX_RECORD.match(content)
         length = int(match[1]) if match else 0
         if match is None or not match.end() < length <= len(content) or content[length - 1 : length] != b"\n":
-            raise refused(archive, position, "it holds a damaged pax header")
+            raise shard_error(archive, position, "it holds a damaged pax header")
         key = _text(match[2])
         if key.startswith("GNU.sparse."):
-            raise refused(archive, position, "it holds a sparse file")
+            raise shard_error(archive, position, "it holds a sparse file")
         records[key] = _text(content[match.end() : length - 1])
         content = content[length:]
     return records
@@ -159,7 +166,7 @@ def _pax_size(records: dict[str, str], position: int, archive: Path) -> int | No
     if size is None:
         return None
     if re.fullmatch(r"[0-9]{1,20}", size) is None:
-        raise refused(archive, position, f"it holds a member whose size is no number ({size[:40]!r})")
+        raise shard_error(archive, position, f"it holds a member whose size is no number ({size[:40]!r})")
     return int(size)
 
 
@@ -180,8 +187,10 @@ def _padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-def _refuse_more(file: BinaryIO, position: int, length: int, archive: Path) -> None:
+def _check_nothing_follows(file: BinaryIO, position: int, length: int, archive: Path) -> None:
     """Archives that were joined with `cat` hold members behind the first end marker, which readers lose in silence."""
     file.seek(position)
-    if length - position > MOST_PADDING or file.read(length - position).strip(b"\0"):
-        raise refused(archive, position, "it goes on behind its end marker, as archives do that were joined into one")
+    if length - position > MAX_PADDING or file.read(length - position).strip(b"\0"):
+        raise shard_error(
+            archive, position, "it goes on behind its end marker, as archives do that were joined into one"
+        )

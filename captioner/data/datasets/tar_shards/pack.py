@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from captioner.data.dataset import CaptionDataset, CaptionedImage, ImagePath
-from captioner.data.datasets.annotation_files import listed
+from captioner.data.datasets.annotation_files import join_names
 from captioner.data.datasets.tar_shards.tar_image import ImageInTar
 from captioner.data.images.decode import IMAGE_SUFFIXES
 from captioner.errors import ConfigError, DataError, ImageError
@@ -23,7 +23,7 @@ from captioner.errors import ConfigError, DataError, ImageError
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")  # with a dot, an ending would begin there
 
 
-def pack_shards(dataset: CaptionDataset, folder: Path, pairs_a_shard: int) -> list[Path]:
+def pack_shards(dataset: CaptionDataset, folder: Path, pairs_per_shard: int) -> list[Path]:
     """Write the images and captions of a split to `folder`/SPLIT-00000.tar, … and return these.
 
     Image files go in byte by byte. A pair is KEY.jpg (or .png, …) with KEY.txt, where the key is the image's id and
@@ -33,21 +33,21 @@ def pack_shards(dataset: CaptionDataset, folder: Path, pairs_a_shard: int) -> li
     Raises DataError where there are shards of the split already, or the disk is full; ImageError for an image that
     cannot be read.
     """
-    _refuse_empty_shards(pairs_a_shard)
+    _check_pairs_per_shard(pairs_per_shard)
     there = sorted(folder.glob(f"{dataset.split}-*.tar"))
     if there:
-        names = listed(path.name for path in there)
+        names = join_names(path.name for path in there)
         raise DataError(
             f"{folder} holds shards of {dataset.split} already ({names}). Move them, or name another folder."
         )
     paths = []
     title = f"packing {dataset.name} {dataset.split}"
     with tqdm(total=len(dataset), desc=title, unit="image", disable=not sys.stderr.isatty()) as bar:
-        for number, start in enumerate(range(0, len(dataset), pairs_a_shard)):
+        for number, start in enumerate(range(0, len(dataset), pairs_per_shard)):
             path = folder / f"{dataset.split}-{number:05}.tar"
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                _write_shard(path, dataset.images[start : start + pairs_a_shard], bar)
+                _write_shard(path, dataset.images[start : start + pairs_per_shard], bar)
             except OSError as error:
                 raise DataError(
                     f"{path} cannot be written: {error.strerror}. What was written before it is whole."
@@ -56,14 +56,14 @@ def pack_shards(dataset: CaptionDataset, folder: Path, pairs_a_shard: int) -> li
     return paths
 
 
-def packed_bytes(dataset: CaptionDataset, pairs_a_shard: int) -> int:
+def packed_bytes(dataset: CaptionDataset, pairs_per_shard: int) -> int:
     """What `pack_shards` will write, from the image files' sizes alone: to the byte, unless a name needs a second
     header (more than 100 characters). Raises as it does.
     """
-    _refuse_empty_shards(pairs_a_shard)
+    _check_pairs_per_shard(pairs_per_shard)
     total = 0
-    for start in range(0, len(dataset), pairs_a_shard):
-        pairs = sum(map(_pair_bytes, dataset.images[start : start + pairs_a_shard]))
+    for start in range(0, len(dataset), pairs_per_shard):
+        pairs = sum(map(_pair_bytes, dataset.images[start : start + pairs_per_shard]))
         total += -(-(pairs + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE  # two blocks end it
     return total
 
@@ -81,9 +81,9 @@ def _size(path: ImagePath) -> int:
         raise ImageError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _refuse_empty_shards(pairs_a_shard: int) -> None:
-    if pairs_a_shard < 1:
-        raise ConfigError(f"{pairs_a_shard} pairs a shard: expected 1 or more.")
+def _check_pairs_per_shard(pairs_per_shard: int) -> None:
+    if pairs_per_shard < 1:
+        raise ConfigError(f"{pairs_per_shard} pairs a shard: expected 1 or more.")
 
 
 def _write_shard(path: Path, images: Sequence[CaptionedImage], bar: tqdm[None]) -> None:

@@ -18,14 +18,14 @@ from tqdm import tqdm
 
 from captioner.config import ShardsConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage, ImageId
-from captioner.data.datasets.annotation_files import data_root, is_there, listed
+from captioner.data.datasets.annotation_files import data_root, join_names, path_exists
 from captioner.data.datasets.splits import ALIASES, SPLITS
 from captioner.data.datasets.tar_shards.index import PairText, ShardIndex, build_index, read_index
 from captioner.data.datasets.tar_shards.tar_image import ImageInTar
 from captioner.errors import DataError
 
 EXPECTED = "the shards, such as train-00000.tar and val-00000.tar, or train/00000.tar and val/00000.tar"
-MOST_SHARDS = 1_000_000  # that one pattern may stand for
+MAX_SHARDS = 1_000_000  # that one pattern may stand for
 _RANGE = re.compile(r"(\d{1,12})\.\.(\d{1,12})")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
@@ -38,12 +38,12 @@ def available_splits(config: ShardsConfig) -> list[str]:
 def read_split(config: ShardsConfig, split: str) -> CaptionDataset:
     """One split, in the order of its shards and their pairs. Shards without an index are indexed first."""
     files = shard_files(config, split)
-    _refuse_shards_of_two_splits(config)
+    _check_shards_in_one_split(config)
     shards = _read_indexes(files, config.num_workers)
     incomplete = [f"{shard.archive.name}:{key}" for shard in shards for key in shard.without_image]
     notices = []
     if incomplete:
-        sentence = f"{len(incomplete):,} captions of {split} have no image in their shard ({listed(incomplete)})."
+        sentence = f"{len(incomplete):,} captions of {split} have no image in their shard ({join_names(incomplete)})."
         if config.on_bad_image == "error":
             raise DataError(f"{sentence} Make the shards anew, or set data.on_bad_image=skip to leave these out.")
         notices.append(f"{sentence} They are left out.")
@@ -100,7 +100,7 @@ class ShardImages(Sequence[CaptionedImage]):
 
     def _image(self, shard: ShardIndex, row: int, text: PairText) -> CaptionedImage:
         offset, size, header_crc, _ = shard.rows[row].tolist()
-        image = ImageInTar(shard.archive, text.image_name, offset, size, header_crc)
+        image = ImageInTar(shard.archive, text.check_image_name, offset, size, header_crc)
         image_id: ImageId = f"{shard.archive.stem}/{text.image_id}" if self.ids_with_shard else text.image_id
         return CaptionedImage(image_id, image, text.captions)
 
@@ -132,9 +132,11 @@ def shard_files(config: ShardsConfig, split: str) -> list[Path]:
         matches = sorted(glob(str(path), root_dir=root)) if is_pattern else [path]  # noqa: PTH207 - may be absolute
         for match in map(root.joinpath, matches):
             files += sorted(match.glob("*.tar")) if match.is_dir() else [match]
-            missing += [] if is_there(match) else [name]
+            missing += [] if path_exists(match) else [name]
     if missing:
-        raise DataError(f"data.{split}={pattern}: {len(missing):,} of its shards are not there ({listed(missing)}).")
+        raise DataError(
+            f"data.{split}={pattern}: {len(missing):,} of its shards are not there ({join_names(missing)})."
+        )
     if not files:
         raise DataError(f"data.{split}={pattern} stands for no .tar file in {root}. Expected {EXPECTED}.")
     return list(dict.fromkeys(files))
@@ -156,18 +158,18 @@ def expand_braces(pattern: str) -> list[str]:
         choices: Sequence[str] = match[1].split(",")
     else:
         first, last = int(numbers[1]), int(numbers[2])
-        if abs(last - first) >= MOST_SHARDS:
-            raise DataError(f"{pattern} stands for more than {MOST_SHARDS:,} shards.")
+        if abs(last - first) >= MAX_SHARDS:
+            raise DataError(f"{pattern} stands for more than {MAX_SHARDS:,} shards.")
         width = max(map(len, numbers.groups())) if any(n.startswith("0") for n in numbers.groups()) else 0
         step = 1 if last >= first else -1
         choices = [f"{number:0{width}}" for number in range(first, last + step, step)]
     rest = expand_braces(after)
-    if len(choices) * len(rest) > MOST_SHARDS:
-        raise DataError(f"{pattern} stands for more than {MOST_SHARDS:,} shards.")
+    if len(choices) * len(rest) > MAX_SHARDS:
+        raise DataError(f"{pattern} stands for more than {MAX_SHARDS:,} shards.")
     return [f"{before}{choice}{end}" for choice in choices for end in rest]
 
 
-def _refuse_shards_of_two_splits(config: ShardsConfig) -> None:
+def _check_shards_in_one_split(config: ShardsConfig) -> None:
     owners: dict[str, str] = {}
     for split in SPLITS:
         for path in shard_files(config, split):

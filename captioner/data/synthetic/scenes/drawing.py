@@ -82,7 +82,7 @@ def draw_object(artist: Artist, look: Look, spot: Spot, paint: RGB) -> tuple[Ima
     tile = Image.new("RGBA", (extent[0] * oversampling, extent[1] * oversampling))
     origin = ((spot.left - corner[0]) * oversampling, (spot.top - corner[1]) * oversampling)
     scale = spot.width * oversampling / kind.width
-    artist(Brush(tile, scale, origin, kind.width if spot.mirrored else None, paint, look.texture))
+    artist(Brush(tile, scale, origin, kind.width if spot.flipped else None, paint, look.texture))
     return tile.reduce(oversampling), corner
 
 

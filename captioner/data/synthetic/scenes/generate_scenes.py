@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from captioner.config import ScenesConfig
 from captioner.data.dataset import Box, CaptionDataset, CaptionedImage
-from captioner.data.datasets.annotation_files import is_there, read_json
+from captioner.data.datasets.annotation_files import path_exists, read_json
 from captioner.data.datasets.splits import SPLITS
 from captioner.data.features.paths import cache_directory
 from captioner.data.synthetic.scenes.drawing import draw_scene
@@ -34,8 +34,8 @@ GENERATOR_VERSION = 1
 """Raised whenever the same seed would give other images or other sentences."""
 
 MARKER = "scenes.json"
-MOST_SCENES = 1_000_000  # a split: image ids are numbered from a million on for each
-MOST_OBJECTS = 10  # a scene
+MAX_SCENES = 1_000_000  # a split: image ids are numbered from a million on for each
+MAX_OBJECTS = 10  # a scene
 
 _CATEGORY_IDS = {kind: number for number, kind in enumerate(KINDS, start=1)}
 
@@ -81,7 +81,7 @@ def scenes_directory(config: ScenesConfig) -> Path:
 
 def generate_scene(seed: int, split: str, index: int) -> GeneratedScene:
     """The scene at this place of a split. Neither other scenes nor the splits' sizes have an influence."""
-    image_id = (SPLITS.index(split) + 1) * MOST_SCENES + index
+    image_id = (SPLITS.index(split) + 1) * MAX_SCENES + index
     scene = sample_scene(_stream(seed, split, index, "layout"), split)
     return GeneratedScene(image_id, scene, describe(scene, _stream(seed, split, index, "sentences")))
 
@@ -94,8 +94,8 @@ def _stream(seed: int, split: str, index: int, purpose: str) -> random.Random:
 def _sizes(config: ScenesConfig) -> dict[str, int]:
     sizes = {"train": config.train_size, "val": config.val_size, "test": config.test_size}
     for split, size in sizes.items():
-        if size > MOST_SCENES:
-            raise DataError(f"data.{split}_size={size} is too large: expected {MOST_SCENES:,} or fewer.")
+        if size > MAX_SCENES:
+            raise DataError(f"data.{split}_size={size} is too large: expected {MAX_SCENES:,} or fewer.")
     return sizes
 
 
@@ -105,9 +105,9 @@ def _identity(config: ScenesConfig) -> dict[str, Any]:
 
 def _holds_scenes(root: Path, config: ScenesConfig) -> bool:
     """True for exactly these scenes, False for nothing (absent, or an empty folder), DataError for anything else."""
-    if not is_there(root) or _is_empty_folder(root):
+    if not path_exists(root) or _is_empty_folder(root):
         return False
-    if not is_there(root / MARKER):
+    if not path_exists(root / MARKER):
         raise DataError(
             f"{root} holds something else than generated scenes (it has no {MARKER}). Nothing was written. "
             "Set data.root to a new or an empty folder, or to null for the cache."
@@ -162,7 +162,7 @@ def _all_or_nothing(root: Path) -> Iterator[Path]:
                 root.rmdir()
             partial.rename(root)
         except OSError:
-            if not is_there(root / MARKER):
+            if not path_exists(root / MARKER):
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -202,7 +202,7 @@ def _generate_split(folder: Path, seed: int, split: str, size: int, progress: tq
 def _annotated_objects(image_id: int, scene: Scene) -> Iterator[dict[str, Any]]:
     for place, (look, spot) in enumerate(scene.things()):
         yield {
-            "id": MOST_OBJECTS * image_id + place,
+            "id": MAX_OBJECTS * image_id + place,
             "image_id": image_id,
             "category_id": _CATEGORY_IDS[look.kind],
             "bbox": [round(value, 2) for value in (spot.left, spot.top, spot.width, spot.height)],

@@ -48,7 +48,7 @@ class Spot:
     top: float
     width: float
     height: float
-    mirrored: bool = False
+    flipped: bool = False
 
     @property
     def bottom(self) -> float:
@@ -182,8 +182,8 @@ def _row_spots(rng: random.Random, look: Look, count: int, held: str, horizon: f
     places = [(MARGIN + index * column + slack * rng.uniform(0.35, 0.65), top) for index in range(near)]
     gaps = [MARGIN + (index + 1) * column - width / 2 for index in range(2)]
     places += [(gap, top - step) for gap in rng.sample(gaps, far)]
-    mirrored = rng.random() < 0.5
-    return tuple(_inside(Spot(left, level + rng.uniform(-4, 4), width, height, mirrored)) for left, level in places)
+    flipped = rng.random() < 0.5
+    return tuple(_inside(Spot(left, level + rng.uniform(-4, 4), width, height, flipped)) for left, level in places)
 
 
 def _pair(rng: random.Random, place: str, horizon: float, kind: str, relation: str, other: str) -> Scene:
@@ -266,7 +266,7 @@ def _seated(rng: random.Random, kind: str, other: str) -> tuple[Spot, Spot]:
     bottom = rng.uniform(FLOOR - 12, FLOOR)
     left = rng.uniform(MARGIN, IMAGE_SIZE - MARGIN - base_width)
     base = Spot(left, bottom - base_height, base_width, base_height, rng.random() < 0.5)
-    across = 1 - seat[0] if base.mirrored else seat[0]
+    across = 1 - seat[0] if base.flipped else seat[0]
     level = base.top + seat[1] * base_height
     width, height = _extent(kind, 62, most_wide=80, most_high=level - MARGIN)
     spot = Spot(base.left + across * base_width - width / 2, level - height, width, height, rng.random() < 0.5)
@@ -298,4 +298,4 @@ def _inside(spot: Spot) -> Spot:
     """The same spot, moved into the image where it stuck out."""
     left = min(max(spot.left, MARGIN), IMAGE_SIZE - MARGIN - spot.width)
     top = min(max(spot.top, MARGIN), IMAGE_SIZE - MARGIN - spot.height)
-    return Spot(left, top, spot.width, spot.height, spot.mirrored)
+    return Spot(left, top, spot.width, spot.height, spot.flipped)

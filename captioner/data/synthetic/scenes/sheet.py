@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from captioner.config import ScenesConfig
 from captioner.data.dataset import CaptionDataset
-from captioner.data.images.decode import open_image
+from captioner.data.images.decode import load_image
 from captioner.data.synthetic.scenes.generate_scenes import load_scenes
 from captioner.data.synthetic.scenes.layout import IMAGE_SIZE
 
@@ -27,7 +27,7 @@ def contact_sheet(dataset: CaptionDataset, columns: int = 4, rows: int = 3) -> I
     font = ImageFont.load_default(12)
     for place, image in enumerate(dataset.images[: columns * rows]):
         left, top = _GAP + place % columns * _CELL[0], _GAP + place // columns * _CELL[1]
-        sheet.paste(open_image(image.path), (left, top))
+        sheet.paste(load_image(image.path), (left, top))
         lines = [line for caption in image.captions[:_CAPTIONS] for line in textwrap.wrap(caption, 42)[:2]]
         for number, line in enumerate(lines):
             draw.text((left, top + IMAGE_SIZE + 2 + number * _LINE), line, fill=(40, 40, 44), font=font)

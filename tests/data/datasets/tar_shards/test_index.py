@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from captioner.data.datasets.tar_shards.index import (
-    LARGEST_CAPTION_FILE,
+    MAX_CAPTION_BYTES,
     ROW_BYTES,
     PairText,
     ShardIndex,
@@ -122,7 +122,7 @@ def test_a_damaged_index_is_never_believed(tmp_path: Path) -> None:
         ([("cat.json", b'{"caption": 3}')], "'caption' is no text"),
         ([("cat.json", b'{"captions": ["a", 3]}')], "'captions' is no text"),
         ([("cat.json", b'{"captions": ["\\ud800"]}')], "half a character"),
-        ([("cat.txt", b"a" * (LARGEST_CAPTION_FILE + 1))], r"cat\.txt has 1,048,577 bytes"),
+        ([("cat.txt", b"a" * (MAX_CAPTION_BYTES + 1))], r"cat\.txt has 1,048,577 bytes"),
     ],
 )
 def test_what_cannot_be_a_pair_is_named(tmp_path: Path, files: list[tuple[str, bytes]], sentence: str) -> None:

@@ -25,7 +25,7 @@ from captioner.data.datasets.tar_shards.pack import pack_shards
 from captioner.data.datasets.tar_shards.reader import ShardImages, expand_braces, shard_files
 from captioner.data.datasets.tar_shards.tar_image import ImageInTar
 from captioner.data.features.sources import open_features
-from captioner.data.images.decode import open_image
+from captioner.data.images.decode import load_image
 from captioner.errors import DataError, ImageError
 from captioner.nn.encoders.encoder import build_encoder
 from tests.data.datasets.tar_shards.tars import write_tar
@@ -64,7 +64,7 @@ def test_it_is_the_folder_s_data(folder: FolderConfig, shards: ShardsConfig, spl
     assert ours.all_captions == theirs.all_captions
     for one, other in zip(ours, theirs, strict=True):
         assert one.path.read_bytes() == other.path.read_bytes()
-        assert open_image(one.path).tobytes() == open_image(other.path).tobytes()
+        assert load_image(one.path).tobytes() == load_image(other.path).tobytes()
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -166,13 +166,13 @@ def test_an_archive_that_changes_underway_is_found_out(shards: ShardsConfig) -> 
     content[image.path.offset - 512] ^= 1
     image.path.archive.write_bytes(content)
     with pytest.raises(ImageError, match=r"val-00000\.tar:017\.png cannot be read: the archive has changed"):
-        open_image(image.path)
+        load_image(image.path)
     image.path.archive.write_bytes(content[:2000])
     with pytest.raises(ImageError, match="the archive has changed"):
-        open_image(image.path)
+        load_image(image.path)
     image.path.archive.unlink()
     with pytest.raises(ImageError, match="No such file"):
-        open_image(image.path)
+        load_image(image.path)
 
 
 def test_bad_images_are_named(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_bad_images_are_named(tmp_path: Path) -> None:
     ] or "AVIF" not in report.errors[1].text
     dataset = load_dataset(config, "train")
     with pytest.raises(ImageError, match=r"train\.tar:bad\.jpg"):
-        open_image(dataset.images[1].path)
+        load_image(dataset.images[1].path)
 
 
 def test_captions_without_an_image_stop_or_are_left_out(tmp_path: Path) -> None:
