@@ -217,7 +217,7 @@ def _read_captions(checkpoint: Path, options: CellsOptions) -> Reading:
 
 def _draw(reading: Reading, unit: str, note: str, wanted: Sequence[float], options: CellsOptions, file: Path) -> None:
     """One unit over some tokens, those where the property varies most."""
-    from captioner.plots.unit_plots import ONE, lay_out, own_scale, write_html, write_png
+    from captioner.plots.unit_plots import UNIT_SCALE, layout_lines, percentile_scale, write_html, write_png
 
     recording = reading.recording
     begin = _liveliest(wanted, options.draw)
@@ -226,9 +226,9 @@ def _draw(reading: Reading, unit: str, note: str, wanted: Sequence[float], optio
     as_paper = options.scale == "tanh"
     is_cell_state = unit.split(".")[1] == "c"
     shown = (values.tanh() if as_paper and is_cell_state else values).tolist()
-    scale = ONE if as_paper else own_scale(shown)
+    scale = UNIT_SCALE if as_paper else percentile_scale(shown)
     starts = [start - begin for start in recording.starts]
-    lines = lay_out(recording.tokens[piece], scale.apply(shown[piece]), separator=reading.separator, starts=starts)
+    lines = layout_lines(recording.tokens[piece], scale.apply(shown[piece]), separator=reading.separator, starts=starts)
     title = f"tanh({unit})" if as_paper and is_cell_state else unit
     write_png(lines, file.with_name(f"{file.name}.png"), title, note, scale)
     write_html(lines, file.with_name(f"{file.name}.html"), title, note, scale)

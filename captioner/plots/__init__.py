@@ -1,13 +1,13 @@
-"""Images to look at: pure functions from data to one PNG file (units also to HTML), drawn without a display.
+"""Plots: pure functions from data to one PNG file (of units also to HTML). None needs a display.
 
-attention   heat maps over the image for each word
-captions    captions beside their photos
-curves      how a training went
-units       a unit's values over a text as colored characters
-gradients   gradients against distance, and trainings that were watched
-page        what the sheets are put together with
+attention_sheet   images with their captions and one attention map per word
+caption_sheet     images with their captions and references
+training_curves   loss and validation scores of a run
+unit_plots        values of a unit over a text, as colored characters; saturation of gates
+gradient_plots    gradient norms against distance; loss, gradient norm and spectral radius while training
+canvas            a page of fixed width, on which the sheets are drawn
 
-None of them touches matplotlib's global state, and it is imported when something is drawn, not with these modules.
+matplotlib is imported when something is drawn, not with these modules, and its global state stays untouched.
 """
 
 from captioner.plots.attention_sheet import CaptionLike, attention_overlay, attention_sheet, draw_attention_sheet

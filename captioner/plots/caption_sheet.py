@@ -1,4 +1,4 @@
-"""Captions beside their photos."""
+"""A sheet of images with their captions and references."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from captioner.files import write_atomically
 from captioner.plots.canvas import GAP, MARGIN, Page, check_lengths, draw_captions, fit, pixels_of
 
-MOST_CAPTIONS = 60  # on one sheet, so that a folder of a thousand images does not become a poster
+MAX_CAPTIONS = 60  # on one sheet, which stays readable
 
 
 def caption_sheet(
@@ -20,13 +20,13 @@ def caption_sheet(
     references: Sequence[Sequence[str]] | None = None,
     columns: int = 5,
 ) -> None:
-    """Write a PNG: images in rows of `columns`, each with its caption below and its references below that.
+    """Write a PNG file: images in rows of `columns`, each above its caption and its references.
 
-    At most `MOST_CAPTIONS` images are drawn; the sheet says so where there are more.
-    Raises OSError where `path` cannot be written.
+    At most `MAX_CAPTIONS` images are drawn; the sheet says so where there are more.
+    Raises OSError where `path` cannot be written, ValueError where the numbers of images and captions differ.
     """
     check_lengths(images, captions, references)
-    count, width = min(len(images), MOST_CAPTIONS), 2.7
+    count, width = min(len(images), MAX_CAPTIONS), 2.7
     columns = max(1, min(columns, count))
     page = Page(2 * MARGIN + columns * width + (columns - 1) * 2 * GAP)
     top = MARGIN

@@ -1,11 +1,10 @@
-"""Gradients against distance, and trainings that were watched: PNG files, drawn without a display.
+"""Plots of gradient norms: against the distance to the loss, and step by step while training. PNG files.
 
 matplotlib is imported when something is drawn, not with this module.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,13 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from captioner.files import write_atomically
+from captioner.plots.canvas import figure_to_png
 
 DPI = 110
-LOWEST = 1e-12  # a line ends where it falls below this: a gradient of exactly 0 has no logarithm
+LOWEST = 1e-12  # curves end where they fall below this: a gradient of exactly 0 has no logarithm
 
 
-class WatchedStep(Protocol):
-    """What `training_plot` needs of a step; `captioner.analysis.gradient_flow.Watched` is one."""
+class MonitoredStep(Protocol):
+    """The attributes of an optimizer step that `training_plot` needs."""
 
     @property
     def step(self) -> int: ...
@@ -38,10 +38,11 @@ class WatchedStep(Protocol):
 def flow_plot(
     curves: Mapping[str, ArrayLike], path: Path, title: str = "", untrained: Mapping[str, ArrayLike] | None = None
 ) -> None:
-    """Gradient norms (B, T) by name, against the distance to the loss: the median, and half of the streams around it.
+    """Plot gradient norms against the distance to the loss: the median over streams, and the quartiles as a band.
 
-    `untrained`, by the same names: the networks before training, dashed. The vertical axis is logarithmic, so that what
-    shrinks by a constant factor a step is a straight line.
+    curves: name → gradient norms (B, T) of B streams at distances 0 … T − 1. untrained: the same before training, drawn
+    dashed. The vertical axis is logarithmic: a gradient that shrinks by a constant factor per step is a straight line.
+    Raises OSError where `path` cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -64,32 +65,33 @@ def flow_plot(
 
 
 def _quartiles(norms: ArrayLike) -> NDArray[np.float64]:
-    """(3, T): the three quartiles over streams; not a number where the median is too small to be drawn."""
+    """The three quartiles over streams (3, T); NaN where the median is too small to be drawn."""
     quartiles: NDArray[np.float64] = np.percentile(np.asarray(norms, dtype=np.float64), [25, 50, 75], axis=0)
     quartiles[:, quartiles[1] < LOWEST] = np.nan
     return np.maximum(quartiles, LOWEST)
 
 
-def training_plot(trainings: Mapping[str, Sequence[WatchedStep]], path: Path) -> None:
-    """Loss, gradient norm before clipping and spectral radius of the recurrent matrix, by step, for each training.
+def training_plot(trainings: Mapping[str, Sequence[MonitoredStep]], path: Path) -> None:
+    """Plot loss, gradient norm before clipping and spectral radius of the recurrent matrix by optimizer step.
 
-    A training whose loss was lost ends in a cross.
+    trainings: name → the steps of one training. One that ends with a NaN or infinite loss ends in a cross.
+    Raises OSError where `path` cannot be written.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 7.5), dpi=DPI, layout="constrained")
     panels = figure.subplots(3, 1, sharex=True)
     shown = (
-        ("loss", "loss (nats a token)"),
+        ("loss", "loss (nats per token)"),
         ("gradient_norm", "gradient norm"),
         ("spectral_radius", "spectral radius of Whh"),
     )
     for axes, (key, label) in zip(panels, shown, strict=True):
-        for name, watched in trainings.items():
-            points = [(one.step, getattr(one, key)) for one in watched if np.isfinite(getattr(one, key))]
+        for name, monitored in trainings.items():
+            points = [(at.step, getattr(at, key)) for at in monitored if np.isfinite(getattr(at, key))]
             steps, values = zip(*points, strict=True) if points else ((), ())
             (line,) = axes.plot(steps, values, label=name, linewidth=1.2)
-            if points and points[-1][0] != watched[-1].step:
+            if points and points[-1][0] != monitored[-1].step:
                 axes.plot(steps[-1], values[-1], "x", color=line.get_color(), markersize=9, markeredgewidth=2)
         axes.set_ylabel(label, fontsize=9)
         axes.set_yscale("log")
@@ -106,6 +108,4 @@ def _tidy(axes: Any) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, figure_to_png(figure, DPI))

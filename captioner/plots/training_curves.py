@@ -1,4 +1,4 @@
-"""How a training went."""
+"""Curves of one run: training loss and validation scores."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from captioner.plots.canvas import ACCENT, DARK, DPI, save_figure
 
 
 def training_curves(log_records: Sequence[Mapping[str, Any]], path: str | Path, monitor: str = "CIDEr") -> None:
-    """Write a PNG: the training loss, and the scores of generated validation captions, by optimizer step.
+    """Write a PNG file: the training loss, and the scores of generated validation captions, by optimizer step.
 
-    `log_records` are a run's `log.jsonl`: {"kind": "train" | "validation", "step": …, …}. `monitor` is the score that
-    chose the best checkpoint; it is drawn on top, and its best value is marked.
+    log_records: the lines of a run's `log.jsonl`: {"kind": "train" | "validation", "step": …, …}. monitor: the metric
+    that chose the best checkpoint; it is drawn on top, and its best value is marked.
+    Raises CaptionerError for a log without any step, OSError where `path` cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -30,8 +31,8 @@ def training_curves(log_records: Sequence[Mapping[str, Any]], path: str | Path, 
     scores = [name for name in (monitor, *MONITORS) if any(name in record for record in validation)]
     for name in dict.fromkeys(scores):
         points = [(record["step"], record[name]) for record in validation if name in record]
-        chosen = {"color": ACCENT, "linewidth": 2, "zorder": 3} if name == monitor else {"linewidth": 1}
-        score_axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name, **chosen)
+        style = {"color": ACCENT, "linewidth": 2, "zorder": 3} if name == monitor else {"linewidth": 1}
+        score_axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name, **style)
         if name == monitor:
             step, best = max(points, key=lambda point: point[1])
             score_axes.plot(step, best, "*", color=ACCENT, markersize=13, zorder=3)

@@ -1,14 +1,12 @@
-"""A unit's values over a text as colored characters (PNG and HTML), and how often gates are saturated.
+"""Values of a unit over a text as colored characters (PNG and HTML), and plots of how often gates are saturated.
 
-As in Karpathy, Johnson & Li 2015, figures 2 and 3: red, white, blue from the lowest value to the highest. Drawn without
-a display. matplotlib is imported when something is drawn, not with this module.
+Karpathy, Johnson & Li 2015, "Visualizing and Understanding Recurrent Networks", figures 2 and 3. Colors run from red
+(lowest value) over white to blue (highest value). matplotlib is imported when something is drawn, not with this module.
 """
 
 from __future__ import annotations
 
 import functools
-import io
-import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -18,31 +16,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captioner.files import write_atomically
+from captioner.plots.canvas import figure_to_png
 
 RED, BLUE = (178, 24, 43), (33, 102, 172)
-COLUMNS = 100  # characters a line holds before it is broken
-MOST_LINES = 120  # lines of an image; the HTML page has them all
+COLUMNS = 100  # characters per line
+MAX_LINES = 120  # lines of the PNG file; the HTML page has all of them
 DPI = 110
-_CELL_WIDTH, _CELL_HEIGHT, _HEADER = 0.085, 0.165, 0.5  # inches
-_SHOWN = {"\n": "↵", "\t": "→   ", "\r": "␍"}
-_FONTS = ("DejaVu Sans Mono", "Noto Sans Mono CJK SC", "Noto Sans CJK SC", "DejaVu Sans")  # those that are installed
+_CHARACTER_WIDTH, _LINE_HEIGHT, _HEADER = 0.085, 0.165, 0.5  # inches
+_SUBSTITUTES = {"\n": "↵", "\t": "→   ", "\r": "␍"}
+_FONTS = ("DejaVu Sans Mono", "Noto Sans Mono CJK SC", "Noto Sans CJK SC", "DejaVu Sans")  # the installed ones are used
 
 
 class Piece(NamedTuple):
-    """A token as it is drawn, and its value in [−1, 1]; None: a blank between words, which has none."""
+    """A token as it is drawn, and its scaled value in [−1, 1]; None for a blank between words."""
 
     text: str
     value: float | None
 
 
 class Scale(NamedTuple):
-    """Which values are full red and full blue."""
+    """The values that are drawn in full red (`low`) and in full blue (`high`)."""
 
     low: float
     high: float
 
     def apply(self, values: Sequence[float]) -> list[float]:
-        """Values as numbers in [−1, 1], those beyond the ends cut; all 0 where the ends are one."""
+        """Scale values linearly to [−1, 1] and clip them; all 0 where low = high."""
         if self.high <= self.low:
             return [0.0] * len(values)
         scaled = 2 * (np.asarray(values, dtype=np.float64) - self.low) / (self.high - self.low) - 1
@@ -50,17 +49,17 @@ class Scale(NamedTuple):
         return clipped
 
 
-ONE = Scale(-1.0, 1.0)
+UNIT_SCALE = Scale(-1.0, 1.0)
 
 
-def own_scale(values: Sequence[float]) -> Scale:
-    """From the first to the 99th percentile of the values: shows a unit that counts as well as one that switches."""
+def percentile_scale(values: Sequence[float]) -> Scale:
+    """The scale from the 1st to the 99th percentile: suits a unit that counts as well as one that switches."""
     low, high = np.percentile(np.asarray(values, dtype=np.float64), [1, 99])
     return Scale(float(low), float(high))
 
 
-class Saturated(Protocol):
-    """What `saturation_plot` needs of a gate: fractions of time, (H,) each."""
+class GateSaturation(Protocol):
+    """Saturation of a gate's H units: fractions (H,) of steps below 0.1 (`left`) and above 0.9 (`right`)."""
 
     @property
     def left(self) -> Any: ...
@@ -69,17 +68,18 @@ class Saturated(Protocol):
     def right(self) -> Any: ...
 
 
-def lay_out(
+def layout_lines(
     tokens: Sequence[str], values: Sequence[float], *, separator: str = "", starts: Sequence[int] = ()
 ) -> list[list[Piece]]:
-    """Tokens in lines: a line break ends one, `COLUMNS` characters end one, and a passage begins one.
+    """Arrange tokens and their scaled values in lines of at most `COLUMNS` characters.
 
-    separator: what stands between two tokens of a line (a blank between words). starts: where passages begin.
+    A line break token ends a line. separator: drawn between two tokens of a line, such as a blank between words.
+    starts: indices of tokens that begin a new line.
     """
     lines: list[list[Piece]] = [[]]
     width, new = 0, set(starts)
     for i, (token, value) in enumerate(zip(tokens, values, strict=True)):
-        text = _SHOWN.get(token, token if token.isprintable() else "·")
+        text = _SUBSTITUTES.get(token, token if token.isprintable() else "·")
         if lines[-1] and (i in new or width + len(separator) + len(text) > COLUMNS):
             lines.append([])
             width = 0
@@ -95,18 +95,20 @@ def lay_out(
 
 
 def color(value: float | None) -> tuple[int, int, int]:
-    """Red for −1, white for 0 (and for what has no value), blue for +1; beyond, the end's own color."""
+    """RGB of a scaled value: red for −1 and below, white for 0 and None, blue for +1 and above."""
     strength = min(1.0, abs(value or 0.0))
     end = BLUE if (value or 0.0) > 0 else RED
     red, green, blue = (round(255 + strength * (part - 255)) for part in end)
     return red, green, blue
 
 
-def write_html(lines: Sequence[Sequence[Piece]], path: Path, title: str, note: str = "", scale: Scale = ONE) -> None:
-    """One page that needs nothing beside it; a token's value is shown where the mouse rests on it."""
+def write_html(
+    lines: Sequence[Sequence[Piece]], path: Path, title: str, note: str = "", scale: Scale = UNIT_SCALE
+) -> None:
+    """Write a self-contained HTML page; a token's value is shown when the mouse points at it."""
     body = "\n".join("".join(_span(piece, scale) for piece in line) for line in lines)
     legend = "".join(
-        _span(Piece(f" {_true(value, scale):+.2f} ", value), scale) for value in (-1.0, -0.5, 0.0, 0.5, 1.0)
+        _span(Piece(f" {_unscale(value, scale):+.2f} ", value), scale) for value in (-1.0, -0.5, 0.0, 0.5, 1.0)
     )
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
@@ -116,8 +118,8 @@ def write_html(lines: Sequence[Sequence[Piece]], path: Path, title: str, note: s
     write_atomically(path, page.encode("utf-8"))
 
 
-def _true(scaled: float, scale: Scale) -> float:
-    """The unit's own value behind a color."""
+def _unscale(scaled: float, scale: Scale) -> float:
+    """The inverse of `Scale.apply` for one value in [−1, 1]."""
     return scale.low + (scaled + 1) / 2 * (scale.high - scale.low)
 
 
@@ -128,19 +130,21 @@ def _span(piece: Piece, scale: Scale) -> str:
     ink = ";color:#fff" if abs(piece.value) > 0.55 else ""
     red, green, blue = color(piece.value)
     style = f"background:#{red:02x}{green:02x}{blue:02x}{ink}"
-    return f'<span style="{style}" title="{_true(piece.value, scale):+.2f}">{text}</span>'
+    return f'<span style="{style}" title="{_unscale(piece.value, scale):+.2f}">{text}</span>'
 
 
-def write_png(lines: Sequence[Sequence[Piece]], path: Path, title: str, note: str = "", scale: Scale = ONE) -> None:
-    """The same as an image: at most `MOST_LINES` lines, and a word that says so where there are more."""
+def write_png(
+    lines: Sequence[Sequence[Piece]], path: Path, title: str, note: str = "", scale: Scale = UNIT_SCALE
+) -> None:
+    """Write colored lines to a PNG file: the first `MAX_LINES`; the title says so where there are more."""
     from matplotlib.figure import Figure
 
-    shown = lines[:MOST_LINES]
+    shown = lines[:MAX_LINES]
     columns = max(60, max((sum(len(piece.text) for piece in line) for line in shown), default=0))
     background = np.full((max(1, len(shown)), columns, 3), 255, np.uint8)
-    width, height = columns * _CELL_WIDTH + 0.2, len(background) * _CELL_HEIGHT + _HEADER + 0.1
+    width, height = columns * _CHARACTER_WIDTH + 0.2, len(background) * _LINE_HEIGHT + _HEADER + 0.1
     figure = Figure(figsize=(width, height), dpi=DPI)
-    text_height = len(background) * _CELL_HEIGHT / height
+    text_height = len(background) * _LINE_HEIGHT / height
     axes = figure.add_axes((0.1 / width, 0.1 / height, 1 - 0.2 / width, text_height))
     axes.set(xlim=(0, columns), ylim=(len(background), 0))
     axes.set_axis_off()
@@ -173,16 +177,20 @@ def _monospace() -> Any:
 
 
 def _draw_scale(figure: Any, width: float, height: float, scale: Scale) -> None:
-    """Red to blue, at the top right, with the unit's own values."""
+    """Draw the color scale at the top right, with the unit's values."""
     axes = figure.add_axes((1 - 1.9 / width, 1 - 0.26 / height, 1.6 / width, 0.12 / height))
     strip = np.array([[color(value) for value in np.linspace(-1, 1, 101)]], np.uint8)
     axes.imshow(strip, extent=(-1, 1, 0, 1), aspect="auto")
-    axes.set_xticks([-1, 0, 1], [f"{_true(value, scale):+.2f}" for value in (-1, 0, 1)], size=7)
+    axes.set_xticks([-1, 0, 1], [f"{_unscale(value, scale):+.2f}" for value in (-1, 0, 1)], size=7)
     axes.set_yticks([])
 
 
-def saturation_plot(gates: Mapping[str, Saturated], path: Path) -> None:
-    """One panel a gate, one dot a unit: how often it is open (> 0.9) against how often it is shut (< 0.1)."""
+def saturation_plot(gates: Mapping[str, GateSaturation], path: Path) -> None:
+    """Write a PNG file: one panel per gate, one dot per unit.
+
+    Horizontal: fraction of steps with the gate above 0.9 (open). Vertical: fraction below 0.1 (closed). gates: names
+    such as "layer1.forget_gate". Raises OSError where `path` cannot be written.
+    """
     from matplotlib.figure import Figure
 
     layers = sorted({name.split(".")[0] for name in gates})
@@ -196,14 +204,10 @@ def saturation_plot(gates: Mapping[str, Saturated], path: Path) -> None:
             axes.scatter(gate.right, gate.left, s=12, color="#2166ac", alpha=0.5, linewidths=0)
             axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
             axes.set_title(f"{layer}: {kind.replace('_', ' ')}", fontsize=10)
-    figure.supxlabel("fraction of time above 0.9 (open)", fontsize=9)
-    figure.supylabel("fraction of time below 0.1 (shut)", fontsize=9)
+    figure.supxlabel("fraction of steps above 0.9 (open)", fontsize=9)
+    figure.supylabel("fraction of steps below 0.1 (closed)", fontsize=9)
     _save(figure, path)
 
 
 def _save(figure: Any, path: Path) -> None:
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():  # a character that no installed font has is drawn as a box
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, figure_to_png(figure, DPI))

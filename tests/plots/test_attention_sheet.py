@@ -1,4 +1,4 @@
-"""Heat maps and sheets of them: the heat is where attention is, the scale is what the sheet says, any caption fits."""
+"""Attention maps and sheets of them: bright where attention is, on the scale that is printed, for any caption."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import pytest
 from captioner import plots
 from captioner.errors import ConfigError
 from captioner.plots.attention_sheet import contour_level, spread_attention
-from tests.plots.drawings import SampledCaption, attended, image, read
+from tests.plots.examples import ExampleCaption, attended_caption, image, read_png
 
 
-@pytest.mark.parametrize("cell", [(0, 0), (0, 6), (3, 2), (6, 6)])
+@pytest.mark.parametrize("region", [(0, 0), (0, 6), (3, 2), (6, 6)])
 @pytest.mark.parametrize("color", [0.1, 0.5, 0.95])
-def test_the_heat_is_where_attention_is(cell: tuple[int, int], color: float) -> None:
+def test_the_overlay_is_brightest_where_attention_is(region: tuple[int, int], color: float) -> None:
     weights = np.full((7, 7), 0.5 / 48)
-    weights[cell] = 0.5
+    weights[region] = 0.5
     overlay = plots.attention_overlay(np.full((70, 140, 3), color, np.float32), weights, largest=0.5)
     red_over_blue = overlay[..., 0] - overlay[..., 2]
     row, column = np.unravel_index(red_over_blue.argmax(), red_over_blue.shape)
-    assert (row // 10, column // 20) == cell
+    assert (row // 10, column // 20) == region
 
 
-def test_uniform_attention_dims_evenly_and_colors_nothing() -> None:
+def test_uniform_attention_dims_evenly_and_adds_no_color() -> None:
     pixels = np.random.default_rng(0).random((40, 60, 3), np.float32)
-    grey = np.repeat(pixels[..., :1], 3, axis=2)
-    overlay = plots.attention_overlay(grey, np.full((7, 7), 1 / 49), largest=0.4)
-    ratio = overlay / np.maximum(grey, 1e-6)
+    gray = np.repeat(pixels[..., :1], 3, axis=2)
+    overlay = plots.attention_overlay(gray, np.full((7, 7), 1 / 49), largest=0.4)
+    ratio = overlay / np.maximum(gray, 1e-6)
     assert ratio.min() == pytest.approx(ratio.max(), abs=1e-3)
     assert 0.3 < ratio.mean() < 0.8
 
 
-def test_more_attention_is_hotter_and_less_is_darker() -> None:
+def test_more_attention_is_brighter() -> None:
     pixels = np.full((8, 8, 3), 0.5, np.float32)
     reds = []
     for weight in np.linspace(0, 1, 21):
@@ -69,21 +69,21 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("attends", [True, False])
 def test_any_caption_can_be_drawn(text: str, attends: bool, tmp_path: Path) -> None:
-    caption = attended(text) if attends and text else SampledCaption(text)
+    caption = attended_caption(text) if attends and text else ExampleCaption(text)
     plots.attention_sheet([image()], [caption], tmp_path / "sheet.png", [[text, "a reference"]])
-    height, width, _ = read(tmp_path / "sheet.png").shape
+    height, width, _ = read_png(tmp_path / "sheet.png").shape
     assert width == 1420
     assert 100 < height < 1200
 
 
 def test_every_word_gets_its_panel(tmp_path: Path) -> None:
-    """A red image is drawn once large and once a word; counted by its untouched and its heated pixels."""
-    one = attended("a")
-    many = SampledCaption("a b c d e f g h", np.repeat(one.attention, 8, axis=0))
+    """Colored pixels right of the image: eight equal words have eight times those of one word."""
+    one = attended_caption("a")
+    many = ExampleCaption("a b c d e f g h", np.repeat(one.attention, 8, axis=0))
     areas = {}
     for caption in (one, many):
         plots.attention_sheet([image(60, 60, (0, 200, 255))], [caption], tmp_path / "sheet.png")
-        page = read(tmp_path / "sheet.png")[70:]
+        page = read_png(tmp_path / "sheet.png")[70:]
         areas[len(caption.tokens)] = int((np.ptp(page, axis=2) > 12)[:, 340:].sum())
     assert areas[8] == pytest.approx(8 * areas[1], rel=0.02)
 
@@ -91,8 +91,8 @@ def test_every_word_gets_its_panel(tmp_path: Path) -> None:
 def test_a_panel_shows_where_attention_is(tmp_path: Path) -> None:
     weights = np.full((1, 4, 4), 0.1 / 15, np.float32)
     weights[0, 3, 0] = 0.9
-    plots.attention_sheet([image(100, 100)], [SampledCaption("low", weights)], tmp_path / "sheet.png")
-    page = read(tmp_path / "sheet.png")[70:, 340:]
+    plots.attention_sheet([image(100, 100)], [ExampleCaption("low", weights)], tmp_path / "sheet.png")
+    page = read_png(tmp_path / "sheet.png")[70:, 340:]
     heat = page[..., 0] - page[..., 2]
     panel_rows, panel_columns = np.nonzero((page.max(2) < 250) & (page.max(2) > 20))
     row, column = np.unravel_index(heat.argmax(), heat.shape)
@@ -102,15 +102,15 @@ def test_a_panel_shows_where_attention_is(tmp_path: Path) -> None:
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
-        plots.attention_sheet([image()], [attended("a dog runs")], tmp_path / name)
+        plots.attention_sheet([image()], [attended_caption("a dog runs")], tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-# ------------------------------------------------------------------------- how it is spread, scaled and outlined
+# ---------------------------------------------------------------------- interpolation, scales and contours
 
 
 def bilinear(weights: np.ndarray, y: float, x: float) -> float:
-    """The weights at a point, given in cells from the top left corner; beyond the outer centres nothing changes."""
+    """Weights at a point, in regions from the top left corner; constant beyond the outermost region centers."""
     y, x = (min(max(at - 0.5, 0), size - 1) for at, size in zip((y, x), weights.shape, strict=True))
     top, left = int(y), int(x)
     bottom, right = min(top + 1, weights.shape[0] - 1), min(left + 1, weights.shape[1] - 1)
@@ -120,7 +120,7 @@ def bilinear(weights: np.ndarray, y: float, x: float) -> float:
 
 
 @pytest.mark.parametrize(("resize", "size"), [("squash", (30, 80)), ("crop", (30, 80)), ("crop", (80, 30))])
-def test_weights_are_spread_bilinearly_over_what_the_encoder_saw(resize: str, size: tuple[int, int]) -> None:
+def test_weights_are_interpolated_bilinearly_over_what_the_encoder_saw(resize: str, size: tuple[int, int]) -> None:
     weights = np.random.default_rng(0).random((3, 5)).astype(np.float32)
     height, width = size
     spread = spread_attention(weights, height, width, resize)
@@ -135,7 +135,7 @@ def test_weights_are_spread_bilinearly_over_what_the_encoder_saw(resize: str, si
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_the_contour_is_around_the_smallest_part_with_the_share(share: float) -> None:
+def test_the_contour_is_around_the_smallest_area_with_the_share(share: float) -> None:
     spread = np.random.default_rng(1).permutation(400).reshape(20, 20).astype(np.float32)
     level = contour_level(spread, share)
     assert level is not None
@@ -143,45 +143,45 @@ def test_the_contour_is_around_the_smallest_part_with_the_share(share: float) ->
     assert spread[spread > level].sum() < share * spread.sum()
 
 
-def test_there_is_no_contour_where_there_is_nothing_to_outline() -> None:
+def test_constant_maps_have_no_contour() -> None:
     assert contour_level(np.full((5, 5), 0.2, np.float32), 0.5) is None
-    assert contour_level(np.eye(2, dtype=np.float32), 0.99) is None  # both pixels that hold anything are the highest
+    assert contour_level(np.eye(2, dtype=np.float32), 0.99) is None  # only the two highest pixels are not 0
 
 
 def test_a_contour_is_drawn_on_request(tmp_path: Path) -> None:
     weights = np.full((1, 4, 4), 0.1 / 15, np.float32)
     weights[0, 1, 1] = 0.9
-    caption, white = SampledCaption("dog", weights), {}
+    caption, white = ExampleCaption("dog", weights), {}
     for contour in (None, 0.5):
         plots.attention_sheet([image(100, 100)], [caption], tmp_path / "sheet.png", contour=contour)
-        panel = read(tmp_path / "sheet.png")[100:230, 350:480]
+        panel = read_png(tmp_path / "sheet.png")[100:230, 350:480]
         white[contour] = int((panel.min(2) > 235).sum())
     assert white[0.5] > white[None] + 50
 
 
-def test_words_have_one_scale_or_each_its_own(tmp_path: Path) -> None:
-    """A weak word beside a strong one: on its own scale it glows as that one does, on the shared one it does not."""
+def test_words_share_a_scale_or_have_one_each(tmp_path: Path) -> None:
+    """Two words, one with nearly uniform attention: equally bright on scales of their own, not on a shared one."""
     weights = np.full((2, 4, 4), 1.0)
     weights[0, 1, 1], weights[1, 1, 1] = 4.0, 60.0
     weights /= weights.sum(axis=(1, 2), keepdims=True)
     hottest = {}
     for scale in ("shared", "word"):
-        plots.attention_sheet([image(100, 100)], [SampledCaption("a b", weights)], tmp_path / "s.png", scale=scale)
-        page = read(tmp_path / "s.png")[100:]
+        plots.attention_sheet([image(100, 100)], [ExampleCaption("a b", weights)], tmp_path / "s.png", scale=scale)
+        page = read_png(tmp_path / "s.png")[100:]
         heat = page[:140, :, 0] - page[:140, :, 2]
         hottest[scale] = [float(heat[:, at : at + 136].max()) for at in (354, 502)]
     assert hottest["word"][0] == pytest.approx(hottest["word"][1], abs=4)
     assert hottest["shared"][0] < hottest["shared"][1] - 20
     with pytest.raises(ConfigError, match="Did you mean shared"):
-        plots.attention_sheet([image()], [SampledCaption("a")], tmp_path / "s.png", scale="share")
+        plots.attention_sheet([image()], [ExampleCaption("a")], tmp_path / "s.png", scale="share")
 
 
-def test_the_sentinel_s_part_is_noted(tmp_path: Path) -> None:
-    """A caption whose weights sum to less than 1 has a wider heading, and so has the scale."""
+def test_the_sentinel_weight_is_printed(tmp_path: Path) -> None:
+    """Weights that sum to less than 1 add β to the heading, and to the scale's note: more dark pixels there."""
     weights = np.full((1, 4, 4), 1 / 16)
     dark = {}
     for part in (1.0, 0.4):
-        plots.attention_sheet([image()], [SampledCaption("a", part * weights)], tmp_path / "sheet.png")
-        heading = read(tmp_path / "sheet.png")[60:100, 380:]
+        plots.attention_sheet([image()], [ExampleCaption("a", part * weights)], tmp_path / "sheet.png")
+        heading = read_png(tmp_path / "sheet.png")[60:100, 380:]
         dark[part] = int((heading.max(2) < 160).sum())
     assert dark[0.4] > dark[1.0] + 20

@@ -1,4 +1,4 @@
-"""What holds of every sheet: bounded size, lengths that agree, and a guest's manners."""
+"""Properties of every sheet: bounded size, equal lengths, no global state of matplotlib touched."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 
 from captioner import plots
-from tests.plots.drawings import SampledCaption, attended, image, read
+from tests.plots.examples import ExampleCaption, attended_caption, image, read_png
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3000, 20), (20, 3000), (4000, 3000)])
 def test_any_shape_of_image_fits(size: tuple[int, int], tmp_path: Path) -> None:
-    plots.attention_sheet([image(*size)], [attended("a dog")], tmp_path / "attention.png")
+    plots.attention_sheet([image(*size)], [attended_caption("a dog")], tmp_path / "attention.png")
     plots.caption_sheet([image(*size)] * 3, ["a dog"] * 3, tmp_path / "captions.png")
-    assert read(tmp_path / "attention.png").shape[0] < 1000
-    assert read(tmp_path / "captions.png").shape[0] < 500
+    assert read_png(tmp_path / "attention.png").shape[0] < 1000
+    assert read_png(tmp_path / "captions.png").shape[0] < 500
 
 
 def test_many_images_stay_within_bounds(tmp_path: Path) -> None:
-    plots.attention_sheet([image()] * 500, [SampledCaption("a dog")] * 500, tmp_path / "attention.png")
+    plots.attention_sheet([image()] * 500, [ExampleCaption("a dog")] * 500, tmp_path / "attention.png")
     plots.caption_sheet([image()] * 500, ["a dog"] * 500, tmp_path / "captions.png")
     for name in ("attention.png", "captions.png"):
-        height, width, _ = read(tmp_path / name).shape
+        height, width, _ = read_png(tmp_path / name).shape
         assert height < 5_000
         assert width < 1_600
 
@@ -37,7 +37,7 @@ def test_lengths_must_agree(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_importing_it_does_not_import_matplotlib_and_drawing_leaves_no_trace(tmp_path: Path) -> None:
+def test_importing_plots_imports_no_matplotlib_and_drawing_no_pyplot(tmp_path: Path) -> None:
     program = f"""
 import sys
 from captioner import plots
@@ -48,4 +48,4 @@ assert "matplotlib.pyplot" not in sys.modules, "touched pyplot"
 """
     environment = {"PATH": "", "MPLCONFIGDIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment, cwd=Path(__file__).parents[2])
-    assert read(tmp_path / "sheet.png").shape[2] == 3
+    assert read_png(tmp_path / "sheet.png").shape[2] == 3

@@ -1,4 +1,4 @@
-"""Images of gradients hold what they were given, zeros and lost trainings too."""
+"""Plots of gradients draw a curve for each name, with zeros and with NaN losses too."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def test_a_curve_for_each_name(tmp_path: Path) -> None:
     assert {(31, 119, 180), (255, 127, 14), (44, 160, 44)} <= colors(path)  # matplotlib's first three
 
 
-def test_trainings_with_a_loss_that_was_lost(tmp_path: Path) -> None:
+def test_trainings_that_end_with_nan(tmp_path: Path) -> None:
     path = tmp_path / "training.png"
     good = [Watched(step, 3.0 - step / 10, 1.0, 1.1) for step in range(1, 11)]
-    lost = [*good[:4], Watched(5, math.nan, math.inf, math.nan)]
-    training_plot({"clipped": good, "not clipped": lost, "lost at once": lost[-1:]}, path)
+    diverged = [*good[:4], Watched(5, math.nan, math.inf, math.nan)]
+    training_plot({"clipped": good, "not clipped": diverged, "diverged at once": diverged[-1:]}, path)
     assert {(31, 119, 180), (255, 127, 14)} <= colors(path)

@@ -1,4 +1,4 @@
-"""The curves of a training, whatever part of its log there is."""
+"""Training curves, from any part of a run's log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from captioner import plots
 from captioner.errors import CaptionerError
-from tests.plots.drawings import read
+from tests.plots.examples import read_png
 
 
 def records(steps: int = 50) -> list[dict[str, Any]]:
@@ -23,17 +23,17 @@ def records(steps: int = 50) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("kinds", [("train", "validation"), ("train",), ("validation",)])
 def test_curves_of_any_part_of_a_log(kinds: tuple[str, ...], monitor: str, tmp_path: Path) -> None:
     plots.training_curves([record for record in records() if record["kind"] in kinds], tmp_path / "curves.png", monitor)
-    assert read(tmp_path / "curves.png").shape == (700, 900, 3)
+    assert read_png(tmp_path / "curves.png").shape == (700, 900, 3)
 
 
 def test_the_curve_of_the_monitored_score_is_marked(tmp_path: Path) -> None:
     plots.training_curves(records(), tmp_path / "curves.png")
-    page = read(tmp_path / "curves.png")
+    page = read_png(tmp_path / "curves.png")
     accent = np.abs(page - (0xC2, 0x41, 0x0C)).max(2) < 3
     rows, columns = np.nonzero(accent[350:])
     assert columns[rows > 30].size > 100  # the line and its star, below the title
 
 
-def test_an_empty_log_says_so(tmp_path: Path) -> None:
+def test_an_empty_log_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CaptionerError, match="nothing to draw yet"):
         plots.training_curves([], tmp_path / "curves.png")

@@ -1,4 +1,4 @@
-"""Colored text says what it was given: lines, colors, escaped HTML, pixels."""
+"""Colored text: lines, colors, escaped HTML, pixels."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from PIL import Image
 from captioner.plots import unit_plots as units
 from captioner.plots.unit_plots import (
     BLUE,
-    ONE,
     RED,
+    UNIT_SCALE,
     Piece,
     Scale,
     color,
-    lay_out,
-    own_scale,
+    layout_lines,
+    percentile_scale,
     saturation_plot,
     write_html,
     write_png,
 )
 
 
-def test_lines_end_where_the_text_s_do() -> None:
-    lines = lay_out(list("ab\n\tc\x07"), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+def test_lines_end_at_line_breaks() -> None:
+    lines = layout_lines(list("ab\n\tc\x07"), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     assert [[piece.text for piece in line] for line in lines] == [["a", "b", "↵"], ["→   ", "c", "·"]]
     assert lines[1][0].value == 0.4
 
 
-def test_long_lines_are_broken_and_passages_begin_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_lines_are_broken_and_starts_begin_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "COLUMNS", 7)
-    assert ["".join(piece.text for piece in line) for line in lay_out(list("abcdefghij"), [0.0] * 10)] == [
+    assert ["".join(piece.text for piece in line) for line in layout_lines(list("abcdefghij"), [0.0] * 10)] == [
         "abcdefg",
         "hij",
     ]
     words = ["a", "dog", "runs", "a", "cat"]
-    lines = lay_out(words, [1.0] * 5, separator=" ", starts=[0, 3])
+    lines = layout_lines(words, [1.0] * 5, separator=" ", starts=[0, 3])
     assert ["".join(piece.text for piece in line) for line in lines] == ["a dog", "runs", "a cat"]
     assert lines[0][1] == Piece(" ", None)
 
 
 @given(st.lists(st.text(min_size=1, max_size=3), max_size=40))
 @settings(deadline=None, max_examples=50)
-def test_every_token_is_there_once(tokens: list[str]) -> None:
-    lines = lay_out(tokens, [float(i) for i in range(len(tokens))])
+def test_every_token_is_laid_out_once(tokens: list[str]) -> None:
+    lines = layout_lines(tokens, [float(i) for i in range(len(tokens))])
     assert [piece.value for line in lines for piece in line] == list(range(len(tokens)))
 
 
@@ -62,16 +62,16 @@ def test_colors() -> None:
 
 
 def test_scales() -> None:
-    assert ONE.apply([-2.0, -1.0, 0.0, 0.5]) == [-1.0, -1.0, 0.0, 0.5]
+    assert UNIT_SCALE.apply([-2.0, -1.0, 0.0, 0.5]) == [-1.0, -1.0, 0.0, 0.5]
     assert Scale(2.0, 6.0).apply([2.0, 4.0, 6.0]) == [-1.0, 0.0, 1.0]
     assert Scale(3.0, 3.0).apply([3.0, 4.0]) == [0.0, 0.0]
-    assert own_scale(list(range(101))) == Scale(1.0, 99.0)
+    assert percentile_scale(list(range(101))) == Scale(1.0, 99.0)
 
 
 ATTACKS = ["<script>alert(1)</script>", '"', "'", "&amp;", "</pre>", "<", ">"]
 
 
-def test_html_is_escaped_and_says_every_value(tmp_path: Path) -> None:
+def test_html_is_escaped_and_shows_every_value(tmp_path: Path) -> None:
     path = tmp_path / "unit.html"
     write_html([[Piece(text, 0.25) for text in ATTACKS]], path, "<b>title</b>", "<i>note</i>", Scale(0.0, 8.0))
     page = path.read_text(encoding="utf-8")
@@ -101,15 +101,15 @@ def size_of(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def test_an_image_has_bounds_and_draws_anything(tmp_path: Path) -> None:
+def test_any_text_is_drawn_within_bounds(tmp_path: Path) -> None:
     tokens = ["漢", "é", "$x_{1}$", "\x00", "👩", "\n"] * 400
-    lines = lay_out(tokens, [0.5] * len(tokens))
+    lines = layout_lines(tokens, [0.5] * len(tokens))
     write_png(lines, tmp_path / "unit.png", "$unit_{", "note")
-    assert size_of(tmp_path / "unit.png")[1] < (units.MOST_LINES * 0.165 + 1) * units.DPI
+    assert size_of(tmp_path / "unit.png")[1] < (units.MAX_LINES * 0.165 + 1) * units.DPI
     write_png([], tmp_path / "empty.png", "nothing")
 
 
-def test_saturation_has_a_panel_a_gate(tmp_path: Path) -> None:
+def test_saturation_has_a_panel_per_gate(tmp_path: Path) -> None:
     gate = SimpleNamespace(left=[0.1, 0.9], right=[0.8, 0.05])
     one, four = tmp_path / "one.png", tmp_path / "four.png"
     saturation_plot({"layer1.forget_gate": gate}, one)

@@ -1,4 +1,4 @@
-"""Things to draw, and reading what was drawn."""
+"""Images and captions to plot, and a reader for the PNG files that are written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 @dataclass(frozen=True)
-class SampledCaption:
+class ExampleCaption:
     text: str
     attention: np.ndarray | None = None
 
@@ -23,13 +23,13 @@ def image(width: int = 64, height: int = 48, color: tuple[int, int, int] = (128,
     return Image.new("RGB", (width, height), color)
 
 
-def attended(text: str, rows: int = 7, columns: int = 7, seed: int = 0) -> SampledCaption:
+def attended_caption(text: str, rows: int = 7, columns: int = 7, seed: int = 0) -> ExampleCaption:
     weights = np.random.default_rng(seed).dirichlet(np.full(rows * columns, 0.2), len(text.split()))
-    return SampledCaption(text, weights.reshape(-1, rows, columns).astype(np.float32))
+    return ExampleCaption(text, weights.reshape(-1, rows, columns).astype(np.float32))
 
 
-def read(path: Path) -> np.ndarray:
-    """The file's pixels; fails where it is not a whole PNG file."""
+def read_png(path: Path) -> np.ndarray:
+    """The file's pixels (height, width, 3) in [0, 255]; fails unless it is a complete PNG file."""
     with Image.open(path) as image:
         assert image.format == "PNG"
         return np.asarray(image.convert("RGB")).astype(float)
