@@ -29,6 +29,12 @@ test: lint $(READY) ## Linters, types, layering, and the fast tests, one process
 test-slow: $(READY) ## The tests that take longer
 	$(BIN)/python -m pytest -m slow
 
+test-next: $(READY) ## The fast tests with the newest Python and dependencies, pre-releases of Hydra included (.venv-next)
+	OMP_NUM_THREADS=1 $(BIN)/python .ci/test_versions.py next
+
+test-oldest: $(READY) ## The fast tests with the lower bounds of pyproject.toml (.venv-oldest)
+	OMP_NUM_THREADS=1 $(BIN)/python .ci/test_versions.py oldest
+
 fuzz: $(READY) ## Thousands of damaged and malicious files, settings and checkpoints, and how each ended
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz -m slow
 
@@ -59,6 +65,6 @@ ci: ## What CI runs
 	bash .ci/run
 
 clean: ## Remove the virtual environment and tool caches (not runs/)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-next .venv-oldest .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test test-slow fuzz notebooks lint docs format bench ci clean
+.PHONY: help setup demo test test-slow test-next test-oldest fuzz notebooks lint docs format bench ci clean

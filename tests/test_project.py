@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import yaml
 from captioner import __version__
 from captioner.cli.hydra_config import compose_language_model_settings, compose_train_settings
 from captioner.config import AttentionConfig, TrainConfig
+from captioner.config.renamed import RENAMED, RenamedSetting
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,6 +74,28 @@ def test_ci_script_runs_what_the_makefile_offers() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\S+)", (ROOT / ".ci/run").read_text(), flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_changelog_lists_every_renamed_setting() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for entry in RENAMED:
+        if isinstance(entry, RenamedSetting):
+            old, new = f"`{entry.old}`", [entry.new]
+        else:
+            old, new = f"`{entry.setting}={entry.value}`", [f"{name}={value}" for name, value in entry.new]
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {old}")]
+        assert all(name in row.split("|")[2] for name in new), row
+
+
+def test_file_names_are_unique() -> None:
+    """A file's name says what is inside. A setting, its command and its implementation may share one."""
+    paths = [
+        path.relative_to(ROOT / "captioner")
+        for path in (ROOT / "captioner").rglob("*.py")
+        if path.stem not in ("__init__", "registry", "types")
+    ]
+    counts = Counter(path.name for path in paths if path.parts[0] not in ("config", "cli"))
+    assert [name for name, count in counts.items() if count > 1] == []
 
 
 def test_citation_names_this_version() -> None:
