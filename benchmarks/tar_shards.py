@@ -28,8 +28,8 @@ from captioner.config import ShardsConfig, TokenizerConfig, VocabularyConfig
 from captioner.data.batches import captioned_images, encode_captions, tokenize_captions
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import load_dataset
-from captioner.data.datasets.tar_shards.index import index_file
 from captioner.data.datasets.tar_shards.pack import pack_shards
+from captioner.data.datasets.tar_shards.shard_index import index_file
 from captioner.data.images.decode import load_image
 from captioner.text.tokenizers import build_tokenizer
 from captioner.text.vocabulary import Vocabulary

@@ -29,7 +29,7 @@ from captioner.checkpoint.weights import own_weights, size_of, within_bytes, wri
 from captioner.config import EncoderConfig
 from captioner.errors import CheckpointError, ConfigError, WeightsError
 from captioner.files import write_json
-from captioner.nn.encoders.weights import looks_like_file
+from captioner.nn.encoders.encoder_weights import looks_like_file
 from captioner.schema import to_plain
 
 CARD_FILE = "MODEL_CARD.md"

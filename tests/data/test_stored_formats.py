@@ -16,7 +16,7 @@ from PIL import Image, ImageChops
 
 from captioner.config import CacheConfig, DataConfig, ScenesConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage
-from captioner.data.datasets.tar_shards.index import build_index, index_file, read_index
+from captioner.data.datasets.tar_shards.shard_index import build_index, index_file, read_index
 from captioner.data.features.cache import cached_features
 from captioner.data.synthetic.scenes.drawing import draw_scene
 from captioner.data.synthetic.scenes.generate_scenes import generate_scene, load_scenes

@@ -18,7 +18,7 @@ import torch
 from captioner.data.download.http import RemoteFile, fetch
 from captioner.data.download.unzip import unpack_zip
 from captioner.errors import ConfigError, choose
-from captioner.nn.encoders.weights import torchvision_entry
+from captioner.nn.encoders.encoder_weights import torchvision_entry
 
 COCO_MIRRORS = ("https://s3.amazonaws.com/images.cocodataset.org", "http://images.cocodataset.org")
 KARPATHY_MIRRORS = ("https://cs.stanford.edu/people/karpathy/deepimagesent",)

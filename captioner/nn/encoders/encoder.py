@@ -22,7 +22,7 @@ from torchvision.models import get_model, get_model_builder, list_models
 from captioner.config import EncoderConfig, TransformConfig
 from captioner.errors import ConfigError, near_misses
 from captioner.nn.encoders import efficientnet_lite as lite
-from captioner.nn.encoders import weights as weights
+from captioner.nn.encoders import encoder_weights
 from captioner.nn.encoders.fuse_batch_norm import fuse_batch_norm
 from captioner.nn.types import ImageFeatures
 
@@ -258,7 +258,7 @@ def published_weights(encoder: Encoder, wanted: str) -> dict[str, Tensor]:
     Raises ConfigError for weights that do not exist, WeightsError for those that cannot be had or do not fit.
     """
     state_dict, source = _find_weights(encoder.name, wanted)
-    return weights.fit_to_trunk(encoder.trunk, state_dict, _HEAD, source)
+    return encoder_weights.fit_to_trunk(encoder.trunk, state_dict, _HEAD, source)
 
 
 def available_encoders() -> list[str]:
@@ -268,7 +268,7 @@ def available_encoders() -> list[str]:
 
 
 def _describe_lite(config: EncoderConfig) -> tuple[nn.Module, TransformConfig]:
-    if config.weights not in (None, "DEFAULT") and not weights.looks_like_file(config.weights):
+    if config.weights not in (None, "DEFAULT") and not encoder_weights.looks_like_file(config.weights):
         raise ConfigError(
             f"encoder.weights={config.weights!r} does not exist for {config.name}: "
             "expected DEFAULT, a state-dict file, or null (random)."
@@ -285,7 +285,7 @@ def _describe_lite(config: EncoderConfig) -> tuple[nn.Module, TransformConfig]:
 
 def _describe_torchvision(config: EncoderConfig) -> tuple[nn.Module, TransformConfig]:
     _check_torchvision_name(config.name)
-    preset = weights.torchvision_entry(config.name, config.weights).transforms()
+    preset = encoder_weights.torchvision_entry(config.name, config.weights).transforms()
     scales_itself = config.name in _SCALE_THEMSELVES
     transform = TransformConfig(
         size=config.image_size or preset.crop_size[0],
@@ -300,11 +300,11 @@ def _describe_torchvision(config: EncoderConfig) -> tuple[nn.Module, TransformCo
 
 def _find_weights(name: str, wanted: str) -> tuple[dict[str, Tensor], str]:
     """The state dict that `encoder.weights` names, under torchvision's keys, and where it is from."""
-    if name not in lite.VARIANTS and not weights.looks_like_file(wanted):
-        entry = weights.torchvision_entry(name, wanted)
-        return weights.download(name, entry), entry.url
-    path = Path(wanted).expanduser() if weights.looks_like_file(wanted) else lite.weights_file(name)
-    state_dict = weights.read_state_dict(path)
+    if name not in lite.VARIANTS and not encoder_weights.looks_like_file(wanted):
+        entry = encoder_weights.torchvision_entry(name, wanted)
+        return encoder_weights.download(name, entry), entry.url
+    path = Path(wanted).expanduser() if encoder_weights.looks_like_file(wanted) else lite.weights_file(name)
+    state_dict = encoder_weights.read_state_dict(path)
     if name in lite.VARIANTS:
         state_dict = lite.with_torchvision_keys(name, state_dict)
     return state_dict, str(path)

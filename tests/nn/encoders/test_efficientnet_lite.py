@@ -18,7 +18,7 @@ from torchvision.models.efficientnet import EfficientNet
 
 from captioner.errors import WeightsError
 from captioner.nn.encoders import efficientnet_lite as lite
-from captioner.nn.encoders.weights import read_state_dict
+from captioner.nn.encoders.encoder_weights import read_state_dict
 
 CATEGORIES = ResNet50_Weights.DEFAULT.meta["categories"]
 

@@ -1,5 +1,5 @@
-"""Tar shards (`data=shards`): images and captions read where they lie, in `.tar` files, for what no folder holds.
+"""Tar shards (`data=shards`): captioned images in `.tar` files, for data sets that do not fit into a folder.
 
-`members` reads an archive's headers, `index` keeps where each pair lies, `source` makes a data set of it, `image`
-reads one image, `packing` writes such shards. Nothing is ever unpacked.
+`members` reads the headers of an archive, `shard_index` stores the position of each pair, `reader` makes a data set of
+them, `tar_image` reads one image, and `pack` writes such shards. Archives are never unpacked.
 """

@@ -20,7 +20,7 @@ from captioner.config import ShardsConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage, ImageId
 from captioner.data.datasets.annotation_files import data_root, join_names, path_exists
 from captioner.data.datasets.splits import ALIASES, SPLITS
-from captioner.data.datasets.tar_shards.index import PairText, ShardIndex, build_index, read_index
+from captioner.data.datasets.tar_shards.shard_index import PairText, ShardIndex, build_index, read_index
 from captioner.data.datasets.tar_shards.tar_image import ImageInTar
 from captioner.errors import DataError
 

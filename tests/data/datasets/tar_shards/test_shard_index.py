@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner.data.datasets.tar_shards.index import (
+from captioner.data.datasets.tar_shards.shard_index import (
     MAX_CAPTION_BYTES,
     ROW_BYTES,
     PairText,
