@@ -1,13 +1,15 @@
-"""The captioner that comes with the package: it is there, small, and captions a photo on a fresh machine, offline."""
+"""The bundled model: it is small, captions a photo on a fresh machine, offline, and has a model card."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from captioner import Captioner
@@ -23,7 +25,7 @@ PHOTOS = sorted((ROOT / "docs" / "pretrained").glob("*.jpg"))
 MOST_BYTES = 12_000_000
 
 
-def test_there_is_one_and_it_is_small() -> None:
+def test_the_bundled_model_is_complete_and_small() -> None:
     assert DEFAULT in pretrained_names()
     assert sum(path.stat().st_size for path in pretrained.FOLDER.rglob("*") if path.is_file()) <= MOST_BYTES
     names = {path.name for path in BUNDLED.rglob("*") if path.is_file()}
@@ -40,7 +42,7 @@ def test_it_captions_a_photo() -> None:
     assert set(caption.tokens) <= set(model.vocabulary.tokens)
 
 
-def test_a_name_that_is_not_there_lists_what_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_name_lists_the_known_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         CheckpointError, match=rf"flickr9k is no pretrained captioner.*Did you mean {DEFAULT}\? There is: "
     ):
@@ -53,19 +55,37 @@ def test_a_name_that_is_not_there_lists_what_is(tmp_path: Path, monkeypatch: pyt
 
 
 def test_its_name_means_it_also_beside_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as that of the data set."""
+    """Such as the folder of the data set Flickr8k."""
     (tmp_path / DEFAULT).mkdir()
     monkeypatch.chdir(tmp_path)
     assert find_checkpoint(Path(DEFAULT)).is_relative_to(BUNDLED)
     assert load_checkpoint(Path(DEFAULT)).path.is_relative_to(BUNDLED)
 
 
-def test_the_card_says_what_it_must() -> None:
+def test_the_card_has_its_sections_and_facts() -> None:
     card = (BUNDLED / "MODEL_CARD.md").read_text(encoding="utf-8")
-    for heading in ("Model", "Training data", "Recipe", "Scores", "What it gets wrong"):
+    for heading in ("Model", "Training data", "Training", "Evaluation", "Limitations"):
         assert f"\n## {heading}\n" in card
     for fact in ("research", "python train.py", "CIDEr", "Flickr8k"):
         assert fact in card
+    limitations = (ROOT / "docs" / "pretrained" / "what_it_gets_wrong.md").read_text(encoding="utf-8")
+    assert card.endswith(f"\n## Limitations\n\n{limitations}")
+
+
+def test_the_card_s_header_is_the_hub_s_and_has_the_scores() -> None:
+    _, header, _ = (BUNDLED / "MODEL_CARD.md").read_text(encoding="utf-8").split("---\n", 2)
+    metadata = yaml.safe_load(header)
+    assert metadata["license"] == "other"  # Flickr8k is for research only
+    assert (metadata["pipeline_tag"], metadata["library_name"]) == ("image-to-text", "captioner")
+    assert metadata["datasets"] == [DEFAULT]
+    assert metadata["metrics"] == ["bleu", "rouge", "cider", "meteor"]
+    (model,) = metadata["model-index"]
+    (result,) = model["results"]
+    assert result["task"]["type"] == "image-to-text"
+    assert result["dataset"]["split"] == "val"
+    scores = json.loads((BUNDLED / "metrics.json").read_text(encoding="utf-8"))
+    for metric in result["metrics"]:
+        assert metric["value"] == pytest.approx(100 * scores[metric["name"]], abs=0.005)
 
 
 def test_photos_of_the_card_are_small_and_listed_with_their_terms() -> None:

@@ -15,7 +15,7 @@ from captioner.cli.runs_folder import CONFIG_FILE, METRICS_FILE
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
-    from captioner.report.model_card import Trained
+    from captioner.report.model_card import TrainingRecord
 
 
 def main() -> None:
@@ -116,7 +116,7 @@ def _read_notes(path: Path | None) -> str | None:
         raise CaptionerError(f"--notes {path} is no text in UTF-8 ({error}).") from error
 
 
-def _trained(run_folder: Path) -> Trained:
+def _trained(run_folder: Path) -> TrainingRecord:
     """What the run's folder says of its training, as far as it is there; where data lay on this machine is left out."""
     from captioner.checkpoint.export import without_path
     from captioner.cli.hydra_config import settings_from_plain
@@ -124,18 +124,18 @@ def _trained(run_folder: Path) -> Trained:
     from captioner.cli.run_config import read_settings
     from captioner.cli.runs_folder import read_metrics
     from captioner.config import CacheConfig, TrainConfig
-    from captioner.report.model_card import Trained
+    from captioner.report.model_card import TrainingRecord
 
     metrics = read_metrics(run_folder) if (run_folder / METRICS_FILE).is_file() else None
     if not (run_folder / CONFIG_FILE).is_file():
-        return Trained(metrics=metrics)
+        return TrainingRecord(metrics=metrics)
     settings = settings_from_plain(read_settings(run_folder))
     if not isinstance(settings, TrainConfig):
-        return Trained(metrics=metrics)
+        return TrainingRecord(metrics=metrics)
     settings = replace(
         settings,
         data=replace(settings.data, root=None),
         encoder=without_path(settings.encoder),
         cache=replace(settings.cache, directory=CacheConfig().directory),
     )
-    return Trained(settings, training_command(settings), metrics)
+    return TrainingRecord(settings, training_command(settings), metrics)

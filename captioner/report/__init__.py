@@ -1,6 +1,6 @@
-"""One HTML file about one or several systems on a split: scores, captions beside their images, plots, attention.
+"""An HTML report on one or several systems on a split: scores, examples, caption statistics, attention maps.
 
-It opens from disk and asks no network for anything: styles, plots and images are inside.
+The report is one file without network access: styles, plots and images are embedded.
 """
 
 from captioner.report.html_report import ReportedSystem, choose_examples, write_report

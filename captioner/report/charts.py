@@ -1,4 +1,4 @@
-"""Small plots as SVG text, for a page that must need no program to show them."""
+"""Line charts as SVG text, which a page shows without any script."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 22, 12, 44
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a plot: points (x, y), and dashes to tell people's captions from a system's."""
+    """One line of a chart: its name, points (x, y), and color; dashed for the reference captions."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -24,7 +24,10 @@ class Series:
 
 
 def line_chart(series: Sequence[Series], x_label: str, y_label: str, *, logarithmic: bool = False) -> str:
-    """An SVG element; with `logarithmic` both axes are, and points at or below 0 are left out."""
+    """An HTML figure: an SVG chart and its legend.
+
+    logarithmic: of both axes; points with a coordinate of 0 or less are left out. Linear charts include y = 0.
+    """
     shown = [
         Series(s.name, [(x, y) for x, y in s.points if not logarithmic or (x > 0 and y > 0)], s.color, s.dashed)
         for s in series
@@ -60,19 +63,19 @@ def line_chart(series: Sequence[Series], x_label: str, y_label: str, *, logarith
 
 
 def _ticks(values: Sequence[float], logarithmic: bool) -> list[float]:
-    """Round numbers that span the values: powers of ten, or steps of 1, 2 or 5 times one."""
+    """Round values that span the given ones: powers of ten, or multiples of 1, 2 or 5 times a power of ten."""
     low, high = min(values), max(values)
     if logarithmic:
         return [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high) + 1e-9) + 1)]
-    span = high - low if high - low > 1e-300 else 1.0  # a fifth of less may be 0
+    span = high - low if high - low > 1e-300 else 1.0  # a fifth of a smaller span may underflow to 0
     unit = 10.0 ** math.floor(math.log10(span / 5))
     step = next(unit * factor for factor in (1, 2, 5, 10) if span / (unit * factor) <= 6)
     first = math.floor(low / step + 1e-9)
-    return [step * number for number in range(first, math.ceil(high / step - 1e-9) + 1)] or [low]
+    return [step * multiple for multiple in range(first, math.ceil(high / step - 1e-9) + 1)] or [low]
 
 
 def _scale(ticks: Sequence[float], start: float, end: float, logarithmic: bool) -> Callable[[float], float]:
-    """Value → pixel, the first tick at `start` and the last at `end`."""
+    """A function from values to pixels, with the first tick at `start` and the last at `end`."""
 
     def place(value: float) -> float:
         return math.log10(value) if logarithmic else value

@@ -1,4 +1,4 @@
-"""The page: from evaluations to one HTML file."""
+"""Build the HTML report from evaluations."""
 
 from __future__ import annotations
 
@@ -29,35 +29,43 @@ from captioner.text.tokenizers import build_tokenizer
 
 _THUMBNAIL, _PANEL = 260, 132  # pixels a side, at most
 _ORDER_BY = "CIDEr"
-_UNSAID = 24  # words that people use most and no system says
+_MISSING_WORDS = 24  # how many frequent reference words that no system generates are listed
 
 
 @dataclass(frozen=True)
 class ReportedSystem:
-    """One system on the split: a name for people, its evaluation, and how sure its figures are.
+    """One system on the split: its name in the report, its evaluation and the confidence intervals of its scores.
 
-    attention: image id → a caption with its attention, for the images whose heat maps are to be shown.
+    attention: image id → caption with attention weights, for the images whose attention maps are shown.
+    resize: how the encoder makes images square, "squash" or "crop" (`EncoderConfig.resize`).
     """
 
     name: str
     evaluation: Evaluation
     intervals: Mapping[str, Interval]
     attention: Mapping[ImageId, CaptionLike] = field(default_factory=dict)
-    resize: str = "squash"  # how its images were made square
+    resize: str = "squash"
 
 
 def write_report(
-    path: Path, systems: Sequence[ReportedSystem], dataset: CaptionDataset, tokenizer: TokenizerConfig, *, each: int = 8
+    path: Path,
+    systems: Sequence[ReportedSystem],
+    dataset: CaptionDataset,
+    tokenizer: TokenizerConfig,
+    *,
+    examples: int = 8,
 ) -> None:
-    """Write the page. `each`: how many of the best, of the worst, and of images drawn at random are shown.
+    """Write the report to `path`.
 
-    Best and worst are by the first system's CIDEr of single images.
+    examples: how many random images, best images and worst images are shown; best and worst by the first system's
+    CIDEr per image. tokenizer: splits captions into words for the statistics. Raises OSError where `path` cannot be
+    written, ImageError where an image cannot be read.
     """
     images = {image.image_id: image for image in dataset}
     title = f"{' · '.join(system.name for system in systems)} on {dataset.name} {dataset.split}"
     sections = [
         _scores(systems),
-        *_examples(systems, images, each),
+        *_examples(systems, images, examples),
         _words(systems, dataset, tokenizer),
         _attention(systems, images),
     ]
@@ -70,11 +78,12 @@ def write_report(
 
 
 def choose_examples(image_ids: Sequence[ImageId], count: int) -> list[ImageId]:
-    """The same `count` of a split's images every time, at random."""
+    """`count` random images of a split (all, if there are fewer); the same ones in every report."""
     return random.Random(0).sample(sorted(image_ids, key=str), min(count, len(image_ids)))
 
 
 def _scores(systems: Sequence[ReportedSystem]) -> str:
+    """The table of corpus scores, one row per system."""
     names = list(dict.fromkeys(name for system in systems for name in system.evaluation.scores.corpus))
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     rows = ""
@@ -94,18 +103,19 @@ def _scores(systems: Sequence[ReportedSystem]) -> str:
     notes = "".join(f"<p>{escape(name)} unavailable: {escape(why)}</p>" for name, why in unavailable.items())
     return (
         f'<section><h2>Scores</h2><div class="wide"><table><tr><th></th>{head}</tr>{rows}</table></div>'
-        "<p>Times 100. Below each figure: where it lies for 95 % of as many images drawn again (bootstrap).</p>"
+        "<p>Scores × 100. Small: 95 % bootstrap intervals over images.</p>"
         f"{notes}<p><small>{escape(signature_line(systems[0].evaluation.scores))}</small></p></section>"
     )
 
 
-def _examples(systems: Sequence[ReportedSystem], images: Mapping[ImageId, CaptionedImage], each: int) -> list[str]:
+def _examples(systems: Sequence[ReportedSystem], images: Mapping[ImageId, CaptionedImage], count: int) -> list[str]:
+    """Sections with random, best and worst images."""
     scored = systems[0].evaluation.scores.per_image
     ranked = sorted(scored, key=lambda image_id: (scored[image_id].get(_ORDER_BY, 0.0), str(image_id)))
     groups = {
-        "Drawn at random": choose_examples(ranked, each),
-        f"The best by {_ORDER_BY}": ranked[: -each - 1 : -1],
-        f"The worst by {_ORDER_BY}": ranked[:each],
+        "Random examples": choose_examples(ranked, count),
+        f"Best by {_ORDER_BY}": ranked[: -count - 1 : -1],
+        f"Worst by {_ORDER_BY}": ranked[:count],
     }
     return [
         f"<section><h2>{escape(title)}</h2><div class='cards'>"
@@ -116,25 +126,27 @@ def _examples(systems: Sequence[ReportedSystem], images: Mapping[ImageId, Captio
 
 
 def _card(systems: Sequence[ReportedSystem], image: CaptionedImage) -> str:
-    said = ""
+    """One image with every system's caption and the reference captions."""
+    captions = ""
     for number, system in enumerate(systems):
         caption = system.evaluation.captions.get(image.image_id, "")
         score = system.evaluation.scores.per_image.get(image.image_id, {}).get(_ORDER_BY)
-        figure = "" if score is None else f" <small>{_ORDER_BY} {100 * score:.0f}</small>"
-        said += f"<p class='said'>{_badge(number)}{escape(caption)}{figure}</p>"
+        printed = "" if score is None else f" <small>{_ORDER_BY} {100 * score:.0f}</small>"
+        captions += f"<p class='caption'>{_badge(number)}{escape(caption)}{printed}</p>"
     references = "".join(f"<li>{escape(caption)}</li>" for caption in image.captions)
     embedded = _embedded(load_image(image.path, at_least=_THUMBNAIL), _THUMBNAIL, f"image {image.image_id}")
-    return f"<article>{embedded}{said}<details><summary>people wrote</summary><ul>{references}</ul></details></article>"
+    details = f"<details><summary>reference captions</summary><ul>{references}</ul></details>"
+    return f"<article>{embedded}{captions}{details}</article>"
 
 
 def _words(systems: Sequence[ReportedSystem], dataset: CaptionDataset, tokenizer: TokenizerConfig) -> str:
-    """Lengths and words of the systems' captions beside people's."""
+    """Caption lengths and word frequencies of the systems and of the reference captions."""
     tokenize = build_tokenizer(tokenizer)
-    people = tokenize.tokenize_all([caption for image in dataset for caption in image.captions])
-    spoken = [tokenize.tokenize_all(list(system.evaluation.captions.values())) for system in systems]
-    sources = [("people", people, REFERENCES)] + [
+    references = tokenize.tokenize_all([caption for image in dataset for caption in image.captions])
+    generated = [tokenize.tokenize_all(list(system.evaluation.captions.values())) for system in systems]
+    sources = [("references", references, REFERENCES)] + [
         (system.name, words, COLORS[number % len(COLORS)])
-        for number, (system, words) in enumerate(zip(systems, spoken, strict=True))
+        for number, (system, words) in enumerate(zip(systems, generated, strict=True))
     ]
     lengths, ranks, rows = [], [], ""
     for name, captions, color in sources:
@@ -144,27 +156,30 @@ def _words(systems: Sequence[ReportedSystem], dataset: CaptionDataset, tokenizer
         counts = Counter(word for words in captions for word in words)
         total = max(1, counts.total())
         usage = [(rank, 100 * count / total) for rank, (_, count) in enumerate(counts.most_common(), start=1)]
-        lengths.append(Series(name, shares, color, name == "people"))
-        ranks.append(Series(name, usage, color, name == "people"))
+        lengths.append(Series(name, shares, color, color == REFERENCES))
+        ranks.append(Series(name, usage, color, color == REFERENCES))
         mean = total / max(1, len(captions))
         distinct = len({tuple(words) for words in captions})
         rows += (
             f"<tr><th>{escape(name)}</th><td>{len(captions):,}</td><td>{mean:.1f}</td>"
             f"<td>{len(counts):,}</td><td>{100 * distinct / max(1, len(captions)):.0f} %</td></tr>"
         )
-    said = {word for captions in spoken for words in captions for word in words}
-    usual = Counter(word for words in people for word in words)
-    unsaid = [f"{word} ({count})" for word, count in usual.most_common() if word not in said][:_UNSAID]
+    used = {word for captions in generated for words in captions for word in words}
+    frequent = Counter(word for words in references for word in words).most_common()
+    missing = [f"{word} ({count})" for word, count in frequent if word not in used][:_MISSING_WORDS]
     return (
-        "<section><h2>Lengths and words</h2><div class='wide'><table><tr><th></th><th>captions</th><th>words each</th>"
-        f"<th>different words</th><th>different captions</th></tr>{rows}</table></div><div class='charts'>"
-        + line_chart(lengths, "words in a caption", "% of captions")
-        + line_chart(ranks, "rank of a word", "% of all words said", logarithmic=True)
-        + f"</div><p>What people say most and no system does: {escape(', '.join(unsaid) or 'nothing')}.</p></section>"
+        "<section><h2>Caption statistics</h2><div class='wide'><table><tr><th></th><th>captions</th>"
+        "<th>words per caption</th><th>distinct words</th>"
+        f"<th>distinct captions</th></tr>{rows}</table></div><div class='charts'>"
+        + line_chart(lengths, "words per caption", "% of captions")
+        + line_chart(ranks, "frequency rank of a word", "% of all words", logarithmic=True)
+        + "</div><p>Most frequent words of the references that no system generates (with their counts): "
+        + f"{escape(', '.join(missing) or 'none')}.</p></section>"
     )
 
 
 def _attention(systems: Sequence[ReportedSystem], images: Mapping[ImageId, CaptionedImage]) -> str:
+    """The attention maps, one row per caption; empty where no system has any."""
     rows = ""
     for number, system in enumerate(systems):
         for image_id, caption in system.attention.items():
@@ -178,23 +193,24 @@ def _attention(systems: Sequence[ReportedSystem], images: Mapping[ImageId, Capti
             for word, weights in zip(caption.tokens, caption.attention, strict=False):
                 over = attention_overlay(pixels, weights, largest, system.resize)
                 panel = Image.fromarray((255 * np.clip(over, 0, 1)).astype(np.uint8))
-                label = f"attention while saying {word}"
+                label = f"attention at the word {word}"
                 panels += f"<figure>{_embedded(panel, _PANEL, label)}<figcaption>{escape(word)}</figcaption></figure>"
             rows += f"<h3>{_badge(number)}{escape(caption.text)}</h3><div class='panels'>{panels}</div>"
     if not rows:
         return ""
     return (
-        "<section><h2>Where it looked</h2><p>Bright where a word's attention lies above uniform, dark where below; "
-        f"one scale a caption.</p>{rows}</section>"
+        "<section><h2>Attention maps</h2><p>Regions with more attention than uniform are bright, regions with less are "
+        f"dark. All words of a caption share one color scale.</p>{rows}</section>"
     )
 
 
 def _badge(number: int) -> str:
+    """The colored dot of a system, by its index."""
     return f"<span class='badge' style='background: {COLORS[number % len(COLORS)]}'></span>"
 
 
 def _embedded(image: Image.Image, side: int, description: str) -> str:
-    """The image inside the page, no larger than `side`."""
+    """An <img> element with the image embedded as JPEG, at most `side` pixels wide and high."""
     small = image.copy()
     small.thumbnail((side, side))
     stream = io.BytesIO()

@@ -1,4 +1,4 @@
-"""How the page looks: readable on a phone, on a wide screen, in the dark and on paper."""
+"""The report's style sheet, for narrow and wide screens, light and dark."""
 
 STYLE = """
 :root { color-scheme: light dark; --line: #d4d4d8; --card: #fafafa; }
@@ -14,7 +14,7 @@ th:first-child { text-align: left; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem; }
 article { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .7rem; }
 img { max-width: 100%; height: auto; border-radius: .25rem; }
-.said { margin: .4rem 0; }
+.caption { margin: .4rem 0; } .caption small { white-space: nowrap; }
 details ul { padding-left: 1.1rem; }
 .badge { display: inline-block; width: .7rem; height: .7rem; border-radius: 50%; margin-right: .4rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }

@@ -1,4 +1,4 @@
-"""Plots as SVG: every point lies inside, at the place its value says."""
+"""Line charts as SVG: every point is inside the axes, at the position of its value."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_point_is_inside_the_axes(points: list[tuple[float, float]]) -> No
     assert all(55 <= x <= 439 and 11 <= y <= 197 for x, y in drawn)
 
 
-def test_places_are_linear_or_logarithmic() -> None:
+def test_positions_are_linear_or_logarithmic() -> None:
     (line,) = polylines(line_chart([Series("a", [(0, 0), (5, 5), (10, 10)], "#000")], **PLAIN))
     assert line[1] == pytest.approx([(line[0][i] + line[2][i]) / 2 for i in range(2)])
     (line,) = polylines(line_chart([Series("a", [(1, 1), (10, 10), (100, 100)], "#000")], **PLAIN, logarithmic=True))
@@ -51,6 +51,6 @@ def test_names_are_text_not_markup() -> None:
     assert "stroke-dasharray" in chart
 
 
-def test_nothing_to_plot_is_said() -> None:
+def test_charts_without_points_say_so() -> None:
     assert "Nothing" in line_chart([Series("a", [(0, 0)], "#000")], **PLAIN, logarithmic=True)
     assert "Nothing" in line_chart([], **PLAIN)

@@ -1,4 +1,4 @@
-"""The page holds what was found, as text, and asks no network for anything."""
+"""The report shows scores and captions, as text, and loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from captioner.metrics.bootstrap import bootstrap_intervals
 from captioner.report import ReportedSystem, choose_examples, write_report
 from tests.tiny import write_tiny_data
 
-EVIL = '<img src="http://example.org/x.png" onerror="alert(1)">'
+MARKUP = '<img src="http://example.org/x.png" onerror="alert(1)">'
 
 
 @pytest.fixture
@@ -27,13 +27,15 @@ def dataset(tmp_path: Path) -> CaptionDataset:
     return load_dataset(write_tiny_data(tmp_path / "data"), "train")
 
 
-def system(dataset: CaptionDataset, name: str, says: str) -> ReportedSystem:
-    captions = {image.image_id: says if number % 2 else image.captions[0] for number, image in enumerate(dataset)}
+def system(dataset: CaptionDataset, name: str, caption: str) -> ReportedSystem:
+    captions = {image.image_id: caption if index % 2 else image.captions[0] for index, image in enumerate(dataset)}
     scores = score_captions(captions, dataset, MetricConfig(names=["Bleu", "CIDEr"]), TokenizerConfig())
     evaluation = Evaluation(dataset.split, captions, scores, {}, {})
     weights = np.full((2, 3, 3), 1 / 9, np.float32)
-    look = Caption("a half", ("a", "half"), -1.0, -1.0, True, weights)
-    return ReportedSystem(name, evaluation, bootstrap_intervals(scores, samples=20), {dataset.images[0].image_id: look})
+    attended = Caption("a half", ("a", "half"), -1.0, -1.0, True, weights)
+    return ReportedSystem(
+        name, evaluation, bootstrap_intervals(scores, samples=20), {dataset.images[0].image_id: attended}
+    )
 
 
 class Page(HTMLParser):
@@ -57,11 +59,11 @@ class Page(HTMLParser):
 
 def test_one_system_and_two(dataset: CaptionDataset, tmp_path: Path) -> None:
     first, second = system(dataset, "first", "a red half"), system(dataset, "second", "nothing to see")
-    write_report(tmp_path / "one.html", [first], dataset, TokenizerConfig(), each=3)
-    write_report(tmp_path / "two.html", [first, second], dataset, TokenizerConfig(), each=3)
+    write_report(tmp_path / "one.html", [first], dataset, TokenizerConfig(), examples=3)
+    write_report(tmp_path / "two.html", [first, second], dataset, TokenizerConfig(), examples=3)
     one, two = Page(tmp_path / "one.html"), Page(tmp_path / "two.html")
     assert len(one.all("article")) == len(two.all("article")) == 9
-    assert len(one.all("img")) == 9 + 3  # a photo and two words' attention
+    assert len(one.all("img")) == 9 + 3  # an image and the attention maps of two words
     assert len(two.all("img")) == 9 + 6
     assert f"{100 * first.evaluation.scores.corpus['CIDEr']:.1f}" in one.text
     assert "second" in two.text
@@ -71,11 +73,11 @@ def test_one_system_and_two(dataset: CaptionDataset, tmp_path: Path) -> None:
 
 
 def test_nothing_comes_from_outside_and_captions_are_text(dataset: CaptionDataset, tmp_path: Path) -> None:
-    images = tuple(replace(image, captions=(EVIL, *image.captions)) for image in dataset)
-    evil = replace(dataset, images=images, name=EVIL)
-    write_report(tmp_path / "page.html", [system(evil, EVIL, EVIL)], evil, TokenizerConfig(), each=2)
+    images = tuple(replace(image, captions=(MARKUP, *image.captions)) for image in dataset)
+    escaped = replace(dataset, images=images, name=MARKUP)
+    write_report(tmp_path / "page.html", [system(escaped, MARKUP, MARKUP)], escaped, TokenizerConfig(), examples=2)
     page = Page(tmp_path / "page.html")
-    assert EVIL in page.text
+    assert MARKUP in page.text
     assert all(attributes["src"].startswith("data:image/jpeg;base64,") for attributes in page.all("img"))
     assert not any(tag in ("script", "link", "iframe") for tag, _ in page.tags)
     assert not any(name.startswith("on") or name == "href" for _, attributes in page.tags for name in attributes)

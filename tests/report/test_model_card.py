@@ -1,0 +1,83 @@
+"""Model cards of exports: the Hub's header, terms of the training data, scores and limitations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from captioner.checkpoint.checkpoint import load_checkpoint
+from captioner.checkpoint.export import Packed
+from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder
+from captioner.config import DATASETS
+from captioner.report.model_card import DATA_SETS, NO_NOTES, TrainingRecord, model_card
+from tests.tiny import tiny_config
+
+METRICS = {
+    "Bleu_4": 0.25,
+    "CIDEr": 0.6,
+    "Vocabulary": 812.0,
+    "intervals": {"CIDEr": [0.55, 0.65]},
+    "signature": {"data": "coco", "split": "test", "images": 5000, "references": 25000},
+    "run": {"epochs": 3, "steps": 1200, "best_step": 800},
+}
+
+
+def card_of(record: TrainingRecord, notes: str | None = None) -> tuple[dict[str, Any], str]:
+    """The header and the text of a card."""
+    loaded = load_checkpoint(pretrained_folder(DEFAULT))
+    card = model_card("dogs: <small>", loaded, Packed(1_500_000, True, ["a.weight"], None), record, notes)
+    _, header, text = card.split("---\n", 2)
+    return yaml.safe_load(header), text
+
+
+def record_of(data: str, metrics: dict[str, Any] | None = None) -> TrainingRecord:
+    config = tiny_config(Path("data"))
+    settings = replace(config, data=DATASETS[data]())
+    return TrainingRecord(settings, f"python train.py data={data}", metrics)
+
+
+@pytest.mark.parametrize("data", DATA_SETS)
+def test_a_known_data_set_has_its_license_and_description(data: str) -> None:
+    header, text = card_of(record_of(data))
+    assert header["license"] == DATA_SETS[data].license
+    assert ("license_name" in header) == (header["license"] == "other")
+    assert header["datasets"] == [data]
+    assert DATA_SETS[data].description in text
+
+
+def test_other_data_has_no_license_and_no_language() -> None:
+    header, text = card_of(record_of("folder"))
+    assert header["license"] == "unknown"
+    assert not {"datasets", "language", "metrics", "model-index"} & set(header)
+    assert "ask them about the terms" in text
+
+
+def test_without_the_run_s_settings_the_card_says_so() -> None:
+    header, text = card_of(TrainingRecord())
+    assert header["license"] == "unknown"
+    assert text.count("Unknown: the run's settings were not beside its checkpoint.") == 2
+    assert "No scores were stored" in text
+    assert NO_NOTES in text
+
+
+def test_scores_are_in_the_header_and_in_the_table() -> None:
+    header, text = card_of(record_of("coco", METRICS), "- It takes cats for dogs.")
+    (model,) = header["model-index"]
+    assert model["name"] == "dogs: <small>"
+    (result,) = model["results"]
+    assert result["dataset"] == {"type": "coco", "name": "MS COCO captions", "split": "test"}
+    assert result["metrics"] == [
+        {"type": "bleu", "name": "Bleu_4", "value": 25.0},
+        {"type": "cider", "name": "CIDEr", "value": 60.0},
+    ]
+    assert header["metrics"] == ["bleu", "cider"]
+    assert "| CIDEr      |  60.0 | 55.0 – 65.0 |" in text
+    assert "| Vocabulary | 812.0 |" in text
+    assert "3 epochs, 1,200 steps. The weights are those of step 800" in text
+    assert "1.5 M parameters" in text
+    assert "`a.weight`" in text
+    assert text.endswith("## Limitations\n\n- It takes cats for dogs.\n")
