@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf, SCMode
 
 from captioner.cli.choices import CONF, REGISTRIES, choices
-from captioner.cli.hydra_versions import VERSION_BASE, register_resolver
+from captioner.cli.hydra_versions import VERSION_BASE, register_resolver, store_config
 from captioner.cli.overrides import check_overrides
 from captioner.cli.runs_folder import RUNS_FOLDER
 from captioner.config import TASKS, EvaluateConfig, LanguageModelConfig, TrainConfig
@@ -29,15 +28,14 @@ def register() -> None:
     Each decoder and data set gets a schema, `model/<name>_schema`. Those without a file in conf/, which come from
     other packages, are also a choice, `model=<name>`. A plug-in that cannot be loaded gets neither (see `why_missing`).
     """
-    store = ConfigStore.instance()
-    store.store(name="train_schema", node=_schema(TrainConfig, "model", "data"))
-    store.store(name="language_model_schema", node=_schema(LanguageModelConfig))
-    store.store(name="evaluate_schema", node=_schema(EvaluateConfig, "data"))
+    store_config("train_schema", _schema(TrainConfig, "model", "data"))
+    store_config("language_model_schema", _schema(LanguageModelConfig))
+    store_config("evaluate_schema", _schema(EvaluateConfig, "data"))
     for group, registry in REGISTRIES.items():
         for name, settings in registry.loadable().items():
-            store.store(group=group, name=f"{name}_schema", node=settings)
+            store_config(f"{name}_schema", settings, group)
             if name in registry.additions() and not (CONF / group / f"{name}.yaml").is_file():
-                store.store(group=group, name=name, node=settings)
+                store_config(name, settings, group)
     register_resolver("run_folder", run_folder_name, use_cache=True)
     register_resolver("choices", choices)
 

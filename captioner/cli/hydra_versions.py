@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import hydra.version
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if hasattr(hydra.version, "base_at_least") else {}
@@ -18,8 +19,15 @@ only, and warn of the argument.
 
 
 def register_resolver(name: str, resolver: Callable[..., Any], *, use_cache: bool = False) -> None:
-    """Define the interpolation `${name:…}`, replacing an earlier definition."""
+    """Define the interpolation `${name:…}`; an earlier definition is replaced."""
     register: Callable[..., None] = OmegaConf.register_resolver
     if "replace" not in inspect.signature(register).parameters:  # up to OmegaConf 2.3 this name is an older function's
         register = OmegaConf.register_new_resolver
     register(name, resolver, replace=True, use_cache=use_cache)
+
+
+def store_config(name: str, node: Any, group: str | None = None) -> None:
+    """Make `node` a config of Hydra's, `name` or `group`/`name`; an earlier one is replaced."""
+    store: Callable[..., None] = ConfigStore.instance().store
+    replace = {"replace": True} if "replace" in inspect.signature(store).parameters else {}  # from Hydra 1.4 on
+    store(name=name, node=node, group=group, **replace)
