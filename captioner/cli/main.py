@@ -133,7 +133,7 @@ def _explain_hydra(error: BaseException) -> str:
 
 
 def _explain_unknown(key: str) -> str:
-    from captioner.config.names import COMMANDS, setting_names
+    from captioner.config.explain import COMMANDS, setting_names
 
     keys = list(dict.fromkeys(name for command in COMMANDS for name in setting_names(command)))
     if key in keys:  # of another command or task, or a group where one of its settings was expected

@@ -1,10 +1,24 @@
-"""Checks of values, which every group of settings makes of its own."""
+"""Checks that a group of settings makes of its values."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import fields
+from typing import Any
 
-from captioner.errors import ConfigError
+from captioner.errors import ConfigError, choose
+
+
+def check_choices(group: str, settings: Any) -> None:
+    """ConfigError for a value that is not among its dataclass's `choices`. null passes where it is the default.
+
+    `choices` is a class variable, setting → allowed values, so that --help and the documentation list them too.
+    """
+    defaults = {field.name: field.default for field in fields(settings)}
+    for key, allowed in settings.choices.items():
+        value = getattr(settings, key)
+        if value is not None or defaults[key] is not None:
+            choose(f"{group}.{key}", value, allowed)
 
 
 def at_least(kind: str, value: float | None, least: float) -> None:

@@ -28,7 +28,7 @@ TASKS = ("captioning", "language_model")  # what `python train.py task=…` can 
 class TrainConfig:
     """`python train.py`"""
 
-    task: str = "captioning"
+    task: str = "captioning"  # captioning, or language_model: a recurrent language model of a text
     model: ModelConfig = field(default_factory=RecurrentConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     data: DataConfig = field(default_factory=ScenesConfig)
@@ -41,9 +41,9 @@ class TrainConfig:
     reward: RewardConfig = field(default_factory=RewardConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
-    seed: int = 0
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    resume: str | None = None  # a run folder to carry on
+    seed: int = 0  # fixes every random choice: two runs on a CPU give the same bytes
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+    resume: str | None = None  # a run folder: resume that run exactly where it stopped
 
     def __post_init__(self) -> None:
         if self.cache.flips and self.augment.flip and not self.augment.after:
@@ -66,15 +66,15 @@ class TrainConfig:
 class LanguageModelConfig:
     """`python train.py task=language_model`"""
 
-    task: str = "language_model"
+    task: str = "language_model"  # captioning or language_model
     data: TextConfig = field(default_factory=TextConfig)
     model: LanguageNetworkConfig = field(default_factory=LanguageNetworkConfig)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=0.006))
     trainer: LanguageTrainerConfig = field(default_factory=LanguageTrainerConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    seed: int = 0
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    resume: str | None = None  # a run folder to carry on
+    seed: int = 0  # fixes every random choice: two runs on a CPU give the same bytes
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+    resume: str | None = None  # a run folder: resume that run exactly where it stopped
 
 
 @dataclass
@@ -82,10 +82,10 @@ class EvaluateConfig:
     """`python evaluate.py`"""
 
     data: DataConfig = field(default_factory=ScenesConfig)
-    split: str = "val"
-    checkpoint: str | None = None  # a run folder or a checkpoint folder
-    results: str | None = None  # or captions that someone else made (COCO results JSON)
-    compare: str | None = None  # a second file of captions: is the difference to `results` more than chance?
+    split: str = "val"  # train, val or test
+    checkpoint: str | None = None  # a run folder (its best checkpoint) or a checkpoint folder
+    results: str | None = None  # or a file of captions: COCO results JSON, [{"image_id": …, "caption": "…"}]
+    compare: str | None = None  # a second file of captions: paired bootstrap over images against `results`
     report: bool = False  # also write report.html: scores, captions beside their images, plots, attention
     beside: list[str] = field(default_factory=list)  # more checkpoints, to stand beside the first in the report
     hard_at_test: str | None = None  # expected or sample: how hard attention looks; null: as it was trained to
@@ -93,5 +93,5 @@ class EvaluateConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
-    batch_size: int = 64
-    device: str = "auto"
+    batch_size: int = 64  # images captioned together
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps

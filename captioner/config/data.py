@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from captioner.config.checks import at_least, within
+from captioner.config.checks import at_least, check_choices, within
 from captioner.errors import ConfigError, choose
 from captioner.registry import Registry
 
@@ -19,30 +20,33 @@ class DataConfig:
 
     reader: ClassVar[str] = ""
 
-    name: str = "flickr8k"
-    root: str | None = None  # the data set's folder
-    limit: int | None = None  # keep only the first N images of every split (for trying things out)
+    choices: ClassVar[dict[str, Iterable[str]]] = {"on_bad_image": ("error", "skip")}
+
+    name: str = "flickr8k"  # the data set; data=… sets it
+    root: str | None = None  # the folder of the data set
+    limit: int | None = None  # keep only the first N images of every split; null: all
     num_workers: int = 2  # processes that decode images
     on_bad_image: str = "error"  # error: stop and name it; skip: leave it out, count and list it
 
     def __post_init__(self) -> None:
         choose("data.name", self.name, DATASETS)
-        choose("data.on_bad_image", self.on_bad_image, ("error", "skip"))
+        check_choices("data", self)
         at_least("data.limit", self.limit, 1)
         at_least("data.num_workers", self.num_workers, 0)
 
 
 @dataclass
 class ScenesConfig(DataConfig):
-    """The embedded data set: images drawn from a seed. `root` null: the cache folder."""
+    """The embedded data set: synthetic scenes, generated from a seed."""
 
     reader: ClassVar[str] = "captioner.data.synthetic.scenes"
 
     name: str = "scenes"
-    seed: int = 0
-    train_size: int = 1600
-    val_size: int = 200
-    test_size: int = 200
+    root: str | None = None  # the folder they are written to; null: in the cache folder (see cache.directory)
+    seed: int = 0  # of the images and captions
+    train_size: int = 1600  # images of the split train
+    val_size: int = 200  # images of the split val
+    test_size: int = 200  # images of the split test
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,7 +61,8 @@ class CocoConfig(DataConfig):
     reader: ClassVar[str] = "captioner.data.datasets.coco"
 
     name: str = "coco"
-    year: int | None = None  # 2014 or 2017 (null: whichever the folder holds)
+    root: str | None = None  # the folder that holds annotations/ and the image folders
+    year: int | None = None  # 2014 or 2017; null: whichever the folder holds
     karpathy: str | None = None  # dataset_coco.json, or a folder of lists of file names; null: the official splits
 
     def __post_init__(self) -> None:
@@ -73,6 +78,7 @@ class Flickr8kConfig(DataConfig):
     reader: ClassVar[str] = "captioner.data.datasets.flickr8k"
 
     name: str = "flickr8k"
+    root: str | None = None  # the folder that holds the captions and the images
 
 
 @dataclass
@@ -82,6 +88,7 @@ class Flickr30kConfig(DataConfig):
     reader: ClassVar[str] = "captioner.data.datasets.flickr30k"
 
     name: str = "flickr30k"
+    root: str | None = None  # the folder that holds the images
     karpathy: str | None = None  # dataset_flickr30k.json; null: found in root
 
 
@@ -92,7 +99,8 @@ class FolderConfig(DataConfig):
     reader: ClassVar[str] = "captioner.data.datasets.folder"
 
     name: str = "folder"
-    captions: str | None = None  # CSV, JSONL or COCO JSON, relative to root; null: found in root
+    root: str | None = None  # the folder of images
+    captions: str | None = None  # the file of captions (CSV, JSONL or COCO JSON), relative to root; null: found in root
     val_fraction: float = 0.1  # share of images for val, and as many for test, when the file names no splits
 
     def __post_init__(self) -> None:
@@ -107,9 +115,10 @@ class ShardsConfig(DataConfig):
     reader: ClassVar[str] = "captioner.data.datasets.tar_shards.reader"
 
     name: str = "shards"
-    train: str | None = None  # null: root/train/*.tar, or root/train*.tar; the others likewise
-    val: str | None = None
-    test: str | None = None
+    root: str | None = None  # the folder that holds the shards
+    train: str | None = None  # pattern of the shards, or their folder; null: root/train/*.tar or root/train*.tar
+    val: str | None = None  # pattern of the shards, or their folder; null: root/val/*.tar or root/val*.tar
+    test: str | None = None  # pattern of the shards, or their folder; null: root/test/*.tar or root/test*.tar
 
 
 DATASETS: Registry[type[DataConfig]] = Registry(
@@ -131,6 +140,6 @@ DATASETS: Registry[type[DataConfig]] = Registry(
 class CacheConfig:
     """Features of a frozen encoder, computed once and kept on disk."""
 
-    enabled: bool = True  # used as far as the encoder is frozen, where images are not augmented
-    directory: str | None = None  # null: $CAPTIONER_CACHE, else ~/.cache/captioner
-    flips: bool = False  # train on mirrored images too, half of the time; their features are kept as well
+    enabled: bool = True  # keep features on disk, as far as the encoder is frozen and images are not augmented
+    directory: str | None = None  # the folder of the cache; null: $CAPTIONER_CACHE, else ~/.cache/captioner
+    flips: bool = False  # train on mirrored images half of the time; takes twice the disk space for train

@@ -1,32 +1,36 @@
-"""How a caption is searched for."""
+"""How captions are generated."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
-from captioner.config.checks import at_least, within
-from captioner.errors import ConfigError, choose
+from captioner.config.checks import at_least, check_choices, within
+from captioner.errors import ConfigError
 
 
 @dataclass
 class DecodeConfig:
-    """How a caption is searched for."""
+    """How captions are generated: the search, its limits, and the sampling distribution."""
+
+    choices: ClassVar[dict[str, Iterable[str]]] = {"name": ("greedy", "sample", "beam")}
 
     name: str = "beam"  # greedy, sample or beam
-    max_length: int = 20  # words, <END> not counted
-    min_length: int = 0  # words before <END> may be said
-    allow_unknown: bool = False  # may <UNK> be said?
-    no_repeat_ngram: int = 0  # never say an n-gram of this length twice; 0: off
-    beam_width: int = 3  # beam
-    length_penalty: float = 0.0  # beam: score = log-probability / tokens**this, <END> counted; 0: none
-    temperature: float = 1.0  # sample
+    max_length: int = 20  # longest caption in words, <END> not counted
+    min_length: int = 0  # words before <END> is allowed
+    allow_unknown: bool = False  # allow <UNK> in captions
+    no_repeat_ngram: int = 0  # never generate an n-gram of this length twice in a caption; 0: off
+    beam_width: int = 3  # beam: partial captions kept at each step (K)
+    length_penalty: float = 0.0  # beam: rank by log-probability / tokens**this, <END> counted; 0: by log-probability
+    temperature: float = 1.0  # sample: logits are divided by this
     top_k: int = 0  # sample: only the k most probable words; 0: all
-    top_p: float = 1.0  # sample: the smallest set of words with this much probability
-    seed: int = 0  # sample, and hard attention that draws where to look
+    top_p: float = 1.0  # sample: only the fewest most probable words with at least this probability; 1: all
+    seed: int = 0  # of sample, and of hard attention that samples locations
 
     def __post_init__(self) -> None:
-        choose("decode.name", self.name, ("greedy", "sample", "beam"))
+        check_choices("decode", self)
         at_least("decode.max_length", self.max_length, 1)
         within("decode.min_length", self.min_length, 0, self.max_length)
         at_least("decode.beam_width", self.beam_width, 1)

@@ -1,30 +1,36 @@
-"""The pretrained network and what it is shown."""
+"""The encoder, and how images are prepared for it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
-from captioner.config.checks import at_least, within
-from captioner.errors import ConfigError, choose
+from captioner.config.checks import at_least, check_choices, within
+from captioner.errors import ConfigError
 
-LARGEST_IMAGE = 4096  # pixels a side, that an encoder is given; a slip of the finger asks for more
+LARGEST_IMAGE = 4096  # pixels per side; a larger value is a typo
 
 
 @dataclass
 class TransformConfig:
-    """The only preprocessing there is; stored in the checkpoint. Pixel values are in [0, 1] before mean and std."""
+    """The preprocessing of images, stored in the checkpoint. Pixel values are in [0, 1] before normalization."""
+
+    choices: ClassVar[dict[str, Iterable[str]]] = {
+        "resize": ("squash", "crop"),
+        "interpolation": ("bilinear", "bicubic"),
+    }
 
     size: int = 224  # height and width in pixels
     resize: str = "squash"  # squash: the whole image, stretched to a square; crop: the central square
     interpolation: str = "bilinear"  # bilinear or bicubic, antialiased
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of each color channel, subtracted
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # of each color channel, divided by
 
     def __post_init__(self) -> None:
         within("transform.size", self.size, 1, LARGEST_IMAGE)
-        choose("transform.resize", self.resize, ("squash", "crop"))
-        choose("transform.interpolation", self.interpolation, ("bilinear", "bicubic"))
+        check_choices("transform", self)
         if not all(map(math.isfinite, self.mean)):
             raise ConfigError(f"transform.mean={list(self.mean)}: expected three numbers.")
         if not all(0 < value < math.inf for value in self.std):
@@ -35,21 +41,23 @@ class TransformConfig:
 class EncoderConfig:
     """A convolutional network, cut at its last feature map."""
 
-    name: str = "efficientnet_lite0"  # or lite1, lite2, or any torchvision classification CNN
-    weights: str | None = "DEFAULT"  # DEFAULT, a torchvision weights name, a state-dict file, or null (random)
-    image_size: int | None = None  # null: what the weights were made for
-    resize: str = "squash"  # see TransformConfig.resize
-    fine_tune_from: str | None = None  # name of the first block that learns; null: frozen
-    fine_tune_after: int = 0  # epochs in which only the decoder learns, before the encoder's blocks do as well
-    gradient_checkpointing: bool = False  # compute activations of learning blocks twice instead of keeping them
-    batch_norm_eval: bool = True  # keep BatchNorm statistics as they are, also while fine-tuning
+    choices: ClassVar[dict[str, Iterable[str]]] = {"resize": TransformConfig.choices["resize"]}
+
+    name: str = "efficientnet_lite0"  # efficientnet_lite0, …_lite1, …_lite2, or any classification CNN of torchvision
+    weights: str | None = "DEFAULT"  # DEFAULT, the name of torchvision weights, a state-dict file, or null (random)
+    image_size: int | None = None  # height and width in pixels; null: what the weights were made for
+    resize: str = "squash"  # squash: the whole image, stretched to a square; crop: the central square
+    fine_tune_from: str | None = None  # first trainable block, such as layer3 (a wrong name lists them); null: frozen
+    fine_tune_after: int = 0  # epochs in which the encoder stays frozen before it is fine-tuned
+    gradient_checkpointing: bool = False  # recompute activations of trainable blocks instead of storing them
+    batch_norm_eval: bool = True  # keep the BatchNorm statistics of the weights while fine-tuning
 
     def __post_init__(self) -> None:
         within("encoder.image_size", self.image_size, 32, LARGEST_IMAGE)
         at_least("encoder.fine_tune_after", self.fine_tune_after, 0)
         if self.fine_tune_after and self.fine_tune_from is None:
             raise ConfigError(
-                f"encoder.fine_tune_after={self.fine_tune_after} says when fine-tuning starts, but nothing is to be "
-                "fine-tuned: name the first block that learns with encoder.fine_tune_from."
+                f"encoder.fine_tune_after={self.fine_tune_after} sets when fine-tuning starts, but no block is "
+                "trainable: name the first trainable block with encoder.fine_tune_from."
             )
-        choose("encoder.resize", self.resize, ("squash", "crop"))
+        check_choices("encoder", self)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
-from captioner.config.checks import at_least, within
+from captioner.config.checks import at_least, check_choices, within
 from captioner.config.model import ModelConfig
-from captioner.errors import ConfigError, choose
+from captioner.errors import ConfigError
 
 LEVELS = ("characters", "words")
 
 
 @dataclass
 class TextConfig:
-    """What is read, in which pieces, and which part of it is kept for measuring."""
+    """The text, its tokens, and which parts of it are held out."""
+
+    choices: ClassVar[dict[str, Iterable[str]]] = {"level": LEVELS}
 
     text: str | None = None  # a UTF-8 file; null: a text that is generated from `seed`
     level: str = "characters"  # what a token is: characters, or words
@@ -25,7 +29,7 @@ class TextConfig:
     seed: int = 0  # of the generated text
 
     def __post_init__(self) -> None:
-        choose("data.level", self.level, LEVELS)
+        check_choices("data", self)
         at_least("data.min_count", self.min_count, 1)
         at_least("data.size", self.size, 1)
         within("data.val_fraction", self.val_fraction, 0.001, 0.4)
@@ -36,7 +40,7 @@ class TextConfig:
 class LanguageNetworkConfig(ModelConfig):
     """Token → embedding → cells one above the other → the next token."""
 
-    name: str = "language_model"
+    name: str = "language_model"  # language_model
     embedding_dim: int = 64
     hidden_dim: int = 256
     dropout: float = 0.1
@@ -46,7 +50,7 @@ class LanguageNetworkConfig(ModelConfig):
 class LanguageTrainerConfig:
     """How long, in which portions, and what is kept."""
 
-    max_epochs: int = 12
+    max_epochs: int = 12  # passes over the training part
     max_steps: int | None = None  # stop after this many optimizer steps, whatever the epoch
     streams: int = 32  # places of the text that are read side by side
     window: int = 64  # tokens over which the gradient flows back; the state goes on to the next window

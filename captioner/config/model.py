@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from captioner.config.checks import at_least, within
-from captioner.errors import ConfigError, choose
+from captioner.config.checks import at_least, check_choices, within
+from captioner.errors import ConfigError
 from captioner.registry import Registry
 
 CELLS = (
@@ -43,17 +44,19 @@ class ModelConfig:
 
     decoder: ClassVar[str] = ""
 
-    name: str = "recurrent"
-    cell: str = "lstm"
-    layers: int = 1
-    embedding_dim: int = 512
-    hidden_dim: int = 512
-    dropout: float = 0.5
+    choices: ClassVar[dict[str, Iterable[str]]] = {"cell": CELLS}
+
+    name: str = "recurrent"  # the decoder; model=… sets it
+    cell: str = "lstm"  # the RNN cell: rnn, lstm, gru and their variants (the files in conf/cell/)
+    layers: int = 1  # RNN layers
+    embedding_dim: int = 512  # E, size of the word embeddings
+    hidden_dim: int = 512  # H, size of the hidden state
+    dropout: float = 0.5  # on embeddings, between layers and before the output layer
     tie_embeddings: bool = False  # the output layer's weight is the word embedding's
     residual: bool = False  # from the second layer on, a layer's output is its h plus what it read
 
     def __post_init__(self) -> None:
-        choose("model.cell", self.cell, CELLS)
+        check_choices("model", self)
         within("model.dropout", self.dropout, 0.0, 0.95)
         within("model.layers", self.layers, 1, DEEPEST)
         for key in ("embedding_dim", "hidden_dim"):
@@ -70,12 +73,13 @@ class RecurrentConfig(ModelConfig):
 
     decoder: ClassVar[str] = "captioner.nn.decoders.recurrent:RecurrentDecoder"
 
-    injection: str = "par"  # init, pre, par, first or merge
-    image_layer: int = 1  # the layer that v enters, with par and first
+    choices: ClassVar[dict[str, Iterable[str]]] = {**ModelConfig.choices, "injection": INJECTIONS}
+
+    injection: str = "par"  # where the image feature v enters: init, pre, par, first or merge (see conf/injection/)
+    image_layer: int = 1  # the layer whose gates v enters, with injection par and first
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose("model.injection", self.injection, INJECTIONS)
         within("model.image_layer", self.image_layer, 1, self.layers)
         if self.image_layer > 1 and self.injection not in ("par", "first"):
             raise ConfigError(
@@ -90,15 +94,23 @@ class AttentionConfig(ModelConfig):
 
     decoder: ClassVar[str] = "captioner.nn.decoders.registry:attention_decoder"
 
+    choices: ClassVar[dict[str, Iterable[str]]] = {
+        **ModelConfig.choices,
+        "attention": ATTENTIONS,
+        "score": ("additive", "dot"),
+        "gate": ("scalar", "vector", "none"),
+        "hard_at_test": HARD_AT_TEST,
+    }
+
     name: str = "attention"
     embedding_dim: int = 300
     tie_embeddings: bool = True
-    attention: str = "soft"  # none (the grid's mean), soft, hard or adaptive
-    score: str = "additive"  # additive or dot (scaled dot product)
-    attention_dim: int = 512
+    attention: str = "soft"  # none (the grid's mean), soft, hard or adaptive; attention=… sets what goes with each
+    score: str = "additive"  # additive, w·tanh(Wa·a + Wh·h), or dot (scaled dot product)
+    attention_dim: int = 512  # A, size of the attention's hidden layer
     grid_dim: int | None = None  # soft, hard: make each cell so many numbers first (a ReLU layer); null: as they are
-    gate: str = "scalar"  # scalar: the paper's beta; vector: one gate a feature; none
-    doubly_stochastic: float = 1.0  # lambda of the regulariser; 0 turns it off
+    gate: str = "scalar"  # β on the context vector: scalar (the paper's), vector (one per feature channel) or none
+    doubly_stochastic: float = 1.0  # λ, weight of the doubly stochastic regularization; 0: none
     hard_at_test: str = "expected"  # hard: look at the mean of all cells, or at one drawn by lot (sample)
     hard_expected_share: float = 0.5  # hard: share of the images that are learnt from by the mean of all cells
     hard_reinforce: float = 1.0  # hard: weight of what is learnt from which cells were drawn
@@ -106,10 +118,6 @@ class AttentionConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose("model.attention", self.attention, ATTENTIONS)
-        choose("model.score", self.score, ("additive", "dot"))
-        choose("model.gate", self.gate, ("scalar", "vector", "none"))
-        choose("model.hard_at_test", self.hard_at_test, HARD_AT_TEST)
         within("model.attention_dim", self.attention_dim, 1, WIDEST)
         within("model.grid_dim", self.grid_dim, 1, WIDEST)
         within("model.hard_expected_share", self.hard_expected_share, 0.0, 1.0)
@@ -143,9 +151,10 @@ class ChenZitnickConfig(ModelConfig):
     decoder: ClassVar[str] = "captioner.nn.decoders.chen_zitnick:ChenZitnickDecoder"
 
     name: str = "chen_zitnick"
-    cell: str = "rnn"
-    visual_dim: int = 512
-    reconstruction: float = 1.0  # weight of the reconstruction's loss
+    cell: str = "rnn"  # the RNN cell of s and of u; the paper's are vanilla RNNs
+    hidden_dim: int = 512  # H, units of the language layer s; the first half of them reads v
+    visual_dim: int = 512  # units of the visual memory u
+    reconstruction: float = 1.0  # weight of the reconstruction loss ‖ṽ − v‖² / ‖v‖², a mean over the words
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -160,10 +169,10 @@ class MRNNConfig(ModelConfig):
     decoder: ClassVar[str] = "captioner.nn.decoders.mrnn:MRNNDecoder"
 
     name: str = "mrnn"
-    cell: str = "rnn_relu"
-    embedding_dim: int = 128
-    hidden_dim: int = 256
-    multimodal_dim: int = 512
+    cell: str = "rnn_relu"  # the RNN cell; the paper's is rnn_relu, r = ReLU(U_r·r + w)
+    embedding_dim: int = 128  # E, size of embedding layer I
+    hidden_dim: int = 256  # H, size of embedding layer II and of the recurrent layer r
+    multimodal_dim: int = 512  # size of the multimodal layer m
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from captioner.config.names import setting_exists
+from captioner.config.explain import setting_exists
 from captioner.errors import ConfigError
 
 

@@ -1,35 +1,38 @@
-"""How captions become tokens and words."""
+"""How captions become tokens, and tokens a vocabulary."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
-from captioner.config.checks import at_least
-from captioner.errors import ConfigError, choose
+from captioner.config.checks import at_least, check_choices
+from captioner.errors import ConfigError
 
 TOKENIZERS = ("ptb", "whitespace", "char")
 
 
 @dataclass
 class TokenizerConfig:
-    """How a caption becomes tokens, for training and for the metrics."""
+    """How a caption is split into tokens, for training and for the metrics."""
 
-    name: str = "ptb"  # ptb: as the COCO evaluation does; whitespace: any language; char: characters
-    backend: str = "python"  # python: ours; java: pycocoevalcap's, where it is installed (ptb only)
+    choices: ClassVar[dict[str, Iterable[str]]] = {"name": TOKENIZERS, "backend": ("python", "java")}
+
+    name: str = "ptb"  # ptb: Penn Treebank, as the COCO evaluation; whitespace: any language; char: characters
+    backend: str = "python"  # python, or java: pycocoevalcap's program, where it is installed (ptb only)
 
     def __post_init__(self) -> None:
-        choose("tokenizer.name", self.name, TOKENIZERS)
-        choose("tokenizer.backend", self.backend, ("python", "java"))
+        check_choices("tokenizer", self)
         if self.backend == "java" and self.name != "ptb":
             raise ConfigError(f"tokenizer.backend=java tokenizes as ptb only, but tokenizer.name={self.name}.")
 
 
 @dataclass
 class VocabularyConfig:
-    """Which words of the training captions the model may say."""
+    """Which words of the training captions are in the vocabulary."""
 
-    min_count: int = 5  # words seen less often than this become <UNK>
-    max_size: int | None = None  # keep at most this many words (the most frequent), special tokens aside
+    min_count: int = 5  # words that occur less often become <UNK>
+    max_size: int | None = None  # keep this many of the most frequent words, not counting special tokens; null: all
 
     def __post_init__(self) -> None:
         at_least("vocabulary.min_count", self.min_count, 1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from captioner.config.checks import at_least, within
+from captioner.config.checks import at_least, check_choices, within
 from captioner.errors import ConfigError, choose
 
 MONITORS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
@@ -14,20 +16,24 @@ MONITORS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
 class OptimConfig:
     """The optimizer and how its learning rate moves."""
 
+    choices: ClassVar[dict[str, Iterable[str]]] = {
+        "name": ("adam", "adamw", "sgd"),
+        "schedule": ("constant", "cosine", "step"),
+    }
+
     name: str = "adamw"  # adam, adamw or sgd
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # at the end of the warm-up
     encoder_learning_rate: float = 1e-5  # for the encoder's blocks that learn
-    weight_decay: float = 0.0
+    weight_decay: float = 0.0  # decoupled for adamw, an L2 penalty for adam and sgd
     betas: tuple[float, float] = (0.9, 0.999)  # sgd: the first is its momentum
     schedule: str = "cosine"  # constant, cosine (to zero over the run) or step
-    warmup_steps: int = 100
+    warmup_steps: int = 100  # optimizer steps in which the learning rate rises linearly from zero
     step_epochs: int = 3  # step: multiply by step_factor every so many epochs
-    step_factor: float = 0.5
+    step_factor: float = 0.5  # step: what the learning rate is multiplied by
     clip_norm: float | None = 5.0  # clip the gradient's norm to this; null: never
 
     def __post_init__(self) -> None:
-        choose("optim.name", self.name, ("adam", "adamw", "sgd"))
-        choose("optim.schedule", self.schedule, ("constant", "cosine", "step"))
+        check_choices("optim", self)
         for key in ("learning_rate", "encoder_learning_rate", "weight_decay", "warmup_steps"):
             at_least(f"optim.{key}", getattr(self, key), 0)
         at_least("optim.step_epochs", self.step_epochs, 1)
@@ -42,7 +48,7 @@ class OptimConfig:
 class TrainerConfig:
     """How long, in which portions, and what is kept."""
 
-    max_epochs: int = 12
+    max_epochs: int = 12  # passes over the training images
     max_steps: int | None = None  # stop after this many optimizer steps, whatever the epoch
     batch_size: int = 16  # images, of all processes together; each brings all its captions
     accumulate: int | None = 1  # do a batch in this many portions, one in memory at a time; null: find what fits
@@ -50,11 +56,11 @@ class TrainerConfig:
     timeout_minutes: float = 10.0  # how long a process waits for the others' gradients before it ends the job
     captions_per_image: int | None = None  # use this many of an image's captions an epoch, drawn anew; null: all
     max_caption_length: int = 30  # words; longer training captions are cut
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.1  # share of the target probability that is spread over all words
     validate_every: int = 1  # epochs between scores of captions generated for the validation split
     monitor: str = "CIDEr"  # the score that chooses the best checkpoint
     patience: int | None = 4  # stop after this many validations without a better score; null: never
-    log_every: int = 10  # steps
+    log_every: int = 10  # steps between log lines
     keep_last: int = 1  # checkpoints kept besides the best one
     evaluate_splits: list[str] = field(default_factory=lambda: ["val"])  # scored with the best checkpoint at the end
     eval_batch_size: int = 64  # images
@@ -81,11 +87,13 @@ class TrainerConfig:
 class MetricConfig:
     """Which figures an evaluation reports."""
 
+    choices: ClassVar[dict[str, Iterable[str]]] = {"grounding": ("generated", "references")}
+
+    # the metrics; also CIDEr_plain, Bleu_nltk, SPICE, Diversity (docs/metrics.md explains each)
     names: list[str] = field(default_factory=lambda: ["Bleu", "ROUGE_L", "CIDEr", "METEOR"])
-    rare_at_most: int | None = None  # Diversity: also the recall of words that training captions use at most so often
+    rare_at_most: int | None = None  # Diversity: also the recall of words that training captions use at most this often
     per_image: bool = False  # also write a CSV file with every image's scores
-    grounding: str | None = None  # also: does attention find what a word names? in captions: generated or references
+    grounding: str | None = None  # attention inside the box of what a word names, in captions: generated or references
 
     def __post_init__(self) -> None:
-        if self.grounding is not None:
-            choose("metric.grounding", self.grounding, ("generated", "references"))
+        check_choices("metric", self)
