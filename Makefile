@@ -54,6 +54,9 @@ format: $(READY) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+reference: $(READY) ## Write the comments of conf/ and docs/reference/ from the settings' dataclasses
+	$(BIN)/python -m captioner.cli.write_reference
+
 bench: $(READY) ## The benchmarks, one JSON line each
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/decoding.py
@@ -67,4 +70,4 @@ ci: ## What CI runs
 clean: ## Remove the virtual environment and tool caches (not runs/)
 	rm -rf $(VENV) .venv-next .venv-oldest .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test test-slow test-next test-oldest fuzz notebooks lint docs format bench ci clean
+.PHONY: help setup demo test test-slow test-next test-oldest fuzz notebooks lint docs format reference bench ci clean
