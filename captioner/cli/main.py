@@ -78,7 +78,9 @@ def explain(error: BaseException) -> str | None:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    from captioner.training.out_of_memory import is_out_of_memory  # here, for it brings the whole engine
+    if "torch" not in sys.modules:  # nothing of torch's can have failed, and importing it takes seconds
+        return isinstance(error, MemoryError)
+    from captioner.training.out_of_memory import is_out_of_memory
 
     return is_out_of_memory(error)
 

@@ -20,8 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is there
-
 from captioner.distributed.ranks import RankInfo, join_job
 
 LOST_RANK = 3  # the exit code of a process that ends because another one has: never the reason
@@ -44,6 +42,8 @@ def launch(command: str, options: Sequence[str], count: int) -> int | None:
 
     Raises JobFailedError where one of them fails.
     """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is there
+
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     processes: list[subprocess.Popen[bytes]] = []
     try:

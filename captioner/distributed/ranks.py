@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
-
-import torch
-import torch.distributed as dist
-from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # they are there
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from captioner.errors import CaptionerError, ConfigError, RankLostError
+
+if TYPE_CHECKING:  # commands that train nothing ask for their rank too, and start without torch
+    import torch
+    from torch.distributed import Store
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -88,6 +88,9 @@ def _store_of_environment(place: RankInfo) -> Store:
 
     ConfigError where it cannot be reached.
     """
+    import torch.distributed as dist
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is there
+
     hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -122,6 +125,9 @@ def process_group(device: torch.device, timeout_minutes: float = 10.0) -> Iterat
     if _job is None:
         yield
         return
+    import torch.distributed as dist
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # it is there
+
     place = _job.place
     try:
         with lost_ranks_named():
@@ -171,6 +177,8 @@ def all_gather(value: T) -> list[T]:
     """What every rank gave, in the order of ranks, on every rank."""
     if _job is None:
         return [value]
+    import torch.distributed as dist
+
     values: list[Any] = [None] * _job.place.size
     with lost_ranks_named():
         dist.all_gather_object(values, value, group=_job.context)
@@ -196,6 +204,8 @@ def broadcast_from_rank0(work: Callable[[], T]) -> T:
     """What `work` gives on rank 0, on every rank; its CaptionerError is raised on every rank too."""
     if _job is None:
         return work()
+    import torch.distributed as dist
+
     answer: list[Any] = [None, None]
     if is_main_process():
         try:

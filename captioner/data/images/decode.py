@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import warnings
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError, features
 
 from captioner.data.datasets.tar_shards.tar_image import ImageInTar
 from captioner.errors import ImageError
+
+if TYPE_CHECKING:
+    import torch
 
 ImageSource: TypeAlias = "str | Path | ImageInTar | bytes | Image.Image | np.ndarray | torch.Tensor"
 
@@ -65,7 +68,7 @@ def load_image(source: ImageSource, at_least: int | None = None) -> Image.Image:
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, "The array")
-    if isinstance(source, torch.Tensor):
+    if _is_tensor(source):
         return _from_tensor(source)
     if isinstance(source, Image.Image):
         return _decode(source, "The PIL image")
@@ -197,6 +200,12 @@ def _lab_to_rgb(image: Image.Image) -> Image.Image:
     converted = ImageCms.applyTransform(image, to_srgb)
     assert converted is not None  # None only when converting in place
     return converted
+
+
+def _is_tensor(source: object) -> TypeGuard[torch.Tensor]:
+    """Whether `source` is a tensor. There is none before torch was imported, which this module leaves to others."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.Tensor)
 
 
 def _from_tensor(tensor: torch.Tensor) -> Image.Image:
