@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import torch
 
 from captioner.cli.choices import choices
+from captioner.cli.data_source import check_data_source
 from captioner.cli.hydra_config import compose_train_settings
 from captioner.cli.main import run_command
 from captioner.cli.options import read_options
-from captioner.config import TrainConfig
-from captioner.data.datasets.registry import available_splits, load_dataset
-from captioner.data.features.cache import CachePlan, check_cache_disk_space, encoding_speed, fill_cache, plan_cache
-from captioner.data.features.storage import FeatureShardFolder, folders_of_other_versions
-from captioner.distributed.device import choose_device
+from captioner.distributed.device import check_device_name
 from captioner.errors import ConfigError, choose
-from captioner.nn.encoders.encoder import Encoder, build_encoder
 
 KINDS = ("grid", "vector")
 HELP = """\
@@ -73,89 +65,9 @@ def _cache(arguments: Sequence[str]) -> None:
     config = compose_train_settings([argument for argument in arguments if argument not in own])
     if not config.cache.enabled:
         raise ConfigError("cache.enabled=false leaves no cache to be filled. Leave it out.")
-    torch.manual_seed(config.seed)  # an encoder with random weights is that of a training with this seed
-    device = choose_device(config.device)
-    splits = [options.split] if options.split else available_splits(config.data)
-    datasets = [load_dataset(config.data, split) for split in splits]
-    encoder = build_encoder(config.encoder).to(device)
-    encoder.freeze()
-    plans = [
-        plan_cache(
-            dataset,
-            encoder,
-            with_grid=options.kind == "grid",
-            cache=config.cache,
-            data=config.data,
-            flipped=config.cache.flips and dataset.split == "train",
-        )
-        for dataset in datasets
-    ]
-    _announce(plans, encoder, device)
-    if any(plan.missing for plan in plans):
-        _fill(plans, encoder, config, device)
-    _conclude(plans[0].shards)
+    check_device_name(config.device)
+    check_data_source(config.data)
 
+    from captioner.cli.cache_job import compute_features
 
-def _announce(plans: Sequence[CachePlan], encoder: Encoder, device: torch.device) -> None:
-    """What is there, what will be computed, and where."""
-    shards = plans[0].shards
-    rows, columns = encoder.grid_size
-    shape = f"a grid of {rows}×{columns}" if plans[0].with_grid else "one vector"
-    _say(
-        f"Features of {encoder.name}, {shape} × {encoder.feature_dim} numbers an image ({shards.row_bytes:,} bytes), "
-        f"computed on {device}, kept in {shards.path}"
-    )
-    for notice in dict.fromkeys(notice for plan in plans for notice in plan.dataset.notices):
-        _say(f"Note: {notice}")
-    for plan in plans:
-        flipped = " (flipped ones included)" if plan.flipped else ""
-        taken = f" ({len(plan.from_grids):,} of them from grids that are there)" if plan.from_grids else ""
-        _say(
-            f"  {plan.dataset.split:<6}{len(plan.sources):>8,} images{flipped}, {len(plan.missing):>8,} to compute"
-            f"{taken}, {plan.bytes_missing / 1e6:,.1f} MB"
-        )
-
-
-def _fill(plans: Sequence[CachePlan], encoder: Encoder, config: TrainConfig, device: torch.device) -> None:
-    """Say how much and how long, then do it."""
-    missing, needed = sum(len(plan.missing) for plan in plans), sum(plan.bytes_missing for plan in plans)
-    check_cache_disk_space(plans[0].shards.path, missing, needed)
-    speed = encoding_speed(max(plans, key=lambda plan: len(plan.to_encode)), encoder, config.data, device)
-    if speed is not None:
-        seconds = sum(len(plan.to_encode) for plan in plans) / speed
-        _say(f"About {_duration(seconds)} for {needed / 1e9:.2f} GB, at the {speed:.1f} images a second of a trial.")
-    started = time.perf_counter()
-    bad: dict[str, str] = {}
-    for plan in plans:
-        found = plan.bad | fill_cache(plan, encoder, config.data, device)
-        bad |= {str(plan.dataset.images[index].path): why for index, why in found.items()}
-    seconds = time.perf_counter() - started
-    _say(f"Computed {missing - len(bad):,} images in {_duration(seconds)} ({missing / seconds:.1f} a second).")
-    if bad:
-        _say(f"Left out {len(bad):,} images that cannot be read, such as: {next(iter(bad.values()))}")
-
-
-def _conclude(shards: FeatureShardFolder) -> None:
-    """Where, how much, and what could be deleted."""
-    shards.refresh()
-    _say(f"Kept: {len(shards.index):,} images, {_size(shards.path) / 1e9:.2f} GB in {shards.path}")
-    for folder in folders_of_other_versions(shards.path.parent):
-        _say(
-            f"Note: {folder} was written by another version of this program and is never read. Delete it to free "
-            f"{_size(folder) / 1e9:.2f} GB."
-        )
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    compute_features(config, options.split, with_grid=options.kind == "grid")

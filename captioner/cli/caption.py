@@ -9,6 +9,7 @@ from pathlib import Path
 
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import default_checkpoint
+from captioner.distributed.device import check_device_name
 from captioner.errors import CaptionerError, ImageError
 
 
@@ -49,10 +50,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _caption(arguments: argparse.Namespace) -> None:
-    from dataclasses import replace
-
-    from captioner.inference import Captioner
-
     if arguments.alternatives < 0:
         raise CaptionerError(f"--alternatives {arguments.alternatives}: expected 0 or more.")
     if arguments.plot is not None and not arguments.plot.absolute().parent.is_dir():
@@ -65,6 +62,14 @@ def _caption(arguments: argparse.Namespace) -> None:
         checkpoint, sentence = default_checkpoint("--checkpoint ")
         if not arguments.json:
             sys.stderr.write(sentence + "\n")
+    if len(paths) == 1 and not paths[0].exists():
+        raise ImageError(f"{paths[0]} does not exist. Expected an image.")
+    check_device_name(arguments.device)
+
+    from dataclasses import replace
+
+    from captioner.inference import Captioner
+
     captioner = Captioner.from_checkpoint(checkpoint, device=arguments.device)
     decode = captioner.decode
     if arguments.beam_width is not None:

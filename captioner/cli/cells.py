@@ -175,7 +175,7 @@ def _read_captions(checkpoint: Path, options: CellsOptions) -> Reading:
     from captioner.analysis.activations import join_recordings, record_captions
     from captioner.analysis.properties import caption_property, frequent_objects
     from captioner.checkpoint.checkpoint import load_checkpoint
-    from captioner.cli.evaluate import data_of_run
+    from captioner.cli.data_source import data_of_run
     from captioner.config import CacheConfig, DecodeConfig
     from captioner.data.batches import sequential_batches
     from captioner.data.datasets.registry import load_dataset

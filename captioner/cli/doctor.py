@@ -61,7 +61,7 @@ def _doctor(arguments: Sequence[str]) -> int:
     import json
 
     from captioner.checkpoint.checkpoint import load_checkpoint
-    from captioner.cli.evaluate import data_of_run
+    from captioner.cli.data_source import data_of_run
     from captioner.cli.hydra_config import compose_train_settings
     from captioner.data.datasets.registry import available_splits, load_dataset
     from captioner.distributed.device import choose_device

@@ -1,51 +1,31 @@
-"""`python evaluate.py`: caption a split with a checkpoint and score it, or score captions that somebody made."""
+"""`python evaluate.py`: caption a split with a checkpoint and score it, or score captions from a file.
+
+Nothing here imports torch: `--help` and a mistake answer at once. `evaluate_job` does the work.
+"""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import fields, replace
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
+from captioner.checkpoint.index import find_checkpoint
 from captioner.cli.choices import CONF
+from captioner.cli.data_source import check_data_source, data_of_run
 from captioner.cli.hydra_config import evaluate_settings, register
 from captioner.cli.hydra_versions import VERSION_BASE
 from captioner.cli.main import run_command
 from captioner.cli.overrides import check_overrides
-from captioner.cli.run_config import read_settings
-from captioner.cli.runs_folder import CONFIG_FILE
-from captioner.cli.train import check_unused_folder, remove_if_empty, shown
-from captioner.config import HARD_AT_TEST, AttentionConfig, DataConfig, DecodeConfig, EvaluateConfig
-from captioner.data.dataset import CaptionDataset
-from captioner.data.datasets.registry import add_boxes, available_splits, load_dataset, read_split
-from captioner.data.features.sources import open_features
-from captioner.distributed.device import choose_device
+from captioner.cli.runs_folder import check_unused_folder, remove_if_empty
+from captioner.config import HARD_AT_TEST, EvaluateConfig
+from captioner.distributed.device import check_device_name
 from captioner.distributed.launch import take_place
-from captioner.distributed.ranks import is_main_process, process_group
-from captioner.errors import ConfigError, choose
-from captioner.evaluation.evaluate import (
-    Evaluation,
-    evaluate_model,
-    evaluate_results,
-    format_scores,
-    write_evaluation,
-)
-from captioner.evaluation.grounding import NEEDS_ATTENTION
-from captioner.inference import Caption, Captioner
-from captioner.metrics.bootstrap import bootstrap_intervals, paired_bootstrap
-from captioner.metrics.coco_results import ImageId
-from captioner.metrics.format import format_comparison, signature_line
-from captioner.metrics.grounding_scores import format_grounding
-from captioner.nn.decoders.hard_attention import HardAttention
-from captioner.report import ReportedSystem, choose_examples, write_report
-from captioner.schema import data_settings
-from captioner.text.tokenizers import build_tokenizer
+from captioner.distributed.ranks import is_main_process
+from captioner.errors import ConfigError, DataError, choose
 
-LOOKS = 6  # images whose attention the report shows
 _errors: list[Exception] = []
 
 
@@ -66,7 +46,7 @@ def _main() -> None:
 
 
 def _job(composed: DictConfig) -> None:
-    """Hydra adds words of its own to an exception, so it is kept and raised outside."""
+    """Check the settings, then score. An error is kept and raised outside, so that Hydra adds nothing to it."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         if is_main_process():
@@ -74,24 +54,11 @@ def _job(composed: DictConfig) -> None:
         config = evaluate_settings(composed)
         overrides = list(HydraConfig.get().overrides.task)
         _check_sources(config)
-        if config.results is None:
-            with process_group(choose_device(config.device)):
-                systems, dataset = _caption(config, overrides)
-            evaluations = [system.evaluation for system in systems]
-        else:
-            evaluations, systems, dataset = _score_files(config), [], None
-        if not is_main_process():
-            return
-        write_evaluation(folder, evaluations[0], per_image=config.metric.per_image)
-        _print(evaluations, [system.name for system in systems], folder)
-        if dataset is not None and config.report:
-            write_report(folder / "report.html", systems, dataset, config.tokenizer)
-            sys.stdout.write(f"Report: {shown(folder)}/report.html\n")
-        if config.compare is not None:
-            first, second = evaluations
-            names = [Path(str(path)).name for path in (config.results, config.compare)]
-            table = format_comparison(paired_bootstrap(first.scores, second.scores), *names)
-            sys.stdout.write(f"\n{table}\n")
+        _check_files(config, overrides)
+
+        from captioner.cli.evaluate_job import evaluate_in_folder
+
+        evaluate_in_folder(config, overrides, folder)
     except Exception as error:
         _errors.append(error)
         if is_main_process():
@@ -114,79 +81,20 @@ def _check_sources(config: EvaluateConfig) -> None:
         raise ConfigError("metric.grounding needs checkpoint=runs/…: a file of captions does not say where was looked.")
 
 
-def _score_files(config: EvaluateConfig) -> list[Evaluation]:
-    """`results`, and behind it the file it is to be compared with, if any."""
-    dataset = load_dataset(config.data, config.split)
-    novelty = _training_captions(config, config.data)
-    return [
-        evaluate_results(Path(file), dataset, config.tokenizer, config.metric, novelty)
-        for file in (config.results, config.compare)
-        if file is not None
-    ]
-
-
-def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[ReportedSystem], CaptionDataset]:
-    """Each checkpoint's captions and scores, all on the data set of the first one's run, or the one that was given."""
-    device = choose_device(config.device)
-    paths = [Path(str(config.checkpoint)), *map(Path, config.beside)]
-    checkpoints = [load_checkpoint(path, device) for path in paths]
+def _check_files(config: EvaluateConfig, overrides: list[str]) -> None:
+    """CheckpointError or DataError for a checkpoint, a file of captions or a data set that is not there."""
+    check_device_name(config.device)
     if config.hard_at_test is not None:
-        for checkpoint in checkpoints:
-            _look_at_test(checkpoint, config.hard_at_test)
-    data = data_of_run(checkpoints[0].path) if not _given("data", overrides) else None
-    data = config.data if data is None else data
-    dataset = load_dataset(data, config.split)
-    if config.metric.grounding is not None:
-        if not all(isinstance(checkpoint.settings.model, AttentionConfig) for checkpoint in checkpoints):
-            raise ConfigError(NEEDS_ATTENTION)
-        dataset = add_boxes(data, dataset)
-    novelty = _training_captions(config, data)
-    systems = []
-    for path, checkpoint in zip(paths, checkpoints, strict=True):
-        settings = checkpoint.settings
-        features = open_features(
-            dataset,
-            checkpoint.model.encoder,
-            with_grid=checkpoint.model.needs_grid,
-            data=data,
-            cache=config.cache,
-            device=device,
-        )
-        evaluation = evaluate_model(
-            checkpoint.model,
-            checkpoint.vocabulary,
-            build_tokenizer(settings.tokenizer),
-            config.tokenizer if _given("tokenizer", overrides) else settings.tokenizer,
-            dataset,
-            features,
-            _decode(settings.decode, config.decode, overrides),
-            config.metric,
-            config.batch_size,
-            novelty,
-        )
-        intervals, attention = {}, {}
-        if config.report:
-            intervals = bootstrap_intervals(evaluation.scores)
-            attention = _looks(Captioner(checkpoint, device), evaluation, dataset)
-        systems.append(ReportedSystem(path.name, evaluation, intervals, attention, settings.transform.resize))
-    return systems, dataset
-
-
-def _look_at_test(checkpoint: LoadedCheckpoint, how: str) -> None:
-    """Let hard attention look in this way."""
-    modules = [module for module in checkpoint.model.modules() if isinstance(module, HardAttention)]
-    if not modules:
-        raise ConfigError(f"hard_at_test={how} needs a model with hard attention, and {checkpoint.path} has none.")
-    for module in modules:
-        module.at_test = choose("hard_at_test", how, HARD_AT_TEST)
-
-
-def _looks(captioner: Captioner, evaluation: Evaluation, dataset: CaptionDataset) -> dict[ImageId, Caption]:
-    """Captions with their attention of a few images, the same ones for every system."""
-    chosen = choose_examples(list(evaluation.captions), LOOKS)
-    paths = {image.image_id: image.path for image in dataset}
-    captions = captioner.caption([paths[image_id] for image_id in chosen])
-    return dict(zip(chosen, captions, strict=True))
+        choose("hard_at_test", config.hard_at_test, HARD_AT_TEST)
+    data = config.data
+    if config.checkpoint is not None:
+        checkpoints = [find_checkpoint(Path(path)) for path in (config.checkpoint, *config.beside)]
+        if not is_given("data", overrides):
+            data = data_of_run(checkpoints[0]) or data
+    for file in (config.results, config.compare):
+        if file is not None and not Path(file).is_file():
+            raise DataError(f"{file} does not exist: expected a file of captions (COCO results JSON).")
+    check_data_source(data)
 
 
 def _compare_as_settings(arguments: list[str]) -> list[str]:
@@ -200,51 +108,6 @@ def _compare_as_settings(arguments: list[str]) -> list[str]:
     return [*arguments[:place], *arguments[place + 3 :], f"results='{files[0]}'", f"compare='{files[1]}'"]
 
 
-def _training_captions(config: EvaluateConfig, data: DataConfig) -> list[str] | None:
-    """What a caption must differ from to be novel: read only where that is asked for and there is such a split."""
-    if "Diversity" not in config.metric.names or "train" not in available_splits(data):
-        return None
-    return read_split(data, "train").all_captions
-
-
-def _given(group: str, overrides: list[str]) -> bool:
-    """Did the command line say anything about this group?"""
+def is_given(group: str, overrides: list[str]) -> bool:
+    """Whether the command line sets anything of this group."""
     return any(override.lstrip("+").startswith((f"{group}=", f"{group}.")) for override in overrides)
-
-
-def data_of_run(checkpoint: Path) -> DataConfig | None:
-    """The data set that the checkpoint's run was trained on, where its run folder still stands around it."""
-    run_folder = checkpoint.parent.parent
-    if not (run_folder / CONFIG_FILE).is_file():
-        return None
-    stored = read_settings(run_folder)
-    return data_settings(stored["data"]) if "data" in stored else None
-
-
-def _decode(trained: DecodeConfig, composed: DecodeConfig, overrides: list[str]) -> DecodeConfig:
-    """The checkpoint's own search; with `decode=…` another; with `decode.x=…` its own with that value."""
-    if any(override.startswith("decode=") for override in overrides):
-        return composed
-    names = {override.removeprefix("decode.").split("=")[0] for override in overrides if override.startswith("decode.")}
-    return replace(trained, **{f.name: getattr(composed, f.name) for f in fields(composed) if f.name in names})
-
-
-def _print(evaluations: list[Evaluation], names: list[str], folder: Path) -> None:
-    first = evaluations[0]
-    if len(names) > 1:
-        rows = [(name, evaluation.scores.corpus) for name, evaluation in zip(names, evaluations, strict=True)]
-        table = format_scores(rows, first.split)
-    else:
-        table = format_scores([(first.split, first.scores.corpus)], "split")
-    sys.stdout.write(f"\n{table}\n{signature_line(first.scores)}\n")
-    for name, why in first.scores.unavailable.items():
-        sys.stdout.write(f"{name} unavailable: {why}\n")
-    for evaluation, name in zip(evaluations, names or [""], strict=False):
-        if evaluation.grounding is not None:
-            heading = f"{name}\n" if len(names) > 1 else ""
-            sys.stdout.write(f"\n{heading}{format_grounding(evaluation.grounding)}\n")
-    for notice in first.notices:
-        sys.stdout.write(f"Note: {notice}\n")
-    if first.skipped:
-        sys.stdout.write(f"Left out {len(first.skipped)} images that cannot be read; see metrics.json.\n")
-    sys.stdout.write(f"\nWritten: {shown(folder)}/metrics.json and captions_{first.split}.json\n")

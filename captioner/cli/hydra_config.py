@@ -15,6 +15,7 @@ from captioner.cli.hydra_versions import VERSION_BASE, register_resolver, store_
 from captioner.cli.overrides import check_overrides
 from captioner.cli.runs_folder import RUNS_FOLDER
 from captioner.config import TASKS, EvaluateConfig, LanguageModelConfig, TrainConfig
+from captioner.distributed.ranks import first_value_in_job
 from captioner.errors import ConfigError, choose
 from captioner.schema import command_settings
 
@@ -52,8 +53,6 @@ def run_folder_name(resume: str | None, *names: str) -> str:
     """`runs/<date>_<time>_<names>`, or the folder of the run that is resumed; the same on all ranks of a job."""
     if resume:
         return resume
-    from captioner.distributed.ranks import first_value_in_job  # here: it imports torch, and --help does not need it
-
     name = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{'_'.join(names)}"
     others = itertools.count(2)  # of the same second: started at once, or before the clock was set back
     free, folder = name, RUNS_FOLDER

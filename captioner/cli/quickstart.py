@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captioner.cli.main import run_command
-from captioner.cli.train import shown, start_run
+from captioner.cli.runs_folder import shown
 from captioner.data.dataset import CaptionedImage
 
 SHOWN = 3  # captions printed beside their references
@@ -21,6 +21,7 @@ def main() -> None:
 
 def _tour(overrides: Sequence[str]) -> None:
     from captioner.cli.hydra_config import compose_train_settings, run_folder_name
+    from captioner.cli.train_job import start_run
     from captioner.data.datasets.registry import load_dataset
     from captioner.data.images.decode import load_image
     from captioner.evaluation.evaluate import format_scores

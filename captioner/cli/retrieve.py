@@ -87,7 +87,7 @@ def _retrieve(arguments: list[str]) -> None:
 def _collect(loaded: LoadedCheckpoint, options: RetrieveOptions) -> Collection:
     """The images of a split of the data set that the checkpoint's run was trained on."""
     from captioner.analysis.retrieval import image_vectors
-    from captioner.cli.evaluate import data_of_run
+    from captioner.cli.data_source import data_of_run
     from captioner.config import CacheConfig
     from captioner.data.datasets.registry import load_dataset
     from captioner.data.features.sources import open_features

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from captioner.checkpoint.index import INDEX_FILE
-from captioner.errors import CheckpointError, DataError
-from captioner.files import write_atomically
+from captioner.errors import CheckpointError, ConfigError, DataError
+from captioner.files import is_unfinished, write_atomically
 
 RUNS_FOLDER = Path("runs")
 CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.json"
@@ -78,3 +78,28 @@ def read_metrics(run: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise DataError(f"{path} should be a JSON object.")
     return record
+
+
+def check_unused_folder(folder: Path, hint: str) -> None:
+    """ConfigError where the run folder `folder` holds anything: a run is never overwritten.
+
+    hint: what else the person may have wanted, as the beginning of the message's last clause.
+    """
+    there = sorted(path.name for path in folder.iterdir() if not is_unfinished(path))
+    if there:
+        raise ConfigError(
+            f"{shown(folder)} is not empty (it holds {', '.join(there[:4])}{' …' if len(there) > 4 else ''}), and an "
+            f"existing run is never overwritten: {hint}name another hydra.run.dir."
+        )
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove the run folder that Hydra makes before the settings are checked, where nothing was written to it."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def shown(folder: Path) -> str:
+    """The folder as a person would type it here."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)

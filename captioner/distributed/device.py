@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-import torch
+import re
+from typing import TYPE_CHECKING
 
 from captioner.distributed.ranks import RankInfo, rank_info
 from captioner.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+_NAMES = re.compile(r"auto|(cpu|cuda|mps)(:\d+)?")
+
+
+def check_device_name(name: str) -> None:
+    """ConfigError for a name that no machine has; does not import torch, so that a typo is reported at once."""
+    if not _NAMES.fullmatch(name):
+        raise ConfigError(f"device={name!r} does not exist: expected auto, cpu, cuda, cuda:1 or mps.")
 
 
 def choose_device(name: str, place: RankInfo | None = None) -> torch.device:
@@ -13,6 +25,9 @@ def choose_device(name: str, place: RankInfo | None = None) -> torch.device:
 
     `place`: which of a job's processes asks (default: this one). Each on a machine has a GPU of its own.
     """
+    import torch
+
+    check_device_name(name)
     place = place or rank_info()
     if place.size > 1:
         return _device_of_rank(name, place)
@@ -20,10 +35,7 @@ def choose_device(name: str, place: RankInfo | None = None) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device={name!r} does not exist: expected auto, cpu, cuda, cuda:1 or mps.") from error
+    device = torch.device(name)
     available = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
@@ -36,6 +48,8 @@ def choose_device(name: str, place: RankInfo | None = None) -> torch.device:
 
 def _device_of_rank(name: str, place: RankInfo) -> torch.device:
     """One CUDA device a process, or the CPU for all."""
+    import torch
+
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":

@@ -23,7 +23,7 @@ from captioner.errors import CaptionerError, ConfigError, RankLostError
 
 if TYPE_CHECKING:  # commands that train nothing ask for their rank too, and start without torch
     import torch
-    from torch.distributed import Store
+    from torch.distributed import Store  # type: ignore[attr-defined]  # it is there
 
 K = TypeVar("K")
 T = TypeVar("T")

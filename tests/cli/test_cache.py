@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captioner.cli import cache as cache_command
 from captioner.cli.cache import main
+from captioner.cli.cache_job import _duration
 from captioner.cli.train import main as train
 from captioner.config import FolderConfig
 from captioner.data.features import cache as cache_module
@@ -92,7 +92,7 @@ def test_it_says_how_long(command: Command, tiny: FolderConfig, monkeypatch: pyt
 
 @pytest.mark.parametrize(("seconds", "said"), [(7.4, "7 s"), (150, "2 min"), (9000, "2.5 h")])
 def test_durations(seconds: float, said: str) -> None:
-    assert cache_command._duration(seconds) == said
+    assert _duration(seconds) == said
 
 
 def test_bad_images_are_counted_and_named(command: Command, tiny: FolderConfig) -> None:

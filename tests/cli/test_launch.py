@@ -196,7 +196,7 @@ def test_killed_stopped_and_carried_on(command: Command, tiny: FolderConfig) -> 
     assert job.returncode == 137
     assert time.monotonic() - killed < 15
     assert "error: Process 1 of 2 was killed by SIGKILL" in errors
-    assert "Carry on with: python train.py resume=run" in errors
+    assert "Resume with: python train.py resume=run" in errors
     assert errors.count("error:") == 1
     assert "Traceback" not in errors
 
@@ -206,7 +206,7 @@ def test_killed_stopped_and_carried_on(command: Command, tiny: FolderConfig) -> 
     job.terminate()
     errors = job.communicate(timeout=60)[1]
     assert job.returncode == 0
-    assert errors.count("Stopping after this step") == errors.count("Saved. Carry on with") == 1
+    assert errors.count("Stopping after this step") == errors.count("Saved. Resume with") == 1
 
     done = max(steps_of(Path("run"))) // 4 + 1
     result = command(main, "resume=run", "trainer.devices=null", f"trainer.max_epochs={done}")

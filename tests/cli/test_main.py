@@ -43,8 +43,8 @@ def wait_for_epochs(process: subprocess.Popen[str], count: int) -> str:
 @pytest.mark.parametrize(
     ("signals", "code", "words"),
     [
-        ([signal.SIGINT], 130, "Saved. Carry on with: python train.py resume=run"),
-        ([signal.SIGTERM], 0, "Saved. Carry on with: python train.py resume=run"),
+        ([signal.SIGINT], 130, "Saved. Resume with: python train.py resume=run"),
+        ([signal.SIGTERM], 0, "Saved. Resume with: python train.py resume=run"),
         ([signal.SIGINT, signal.SIGINT], 130, "python train.py resume=run"),
     ],
     ids=["Ctrl-C", "SIGTERM", "Ctrl-C twice"],

@@ -1,0 +1,110 @@
+"""The work of `captioner cache` once its settings are checked; the only part of the command that imports torch."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from captioner.config import TrainConfig
+from captioner.data.datasets.registry import available_splits, load_dataset
+from captioner.data.features.cache import CachePlan, check_cache_disk_space, encoding_speed, fill_cache, plan_cache
+from captioner.data.features.storage import FeatureShardFolder, folders_of_other_versions
+from captioner.distributed.device import choose_device
+from captioner.nn.encoders.encoder import Encoder, build_encoder
+
+
+def compute_features(config: TrainConfig, split: str | None, *, with_grid: bool) -> None:
+    """Compute the missing features of one split (None: of all), and print what is computed and where it is kept.
+
+    with_grid: the features of all regions; otherwise one vector per image.
+    """
+    torch.manual_seed(config.seed)  # an encoder with random weights is that of a training with this seed
+    device = choose_device(config.device)
+    splits = [split] if split else available_splits(config.data)
+    datasets = [load_dataset(config.data, name) for name in splits]
+    encoder = build_encoder(config.encoder).to(device)
+    encoder.freeze()
+    plans = [
+        plan_cache(
+            dataset,
+            encoder,
+            with_grid=with_grid,
+            cache=config.cache,
+            data=config.data,
+            flipped=config.cache.flips and dataset.split == "train",
+        )
+        for dataset in datasets
+    ]
+    _announce(plans, encoder, device)
+    if any(plan.missing for plan in plans):
+        _fill(plans, encoder, config, device)
+    _conclude(plans[0].shards)
+
+
+def _announce(plans: Sequence[CachePlan], encoder: Encoder, device: torch.device) -> None:
+    """What is there, what will be computed, and where."""
+    shards = plans[0].shards
+    rows, columns = encoder.grid_size
+    shape = f"a grid of {rows}×{columns}" if plans[0].with_grid else "one vector"
+    _print(
+        f"Features of {encoder.name}, {shape} × {encoder.feature_dim} numbers an image ({shards.row_bytes:,} bytes), "
+        f"computed on {device}, kept in {shards.path}"
+    )
+    for notice in dict.fromkeys(notice for plan in plans for notice in plan.dataset.notices):
+        _print(f"Note: {notice}")
+    for plan in plans:
+        flipped = " (flipped ones included)" if plan.flipped else ""
+        taken = f" ({len(plan.from_grids):,} of them from grids that are there)" if plan.from_grids else ""
+        _print(
+            f"  {plan.dataset.split:<6}{len(plan.sources):>8,} images{flipped}, {len(plan.missing):>8,} to compute"
+            f"{taken}, {plan.bytes_missing / 1e6:,.1f} MB"
+        )
+
+
+def _fill(plans: Sequence[CachePlan], encoder: Encoder, config: TrainConfig, device: torch.device) -> None:
+    """Say how much and how long, then do it."""
+    missing, needed = sum(len(plan.missing) for plan in plans), sum(plan.bytes_missing for plan in plans)
+    check_cache_disk_space(plans[0].shards.path, missing, needed)
+    speed = encoding_speed(max(plans, key=lambda plan: len(plan.to_encode)), encoder, config.data, device)
+    if speed is not None:
+        seconds = sum(len(plan.to_encode) for plan in plans) / speed
+        _print(f"About {_duration(seconds)} for {needed / 1e9:.2f} GB, at the {speed:.1f} images a second of a trial.")
+    started = time.perf_counter()
+    bad: dict[str, str] = {}
+    for plan in plans:
+        found = plan.bad | fill_cache(plan, encoder, config.data, device)
+        bad |= {str(plan.dataset.images[index].path): why for index, why in found.items()}
+    seconds = time.perf_counter() - started
+    _print(f"Computed {missing - len(bad):,} images in {_duration(seconds)} ({missing / seconds:.1f} a second).")
+    if bad:
+        _print(f"Left out {len(bad):,} images that cannot be read, such as: {next(iter(bad.values()))}")
+
+
+def _conclude(shards: FeatureShardFolder) -> None:
+    """Where, how much, and what could be deleted."""
+    shards.refresh()
+    _print(f"Kept: {len(shards.index):,} images, {_size(shards.path) / 1e9:.2f} GB in {shards.path}")
+    for folder in folders_of_other_versions(shards.path.parent):
+        _print(
+            f"Note: {folder} was written by another version of this program and is never read. Delete it to free "
+            f"{_size(folder) / 1e9:.2f} GB."
+        )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

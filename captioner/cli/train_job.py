@@ -1,0 +1,134 @@
+"""The work of `python train.py` once its settings are checked; the only part of the command that imports torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from captioner.checkpoint.index import read_index
+from captioner.cli.run_config import keep_settings
+from captioner.cli.runs_folder import RUNS_FOLDER, note_newest, shown
+from captioner.cli.tables import markdown_table
+from captioner.config import LanguageModelConfig, TrainConfig
+from captioner.distributed.checks import check_processes
+from captioner.distributed.device import choose_device
+from captioner.distributed.launch import JobFailedError, launch
+from captioner.distributed.ranks import RankInfo, is_main_process, process_group, rank_info
+from captioner.errors import StorageError
+from captioner.evaluation.evaluate import format_scores
+from captioner.metrics.grounding_scores import format_grounding
+from captioner.training.language_model.language_model_run import prepare_language_run
+from captioner.training.language_model.train_language_model import SAMPLES_FILE, LanguageResult, train_language_model
+from captioner.training.loop import TrainingResult, train
+from captioner.training.setup import prepare
+from captioner.training.signals import Interrupted
+
+T = TypeVar("T")
+
+
+def train_in_folder(
+    config: TrainConfig | LanguageModelConfig, folder: Path, overrides: Sequence[str], *, resume: bool
+) -> TrainingResult | LanguageResult | None:
+    """Train in the run folder `folder`: here, or in `trainer.devices` processes that this one starts.
+
+    overrides: the command line, for those processes. Returns None where they have trained, and printed the result.
+    """
+    if isinstance(config, LanguageModelConfig):
+        return start_language_run(config, folder, resume=resume)
+    if rank_info() == RankInfo() and (config.trainer.devices or 1) > 1:
+        launch_run(config, folder, overrides)
+        return None
+    result = start_run(config, folder, resume=resume)
+    if is_main_process():
+        note_newest(folder, RUNS_FOLDER)
+    return result
+
+
+def start_run(config: TrainConfig, folder: Path, *, resume: bool = False) -> TrainingResult:
+    """Train a captioner in `folder`. Nothing is written there before all settings and data have been checked."""
+    with process_group(choose_device(config.device), config.trainer.timeout_minutes):
+        run = prepare(config, folder, resume=resume)
+        return _run_saved(lambda: train(run), config, folder)
+
+
+def launch_run(config: TrainConfig, folder: Path, overrides: Sequence[str]) -> None:
+    """Train a captioner in `trainer.devices` new processes; the first of them prints the result."""
+    count = config.trainer.devices or 1
+    place = RankInfo(size=count, local_size=count)
+    check_processes(config, place)
+    choose_device(config.device, place)
+    quoted = str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'")
+    try:
+        stopped_by = launch("train", [*overrides, f"hydra.run.dir='{quoted}'"], count)
+    except JobFailedError as failed:
+        if str(failed) and read_index(folder):
+            hint = f"Resume with: python train.py resume={shown(folder)}"
+            raise JobFailedError(failed.code, f"{failed} {hint}") from None
+        raise
+    if stopped_by is not None:
+        raise Interrupted(stopped_by)
+
+
+def start_language_run(config: LanguageModelConfig, folder: Path, *, resume: bool = False) -> LanguageResult:
+    """Train a language model in `folder`. Nothing is written there before all settings have been checked."""
+    run = prepare_language_run(config, folder, resume=resume)
+    return _run_saved(lambda: train_language_model(run), config, folder)
+
+
+def _run_saved(work: Callable[[], T], config: TrainConfig | LanguageModelConfig, folder: Path) -> T:
+    """Write the settings to the run folder, train, and print how to resume where training was stopped."""
+    if is_main_process():
+        keep_settings(config, folder)
+    try:
+        return work()
+    except Interrupted:
+        if is_main_process():
+            sys.stderr.write(f"Saved. Resume with: python train.py resume={shown(folder)}\n")
+        raise
+    except KeyboardInterrupt:
+        if is_main_process():
+            sys.stderr.write(f"\nNot saved. From the latest checkpoint on: python train.py resume={shown(folder)}\n")
+        raise
+    except StorageError as error:
+        if not folder.is_dir():
+            raise
+        raise StorageError(f"{error} Then resume with: python train.py resume={shown(folder)}") from error
+
+
+def print_result(result: TrainingResult | LanguageResult) -> None:
+    """Print the scores of a finished run, where it is, and the command to try next."""
+    if isinstance(result, LanguageResult):
+        _print_language_result(result)
+        return
+    rows = [(split, evaluation.scores.corpus) for split, evaluation in result.evaluations.items()]
+    sys.stdout.write("\n" + format_scores(rows, "split") + "\n")
+    for evaluation in result.evaluations.values():
+        for name, why in evaluation.scores.unavailable.items():
+            sys.stdout.write(f"{name} unavailable: {why}\n")
+        if evaluation.grounding is not None:
+            sys.stdout.write(f"\n{format_grounding(evaluation.grounding)}\n")
+        break
+    sys.stdout.write(
+        f"\nRun folder: {shown(result.folder)}\n"
+        f"Caption a photo: python caption.py photo.jpg --checkpoint {shown(result.folder)}\n"
+    )
+
+
+def _print_language_result(result: LanguageResult) -> None:
+    figures = result.figures
+    rows = [
+        {"": name.replace("_", " "), **{part: f"{value:.3f}" for part, value in figures[name].items()}}
+        for name in ("bits_per_character", "bits_per_word", "perplexity_per_word")
+        if name in figures
+    ]
+    rows += [
+        {"": f"counting, {row['tokens_before']} before", "val": f"{row['val']:.3f}", "test": f"{row['test']:.3f}"}
+        for row in figures.get("counting", [])
+    ]
+    sys.stdout.write(
+        f"\n{markdown_table(rows)}\n\nRun folder: {shown(result.folder)}\n"
+        f"Samples of each stage: {shown(result.folder / SAMPLES_FILE)}\n"
+        f"Generate text: python -m captioner sample checkpoint={shown(result.folder)} temperature=0.8\n"
+    )
