@@ -63,6 +63,7 @@ bench: $(READY) ## The benchmarks, one JSON line each
 	$(BIN)/python benchmarks/decoding_scale.py
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/tokenizer.py
+	$(BIN)/python benchmarks/startup.py
 
 ci: ## What CI runs
 	bash .ci/run
