@@ -1,20 +1,24 @@
-"""What surrounds the code says what the code does: environment.yml, the README, the Makefile, CI."""
+"""The files around the code agree with it: README, CHANGELOG, environment.yml, Makefile, CI, citation."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import sys
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from captioner import __version__
-from captioner.cli.hydra_config import compose_language_model_settings, compose_train_settings
+from captioner.__main__ import COMMANDS
+from captioner.cli.hydra_config import compose_train_settings
 from captioner.config import AttentionConfig, TrainConfig
+from captioner.config.explain import setting_exists
 from captioner.config.renamed import RENAMED, RenamedSetting
 
 ROOT = Path(__file__).parent.parent
@@ -35,32 +39,52 @@ def test_environment_yml_asks_for_the_same_packages() -> None:
     assert f"python{project['requires-python']}" in environment["dependencies"]
 
 
-def commands() -> list[list[str]]:
-    """Every shell command of the README, split as a shell would."""
+def commands(*words: str) -> list[list[str]]:
+    """The arguments of each shell command of the README that starts with `words`, split as a shell would."""
     blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", README, flags=re.DOTALL)
-    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    return [shlex.split(line) for line in lines if line]
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    found = [line[len(words) :] for line in lines if tuple(line[: len(words)]) == words]
+    assert found, f"the README has no command {' '.join(words)}"
+    return found
 
 
-def test_readme_s_make_targets_are_there() -> None:
+def test_readme_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = [words[1] for words in commands() if words[0] == "make"]
+    targets = [target for target, *_ in commands("make")]
     assert {"demo", "test"} <= set(targets)
     for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
-def test_readme_s_training_commands_compose() -> None:
-    trained = [words[2:] for words in commands() if words[:2] == ["python", "train.py"]]
-    assert trained
-    for options in trained:
-        settings = [option for option in options if option != "-m" and not option.startswith(("resume=", "hydra."))]
-        single = [option.split(",")[0] if "-m" in options else option for option in settings]
-        compose = compose_language_model_settings if "task=language_model" in single else compose_train_settings
-        compose(single)
+def test_readme_training_commands_compose() -> None:
+    for options in commands("python", "train.py"):
+        settings = [option for option in options if option != "-m" and not option.startswith("resume=")]
+        compose_train_settings([option.split(",")[0] if "-m" in options else option for option in settings])
 
 
-def test_readme_names_files_that_are_there() -> None:
+def test_readme_evaluation_settings_exist() -> None:
+    """The commands themselves need checkpoints and data."""
+    for options in commands("python", "evaluate.py"):
+        settings = [option.split("=")[0] for option in options if "=" in option]
+        assert [name for name in settings if not setting_exists(name)] == []
+
+
+def test_readme_commands_exist() -> None:
+    assert {command for command, *_ in commands("python", "-m", "captioner")} <= set(COMMANDS)
+
+
+def test_readme_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    shutil.copy(ROOT / "docs/pretrained/photographer.jpg", tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {}
+    exec(example, namespace)
+    assert namespace["caption"].text
+    assert len(namespace["caption"].alternatives) == 2
+    assert (tmp_path / "sheet.png").stat().st_size > 0
+
+
+def test_readme_names_files_that_exist() -> None:
     named = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(
         r"`((?:captioner|docs|conf|notebooks|benchmarks)/[^`*…]+)`", README
     )
