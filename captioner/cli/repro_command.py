@@ -34,7 +34,7 @@ def training_command(settings: TrainConfig) -> str:
     starts = [[f"experiment={stem}"] for stem in experiments] + [[f"model={stem}", *groups] for stem in models]
     found = [_completed([*start, f"data={settings.data.name}"], settings) for start in starts]
     best = min((options for options in found if options is not None), key=len)
-    root = [] if settings.data.name == "scenes" else ["data.root=DIR"]
+    root = ["data.root=DIR"] if settings.data.needs_root else []
     return "python train.py " + " ".join(shlex.quote(option) for option in [*best, *root])
 
 

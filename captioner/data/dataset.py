@@ -1,24 +1,24 @@
-"""The one data set type that every source ends in."""
+"""The data set type that every reader returns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias, overload
 
 from captioner.data.datasets.tar_shards.tar_image import ImageInTar
 
 ImagePath: TypeAlias = Path | ImageInTar
-"""Where an image lies. Both have a `name` and `read_bytes`, and `str` of them is for people."""
+"""Where an image is stored. Both types have `name` and `read_bytes`, and `str` of them is for messages."""
 
 ImageId = int | str
-"""COCO's integer; elsewhere the image's file name without its ending."""
+"""COCO's integer id; in most other data sets the image's file name without its suffix."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where an object stands in its image: pixels of the stored file, from the top left corner."""
+    """The bounding box of an object, in pixels of the image file, from the top left corner."""
 
     label: str
     left: float
@@ -29,7 +29,7 @@ class Box:
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """One image and what people said of it. Captions are raw text, in the file's order; there may be none."""
+    """One image with its reference captions: raw text, in the file's order; there may be none."""
 
     image_id: ImageId
     path: ImagePath
@@ -39,17 +39,19 @@ class CaptionedImage:
 
 @dataclass(frozen=True)
 class CaptionDataset:
-    """One split of one data set, in the annotation file's order, image ids unique.
+    """One split of a data set, in the order of the annotation file, with unique image ids.
 
-    `split` is "train", "val" or "test". `notices` are sentences that a person should read before
-    trusting a figure, such as "this is not the split the literature reports on". `images` is a tuple, or, of a
-    data set that is larger than memory, a sequence that makes each image when it is asked for.
+    split: "train", "val" or "test".
+    images: a tuple, or, for data sets larger than memory, a sequence that creates each image on access.
+    notices: messages to read before trusting a score, such as "this is not the split that papers report on".
+    label_names: label of a box → the words or phrases that name it in captions; see `object_names`.
     """
 
     name: str
     split: str
     images: Sequence[CaptionedImage]
     notices: tuple[str, ...] = ()
+    label_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -59,17 +61,17 @@ class CaptionDataset:
 
     @property
     def paths(self) -> Sequence[ImagePath]:
-        """Where each image lies, found when it is asked for."""
+        """The location of each image, looked up on access."""
         return _Paths(self.images)
 
     @property
     def references(self) -> dict[ImageId, list[str]]:
-        """Image id → captions, as the metrics take them."""
+        """Image id → reference captions, the format of the metrics."""
         return {image.image_id: list(image.captions) for image in self.images}
 
     @property
     def all_captions(self) -> list[str]:
-        """The captions of all images, one after the other."""
+        """The captions of all images, in order."""
         return [caption for image in self.images for caption in image.captions]
 
 

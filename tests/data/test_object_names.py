@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from captioner.data.dataset import Box, CaptionDataset, CaptionedImage
+from captioner.data.datasets.coco_categories import LABEL_NAMES
 from captioner.data.object_names import named_objects, object_names
+from captioner.data.synthetic.scenes.generate_scenes import _LABEL_NAMES
 from captioner.data.synthetic.scenes.words import NOUNS
 
 
-def dataset(name: str, *labels: str) -> CaptionDataset:
+def dataset(label_names: Mapping[str, Sequence[str]], *labels: str) -> CaptionDataset:
     boxes = tuple(Box(label, 0, 0, 1, 1) for label in labels)
-    return CaptionDataset(name, "val", (CaptionedImage(1, Path("1.jpg"), ("a dog",), boxes),))
+    return CaptionDataset(
+        "boxes", "val", (CaptionedImage(1, Path("1.jpg"), ("a dog",), boxes),), label_names=label_names
+    )
 
 
 COCO = object_names(
     dataset(
-        "coco2017", "person", "bench", "hot dog", "dog", "teddy bear", "bear", "orange", "fire hydrant", "cow", "bus"
+        LABEL_NAMES, "person", "bench", "hot dog", "dog", "teddy bear", "bear", "orange", "fire hydrant", "cow", "bus"
     )
 )
 
@@ -41,12 +46,12 @@ def test_coco_s_categories(caption: str, expected: list[tuple[str, str]]) -> Non
 
 
 def test_every_name_that_the_scenes_have_for_a_thing() -> None:
-    names = object_names(dataset("scenes", *NOUNS))
+    names = object_names(dataset(_LABEL_NAMES, *NOUNS))
     for label, noun in NOUNS.items():
         for name in noun.names:
             assert names[(name.one,)] == names[(name.several,)] == label
 
 
 def test_what_has_no_boxes_names_nothing() -> None:
-    assert object_names(dataset("coco2017")) == {}
+    assert object_names(dataset(LABEL_NAMES)) == {}
     assert list(named_objects(["a", "dog"], {})) == []

@@ -99,7 +99,10 @@ def test_reading_gives_the_attention_of_saying(trained: LoadedCheckpoint, tmp_pa
 
 
 def test_data_without_boxes_and_models_without_attention_are_refused_before_anything_is_done(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"boxes of data=folder are not known"):
+    with pytest.raises(
+        DataError,
+        match=r"bounding boxes of objects, which data=folder does not have. Data sets with boxes: scenes, coco\.",
+    ):
         check_has_boxes(FolderConfig(root=str(tmp_path)), "val")
     scenes = ScenesConfig(root=str(tmp_path / "scenes"), train_size=1, val_size=2, test_size=1)
     dataset = load_dataset(scenes, "val")

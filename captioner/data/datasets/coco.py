@@ -26,11 +26,16 @@ from captioner.data.datasets.annotation_files import (
     path_exists,
     read_json,
 )
+from captioner.data.datasets.coco_categories import LABEL_NAMES as LABEL_NAMES
 from captioner.errors import DataError
 
 YEARS = (2017, 2014)
 PARTS = ("train", "val")  # COCO's test images have no public captions
 EXPECTED = "annotations/captions_train2017.json, train2017/ and so on"
+BOXES_EXPECTED = (
+    "put COCO's instances_*.json beside the captions in annotations/ (`data download coco --parts annotations` gets "
+    "them)"
+)
 
 NOT_KARPATHY = (
     "This is COCO's official val{year}. Papers report captioning scores on Karpathy's test split (5,000 images): "
@@ -118,17 +123,14 @@ def read_captions(path: Path) -> list[AnnotatedImage]:
 
 
 def has_boxes(config: CocoConfig, split: str) -> bool:
-    """Is there an `annotations/instances_*.json` that `load_boxes` could read?"""
+    """Whether the folder has an `annotations/instances_*.json` for this split."""
     root = data_root(config, EXPECTED)
     year = _year(root, config.year, prefer=2014 if config.karpathy else 2017)
     return any(path_exists(_annotations(root, "instances", part, year)) for part in _parts(config, split))
 
 
 def load_boxes(config: CocoConfig, split: str) -> dict[ImageId, tuple[Box, ...]]:
-    """Image id → the boxes of its objects, from `annotations/instances_*.json`; {} where there is none.
-
-    Apart from `read_split`, because the file of train is half a gigabyte and only grounding needs it.
-    """
+    """Image id → the bounding boxes of its objects, from `annotations/instances_*.json`."""
     root = data_root(config, EXPECTED)
     wanted = {image.image_id for image in read_split(config, split).images}
     year = _year(root, config.year, prefer=2014 if config.karpathy else 2017)

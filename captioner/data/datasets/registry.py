@@ -1,8 +1,8 @@
-"""From settings to a data set: the one way in, whatever the source.
+"""Loads any data set by its settings.
 
-A reader says which splits there are and reads one as the files have it. What holds for every source
-is done here: names of splits, unique ids, images that are not on disk, blank captions, `limit`.
-docs/extending.md shows how to add a source: a config dataclass and a module with the two functions.
+Each data set has a reader, which returns its splits as its files define them. This module adds what all data sets have
+in common: names of splits, the check for unique image ids, missing images, blank captions, and `data.limit`.
+docs/extending.md shows how to add a data set.
 """
 
 from __future__ import annotations
@@ -11,142 +11,191 @@ import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 
-from captioner.config import DATASETS, CocoConfig, DataConfig
-from captioner.data.dataset import CaptionDataset, CaptionedImage, ImagePath
-from captioner.data.datasets import coco
+from captioner.config import DATASETS, DataConfig
+from captioner.data.dataset import Box, CaptionDataset, CaptionedImage, ImageId, ImagePath
 from captioner.data.datasets.annotation_files import join_names, path_exists
 from captioner.data.datasets.splits import split_name
 from captioner.errors import ConfigError, DataError, near_misses
 from captioner.registry import load_object
 
 
+class DatasetReader(Protocol):
+    """A module that reads one data set. A settings dataclass names it: `reader: ClassVar[str] = "package.module"`."""
+
+    def available_splits(self, config: Any) -> list[str]:
+        """The splits that the data set has, of train, val and test. Should not read images."""
+        ...
+
+    def read_split(self, config: Any, split: str) -> CaptionDataset:
+        """One split as the files define it. Images may be missing and captions blank. DataError for wrong files."""
+        ...
+
+
+class BoxReader(DatasetReader, Protocol):
+    """A reader that knows bounding boxes, which `metric.grounding` needs.
+
+    A module may also define LABEL_NAMES (see `CaptionDataset.label_names`) and BOXES_EXPECTED, a hint for the error
+    message of a split without boxes. Without `load_boxes`, `read_split` must return the boxes.
+    """
+
+    def has_boxes(self, config: Any, split: str) -> bool:
+        """Whether the boxes of a split are on disk. Should not read them."""
+        ...
+
+    def load_boxes(self, config: Any, split: str) -> dict[ImageId, tuple[Box, ...]]:
+        """Image id → boxes. Separate from `read_split` because files of boxes are large and rarely needed."""
+        ...
+
+
 def available_splits(config: DataConfig) -> list[str]:
-    """The names that `load_dataset` takes, of train, val and test. Images are not looked at."""
-    splits: list[str] = _reader(config).available_splits(config)
-    return splits
+    """The splits that `load_dataset` can load, of train, val and test. Reads no images."""
+    return _reader(config).available_splits(config)
 
 
 def load_dataset(config: DataConfig, split: str) -> CaptionDataset:
-    """One split, ready to use: every image is on disk, no caption is blank, at most `config.limit` images.
+    """One split, ready to use: every image exists, no caption is blank, at most `config.limit` images.
 
-    split: train, val (also dev, validation) or test. Raises DataError where the data set or the split
-    is not there, cannot be read, or is empty, and, with `on_bad_image="error"`, where images are
-    missing; with "skip" those are left out and counted in `notices`.
+    split: train, val (also dev, validation) or test. Raises DataError if the data set or the split does not exist,
+    cannot be read, or is empty. Missing images are a DataError with `on_bad_image="error"`; with "skip" they are left
+    out and counted in `notices`.
     """
     dataset = read_split(config, split)
-    if config.on_bad_image == "error":  # nobody asked for the images beyond the limit: they may be missing
+    if config.on_bad_image == "error":  # images beyond the limit are not used, so they may be missing
         dataset = replace(dataset, images=dataset.images[: config.limit])
     dataset = _without_missing_images(dataset, config)
     dataset = _without_blank_captions(dataset)
     dataset = replace(dataset, images=dataset.images[: config.limit])
     if not dataset.images:
         raise DataError(f"The split {dataset.split} of {dataset.name} at {config.root} is empty.")
-    silent = sum(not image.captions for image in dataset.images)
-    if silent == len(dataset):
+    without = sum(not image.captions for image in dataset.images)
+    if without == len(dataset):
         raise DataError(f"The split {dataset.split} of {dataset.name} at {config.root} has images but no captions.")
-    if silent:
-        dataset = _with_notice(dataset, f"{silent:,} of {len(dataset):,} images of {dataset.split} have no caption.")
+    if without:
+        dataset = _with_notice(dataset, f"{without:,} of {len(dataset):,} images of {dataset.split} have no caption.")
     return dataset
 
 
 def check_has_boxes(config: DataConfig, split: str) -> None:
-    """DataError where it is known without reading much that `add_boxes` would fail."""
-    if config.name == "scenes":
-        return
-    if not isinstance(config, CocoConfig):
+    """DataError if `add_boxes` would fail for this split. Does not read the boxes."""
+    reader = _box_reader(config)
+    if reader is None:
         raise DataError(
-            f"The objects' boxes of data={config.name} are not known, and metric.grounding needs them: "
-            "it is for data=scenes and data=coco. Set metric.grounding=null."
+            f"metric.grounding needs bounding boxes of objects, which data={config.name} does not have. "
+            f"Data sets with boxes: {', '.join(_datasets_with_boxes())}. Set metric.grounding=null."
         )
-    if not coco.has_boxes(config, split):
+    if not reader.has_boxes(config, split):
+        expected = getattr(reader, "BOXES_EXPECTED", "")
         raise DataError(
-            f"metric.grounding needs the boxes of {split}'s objects, and {config.root} has none: put COCO's "
-            "instances_*.json beside the captions in annotations/ (`data download coco --parts annotations` gets them)."
+            f"metric.grounding needs the bounding boxes of {split}'s objects, and {config.root} has none"
+            f"{f': {expected}' if expected else ''}. Otherwise set metric.grounding=null."
         )
 
 
 def add_boxes(config: DataConfig, dataset: CaptionDataset) -> CaptionDataset:
-    """The same with the boxes of the objects in its images; DataError where they are not known."""
+    """`dataset` with the bounding boxes of the objects in its images; DataError if there are none."""
     check_has_boxes(config, dataset.split)
-    if not isinstance(config, CocoConfig):
-        return dataset  # drawn scenes come with theirs
-    boxes = coco.load_boxes(config, dataset.split)
+    reader = _box_reader(config)
+    if reader is None or not hasattr(reader, "load_boxes"):
+        return dataset  # `read_split` has returned the boxes
+    boxes = reader.load_boxes(config, dataset.split)
     images = tuple(replace(image, boxes=boxes.get(image.image_id, ())) for image in dataset)
-    return replace(dataset, images=images)
+    return replace(dataset, images=images, label_names=getattr(reader, "LABEL_NAMES", {}))
 
 
 def read_split(config: DataConfig, split: str) -> CaptionDataset:
-    """One split as its files have it, ids checked to be unique; images may be missing and captions blank."""
+    """One split as its files define it, with unique image ids. Images may be missing and captions blank."""
     reader = _reader(config)
-    there = reader.available_splits(config)
-    place = f" at {config.root}" if config.root else ""
-    if not there:
-        raise DataError(f"{config.name}{place} has no split at all: its files list no images.")
+    splits = reader.available_splits(config)
+    where = f" at {config.root}" if config.root else ""
+    if not splits:
+        raise DataError(f"{config.name}{where} has no split: its files list no images.")
     name = split_name(split)
-    if name not in there:
+    if name is None or name not in splits:
         raise DataError(
-            f"There is no split {split!r} in {config.name}{place}.{near_misses(split, there)} "
-            f"There are: {', '.join(there)}."
+            f"There is no split {split!r} in {config.name}{where}.{near_misses(split, splits)} "
+            f"Available: {', '.join(splits)}."
         )
-    dataset: CaptionDataset = reader.read_split(config, name)
+    dataset = reader.read_split(config, name)
     _check_unique_ids(dataset)
     return dataset
 
 
 def _check_unique_ids(dataset: CaptionDataset) -> None:
     hashes = np.fromiter((hash(image.image_id) for image in dataset.images), np.int64, len(dataset))
-    if len(np.unique(hashes)) == len(hashes):  # the usual case, in eight bytes an image
+    if len(np.unique(hashes)) == len(hashes):  # the usual case, which takes eight bytes per image
         return
     counts = Counter(image.image_id for image in dataset.images)
-    twice = [image.image_id for image in dataset.images if counts[image.image_id] > 1]
-    if twice:
-        names = dict.fromkeys(image.path.name for image in dataset.images if image.image_id in set(twice[:1]))
+    repeated = [image.image_id for image in dataset.images if counts[image.image_id] > 1]
+    if repeated:
+        names = dict.fromkeys(image.path.name for image in dataset.images if image.image_id == repeated[0])
         raise DataError(
-            f"The split {dataset.split} of {dataset.name} has {len(set(twice)):,} image ids that stand for more than "
-            f"one image, such as {twice[0]!r} ({join_names(names)}). Image ids must be unique."
+            f"The split {dataset.split} of {dataset.name} has {len(set(repeated)):,} image ids that belong to several "
+            f"images, such as {repeated[0]!r} ({join_names(names)}). Image ids must be unique."
         )
 
 
-def _reader(config: DataConfig) -> Any:
-    """The module that reads this data set."""
+def _reader(config: DataConfig) -> DatasetReader:
+    """The module that reads this data set; ConfigError if it cannot be imported or is no reader."""
     expected = DATASETS[config.name]
     if not isinstance(config, expected):
         raise ConfigError(
-            f"data.name={config.name} needs the settings of {config.name} ({expected.__name__}), "
-            f"but these are a {type(config).__name__}. On the command line choose the source with data={config.name}."
+            f"data.name={config.name} needs the settings {expected.__name__}, but got a {type(config).__name__}. "
+            f"On the command line, choose the data set with data={config.name}."
         )
-    return load_object(type(config).reader)
+    where = f"{expected.__name__}.reader = {expected.reader!r} of data.name={config.name}"
+    if not expected.reader:
+        raise ConfigError(f'{where} names no module. Set it to the module that reads the data: "package.module".')
+    try:
+        module = load_object(expected.reader)
+    except ImportError as error:
+        raise ConfigError(f"{where} cannot be imported: {error}.") from error
+    missing = [name for name in ("available_splits", "read_split") if not callable(getattr(module, name, None))]
+    if missing:
+        raise ConfigError(
+            f"{where} has no {' and no '.join(missing)}. Expected functions (config) and (config, split)."
+        )
+    return cast("DatasetReader", module)
+
+
+def _box_reader(config: DataConfig) -> BoxReader | None:
+    reader = _reader(config)
+    return cast("BoxReader", reader) if hasattr(reader, "has_boxes") else None
+
+
+def _datasets_with_boxes() -> list[str]:
+    """The data sets whose readers know bounding boxes, in the registry's order."""
+    return [name for name, settings in DATASETS.loadable().items() if _box_reader(settings()) is not None]
 
 
 def _without_missing_images(dataset: CaptionDataset, config: DataConfig) -> CaptionDataset:
     missing = missing_images(dataset)
     if not missing:
         return dataset
-    sentence = (
+    problem = (
         f"{len(missing):,} of the {len(dataset):,} images of {dataset.name} {dataset.split} are not on disk "
         f"({join_names(image.path for image in missing)})."
     )
     if config.on_bad_image == "error":
-        raise DataError(f"{sentence} Check data.root, or set data.on_bad_image=skip to leave them out.")
-    gone = {image.image_id for image in missing}
-    kept = tuple(image for image in dataset.images if image.image_id not in gone)
-    return _with_notice(replace(dataset, images=kept), f"{sentence} They are left out.")
+        raise DataError(f"{problem} Check data.root, or set data.on_bad_image=skip to leave them out.")
+    missing_ids = {image.image_id for image in missing}
+    present = tuple(image for image in dataset.images if image.image_id not in missing_ids)
+    return _with_notice(replace(dataset, images=present), f"{problem} They are left out.")
 
 
 def missing_images(dataset: CaptionDataset) -> list[CaptionedImage]:
-    """The images whose file does not exist. Each folder is listed once: a hundred thousand `stat` calls take long."""
+    """The images whose file does not exist. Lists each folder once, because one `stat` call per image is slow."""
     names: dict[Path, set[str]] = {}
 
     def is_missing(path: ImagePath) -> bool:
         if not isinstance(path, Path):
-            return False  # it was seen in its archive
+            return False  # images in archives were found when the archive was indexed
         if path.parent not in names:
             names[path.parent] = _names_in(path.parent)
-        # a file system that ignores case holds names that its listing spells differently: so ask again
+        # On a file system that ignores case, the listing may spell the name differently.
         return path.name not in names[path.parent] and not path_exists(path)
 
     return [image for image in dataset.images if is_missing(image.path)]

@@ -64,7 +64,7 @@ def test_the_split_by_hash_never_changes(tmp_path: Path) -> None:
 def test_only_some_lists(tmp_path: Path) -> None:
     write_flickr8k(tmp_path)
     (tmp_path / "Flickr_8k.testImages.txt").unlink()
-    with pytest.raises(DataError, match="There are: train, val"):
+    with pytest.raises(DataError, match="Available: train, val"):
         load_dataset(Flickr8kConfig(root=str(tmp_path)), "test")
 
 

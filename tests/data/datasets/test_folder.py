@@ -188,7 +188,7 @@ def test_no_validation_wanted(tmp_path: Path) -> None:
         ("image,caption,split\na.jpg,one,train\na.jpg,two,val\n", "line 3: a.jpg is in val here and in train above"),
         ("image,caption,split\na.jpg,one,train\nb.jpg,two,\n", r"none for 1 \(b.jpg\)"),
         ("image,caption\na.jpg,one\na.png,two\n", "line 3: a.png and a.jpg differ in their ending only"),
-        ("image,caption\n", "no split at all"),
+        ("image,caption\n", "has no split"),
         (f"image,caption\na.jpg,{'x' * 200_000}\n", "not CSV: field larger"),
     ],
 )
@@ -196,7 +196,7 @@ def test_broken_tables(tmp_path: Path, content: str, says: str) -> None:
     path = write_text(tmp_path / "captions.csv", content)
     with pytest.raises(DataError, match=says) as caught:
         load_dataset(_config(tmp_path), "train")
-    assert str(path) in str(caught.value) or "no split at all" in says
+    assert str(path) in str(caught.value) or "has no split" in says
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_ids_are_unique(tmp_path: Path) -> None:
 
 def test_splits_that_do_not_exist(tmp_path: Path) -> None:
     config = _folder(tmp_path)
-    with pytest.raises(DataError, match=r"no split 'test' in folder .*There are: train\."):
+    with pytest.raises(DataError, match=r"no split 'test' in folder .*Available: train\."):
         load_dataset(config, "test")
     with pytest.raises(DataError, match=r"'trian' .*Did you mean train\?"):
         load_dataset(config, "trian")

@@ -8,6 +8,6 @@ words, sentences                                                    → what fiv
 generate      all of it as files in COCO's layout
 """
 
-from captioner.data.synthetic.scenes.generate_scenes import available_splits, load_scenes, read_split
+from captioner.data.synthetic.scenes.generate_scenes import available_splits, has_boxes, load_scenes, read_split
 
-__all__ = ["available_splits", "load_scenes", "read_split"]
+__all__ = ["available_splits", "has_boxes", "load_scenes", "read_split"]

@@ -27,6 +27,7 @@ from captioner.data.features.paths import cache_directory
 from captioner.data.synthetic.scenes.drawing import draw_scene
 from captioner.data.synthetic.scenes.layout import IMAGE_SIZE, Scene, sample_scene
 from captioner.data.synthetic.scenes.sentences import SENTENCES_PER_SCENE, describe
+from captioner.data.synthetic.scenes.words import NOUNS
 from captioner.data.synthetic.scenes.world import KINDS
 from captioner.errors import DataError, choose
 
@@ -38,6 +39,9 @@ MAX_SCENES = 1_000_000  # a split: image ids are numbered from a million on for 
 MAX_OBJECTS = 10  # a scene
 
 _CATEGORY_IDS = {kind: number for number, kind in enumerate(KINDS, start=1)}
+_LABEL_NAMES = {
+    label: tuple(name for names in noun.names for name in (names.one, names.several)) for label, noun in NOUNS.items()
+}
 
 
 class GeneratedScene(NamedTuple):
@@ -51,6 +55,11 @@ class GeneratedScene(NamedTuple):
 def available_splits(config: ScenesConfig) -> list[str]:
     """The splits that the scenes have, whatever their settings."""
     return list(SPLITS)
+
+
+def has_boxes(config: ScenesConfig, split: str) -> bool:
+    """True: `read_split` returns every object's bounding box."""
+    return True
 
 
 def read_split(config: ScenesConfig, split: str) -> CaptionDataset:
@@ -239,4 +248,4 @@ def _read(root: Path, split: str) -> CaptionDataset:
             f"The annotations of {split} in {root} were altered after they were drawn ({error!r}). "
             "Remove the folder, and the scenes are drawn again."
         ) from error
-    return CaptionDataset("scenes", split, images)
+    return CaptionDataset("scenes", split, images, label_names=_LABEL_NAMES)

@@ -290,7 +290,7 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, settings: dict[str, Any], sen
 
 
 def test_a_folder_without_shards(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no split at all"):
+    with pytest.raises(DataError, match="has no split"):
         load_dataset(ShardsConfig(root=str(tmp_path)), "train")
 
 
