@@ -1,4 +1,4 @@
-# Everything a fresh machine needs: `make demo`, `make test`. Both make `.venv` first, once.
+# `make` lists the targets. Each creates the environment in .venv first, if it is missing or pyproject.toml changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,10 +8,10 @@ export CAPTIONER_DATA
 
 .DEFAULT_GOAL := help
 
-help: ## What can be made
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-setup: $(READY) ## The virtual environment in .venv, with all that development needs
+setup: $(READY) ## Create the virtual environment .venv with all development tools
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.12 …" if sys.version_info < (3, 10) else 0)'
@@ -20,22 +20,22 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
-demo: $(READY) ## Draw images, train with attention, evaluate, caption held-out images: under 5 minutes
+demo: $(READY) ## Train on synthetic images, evaluate, caption held-out images: under 5 minutes
 	$(BIN)/python -m captioner.cli.quickstart
 
-test: lint $(READY) ## Linters, types, layering, and the fast tests, one process a core
+test: lint $(READY) ## Linters, types, import layers, and the fast tests, one process per core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not notebook"
 
-test-slow: $(READY) ## The tests that take longer
+test-slow: $(READY) ## The slow tests
 	$(BIN)/python -m pytest -m slow
 
-test-next: $(READY) ## The fast tests with the newest Python and dependencies, pre-releases of Hydra included (.venv-next)
+test-next: $(READY) ## Fast tests with the newest Python and dependencies, pre-releases of Hydra included (.venv-next)
 	OMP_NUM_THREADS=1 $(BIN)/python .ci/test_versions.py next
 
-test-oldest: $(READY) ## The fast tests with the lower bounds of pyproject.toml (.venv-oldest)
+test-oldest: $(READY) ## Fast tests with the lower bounds of pyproject.toml (.venv-oldest)
 	OMP_NUM_THREADS=1 $(BIN)/python .ci/test_versions.py oldest
 
-fuzz: $(READY) ## Thousands of damaged and malicious files, settings and checkpoints, and how each ended
+fuzz: $(READY) ## Try thousands of damaged and malicious files, settings and checkpoints
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz -m slow
 
 notebooks: $(READY) ## Run every notebook from top to bottom
@@ -47,7 +47,7 @@ lint: $(READY) ## ruff, mypy and import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-docs: $(READY) ## The documentation site in build/site; warnings are errors
+docs: $(READY) ## Build the documentation site in build/site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 format: $(READY) ## Format the code
@@ -57,7 +57,7 @@ format: $(READY) ## Format the code
 reference: $(READY) ## Write the comments of conf/ and docs/reference/ from the settings' dataclasses
 	$(BIN)/python -m captioner.cli.write_reference
 
-bench: $(READY) ## The benchmarks, one JSON line each
+bench: $(READY) ## Run the benchmarks; one JSON line each
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/decoding.py
 	$(BIN)/python benchmarks/decoding_scale.py
@@ -65,7 +65,7 @@ bench: $(READY) ## The benchmarks, one JSON line each
 	$(BIN)/python benchmarks/tokenizer.py
 	$(BIN)/python benchmarks/startup.py
 
-ci: ## What CI runs
+ci: ## Run what CI runs
 	bash .ci/run
 
 clean: ## Remove the virtual environment and tool caches (not runs/)
