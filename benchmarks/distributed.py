@@ -101,9 +101,7 @@ def work(name: str, part: int | None) -> None:
             started, processor = time.perf_counter(), time.process_time()
             optimizer.zero_grad(set_to_none=True)
             with summed_gradients(model.parameters(), overlap=True):
-                losses = captioning_losses(
-                    model, features, captions, label_smoothing=0.1, doubly_stochastic=1.0, totals=totals
-                )
+                losses = captioning_losses(model, features, captions, label_smoothing=0.1, totals=totals)
                 losses["loss"].backward()
             all_reduce({name: float(value.detach()) for name, value in losses.items()})
             clip_gradient(optimizer, config.clip_norm)

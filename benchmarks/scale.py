@@ -188,9 +188,7 @@ def step_seconds(case: Case) -> tuple[float, float, int]:
 
     def learn() -> None:
         optimizer.zero_grad(set_to_none=True)
-        captioning_losses(model, features, captions, label_smoothing=0.1, doubly_stochastic=1.0, totals=totals)[
-            "loss"
-        ].backward()
+        captioning_losses(model, features, captions, label_smoothing=0.1, totals=totals)["loss"].backward()
 
     def update() -> None:
         clip_gradient(optimizer, config.clip_norm)

@@ -319,7 +319,7 @@ class Captioner:
         """Captions of images that are encoded together; `first`: the index of the first one in the whole list."""
         features = self._encode(images, names)
         found = search(
-            self.model.decoder,  # type: ignore[arg-type]
+            self.model.decoder,
             features,
             config,
             self.vocabulary.special,

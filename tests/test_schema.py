@@ -31,7 +31,7 @@ DATA: dict[str, st.SearchStrategy[Any]] = {
     "on_bad_image": st.sampled_from(["error", "skip"]),
 }
 MODEL: dict[str, st.SearchStrategy[Any]] = {
-    "cell": st.sampled_from(c.CELLS),
+    "cell": st.sampled_from(list(c.CELLS)),
     "layers": st.integers(1, 4),
     "embedding_dim": SIZES,
     "hidden_dim": SIZES,

@@ -18,20 +18,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from captioner.errors import ConfigError, near_misses
-from captioner.nn.cells import Cell, GRUCell, Hidden, LSTMCell, LSTMVariantCell, MUT1Cell, MUT2Cell, MUT3Cell
+from captioner.nn.cells import Cell, Hidden, cells_of
 from captioner.nn.decoders.language_model import LanguageModel
 from captioner.nn.model import CaptioningModel
 from captioner.nn.types import ImageFeatures, select_images
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
-GATES: dict[type, tuple[str, ...]] = {
-    LSTMCell: ("forget_gate", "input_gate", "output_gate"),
-    GRUCell: ("reset_gate", "update_gate"),
-    MUT1Cell: ("update_gate", "reset_gate"),
-    MUT2Cell: ("update_gate", "reset_gate"),
-    MUT3Cell: ("update_gate", "reset_gate"),
-}
-"""The gates of a cell in the order in which its `step` computes them; see also `gate_names`."""
 STATES = ("h", "c")
 LEFT, RIGHT = 0.1, 0.9  # below and above: a gate is saturated (the paper's bounds)
 
@@ -93,7 +85,7 @@ def record_captions(
     captions: word numbers; words: the same as text. The model is put in eval mode.
     """
     model.eval()
-    decoder: Any = model.decoder
+    decoder = model.decoder
     device = features.vector.device
     state = decoder.init_state(features)
     state = decoder.step(torch.full((len(captions),), SPECIAL_TOKENS.start, device=device), state).state
@@ -128,7 +120,7 @@ def join_recordings(recordings: Sequence[Recording]) -> Recording:
 def record_cell_states(module: nn.Module) -> Iterator[Mapping[str, list[Tensor]]]:
     """While this is open, every step of every cell in `module` adds its states and gates, (N, H) each, by name."""
     heard: dict[str, list[Tensor]] = defaultdict(list)
-    cells = [part for part in module.modules() if isinstance(part, Cell)]
+    cells = cells_of(module)
     for layer, cell in enumerate(cells, start=1):
         cell.step = _listening(cell, f"layer{layer}", heard)  # type: ignore[assignment,method-assign]
     try:
@@ -147,19 +139,11 @@ def _listening(cell: Cell, layer: str, heard: dict[str, list[Tensor]]) -> Callab
             after = own_step(inputs, hidden)
         for name, value in zip(STATES, after, strict=False):
             heard[f"{layer}.{name}"].append(value.detach())
-        for name, value in zip(gate_names(cell), gates.outputs, strict=True):
+        for name, value in zip(cell.gate_names, gates.outputs, strict=bool(cell.gate_names)):
             heard[f"{layer}.{name}"].append(value.detach())
         return after
 
     return step
-
-
-def gate_names(cell: Cell) -> tuple[str, ...]:
-    """What the sigmoids of a cell's step are called, in their order; a cell of none has no gates."""
-    if isinstance(cell, LSTMVariantCell):
-        long = {"i": "input_gate", "f": "forget_gate", "o": "output_gate"}
-        return tuple(long[name] for name in cell.gate_names)
-    return GATES.get(type(cell), ())
 
 
 class _Sigmoids(TorchFunctionMode):

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from captioner.nn.cells import Cell
+from captioner.nn.cells import cells_of
 from captioner.nn.decoders.language_model import LanguageModel
 from captioner.nn.layers.step_linear import StepLinear
 from captioner.training.language_model.language_model_run import LanguageRun
@@ -62,10 +62,9 @@ def spectral_norm(matrix: Float[Tensor, "H H"]) -> float:
 
 def recurrent_matrices(model: nn.Module) -> list[Tensor]:
     """What multiplies h in every cell, (H, H) for each of its gates, in the order of the layers."""
-    cells = [part for part in model.modules() if isinstance(part, Cell)]
     return [
         block
-        for cell in cells
+        for cell in cells_of(model)
         for layer in cell.modules()
         if isinstance(layer, StepLinear) and layer.in_features == cell.hidden_dim
         for block in torch.split(layer.weight.detach(), cell.hidden_dim)

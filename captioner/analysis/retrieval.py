@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from captioner.data.batches import sequential_batches
 from captioner.data.features.sources import FeatureSource
 from captioner.errors import ConfigError
-from captioner.nn.packing import PackedCaptions, pack_captions
+from captioner.nn.decoders.decoder import Decoder
+from captioner.nn.packing import pack_captions
 
 
-@runtime_checkable
-class FeatureReconstructor(Protocol):
-    """A decoder that gives the image vector of a sentence, such as `ChenZitnickDecoder`."""
-
-    def reconstruct_features(self, captions: PackedCaptions) -> Float[Tensor, "N D"]:
-        """One vector a row of `captions`, from their words alone."""
-        ...
-
-
-def feature_reconstructor(decoder: nn.Module) -> FeatureReconstructor:
-    """The decoder itself, or a ConfigError where it cannot imagine."""
-    if not isinstance(decoder, FeatureReconstructor):
-        raise ConfigError("This model gives no image vector for a sentence; train one that does: model=chen_zitnick.")
+def feature_reconstructor(decoder: Decoder[Any]) -> Decoder[Any]:
+    """`decoder` itself; ConfigError where it does not predict image features from a caption."""
+    if not decoder.reconstructs_features:
+        raise ConfigError(
+            "This model does not predict image features from a caption; train one that does: model=chen_zitnick."
+        )
     return decoder
 
 
 @torch.inference_mode()
 def reconstruct_features(
-    decoder: FeatureReconstructor, captions: Sequence[Sequence[int]], device: torch.device, batch_size: int = 256
+    decoder: Decoder[Any], captions: Sequence[Sequence[int]], device: torch.device, batch_size: int = 256
 ) -> Float[Tensor, "N D"]:
     """The image vector of each caption (as word numbers), in their order."""
     found = []

@@ -10,7 +10,7 @@ from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.cli.data_source import data_of_run
 from captioner.cli.evaluate import is_given
 from captioner.cli.runs_folder import shown
-from captioner.config import HARD_AT_TEST, AttentionConfig, DataConfig, DecodeConfig, EvaluateConfig
+from captioner.config import HARD_AT_TEST, DataConfig, DecodeConfig, EvaluateConfig
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import add_boxes, available_splits, load_dataset, read_split
 from captioner.data.features.sources import open_features
@@ -30,7 +30,6 @@ from captioner.metrics.bootstrap import bootstrap_intervals, paired_bootstrap
 from captioner.metrics.coco_results import ImageId
 from captioner.metrics.format import format_comparison, signature_line
 from captioner.metrics.grounding_scores import format_grounding
-from captioner.nn.decoders.hard_attention import HardAttention
 from captioner.report import ReportedSystem, choose_examples, write_report
 from captioner.text.tokenizers import build_tokenizer
 
@@ -82,7 +81,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
     data = config.data if data is None else data
     dataset = load_dataset(data, config.split)
     if config.metric.grounding is not None:
-        if not all(isinstance(checkpoint.settings.model, AttentionConfig) for checkpoint in checkpoints):
+        if not all(checkpoint.model.decoder.attends for checkpoint in checkpoints):
             raise ConfigError(NEEDS_ATTENTION)
         dataset = add_boxes(data, dataset)
     novelty = _training_captions(config, data)
@@ -118,12 +117,11 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
 
 
 def _set_hard_at_test(checkpoint: LoadedCheckpoint, how: str) -> None:
-    """Let hard attention look in this way."""
-    modules = [module for module in checkpoint.model.modules() if isinstance(module, HardAttention)]
-    if not modules:
+    """Make hard attention use the expected context ("expected") or sample a location ("sample")."""
+    decoder = checkpoint.model.decoder
+    if not decoder.samples_attention:
         raise ConfigError(f"hard_at_test={how} needs a model with hard attention, and {checkpoint.path} has none.")
-    for module in modules:
-        module.at_test = choose("hard_at_test", how, HARD_AT_TEST)
+    decoder.attention_at_test = choose("hard_at_test", how, HARD_AT_TEST)
 
 
 def _example_captions(captioner: Captioner, evaluation: Evaluation, dataset: CaptionDataset) -> dict[ImageId, Caption]:

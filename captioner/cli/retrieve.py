@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from captioner.cli.main import run_command
 from captioner.cli.options import read_options
@@ -15,9 +15,9 @@ from captioner.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from captioner.analysis.retrieval import FeatureReconstructor
     from captioner.checkpoint.checkpoint import LoadedCheckpoint
     from captioner.data.dataset import CaptionDataset
+    from captioner.nn.decoders.decoder import Decoder
 
 HELP = """\
 Find images by sentences, with a model that turns a sentence into an image vector (model=chen_zitnick). Without a
@@ -102,7 +102,7 @@ def _collect(loaded: LoadedCheckpoint, options: RetrieveOptions) -> Collection:
     return Collection(dataset, *image_vectors(features, len(dataset)))
 
 
-def _measure(loaded: LoadedCheckpoint, decoder: FeatureReconstructor, collection: Collection) -> None:
+def _measure(loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collection) -> None:
     """Every caption looks for its own image."""
     from captioner.analysis.retrieval import reconstruct_features, similarity
     from captioner.cli.tables import markdown_table
@@ -129,9 +129,7 @@ def _measure(loaded: LoadedCheckpoint, decoder: FeatureReconstructor, collection
     )
 
 
-def _find(
-    loaded: LoadedCheckpoint, decoder: FeatureReconstructor, collection: Collection, query: str, top: int
-) -> None:
+def _find(loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collection, query: str, top: int) -> None:
     """List the images that fit a sentence best."""
     from captioner.analysis.retrieval import reconstruct_features, similarity
     from captioner.text.tokenizers import build_tokenizer

@@ -8,6 +8,7 @@ fails before anything is loaded. `X | None` means that `null` is allowed.
 from __future__ import annotations
 
 from captioner.config.augment import AugmentConfig
+from captioner.config.cells import CELLS
 from captioner.config.commands import TASKS, EvaluateConfig, LanguageModelConfig, TrainConfig
 from captioner.config.data import (
     DATASETS,
@@ -31,7 +32,6 @@ from captioner.config.language_model import (
 )
 from captioner.config.model import (
     ATTENTIONS,
-    CELLS,
     DECODERS,
     DEEPEST,
     HARD_AT_TEST,

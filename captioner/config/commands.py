@@ -15,7 +15,7 @@ from captioner.config.language_model import (
     SamplingConfig,
     TextConfig,
 )
-from captioner.config.model import AttentionConfig, ModelConfig, RecurrentConfig
+from captioner.config.model import ModelConfig, RecurrentConfig
 from captioner.config.reward import RewardConfig
 from captioner.config.text import TokenizerConfig, VocabularyConfig
 from captioner.config.training import MetricConfig, OptimConfig, TrainerConfig
@@ -55,10 +55,10 @@ class TrainConfig:
 
     def _check_reward(self, after: int) -> None:
         begins_in_time("reward.after", after, self.trainer.max_epochs, "captions are rewarded")
-        if isinstance(self.model, AttentionConfig) and self.model.attention == "hard":
+        if self.model.samples_attention:
             raise ConfigError(
-                "reward.after cannot go with model.attention=hard, which already draws by lot where to look: choose "
-                "attention=soft, adaptive or none, or reward=none."
+                f"reward.after={after} cannot go with model.attention=hard: it samples where to attend, and "
+                "self-critical training does not train that. Choose attention=soft, adaptive or none, or reward=none."
             )
 
 

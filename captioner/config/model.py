@@ -1,4 +1,4 @@
-"""The decoders, one dataclass each."""
+"""The settings of the decoders, one dataclass each."""
 
 from __future__ import annotations
 
@@ -6,40 +6,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from captioner.config.cells import CELLS
 from captioner.config.checks import at_least, check_choices, within
 from captioner.errors import ConfigError
 from captioner.registry import Registry
 
-CELLS = (
-    "rnn",
-    "rnn_relu",
-    "lstm",
-    "lstm_forget_bias_0",
-    "lstm_peephole",
-    "lstm_no_input_gate",
-    "lstm_no_forget_gate",
-    "lstm_no_output_gate",
-    "lstm_no_input_activation",
-    "lstm_no_output_activation",
-    "lstm_coupled_gates",
-    "lstm_full_gate_recurrence",
-    "gru",
-    "mut1",
-    "mut2",
-    "mut3",
-)
 INJECTIONS = ("init", "pre", "par", "first", "merge")
 ATTENTIONS = ("none", "soft", "hard", "adaptive")
 HARD_AT_TEST = ("expected", "sample")
-WIDEST, DEEPEST = 65_536, 64  # more numbers a vector, or layers, than anybody has meant
+WIDEST, DEEPEST = 65_536, 64  # bounds on dimensions and layers: larger values are typing errors
 
 
 @dataclass
 class ModelConfig:
-    """Settings that every decoder has. `name` is its name in `DECODERS`.
+    """The settings that every decoder has; those of one decoder derive from it. `name` is its name in `DECODERS`.
 
-    decoder: "module:class" of the decoder, called with (settings, vocabulary size, feature dimension). It is imported
-    when a model is built, so that settings can be read without PyTorch.
+    decoder: "module:class" of a `captioner.nn.decoders.decoder.Decoder`, called with (settings, vocabulary size,
+    feature dimension). It is imported when a model is built, so that settings can be read without PyTorch.
+
+    attends and samples_attention say what these settings will build, before it is built: whether the decoder has
+    attention weights over the regions of the image, and whether it samples where to attend, which excludes
+    self-critical training.
     """
 
     decoder: ClassVar[str] = ""
@@ -52,8 +39,16 @@ class ModelConfig:
     embedding_dim: int = 512  # E, size of the word embeddings
     hidden_dim: int = 512  # H, size of the hidden state
     dropout: float = 0.5  # on embeddings, between layers and before the output layer
-    tie_embeddings: bool = False  # the output layer's weight is the word embedding's
-    residual: bool = False  # from the second layer on, a layer's output is its h plus what it read
+    tie_embeddings: bool = False  # the output layer shares the weight of the word embedding
+    residual: bool = False  # from the second layer on, a layer's output is its h plus its input
+
+    @property
+    def attends(self) -> bool:
+        return False
+
+    @property
+    def samples_attention(self) -> bool:
+        return False
 
     def __post_init__(self) -> None:
         check_choices("model", self)
@@ -63,13 +58,13 @@ class ModelConfig:
             within(f"model.{key}", getattr(self, key), 1, WIDEST)
         if self.residual and self.layers == 1:
             raise ConfigError(
-                "model.residual=true needs model.layers=2 or more: the first layer has nothing to add to."
+                "model.residual=true needs model.layers=2 or more: the first layer has no residual connection."
             )
 
 
 @dataclass
 class RecurrentConfig(ModelConfig):
-    """A recurrent network that the image v enters in one of five ways (Tanti, Gatt & Camilleri 2018; CS231n)."""
+    """A recurrent network with one of five ways to inject the image vector (Tanti, Gatt & Camilleri 2018; CS231n)."""
 
     decoder: ClassVar[str] = "captioner.nn.decoders.recurrent:RecurrentDecoder"
 
@@ -84,13 +79,13 @@ class RecurrentConfig(ModelConfig):
         if self.image_layer > 1 and self.injection not in ("par", "first"):
             raise ConfigError(
                 f"model.image_layer={self.image_layer} needs model.injection=par or first: with "
-                f"{self.injection} the image enters no layer's gates."
+                f"{self.injection} the image does not enter the gates of a layer."
             )
 
 
 @dataclass
 class AttentionConfig(ModelConfig):
-    """A decoder that looks at the grid: Show, Attend and Tell (Xu et al. 2015), or with adaptive Lu et al. 2017."""
+    """A decoder that attends: Show, Attend and Tell (Xu et al. 2015), or adaptive attention (Lu et al. 2017)."""
 
     decoder: ClassVar[str] = "captioner.nn.decoders.registry:attention_decoder"
 
@@ -105,16 +100,24 @@ class AttentionConfig(ModelConfig):
     name: str = "attention"
     embedding_dim: int = 300
     tie_embeddings: bool = True
-    attention: str = "soft"  # none (the grid's mean), soft, hard or adaptive; attention=… sets what goes with each
+    attention: str = "soft"  # none (mean of the grid), soft, hard or adaptive; attention=… sets what goes with each
     score: str = "additive"  # additive, w·tanh(Wa·a + Wh·h), or dot (scaled dot product)
     attention_dim: int = 512  # A, size of the attention's hidden layer
-    grid_dim: int | None = None  # soft, hard: make each cell so many numbers first (a ReLU layer); null: as they are
+    grid_dim: int | None = None  # soft, hard: map each region to this size first (a ReLU layer); null: as they are
     gate: str = "scalar"  # β on the context vector: scalar (the paper's), vector (one per feature channel) or none
     doubly_stochastic: float = 1.0  # λ, weight of the doubly stochastic regularization; 0: none
-    hard_at_test: str = "expected"  # hard: look at the mean of all cells, or at one drawn by lot (sample)
-    hard_expected_share: float = 0.5  # hard: share of the images that are learnt from by the mean of all cells
-    hard_reinforce: float = 1.0  # hard: weight of what is learnt from which cells were drawn
-    hard_entropy: float = 0.002  # hard: weight of the entropy of where to look, in nats a word
+    hard_at_test: str = "expected"  # hard: use the expected context (expected) or sample a location (sample)
+    hard_expected_share: float = 0.5  # hard: fraction of the images trained with the expected context
+    hard_reinforce: float = 1.0  # hard: weight of the REINFORCE term
+    hard_entropy: float = 0.002  # hard: weight of the entropy of the attention, in nats per word
+
+    @property
+    def attends(self) -> bool:
+        return True
+
+    @property
+    def samples_attention(self) -> bool:
+        return self.attention == "hard"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,26 +130,31 @@ class AttentionConfig(ModelConfig):
             self._check_adaptive()
 
     def _check_adaptive(self) -> None:
-        if not self.cell.startswith("lstm"):
-            raise ConfigError(
-                f"model.attention=adaptive cannot go with model.cell={self.cell}: the sentinel is what the cell's "
-                "memory holds, and only an LSTM has one besides its output. Choose model.cell=lstm, or attention=soft."
-            )
+        if not self.cell.startswith("lstm") and self.cell not in CELLS.additions():
+            raise ConfigError(needs_memory(self.cell))
         if self.grid_dim is not None:
             raise ConfigError(
-                f"model.attention=adaptive cannot go with model.grid_dim={self.grid_dim}: it makes each cell "
-                "model.hidden_dim numbers already. Leave model.grid_dim null."
+                f"model.attention=adaptive cannot go with model.grid_dim={self.grid_dim}: it already maps each "
+                "region to model.hidden_dim dimensions. Leave model.grid_dim null."
             )
         if self.gate != "none":
             raise ConfigError(
                 f"model.attention=adaptive cannot go with model.gate={self.gate}: the sentinel already decides how "
-                "much of the image comes in. Choose attention=adaptive, which sets model.gate=none, or set that too."
+                "much of the image is used. Choose attention=adaptive, which sets model.gate=none, or set that too."
             )
+
+
+def needs_memory(cell: str) -> str:
+    """The message for adaptive attention with a cell that has no memory."""
+    return (
+        f"model.attention=adaptive cannot go with model.cell={cell}: the sentinel reads the cell's memory, and only an "
+        "LSTM has one besides its output. Choose model.cell=lstm, or attention=soft."
+    )
 
 
 @dataclass
 class ChenZitnickConfig(ModelConfig):
-    """A visual memory of the words that were read, which reconstructs the image (Chen & Zitnick 2015)."""
+    """A decoder with a visual memory that reconstructs the image's features (Chen & Zitnick 2015)."""
 
     decoder: ClassVar[str] = "captioner.nn.decoders.chen_zitnick:ChenZitnickDecoder"
 
@@ -164,7 +172,7 @@ class ChenZitnickConfig(ModelConfig):
 
 @dataclass
 class MRNNConfig(ModelConfig):
-    """Words, recurrence and image meet in a multimodal layer (Mao et al. 2015)."""
+    """m-RNN: words, recurrence and image meet in a multimodal layer (Mao et al. 2015)."""
 
     decoder: ClassVar[str] = "captioner.nn.decoders.mrnn:MRNNDecoder"
 
@@ -189,4 +197,4 @@ DECODERS: Registry[type[ModelConfig]] = Registry(
         "chen_zitnick": ChenZitnickConfig,
     },
 )
-"""Name → the settings of a decoder, which name the decoder."""
+"""Name → the settings dataclass of a decoder, which names the decoder's class."""

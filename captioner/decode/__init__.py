@@ -7,20 +7,22 @@ Reading order: `hypothesis` (what goes in and comes out), `constraints` (what ma
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from captioner.config import DecodeConfig
 from captioner.decode.beam import beam
 from captioner.decode.greedy import greedy
-from captioner.decode.hypothesis import Hypothesis, StepDecoder
+from captioner.decode.hypothesis import Hypothesis
 from captioner.decode.sampling import image_seeds, sample, sample_captions
+from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SpecialTokens
 
-__all__ = ["Hypothesis", "StepDecoder", "sample_captions", "search"]
+__all__ = ["Hypothesis", "sample_captions", "search"]
 
 
 def search(
-    decoder: StepDecoder,
+    decoder: Decoder[Any],
     features: ImageFeatures,
     config: DecodeConfig,
     special: SpecialTokens,

@@ -15,22 +15,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from captioner.config import DecodeConfig
 from captioner.decode.constraints import MASKED, mask_forbidden_tokens
-from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, StepDecoder
+from captioner.decode.hypothesis import Hypothesis, PartialHypothesis
 from captioner.decode.scores import at_least_float32, check_not_nan, top_tokens
 from captioner.errors import ConfigError
+from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures, select_images, select_rows
 from captioner.text.vocabulary import SpecialTokens
 
 
 @torch.inference_mode()
 def beam(
-    decoder: StepDecoder, features: ImageFeatures, config: DecodeConfig, special: SpecialTokens, n_best: int = 1
+    decoder: Decoder[Any], features: ImageFeatures, config: DecodeConfig, special: SpecialTokens, n_best: int = 1
 ) -> list[list[Hypothesis]]:
     """The `n_best` hypotheses of every image, at most `beam_width`, best first; unfinished ones come last.
 

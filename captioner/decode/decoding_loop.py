@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from captioner.config import DecodeConfig
 from captioner.decode.constraints import MASKED, mask_forbidden_tokens
-from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, StepDecoder
+from captioner.decode.hypothesis import Hypothesis, PartialHypothesis
 from captioner.decode.scores import at_least_float32, check_not_nan
+from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures, select_images
 from captioner.text.vocabulary import SpecialTokens
 
@@ -21,7 +23,7 @@ Choice = Callable[[Float[Tensor, "N V"], list[int], int], Int[Tensor, " N"]]
 
 @torch.inference_mode()
 def run_decoding_loop(
-    decoder: StepDecoder, features: ImageFeatures, config: DecodeConfig, special: SpecialTokens, choose: Choice
+    decoder: Decoder[Any], features: ImageFeatures, config: DecodeConfig, special: SpecialTokens, choose: Choice
 ) -> list[Hypothesis]:
     """The hypothesis of every image that takes what `choose` says, up to <END> or `max_length` words.
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from captioner.config import DecodeConfig
 from captioner.decode.decoding_loop import run_decoding_loop
-from captioner.decode.hypothesis import Hypothesis, StepDecoder
+from captioner.decode.hypothesis import Hypothesis
+from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SpecialTokens
 
 
 def greedy(
-    decoder: StepDecoder, features: ImageFeatures, config: DecodeConfig, special: SpecialTokens
+    decoder: Decoder[Any], features: ImageFeatures, config: DecodeConfig, special: SpecialTokens
 ) -> list[Hypothesis]:
     """One hypothesis an image: at each step the most probable token that is allowed, the lowest number among equals."""
     return run_decoding_loop(decoder, features, config, special, _most_probable)

@@ -11,24 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-
-from captioner.nn.types import DecoderState, DecoderStep, ImageFeatures
-
-
-@runtime_checkable
-class StepDecoder(Protocol):
-    """A decoder as a search sees it. It should be in `eval()` mode: dropout makes captions random."""
-
-    def init_state(self, features: ImageFeatures) -> DecoderState:
-        """The state before the first word: one row an image, N = B."""
-
-    def step(self, tokens: Int[Tensor, " N"], state: DecoderState) -> DecoderStep:
-        """Read one token a row, say the next. The step's logits are the caller's to change in place."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from captioner.config import DecodeConfig
 from captioner.decode.constraints import MASKED, mask_forbidden_tokens
 from captioner.decode.decoding_loop import run_decoding_loop
-from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, StepDecoder
+from captioner.decode.hypothesis import Hypothesis, PartialHypothesis
 from captioner.decode.scores import at_least_float32, top_tokens
+from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures, repeat_rows, select_images
 from captioner.text.vocabulary import SpecialTokens
 
@@ -23,7 +24,7 @@ NUCLEUS = 256  # words that nearly always hold top_p: to sort all V takes longer
 
 
 def sample(
-    decoder: StepDecoder,
+    decoder: Decoder[Any],
     features: ImageFeatures,
     config: DecodeConfig,
     special: SpecialTokens,
@@ -63,7 +64,7 @@ class SampledCaption(NamedTuple):
 
 @torch.inference_mode()
 def sample_captions(
-    decoder: StepDecoder,
+    decoder: Decoder[Any],
     features: ImageFeatures,
     special: SpecialTokens,
     *,

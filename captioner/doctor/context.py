@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,7 @@ from captioner.text.tokenizers import build_tokenizer
 from captioner.training.losses import captioning_losses
 
 BATCH = 32
+Item = TypeVar("Item")
 TokenIds = list[list[list[int]]]  # [image][caption][word]
 
 
@@ -86,7 +88,7 @@ def _sample(
     return SplitSample(some, tensors, features, tokens, numbers)
 
 
-def batches(features: ImageFeatures, *beside: Sequence[object]) -> list[tuple[ImageFeatures, list[list[object]]]]:
+def batches(features: ImageFeatures, *beside: Sequence[Item]) -> list[tuple[ImageFeatures, list[list[Item]]]]:
     """Features in portions, and the same portions of what stands beside them."""
     found = []
     for start in range(0, len(features.vector), BATCH):
@@ -102,7 +104,7 @@ def generate(checkpoint: LoadedCheckpoint, features: ImageFeatures, decode: Deco
     with torch.no_grad():
         for part, (ids,) in batches(features, list(range(len(features.vector)))):
             decoder = checkpoint.model.decoder
-            every = search(decoder, part, decode, checkpoint.vocabulary.special, image_ids=ids)  # type: ignore[arg-type]
+            every = search(decoder, part, decode, checkpoint.vocabulary.special, image_ids=ids)
             found += [hypotheses[0] for hypotheses in every]
     return found
 
@@ -119,8 +121,8 @@ def nats_a_word(
     total, words = 0.0, 0
     with torch.no_grad():
         for part, (own,) in batches(features, numbers):
-            captions = packed(own, device)  # type: ignore[arg-type]
-            losses = captioning_losses(checkpoint.model, part, captions, label_smoothing=0.0, doubly_stochastic=0.0)
+            captions = packed(own, device)
+            losses = captioning_losses(checkpoint.model, part, captions, label_smoothing=0.0)
             total += float(losses["words"]) * len(captions.targets)
             words += len(captions.targets)
     return total / words

@@ -68,7 +68,7 @@ def check_attention(context: DiagnosticContext) -> Finding:
     maps: list[Tensor] = []  # mean over words, image by image
     with torch.no_grad():
         for part, (own,) in batches(context.val.features, context.val.numbers):
-            captions = packed(own, context.device)  # type: ignore[arg-type]
+            captions = packed(own, context.device)
             attention = context.checkpoint.model(part, captions).attention
             if attention is None:
                 return Finding("attention", "skipped", "this decoder does not attend.")

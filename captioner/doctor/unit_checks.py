@@ -16,8 +16,7 @@ def check_dead_units(context: DiagnosticContext) -> Finding:
     """
     vocabulary = context.checkpoint.vocabulary
     recordings = []
-    for part, (own,) in batches(context.val.features, [next(iter(every), []) for every in context.val.numbers]):
-        captions: list[list[int]] = own  # type: ignore[assignment]
+    for part, (captions,) in batches(context.val.features, [own[0] if own else [] for own in context.val.numbers]):
         words = [vocabulary.decode(caption) for caption in captions]
         recordings.append(record_captions(context.checkpoint.model, part, captions, words))
     read = join_recordings(recordings)

@@ -1,4 +1,4 @@
-"""Encoder and decoder together, from their settings."""
+"""Builds an encoder and a decoder from their settings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from captioner.nn.model import CaptioningModel
 def build_model(
     config: ModelConfig, encoder: EncoderConfig, vocabulary_size: int, *, load_weights: bool = True
 ) -> CaptioningModel:
-    """A captioner with fresh decoder weights. `load_weights=False`: a bare encoder, for a checkpoint to fill."""
-    built = build_encoder(encoder, load_weights=load_weights)
-    return CaptioningModel(built, build_decoder(config, vocabulary_size, built.feature_dim))
+    """A captioning model with an untrained decoder.
+
+    load_weights=False: the encoder's pretrained weights are not loaded, because a checkpoint's will be.
+    Raises ConfigError and WeightsError as `build_encoder` does.
+    """
+    network = build_encoder(encoder, load_weights=load_weights)
+    return CaptioningModel(network, build_decoder(config, vocabulary_size, network.feature_dim))

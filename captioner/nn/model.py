@@ -1,54 +1,37 @@
-"""An encoder and a decoder, side by side: what a checkpoint holds."""
+"""A captioning model: an encoder and a decoder. Its parameters are what a checkpoint stores."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.encoders.encoder import Encoder
 from captioner.nn.packing import PackedCaptions
-from captioner.nn.types import DecoderOutput, DecoderState, DecoderStep, ImageFeatures
-
-
-class Decoder(Protocol):
-    """What every decoder offers: the whole caption under teacher forcing, and one word at a time."""
-
-    needs_grid: bool
-
-    def __call__(self, features: ImageFeatures, captions: PackedCaptions) -> DecoderOutput:
-        """Logits of all words, given the true words before them."""
-        ...
-
-    def init_state(self, features: ImageFeatures) -> DecoderState:
-        """The state before the first word, one row an image."""
-        ...
-
-    def step(self, tokens: Int[Tensor, " N"], state: DecoderState) -> DecoderStep:
-        """Read one word a row, say the next."""
-        ...
+from captioner.nn.types import DecoderOutput, ImageFeatures
 
 
 class CaptioningModel(nn.Module):
-    """Images → features → words. The two halves meet only in `ImageFeatures`."""
+    """Images → features → captions. Encoder and decoder share nothing but `ImageFeatures`."""
 
-    def __init__(self, encoder: Encoder, decoder: nn.Module) -> None:
+    def __init__(self, encoder: Encoder, decoder: Decoder[Any]) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
 
     @property
     def needs_grid(self) -> bool:
-        """Does the decoder look at the grid, or at the vector only?"""
-        return bool(self.decoder.needs_grid)
+        """Whether the decoder reads the grid, or only the vector."""
+        return self.decoder.needs_grid
 
     def encode(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
-        """Transformed images → features."""
+        """The features of images that `Encoder.transform` has preprocessed."""
         features: ImageFeatures = self.encoder(images)
         return features
 
     def forward(self, features: ImageFeatures, captions: PackedCaptions) -> DecoderOutput:
-        """Teacher-forced logits, from features (of the cache or of `encode`)."""
-        answer: DecoderOutput = self.decoder(features, captions)
-        return answer
+        """Teacher-forced logits (M, V) of `captions`, from features that `encode` or the feature cache gives."""
+        output: DecoderOutput = self.decoder(features, captions)
+        return output

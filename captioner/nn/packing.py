@@ -1,9 +1,9 @@
-"""Captions of many lengths, laid out so that no step works on padding.
+"""Captions of different lengths, packed so that no time step computes padding.
 
-Captions are sorted by falling length and stored step by step: all first words, then all second
-words of the captions that have one, and so on. At step t only the first `batch_sizes[t]` rows are
-at work, and everything that does not depend on the previous state is one product over M words.
-(The layout is that of `torch.nn.utils.rnn.PackedSequence`, with the images of the rows beside it.)
+Captions are sorted by decreasing length and stored step by step: all first tokens, then the second tokens of the
+captions that have one, and so on. At step t only the first `batch_sizes[t]` rows are active. What does not depend on
+the previous state is one product over all M tokens. The layout is that of `torch.nn.utils.rnn.PackedSequence`, with
+the image of each row added.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from captioner.text.vocabulary import SPECIAL_TOKENS, SpecialTokens
 
 
 class PackedCaptions(NamedTuple):
-    """N captions of B images, M words in all (<END> counted, <START> read but not said).
+    """N captions of B images, M tokens in all, in packed order. <END> counts as a token, <START> is only read.
 
-    inputs: (M,) what the decoder reads, <START> first; targets: (M,) what it should say, <END> last;
-    batch_sizes: how many captions are still going at each of the T steps;
-    images: (N,) the image of each row; slots: (N,) the how-manieth caption of its image a row is;
-    rows: (M,) the row each word belongs to; captions_per_image: R, the most captions one image has.
+    inputs: (M,) token ids that the decoder reads; the first of a caption is <START>.
+    targets: (M,) token ids that it predicts; the last of a caption is <END>.
+    batch_sizes: the number of active captions at each of the T steps.
+    images: (N,) the image of each row.
+    caption_indices: (N,) the caption's index within its image.
+    rows: (M,) the row of each token.
+    captions_per_image: R, the largest number of captions of an image.
     """
 
     inputs: Tensor
@@ -36,7 +39,7 @@ class PackedCaptions(NamedTuple):
     captions_per_image: int
 
     def to(self, device: torch.device | str) -> PackedCaptions:
-        """The same on another device."""
+        """The captions with all tensors on `device`."""
         return PackedCaptions(
             self.inputs.to(device),
             self.targets.to(device),
@@ -48,14 +51,14 @@ class PackedCaptions(NamedTuple):
         )
 
     def steps(self) -> Iterator[tuple[int, slice]]:
-        """(how many rows are at work, where their words stand in the packed order), step by step."""
+        """For each time step: the number of active rows, and the positions of their tokens in the packed order."""
         start = 0
         for size in self.batch_sizes:
             yield size, slice(start, start + size)
             start += size
 
     def last_token_positions(self) -> Int[Tensor, " N"]:
-        """Where each row's last word stands in the packed order; there the whole caption has been read."""
+        """The position of each row's last token in the packed order; at that step the whole caption has been read."""
         sizes = torch.tensor(self.batch_sizes, device=self.rows.device)
         lengths = torch.bincount(self.rows, minlength=len(self.images))
         starts = sizes.cumsum(0) - sizes  # of each step
@@ -65,34 +68,38 @@ class PackedCaptions(NamedTuple):
 def pack_captions(
     captions: Sequence[Sequence[Sequence[int]]], special: SpecialTokens = SPECIAL_TOKENS
 ) -> PackedCaptions:
-    """`captions[b]` are the captions of image b as word numbers, without <START> and <END>.
+    """Pack captions; `captions[b]`: those of image b as token ids, without <START> and <END>.
 
-    Rows of equal length keep the order of their images, so the layout is a function of the captions.
+    Rows of equal length keep the order of `captions`. ValueError where there is no caption at all.
     """
-    flat = [(image, slot, list(words)) for image, own in enumerate(captions) for slot, words in enumerate(own)]
+    flat = [
+        (image, index, list(token_ids))
+        for image, image_captions in enumerate(captions)
+        for index, token_ids in enumerate(image_captions)
+    ]
     if not flat:
         raise ValueError("pack_captions needs at least one caption")
     flat.sort(key=lambda row: -len(row[2]))
-    lengths = torch.tensor([len(words) + 1 for _, _, words in flat])
+    lengths = torch.tensor([len(token_ids) + 1 for _, _, token_ids in flat])
     steps = int(lengths[0])
     padded = torch.full((len(flat), steps + 1), special.pad)
-    for row, (_, _, words) in enumerate(flat):
-        padded[row, : len(words) + 2] = torch.tensor([special.start, *words, special.end])
-    going = torch.arange(steps)[:, None] < lengths[None, :]  # (T, N)
-    rows = torch.arange(len(flat)).expand(steps, -1)[going]
+    for row, (_, _, token_ids) in enumerate(flat):
+        padded[row, : len(token_ids) + 2] = torch.tensor([special.start, *token_ids, special.end])
+    active = torch.arange(steps)[:, None] < lengths[None, :]  # (T, N)
+    rows = torch.arange(len(flat)).expand(steps, -1)[active]
     return PackedCaptions(
-        inputs=padded[:, :-1].t()[going],
-        targets=padded[:, 1:].t()[going],
-        batch_sizes=tuple(going.sum(dim=1).tolist()),
+        inputs=padded[:, :-1].t()[active],
+        targets=padded[:, 1:].t()[active],
+        batch_sizes=tuple(active.sum(dim=1).tolist()),
         images=torch.tensor([image for image, _, _ in flat]),
-        caption_indices=torch.tensor([slot for _, slot, _ in flat]),
+        caption_indices=torch.tensor([index for _, index, _ in flat]),
         rows=rows,
-        captions_per_image=max(len(own) for own in captions),
+        captions_per_image=max(map(len, captions)),
     )
 
 
 def unpack(packed: Int[Tensor, " M"], layout: PackedCaptions) -> list[list[int]]:
-    """(M,) numbers in packed order back to one list a row: the inverse of packing, for tests and messages."""
+    """(M,) values in packed order → one list per row: the inverse of packing, for tests and messages."""
     rows: list[list[int]] = [[] for _ in range(len(layout.images))]
     for value, row in zip(packed.tolist(), layout.rows.tolist(), strict=True):
         rows[row].append(value)

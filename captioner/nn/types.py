@@ -1,23 +1,29 @@
-"""What a decoder remembers between two words, and how search moves it about.
+"""What encoders, decoders and searches exchange.
 
-Kept apart from the decoders so that every search works on every decoder: search only ever selects
-rows and images; it never looks inside.
+A search works with every decoder because it only ever selects rows and images of a state; it never reads its parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from torch import Tensor
 
+PartsT = TypeVar("PartsT", bound="tuple[Any, ...]")
+ImagePartsT = TypeVar("ImagePartsT", bound="tuple[Any, ...]")
+RowPartsT = TypeVar("RowPartsT", bound="tuple[Any, ...]")
+
 
 class ImageFeatures(NamedTuple):
-    """What the encoder says of B images. `grid` is None where only the vector was asked for.
+    """Encoder output for B images.
 
-    vector: (B, D); grid: (B, P, D), the cells in reading order; seeds: (B,) int64, one of its own for each image, for a
-    decoder that draws by lot. A search gives them, so that what is drawn depends on the image and not on its batch.
+    vector: (B, D), the mean of the grid.
+    grid: (B, P, D), the P regions in reading order; None where only the vector was computed.
+    seeds: (B,) int64, one seed per image, for a decoder that samples where to attend. A search sets them, so that the
+        samples of an image do not depend on the batch it is in. None: each image's position in the batch is its seed.
     """
 
     vector: Tensor
@@ -25,59 +31,41 @@ class ImageFeatures(NamedTuple):
     seeds: Tensor | None = None
 
 
-class DecoderState(NamedTuple):
-    """The state of N = B·K rows of B images; the K rows of one image stand side by side.
+@dataclass(frozen=True)
+class DecoderState(Generic[ImagePartsT, RowPartsT]):
+    """The state of N = B·K rows (hypotheses) of B images; the K rows of one image are adjacent.
 
-    image: tensors with leading dimension B: computed once an image, shared by its rows, never changed.
-    hidden: tensors with leading dimension N: what the recurrence carries.
+    image: tensors with leading dimension B, computed once per image, shared by its rows and never changed.
+    rows: tensors with leading dimension N, such as the hidden states of the recurrent layers.
+
+    Each of the two is a tuple, most readably a NamedTuple of the decoder's own, whose items are tensors, tuples of
+    tensors, or None for a part that these settings do not need.
     """
 
-    image: tuple[Tensor, ...]
-    hidden: tuple[Tensor, ...]
+    image: ImagePartsT
+    rows: RowPartsT
 
 
 class DecoderStep(NamedTuple):
-    """One step of a decoder.
+    """The result of one decoding step.
 
-    logits: (N, V), unnormalised; state: after the step; attention: (N, P) weights over the grid, or None for a
-    decoder that does not attend. A row sums to 1, or to less where the decoder may look away (adaptive attention):
-    what is missing is the weight of its sentinel.
+    logits: (N, V), unnormalized.
+    state: the state after the step.
+    attention: (N, P) attention weights over the regions; None for a decoder that does not attend. A row sums to 1, or
+        to less in adaptive attention, where the rest is the weight of the sentinel.
     """
 
     logits: Tensor
-    state: DecoderState
+    state: DecoderState[Any, Any]
     attention: Tensor | None = None
 
 
-def select_rows(state: DecoderState, rows: Tensor) -> DecoderState:
-    """The state of rows[i] at row i; the images stay. `rows`: (M,) int64, M = B·K for some K."""
-    return DecoderState(state.image, tuple(tensor.index_select(0, rows) for tensor in state.hidden))
-
-
-def select_images(state: DecoderState, images: Tensor, rows: Tensor) -> DecoderState:
-    """The state of some images and of their rows. `images`: (B',), `rows`: (B'·K,), int64 indices."""
-    return DecoderState(
-        tuple(tensor.index_select(0, images) for tensor in state.image),
-        tuple(tensor.index_select(0, rows) for tensor in state.hidden),
-    )
-
-
-def repeat_rows(state: DecoderState, times: int) -> DecoderState:
-    """Every row `times` times, side by side: the start of a beam."""
-    return DecoderState(state.image, tuple(tensor.repeat_interleave(times, 0) for tensor in state.hidden))
-
-
-def rows_of_images(images: Tensor, rows: int) -> Tensor:
-    """(B, …) of the images as (N, …) of their rows, N = B·K, side by side."""
-    beams = rows // len(images)
-    return images if beams == 1 else images.repeat_interleave(beams, 0)
-
-
 class SampledAttention(NamedTuple):
-    """What a decoder drew by lot, to be learnt from by REINFORCE (see `nn.hard_attention`).
+    """The sampled locations of a batch of captions, for REINFORCE (see `captioner.nn.decoders.hard_attention`).
 
-    log_probs: (M,) of what was drawn at each word, 0 where nothing was; baseline: (), what a word costs as a rule, in
-    nats; weight: of the estimate's second term.
+    log_probs: (M,), the log-probability of the location sampled at each token; 0 where none was sampled.
+    baseline: (), the usual cost per token, in nats.
+    weight: the weight of the REINFORCE term in the loss.
     """
 
     log_probs: Tensor
@@ -85,16 +73,66 @@ class SampledAttention(NamedTuple):
     weight: float
 
 
-class DecoderOutput(NamedTuple):
-    """A decoder's answer when the true words before each word are given (training only).
+class AuxiliaryLoss(NamedTuple):
+    """A loss that a decoder adds to the cross-entropy.
 
-    logits: (M, V) in the packed order of the captions; attention: (M, P), as in `DecoderStep`, or None;
-    losses: what else the
-    model wants small, by name: each a sum over the M words, times its weight in the model's settings; drawn: for a
-    decoder that draws by lot.
+    total: (), its sum over the captions of a batch.
+    weight: its factor in the training loss; the value that is logged is without it.
+    per: whether training divides `total` by the number of tokens or of captions.
+    """
+
+    total: Tensor
+    weight: float = 1.0
+    per: Literal["token", "caption"] = "token"
+
+
+class DecoderOutput(NamedTuple):
+    """The result of a teacher-forced pass over M tokens, in the packed order of the captions.
+
+    logits: (M, V), unnormalized.
+    attention: (M, P), as in `DecoderStep`, or None.
+    losses: the decoder's own losses by name; see `AuxiliaryLoss`.
+    sampled_attention: for a decoder that samples where to attend, else None.
     """
 
     logits: Tensor
     attention: Tensor | None = None
-    losses: Mapping[str, Tensor] = MappingProxyType({})
+    losses: Mapping[str, AuxiliaryLoss] = MappingProxyType({})
     sampled_attention: SampledAttention | None = None
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], parts: PartsT) -> PartsT:
+    """`parts`, a tuple or NamedTuple of tensors, of such tuples and of None, with `function` applied to each tensor."""
+    mapped = [
+        part if part is None else function(part) if isinstance(part, Tensor) else map_tensors(function, part)
+        for part in parts
+    ]
+    kind: Any = type(parts)
+    result: PartsT = kind._make(mapped) if hasattr(kind, "_make") else kind(mapped)
+    return result
+
+
+def select_rows(state: DecoderState[ImagePartsT, RowPartsT], rows: Tensor) -> DecoderState[ImagePartsT, RowPartsT]:
+    """The state whose row i is row rows[i]; the images stay. `rows`: (B·K,) int64, for any K."""
+    return DecoderState(state.image, map_tensors(lambda tensor: tensor.index_select(0, rows), state.rows))
+
+
+def select_images(
+    state: DecoderState[ImagePartsT, RowPartsT], images: Tensor, rows: Tensor
+) -> DecoderState[ImagePartsT, RowPartsT]:
+    """The state of the images `images`, (B',) int64, and of their rows `rows`, (B'·K,) int64."""
+    return DecoderState(
+        map_tensors(lambda tensor: tensor.index_select(0, images), state.image),
+        map_tensors(lambda tensor: tensor.index_select(0, rows), state.rows),
+    )
+
+
+def repeat_rows(state: DecoderState[ImagePartsT, RowPartsT], times: int) -> DecoderState[ImagePartsT, RowPartsT]:
+    """Each row `times` times, the copies adjacent."""
+    return DecoderState(state.image, map_tensors(lambda tensor: tensor.repeat_interleave(times, 0), state.rows))
+
+
+def rows_of_images(images: Tensor, rows: int) -> Tensor:
+    """(B, …), one item per image → (N, …), the item of each row's image; `rows`: N = B·K."""
+    beams = rows // len(images)
+    return images if beams == 1 else images.repeat_interleave(beams, 0)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from captioner.errors import ConfigError
-from captioner.nn.cells import Cell
+from captioner.nn.cells import cells_of
 from captioner.nn.layers.step_linear import StepLinear
 
 
@@ -35,10 +35,10 @@ def compile_steps(decoder: nn.Module, device: torch.device) -> int:
             "trainer.compile=true needs Triton on a GPU, and it is not installed: pip install triton, or leave "
             "trainer.compile false."
         )
-    cells = [module for module in decoder.modules() if isinstance(module, Cell)]
+    cells = cells_of(decoder)
     for cell in cells:
         for layer in cell.modules():
             if isinstance(layer, StepLinear):
-                layer.collects = False
+                layer.defers_gradients = False
         cell.step = torch.compile(cell.step, dynamic=True)  # type: ignore[method-assign]
     return len(cells)

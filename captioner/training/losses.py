@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Float
 from torch import Tensor
 
 from captioner.nn.model import CaptioningModel
@@ -41,39 +40,26 @@ def captioning_losses(
     captions: PackedCaptions,
     *,
     label_smoothing: float,
-    doubly_stochastic: float,
     totals: BatchTotals | None = None,
 ) -> dict[str, Tensor]:
-    """Cross-entropy under teacher forcing, in nats a word, the attention's regulariser, and what else a decoder has.
+    """Cross-entropy under teacher forcing, in nats per token, and the decoder's own losses.
 
-    "words": mean over the M words of −log p(word | words before it, image), smoothed towards the
-    uniform distribution (Szegedy et al. 2016); "attention": see `doubly_stochastic_penalty`, for
-    decoders that attend; a model's own losses by their names, weighted, as means over the words; "loss" = words +
-    doubly_stochastic · attention + the model's own. Where the decoder draws by lot, the loss also has the gradient of
-    `reinforce_term`. `totals`: of the whole step, where `captions` are one portion of it; None: of `captions`.
+    "words": mean over the M tokens of −log p(token | tokens before it, image), smoothed towards the uniform
+    distribution (Szegedy et al. 2016); the decoder's own losses by their names (see `AuxiliaryLoss`), as means over
+    tokens or captions; "loss": words + the own losses times their weights. Where the decoder samples its attention,
+    the loss also has the gradient of `reinforce_term`.
+
+    totals: those of the whole step, where `captions` are one micro-batch of it; None: those of `captions`.
     """
     totals = totals or BatchTotals(len(captions.targets), len(captions.images), int(captions.images.max()) + 1)
     answer = model(features, captions)
     words = memory_efficient_cross_entropy(answer.logits, captions.targets, label_smoothing) / totals.words
     losses = {"loss": words, "words": words.detach()}
-    if answer.attention is not None and doubly_stochastic > 0:
-        attention = doubly_stochastic_penalty(answer.attention, captions) / totals.captions
-        losses["attention"] = attention.detach()
-        losses["loss"] = words + doubly_stochastic * attention
-    for name, value in answer.losses.items():
-        losses[name] = value.detach() / totals.words
-        losses["loss"] = losses["loss"] + value / totals.words
+    for name, own in answer.losses.items():
+        mean = own.total / (totals.captions if own.per == "caption" else totals.words)
+        losses[name] = mean.detach()
+        losses["loss"] = losses["loss"] + own.weight * mean
     if answer.sampled_attention is not None:
         surrogate = reinforce_term(answer.logits, captions, answer.sampled_attention, label_smoothing) / totals.words
         losses["loss"] = losses["loss"] + surrogate
     return losses
-
-
-def doubly_stochastic_penalty(attention: Float[Tensor, "M P"], captions: PackedCaptions) -> Tensor:
-    """Sum over captions of the mean over cells of (1 − Σ_t α_tp)²: Xu et al. 2015, eq. 14.
-
-    The paper sums over cells and adds it to the log-likelihood of a whole caption; here both terms end as means
-    (over cells and captions, over words), so that λ keeps its meaning on any grid.
-    """
-    looked = attention.new_zeros(len(captions.images), attention.shape[1]).index_add(0, captions.rows, attention)
-    return ((1 - looked) ** 2).mean(dim=1).sum()

@@ -74,7 +74,7 @@ def self_critical_losses(
     model.eval()
     try:
         drawn = sample_captions(
-            model.decoder,  # type: ignore[arg-type]
+            model.decoder,
             features,
             SPECIAL_TOKENS,
             count=samples,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from captioner.config import AttentionConfig, AugmentConfig, TrainConfig
+from captioner.config import AugmentConfig, TrainConfig
 from captioner.config.checks import begins_in_time
 from captioner.data.batches import (
     captioned_images,
@@ -152,7 +152,7 @@ def check_settings(config: TrainConfig) -> None:
             f"{config.data.name} at {config.data.root} has no val split ({', '.join(available)}), and training needs "
             "one to choose its best checkpoint: name one in the captions file, or set data.val_fraction above 0."
         )
-    if config.metric.grounding is not None and not isinstance(config.model, AttentionConfig):
+    if config.metric.grounding is not None and not config.model.attends:
         raise ConfigError(NEEDS_ATTENTION)
     for split in config.trainer.evaluate_splits:
         name = choose("trainer.evaluate_splits", split_name(split) or split, available)

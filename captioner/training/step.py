@@ -12,12 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captioner.config import AttentionConfig
 from captioner.data.batches import choose_captions, epoch_batches, mix_seeds
 from captioner.distributed.all_reduce import summed_gradients
 from captioner.distributed.ranks import all_reduce, rank_info, share
 from captioner.errors import TrainingError
-from captioner.nn.decoders.hard_attention import HardAttention
 from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.types import ImageFeatures
 from captioner.training.losses import BatchTotals, captioning_losses
@@ -104,7 +102,7 @@ def _steps(
 
 def micro_batch_losses(run: Run, portion: MicroBatch, totals: BatchTotals) -> dict[str, Tensor]:
     """The losses of one portion of a step, in the run's precision."""
-    model, trainer = run.config.model, run.config.trainer
+    trainer = run.config.trainer
     with autocast(trainer.precision, run.device):
         if run.reward is not None and run.in_rl_phase:
             return self_critical_losses(
@@ -122,7 +120,6 @@ def micro_batch_losses(run: Run, portion: MicroBatch, totals: BatchTotals) -> di
             portion.features,
             portion.captions,
             label_smoothing=trainer.label_smoothing,
-            doubly_stochastic=model.doubly_stochastic if isinstance(model, AttentionConfig) else 0.0,
             totals=totals,
         )
 
@@ -158,9 +155,7 @@ def train_step(run: Run, step: TrainingBatch) -> dict[str, float]:
     run.scaler.update()
     if run.average is not None:
         run.average.update(progress.step)
-    for module in run.model.decoder.modules():
-        if isinstance(module, HardAttention):
-            module.update_baseline(figures["words"])
+    run.model.decoder.after_optimizer_step(figures)
     return figures | {"learning_rate": learning_rate}
 
 

@@ -126,7 +126,7 @@ def test_captions_are_read_as_if_each_were_alone(config: ModelConfig) -> None:
     state = model.decoder.init_state(features)
     for token in (SPECIAL_TOKENS.start, 4, 5):
         state = model.decoder.step(torch.full((3,), token), state).state
-    assert torch.allclose(together.values["layer1.h"][1], state.hidden[0][0], atol=1e-6)
+    assert torch.allclose(together.values["layer1.h"][1], state.rows.hidden[0][0], atol=1e-6)
 
 
 def test_nothing_is_left_behind() -> None:

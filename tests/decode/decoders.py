@@ -8,12 +8,14 @@ from __future__ import annotations
 import functools
 import itertools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.decode import Hypothesis, StepDecoder
+from captioner.decode import Hypothesis
+from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import DecoderState, DecoderStep, ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
@@ -32,10 +34,11 @@ def one_image(features: ImageFeatures, image: int) -> ImageFeatures:
     return ImageFeatures(features.vector[image : image + 1], features.grid[image : image + 1])
 
 
-class TinyDecoder:
+class TinyDecoder(Decoder[Any]):
     """A recurrent decoder that attends to the grid: h' = tanh(A h + E[word] + Σ α_i g_i); logits = O h' + b."""
 
     def __init__(self, words: int, seed: int = 0, dim: int = 5, sharpness: float = 2.0, end_bias: float = 0.0) -> None:
+        super().__init__()
         generator = torch.Generator().manual_seed(seed)
 
         def normal(*shape: int) -> Tensor:
@@ -47,12 +50,12 @@ class TinyDecoder:
         self.bias[END] += end_bias
         self.batches: list[int] = []  # the images of each step, for tests of how much work is done
 
-    def init_state(self, features: ImageFeatures) -> DecoderState:
+    def init_state(self, features: ImageFeatures) -> DecoderState[Any, Any]:
         assert features.grid is not None
         return DecoderState((features.grid,), (torch.tanh(features.vector),))
 
-    def step(self, tokens: Tensor, state: DecoderState) -> DecoderStep:
-        (grid,), (hidden,) = state.image, state.hidden
+    def step(self, tokens: Tensor, state: DecoderState[Any, Any]) -> DecoderStep:
+        (grid,), (hidden,) = state.image, state.rows
         images, rows = grid.shape[0], tokens.shape[0]
         assert rows % images == 0
         assert hidden.shape[0] == rows
@@ -64,17 +67,18 @@ class TinyDecoder:
         return DecoderStep(hidden @ self.output.T + self.bias, DecoderState(state.image, (hidden,)), attention)
 
 
-class TableDecoder:
+class TableDecoder(Decoder[Any]):
     """A Markov chain: logits = table[previous token], the same for every image. It does not attend."""
 
     def __init__(self, table: Tensor) -> None:
+        super().__init__()
         self.table = table
         self.steps = 0
 
-    def init_state(self, features: ImageFeatures) -> DecoderState:
+    def init_state(self, features: ImageFeatures) -> DecoderState[Any, Any]:
         return DecoderState((), (torch.zeros(features.vector.shape[0], 1),))
 
-    def step(self, tokens: Tensor, state: DecoderState) -> DecoderStep:
+    def step(self, tokens: Tensor, state: DecoderState[Any, Any]) -> DecoderStep:
         self.steps += 1
         return DecoderStep(self.table[tokens], state)
 
@@ -92,7 +96,7 @@ class Scored:
     attention: Tensor | None  # (T, P), for the words
 
 
-def score_caption(decoder: StepDecoder, features: ImageFeatures, words: tuple[int, ...], finished: bool) -> Scored:
+def score_caption(decoder: Decoder[Any], features: ImageFeatures, words: tuple[int, ...], finished: bool) -> Scored:
     """Score one caption of one image, step by step, by the definition."""
     state = decoder.init_state(features)
     log_prob, looked = 0.0, []

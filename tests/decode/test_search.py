@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from captioner.config import CELLS, DECODERS, DecodeConfig
-from captioner.decode import StepDecoder, search
+from captioner.decode import search
 from captioner.errors import CaptionerError
+from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.decoders.registry import build_decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
@@ -201,7 +202,7 @@ def test_no_gradients_are_recorded(name: str) -> None:
 def test_every_decoder_of_the_package_can_be_searched(name: str, model: str, cell: str) -> None:
     settings = DECODERS[model](name=model, cell=cell, layers=2, embedding_dim=6, hidden_dim=8)
     decoder = build_decoder(settings, vocabulary_size=12, feature_dim=5).double().eval()
-    assert isinstance(decoder, StepDecoder)
+    assert isinstance(decoder, Decoder)
     with torch.no_grad():
         for weights in decoder.parameters():
             weights.mul_(3)  # so that images get captions of their own

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from captioner.nn.layers.doubly_stochastic import doubly_stochastic_loss, doubly_stochastic_penalty
 from captioner.nn.packing import PackedCaptions, pack_captions
-from captioner.nn.types import DecoderOutput, ImageFeatures
-from captioner.training.losses import BatchTotals, captioning_losses, doubly_stochastic_penalty
+from captioner.nn.types import AuxiliaryLoss, DecoderOutput, ImageFeatures
+from captioner.training.losses import BatchTotals, captioning_losses
 
 V, P, END = 9, 6, 2
 CAPTIONS = st.lists(
@@ -53,11 +54,18 @@ def packed(answer: Answer, captions: list[list[list[int]]]) -> tuple[PackedCapti
 
 
 def losses(
-    answer: DecoderOutput, layout: PackedCaptions, totals: BatchTotals | None = None, **options: float
+    answer: DecoderOutput,
+    layout: PackedCaptions,
+    totals: BatchTotals | None = None,
+    label_smoothing: float = 0.0,
+    doubly_stochastic: float = 0.0,
 ) -> dict[str, Tensor]:
+    """Of a model that gives this answer; with its attention's penalty among its own losses, where it attends."""
+    if answer.attention is not None:
+        penalty = doubly_stochastic_loss(answer.attention, layout, doubly_stochastic)
+        answer = answer._replace(losses={**penalty, **answer.losses})
     model: Any = lambda features, captions: answer  # noqa: E731
-    settings = {"label_smoothing": 0.0, "doubly_stochastic": 0.0} | options
-    return captioning_losses(model, FEATURES, layout, totals=totals, **settings)
+    return captioning_losses(model, FEATURES, layout, totals=totals, label_smoothing=label_smoothing)
 
 
 def cross_entropy(answer: Answer, smoothing: float) -> float:
@@ -158,7 +166,7 @@ def test_a_model_s_own_losses_join_as_means_over_the_words(totals: BatchTotals |
     own = torch.tensor(6.0, requires_grad=True)
     words = 5 if totals is None else totals.words
     plain = losses(DecoderOutput(answer.logits), layout, totals)
-    found = losses(DecoderOutput(answer.logits, losses={"reconstruction": own}), layout, totals)
+    found = losses(DecoderOutput(answer.logits, losses={"reconstruction": AuxiliaryLoss(own)}), layout, totals)
     assert found.keys() == {"loss", "words", "reconstruction"}
     assert float(found["reconstruction"]) == pytest.approx(6 / words)
     assert found["loss"].item() == pytest.approx(float(plain["loss"]) + 6 / words)

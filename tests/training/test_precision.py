@@ -10,10 +10,10 @@ import torch
 from captioner.config import AttentionConfig
 from captioner.errors import ConfigError
 from captioner.nn.decoders.show_attend_tell import AttentionDecoder
+from captioner.nn.layers.doubly_stochastic import doubly_stochastic_penalty
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures
 from captioner.training.cross_entropy import memory_efficient_cross_entropy
-from captioner.training.losses import doubly_stochastic_penalty
 from captioner.training.precision import autocast, build_scaler, check_precision, fast_products, iterate_under
 
 CPU = torch.device("cpu")

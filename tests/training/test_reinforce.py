@@ -50,7 +50,7 @@ def look_at(monkeypatch: pytest.MonkeyPatch, cells: tuple[int, ...]) -> None:
 
 
 def losses(decoder: Any, features: ImageFeatures, packed: PackedCaptions, **options: Any) -> dict[str, Tensor]:
-    return captioning_losses(decoder, features, packed, label_smoothing=SMOOTHING, doubly_stochastic=0.0, **options)
+    return captioning_losses(decoder, features, packed, label_smoothing=SMOOTHING, **options)
 
 
 def gradient(decoder: Any, loss: Tensor) -> Tensor:

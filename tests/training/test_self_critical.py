@@ -225,7 +225,7 @@ def test_settings_that_make_no_sense_are_refused(config: TrainConfig) -> None:
     with pytest.raises(ConfigError, match=r"reward\.after=4 leaves no epoch"):
         replace(config, reward=RewardConfig(after=4))
     hard = AttentionConfig(**{**vars(config.model), "attention": "hard", "gate": "none"})
-    with pytest.raises(ConfigError, match="already draws by lot"):
+    with pytest.raises(ConfigError, match="samples where to attend"):
         replace(config, model=hard)
     with pytest.raises(ConfigError, match=r"reward\.samples"):
         RewardConfig(samples=1)

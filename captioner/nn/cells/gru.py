@@ -6,21 +6,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from captioner.nn.cells.protocol import Hidden, init_orthogonal_blocks
+from captioner.nn.cells.cell import Cell, Hidden, init_orthogonal_blocks
 from captioner.nn.layers.step_linear import StepLinear
 
 
-class GRUCell(nn.Module):
-    """Cho et al. 2014, the reset gate applied after the product.
+class GRUCell(Cell):
+    """Cho et al. 2014, with the reset gate applied after the product.
 
     r, z = σ(inputs + Whh·h); n = tanh(inputs_n + r∘(Whn·h + b)); h' = (1 − z)∘n + z∘h.
-    Columns are in the order r, z, n. Cho et al. reset before the product, Whn·(r∘h); this order
-    is the one of cuDNN and of `torch.nn.GRU`.
+
+    The columns are in the order r, z, n. Cho et al. apply the reset gate before the product, Whn·(r∘h); this order is
+    that of cuDNN and of `torch.nn.GRU`.
     """
 
     gates = 3
     states = 1
-    forget_gate_block: int | None = None
+    gate_names = ("reset_gate", "update_gate")
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
@@ -30,7 +31,7 @@ class GRUCell(nn.Module):
         init_orthogonal_blocks(self.recurrent.weight, hidden_dim)
 
     def step(self, inputs: Float[Tensor, "N G"], hidden: Hidden) -> Hidden:
-        """One word: inputs (N, 3H), hidden (h,)."""
+        """inputs: (N, 3H); hidden: (h,)."""
         (h,) = hidden
         input_r, input_z, input_n = inputs.chunk(3, dim=1)
         recurrent_r, recurrent_z, recurrent_n = self.recurrent(h).chunk(3, dim=1)

@@ -1,14 +1,14 @@
-"""MUT1, MUT2 and MUT3: the three cells that an evolutionary search found to be at least as good as the GRU.
+"""MUT1, MUT2 and MUT3: cells that an evolutionary search found to be at least as good as the GRU.
 
 Jozefowicz, Zaremba & Sutskever 2015, "An empirical exploration of recurrent network architectures", section 4. In the
-paper x is the word's embedding, which has as many numbers as h, so it can enter without a weight. Here every block of
-columns has a linear map of its own from the embedding, and that map of it is what enters:
+paper x is the word embedding, whose dimension is that of h, so x can be added without a weight. Here each block of
+columns has its own linear map of the embedding, and x_z, x_r and x_h are these maps:
 
     MUT1   z = σ(x_z)              r = σ(x_r + W_r·h)   h' = z∘tanh(W_h·(r∘h) + tanh(x_h) + b) + (1 − z)∘h
     MUT2   z = σ(x_z + W_z·h)      r = σ(x_r + W_r·h)   h' = z∘tanh(W_h·(r∘h) + x_h)           + (1 − z)∘h
     MUT3   z = σ(x_z + W_z·tanh h) r = σ(x_r + W_r·h)   h' = z∘tanh(W_h·(r∘h) + x_h)           + (1 − z)∘h
 
-Columns are in the order z, r, h.
+The columns are in the order z, r, h.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from captioner.nn.cells.protocol import Hidden, init_orthogonal_blocks
+from captioner.nn.cells.cell import Cell, Hidden, init_orthogonal_blocks
 from captioner.nn.layers.step_linear import StepLinear
 
 
@@ -27,12 +27,12 @@ def _square(hidden_dim: int) -> StepLinear:
     return layer
 
 
-class MUT1Cell(nn.Module):
-    """The update gate sees the input only; the candidate sees tanh of it."""
+class MUT1Cell(Cell):
+    """The update gate reads only the input; the candidate reads tanh of the input."""
 
     gates = 3
     states = 1
-    forget_gate_block: int | None = None
+    gate_names = ("update_gate", "reset_gate")
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class MUT1Cell(nn.Module):
         self.candidate_bias = nn.Parameter(torch.zeros(hidden_dim))
 
     def step(self, inputs: Float[Tensor, "N G"], hidden: Hidden) -> Hidden:
-        """One word: inputs (N, 3H), hidden (h,)."""
+        """inputs: (N, 3H); hidden: (h,)."""
         (h,) = hidden
         x_z, x_r, x_h = inputs.chunk(3, dim=1)
         z = torch.sigmoid(x_z)
@@ -50,12 +50,12 @@ class MUT1Cell(nn.Module):
         return (z * new + (1 - z) * h,)
 
 
-class MUT2Cell(nn.Module):
-    """The GRU, resetting before the product."""
+class MUT2Cell(Cell):
+    """A GRU whose reset gate is applied before the product."""
 
     gates = 3
     states = 1
-    forget_gate_block: int | None = None
+    gate_names = ("update_gate", "reset_gate")
 
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class MUT2Cell(nn.Module):
         self.update, self.reset, self.candidate = _square(hidden_dim), _square(hidden_dim), _square(hidden_dim)
 
     def step(self, inputs: Float[Tensor, "N G"], hidden: Hidden) -> Hidden:
-        """One word: inputs (N, 3H), hidden (h,)."""
+        """inputs: (N, 3H); hidden: (h,)."""
         (h,) = hidden
         x_z, x_r, x_h = inputs.chunk(3, dim=1)
         z = torch.sigmoid(x_z + self.update(h))
@@ -73,10 +73,10 @@ class MUT2Cell(nn.Module):
 
 
 class MUT3Cell(MUT2Cell):
-    """As MUT2, but the update gate sees tanh of the state."""
+    """MUT2 with an update gate that reads tanh of the state."""
 
     def step(self, inputs: Float[Tensor, "N G"], hidden: Hidden) -> Hidden:
-        """One word: inputs (N, 3H), hidden (h,)."""
+        """inputs: (N, 3H); hidden: (h,)."""
         (h,) = hidden
         x_z, x_r, x_h = inputs.chunk(3, dim=1)
         z = torch.sigmoid(x_z + self.update(torch.tanh(h)))

@@ -1,24 +1,25 @@
-"""The vanilla recurrence, with tanh, or with ReLU and an identity to start from."""
+"""The vanilla RNN cell, with tanh or with ReLU."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from captioner.nn.cells.protocol import Hidden, init_orthogonal_blocks
+from captioner.nn.cells.cell import Cell, Hidden, init_orthogonal_blocks
 from captioner.nn.layers.step_linear import StepLinear
 
 
-class RNNCell(nn.Module):
+class RNNCell(Cell):
     """h' = f(inputs + Whh·h): Elman 1990; CS231n lecture 10 with f = tanh.
 
-    With ReLU, Whh starts as the identity and the state is at first only added to (Le, Jaitly & Hinton 2015).
+    With ReLU, Whh is initialized with the identity (Le, Jaitly & Hinton 2015).
     """
 
     gates = 1
     states = 1
-    forget_gate_block: int | None = None
 
     def __init__(self, hidden_dim: int, *, relu: bool = False) -> None:
         super().__init__()
@@ -31,6 +32,9 @@ class RNNCell(nn.Module):
             init_orthogonal_blocks(self.recurrent.weight, hidden_dim)
 
     def step(self, inputs: Float[Tensor, "N H"], hidden: Hidden) -> Hidden:
-        """One word: inputs (N, H), hidden (h,)."""
+        """inputs: (N, H); hidden: (h,)."""
         (h,) = hidden
         return (self.activation(inputs + self.recurrent(h)),)
+
+
+rnn_relu = partial(RNNCell, relu=True)

@@ -1,1 +1,1 @@
-"""The captioners, one file each, and the language model."""
+"""The caption decoders, one file each, and the language model."""

@@ -1,16 +1,16 @@
 """Knowing When to Look: adaptive attention via a visual sentinel (Lu, Xiong, Parikh, Socher 2017).
 
-For the grid a_1 … a_P of an image, with v_i = ReLU(W_a a_i) and v^g = ReLU(W_b mean_i a_i), and the words y_1 … y_T:
+For the regions a_1 … a_P of an image, with v_i = ReLU(W_a a_i) and v^g = ReLU(W_b mean_i a_i), and words y_1 … y_T:
 
-    x_t = [E y_{t−1}; v^g],   h_t, m_t = LSTM(x_t, h_{t−1}, m_{t−1})      section 2.2 and 3.1
+    x_t = [E y_{t−1}; v^g],   h_t, m_t = LSTM(x_t, h_{t−1}, m_{t−1})      sections 2.2 and 3.1
     s_t = σ(W_x x_t + W_h h_{t−1}) ∘ tanh(m_t)                            eq. 9 and 10: the visual sentinel
     α̂_t = softmax([e(v_1, h_t); … ; e(v_P, h_t); e(s_t, h_t)])            eq. 12
     ĉ_t = Σ_i α̂_ti v_i + β_t s_t,   β_t = α̂_t,P+1                        eq. 11
     p(y_t) = softmax(W_p (ĉ_t + h_t))                                     eq. 13
 
-The sentinel is what the LSTM knows without looking, so β_t says how much of word t needed no image. e is any of
-`attention`'s scores; additive is the paper's. What was looked at does not enter the LSTM, so attention is computed for
-all words at once. With more layers than one, h and m are the top layer's.
+The sentinel is what the LSTM knows without the image, so β_t says how much of word t did not depend on the image. e is
+any score of `captioner.nn.layers.attention`; the paper's is additive. The context does not enter the LSTM, so attention
+is computed for all words at once. With several layers, h and m are the top layer's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.config import AttentionConfig
+from captioner.config.model import needs_memory
+from captioner.errors import ConfigError
+from captioner.nn.cells import Hidden
+from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.layers.attention import attention_weights, build_attention, context, context_of_rows
+from captioner.nn.layers.doubly_stochastic import doubly_stochastic_loss
 from captioner.nn.layers.group_by_image import rows_of_words
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
@@ -31,8 +36,8 @@ from captioner.nn.packing import PackedCaptions
 from captioner.nn.types import DecoderOutput, DecoderState, DecoderStep, ImageFeatures, rows_of_images
 
 
-class _Image(NamedTuple):
-    """What is computed once an image: v (B, P, H), its keys (B, P, A), and v^g's part of gates and sentinel."""
+class _ImageParts(NamedTuple):
+    """grid: (B, P, H), v_i; keys: (B, P, A); gates: (B, C) and sentinel: (B, H), the terms of v^g in both."""
 
     grid: Tensor
     keys: Tensor
@@ -40,10 +45,17 @@ class _Image(NamedTuple):
     sentinel: Tensor
 
 
-class AdaptiveAttentionDecoder(nn.Module):
-    """Attention over the grid after every word that was read, with a sentinel to look at instead."""
+class _RowParts(NamedTuple):
+    """hidden: the recurrent state."""
+
+    hidden: Hidden
+
+
+class AdaptiveAttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
+    """Attention over the regions and a sentinel, after the LSTM has read each word."""
 
     needs_grid = True
+    attends = True
 
     def __init__(self, config: AttentionConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
@@ -52,89 +64,97 @@ class AdaptiveAttentionDecoder(nn.Module):
         self.stack = RecurrentStack(
             config.cell, embedding_dim, hidden_dim, config.layers, config.dropout, residual=config.residual
         )
+        if self.stack.states < 2:
+            raise ConfigError(needs_memory(config.cell))
         self.grid = nn.Linear(feature_dim, hidden_dim)  # W_a
         self.image = nn.Linear(feature_dim, hidden_dim)  # W_b
         self.image_to_gates = nn.Linear(hidden_dim, self.stack.input_columns, bias=False)
-        self.word_to_sentinel = nn.Linear(embedding_dim, hidden_dim)  # W_x, the part that reads the word
-        self.image_to_sentinel = nn.Linear(hidden_dim, hidden_dim, bias=False)  # W_x, the part that reads v^g
+        self.word_to_sentinel = nn.Linear(embedding_dim, hidden_dim)  # W_x, the columns that read the word
+        self.image_to_sentinel = nn.Linear(hidden_dim, hidden_dim, bias=False)  # W_x, the columns that read v^g
         self.hidden_to_sentinel = nn.Linear(hidden_dim, hidden_dim, bias=False)  # W_h
         self.attention = build_attention(config.score, hidden_dim, hidden_dim, config.attention_dim)
         self.sentinel_key = nn.Linear(hidden_dim, config.attention_dim, bias=False)
         self.output = WordOutput(hidden_dim, self.embedding, config.dropout, config.tie_embeddings)  # W_p
         self.dropout = nn.Dropout(config.dropout)
+        self.doubly_stochastic = config.doubly_stochastic
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         for linear in (self.image_to_gates, self.word_to_sentinel, self.image_to_sentinel, self.hidden_to_sentinel):
             nn.init.xavier_uniform_(linear.weight)
 
     def forward(self, features: ImageFeatures, captions: PackedCaptions) -> DecoderOutput:
-        """Logits (M, V) of every word of `captions`, given the words before it, and α̂ over the grid (M, P)."""
-        image = self._look_at_image(features)
+        """Teacher-forced logits (M, V), and α̂ over the regions (M, P)."""
+        image = self._image_parts(features)
         rows = rows_of_words(captions, len(image.grid))
         embedded = self.dropout(self.embedding(captions.inputs))  # (M, E)
         inputs = self.stack.project(embedded) + image.gates.index_select(0, rows.images)
         hidden = self.stack.initial(inputs[: captions.batch_sizes[0]])
-        before, tops, memories = [], [], []
+        previous_tops, tops, memories = [], [], []
         with deferred_weight_gradients(self):
-            for going, step in captions.steps():
-                hidden = tuple(tensor[:going] for tensor in hidden)
-                before.append(self._top(hidden))
+            for active, step in captions.steps():
+                hidden = tuple(tensor[:active] for tensor in hidden)
+                previous_tops.append(self._top(hidden))
                 top, hidden = self.stack.step(inputs[step], hidden)
                 tops.append(top)
                 memories.append(self._memory(hidden))
         top = torch.cat(tops)
-        of_image = image.sentinel.index_select(0, rows.images)
-        sentinel = self._sentinel(embedded, of_image, torch.cat(before), torch.cat(memories))
+        image_term = image.sentinel.index_select(0, rows.images)
+        sentinel = self._sentinel(embedded, image_term, torch.cat(previous_tops), torch.cat(memories))
         queries = self.attention.query(top)
         weights, beta = self._weights(self.attention.batch_energies(image.keys)(queries, rows), sentinel, queries)
-        seen = context_of_rows(weights, image.grid, rows) + beta * sentinel
-        return DecoderOutput(self.output(seen + top), weights)
+        attended = context_of_rows(weights, image.grid, rows) + beta * sentinel
+        losses = doubly_stochastic_loss(weights, captions, self.doubly_stochastic)
+        return DecoderOutput(self.output(attended + top), weights, losses)
 
-    def init_state(self, features: ImageFeatures) -> DecoderState:
-        """B images, one row each; h and m start at zero."""
-        image = self._look_at_image(features)
-        return DecoderState(tuple(image), self.stack.initial(image.gates))
+    def init_state(self, features: ImageFeatures) -> DecoderState[_ImageParts, _RowParts]:
+        """One row per image; h and m are zero."""
+        image = self._image_parts(features)
+        return DecoderState(image, _RowParts(self.stack.initial(image.gates)))
 
-    def step(self, tokens: Int[Tensor, " N"], state: DecoderState) -> DecoderStep:
-        """Read one word a row, look, say the next."""
-        image, rows = _Image(*state.image), len(tokens)
+    def step(self, tokens: Int[Tensor, " N"], state: DecoderState[_ImageParts, _RowParts]) -> DecoderStep:
+        """Read one token per row, attend, and predict the next token."""
+        image, rows = state.image, len(tokens)
         embedded = self.embedding(tokens)
         inputs = self.stack.project(embedded) + rows_of_images(image.gates, rows)
-        top, hidden = self.stack.step(inputs, state.hidden)
-        of_image = rows_of_images(image.sentinel, rows)
-        sentinel = self._sentinel(embedded, of_image, self._top(state.hidden), self._memory(hidden))
+        top, hidden = self.stack.step(inputs, state.rows.hidden)
+        image_term = rows_of_images(image.sentinel, rows)
+        sentinel = self._sentinel(embedded, image_term, self._top(state.rows.hidden), self._memory(hidden))
         queries = self.attention.query(top)
         weights, beta = self._weights(self.attention.energies(image.keys, queries), sentinel, queries)
-        seen = context(weights, image.grid) + beta * sentinel
-        return DecoderStep(self.output(seen + top), DecoderState(state.image, hidden), weights)
+        attended = context(weights, image.grid) + beta * sentinel
+        return DecoderStep(self.output(attended + top), DecoderState(image, _RowParts(hidden)), weights)
 
-    def _look_at_image(self, features: ImageFeatures) -> _Image:
+    def _image_parts(self, features: ImageFeatures) -> _ImageParts:
+        """What is computed once per image."""
         if features.grid is None:
             raise ValueError("the attention decoder needs the encoder's grid")
         grid = self.dropout(torch.relu(self.grid(features.grid)))
         image = self.dropout(torch.relu(self.image(features.grid.mean(dim=1))))
-        return _Image(grid, self.attention.keys(grid), self.image_to_gates(image), self.image_to_sentinel(image))
+        return _ImageParts(grid, self.attention.keys(grid), self.image_to_gates(image), self.image_to_sentinel(image))
 
-    def _top(self, hidden: tuple[Tensor, ...]) -> Float[Tensor, "N H"]:
+    def _top(self, hidden: Hidden) -> Float[Tensor, "N H"]:
+        """h of the top layer."""
         return hidden[-self.stack.states]
 
-    def _memory(self, hidden: tuple[Tensor, ...]) -> Float[Tensor, "N H"]:
-        return hidden[1 - self.stack.states]  # every LSTM carries h, then m
+    def _memory(self, hidden: Hidden) -> Float[Tensor, "N H"]:
+        """m of the top layer: the second state of every LSTM."""
+        return hidden[1 - self.stack.states]
 
     def _sentinel(
         self,
         embedded: Float[Tensor, "N E"],
-        image: Float[Tensor, "N H"],
-        before: Float[Tensor, "N H"],
+        image_term: Float[Tensor, "N H"],
+        previous_top: Float[Tensor, "N H"],
         memory: Float[Tensor, "N H"],
     ) -> Float[Tensor, "N H"]:
         """s_t, eq. 9 and 10."""
-        gate = torch.sigmoid(self.word_to_sentinel(embedded) + image + self.hidden_to_sentinel(before))
+        gate = torch.sigmoid(self.word_to_sentinel(embedded) + image_term + self.hidden_to_sentinel(previous_top))
         return gate * torch.tanh(memory)
 
     def _weights(
         self, energies: Float[Tensor, "N P"], sentinel: Float[Tensor, "N H"], queries: Float[Tensor, "N A"]
     ) -> tuple[Float[Tensor, "N P"], Float[Tensor, "N 1"]]:
-        """α̂ over the grid, and β."""
-        own = self.attention.energies(self.sentinel_key(sentinel).unsqueeze(1), queries)  # a grid of one cell a row
-        weights = attention_weights(torch.cat([energies, own], dim=1))
+        """α̂ over the regions, and β."""
+        # For its energy, each row's sentinel is a grid with one region.
+        sentinel_energy = self.attention.energies(self.sentinel_key(sentinel).unsqueeze(1), queries)
+        weights = attention_weights(torch.cat([energies, sentinel_energy], dim=1))
         return weights[:, :-1], weights[:, -1:]

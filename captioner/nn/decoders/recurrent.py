@@ -1,30 +1,46 @@
-"""The decoder of the lecture: a recurrent network over words that an image enters.
+"""The recurrent decoder of the lecture: a recurrent network over words into which the image is injected.
 
-    h = tanh(Wxh·x + Whh·h + Wih·v)         (CS231n 2016, lecture 10)
+    h_t = tanh(Wxh·x_t + Whh·h_{t−1} + Wih·v)         (CS231n 2016, lecture 10)
 
-is the vanilla cell with the image at every step; `injection` lists the other ways in, `cells` the other cells. With
-them it is also NeuralTalk (Karpathy & Fei-Fei 2015), Show and Tell (Vinyals et al. 2015) and LRCN (Donahue et al.
-2015): see their files in conf/model/.
+is the vanilla RNN cell with the image vector v at every step; `layers/injection.py` lists the other injections and
+`cells` the other cells. With these settings it is also NeuralTalk (Karpathy & Fei-Fei 2015), Show and Tell (Vinyals
+et al. 2015) and LRCN (Donahue et al. 2015); see their files in conf/model/.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.config import RecurrentConfig
+from captioner.nn.cells import Hidden
+from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.layers.injection import ImageInjection
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
 from captioner.nn.packing import PackedCaptions
-from captioner.nn.types import DecoderOutput, DecoderState, DecoderStep, ImageFeatures, rows_of_images
+from captioner.nn.types import DecoderOutput, DecoderState, DecoderStep, ImageFeatures, map_tensors, rows_of_images
 
 
-class RecurrentDecoder(nn.Module):
-    """Word embedding x and image vector v → gates → h, one layer or more → the next word."""
+class _ImageParts(NamedTuple):
+    """per_step: (B, C), added to the gates at every step (par); output_concat: (B, H), next to each output (merge)."""
 
-    needs_grid = False
+    per_step: Tensor | None
+    output_concat: Tensor | None
+
+
+class _RowParts(NamedTuple):
+    """hidden: the recurrent state; first_step: (N, C), added to the gates at the next step, zero after the first."""
+
+    hidden: Hidden
+    first_step: Tensor | None
+
+
+class RecurrentDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
+    """Word embedding x and image vector v → gates → h, in one layer or more → the next word."""
 
     def __init__(self, config: RecurrentConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
@@ -40,52 +56,44 @@ class RecurrentDecoder(nn.Module):
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
 
     def forward(self, features: ImageFeatures, captions: PackedCaptions) -> DecoderOutput:
-        """Logits (M, V) of every word of `captions`, given the words before it."""
-        words = self.stack.project(self.dropout(self.embedding(captions.inputs)))  # (M, G·H)
+        """Teacher-forced logits (M, V)."""
+        words = self.stack.project(self.dropout(self.embedding(captions.inputs)))  # (M, C)
         image = self.image(self.dropout(features.vector), self.stack)
-        of_words = captions.images.index_select(0, captions.rows)  # each word's image
-        enters = None
+        image_of_token = captions.images.index_select(0, captions.rows)
+        image_gates = None
         if image.per_step is not None:
-            enters = image.per_step.index_select(0, of_words)
+            image_gates = image.per_step.index_select(0, image_of_token)
         elif image.first_step is not None:
             first = image.first_step.index_select(0, captions.images)
-            enters = torch.cat([first, first.new_zeros(len(words) - len(first), first.shape[1])])
-        hidden = tuple(tensor.index_select(0, captions.images) for tensor in image.hidden)
-        words, above = self._enter(words, enters)
-        outputs = self.stack.sequence(words, captions.batch_sizes, hidden, above)  # (M, H)
+            image_gates = torch.cat([first, first.new_zeros(len(words) - len(first), first.shape[1])])
+        hidden = map_tensors(lambda tensor: tensor.index_select(0, captions.images), image.hidden)
+        inputs, inputs_above = self._add_image(words, image_gates)
+        outputs = self.stack.sequence(inputs, captions.batch_sizes, hidden, inputs_above)  # (M, H)
         if image.output_concat is not None:
-            outputs = torch.cat([outputs, image.output_concat.index_select(0, of_words)], dim=1)
+            outputs = torch.cat([outputs, image.output_concat.index_select(0, image_of_token)], dim=1)
         return DecoderOutput(self.output(outputs))
 
-    def init_state(self, features: ImageFeatures) -> DecoderState:
-        """B images, one row each; the image's part of the gates is computed here, once.
-
-        What enters the first step only is carried with the rows, and is zero after it.
-        """
+    def init_state(self, features: ImageFeatures) -> DecoderState[_ImageParts, _RowParts]:
+        """One row per image; what the image contributes is computed here, once."""
         image = self.image(features.vector, self.stack)
-        shared = tuple(tensor for tensor in (image.per_step, image.output_concat) if tensor is not None)
-        return DecoderState(shared, image.hidden if image.first_step is None else (*image.hidden, image.first_step))
+        return DecoderState(_ImageParts(image.per_step, image.output_concat), _RowParts(image.hidden, image.first_step))
 
-    def step(self, tokens: Int[Tensor, " N"], state: DecoderState) -> DecoderStep:
-        """Read one word a row, say the next."""
-        kind, hidden = self.image.kind, state.hidden
-        shared = [rows_of_images(tensor, len(tokens)) for tensor in state.image]
-        enters = shared[0] if kind == "par" else None
-        if kind == "first":
-            *carried, enters = hidden
-            hidden = tuple(carried)
-        inputs, above = self._enter(self.stack.project(self.embedding(tokens)), enters)
-        outputs, hidden = self.stack.step(inputs, hidden, above)
-        if kind == "merge":
-            outputs = torch.cat([outputs, shared[0]], dim=1)
-        if kind == "first" and enters is not None:
-            hidden = (*hidden, torch.zeros_like(enters))
-        return DecoderStep(self.output(outputs), DecoderState(state.image, hidden))
+    def step(self, tokens: Int[Tensor, " N"], state: DecoderState[_ImageParts, _RowParts]) -> DecoderStep:
+        """Read one token per row and predict the next one."""
+        image, (hidden, image_gates) = state.image, state.rows
+        first_step = None if image_gates is None else torch.zeros_like(image_gates)  # from now on
+        if image.per_step is not None:
+            image_gates = rows_of_images(image.per_step, len(tokens))
+        inputs, inputs_above = self._add_image(self.stack.project(self.embedding(tokens)), image_gates)
+        outputs, hidden = self.stack.step(inputs, hidden, inputs_above)
+        if image.output_concat is not None:
+            outputs = torch.cat([outputs, rows_of_images(image.output_concat, len(tokens))], dim=1)
+        return DecoderStep(self.output(outputs), DecoderState(image, _RowParts(hidden, first_step)))
 
-    def _enter(
-        self, words: Float[Tensor, "M C"], image: Float[Tensor, "M C"] | None
+    def _add_image(
+        self, words: Float[Tensor, "M C"], image_gates: Float[Tensor, "M C"] | None
     ) -> tuple[Float[Tensor, "M C"], dict[int, Tensor]]:
-        """The inputs of the first layer, and of the layers above: the image's part goes to `image_layer`."""
-        if image is None:
+        """The inputs of the first layer, and those of the layers above; the image enters layer `image_layer`."""
+        if image_gates is None:
             return words, {}
-        return (words + image, {}) if self.image_layer == 0 else (words, {self.image_layer: image})
+        return (words + image_gates, {}) if self.image_layer == 0 else (words, {self.image_layer: image_gates})

@@ -1,4 +1,4 @@
-"""BatchNorm in eval mode is one multiplication and one addition a channel: the convolution before it can do both."""
+"""Fuses BatchNorm in eval mode, one multiplication and one addition per channel, into the convolution before it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def fuse_batch_norm(network: nn.Module) -> nn.Module:
-    """A copy of `network`, in eval mode, that computes the same without its BatchNorm layers.
+    """A copy of `network` in eval mode, with its BatchNorm layers fused into convolutions.
 
-    A BatchNorm2d is folded where the module registered right before it, in the same parent, is a convolution with as
-    many output channels: in all of torchvision's CNNs that is the convolution whose output it normalises.
+    A BatchNorm2d is fused where the module registered right before it, in the same parent, is a convolution with as
+    many output channels. In all of torchvision's CNNs that is the convolution whose output it normalizes.
     """
-    folded = copy.deepcopy(network).eval()
-    for parent in list(folded.modules()):
+    fused = copy.deepcopy(network).eval()
+    for parent in list(fused.modules()):
         previous_name, previous = "", None
         for name, child in list(parent.named_children()):
             if (
@@ -26,4 +26,4 @@ def fuse_batch_norm(network: nn.Module) -> nn.Module:
                 setattr(parent, previous_name, fuse_conv_bn_eval(previous, child))
                 setattr(parent, name, nn.Identity())
             previous_name, previous = name, child
-    return folded
+    return fused

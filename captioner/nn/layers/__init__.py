@@ -1,1 +1,1 @@
-"""Building blocks that several decoders share: attention, injection, recurrent stacks, the output layer."""
+"""Layers that several decoders share: attention, image injection, recurrent stacks, the output layer."""

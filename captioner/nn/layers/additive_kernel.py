@@ -1,13 +1,13 @@
-"""The energies of additive attention without a tensor of N·P·A numbers, and without the processor's slow tanh.
+"""The energies of additive attention on a CPU, without a tensor of N·P·A elements and without tanh, which is slow.
 
     e_np = w·tanh(k_np + q_n)          k: an image's keys, q: a row's query
          = 2 w·σ(2 (k_np + q_n)) − Σ_a w_a
 
-Written plainly (see `AdditiveAttention.reference_energies`) a step copies the keys to the rows that look at them, adds,
-takes the tanh, and keeps all three for the backward pass, which writes as much again and adds a whole gradient of the
-keys at every step. Here a few rows at a time stay in the processor's cache, the logistic function is computed anew for
-the backward pass, and the gradient of the keys is summed in place over the steps. The logistic function is there
-because torch computes it several times as fast as tanh. The plain version is the oracle in the tests.
+The reference implementation (`AdditiveAttention.reference_energies`) copies the keys to their rows at every step, adds
+the query, takes the tanh and keeps all three for the backward pass. That pass writes as much again and adds a whole
+gradient of the keys at every step. Here a few rows at a time stay in the processor's cache, the backward pass computes
+the logistic function again, and the gradient of the keys is summed in place over the steps. PyTorch computes the
+logistic function several times as fast as tanh. The tests compare this code with the reference implementation.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_NUMBERS_AT_ONCE = 2**17  # of keys: half a megabyte in float32, which a core's own cache holds
+_BLOCK_ELEMENTS = 2**17  # of keys: half a megabyte in float32, which fits into the cache of one core
 
 
 @dataclass
 class _Gradients:
-    """Sums over the backward passes of the steps: e's gradient times σ(1 − σ) (B, P, A), and times tanh (A)."""
+    """Sums over the steps' backward passes: the gradient of e times σ(1 − σ), (B, P, A), and times tanh, (A,)."""
 
     keys: Tensor | None = None
     score: Tensor | None = None
@@ -35,7 +35,7 @@ class _Gradients:
 def energies_in_blocks(
     keys: Float[Tensor, "B P A"], score: Float[Tensor, " A"], query: Float[Tensor, "N A"], images: Int[Tensor, " N"]
 ) -> Float[Tensor, "N P"]:
-    """e of N rows, which look at images[n]; for where no gradient is wanted."""
+    """e of N rows, row n with the keys of images[n]. No gradient is recorded."""
     energies = query.new_empty(len(query), keys.shape[1])
     for rows, logistic in _blocks_of_logistic(keys, query, images):
         torch.matmul(logistic, score, out=energies[rows])
@@ -43,20 +43,20 @@ def energies_in_blocks(
 
 
 class StepEnergies:
-    """Energies for one batch of captions, one call a step; all calls share the keys of the batch's images."""
+    """Energies of one batch of captions: one call per step; all calls share the keys of the batch's images."""
 
     def __init__(self, keys: Float[Tensor, "B P A"], score: Float[Tensor, " A"]) -> None:
         self._sums = _Gradients()
-        self._keys, self._score = _HandOut.apply(keys, score, self._sums)
+        self._keys, self._score = _SharedKeys.apply(keys, score, self._sums)
 
     def __call__(self, query: Float[Tensor, "N A"], images: Int[Tensor, " N"]) -> Float[Tensor, "N P"]:
-        """e of N rows, which look at images[n]."""
+        """e of N rows, row n with the keys of images[n]."""
         energies: Tensor = _Energies.apply(self._keys, self._score, query, images, self._sums)
         return energies
 
 
-class _HandOut(torch.autograd.Function):
-    """Keys and score as the steps see them; backward runs after all of theirs and finishes their sums."""
+class _SharedKeys(torch.autograd.Function):
+    """The keys and score that all steps use. Its backward runs after those of all steps and completes their sums."""
 
     @staticmethod
     def forward(ctx: Any, keys: Tensor, score: Tensor, sums: _Gradients) -> tuple[Tensor, Tensor]:
@@ -75,7 +75,7 @@ class _HandOut(torch.autograd.Function):
 
 
 class _Energies(torch.autograd.Function):
-    """One step: e (N, P), and back to the query; the rest goes into the sums."""
+    """One step: e (N, P). Its backward returns the gradient of the query and adds the others to the sums."""
 
     @staticmethod
     def forward(ctx: Any, keys: Tensor, score: Tensor, query: Tensor, images: Tensor, sums: _Gradients) -> Tensor:
@@ -91,23 +91,23 @@ class _Energies(torch.autograd.Function):
         if sums.keys is None or sums.score is None:
             sums.keys, sums.score = torch.zeros_like(keys), torch.zeros_like(score)
         slopes = torch.empty_like(query)  # Σ_p of e's gradient times σ(1 − σ)
-        places = images.tolist()
+        image_of_row = images.tolist()
         for rows, logistic in _blocks_of_logistic(keys, query, images):
-            own = gradient[rows]
-            sums.score.addmv_(logistic.view(-1, logistic.shape[-1]).t(), own.reshape(-1), alpha=2)
+            block_gradient = gradient[rows]
+            sums.score.addmv_(logistic.view(-1, logistic.shape[-1]).t(), block_gradient.reshape(-1), alpha=2)
             slope = torch.addcmul(logistic, logistic, logistic, value=-1, out=logistic)
-            torch.bmm(own.unsqueeze(1), slope, out=slopes[rows].unsqueeze(1))
-            for row, image in enumerate(places[rows]):
-                sums.keys[image].addcmul_(slope[row], own[row].unsqueeze(1))
+            torch.bmm(block_gradient.unsqueeze(1), slope, out=slopes[rows].unsqueeze(1))
+            for row, image in enumerate(image_of_row[rows]):
+                sums.keys[image].addcmul_(slope[row], block_gradient[row].unsqueeze(1))
         sums.score -= gradient.sum()
         return None, None, slopes.mul_(4 * score), None, None
 
 
 def _blocks_of_logistic(keys: Tensor, query: Tensor, images: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """(rows, σ(2 (k + q)) of those rows), few enough at a time for the cache; the same memory each time."""
-    cells, attention_dim = keys.shape[1:]
-    size = max(1, _NUMBERS_AT_ONCE // (cells * attention_dim))
-    buffer = keys.new_empty(size, cells, attention_dim)
+    """(rows, σ(2 (k + q)) of these rows), block by block. Each block reuses the memory of the last one."""
+    regions, attention_dim = keys.shape[1:]
+    size = max(1, _BLOCK_ELEMENTS // (regions * attention_dim))
+    buffer = keys.new_empty(size, regions, attention_dim)
     twice = (2 * query).unsqueeze(1)
     for start in range(0, len(query), size):
         rows = slice(start, min(start + size, len(query)))

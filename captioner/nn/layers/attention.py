@@ -1,13 +1,13 @@
-"""Where to look: an energy for every cell of the grid, weights from the energies, and the grid's weighted mean.
+"""Attention: an energy for every region of the grid, weights from the energies, and the weighted mean of the grid.
 
     α = softmax(e),   z = Σ_i α_i a_i                  Xu et al. 2015, eq. 5, 6 and 13
 
     additive   e_i = w·tanh(Wa·a_i + Wh·h)             Bahdanau et al. 2015, appendix A.1.2
     dot        e_i = (Wh·h)·(Wa·a_i) / √A              Vaswani et al. 2017, section 3.2.1
-    none       e_i = 0                                 every cell alike: what looking is to be measured against
+    none       e_i = 0                                 equal weights: the baseline for attention
 
-Wa·a (`keys`) is computed once an image and shared by all the rows that look at it; Wh·h (`query`) once a word. To add a
-score: a class with what `Attention` asks for, a line in `build_attention`, its name in `AttentionConfig`.
+Wa·a (`keys`) is computed once per image and shared by all of its rows; Wh·h (`query`) is computed once per step. To add
+a score, write a class with the methods of `Attention` and name it in `build_attention` and `AttentionConfig`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from captioner.nn.layers.group_by_image import RowsByImage
 from captioner.nn.layers.step_linear import StepLinear
 
 Energies = Callable[[Tensor, RowsByImage], Tensor]
-"""Queries (N, A) of rows, and whose they are → energies (N, P)."""
+"""Queries (N, A) and the images of their rows → energies (N, P)."""
 
 
 @runtime_checkable
 class Attention(Protocol):
-    """What the decoders ask of a score."""
+    """The contract of a score."""
 
     def keys(self, grid: Tensor) -> Tensor:
-        """(B, P, D) → (B, P, A): what a query is compared with."""
+        """(B, P, D) → (B, P, A), which queries are compared with."""
         ...
 
     def query(self, hidden: Tensor) -> Tensor:
@@ -41,11 +41,11 @@ class Attention(Protocol):
         ...
 
     def energies(self, keys: Tensor, queries: Tensor) -> Tensor:
-        """e (N, P) of N rows that stand side by side by image, K to each of the B images."""
+        """e (N, P) of N = B·K rows, the K rows of one image adjacent."""
         ...
 
     def batch_energies(self, keys: Tensor) -> Energies:
-        """The same for a batch of captions that is learnt from, whose rows are in no order; one call a step."""
+        """For teacher forcing: a function that computes e of rows in any order, called once per step."""
         ...
 
 
@@ -59,20 +59,20 @@ class AdditiveAttention(nn.Module):
         self.score = nn.Linear(attention_dim, 1, bias=False)  # a bias would cancel in the softmax
 
     def energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
-        """On a CPU without a tensor of N·P·A numbers, where no gradient is wanted."""
+        """e (N, P). On a CPU without gradient, it allocates no tensor of N·P·A elements."""
         if torch.is_grad_enabled() or not _in_blocks(keys):
             return self.reference_energies(keys, queries)
         images = torch.arange(len(keys)).repeat_interleave(len(queries) // len(keys))
         return energies_in_blocks(keys, self.score.weight.squeeze(0), queries, images)
 
     def reference_energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
-        """The equation as it stands: three tensors of N·P·A numbers."""
-        images, cells, attention_dim = keys.shape
+        """e (N, P), computed as the equation is written, with three tensors of N·P·A elements."""
+        images, regions, attention_dim = keys.shape
         energy: Tensor = self.score(torch.tanh(keys.unsqueeze(1) + queries.view(images, -1, 1, attention_dim)))
-        return energy.view(-1, cells)
+        return energy.view(-1, regions)
 
     def batch_energies(self, keys: Float[Tensor, "B P A"]) -> Energies:
-        """On a CPU without such tensors (see `attention_energy`)."""
+        """See `Attention`. On a CPU it allocates no tensor of N·P·A elements (see `additive_kernel`)."""
         if not _in_blocks(keys):
             return lambda queries, rows: self.energies(keys.index_select(0, rows.images), queries)
         energies = StepEnergies(keys, self.score.weight.squeeze(0))
@@ -80,7 +80,7 @@ class AdditiveAttention(nn.Module):
 
 
 def _in_blocks(keys: Tensor) -> bool:
-    """Whether energies are computed block by block: on a CPU, in the keys' own type, and not while compiling."""
+    """Whether energies are computed in blocks: on a CPU, without autocast, and not under torch.compile."""
     return keys.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
 
@@ -89,30 +89,30 @@ class DotProductAttention(nn.Module):
 
     def __init__(self, feature_dim: int, hidden_dim: int, attention_dim: int) -> None:
         super().__init__()
-        self.scale = 1 / math.sqrt(attention_dim)  # or the softmax of many dimensions starts saturated
+        self.scale = 1 / math.sqrt(attention_dim)  # otherwise the softmax of many dimensions is saturated at first
         self.keys = nn.Linear(feature_dim, attention_dim, bias=False)
         self.query = StepLinear(hidden_dim, attention_dim)
 
     def energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
-        """One product an image."""
-        images, cells, attention_dim = keys.shape
-        return self.scale * torch.bmm(queries.view(images, -1, attention_dim), keys.transpose(1, 2)).view(-1, cells)
+        """e (N, P), one matrix product per image."""
+        images, regions, attention_dim = keys.shape
+        return self.scale * torch.bmm(queries.view(images, -1, attention_dim), keys.transpose(1, 2)).view(-1, regions)
 
     def batch_energies(self, keys: Float[Tensor, "B P A"]) -> Energies:
-        """Rows are brought side by side by image first."""
-        turned = self.scale * keys.transpose(1, 2)
-        return lambda queries, rows: rows.ungroup(torch.bmm(rows.group(queries), turned))
+        """See `Attention`. Rows are grouped by image first."""
+        transposed_keys = self.scale * keys.transpose(1, 2)
+        return lambda queries, rows: rows.ungroup(torch.bmm(rows.group(queries), transposed_keys))
 
 
 class UniformAttention(nn.Module):
-    """e = 0: the context is the grid's mean at every word. It has no parameters."""
+    """e = 0: the context is the mean of the grid at every step. It has no parameters."""
 
     def keys(self, grid: Float[Tensor, "B P D"]) -> Float[Tensor, "B P 0"]:
-        """There is nothing to compare with."""
+        """Keys without dimensions: energies do not depend on them."""
         return grid[:, :, :0]
 
     def query(self, hidden: Float[Tensor, "N H"]) -> Float[Tensor, "N 0"]:
-        """Nor anything to compare."""
+        """Queries without dimensions."""
         return hidden[:, :0]
 
     def energies(self, keys: Float[Tensor, "B P 0"], queries: Float[Tensor, "N 0"]) -> Float[Tensor, "N P"]:
@@ -120,7 +120,7 @@ class UniformAttention(nn.Module):
         return queries.new_zeros(len(queries), keys.shape[1])
 
     def batch_energies(self, keys: Float[Tensor, "B P 0"]) -> Energies:
-        """Zeros."""
+        """See `Attention`; zeros."""
         return lambda queries, rows: self.energies(keys, queries)
 
 
@@ -134,18 +134,18 @@ def build_attention(score: str, feature_dim: int, hidden_dim: int, attention_dim
 
 
 def attention_weights(energies: Float[Tensor, "N P"]) -> Float[Tensor, "N P"]:
-    """α in float32 at least: under autocast the energies are shorter, and the sums over α would lose digits."""
+    """α = softmax(e), in float32 or wider: under autocast, sums over α would otherwise lose precision."""
     return torch.softmax(energies, dim=1, dtype=torch.promote_types(energies.dtype, torch.float32))
 
 
 def context(weights: Float[Tensor, "N P"], grid: Float[Tensor, "B P D"]) -> Float[Tensor, "N D"]:
-    """z of N = B·K rows that stand side by side by image: each image's grid is read once for its K rows."""
-    images, cells, feature_dim = grid.shape
-    return torch.bmm(weights.view(images, -1, cells), grid).view(-1, feature_dim)
+    """z of N = B·K rows, the K rows of one image adjacent; each grid is read once for its K rows."""
+    images, regions, feature_dim = grid.shape
+    return torch.bmm(weights.view(images, -1, regions), grid).view(-1, feature_dim)
 
 
 def context_of_rows(
     weights: Float[Tensor, "N P"], grid: Float[Tensor, "B P D"], rows: RowsByImage
 ) -> Float[Tensor, "N D"]:
-    """z of rows whose images are in no order; a grid is still read once an image."""
+    """z of rows in any order; each grid is read once for all rows of its image."""
     return rows.ungroup(torch.bmm(rows.group(weights), grid))

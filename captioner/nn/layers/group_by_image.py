@@ -1,5 +1,4 @@
-"""Rows whose images are in no order, brought side by side by image: a grid is then read once for all rows that look at
-it, instead of being copied to rows_per_image."""
+"""Groups rows of any order by their images, so that attention reads an image's grid once for all of its rows."""
 
 from __future__ import annotations
 
@@ -13,10 +12,12 @@ from captioner.nn.packing import PackedCaptions
 
 
 class RowsByImage(NamedTuple):
-    """N rows, and the places they have in a (B, R, …) tensor whose second dimension holds the rows of one image.
+    """N rows and their positions in a (B, R, …) tensor whose second dimension holds the rows of one image.
 
-    images: (N,) the image of rows_per_image row; place: (N,) image·R + a number of its own among the image's rows;
-    image_count: B; rows_per_image: R. Places that no row has stay zero.
+    images: (N,) int64, the image of each row.
+    position: (N,) int64, image·R + the row's index within its image; positions without a row are zero in `group`.
+    image_count: B.
+    rows_per_image: R.
     """
 
     images: Tensor
@@ -25,37 +26,33 @@ class RowsByImage(NamedTuple):
     rows_per_image: int
 
     def first_rows(self, rows: int) -> RowsByImage:
-        """The first rows alone: captions are packed by falling length, so those that are still going stand first."""
+        """Only the first rows: those of the captions that are still active, because the longest come first."""
         return RowsByImage(self.images[:rows], self.position[:rows], self.image_count, self.rows_per_image)
 
     def group(self, values: Float[Tensor, "N X"]) -> Float[Tensor, "B R X"]:
-        """Row by row into the places."""
-        places = values.new_zeros(self.image_count * self.rows_per_image, values.shape[1]).index_copy(
-            0, self.position, values
-        )
-        return places.view(self.image_count, self.rows_per_image, -1)
+        """Values per row → values per image, zero where an image has fewer than R rows."""
+        size = self.image_count * self.rows_per_image
+        grouped = values.new_zeros(size, values.shape[1]).index_copy(0, self.position, values)
+        return grouped.view(self.image_count, self.rows_per_image, -1)
 
     def ungroup(self, values: Float[Tensor, "B R X"]) -> Float[Tensor, "N X"]:
-        """The inverse: the rows out of their places."""
+        """The inverse of `group`."""
         return values.flatten(0, 1).index_select(0, self.position)
 
 
 def rows_of_captions(captions: PackedCaptions, images: int) -> RowsByImage:
-    """One row a caption, in packed order; `images`: how many there are, with captions or without."""
-    rows_per_image = captions.captions_per_image
-    return RowsByImage(
-        captions.images, captions.images * rows_per_image + captions.caption_indices, images, rows_per_image
-    )
+    """One row per caption, in packed order; `images`: B, which counts images without captions too."""
+    size = captions.captions_per_image
+    return RowsByImage(captions.images, captions.images * size + captions.caption_indices, images, size)
 
 
 def rows_of_words(captions: PackedCaptions, images: int) -> RowsByImage:
-    """One row a word, in packed order: for what is done for all words at once."""
+    """One row per token, in packed order: for computations over all tokens at once."""
     steps, device = len(captions.batch_sizes), captions.rows.device
     step = torch.repeat_interleave(
         torch.arange(steps, device=device), torch.tensor(captions.batch_sizes, device=device)
     )
-    rows_per_image = captions.captions_per_image * steps
-    of_captions = rows_of_captions(captions, images)
-    words: Int[Tensor, " M"] = of_captions.images.index_select(0, captions.rows)
-    position = of_captions.position.index_select(0, captions.rows) * steps + step
-    return RowsByImage(words, position, images, rows_per_image)
+    captions_by_image = rows_of_captions(captions, images)
+    image_of_token: Int[Tensor, " M"] = captions_by_image.images.index_select(0, captions.rows)
+    position = captions_by_image.position.index_select(0, captions.rows) * steps + step
+    return RowsByImage(image_of_token, position, images, captions.captions_per_image * steps)

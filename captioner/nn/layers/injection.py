@@ -1,10 +1,11 @@
-"""Where the image vector v enters a recurrent decoder: the ways of Tanti, Gatt & Camilleri (2018), and the lecture's.
+"""The image vector's way into a recurrent decoder: the injections of Tanti, Gatt & Camilleri (2018) and the lecture.
 
-init    h_0 = tanh(W v): the network starts from the image                      Xu et al. 2015, section 3.1.2
-pre     W v is read as the word before <START>                                  Vinyals et al. 2015, eq. 10
-par     W v is added to the gates at every step                                 CS231n 2016: Wih·v
-first   W v is added to the gates at the first step only                        Karpathy & Fei-Fei 2015, eq. 13
-merge   the network never sees v: W v stands beside h before the output layer   Mao et al. 2015; Tanti et al. 2018
+init    h_0 = tanh(W v): the initial state                                 Xu et al. 2015, section 3.1.2
+pre     W v is read like a word before <START>                             Vinyals et al. 2015, eq. 10
+par     W v is added to the gates at every step                            CS231n 2016: Wih·v
+first   W v is added to the gates at the first step only                   Karpathy & Fei-Fei 2015, eq. 13
+merge   tanh(W v) is concatenated to h before the output layer; the        Mao et al. 2015; Tanti et al. 2018
+        recurrence never sees v
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from captioner.nn.layers.stack import RecurrentStack
 
 
 class InjectedImage(NamedTuple):
-    """What B images contribute, each None where its kind of injection is not used.
+    """What B images contribute to the decoder; a part is None where the injection does not use it.
 
-    hidden: the state before the first word; each: (B, C) for the gates of every step; once: (B, C) for those of the
-    first step; beside: (B, H), to stand beside every h.
+    hidden: the initial state, tensors (B, H).
+    per_step: (B, C), added to the gates at every step.
+    first_step: (B, C), added to the gates at the first step.
+    output_concat: (B, H), concatenated to each output.
     """
 
     hidden: Hidden
@@ -34,7 +37,7 @@ class InjectedImage(NamedTuple):
 
 
 class ImageInjection(nn.Module):
-    """One linear map of v, and where its result goes. `output_dim`: the width of h with what stands beside it."""
+    """One linear map of v. `output_dim`: the width of the decoder's output, with what is concatenated to it."""
 
     def __init__(self, kind: str, feature_dim: int, embedding_dim: int, stack: RecurrentStack) -> None:
         super().__init__()
@@ -48,12 +51,12 @@ class ImageInjection(nn.Module):
             "merge": stack.hidden_dim,
         }[kind]
         self.output_dim = stack.hidden_dim * (2 if kind == "merge" else 1)
-        self.weight = nn.Parameter(torch.empty(columns, feature_dim))  # with par: Wih, all gates at once
+        self.weight = nn.Parameter(torch.empty(columns, feature_dim))  # with par: Wih, for all gates
         self.bias = nn.Parameter(torch.zeros(columns)) if kind in ("init", "merge") else None
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, vector: Float[Tensor, "B D"], stack: RecurrentStack) -> InjectedImage:
-        """What the images contribute; computed once an image."""
+        """What the images contribute; computed once per image."""
         image = F.linear(vector, self.weight, self.bias)
         zero = stack.initial(image)
         if self.kind == "init":

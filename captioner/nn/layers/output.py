@@ -1,4 +1,4 @@
-"""From a hidden vector to the next word's logits, with the embedding's own weights on request."""
+"""The output layer: from a hidden vector to the logits of the next word."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from torch.nn import functional as F
 
 
 class WordOutput(nn.Module):
-    """logits = W·dropout(h) + b. Tied (Press & Wolf 2017): W is the word embedding, after a map from H to E."""
+    """logits = W·dropout(h) + b.
+
+    tied (Press & Wolf 2017): W is the weight of the word embedding, after a linear map from H to E where they differ.
+    """
 
     def __init__(self, input_dim: int, embedding: nn.Embedding, dropout: float, tied: bool) -> None:
         super().__init__()
@@ -24,5 +27,5 @@ class WordOutput(nn.Module):
         nn.init.zeros_(self.words.bias)
 
     def forward(self, hidden: Float[Tensor, "M H"]) -> Float[Tensor, "M V"]:
-        """(M, H) → (M, V)."""
+        """Unnormalized logits."""
         return F.linear(self.to_embedding(self.dropout(hidden)), self.words.weight, self.words.bias)

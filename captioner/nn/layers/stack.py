@@ -1,4 +1,4 @@
-"""Cells one above the other: the deep recurrent network of the lecture, as steps or as whole sequences."""
+"""Recurrent layers one above the other: the deep recurrent network of the lecture, step by step or over sequences."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _NOTHING: Mapping[int, Tensor] = MappingProxyType({})
 
 
 class RecurrentStack(nn.Module):
-    """L cells; layer l reads the h of layer l−1, with dropout between the layers.
+    """L recurrent layers; layer l reads the h of layer l−1, with dropout between the layers.
 
-    The caller multiplies the first layer's inputs (`project`), adds what else enters, and hands the
-    sum to `step` or `sequence`. The two give the same numbers; `sequence` does the products of the
-    layers above once for all words. `input_columns` = gates·H is how wide that sum is. What enters a layer above the
-    first is handed over as `above`: layer (from 0) → columns to add to its inputs.
+    The caller projects the first layer's inputs (`project`), adds what else enters the gates, and passes the sum, of
+    width `input_columns` = gates·H, to `step` or `sequence`. Both compute the same values; `sequence` multiplies the
+    inputs of the layers above once for all tokens. `above` holds terms to add to the inputs of the layers above: layer
+    (counted from 0) → (…, C).
 
-    residual: a layer's output is its h plus what it read, from the second layer on (He et al. 2016; Wu et al. 2016,
-    section 3.1, for recurrent layers).
+    residual: from the second layer on, a layer's output is its h plus its input (He et al. 2016; for recurrent layers
+    Wu et al. 2016, section 3.1).
     """
 
     def __init__(
@@ -34,19 +34,19 @@ class RecurrentStack(nn.Module):
         super().__init__()
         cells = [build_cell(cell, hidden_dim) for _ in range(layers)]
         self.cells = nn.ModuleList(cells)
-        self.states = self._cells()[0].states
-        self.input_columns = self._cells()[0].gates * hidden_dim
+        self.states = cells[0].states
+        self.input_columns = cells[0].gates * hidden_dim
         self.hidden_dim = hidden_dim
         self.residual = residual
         inputs = [nn.Linear(source, self.input_columns) for source in [input_dim] + [hidden_dim] * (layers - 1)]
         self.inputs = nn.ModuleList(inputs)
         self.dropout = nn.Dropout(dropout)
-        for linear, own in zip(inputs, self._cells(), strict=True):
+        for linear, layer_cell in zip(inputs, cells, strict=True):
             nn.init.xavier_uniform_(linear.weight)
-            init_input_bias(linear.bias, own)
+            init_input_bias(linear.bias, layer_cell)
 
     def project(self, words: Float[Tensor, "... E"]) -> Float[Tensor, "... C"]:
-        """What the words contribute to the gates of the first layer, bias included."""
+        """The words' term in the gates of the first layer, with the bias."""
         projected: Tensor = self.inputs[0](words)
         return projected
 
@@ -57,7 +57,7 @@ class RecurrentStack(nn.Module):
     def step(
         self, inputs: Float[Tensor, "N C"], hidden: Hidden, above: Mapping[int, Tensor] = _NOTHING
     ) -> tuple[Float[Tensor, "N H"], Hidden]:
-        """One word through all layers: the top layer's output, and the state after."""
+        """One time step through all layers: the top layer's output, and the state after."""
         after: list[Tensor] = []
         outputs = inputs  # replaced by the first layer's h
         for layer, cell in enumerate(self._cells()):
@@ -75,7 +75,7 @@ class RecurrentStack(nn.Module):
         hidden: Hidden | None = None,
         above: Mapping[int, Tensor] = _NOTHING,
     ) -> Float[Tensor, "M H"]:
-        """All words in packed order (see `packing`), from `hidden` (default: zero): the top layer's output at each."""
+        """The top layer's output at all tokens, in packed order (see `captioner.nn.packing`), from `hidden` or zero."""
         if hidden is None:
             hidden = self.initial(inputs[: batch_sizes[0]])
         return self.sequence_and_state(inputs, batch_sizes, hidden, above)[0]
@@ -87,7 +87,7 @@ class RecurrentStack(nn.Module):
         hidden: Hidden,
         above: Mapping[int, Tensor] = _NOTHING,
     ) -> tuple[Float[Tensor, "M H"], Hidden]:
-        """As `sequence`, and the state of the rows that are there at the last step, after it."""
+        """What `sequence` returns, and the state after the last step of the rows that reach it."""
         outputs = inputs  # replaced by the first layer's h
         after: list[Tensor] = []
         for layer, cell in enumerate(self._cells()):
@@ -105,7 +105,7 @@ class RecurrentStack(nn.Module):
         return outputs, tuple(after)
 
     def _inputs_above(self, layer: int, below: Tensor, above: Mapping[int, Tensor]) -> Tensor:
-        """What a layer above the first reads: the output below, multiplied, and what enters there."""
+        """The inputs of a layer above the first: the projected output of the layer below, plus `above`."""
         inputs: Tensor = self.inputs[layer](self.dropout(below))
         return inputs + above[layer] if layer in above else inputs
 

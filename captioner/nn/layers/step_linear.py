@@ -1,11 +1,11 @@
-"""A linear layer used at every step of a recurrence, whose weight gradient is one product for all steps.
+"""A linear layer for the steps of a recurrence, whose weight gradient is one product over all steps.
 
-Autograd would multiply, and add, a whole weight gradient at each of the T steps: as much memory traffic as T
-optimizer steps. The gradient is a sum over steps of products, and so a single product of what was collected:
+Autograd would compute and add a whole weight gradient at each of the T steps, as much memory traffic as T optimizer
+steps. The gradient is a sum of products over the steps, so it is also one product of what the steps collected:
 
     dW = Σ_t dy_tᵀ x_t = [dy_1; …; dy_T]ᵀ [x_1; …; x_T]
 
-The numbers are the same up to the order of additions; the plain layer is the oracle in the tests.
+The values are those of `nn.Linear` up to the order of additions; the tests compare the two.
 """
 
 from __future__ import annotations
@@ -20,36 +20,39 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 _Uses = list[tuple[Tensor, Tensor]]
-"""(x_t, dy_t) of each use so far, in the order in which the backward pass meets them."""
+"""(x_t, dy_t) of each use, in the order in which the backward pass reaches them."""
 
 
 class StepLinear(nn.Linear):
-    """`nn.Linear`, and inside `deferred_weight_gradients` the same with one weight gradient for all its uses.
+    """`nn.Linear`; inside `deferred_weight_gradients` it has one weight gradient for all its uses.
 
-    `collects` False: always plain, as torch.compile needs it.
+    defers_gradients: False makes it an ordinary linear layer everywhere, as torch.compile requires.
     """
 
-    collects: bool = True
+    defers_gradients: bool = True
     _collecting: tuple[Tensor, _Uses] | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(…, in) → (…, out)."""
+        """(…, in_features) → (…, out_features)."""
         if self._collecting is None:
             return F.linear(inputs, self.weight, self.bias)
         weight, uses = self._collecting
-        product: Tensor = _Use.apply(inputs, weight, uses)
+        product: Tensor = _StepProduct.apply(inputs, weight, uses)
         return product if self.bias is None else product + self.bias
 
 
 @contextmanager
 def deferred_weight_gradients(*modules: nn.Module) -> Iterator[None]:
-    """Inside, every StepLinear of `modules` collects its uses. Does nothing where no gradient is wanted.
+    """Inside, every StepLinear of `modules` collects its uses for one weight gradient.
 
-    Nor does it under autocast, where a layer's operands change their type between forward and backward,
-    nor while compiling, which has its own ways.
+    It has no effect where gradients are disabled, under autocast, where the types of the operands differ between the
+    forward and the backward pass, and under torch.compile.
     """
     layers = [
-        layer for module in modules for layer in module.modules() if isinstance(layer, StepLinear) and layer.collects
+        layer
+        for module in modules
+        for layer in module.modules()
+        if isinstance(layer, StepLinear) and layer.defers_gradients
     ]
     device = next((layer.weight.device.type for layer in layers), "cpu")
     if not torch.is_grad_enabled() or torch.is_autocast_enabled(device) or torch.compiler.is_compiling():
@@ -58,19 +61,19 @@ def deferred_weight_gradients(*modules: nn.Module) -> Iterator[None]:
         for layer in layers:
             if layer.weight.requires_grad:
                 uses: _Uses = []
-                layer._collecting = (_HandOut.apply(layer.weight, uses), uses)
+                layer._collecting = (_SharedWeight.apply(layer.weight, uses), uses)
         yield
     finally:
         for layer in layers:
             layer._collecting = None
 
 
-class _HandOut(torch.autograd.Function):
-    """The weight as its uses see it; backward runs after all of theirs and multiplies what they collected."""
+class _SharedWeight(torch.autograd.Function):
+    """The weight that all steps use. Its backward runs after those of all steps and multiplies what they collected."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, uses: _Uses) -> Tensor:
-        ctx.set_materialize_grads(False)  # the uses pass no gradient on: they collect
+        ctx.set_materialize_grads(False)  # the steps return no gradient of the weight: they collect
         ctx.uses = uses
         return weight.view_as(weight)
 
@@ -84,7 +87,7 @@ class _HandOut(torch.autograd.Function):
         return gradients.t() @ inputs, None
 
 
-class _Use(torch.autograd.Function):
+class _StepProduct(torch.autograd.Function):
     """x·Wᵀ of one step."""
 
     @staticmethod

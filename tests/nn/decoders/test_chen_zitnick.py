@@ -68,7 +68,7 @@ def test_forward_is_the_equations() -> None:
         expected, guesses = equations(decoder, v, [1, *CAPTIONS[image][slot]])
         np.testing.assert_allclose(logits, expected, atol=1e-10)
         loss += sum(float(((guess - v) ** 2).sum() / (v**2).sum()) for guess in guesses)
-    assert answer.losses["reconstruction"].item() == pytest.approx(0.7 * loss, rel=1e-12)
+    assert answer.losses["reconstruction"].total.item() == pytest.approx(0.7 * loss, rel=1e-12)
 
 
 def test_a_sentence_gives_the_features_after_its_last_word() -> None:
@@ -92,7 +92,7 @@ def test_gradients_are_those_of_finite_differences(config: ChenZitnickConfig) ->
 
     def loss() -> torch.Tensor:
         answer = decoder(features, packed)
-        return torch.nn.functional.cross_entropy(answer.logits, packed.targets) + answer.losses["reconstruction"]
+        return torch.nn.functional.cross_entropy(answer.logits, packed.targets) + answer.losses["reconstruction"].total
 
     check_gradients(decoder, loss)
 
@@ -105,15 +105,16 @@ def test_beams_of_an_image_share_it() -> None:
         alone = decoder.step(words[row : row + 1], decoder.init_state(ImageFeatures(features.vector[row // 2][None])))
         torch.testing.assert_close(step.logits[row], alone.logits[0], atol=1e-12, rtol=0)
     swapped = select_rows(step.state, torch.tensor([1, 0, 3, 2, 5, 4]))
-    for before, after in zip(step.state.hidden, swapped.hidden, strict=True):
-        torch.testing.assert_close(after[0], before[1])
+    for before_swap, after_swap in zip(step.state.rows, swapped.rows, strict=True):
+        for before, after in zip(before_swap, after_swap, strict=True):
+            torch.testing.assert_close(after[0], before[1])
 
 
 def test_the_memory_does_not_see_the_image() -> None:
     decoder, features = make(PAPER)
     packed = pack_captions(CAPTIONS)
     step = decoder.step(torch.tensor([1, 1, 1]), decoder.init_state(features))
-    language, memory = step.state.hidden
+    (language,), (memory,) = step.state.rows
     assert torch.equal(memory[0], memory[1])
     assert not torch.equal(language[0], language[1])
     assert torch.equal(language[0, 3:], language[1, 3:]), "half of the units are blind"
@@ -124,11 +125,11 @@ def test_the_memory_does_not_see_the_image() -> None:
 def test_an_encoder_that_learns_is_not_asked_to_make_its_features_easy() -> None:
     decoder, features = make(PAPER)
     vector = features.vector.requires_grad_()
-    decoder(ImageFeatures(vector), pack_captions(CAPTIONS)).losses["reconstruction"].backward()
+    decoder(ImageFeatures(vector), pack_captions(CAPTIONS)).losses["reconstruction"].total.backward()
     assert vector.grad is None
 
 
 def test_an_image_without_features_costs_a_finite_loss() -> None:
     decoder, features = make(PAPER)
     losses = decoder(ImageFeatures(torch.zeros_like(features.vector)), pack_captions(CAPTIONS)).losses
-    assert torch.isfinite(losses["reconstruction"])
+    assert torch.isfinite(losses["reconstruction"].total)

@@ -83,7 +83,7 @@ def test_the_entropy_is_that_of_where_it_looks() -> None:
     answer = decoder(features, pack_captions(CAPTIONS))
     attention = answer.attention.detach().numpy()
     entropy = float(-(attention * np.log(attention)).sum())
-    assert float(answer.losses["entropy"].detach()) == pytest.approx(-0.002 * entropy, abs=1e-9)
+    assert float(answer.losses["entropy"].total.detach()) == pytest.approx(-0.002 * entropy, abs=1e-9)
 
 
 @pytest.mark.parametrize(("share", "drawn"), [(0.0, 1.0), (1.0, 0.0), (0.5, 0.5)])

@@ -83,7 +83,7 @@ def test_the_paper_s_recurrence_has_no_weight_on_words() -> None:
 def test_the_recurrence_does_not_see_the_image() -> None:
     decoder, features = make(PAPER)
     step = decoder.step(torch.tensor([1, 1, 1]), decoder.init_state(features))
-    assert torch.equal(step.state.hidden[0][0], step.state.hidden[0][1])
+    assert torch.equal(step.state.rows.hidden[0][0], step.state.rows.hidden[0][1])
     assert not torch.allclose(step.logits[0], step.logits[1])
 
 
@@ -95,7 +95,7 @@ def test_beams_of_an_image_share_it() -> None:
         alone = decoder.step(words[row : row + 1], decoder.init_state(ImageFeatures(features.vector[row // 2][None])))
         torch.testing.assert_close(step.logits[row], alone.logits[0], atol=1e-12, rtol=0)
     swapped = select_rows(step.state, torch.tensor([1, 0, 3, 2, 5, 4]))
-    torch.testing.assert_close(swapped.hidden[0][0], step.state.hidden[0][1])
+    torch.testing.assert_close(swapped.rows.hidden[0][0], step.state.rows.hidden[0][1])
 
 
 def test_scaled_tanh_is_one_at_one() -> None:

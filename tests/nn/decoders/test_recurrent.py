@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -73,7 +75,7 @@ def test_beams_of_an_image_share_it() -> None:
         alone = decoder.step(words[row : row + 1], decoder.init_state(ImageFeatures(features.vector[row // 2][None])))
         torch.testing.assert_close(step.logits[row], alone.logits[0], atol=1e-12, rtol=0)
     swapped = select_rows(step.state, torch.tensor([1, 0, 3, 2, 5, 4]))
-    torch.testing.assert_close(swapped.hidden[0][0], step.state.hidden[0][1])
+    torch.testing.assert_close(swapped.rows.hidden[0][0], step.state.rows.hidden[0][1])
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=describe)
@@ -94,7 +96,7 @@ def test_image_enters_every_step() -> None:
     decoder, features = make(CONFIGS[1])
     state = decoder.step(torch.tensor([1, 1, 1]), decoder.init_state(features)).state
     other = decoder.init_state(ImageFeatures(features.vector + 1))
-    changed = decoder.step(torch.tensor([4, 4, 4]), state._replace(image=other.image)).logits
+    changed = decoder.step(torch.tensor([4, 4, 4]), replace(state, image=other.image)).logits
     assert not torch.allclose(changed, decoder.step(torch.tensor([4, 4, 4]), state).logits)
 
 
@@ -102,8 +104,9 @@ def test_first_enters_the_first_step_only() -> None:
     """After one word, two images differ in the state alone: with equal states they are one."""
     decoder, features = make(RecurrentConfig(cell="gru", embedding_dim=4, hidden_dim=5, injection="first"))
     state = decoder.step(torch.tensor([1, 1, 1]), decoder.init_state(features)).state
-    assert not torch.allclose(state.hidden[0][0], state.hidden[0][1])
-    same = state._replace(hidden=tuple(tensor[:1].expand_as(tensor) for tensor in state.hidden))
+    assert not torch.allclose(state.rows.hidden[0][0], state.rows.hidden[0][1])
+    same_hidden = tuple(tensor[:1].expand_as(tensor) for tensor in state.rows.hidden)
+    same = replace(state, rows=state.rows._replace(hidden=same_hidden))
     logits = decoder.step(torch.tensor([4, 4, 4]), same).logits
     torch.testing.assert_close(logits[0], logits[1])
 
@@ -111,7 +114,7 @@ def test_first_enters_the_first_step_only() -> None:
 def test_merge_keeps_the_image_out_of_the_recurrence() -> None:
     decoder, features = make(RecurrentConfig(cell="gru", embedding_dim=4, hidden_dim=5, injection="merge"))
     step = decoder.step(torch.tensor([1, 1, 1]), decoder.init_state(features))
-    assert torch.equal(step.state.hidden[0][0], step.state.hidden[0][1])
+    assert torch.equal(step.state.rows.hidden[0][0], step.state.rows.hidden[0][1])
     assert not torch.allclose(step.logits[0], step.logits[1])
 
 

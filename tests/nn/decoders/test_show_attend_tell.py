@@ -142,7 +142,7 @@ def test_without_attention_every_cell_weighs_the_same() -> None:
 
 
 def test_the_sentinel_needs_a_memory_and_is_its_own_gate() -> None:
-    with pytest.raises(ConfigError, match=r"model.cell=gru: the sentinel is what the cell's memory"):
+    with pytest.raises(ConfigError, match=r"model.cell=gru: the sentinel reads the cell's memory"):
         AttentionConfig(attention="adaptive", gate="none", cell="gru")
     with pytest.raises(ConfigError, match=r"cannot go with model.gate=scalar"):
         AttentionConfig(attention="adaptive")

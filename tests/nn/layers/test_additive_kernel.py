@@ -44,7 +44,7 @@ def losses_and_gradients(sizes: list[int], images: int, cells: int, width: int, 
 @settings(max_examples=40, deadline=None)
 def test_equals_the_equation(sizes: list[int], images: int, cells: int, width: int, at_once: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention_energy, "_NUMBERS_AT_ONCE", at_once)
+        patch.setattr(attention_energy, "_BLOCK_ELEMENTS", at_once)
         found = losses_and_gradients(sizes, images, cells, width, fast=True)
     for tensor, expected in zip(found, losses_and_gradients(sizes, images, cells, width, fast=False), strict=True):
         torch.testing.assert_close(tensor, expected, rtol=1e-12, atol=1e-12)
@@ -64,7 +64,7 @@ def test_without_a_gradient_too(images: int, each: int, cells: int, width: int, 
     keys = torch.randn(images, cells, width, dtype=torch.float64, generator=generator)
     queries = torch.randn(images * each, width, dtype=torch.float64, generator=generator)
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(attention_energy, "_NUMBERS_AT_ONCE", at_once)
+        patch.setattr(attention_energy, "_BLOCK_ELEMENTS", at_once)
         found = attention.energies(keys, queries)
         assert found.grad_fn is None
     torch.testing.assert_close(found, attention.reference_energies(keys, queries).detach(), rtol=1e-12, atol=1e-12)

@@ -16,7 +16,7 @@ LENGTHS = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(lambda lengths
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-6)])
 @settings(max_examples=30, deadline=None)
 @given(
-    cell=st.sampled_from(CELLS),
+    cell=st.sampled_from(list(CELLS)),
     lengths=LENGTHS,
     input_dim=st.integers(1, 5),
     hidden_dim=st.integers(1, 6),
