@@ -58,7 +58,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
     import webbrowser
 
-    from captioner.demo.answers import ShownModel
+    from captioner.demo.answers import DemoModel
     from captioner.demo.app import build_app
     from captioner.demo.server import address_of, is_loopback, listen, serve
     from captioner.inference import Captioner
@@ -70,7 +70,7 @@ def _demo(arguments: argparse.Namespace) -> None:
             folders = [Path(chosen)]
             sys.stderr.write(sentence + "\n")
         models = [
-            ShownModel(name, Captioner.from_checkpoint(folder, arguments.device))
+            DemoModel(name, Captioner.from_checkpoint(folder, arguments.device))
             for folder, name in zip(folders, short_names(folders), strict=True)
         ]
         app = build_app(models, arguments.host)

@@ -1,6 +1,10 @@
-"""A page in the browser to try captioners on photos: `python -m captioner demo`.
+"""The demo page, `python -m captioner demo`: caption photos in the browser. docs/demo.md describes how to use it.
 
-`answers` says what a model makes of a photo; `app` puts it behind HTTP, within the limits of `uploads` and `guard`;
-`page/` is what the browser shows, self-contained; `server` runs it all on this machine. docs/demo.md
-says how it is used.
+answers    captions of a photo as JSON values
+app        the ASGI application: routes and error responses
+uploads    reads an uploaded photo, up to a size limit
+guard      host check and security headers
+examples   synthetic example images
+server     binds a port and serves the application
+page/      HTML, CSS and JavaScript, without any dependency
 """

@@ -1,4 +1,4 @@
-"""What the page is told of a photo: captions, how probable they are, and where the model looked at each word."""
+"""Captions of an uploaded photo as JSON values: text, probability, score and attention weights."""
 
 from __future__ import annotations
 
@@ -16,35 +16,38 @@ from captioner.data.images.decode import load_image_bytes
 from captioner.errors import ConfigError, choose
 from captioner.inference import Caption, Captioner
 
-MOST_PIXELS = 64_000_000  # of a photo; a camera's have 12 to 50 million
-MOST_SHOWN = 10  # captions of one search
-_PREVIEW = 1024  # pixels a side, at most
+MAX_PIXELS = 64_000_000  # per photo; cameras have 12 to 50 million
+MAX_CAPTIONS = 10  # per search
+_PREVIEW = 1024  # longest side of the preview in pixels
 _RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
     "beam_width": (int, 1, 20),
     "length_penalty": (float, 0, 3),
     "temperature": (float, 0.05, 5),
     "seed": (int, 0, 1_000_000),
 }
-_NAME = "This file"  # the page knows what it is called, and says so itself
+_NAME = "This file"  # in error messages; the page adds the file's name
 
 
 @dataclass(frozen=True)
-class ShownModel:
-    """A captioner and what it is called on the page."""
+class DemoModel:
+    """A model and its name on the page."""
 
     name: str
     captioner: Captioner
 
     def describe(self) -> dict[str, Any]:
-        """What the page says of it before it has captioned anything."""
+        """Its name and one line about it, which the page shows above its captions."""
         settings = self.captioner.checkpoint.settings
-        weights = sum(parameter.numel() for parameter in self.captioner.model.decoder.parameters())
-        about = f"{settings.model.name} · {settings.encoder.name} · {len(self.captioner.vocabulary):,} words"
-        return {"name": self.name, "about": f"{about} · {weights / 1e6:.1f} million weights beside the encoder's"}
+        parameters = sum(parameter.numel() for parameter in self.captioner.model.decoder.parameters())
+        about = (
+            f"{settings.model.name}, {parameters / 1e6:.1f} M parameters · {settings.encoder.name} · "
+            f"{len(self.captioner.vocabulary):,} tokens"
+        )
+        return {"name": self.name, "about": about}
 
 
-def read_search(given: Mapping[str, str], usual: DecodeConfig) -> DecodeConfig:
-    """The search that a page asks for: `usual`, with the settings in `given`; ConfigError says what is out of range."""
+def parse_search(given: Mapping[str, str], default: DecodeConfig) -> DecodeConfig:
+    """`default` with the settings of a query; ConfigError for an unknown setting or a value out of range."""
     values: dict[str, Any] = {}
     for key, text in given.items():
         if key == "search":
@@ -56,39 +59,38 @@ def read_search(given: Mapping[str, str], usual: DecodeConfig) -> DecodeConfig:
         except ValueError as error:
             raise ConfigError(f"{key}={text!r} is no number: expected one from {low:g} to {high:g}.") from error
         within(key, values[key], low, high)
-    return replace(usual, **values)
+    return replace(default, **values)
 
 
 def caption_photo(captioner: Captioner, photo: bytes, search: DecodeConfig) -> dict[str, Any]:
-    """The captions of a photo, best first, as plain values; ImageError for what is no photo.
+    """Caption a photo, given as the bytes of an image file; ImageError where it cannot be decoded.
 
-    seconds: from the file to the captions. captions: `text`, `tokens`, `log_prob` (nats), `length` (tokens, <END>
-    counted), `score`, `finished`, and `attention`, a list of rows a token, or null. resize: "squash" or "crop", how
-    the image was made square, and so where on it the attention's grid lies.
+    Returns seconds: from the file to the captions. captions, best first: `text`, `tokens`, `log_prob` (nats), `length`
+    (tokens, <END> counted), `score`, `finished` and `attention` (T, rows, columns), null for a model without attention.
+    resize: "squash" or "crop", how the image was made square; with "crop" the regions cover its central square.
     """
     start = time.perf_counter()
-    image = load_image_bytes(
-        photo, _NAME, captioner.transform.size, MOST_PIXELS
-    )  # the pixels that caption.py would see
-    others = min(search.beam_width, MOST_SHOWN) - 1 if search.name == "beam" else 0
-    best = captioner.caption(image, decode=search, alternatives=others)
+    image = load_image_bytes(photo, _NAME, captioner.transform.size, MAX_PIXELS)  # decoded as caption.py does
+    alternatives = min(search.beam_width, MAX_CAPTIONS) - 1 if search.name == "beam" else 0
+    best = captioner.caption(image, decode=search, alternatives=alternatives)
     return {
         "seconds": time.perf_counter() - start,
         "resize": captioner.transform.resize,
-        "captions": [_plain(caption) for caption in (best, *best.alternatives)],
+        "captions": [_to_json(caption) for caption in (best, *best.alternatives)],
     }
 
 
 def preview(photo: bytes) -> bytes:
-    """The photo as it is decoded here (upright, on white, the first frame), small, as a JPEG file for the page."""
-    image = load_image_bytes(photo, _NAME, _PREVIEW // 2, MOST_PIXELS)
+    """A small JPEG file of the photo as the model gets it: upright, on white, the first frame."""
+    image = load_image_bytes(photo, _NAME, _PREVIEW // 2, MAX_PIXELS)
     image.thumbnail((_PREVIEW, _PREVIEW), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=88)
     return file.getvalue()
 
 
-def _plain(caption: Caption) -> dict[str, Any]:
+def _to_json(caption: Caption) -> dict[str, Any]:
+    """A caption as JSON values; attention weights are rounded to 6 digits."""
     return {
         "text": caption.text,
         "tokens": list(caption.tokens),

@@ -1,4 +1,4 @@
-"""Whom the server answers, and what a browser may do with the answers."""
+"""Protection of the server: requests for other host names are rejected, and responses carry security headers."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware: refuses requests to names that are not this machine's, and puts HEADERS on every answer.
+    """ASGI middleware: rejects requests for host names that are not this machine's, and adds HEADERS to responses.
 
-    A page of another site can have its own name point to 127.0.0.1 after it was loaded (DNS rebinding), and would
-    then be of the same origin as this server. Its requests still carry that name as their Host.
+    A page of another site can have its own name resolve to 127.0.0.1 after it was loaded (DNS rebinding), and is then
+    of the same origin as this server. Its requests still carry that name as their Host.
     """
 
     def __init__(self, app: ASGIApp, host: str) -> None:
@@ -46,11 +46,11 @@ class Guard:
         if self._is_here(Headers(scope=scope).get("host", "")):
             await self.app(scope, receive, send_guarded)
         else:
-            refusal = PlainTextResponse("This is not the name of the machine that runs the page.\n", 421)
-            await refusal(scope, receive, send_guarded)
+            rejection = PlainTextResponse("This is not the name of the machine that runs the page.\n", 421)
+            await rejection(scope, receive, send_guarded)
 
     def _is_here(self, host: str) -> bool:
-        """An address, which nobody can point elsewhere, or one of this machine's names."""
+        """Whether a Host header is an IP address, which cannot be rebound, or one of this machine's names."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
             return name in self.names or bool(ipaddress.ip_address(name))

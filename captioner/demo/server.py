@@ -1,4 +1,4 @@
-"""The demo page's server on this machine: a port of its own, until Ctrl-C."""
+"""The demo's HTTP server: binds a port and serves the application until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from starlette.types import ASGIApp
 
 from captioner.errors import ConfigError
 
-_WAITING = 32  # requests at once; each may hold an upload
+_MAX_REQUESTS = 32  # at once; each may keep an upload in memory
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there (port 0: any that is free); ConfigError says why it cannot be had."""
+    """A listening socket; port 0 chooses a free one. ConfigError where the host or the port cannot be used."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
@@ -31,7 +31,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address_of(listening: socket.socket, host: str) -> str:
-    """The page's address, as a person on this machine types it."""
+    """The URL of the page on this machine."""
     port = listening.getsockname()[1]
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1"
@@ -39,18 +39,18 @@ def address_of(listening: socket.socket, host: str) -> str:
 
 
 def is_loopback(listening: socket.socket) -> bool:
-    """Can only this machine reach it?"""
+    """Whether the socket can be reached from this machine only."""
     return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
 
 
 def build_server(app: ASGIApp) -> uvicorn.Server:
-    """A server that says nothing of single requests, and does not wait for slow ones when it ends."""
+    """A uvicorn server that logs warnings only and waits at most 3 seconds for open requests when it stops."""
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         server_header=False,
-        limit_concurrency=_WAITING,
+        limit_concurrency=_MAX_REQUESTS,
         timeout_graceful_shutdown=3,
         ws="none",
         lifespan="off",
@@ -59,5 +59,5 @@ def build_server(app: ASGIApp) -> uvicorn.Server:
 
 
 def serve(app: ASGIApp, listening: socket.socket) -> None:
-    """Answer until Ctrl-C, which ends in KeyboardInterrupt after what is being answered, or after a few seconds."""
+    """Serve until Ctrl-C, which raises KeyboardInterrupt once open requests have ended, after 3 seconds at most."""
     build_server(app).run(sockets=[listening])

@@ -1,4 +1,4 @@
-"""Chromium without a window, spoken to in the DevTools protocol over its pipe: no driver and no package is needed.
+"""Headless Chromium, controlled by the DevTools protocol over a pipe: no driver and no package is needed.
 
 Messages are JSON, each ended by a zero byte, on file descriptors 3 (to the browser) and 4 (from it):
 https://chromedevtools.github.io/devtools-protocol/
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-_PATIENCE = 30.0  # seconds
+_TIMEOUT = 30.0  # seconds
 _START = (
     "import os, sys; r, w = map(int, sys.argv[1:3]); os.dup2(r, 3); os.dup2(w, 4); os.execv(sys.argv[3], sys.argv[3:])"
 )
@@ -26,7 +26,7 @@ _KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft"
 
 
 class Browser:
-    """One page of one browser; `with Browser(folder) as page:` ends it whatever happens."""
+    """One page of one browser; `with Browser(folder) as page:` ends the browser in any case."""
 
     def __init__(self, profile: Path) -> None:
         assert CHROMIUM is not None
@@ -55,12 +55,12 @@ class Browser:
 
     def __exit__(self, *exception: object) -> None:
         self._process.terminate()
-        self._process.wait(_PATIENCE)
+        self._process.wait(_TIMEOUT)
         os.close(self._to)
         os.close(self._from)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A command's result; AssertionError where the browser refuses it."""
+        """The result of a command; AssertionError where it fails."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session is not None:
@@ -76,7 +76,7 @@ class Browser:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._from], [], [], _PATIENCE)
+            ready, _, _ = select.select([self._from], [], [], _TIMEOUT)
             assert ready, "the browser does not answer"
             part = os.read(self._from, 1 << 20)
             assert part, "the browser has ended"
@@ -86,21 +86,21 @@ class Browser:
         return answer
 
     def go(self, address: str) -> None:
-        """Open an address, and wait until all it refers to has been loaded."""
+        """Open an address and wait for its load event."""
         self.events.clear()
         self.call("Page.navigate", url=address)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._read())
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression is, awaited."""
+        """The value of a JavaScript expression, awaited."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
     def wait_for(self, expression: str) -> Any:
-        """The expression's value as soon as it is true."""
-        end = time.monotonic() + _PATIENCE
+        """Wait until the expression is true; returns its value."""
+        end = time.monotonic() + _TIMEOUT
         while time.monotonic() < end:
             if value := self.value(expression):
                 return value
@@ -108,32 +108,32 @@ class Browser:
         raise AssertionError(f"never true: {expression}\n{self.value('document.body.innerText')}")
 
     def press(self, key: str, shift: bool = False) -> None:
-        """One key, down and up."""
+        """Press and release one key."""
         text = {"text": "\r"} if key == "Enter" else {}
         shared = {"key": key, "code": key, "windowsVirtualKeyCode": _KEYS[key], "modifiers": 8 if shift else 0}
         self.call("Input.dispatchKeyEvent", type="keyDown", **shared, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", **shared)
 
     def point_at(self, selector: str) -> None:
-        """Move the mouse onto an element's middle, which is brought onto the screen."""
+        """Scroll an element into view and move the mouse to its center."""
         self.value(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center', behavior: 'instant'}})")
         box = self.value(f"document.querySelector({selector!r}).getBoundingClientRect().toJSON()")
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def choose_file(self, selector: str, path: Path) -> None:
-        """Fill a file input, as its dialogue would."""
+        """Choose a file in a file input."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
 
     def screen(self, width: int, height: int, *, dark: bool = False, touch: bool = False) -> None:
-        """A screen of this size, in light or dark."""
+        """Set the size of the screen, and light or dark."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=touch)
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[feature])
 
     def image(self, path: Path) -> None:
-        """A screenshot of the whole page, for whoever wants to look at it."""
+        """Write a screenshot of the whole page, for debugging."""
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))

@@ -1,4 +1,4 @@
-"""Two small models and a server that shows them, as `python -m captioner demo` would."""
+"""Two small models and the demo's server with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.tiny import tiny_config, with_trainer, write_tiny_data
 pytest.importorskip("starlette", reason="the demo page needs the extra [demo]")
 pytest.importorskip("uvicorn", reason="the demo page needs the extra [demo]")
 
-from captioner.demo.answers import ShownModel
+from captioner.demo.answers import DemoModel
 from captioner.demo.app import build_app
 from captioner.demo.server import build_server, listen
 
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
 
 class Client(NamedTuple):
-    """Requests to one server; headers may be wrong on purpose."""
+    """Sends requests to one server, with any headers."""
 
     port: int
 
@@ -66,7 +66,7 @@ class Client(NamedTuple):
 
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[Client]:
-    """The application on a port of its own, in a thread, until the block ends."""
+    """The application on a free port, in a thread, until the block ends."""
     server = build_server(app)
     with listen("127.0.0.1", 0) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -82,7 +82,7 @@ def serving(app: ASGIApp) -> Iterator[Client]:
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `data/*.png`, `run` (attention) and `blind` (without), both hardly trained."""
+    """A folder with `data/*.png`, `run` (with attention) and `blind` (without), trained for one epoch."""
     folder = tmp_path_factory.mktemp("demo")
     config = with_trainer(tiny_config(write_tiny_data(folder / "data")), max_epochs=1)
     config = replace(config, metric=MetricConfig(names=["Bleu"]), cache=CacheConfig(directory=str(folder / "cache")))
@@ -93,12 +93,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def models(home: Path) -> list[ShownModel]:
-    return [ShownModel(name, Captioner.from_checkpoint(home / name, device="cpu")) for name in ("run", "blind")]
+def models(home: Path) -> list[DemoModel]:
+    return [DemoModel(name, Captioner.from_checkpoint(home / name, device="cpu")) for name in ("run", "blind")]
 
 
 @pytest.fixture(scope="session")
-def client(models: list[ShownModel]) -> Iterator[Client]:
+def client(models: list[DemoModel]) -> Iterator[Client]:
     with serving(build_app(models)) as client:
         yield client
 

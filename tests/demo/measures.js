@@ -1,10 +1,10 @@
-// What the tests measure on the page; evaluated in it after it was loaded.
+// What the tests measure; evaluated in the page after it was loaded.
 
 globalThis.all = (selector) => [...document.querySelectorAll(selector)];
 globalThis.texts = (selector) => all(selector).map((element) => element.textContent);
 globalThis.boxes = (selector) => all(selector).map((element) => element.getBoundingClientRect().toJSON());
 
-/** Is anything drawn over the first card's photo? Read from a copy: the page's own canvas is never read. */
+/** Whether anything is drawn over the first card's photo; read from a copy of the canvas. */
 globalThis.isPainted = () => {
   const canvas = document.querySelector("canvas");
   const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
@@ -12,11 +12,11 @@ globalThis.isPainted = () => {
   return copy.getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value > 0);
 };
 
-/** Every element that shows text of its own, with WCAG's contrast between it and what is behind it. */
+/** Every element with text of its own, and the WCAG contrast between the text and its background. */
 globalThis.contrasts = () => {
   const hasText = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
   const shown = all("body *").filter(
-    (element) => element.checkVisibility() && (hasText(element) || element.matches("input[type=number]")) && !element.matches(".unseen, :disabled, template *"),
+    (element) => element.checkVisibility() && (hasText(element) || element.matches("input[type=number]")) && !element.matches(".visually-hidden, :disabled, template *"),
   );
   return shown.map((element) => {
     let behind = element;
@@ -27,7 +27,7 @@ globalThis.contrasts = () => {
   });
 };
 
-/** What can be used or seen, and has neither a label, nor text, nor an image's description. */
+/** Controls and images without a label, a text or an alternative text. */
 globalThis.withoutName = () =>
   all("input, button, img").filter((element) => {
     const named = element.labels?.length || element.textContent.trim() || element.hasAttribute("alt");

@@ -1,4 +1,4 @@
-"""The demo page's server, asked over HTTP: what it answers equals what the model says, and what it refuses."""
+"""The demo's server over HTTP: its answers equal the model's captions, and wrong requests are rejected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image
 
 from captioner.demo import app as app_module
 from captioner.demo import uploads
-from captioner.demo.answers import MOST_PIXELS, ShownModel
+from captioner.demo.answers import MAX_PIXELS, DemoModel
 from captioner.demo.app import PAGE, build_app
 from captioner.demo.examples import EXAMPLES
 from tests.demo.conftest import Client, serving
@@ -35,8 +35,8 @@ def grids(caption: dict[str, Any]) -> np.ndarray:
     return np.array(caption["attention"]).reshape(-1, 3, 3)
 
 
-def bomb(width: int, height: int) -> bytes:
-    """A PNG file of a few bytes that says it has so many pixels."""
+def decompression_bomb(width: int, height: int) -> bytes:
+    """A PNG file of a few bytes whose header claims width × height pixels."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -45,7 +45,7 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
-# ------------------------------------------------------------------------------------------- what it answers
+# ------------------------------------------------------------------------------------------- answers
 
 
 def test_the_page_and_its_parts(client: Client) -> None:
@@ -58,26 +58,26 @@ def test_the_page_and_its_parts(client: Client) -> None:
         assert client.get(f"/{part}").status == 200, part
 
 
-def test_the_page_asks_nothing_of_the_network() -> None:
-    """Nor does it hold scripts or styles inside the HTML, which its content security policy would refuse."""
+def test_the_page_loads_nothing_from_the_network() -> None:
+    """Nor has it inline scripts or styles, which its content security policy forbids."""
     for file in PAGE.iterdir():
         text = file.read_text(encoding="utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
         assert not re.search(r"https?:|\burl\(|@import|['\"]//|innerHTML|\bon\w+=|<style|\sstyle=", text), file.name
         assert len(text.splitlines()) < 350
 
 
-def test_what_it_says_of_its_models(client: Client, models: list[ShownModel]) -> None:
-    said = client.get("/models").json()
-    assert [model["name"] for model in said["models"]] == ["run", "blind"]
-    weights = sum(p.numel() for p in models[0].captioner.model.decoder.parameters())
-    assert f"{weights / 1e6:.1f} million" in said["models"][0]["about"]
-    assert said["search"]["beam_width"] == models[0].captioner.decode.beam_width
-    assert said["most_bytes"] == uploads.MOST_BYTES
+def test_models_are_described(client: Client, models: list[DemoModel]) -> None:
+    info = client.get("/models").json()
+    assert [model["name"] for model in info["models"]] == ["run", "blind"]
+    parameters = sum(p.numel() for p in models[0].captioner.model.decoder.parameters())
+    assert f"{parameters / 1e6:.1f} M parameters" in info["models"][0]["about"]
+    assert info["search"]["beam_width"] == models[0].captioner.decode.beam_width
+    assert info["max_bytes"] == uploads.MAX_BYTES
 
 
 @pytest.mark.parametrize("penalty", ["0", "0.7"])
 def test_captions_and_scores_are_the_model_s(
-    client: Client, models: list[ShownModel], photo: bytes, home: Path, penalty: str
+    client: Client, models: list[DemoModel], photo: bytes, home: Path, penalty: str
 ) -> None:
     answer = client.post(f"/caption?model=0&search=beam&beam_width=4&length_penalty={penalty}", photo).json()
     captioner = models[0].captioner
@@ -108,18 +108,18 @@ def test_a_model_without_attention_gives_none(client: Client, photo: bytes) -> N
     assert all(caption["attention"] is None for caption in captions)
 
 
-def test_greedy_gives_one_and_a_draw_can_be_repeated(client: Client, photo: bytes) -> None:
+def test_greedy_gives_one_caption_and_samples_are_reproducible(client: Client, photo: bytes) -> None:
     assert len(client.post("/caption?search=greedy", photo).json()["captions"]) == 1
-    draws = [
+    samples = [
         client.post(f"/caption?search=sample&temperature=3&seed={seed}", photo).json()["captions"][0]["text"]
         for seed in (0, 0, 1, 2, 3)
     ]
-    assert draws[0] == draws[1]
-    assert len(set(draws)) > 2
+    assert samples[0] == samples[1]
+    assert len(set(samples)) > 2
 
 
-def test_a_jpeg_is_decoded_as_caption_py_would(client: Client, models: list[ShownModel], tmp_path: Path) -> None:
-    """Also a large one, which is decoded at a part of its size."""
+def test_a_jpeg_is_decoded_as_caption_py_would(client: Client, models: list[DemoModel], tmp_path: Path) -> None:
+    """Also a large one, which is decoded at a reduced size."""
     pixels = np.random.default_rng(0).integers(0, 255, (12, 16, 3)).astype(np.uint8)
     content = file_of(Image.fromarray(pixels).resize((1600, 1200)), "JPEG")
     (tmp_path / "photo.jpg").write_bytes(content)
@@ -130,30 +130,30 @@ def test_a_jpeg_is_decoded_as_caption_py_would(client: Client, models: list[Show
     assert shown["log_prob"] == pytest.approx(caption.log_prob, abs=1e-6)
 
 
-def test_the_preview_is_the_image_as_a_person_sees_it(client: Client) -> None:
-    """Upright, on white, small; the file itself may be of a kind that no browser shows."""
-    drawn = Image.new("RGBA", (1600, 1200), (0, 0, 0, 0))
-    drawn.paste((255, 0, 0, 255), (0, 0, 800, 1200))
+def test_the_preview_is_upright_on_white_and_small(client: Client) -> None:
+    """Upright, on white, small; also for a file format that browsers do not show."""
+    image = Image.new("RGBA", (1600, 1200), (0, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 800, 1200))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter to the right
-    answer = client.post("/preview", file_of(drawn, "PNG", exif=exif))
+    answer = client.post("/preview", file_of(image, "PNG", exif=exif))
     assert answer.headers["content-type"] == "image/jpeg"
     shown = Image.open(io.BytesIO(answer.body))
     assert shown.size == (768, 1024)
     assert np.abs(np.array(shown.getpixel((384, 100))) - (255, 0, 0)).max() < 8
     assert np.abs(np.array(shown.getpixel((384, 900))) - 255).max() < 8
-    assert client.post("/preview", file_of(drawn.convert("RGB"), "TIFF")).status == 200
+    assert client.post("/preview", file_of(image.convert("RGB"), "TIFF")).status == 200
 
 
 def test_examples_are_images_that_can_be_captioned(client: Client) -> None:
-    for number in range(len(EXAMPLES)):
-        drawn = client.get(f"/examples/{number}")
-        assert drawn.headers["content-type"] == "image/png"
-        assert client.post("/caption?search=greedy", drawn.body).status == 200
+    for index in range(len(EXAMPLES)):
+        example = client.get(f"/examples/{index}")
+        assert example.headers["content-type"] == "image/png"
+        assert client.post("/caption?search=greedy", example.body).status == 200
     assert "no example" in client.get(f"/examples/{len(EXAMPLES)}").json()["error"]
 
 
-def test_one_image_at_a_time(models: list[ShownModel], photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_image_at_a_time(models: list[DemoModel], photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     running, most = [0], [0]
     captioning = app_module.caption_photo
 
@@ -179,42 +179,40 @@ def test_one_image_at_a_time(models: list[ShownModel], photo: bytes, monkeypatch
     assert most == [1]
 
 
-# ------------------------------------------------------------------------------------------- what it refuses
+# ------------------------------------------------------------------------------------------- rejections
 
 
 @pytest.mark.parametrize("path", ["/preview", "/caption?model=0"])
-def test_what_is_no_image_gets_a_sentence(client: Client, path: str, photo: bytes) -> None:
-    for content, sentence in (
+def test_a_file_that_is_no_image_gets_a_message(client: Client, path: str, photo: bytes) -> None:
+    for content, message in (
         (b"", "This file is empty"),
         (b"no image", "This file is not an image in a format that is read here"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image in a format"),
         (photo[: len(photo) // 2], "This file cannot be decoded"),
-        (bomb(8001, 8000), f"has 64,008,000 pixels. Expected {MOST_PIXELS:,} at most"),
-        (bomb(60000, 60000), "too large"),
+        (decompression_bomb(8001, 8000), f"has 64,008,000 pixels. Expected {MAX_PIXELS:,} at most"),
+        (decompression_bomb(60000, 60000), "too large"),
     ):
         answer = client.post(path, content)
         assert answer.status == 400
-        assert sentence in answer.json()["error"]
+        assert message in answer.json()["error"]
 
 
-def test_what_is_too_large_is_refused_before_it_is_sent(client: Client) -> None:
-    """The answer comes although not one byte of the body was sent."""
-    answer = client.post("/caption", b"", Content_Length=str(uploads.MOST_BYTES + 1))
+def test_a_file_that_is_too_large_is_rejected_before_it_is_sent(client: Client) -> None:
+    """The response comes although no byte of the body was sent."""
+    answer = client.post("/caption", b"", Content_Length=str(uploads.MAX_BYTES + 1))
     assert answer.status == 413
     assert answer.json()["error"] == "This file is too large: expected 20 MB at most."
 
 
-def test_a_body_may_not_be_longer_than_it_says(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks overrule Content-Length in HTTP: what counts is what comes."""
-    monkeypatch.setattr(uploads, "MOST_BYTES", 1000)
+def test_a_body_may_not_be_longer_than_its_content_length(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunked encoding overrides Content-Length in HTTP: the bytes that arrive are counted."""
+    monkeypatch.setattr(uploads, "MAX_BYTES", 1000)
     headers = {"Content_Type": uploads.TYPE, "Content_Length": "5", "Transfer_Encoding": "chunked"}
     answer = client.ask("POST", "/caption", b"bb8\r\n" + b"x" * 3000 + b"\r\n0\r\n\r\n", **headers)
     assert answer.status in (400, 413)
 
 
-def test_a_page_that_goes_away_in_the_middle_is_no_bug(
-    client: Client, photo: bytes, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_client_that_disconnects_is_no_bug(client: Client, photo: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_connection(("127.0.0.1", client.port)) as connection:
         head = f"POST /caption HTTP/1.1\r\nHost: localhost\r\nContent-Type: {uploads.TYPE}\r\nContent-Length: 5000"
         connection.sendall(f"{head}\r\n\r\n".encode() + b"x" * 100)
@@ -222,7 +220,7 @@ def test_a_page_that_goes_away_in_the_middle_is_no_bug(
     assert capsys.readouterr().err == ""
 
 
-def test_length_and_type_are_needed(client: Client, photo: bytes) -> None:
+def test_length_and_type_are_required(client: Client, photo: bytes) -> None:
     chunked = {"Content_Type": uploads.TYPE, "Transfer_Encoding": "chunked"}
     assert client.ask("POST", "/caption", iter([photo]), **chunked).status == 411
     for kind in ("text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded"):
@@ -230,7 +228,7 @@ def test_length_and_type_are_needed(client: Client, photo: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "sentence"),
+    ("query", "message"),
     [
         ("model=2", "model=2 does not exist: expected 0 to 1"),
         ("model=-1", "does not exist"),
@@ -244,25 +242,25 @@ def test_length_and_type_are_needed(client: Client, photo: bytes) -> None:
         ("max_length=100000", "'max_length' does not exist"),
     ],
 )
-def test_settings_that_are_wrong(client: Client, photo: bytes, query: str, sentence: str) -> None:
+def test_wrong_settings(client: Client, photo: bytes, query: str, message: str) -> None:
     answer = client.post(f"/caption?{query}", photo)
     assert answer.status == 400
-    assert sentence in answer.json()["error"]
+    assert message in answer.json()["error"]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "", "[::1", "a b"])
-def test_another_name_for_this_machine_is_refused(client: Client, host: str) -> None:
+def test_other_host_names_are_rejected(client: Client, host: str) -> None:
     answer = client.get("/models", Host=host)
     assert answer.status in (400, 421)
     assert b"run" not in answer.body.replace(b"runs the page", b"")
 
 
 @pytest.mark.parametrize("host", ["localhost:7860", "LOCALHOST", "127.0.0.1", "[::1]:7860", "192.168.0.7:7860"])
-def test_its_own_names_and_addresses_are_not(client: Client, host: str) -> None:
+def test_its_own_names_and_addresses_are_accepted(client: Client, host: str) -> None:
     assert client.get("/models", Host=host).status == 200
 
 
-def test_every_answer_tells_the_browser_to_stay_here(client: Client, photo: bytes) -> None:
+def test_every_response_has_the_security_headers(client: Client, photo: bytes) -> None:
     for answer in (
         client.get("/"),
         client.get("/page.js"),
@@ -284,8 +282,8 @@ def test_nothing_else_is_served(client: Client, path: str) -> None:
     assert client.get(path).status == 404
 
 
-def test_a_bug_is_called_one(
-    models: list[ShownModel], photo: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_bug_is_reported_as_one(
+    models: list[DemoModel], photo: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError("a secret")
@@ -294,5 +292,5 @@ def test_a_bug_is_called_one(
     with serving(build_app(models)) as client:
         answer = client.post("/caption", photo)
     assert answer.status == 500
-    assert answer.json()["error"] == "This is a bug in captioner (ZeroDivisionError); the terminal says more."
+    assert answer.json()["error"] == "This is a bug in captioner (ZeroDivisionError); the terminal shows the traceback."
     assert "ZeroDivisionError: a secret" in capsys.readouterr().err

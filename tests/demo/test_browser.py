@@ -1,4 +1,4 @@
-"""The page in a real browser: by mouse and by keyboard, wide and narrow, light and dark."""
+"""The page in a browser: by mouse and by keyboard, wide and narrow, light and dark."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="nee
 
 MEASURES = (Path(__file__).parent / "measures.js").read_text(encoding="utf-8")
 WORDS = ".caption button"
-LOOKED = "texts('.caption .looked')[0]"
+ATTENDED = "texts('.caption .attended')[0]"
 ROWS = ".card:first-child tbody tr"
 
 
@@ -26,7 +26,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, client: Client) -> Iterator[Browser]:
-    """The page on a wide screen; every test ends without an error of its scripts, and without a foreign request."""
+    """The page on a wide screen; no test may cause a script error or a request to another server."""
     browser.screen(1280, 900)
     browser.go(client.address)
     browser.value(MEASURES)
@@ -36,19 +36,19 @@ def page(browser: Browser, client: Client) -> Iterator[Browser]:
         if event["method"] == "Network.requestWillBeSent":
             assert event["params"]["request"]["url"].startswith((client.address, f"blob:{client.address}")), event
         assert event["method"] not in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled"), event
-        if event["method"] == "Log.entryAdded":  # a refusal that the page tells of is in the console, too
+        if event["method"] == "Log.entryAdded":  # a rejected request, which the page reports, is in the console, too
             assert "the server responded with a status of 400" in event["params"]["entry"]["text"], event
 
 
 def give(page: Browser, photo: Path) -> None:
-    """Choose a photo, and wait for its captions."""
+    """Choose a photo and wait for its captions."""
     page.choose_file("#file", photo)
     page.wait_for(f"document.body.dataset.answered === '{photo.name}'")
 
 
 @pytest.fixture
 def answered(page: Browser, home: Path) -> Browser:
-    """The same after a photo was captioned by both models, with a search that says something."""
+    """The page after a photo was captioned by both models, by sampling, which gives captions of several words."""
     page.value("document.querySelector('[value=sample]').click()")
     give(page, home / "data" / "003.png")
     page.wait_for(f"all('{WORDS}').length > 2")
@@ -61,8 +61,8 @@ def test_a_photo_is_captioned_by_both_models_side_by_side(page: Browser, home: P
     left, right = page.value("boxes('.card')")
     assert left["top"] == right["top"]
     assert left["right"] < right["left"]
-    assert "does not attend" in page.value("texts('.where')[1]")
-    assert "Caption: " in page.value("texts('#status')[0]")  # what a screen reader is told
+    assert "no attention" in page.value("texts('.attention-note')[1]")
+    assert "Caption: " in page.value("texts('#status')[0]")  # for screen readers
 
 
 def test_scores_are_those_of_the_answer(page: Browser, client: Client, home: Path) -> None:
@@ -73,23 +73,23 @@ def test_scores_are_those_of_the_answer(page: Browser, client: Client, home: Pat
     captions = client.post(f"/caption?{query}", photo.read_bytes()).json()["captions"]
     assert len(rows) == len(captions) == 3
     for (text, log_prob, length, score), caption in zip(rows, captions, strict=True):
-        assert text == (caption["text"] or "(nothing)")
+        assert text == (caption["text"] or "(empty caption)")
         assert int(length) == caption["length"]
         assert float(log_prob) == pytest.approx(caption["log_prob"], abs=0.006)
         assert float(score) == pytest.approx(caption["score"], abs=0.006)
 
 
-def test_pointing_at_a_word_shows_where_it_looked(answered: Browser) -> None:
+def test_pointing_at_a_word_shows_its_attention(answered: Browser) -> None:
     word = answered.value(f"texts('{WORDS}')[1]")
     click = f"all('{WORDS}')[1].click()"
     assert not answered.value("isPainted()")
     answered.point_at(f"{WORDS}:nth-of-type(2)")
-    assert answered.wait_for(LOOKED) == word
+    assert answered.wait_for(ATTENDED) == word
     assert answered.value("isPainted()")
-    assert f"“{word}” looked" in answered.value("texts('.where')[0]")
+    assert f"“{word}” attends" in answered.value("texts('.attention-note')[0]")
     answered.point_at("h1")
     answered.wait_for("!isPainted()")
-    answered.value(click)  # kept, until it is clicked again
+    answered.value(click)  # selected until it is clicked again
     answered.point_at("h1")
     assert answered.value("isPainted()")
     answered.value(click)
@@ -97,7 +97,7 @@ def test_pointing_at_a_word_shows_where_it_looked(answered: Browser) -> None:
 
 
 def test_by_keyboard_alone(page: Browser) -> None:
-    """Tab from the top to an example, Enter, on to the words, and along them with the arrow keys."""
+    """Tab to an example, Enter, Tab to the words, and arrow keys along them."""
     for _ in range(2):
         page.press("Tab")
     assert page.value("document.activeElement.querySelector('img').alt") == "Example 1"
@@ -108,7 +108,7 @@ def test_by_keyboard_alone(page: Browser) -> None:
     assert page.value("document.activeElement.value") == "beam"
     page.press("ArrowRight")
     page.wait_for(f"all('{WORDS}').length > 2 && !document.querySelector('[aria-busy]')")
-    for _ in range(4):  # temperature, draw number, the button, the first word
+    for _ in range(4):  # temperature, seed, the button, the first word
         page.press("Tab")
     words = page.value(f"texts('{WORDS}')")
     place = f"all('{WORDS}').indexOf(document.activeElement)"
@@ -117,7 +117,7 @@ def test_by_keyboard_alone(page: Browser) -> None:
     for key, expected in (("ArrowRight", 1), ("End", last), ("ArrowRight", last), ("Home", 0), ("ArrowLeft", 0)):
         page.press(key)
         assert page.value(place) == expected, key
-        assert page.value(LOOKED) == words[expected]
+        assert page.value(ATTENDED) == words[expected]
         assert page.value("isPainted()")
     assert page.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.press("Enter")
@@ -126,43 +126,46 @@ def test_by_keyboard_alone(page: Browser) -> None:
     assert not page.value("isPainted()")
 
 
-def test_another_caption_of_the_search_can_be_looked_at(page: Browser, home: Path) -> None:
+def test_another_caption_of_the_search_can_be_selected(page: Browser, home: Path) -> None:
     give(page, home / "data" / "003.png")
     page.value(f"all('{ROWS} button')[1].click()")
     assert page.value(f"all('{ROWS} button').map((b) => b.getAttribute('aria-pressed'))") == ["false", "true", "false"]
     assert page.value(f"all('.caption')[0].getAttribute('aria-label') === 'Caption: ' + texts('{ROWS} button')[1]")
 
 
-def test_errors_are_sentences_on_the_page(page: Browser, tmp_path: Path) -> None:
-    for name, content, sentence in (
+def test_errors_are_messages_on_the_page(page: Browser, tmp_path: Path) -> None:
+    for name, content, message in (
         ("text.jpg", b"no image", "text.jpg: This file is not an image in a format that is read here"),
         ("large.png", b"x" * (20 * 1024**2 + 1), "large.png: This file is too large: expected 20 MB at most."),
         ("empty.png", b"", "empty.png: This file is empty"),
     ):
         (tmp_path / name).write_bytes(content)
         page.choose_file("#file", tmp_path / name)
-        page.wait_for(f"texts('#error')[0].startsWith({sentence!r}) && all('#error')[0].checkVisibility()")
+        page.wait_for(f"texts('#error')[0].startsWith({message!r}) && all('#error')[0].checkVisibility()")
     assert page.value("all('.card').length") == 0
 
 
-def test_a_photo_that_is_given_before_the_server_has_answered_waits(page: Browser, client: Client, home: Path) -> None:
-    slow = """const plain = fetch, held = new Promise((done) => { window.letGo = done; });
-      window.fetch = async (path, options) => { if (path === "models") await held; return plain(path, options); };"""
-    held = page.call("Page.addScriptToEvaluateOnNewDocument", source=slow)["identifier"]
+def test_a_photo_chosen_before_the_server_has_answered_waits(page: Browser, client: Client, home: Path) -> None:
+    slow = """const original = fetch, blocked = new Promise((done) => { window.release = done; });
+      window.fetch = async (path, options) => {
+        if (path === "models") await blocked;
+        return original(path, options);
+      };"""
+    script = page.call("Page.addScriptToEvaluateOnNewDocument", source=slow)["identifier"]
     try:
         page.go(client.address)
         page.value(MEASURES)
         page.choose_file("#file", home / "data" / "003.png")
         page.value("new Promise((done) => setTimeout(done, 200))")
         assert not page.value("all('#error')[0].checkVisibility()")
-        page.value("letGo()")
+        page.value("release()")
         page.wait_for("document.body.dataset.answered === '003.png'")
     finally:
-        page.call("Page.removeScriptToEvaluateOnNewDocument", identifier=held)
+        page.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
 
 
 def test_a_drop_and_a_paste(page: Browser) -> None:
-    """A file as the browser hands it over; what is dropped without a file gets a sentence."""
+    """A dropped and a pasted file are captioned; a drop without a file gets a message."""
     for kind, event, key in (("drop", "DragEvent", "dataTransfer"), ("paste", "ClipboardEvent", "clipboardData")):
         page.value(f"""(async () => {{
           const transfer = new DataTransfer();
@@ -172,13 +175,13 @@ def test_a_drop_and_a_paste(page: Browser) -> None:
         }})()""")
         page.wait_for(f"document.body.dataset.answered === 'by {kind}.png'")
     page.value("document.body.dispatchEvent(new DragEvent('drop', {dataTransfer: new DataTransfer(), bubbles: true}))")
-    page.wait_for("texts('#error')[0].startsWith('That was no file')")
+    page.wait_for("texts('#error')[0].startsWith('There was no file')")
 
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_readable_on_any_screen(answered: Browser, width: int, dark: bool) -> None:
-    """Nothing sticks out sideways, text has WCAG's contrast (4.5 to 1), what is touched is large enough (24 pixels)."""
+    """No horizontal scrolling, WCAG's text contrast (4.5 to 1) and touch targets (24 pixels)."""
     answered.screen(width, 800, dark=dark, touch=width < 500)
     answered.value(f"all('{WORDS}')[0].click()")
     assert answered.value("document.documentElement.scrollWidth") <= width

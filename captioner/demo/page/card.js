@@ -1,101 +1,104 @@
-// One model's card: its photo, its caption as words to point at, and the other captions of its search.
+// The card of one model: the photo, the caption as words to point at, and the other captions of the search.
 
 import { describeAttention, drawAttention } from "./attention.js";
 
-/** The card of a model, with what can be done to it: show a photo, wait, show an answer, show an error. */
+const EMPTY = "(empty caption)";
+
+/** Add a model's card to the container; returns functions that show a photo, a pending request, a result or an error. */
 export function makeCard(model, container) {
   const card = document.getElementById("card").content.cloneNode(true).firstElementChild;
   const part = (selector) => card.querySelector(selector);
-  const [image, canvas, caption, where, found, error] =
-    [".stage img", "canvas", ".caption", ".where", ".found", ".error"].map(part);
+  const [image, canvas, caption, note, hypotheses, error] =
+    [".stage img", "canvas", ".caption", ".attention-note", ".hypotheses", ".error"].map(part);
   part("h2").textContent = model.name;
   part(".about").textContent = model.about;
   container.append(card);
 
-  let answer = null; // the server's
-  let shown = 0; // which of its captions
-  let pinned = null; // the word that keeps its attention when the pointer leaves
+  let result = null; // the server's response
+  let selected = 0; // index of the caption that is shown
+  let pinned = null; // index of the word whose attention stays when the pointer leaves
 
   const words = () => [...caption.querySelectorAll("button")];
 
-  function look(place) {
-    const { tokens, attention } = answer.captions[shown];
-    words().forEach((word, number) => {
-      word.classList.toggle("looked", number === place);
-      word.setAttribute("aria-pressed", String(number === pinned));
+  /** Show the attention of the word at this index; null: of none. */
+  function showAttention(index) {
+    const { tokens, attention } = result.captions[selected];
+    words().forEach((word, other) => {
+      word.classList.toggle("attended", other === index);
+      word.setAttribute("aria-pressed", String(other === pinned));
     });
     if (!attention) return;
     const largest = Math.max(...attention.flat(2));
-    drawAttention(canvas, image, place === null ? null : attention[place], largest, answer.resize);
-    where.textContent =
-      place === null ? "Point at a word, or step through them with the arrow keys." : describeAttention(tokens[place], attention[place]);
+    drawAttention(canvas, image, index === null ? null : attention[index], largest, result.resize);
+    note.textContent =
+      index === null ? "Point at a word, or use the arrow keys." : describeAttention(tokens[index], attention[index]);
   }
 
-  function showCaption(number) {
-    shown = number;
+  function showCaption(index) {
+    selected = index;
     pinned = null;
-    const { text, tokens, attention, finished } = answer.captions[number];
+    const { text, tokens, attention, finished } = result.captions[index];
     caption.replaceChildren();
-    caption.setAttribute("aria-label", `Caption: ${text || "(nothing)"}`);
-    if (!tokens.length) caption.append(Object.assign(document.createElement("em"), { textContent: "(it said nothing)" }));
-    else if (attention) tokens.forEach((token, place) => caption.append(makeWord(token, place), " "));
+    caption.setAttribute("aria-label", `Caption: ${text || EMPTY}`);
+    if (!tokens.length) caption.append(Object.assign(document.createElement("em"), { textContent: EMPTY }));
+    else if (attention) tokens.forEach((token, word) => caption.append(makeWord(token, word), " "));
     else caption.textContent = text;
     if (!finished) caption.append(Object.assign(document.createElement("span"), { className: "cut", textContent: "…", title: "cut at the length limit" }));
-    where.textContent = attention ? "" : "This model does not attend: it sees the image as a whole.";
+    note.textContent = attention ? "" : "This model has no attention: it sees the image as one vector.";
     drawAttention(canvas, image, null);
-    if (attention && tokens.length) look(null);
-    found.querySelectorAll("button").forEach((row, place) => row.setAttribute("aria-pressed", String(place === number)));
+    if (attention && tokens.length) showAttention(null);
+    hypotheses.querySelectorAll("button").forEach((row, other) => row.setAttribute("aria-pressed", String(other === index)));
   }
 
-  function makeWord(token, place) {
+  function makeWord(token, index) {
     const word = document.createElement("button");
     word.type = "button";
     word.textContent = token;
-    word.tabIndex = place === 0 ? 0 : -1; // one stop for Tab; the arrow keys go on from there
-    word.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && look(place));
-    word.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && look(pinned));
-    word.addEventListener("focus", () => look(place));
-    word.addEventListener("blur", () => look(pinned));
+    word.tabIndex = index === 0 ? 0 : -1; // one tab stop per caption; the arrow keys move between words
+    word.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && showAttention(index));
+    word.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && showAttention(pinned));
+    word.addEventListener("focus", () => showAttention(index));
+    word.addEventListener("blur", () => showAttention(pinned));
     word.addEventListener("click", () => {
-      pinned = pinned === place ? null : place; // a second tap lets go, where there is no pointer to move away
-      look(pinned);
+      pinned = pinned === index ? null : index; // on a touch screen, a second tap deselects
+      showAttention(pinned);
     });
     return word;
   }
 
   caption.addEventListener("keydown", (event) => {
     const all = words();
-    const here = all.indexOf(document.activeElement);
+    const current = all.indexOf(document.activeElement);
     const last = all.length - 1;
-    const next = { ArrowRight: here + 1, ArrowDown: here + 1, ArrowLeft: here - 1, ArrowUp: here - 1, Home: 0, End: last }[event.key];
-    if (event.key === "Escape" && here >= 0) {
+    const next = { ArrowRight: current + 1, ArrowDown: current + 1, ArrowLeft: current - 1, ArrowUp: current - 1, Home: 0, End: last }[event.key];
+    if (event.key === "Escape" && current >= 0) {
       pinned = null;
-      look(null);
+      showAttention(null);
     }
-    if (next === undefined || here < 0) return;
+    if (next === undefined || current < 0) return;
     event.preventDefault();
     const word = all[Math.min(Math.max(next, 0), last)];
     all.forEach((other) => (other.tabIndex = other === word ? 0 : -1));
     word.focus();
   });
 
-  function showFound() {
-    const { captions } = answer;
-    found.hidden = false;
-    found.querySelector("caption").textContent = captions.length > 1 ? "What the search kept, best first" : "How sure it is";
-    const rows = captions.map(({ text, log_prob, length, score }, number) => {
+  function showHypotheses() {
+    const { captions } = result;
+    hypotheses.hidden = false;
+    hypotheses.querySelector("caption").textContent = captions.length > 1 ? "Captions of the search, best first" : "Probability";
+    const rows = captions.map(({ text, log_prob, length, score }, index) => {
       const row = document.createElement("tr");
-      const name = document.createElement("th");
-      name.scope = "row";
+      const header = document.createElement("th");
+      header.scope = "row";
       if (captions.length > 1) {
-        const choose = Object.assign(document.createElement("button"), { type: "button", textContent: text || "(nothing)" });
-        choose.addEventListener("click", () => showCaption(number));
-        name.append(choose);
-      } else name.textContent = text || "(nothing)";
-      row.append(name, ...[log_prob.toFixed(2), length, score.toFixed(2)].map((value) => Object.assign(document.createElement("td"), { textContent: value })));
+        const select = Object.assign(document.createElement("button"), { type: "button", textContent: text || EMPTY });
+        select.addEventListener("click", () => showCaption(index));
+        header.append(select);
+      } else header.textContent = text || EMPTY;
+      row.append(header, ...[log_prob.toFixed(2), length, score.toFixed(2)].map((value) => Object.assign(document.createElement("td"), { textContent: value })));
       return row;
     });
-    found.querySelector("tbody").replaceChildren(...rows);
+    hypotheses.querySelector("tbody").replaceChildren(...rows);
   }
 
   return {
@@ -105,23 +108,23 @@ export function makeCard(model, container) {
       await image.decode();
       part(".stage").style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
     },
-    wait() {
+    showPending() {
       card.setAttribute("aria-busy", "true");
       error.hidden = true;
     },
-    show(given) {
-      answer = given;
+    showResult(response) {
+      result = response;
       card.removeAttribute("aria-busy");
-      showFound();
+      showHypotheses();
       showCaption(0);
     },
-    fail(sentence) {
+    showError(message) {
       card.removeAttribute("aria-busy");
-      answer = null;
+      result = null;
       caption.replaceChildren();
-      where.textContent = "";
-      found.hidden = true;
-      error.textContent = sentence;
+      note.textContent = "";
+      hypotheses.hidden = true;
+      error.textContent = message;
       error.hidden = false;
     },
   };

@@ -1,38 +1,38 @@
-// The page: takes a photo in, asks the server what each model makes of it, and shows that on a card a model.
+// The page: reads a photo, requests a caption from the server for each model, and shows each on a card.
 
 import { makeCard } from "./card.js";
 
 const EXPLANATIONS = {
-  greedy: "At each step the most probable word.",
-  beam: "The most probable beginnings are carried along together; the best captions found are listed.",
-  sample: "Each word is drawn from the model's distribution; another draw number gives another caption.",
+  greedy: "Takes the most probable word at each step.",
+  beam: "Keeps the most probable partial captions at each step, and lists the best captions.",
+  sample: "Samples each word from the model's distribution. Another seed gives another caption.",
 };
 const element = (id) => document.getElementById(id);
 const form = element("search");
 
-let info = null; // what the server says of itself: models, limits, the usual search
-let ready = null; // a promise: settled when `info` is there; whoever is faster than the server waits for it
+let info = null; // the server's models, limits and default search
+let ready = null; // a promise that is settled when `info` is there; a photo that is chosen earlier waits for it
 let cards = [];
 let photo = null; // {file, name}
-let question = new AbortController(); // the latest; earlier ones are given up
+let request = new AbortController(); // of the latest request; earlier ones are canceled
 
 async function start() {
   ready = setUp();
   await ready;
   const wanted = new URLSearchParams(location.search).get("example"); // a link to an example: /?example=0
-  if (wanted !== null) await takeExample(Number(wanted));
+  if (wanted !== null) await captionExample(Number(wanted));
 }
 
 async function setUp() {
-  info = await (await ask("models")).json();
-  element("most").textContent = Math.round(info.most_bytes / 1024 ** 2);
+  info = await (await fetchChecked("models")).json();
+  element("max-size").textContent = Math.round(info.max_bytes / 1024 ** 2);
   for (const [name, value] of Object.entries(info.search)) form.elements[name].value = value;
   explainSearch();
-  for (let number = 0; number < info.examples; number += 1) element("examples").append(makeExample(number));
+  for (let index = 0; index < info.examples; index += 1) element("examples").append(makeExample(index));
 }
 
-/** fetch, with the server's sentence as the error where it refuses. */
-async function ask(path, options) {
+/** fetch; throws an Error with the server's message where the response is not OK. */
+async function fetchChecked(path, options) {
   let response;
   try {
     response = await fetch(path, options);
@@ -45,20 +45,20 @@ async function ask(path, options) {
   throw new Error(answer.error ?? `The server answers with status ${response.status}.`);
 }
 
-function send(path, file, signal) {
-  return ask(path, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file, signal });
+function upload(path, file, signal) {
+  return fetchChecked(path, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file, signal });
 }
 
-/** A new photo: show it as the server decodes it, then have it captioned. */
-async function take(file, name) {
-  question.abort();
-  const { signal } = (question = new AbortController());
+/** A new photo: show it as the server decodes it, then caption it. */
+async function openPhoto(file, name) {
+  request.abort();
+  const { signal } = (request = new AbortController());
   hideError();
   try {
     await ready;
-    if (file.size > info.most_bytes) throw new Error(`This file is too large: expected ${element("most").textContent} MB at most.`);
-    say(`Reading ${name} …`);
-    const url = URL.createObjectURL(await (await send("preview", file, signal)).blob());
+    if (file.size > info.max_bytes) throw new Error(`This file is too large: expected ${element("max-size").textContent} MB at most.`);
+    showStatus(`Reading ${name} …`);
+    const url = URL.createObjectURL(await (await upload("preview", file, signal)).blob());
     photo = { file, name };
     if (!cards.length) cards = info.models.map((model) => makeCard(model, element("cards")));
     await Promise.all(cards.map((card) => card.setPhoto(url)));
@@ -72,47 +72,47 @@ async function take(file, name) {
   await captionPhoto();
 }
 
-/** Ask every model; each card shows its answer as soon as it is there. */
+/** Request a caption from every model; each card shows its result as soon as it arrives. */
 async function captionPhoto() {
   if (!photo || !form.reportValidity()) return;
-  question.abort();
-  const { signal } = (question = new AbortController());
+  request.abort();
+  const { signal } = (request = new AbortController());
   const start = performance.now();
   hideError();
-  say("Captioning …");
+  showStatus("Captioning …");
   const search = new URLSearchParams(new FormData(form));
   await Promise.all(
     cards.map(async (card, model) => {
-      card.wait();
+      card.showPending();
       try {
-        card.show(await (await send(`caption?model=${model}&${search}`, photo.file, signal)).json());
+        card.showResult(await (await upload(`caption?model=${model}&${search}`, photo.file, signal)).json());
       } catch (error) {
-        if (error.name !== "AbortError") card.fail(error.message);
+        if (error.name !== "AbortError") card.showError(error.message);
       }
     }),
   );
   if (signal.aborted) return;
   document.body.dataset.answered = photo.name;
-  const captions = [...document.querySelectorAll(".caption")].map((said) => said.getAttribute("aria-label")).filter(Boolean);
-  say(`${photo.name}, captioned in ${((performance.now() - start) / 1000).toFixed(1)} s.`, captions.join(" "));
+  const captions = [...document.querySelectorAll(".caption")].map((caption) => caption.getAttribute("aria-label")).filter(Boolean);
+  showStatus(`${photo.name}, captioned in ${((performance.now() - start) / 1000).toFixed(1)} s.`, captions.join(" "));
 }
 
-/** On a phone the photo is below the controls: bring it up, so that what follows can be seen. */
+/** On a narrow screen the photo is below the controls: scroll to it. */
 function scrollToCards() {
-  const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const isBelow = element("cards").getBoundingClientRect().top > innerHeight / 2;
-  if (isBelow) element("status").scrollIntoView({ behavior: isCalm ? "instant" : "smooth" });
+  if (isBelow) element("status").scrollIntoView({ behavior: reducedMotion ? "instant" : "smooth" });
 }
 
-/** The visible status, and what a screen reader is told besides. */
-function say(text, more = "") {
+/** Show a status, with more text for screen readers only. */
+function showStatus(text, more = "") {
   element("status").textContent = text;
-  if (more) element("status").append(Object.assign(document.createElement("span"), { className: "unseen", textContent: ` ${more}` }));
+  if (more) element("status").append(Object.assign(document.createElement("span"), { className: "visually-hidden", textContent: ` ${more}` }));
 }
 
-function showError(sentence) {
-  say("");
-  element("error").textContent = sentence;
+function showError(message) {
+  showStatus("");
+  element("error").textContent = message;
   element("error").hidden = false;
 }
 
@@ -120,16 +120,16 @@ function hideError() {
   element("error").hidden = true;
 }
 
-function makeExample(number) {
+function makeExample(index) {
   const button = Object.assign(document.createElement("button"), { type: "button" });
-  button.append(Object.assign(new Image(64, 64), { src: `examples/${number}`, alt: `Example ${number + 1}` }));
-  button.addEventListener("click", () => takeExample(number));
+  button.append(Object.assign(new Image(64, 64), { src: `examples/${index}`, alt: `Example ${index + 1}` }));
+  button.addEventListener("click", () => captionExample(index));
   return button;
 }
 
-async function takeExample(number) {
+async function captionExample(index) {
   try {
-    await take(await (await ask(`examples/${number}`)).blob(), `Example ${number + 1}`);
+    await openPhoto(await (await fetchChecked(`examples/${index}`)).blob(), `Example ${index + 1}`);
   } catch (error) {
     showError(error.message);
   }
@@ -141,10 +141,10 @@ function explainSearch() {
   for (const label of form.querySelectorAll("[data-search]")) label.hidden = label.dataset.search !== search;
 }
 
-function takeFirst(files) {
+function openFirst(files) {
   const [file] = [...files];
-  if (file) take(file, file.name || "The pasted image");
-  else showError("That was no file: drop an image file, or copy an image and paste it.");
+  if (file) openPhoto(file, file.name || "The pasted image");
+  else showError("There was no file: drop an image file, or copy an image and paste it.");
 }
 
 form.addEventListener("change", () => {
@@ -157,11 +157,11 @@ form.addEventListener("submit", (event) => {
   captionPhoto();
 });
 element("file").addEventListener("change", (event) => {
-  takeFirst(event.target.files);
+  openFirst(event.target.files);
   event.target.value = ""; // so that the same file can be chosen again
 });
 document.addEventListener("paste", (event) => {
-  if (event.clipboardData.files.length) takeFirst(event.clipboardData.files);
+  if (event.clipboardData.files.length) openFirst(event.clipboardData.files);
 });
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -171,7 +171,7 @@ document.addEventListener("dragleave", (event) => event.relatedTarget || element
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   element("drop").classList.remove("over");
-  takeFirst(event.dataTransfer.files);
+  openFirst(event.dataTransfer.files);
 });
 
 start().catch((error) => showError(error.message));
