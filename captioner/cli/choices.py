@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from captioner.config import DATASETS, DECODERS
 from captioner.errors import ConfigError
 from captioner.registry import Registry
@@ -31,6 +33,14 @@ def group_choices(group: str) -> list[str]:
     """The choices of one group: its files in conf/, and the plug-ins by name."""
     additions = REGISTRIES[group].additions() if group in REGISTRIES else ()
     return sorted({*(path.stem for path in (CONF / group).glob("*.yaml")), *additions})
+
+
+def decoder_of(path: Path) -> str:
+    """The `model.name` of a file in conf/model/: that of its schema, or of the file that it starts from."""
+    defaults = yaml.safe_load(path.read_text(encoding="utf-8"))["defaults"]
+    starts = [entry for entry in defaults if isinstance(entry, str)]
+    schema = next((entry.removesuffix("_schema") for entry in starts if entry.endswith("_schema")), None)
+    return schema or decoder_of(path.with_name(f"{starts[0]}.yaml"))
 
 
 def check_choices(overrides: Sequence[str]) -> None:

@@ -1,8 +1,10 @@
-"""Checks of KEY=VALUE arguments before Hydra reads them."""
+"""KEY=VALUE arguments: checked before Hydra reads them, and written."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from captioner.cli.choices import check_choices
 from captioner.config.renamed import check_renamed
@@ -25,3 +27,18 @@ def _check_repeated(arguments: Sequence[str]) -> None:
                 f"{key} is given {keys.count(key)} times. A shell turns {{0..9}} into several words unless the setting "
                 f"is quoted, twice: \"{key}='shard-{{0..9}}.tar'\"."
             )
+
+
+def as_argument(value: Any) -> str:
+    """A plain value as it is written on the command line: null, true, [a,b], and text quoted where it needs to be."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(as_argument, value))}]"
+    text = str(value)
+    if not isinstance(value, str) or re.fullmatch(r"[\w./:+%@?*| -]*\w", text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,4 +1,4 @@
-"""The shortest command that gives a run's settings: `python train.py` with what differs from the defaults."""
+"""The shortest `python train.py …` that gives the settings of a run."""
 
 from __future__ import annotations
 
@@ -8,38 +8,47 @@ from typing import Any
 
 import yaml
 
-from captioner.cli.choices import CONF
+from captioner.cli.choices import CONF, REGISTRIES, decoder_of
 from captioner.cli.hydra_config import compose_train_settings
+from captioner.cli.overrides import as_argument
 from captioner.config import TrainConfig
 from captioner.errors import CaptionerError
 from captioner.schema import to_plain
 
-_DEFAULTS = {"encoder": "efficientnet_lite0", "optim": "adamw", "decode": "beam"}  # of conf/train.yaml
-_LEFT_TO_THE_READER = {"data.root", "data.num_workers", "cache.directory", "resume", "device"}
+_MACHINE_SETTINGS = {"data.root", "data.num_workers", "cache.directory", "resume", "device"}
+"""Settings that depend on the machine, which the command leaves out."""
 
 
 def training_command(settings: TrainConfig) -> str:
-    """`python train.py …` for these settings, as short as an experiment or a choice of groups makes it.
+    """The shortest `python train.py …` that gives these settings, from an experiment or from choices of groups.
 
-    `data.root=DIR` stands for wherever the data set is.
+    `data.root=DIR` stands for the folder of the data set.
     """
-    groups = [
-        f"{group}={name}"
-        for group, name in (("encoder", settings.encoder.name), ("optim", settings.optim.name))
-        if name != _DEFAULTS[group] and (CONF / group / f"{name}.yaml").is_file()
-    ]
-    groups += [f"decode={settings.decode.name}"] if settings.decode.name != _DEFAULTS["decode"] else []
-    models = [path.stem for path in sorted((CONF / "model").glob("*.yaml")) if _model_of(path) == settings.model.name]
+    models = [path.stem for path in sorted((CONF / "model").glob("*.yaml")) if decoder_of(path) == settings.model.name]
+    models += [settings.model.name] if settings.model.name in REGISTRIES["model"].additions() else []
     experiments = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml")) if not _is_sweep(path)]
-    starts = [[f"experiment={stem}"] for stem in experiments] + [[f"model={stem}", *groups] for stem in models]
+    starts = [[f"experiment={stem}"] for stem in experiments]
+    starts += [[f"model={stem}", *_chosen_groups(settings)] for stem in models]
     found = [_completed([*start, f"data={settings.data.name}"], settings) for start in starts]
     best = min((options for options in found if options is not None), key=len)
     root = ["data.root=DIR"] if settings.data.needs_root else []
     return "python train.py " + " ".join(shlex.quote(option) for option in [*best, *root])
 
 
+def _chosen_groups(settings: TrainConfig) -> list[str]:
+    """GROUP=CHOICE for the groups whose choices are named after a setting, where conf/train.yaml chooses another."""
+    defaults = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))["defaults"]
+    usual = {group: choice for entry in defaults if isinstance(entry, dict) for group, choice in entry.items()}
+    names = {"encoder": settings.encoder.name, "optim": settings.optim.name, "decode": settings.decode.name}
+    return [
+        f"{group}={name}"
+        for group, name in names.items()
+        if name != usual[group] and (CONF / group / f"{name}.yaml").is_file()
+    ]
+
+
 def _completed(options: list[str], settings: TrainConfig) -> list[str] | None:
-    """`options` and every setting that is different then; None where they make another model."""
+    """`options`, and KEY=VALUE for every setting that they leave different; None where they give another decoder."""
     try:
         composed = compose_train_settings(options)
     except CaptionerError:
@@ -47,20 +56,12 @@ def _completed(options: list[str], settings: TrainConfig) -> list[str] | None:
     if composed.model.name != settings.model.name:
         return None
     have, wanted = _flat(to_plain(composed)), _flat(to_plain(settings))
-    differing = [key for key in wanted if key in have and wanted[key] != have[key] and key not in _LEFT_TO_THE_READER]
-    return [*options, *(f"{key}={_value(wanted[key])}" for key in differing)]
+    differing = [key for key in wanted if key in have and wanted[key] != have[key] and key not in _MACHINE_SETTINGS]
+    return [*options, *(f"{key}={as_argument(wanted[key])}" for key in differing)]
 
 
 def _is_sweep(path: Path) -> bool:
     return "MULTIRUN" in path.read_text(encoding="utf-8")
-
-
-def _model_of(path: Path) -> str:
-    """The `model.name` of a file in conf/model/: that of its schema, or of the file that it is built on."""
-    defaults = yaml.safe_load(path.read_text(encoding="utf-8"))["defaults"]
-    based_on = [entry for entry in defaults if isinstance(entry, str)]
-    schema = next((entry.removesuffix("_schema") for entry in based_on if entry.endswith("_schema")), None)
-    return schema or _model_of(path.with_name(f"{based_on[0]}.yaml"))
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -68,11 +69,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"[{','.join(map(_value, value))}]" if isinstance(value, list) else str(value)

@@ -34,7 +34,9 @@ _FLICKR_TERMS = (
 
 @dataclass
 class DataConfig:
-    """Settings that every data set has. `name` is the name of the data set in `DATASETS`.
+    """The data set: images with reference captions, in splits.
+
+    name: the name of the data set in `DATASETS`.
 
     Class attributes, which a data set's own settings override:
 

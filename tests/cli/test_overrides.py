@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from captioner.cli import evaluate, train
+from captioner.cli.overrides import as_argument
 from captioner.cli.run_config import read_settings
 from captioner.config.renamed import RENAMED, RenamedSetting, RenamedValue
 from tests.cli.conftest import Command
@@ -38,3 +40,22 @@ def test_a_run_folder_of_an_earlier_release_is_migrated(tmp_path: Path, entry: R
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({group: {key: 3}} if group else {key: 3}))
     group, _, key = entry.new.rpartition(".")
     assert read_settings(tmp_path) == ({group: {key: 3}} if group else {key: 3})
+
+
+@pytest.mark.parametrize(
+    ("value", "argument"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (1e-05, "1e-05"),
+        (["Bleu", "CIDEr"], "[Bleu,CIDEr]"),
+        ("folder/a file.csv", "folder/a file.csv"),
+        ("", "''"),
+        ("shard-{0..9}.tar", "'shard-{0..9}.tar'"),
+        ("it's", r"'it\'s'"),
+    ],
+)
+def test_a_value_is_read_as_it_was_written(value: object, argument: str) -> None:
+    assert as_argument(value) == argument
+    parser = OverridesParser.create()
+    assert parser.parse_override(f"key={argument}").value() == value
