@@ -1,8 +1,7 @@
-"""The one exception that people are meant to read, and the sentence that helps them.
+"""The errors that users are meant to read, and helpers for their messages.
 
-Everything a person can get wrong (an option, a path, a file, an image, a checkpoint) is raised as a
-`CaptionerError`; the command line prints its sentence and leaves with exit code 2. Every other
-exception is a bug of ours.
+Everything a user can get wrong (an option, a path, a file, an image, a checkpoint) is raised as a `CaptionerError`. The
+command line prints its message, without a traceback, and exits with code 2. Every other exception is a bug.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterable
 
 
 class CaptionerError(Exception):
-    """What was wrong, where, what was expected and what to do, in a sentence or two."""
+    """What was wrong, where, what was expected, and what to do about it, in one or two sentences."""
 
 
 class ConfigError(CaptionerError):
@@ -20,7 +19,7 @@ class ConfigError(CaptionerError):
 
 
 class DataError(CaptionerError):
-    """A data set, annotation file or split that cannot be used as it is."""
+    """A data set, annotation file or split that cannot be used."""
 
 
 class ImageError(DataError):
@@ -28,11 +27,11 @@ class ImageError(DataError):
 
 
 class CheckpointError(CaptionerError):
-    """A checkpoint that is missing, incomplete, altered or of a version this release cannot read."""
+    """A checkpoint that is missing, incomplete, altered, or of a version that this release cannot read."""
 
 
 class TrainingError(CaptionerError):
-    """A training that cannot go on, such as one whose loss is not a number any more."""
+    """Training that cannot continue, for example because the loss is NaN."""
 
 
 class StorageError(CaptionerError):
@@ -40,7 +39,7 @@ class StorageError(CaptionerError):
 
 
 class RankLostError(CaptionerError):
-    """Another process of the same job has ended (`is_ended`) or does not answer, and this one cannot go on alone."""
+    """Another process of the job has ended (`is_ended`) or does not answer, and this one cannot continue alone."""
 
     def __init__(self, message: str, *, is_ended: bool = True) -> None:
         super().__init__(message)
@@ -48,20 +47,20 @@ class RankLostError(CaptionerError):
 
 
 class WeightsError(CaptionerError):
-    """Pretrained weights that cannot be had; the message names the alternatives."""
+    """Pretrained weights that are not available; the message names the alternatives."""
 
 
 def near_misses(wrong: str, valid: Iterable[str], most: int = 3) -> str:
-    """' Did you mean a, b?' for the valid names that look like `wrong`, in whatever case, or ''."""
+    """' Did you mean a, b?' for up to `most` of the valid names that are similar to `wrong`, ignoring case, or ''."""
     spelled = {name.lower(): name for name in valid}
     near = difflib.get_close_matches(wrong.lower(), spelled, n=most, cutoff=0.6)
     return f" Did you mean {', '.join(spelled[name] for name in near)}?" if near else ""
 
 
 def choose(kind: str, name: str, valid: Iterable[str]) -> str:
-    """`name` itself where it is one of `valid`; otherwise a ConfigError that lists and suggests.
+    """Return `name` if it is one of `valid`; otherwise raise a ConfigError that lists them and suggests near misses.
 
-    `kind` is what the setting is called in the message, for example "model.cell".
+    `kind` is the setting's name in the message, for example "model.cell".
     """
     options = sorted(valid)
     if name not in options:

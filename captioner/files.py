@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside, flushed to disk, renamed into place."""
+"""Atomic file writes: to a temporary file beside the target, flushed to disk, then renamed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`; a kill at any moment leaves the old file or the new one, never a part.
+    """Replace the file `path` by `content`; a kill at any moment leaves the old file or the new one, never a part.
 
-    Raises OSError, which names `path`, where it cannot be written.
+    Raises OSError, which names `path`, if it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -22,25 +22,25 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:  # a full disk names no file, and others name one that nobody knows
+    except OSError as error:  # without a file name, or with that of the temporary file
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        with contextlib.suppress(OSError):  # what went wrong above is what matters
+        with contextlib.suppress(OSError):  # the error above is the one to report
             temporary.unlink(missing_ok=True)
 
 
 def is_unfinished(path: Path) -> bool:
-    """Is this what a kill left of a file or folder that was being written? Nothing ever reads it."""
+    """Whether `path` is a temporary file or folder, left by a process that was killed. These are never read."""
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`value` as readable UTF-8 JSON, atomically."""
+    """Write `value` as indented UTF-8 JSON, atomically. Raises OSError."""
     write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
 def flush_folder(folder: Path) -> None:
-    """Make the files of `folder`, and renames inside it, survive a power cut, where the system can flush a folder."""
+    """Flush the files of `folder`, and renames inside it, to disk, if the operating system can flush folders."""
     if os.name != "posix":
         return
     for path in (*(path for path in folder.iterdir() if path.is_file()), folder):

@@ -254,7 +254,7 @@ def test_a_device_that_is_not_there(run_folder: Path, device: str) -> None:
 
 
 def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="contains no checkpoint"):
         Captioner.from_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="is not a folder"):
         Captioner.from_checkpoint(str(tmp_path / "nowhere"))

@@ -44,13 +44,13 @@ def test_it_captions_a_photo() -> None:
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        CheckpointError, match=rf"flickr9k is no pretrained captioner.*Did you mean {DEFAULT}\? There is: "
+        CheckpointError, match=rf"flickr9k is not a bundled captioner.*Did you mean {DEFAULT}\? Bundled: "
     ):
         Captioner.pretrained("flickr9k")
     with pytest.raises(CheckpointError, match=rf"Did you mean {DEFAULT}"):
         Captioner.from_checkpoint("flickr8")
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
-    with pytest.raises(CheckpointError, match="This installation has none"):
+    with pytest.raises(CheckpointError, match="This installation has no bundled captioner"):
         Captioner.pretrained(DEFAULT)
 
 

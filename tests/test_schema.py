@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from captioner import config as c
 from captioner.config import DATASETS, DECODERS
 from captioner.errors import ConfigError
+from captioner.metrics.registry import METRICS, monitored_scores
 from captioner.schema import data_settings, from_plain, model_settings, to_plain
 
 FRACTIONS, RATES = st.floats(0, 0.4), st.floats(0, 1e3)
@@ -120,7 +121,7 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "ema": maybe(st.sampled_from([0.5, 0.999])),
         "detect_anomaly": st.booleans(),
         "keep_last": SIZES,
-        "monitor": st.sampled_from(c.MONITORS),
+        "monitor": st.sampled_from(monitored_scores()),
         "evaluate_splits": st.lists(TEXTS, max_size=3),
         "patience": maybe(SIZES),
     },
@@ -152,7 +153,7 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "seed": st.integers(),
     },
     c.MetricConfig: {
-        "names": st.lists(TEXTS, max_size=3),
+        "names": st.lists(st.sampled_from(list(METRICS)), max_size=3),
         "per_image": st.booleans(),
         "grounding": st.sampled_from([None, "generated", "references"]),
     },

@@ -1,1 +1,1 @@
-"""Checkpoints on disk: written atomically, checksummed, versioned, never executed; exports of them."""
+"""Checkpoints on disk: written atomically, checksummed, versioned, never executed; and exports of them."""

@@ -1,7 +1,8 @@
-"""An export as one file, .tar.gz or .zip; and such a file from anywhere, unpacked without trusting it.
+"""Pack an export into one .tar.gz or .zip file, and unpack such a file without trusting it.
 
-Only the files that an export has are taken, under the names that it gives them, each once. Anything else (another
-name, a way out of the folder, a link, a device) is refused, and so is what unpacks to far more than it is.
+Only files that an export contains are unpacked, under the names that it gives them, each once. Any other member (an
+unknown name, a path out of the folder, a link, a device) is an error, and so is an archive that unpacks to far more
+than its own size.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ ENDINGS = (".tar.gz", ".tgz", ".zip")
 _RUN_FILES = r"MODEL_CARD\.md|config\.yaml|metrics\.json|checkpoints/index\.json"
 _STEP_FILES = r"checkpoints/step-\d{1,12}(\.\d{1,4})?/(config\.json|model\.safetensors|vocab\.json|SHA256SUMS)"
 _MEMBER = re.compile(rf"(\w[\w.-]*/)?({_RUN_FILES}|{_STEP_FILES})", re.ASCII)
-_MOST_MEMBERS = 32
-_MOST_GROWTH, _ALWAYS_ALLOWED = 20, 64 << 20  # weights shrink by a tenth, text by ten
-_BLOCK = 1 << 20
+_MAX_MEMBERS = 32
+_MAX_RATIO, _ALWAYS_ALLOWED = 20, 64 << 20  # compression saves a tenth of the weights, and nine tenths of the text
+_BLOCK_SIZE = 1 << 20
 _Members = Iterator[tuple[str, IO[bytes]]]
 
 
 def is_archive_name(path: Path) -> bool:
-    """Does it end as an archive of an export does?"""
+    """Whether the file name ends in .tar.gz, .tgz or .zip."""
     return path.name.lower().endswith(ENDINGS)
 
 
 def pack_export(folder: Path, archive: Path) -> None:
-    """Write the files of an export into `archive`, below a folder of the archive's name; same files, same bytes."""
+    """Write the files of an export to `archive`, in a folder of the archive's name; equal files give equal bytes."""
     ending = next(ending for ending in ENDINGS if archive.name.lower().endswith(ending))
     top = re.sub(r"[^\w.-]", "_", archive.name[: -len(ending)], flags=re.ASCII).lstrip(".-") or "model"
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -65,35 +66,35 @@ def pack_export(folder: Path, archive: Path) -> None:
 
 @contextmanager
 def unpacked(archive: Path) -> Iterator[Path]:
-    """The run folder that an archive holds, for as long as the block lasts; CheckpointError where it is no export."""
+    """A temporary run folder with the archive's files; CheckpointError if the archive is damaged or not an export."""
     with tempfile.TemporaryDirectory(prefix="captioner-") as scratch:
         folder = Path(scratch)
         try:
             with archive.open("rb") as file:
-                limit = max(_ALWAYS_ALLOWED, _MOST_GROWTH * archive.stat().st_size)
+                limit = max(_ALWAYS_ALLOWED, _MAX_RATIO * archive.stat().st_size)
                 is_zip = archive.name.lower().endswith(".zip")
                 _unpack(_zip_members(file) if is_zip else _tar_members(file, limit), folder, limit)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-            raise CheckpointError(f"{archive} is damaged or no archive of an export ({error}).") from error
-        except (ValueError, OverflowError, gzip.BadGzipFile) as error:  # ours, or of a header that says nonsense
-            raise CheckpointError(f"{archive} is no archive that `captioner export` wrote: {error}.") from error
+            raise CheckpointError(f"{archive} is damaged or not an archive of an export ({error}).") from error
+        except (ValueError, OverflowError, gzip.BadGzipFile) as error:  # from `_unpack`, or from a corrupt header
+            raise CheckpointError(f"{archive} is not an archive that `captioner export` wrote: {error}.") from error
         yield folder
 
 
 def _unpack(members: _Members, folder: Path, limit: int) -> None:
-    """Write the members below `folder`; ValueError for one that no export has."""
+    """Write the members into `folder`; ValueError for a member that no export contains."""
     written, tops = 0, set[str]()
     for count, (name, stream) in enumerate(members, 1):
         match = _MEMBER.fullmatch(name)
-        if match is None or count > _MOST_MEMBERS:
-            raise ValueError(f"it holds {name[:200]!r}" if match is None else "it holds too many files")
+        if match is None or count > _MAX_MEMBERS:
+            raise ValueError(f"it contains {name[:200]!r}" if match is None else "it contains too many files")
         tops.add(match[1] or "")
         target = folder / match[2]
         if len(tops) > 1 or target.exists():
-            raise ValueError(f"it holds {match[2]} twice" if target.exists() else "it holds more than one folder")
+            raise ValueError(f"it contains {match[2]} twice" if target.exists() else "it contains more than one folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:
-            while block := stream.read(_BLOCK):
+            while block := stream.read(_BLOCK_SIZE):
                 written += len(block)
                 if written > limit:
                     raise ValueError("it unpacks to far more than an export of its size")
@@ -107,7 +108,7 @@ def _zip_members(file: IO[bytes]) -> _Members:
             if member.is_dir():
                 continue
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                raise ValueError(f"{member.filename[:200]!r} is no plain file")
+                raise ValueError(f"{member.filename[:200]!r} is not a regular file")
             with archive.open(member) as stream:
                 yield member.filename, stream
 
@@ -119,14 +120,14 @@ def _tar_members(file: IO[bytes], limit: int) -> _Members:
             if member.isdir():
                 continue
             if not member.isreg() or member.issparse():
-                raise ValueError(f"{member.name[:200]!r} is no plain file")
+                raise ValueError(f"{member.name[:200]!r} is not a regular file")
             content = archive.extractfile(member)
             if content is not None:
                 yield member.name, content
 
 
 class _Limited:
-    """A stream that ends in a ValueError after so many bytes: also tar's own headers may be endless."""
+    """A stream that raises ValueError after `left` bytes: a tar header can also be endless."""
 
     def __init__(self, stream: IO[bytes] | gzip.GzipFile, left: int) -> None:
         self.stream = stream

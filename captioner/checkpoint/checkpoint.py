@@ -1,12 +1,12 @@
-"""A checkpoint: a folder that owns all it needs, whole or not there, and never executed.
+"""Save and load checkpoints: self-contained folders, written atomically, and never executed.
 
     model.safetensors   every weight and buffer, encoder included
     config.json         format_version; the task; model, encoder, transform, tokenizer and decode settings
     vocab.json          the vocabulary
-    trainer.pt          optimizer, random states, position (only to carry on; read with weights_only=True)
-    SHA256SUMS          what each of them was when it was written
+    trainer.pt          optimizer, random states, position (only to resume; read with weights_only=True)
+    SHA256SUMS          the checksum of each of these files
 
-Which checkpoints a run keeps is told in `run_checkpoints`, and how older ones are read in `migrations`.
+`captioner.checkpoint.index` decides which checkpoints a run keeps; `captioner.checkpoint.migrations` reads old ones.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from captioner.checkpoint.index import enter, find_checkpoint, new_folder
+from captioner.checkpoint.index import add_to_index, find_checkpoint, new_folder
 from captioner.checkpoint.manifest import MANIFEST_FILE, Manifest, read_manifest, verify, write_manifest
 from captioner.checkpoint.migrations import FORMAT_VERSION, format_version, migrate, migrate_trainer_state
 from captioner.checkpoint.omitted_weights import OmittedWeights, restore_omitted_weights
-from captioner.checkpoint.weights import fill, read_weights
+from captioner.checkpoint.weights import load_into, read_weights
 from captioner.config import (
     TASKS,
     DecodeConfig,
@@ -56,7 +56,7 @@ MODEL_FILE, CONFIG_FILE, VOCABULARY_FILE, TRAINER_FILE = "model.safetensors", "c
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """What a model must know to caption, besides its weights and its words."""
+    """The settings of a captioning model that are stored beside its weights and vocabulary."""
 
     task: ClassVar[str] = "captioning"
     model: ModelConfig
@@ -68,7 +68,7 @@ class CheckpointSettings:
 
 @dataclass(frozen=True)
 class LanguageCheckpointSettings:
-    """The same for a language model."""
+    """The settings of a language model that are stored beside its weights and vocabulary."""
 
     task: ClassVar[str] = "language_model"
     model: LanguageNetworkConfig
@@ -101,7 +101,11 @@ def save_checkpoint(
     is_best: bool,
     keep_last: int = 1,
 ) -> Path:
-    """Write `checkpoints/step-…`, make it the latest (and the best), and keep so many of the last, besides the best."""
+    """Write `checkpoints/step-…` and make it the run's latest checkpoint, and its best one if `is_best`.
+
+    trainer_state: tensors and plain values, stored in `trainer.pt`. keep_last: how many of the latest checkpoints are
+    kept besides the best. Returns the new folder. Raises OSError if it cannot be written.
+    """
     target, temporary = new_folder(run_folder, step)
     try:
         with _library_errors_as_os_errors(target):
@@ -113,10 +117,10 @@ def save_checkpoint(
         flush_folder(temporary)
         temporary.replace(target)
     except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)  # a full disk needs its space, and there is nothing to keep
+        shutil.rmtree(temporary, ignore_errors=True)  # a full disk needs the space
         raise
     flush_folder(target.parent)
-    enter(run_folder, target.name, is_best=is_best, keep_last=keep_last)
+    add_to_index(run_folder, target.name, is_best=is_best, keep_last=keep_last)
     return target
 
 
@@ -132,7 +136,7 @@ def checkpoint_config(settings: CheckpointSettings | LanguageCheckpointSettings)
 
 @contextmanager
 def _library_errors_as_os_errors(target: Path) -> Iterator[None]:
-    """safetensors and torch have exceptions of their own for a disk that is full or gone."""
+    """Raise OSError where safetensors or torch report a full or missing disk by an exception of their own."""
     try:
         yield
     except (SafetensorError, RuntimeError) as error:
@@ -146,7 +150,11 @@ def _library_errors_as_os_errors(target: Path) -> Iterator[None]:
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str = "best") -> LoadedCheckpoint:
-    """Everything needed to caption, checked file by file; CheckpointError says which one is wrong and why."""
+    """Load a captioning model from a checkpoint folder, a run folder or the name of a bundled model.
+
+    which: "best" or "latest", for a run folder. Every file is verified; CheckpointError names the one that is missing,
+    altered or does not fit.
+    """
     folder = find_checkpoint(path, which)
     raw = read_verified_config(folder, CheckpointSettings.task)
     settings = _parse_settings(folder, raw)
@@ -157,12 +165,12 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str =
 
 
 def read_verified_config(folder: Path, task: str) -> dict[str, Any]:
-    """`config.json` of a checkpoint whose weights and words are those that were written, by a run of `task`."""
+    """The migrated `config.json` of a checkpoint of `task`, after verifying the files of weights and vocabulary."""
     stored = _read_config(folder)
     config = stored.config
     if config["task"] != task:
         raise CheckpointError(
-            f"{folder} was made by task={config['task']}, and this needs one of task={task}: "
+            f"{folder} was made by task={config['task']}, and this command needs a checkpoint of task={task}: "
             f"use it with {_COMMANDS[config['task']]}."
         )
     for name in (MODEL_FILE, VOCABULARY_FILE):
@@ -171,24 +179,24 @@ def read_verified_config(folder: Path, task: str) -> dict[str, Any]:
 
 
 def read_task(folder: Path) -> str:
-    """Which task's run made a checkpoint: captioning or language_model."""
+    """The task of the run that wrote a checkpoint: captioning or language_model."""
     return str(_read_config(folder).config["task"])
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
-    """Fill `model`, in place, from the checkpoint's weights; CheckpointError where they were altered or do not fit."""
+    """Copy the checkpoint's weights into `model`; CheckpointError if they were altered or do not fit."""
     verify(folder, MODEL_FILE, _read_config(folder).manifest)
     fill_model(model, folder)
 
 
 def load_vocabulary(folder: Path) -> Vocabulary:
-    """The checkpoint's words; CheckpointError where they were altered."""
+    """The checkpoint's vocabulary; CheckpointError if it was altered."""
     verify(folder, VOCABULARY_FILE, _read_config(folder).manifest)
     return Vocabulary.load(folder / VOCABULARY_FILE)
 
 
 def load_trainer_state(folder: Path) -> dict[str, Any]:
-    """What `save_checkpoint` was given as `trainer_state`."""
+    """The `trainer_state` that `save_checkpoint` stored, migrated; CheckpointError if it is damaged or unsafe."""
     stored = _read_config(folder)
     verify(folder, TRAINER_FILE, stored.manifest)
     path = folder / TRAINER_FILE
@@ -196,25 +204,25 @@ def load_trainer_state(folder: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes may raise anything; torch's own text advises to trust them
         raise CheckpointError(
-            f"{path} is damaged, or holds more than tensors and plain values, which is not loaded: "
+            f"{path} is damaged, or contains more than tensors and plain values, which is not loaded: "
             "the run cannot be resumed."
         ) from error
     if not isinstance(state, dict):
         raise CheckpointError(
-            f"{path} holds a {type(state).__name__}, not a training state: the run cannot be resumed."
+            f"{path} contains a {type(state).__name__}, not a training state: the run cannot be resumed."
         )
     return migrate_trainer_state(state, stored.version)
 
 
 def _build_bare_model(folder: Path, settings: CheckpointSettings, vocabulary_size: int) -> CaptioningModel:
-    """The model that the settings describe, on the meta device: it takes no memory, and no time to draw weights."""
+    """The model that the settings describe, on the meta device: without memory, and without initialization."""
     try:
-        # The stored transform counts: what a network's weights expect may differ in another torchvision.
+        # Use the stored transform: that of the network's weights may differ in another torchvision.
         described = replace(settings.encoder, image_size=settings.transform.size)
         try:
             with torch.device("meta"):
                 encoder = build_encoder(described, load_weights=False)
-        except NotImplementedError:  # RegNet computes its widths with tensors, which must be there
+        except NotImplementedError:  # RegNet computes its widths with tensors, which must exist
             encoder = build_encoder(described, load_weights=False)
         with torch.device("meta"):
             decoder = build_decoder(settings.model, vocabulary_size, encoder.feature_dim)
@@ -227,7 +235,7 @@ def _build_bare_model(folder: Path, settings: CheckpointSettings, vocabulary_siz
 def _omitted_weights(
     folder: Path, raw: dict[str, Any], model: CaptioningModel, settings: CheckpointSettings
 ) -> dict[str, Tensor]:
-    """The encoder's weights that an export does not hold; of a run's own checkpoint: none."""
+    """The encoder weights that an export omits; empty for a checkpoint of a run."""
     if "omitted_weights" not in raw:
         return {}
     try:
@@ -242,15 +250,14 @@ def _omitted_weights(
 
 
 def fill_model(model: nn.Module, folder: Path, others: Mapping[str, Tensor] | None = None) -> None:
-    """Fill `model` from the checkpoint's weights, and `others` that it leaves out.
+    """Copy the checkpoint's weights, and `others` that it omits, into `model`; CheckpointError if they do not fit.
 
-    CheckpointError where they do not fit. A model on the meta device gets no more memory than its weights take in
-    the file, whatever the settings that it was built from ask for.
+    A model on the meta device takes no more memory than its weights take in the file, whatever its settings are.
     """
     try:
-        fill(model, read_weights(folder / MODEL_FILE) | dict(others or {}))
+        load_into(model, read_weights(folder / MODEL_FILE) | dict(others or {}))
     except (RuntimeError, SafetensorError, OSError) as error:
-        # torch lists every weight that does not fit below a title: the first says enough
+        # torch lists every weight that does not fit, below a title: report the first
         lines = str(error).splitlines()
         first = lines[1].strip() if len(lines) > 1 else str(error)
         raise CheckpointError(
@@ -310,5 +317,5 @@ def _parse_settings(folder: Path, raw: dict[str, Any]) -> CheckpointSettings:
 
 
 def altered(folder: Path, problem: object) -> CheckpointError:
-    """What is raised for settings that no run of this version wrote."""
+    """The error for settings that no captioner of this version wrote."""
     return CheckpointError(f"{folder / CONFIG_FILE} was altered or made by another version: {problem}")

@@ -1,8 +1,9 @@
-"""The checkpoints of a run: which is the latest, which the best, and which are kept.
+"""The index of a run's checkpoints: which is the latest, which is the best, and which are kept.
 
-They are under `checkpoints/`, each a folder `step-…`, and `index.json` there names those that count. A checkpoint
-is written beside, flushed to disk and renamed; then the index is replaced; and only then is removed what it names no
-more. So `latest` and `best` are whole whenever a run is killed. No clock is asked: order is what the index says.
+Each checkpoint is a folder `checkpoints/step-…`, and `checkpoints/index.json` names the valid ones. A checkpoint is
+written to a temporary folder, flushed to disk and renamed; then the index is replaced; then the folders that it no
+longer names are removed. So `latest` and `best` are complete whenever a run is killed. The order of checkpoints is
+that of the index, not of file times.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from captioner.files import is_unfinished, write_json
 
 INDEX_FILE = "index.json"
 _STEP_FOLDER = re.compile(r"step-\d+(\.\d+)?")
-_MEMBERS = ("config.json", "model.safetensors")  # either of them makes a folder a checkpoint
+_MEMBERS = ("config.json", "model.safetensors")  # a folder with either of them is a checkpoint
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Index:
 
 
 def read_index(run_folder: Path) -> Index | None:
-    """What a run's index says; None where there is none yet, CheckpointError where it is none."""
+    """The index of a run; None if there is none yet, CheckpointError if it is unreadable or altered."""
     path = run_folder / "checkpoints" / INDEX_FILE
     if not path.is_file():
         return None
@@ -42,7 +43,7 @@ def read_index(run_folder: Path) -> Index | None:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}).") from error
     latest, best = (index.get(key) for key in ("latest", "best")) if isinstance(index, dict) else (None, None)
-    last = index.get("last", [latest]) if isinstance(index, dict) else None  # of version 1 is the latest only
+    last = index.get("last", [latest]) if isinstance(index, dict) else None  # format version 1 has only the latest
     names = [latest, best, *last] if isinstance(last, list) else []
     if not names or not all(isinstance(name, str) and _STEP_FOLDER.fullmatch(name) for name in names):
         raise CheckpointError(
@@ -53,42 +54,44 @@ def read_index(run_folder: Path) -> Index | None:
 
 
 def find_checkpoint(path: Path, which: str = "best") -> Path:
-    """The checkpoint folder that `path` means: itself, or a run folder's "best" or "latest".
+    """The checkpoint folder of `path`: itself, or the "best" or "latest" (`which`) of a run folder.
 
-    The name of a captioner that comes with the package means that one, unless a folder of this name holds another.
+    The name of a bundled captioner is accepted too, unless a run folder has this name. Raises CheckpointError.
     """
     if any((path / name).is_file() for name in _MEMBERS):
         return path
     if str(path) in pretrained_names() and not (path / "checkpoints" / INDEX_FILE).is_file():
         path = pretrained_folder(str(path))
     if path.is_file() and is_archive_name(path):
-        raise CheckpointError(f"checkpoint={path} is an archive: unpack it, and name the folder that it holds.")
+        raise CheckpointError(f"checkpoint={path} is an archive: unpack it, and give the folder that it contains.")
     if not path.is_dir():
         siblings = [str(p) for p in path.parent.glob("*")] if path.parent.is_dir() else []
         raise CheckpointError(
             f"checkpoint={path} is not a folder: expected a run folder such as runs/…, a folder in its checkpoints/, "
-            f"or a captioner that comes with the package ({', '.join(pretrained_names()) or 'there is none'})."
+            f"or a bundled captioner ({', '.join(pretrained_names()) or 'none is installed'})."
             f"{near_misses(str(path), [*siblings, *pretrained_names()])}"
         )
     index = read_index(path)
     if index is None:
-        raise CheckpointError(f"{path} holds no checkpoint: it has neither config.json nor checkpoints/{INDEX_FILE}.")
+        raise CheckpointError(
+            f"{path} contains no checkpoint: it has neither config.json nor checkpoints/{INDEX_FILE}."
+        )
     return path / "checkpoints" / (index.best if which == "best" else index.latest)
 
 
 def is_checkpoint_name(name: str) -> bool:
-    """Is this what a run calls one of its checkpoints?"""
+    """Whether `name` is the name of a run's checkpoint folder."""
     return _STEP_FOLDER.fullmatch(name) is not None
 
 
 def new_folder(run_folder: Path, step: int) -> tuple[Path, Path]:
-    """Where the checkpoint of `step` will be, and the empty folder beside in which it is to be written.
+    """The folder of the checkpoint of `step`, and an empty temporary folder beside it to write it to.
 
-    On resume a run that was killed while it saved may save a step again: `step-00000120.2`.
+    A resumed run that was killed while saving may save a step again: `step-00000120.2`.
     """
     folder = run_folder / "checkpoints"
-    folder.mkdir(exist_ok=True)  # the run folder itself must be there: it may have been removed under the run
-    for rest in filter(is_unfinished, folder.iterdir()):  # of a kill
+    folder.mkdir(exist_ok=True)  # not its parents: the run folder may have been removed while the run was going on
+    for rest in filter(is_unfinished, folder.iterdir()):  # left by a killed process
         shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
     name, number = f"step-{step:08d}", 1
     while (folder / name).exists():
@@ -99,8 +102,8 @@ def new_folder(run_folder: Path, step: int) -> tuple[Path, Path]:
     return folder / name, temporary
 
 
-def enter(run_folder: Path, name: str, *, is_best: bool, keep_last: int) -> None:
-    """Make a whole checkpoint the latest (and the best), and remove those that are not kept any more."""
+def add_to_index(run_folder: Path, name: str, *, is_best: bool, keep_last: int) -> None:
+    """Enter a complete checkpoint as the latest (and the best if `is_best`), and remove those no longer kept."""
     folder, before = run_folder / "checkpoints", read_index(run_folder)
     index = Index(
         latest=name,

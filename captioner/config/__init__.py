@@ -45,7 +45,7 @@ from captioner.config.model import (
 )
 from captioner.config.reward import RewardConfig
 from captioner.config.text import TOKENIZERS, TokenizerConfig, VocabularyConfig
-from captioner.config.training import MONITORS, MetricConfig, OptimConfig, TrainerConfig
+from captioner.config.training import MetricConfig, OptimConfig, TrainerConfig
 
 __all__ = [
     "ATTENTIONS",
@@ -57,7 +57,6 @@ __all__ = [
     "INJECTIONS",
     "LARGEST_IMAGE",
     "LEVELS",
-    "MONITORS",
     "TASKS",
     "TOKENIZERS",
     "WIDEST",

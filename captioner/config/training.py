@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from captioner.config.checks import at_least, check_choices, within
 from captioner.errors import ConfigError, choose
+from captioner.registry import load_object
 
-MONITORS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
+_METRICS = "captioner.metrics.registry"  # imported when a value is not the default: it needs NumPy
 
 
 @dataclass
@@ -80,7 +81,11 @@ class TrainerConfig:
         if self.ema is not None and not 0 < self.ema < 1:
             raise ConfigError(f"trainer.ema={self.ema}: expected a decay between 0 and 1, such as 0.999, or null.")
         choose("trainer.precision", self.precision, ("float32", "fast_float32", "bfloat16", "float16"))
-        choose("trainer.monitor", self.monitor, MONITORS)
+        if self.monitor != type(self).monitor:
+            choose("trainer.monitor", self.monitor, load_object(f"{_METRICS}:monitored_scores")())
+
+
+DEFAULT_METRICS = ("Bleu", "ROUGE_L", "CIDEr", "METEOR")
 
 
 @dataclass
@@ -90,10 +95,12 @@ class MetricConfig:
     choices: ClassVar[dict[str, Iterable[str]]] = {"grounding": ("generated", "references")}
 
     # the metrics; also CIDEr_plain, Bleu_nltk, SPICE, Diversity (docs/metrics.md explains each)
-    names: list[str] = field(default_factory=lambda: ["Bleu", "ROUGE_L", "CIDEr", "METEOR"])
+    names: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))
     rare_at_most: int | None = None  # Diversity: also the recall of words that training captions use at most this often
     per_image: bool = False  # also write a CSV file with every image's scores
     grounding: str | None = None  # attention inside the box of what a word names, in captions: generated or references
 
     def __post_init__(self) -> None:
         check_choices("metric", self)
+        if not set(self.names) <= set(DEFAULT_METRICS):
+            load_object(f"{_METRICS}:check_names")(self.names)

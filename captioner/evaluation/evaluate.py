@@ -24,7 +24,7 @@ from captioner.distributed.ranks import all_gather, all_gather_union, broadcast_
 from captioner.errors import DataError
 from captioner.evaluation.grounding import AttendedCaption, attention_of, attention_on_references, measure_grounding
 from captioner.files import write_json
-from captioner.metrics import Scores, score
+from captioner.metrics import METRICS, Scores, score
 from captioner.metrics.bootstrap import bootstrap_intervals
 from captioner.metrics.coco_results import read_results, write_results
 from captioner.metrics.format import write_per_image_csv
@@ -223,11 +223,12 @@ def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
     intervals: 95 % bootstrap intervals over images, of all but METEOR, whose program would run for minutes.
     """
     record: dict[str, Any] = dict(evaluation.scores.corpus)
-    quick = {name: value for name, value in evaluation.scores.corpus.items() if not name.startswith("METEOR")}
-    intervals = bootstrap_intervals(replace(evaluation.scores, corpus=quick, meteor_statistics=None))
+    statistics = evaluation.scores.statistics
+    quick = {name: values for name, values in statistics.items() if METRICS[name].bootstrap_by_default}
+    intervals = bootstrap_intervals(replace(evaluation.scores, statistics=quick))
     record["intervals"] = {name: [interval.low, interval.high] for name, interval in intervals.items()}
     if evaluation.grounding is not None:
-        for name, figure in evaluation.grounding.figures.items():
+        for name, figure in evaluation.grounding.scores.items():
             record[name] = figure.value
             record["intervals"][name] = [figure.low, figure.high]
         record["grounding"] = grounding_record(evaluation.grounding)

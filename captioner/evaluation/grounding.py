@@ -19,7 +19,7 @@ from captioner.data.object_names import named_objects, object_names
 from captioner.decode.sampling import image_seeds
 from captioner.distributed.ranks import all_gather, share
 from captioner.errors import ConfigError
-from captioner.metrics.grounding_scores import Grounding, NamingWord, grounding
+from captioner.metrics.grounding_scores import Grounding, ObjectWord, grounding
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import pack_captions
 from captioner.text.tokenizers import Tokenizer
@@ -47,7 +47,7 @@ def measure_grounding(looked: Iterable[AttendedCaption], dataset: CaptionDataset
     """
     names = object_names(dataset)
     grid_size, resize = model.encoder.grid_size, model.encoder.transform.resize
-    naming: list[NamingWord] = []
+    naming: list[ObjectWord] = []
     missed = 0
     for image_index, words, attention in looked:
         image = dataset.images[image_index]
@@ -57,7 +57,7 @@ def measure_grounding(looked: Iterable[AttendedCaption], dataset: CaptionDataset
                 missed += 1
                 continue
             weights = attention[where].mean(dim=0).reshape(grid_size).double().cpu().numpy()
-            naming.append(NamingWord(image.image_id, label, weights, boxes))
+            naming.append(ObjectWord(image.image_id, label, weights, boxes))
     return grounding(naming, missed)
 
 

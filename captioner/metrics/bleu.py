@@ -1,7 +1,7 @@
 """BLEU-1 … BLEU-4 as the COCO evaluation computes them.
 
 BLEU-n = BP · (p_1 · … · p_n)^(1/n), over the whole corpus: p_k is the share of the hypotheses' k-grams
-that also stand in a reference, each counted at most as often as in the reference that has most of it;
+that also occur in a reference, each counted at most as often as in the reference that has most of it;
 BP = exp(1 - r/c) where the hypotheses' words c are fewer than r, the sum of the reference lengths
 closest to each hypothesis (of two equally close ones the shorter). Papineni et al. 2002, sections 2.1
 to 2.3. The corpus value is not the mean of the images' values.
@@ -10,11 +10,12 @@ to 2.3. The corpus value is not the mean of the images' values.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from captioner.metrics.ngrams import CaptionTable, Floats, Integers, NgramCounts
+from captioner.metrics.metric import Metric, MetricResult, TokenizedCaptions
+from captioner.metrics.ngrams import LONGEST, CaptionTable, Floats, Integers, NgramCounts
 
 # The COCO evaluation's guards against 0/0 and log 0. They decide the value of captions shorter than n words.
 SMALL = 1e-9
@@ -22,10 +23,10 @@ TINY = 1e-15
 
 
 class BleuStatistics(NamedTuple):
-    """What BLEU needs of a text, and all it needs: sums over images give the corpus value.
+    """The counts from which BLEU is computed: per image, or summed over images for the corpus value.
 
-    matched, proposed: (..., n) the hypothesis' k-grams that a reference has too, and all of them, k = 1 … n.
-    hypothesis_length, reference_length: (...) words, the latter of the closest reference.
+    matched, proposed: (..., n) the hypothesis' k-grams that also occur in a reference, and all of them, k = 1 … n.
+    hypothesis_length, reference_length: (...) words, the latter of the reference with the closest length.
     """
 
     matched: Integers | Floats
@@ -34,12 +35,12 @@ class BleuStatistics(NamedTuple):
     reference_length: Integers | Floats
 
     def total(self) -> BleuStatistics:
-        """Summed over images (the first axis)."""
+        """The sums over images (the first axis)."""
         return BleuStatistics(*(values.sum(axis=0) for values in self))
 
 
 def bleu_statistics(table: CaptionTable, counts: Sequence[NgramCounts]) -> BleuStatistics:
-    """The statistics of each of I images, leading axis I; `counts[k - 1]` holds the k-grams."""
+    """The statistics of I images, with the leading axis I; `counts[k - 1]` has the k-grams."""
     lengths = table.lengths[table.hypothesis]
     return BleuStatistics(
         matched=np.stack([_matched(table, of_one_length) for of_one_length in counts], axis=-1),
@@ -57,9 +58,9 @@ def bleu(statistics: BleuStatistics) -> Floats:
 def smoothed_bleu(statistics: BleuStatistics) -> Floats:
     """(..., n): BLEU-1 … BLEU-n of single captions, whose longer k-grams often match nowhere.
 
-    From k = 2 on, one is added to the k-grams that match and to all of them (Lin & Och 2004, section 4.2), so that a
-    caption without a matching 4-gram is not worth as little as one without a matching word. A caption that is too short
-    for k-grams counts as having one that does not match.
+    From k = 2 on, one is added to the number of matching k-grams and to that of all k-grams (Lin & Och 2004, section
+    4.2), so that a caption without a matching 4-gram scores more than one without a matching word. A caption that is
+    too short for k-grams counts as having one that does not match.
     """
     added = np.minimum(np.arange(statistics.matched.shape[-1]), 1)
     return _combined((statistics.matched + added) / (np.maximum(statistics.proposed, 1) + added), statistics)
@@ -88,10 +89,30 @@ def _matched(table: CaptionTable, counts: NgramCounts) -> Integers:
 
 
 def _closest_reference_length(table: CaptionTable) -> Integers:
-    """(I,)"""
+    """(I,) the length of the reference that is closest in length to the hypothesis; of two, the shorter."""
     length = table.lengths[table.reference]
     distance = np.abs(length - table.lengths[table.hypothesis][table.image[table.reference]])
-    # Distance first, then length: the least of both in one number.
+    # Order by distance, then by length, in one integer.
     base = int(table.lengths.max()) + 1
     closest: Integers = np.minimum.reduceat(distance * base + length, table.reference_starts) % base
     return closest
+
+
+SCORES = tuple(f"Bleu_{n}" for n in range(1, LONGEST + 1))
+
+
+def _compute(captions: TokenizedCaptions) -> MetricResult:
+    statistics = bleu_statistics(captions.table, captions.ngrams)
+    return MetricResult(
+        per_image=dict(zip(SCORES, bleu(statistics).T, strict=True)),
+        corpus=dict(zip(SCORES, bleu(statistics.total()).tolist(), strict=True)),
+        statistics=statistics,
+    )
+
+
+def _resample(statistics: Any, rows: Integers, weights: Floats) -> dict[str, Floats]:
+    totals = BleuStatistics(*(np.tensordot(weights, part[rows], axes=1) for part in statistics))
+    return dict(zip(SCORES, bleu(totals).T, strict=True))
+
+
+METRIC = Metric(_compute, scores=SCORES, monitors=SCORES, resample=_resample)

@@ -1,8 +1,8 @@
-"""BLEU-4 of single captions as a training reward, beside CIDEr-D (`captioner.metrics.cider_reward`).
+"""BLEU-4 of single captions as a training reward, to be added to CIDEr-D (`captioner.metrics.cider_reward`).
 
-CIDEr-D likes the n-grams that few images have, BLEU those that people agree on: a reward of both asks for captions
-that are right word by word and still say what is in this image. BLEU proper is a figure of a whole corpus; a reward
-is one of a caption, so it is smoothed (`captioner.metrics.bleu.smoothed_bleu`).
+CIDEr-D rewards n-grams that are rare among images, BLEU n-grams that several references share: their sum asks for
+captions that are fluent and specific to the image. BLEU is a score of a whole corpus; a reward is the score of one
+caption, so it is smoothed (`captioner.metrics.bleu.smoothed_bleu`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class BleuReward:
         self.references = references
 
     def __call__(self, image_ids: Sequence[ImageId], hypotheses: Sequence[Ids]) -> Floats:
-        """(H,) rewards: `hypotheses[i]` describes `image_ids[i]`; an image may stand several times.
+        """(H,) rewards: `hypotheses[i]` is a caption of `image_ids[i]`; an image may occur several times.
 
-        An image that has no references is a DataError.
+        Raises DataError for an image without references.
         """
         check_equal_lengths(image_ids, hypotheses)
         if not image_ids:

@@ -1,11 +1,11 @@
-"""How sure a score is, and whether the difference of two systems is more than the choice of images.
+"""Bootstrap confidence intervals of scores, and the paired bootstrap test of the difference of two systems.
 
-The paired bootstrap (Koehn 2004) draws as many images as there are, with replacement, many times over,
-and scores both systems on each draw. BLEU and METEOR are corpus scores, recomputed for each draw from
-the images' statistics; ROUGE-L and CIDEr are means over images (CIDEr's document frequencies stay those
-of the whole set). The two-sided p-value is the share of draws, counting the observed one, whose
-difference lies at least as far from the draws' mean as the observed difference lies from 0: the draws
-shifted to what they would be if the systems were equal (Riezler and Maxwell 2005).
+Each bootstrap sample has as many images as the data set, sampled with replacement; the paired bootstrap
+(Koehn 2004) scores both systems on the same samples. BLEU and METEOR are corpus scores, recomputed for
+each sample from the images' statistics; ROUGE-L and CIDEr are means over images (CIDEr's document
+frequencies stay those of the whole set). The two-sided p-value is the share of samples, counting the
+observed one, whose difference is at least as far from the samples' mean as the observed difference is
+from 0: the samples shifted to what they would be if the systems were equal (Riezler and Maxwell 2005).
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from captioner.errors import ConfigError, DataError
-from captioner.metrics.bleu import BleuStatistics, bleu
 from captioner.metrics.coco_results import ImageId
-from captioner.metrics.meteor import shared_meteor
 from captioner.metrics.ngrams import Floats
+from captioner.metrics.registry import METRICS
 from captioner.metrics.scorer import Scores
 
-MEANS = ("ROUGE_L", "CIDEr", "CIDEr_plain", "SPICE")  # the figures whose corpus value is the images' mean
-SAMPLES_AT_ONCE = 100  # bounds the memory of the draws: this many times the images, 8 bytes each
+SAMPLES_AT_ONCE = 100  # bounds the memory: this number times the number of images, 8 bytes each
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A corpus score and where it lies for other images of the kind."""
+    """A corpus score and its confidence interval over the choice of images."""
 
     value: float
     low: float
@@ -37,7 +35,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems on the same images: `difference` is the second minus the first, with its interval and p-value."""
+    """The scores of two systems on the same images; `difference`: second minus first, with its interval and p-value."""
 
     first: float
     second: float
@@ -50,12 +48,15 @@ class Comparison:
 def bootstrap_intervals(
     scores: Scores, *, samples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
-    """Figure → its percentile interval, for BLEU, ROUGE-L, CIDEr, METEOR and SPICE where they were scored."""
+    """Score → its percentile interval, for every score that is a mean over images or can be resampled.
+
+    samples: number of bootstrap samples; seed: of their choice. Raises ConfigError for settings out of range.
+    """
     image_ids = _image_order(scores)
     _check_settings(samples, confidence)
-    drawn = _scores_of_draws(scores, image_ids, samples, seed)
+    resampled = _resampled_scores(scores, image_ids, samples, seed)
     intervals = {}
-    for name, values in drawn.items():
+    for name, values in resampled.items():
         low, high = percentiles(values, confidence)
         intervals[name] = Interval(scores.corpus[name], low, high)
     return intervals
@@ -64,9 +65,10 @@ def bootstrap_intervals(
 def paired_bootstrap(
     first: Scores, second: Scores, *, samples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Comparison]:
-    """Figure → comparison, for what both have of BLEU, ROUGE-L, CIDEr, METEOR and SPICE.
+    """Score → comparison, for every score of both that is a mean over images or can be resampled.
 
-    Both must have scored the same images against the same references with the same tokenizer, else DataError.
+    Raises DataError unless both were computed on the same images against the same references with the same
+    tokenizer, ConfigError for settings out of range.
     """
     _check_settings(samples, confidence)
     if first.signature != second.signature or first.per_image.keys() != second.per_image.keys():
@@ -76,63 +78,60 @@ def paired_bootstrap(
             f"{', '.join(differing) or 'the images scored'}. Score both on the same images in the same way."
         )
     image_ids = _image_order(first)
-    drawn_first = _scores_of_draws(first, image_ids, samples, seed)
-    drawn_second = _scores_of_draws(second, image_ids, samples, seed)
+    resampled_first = _resampled_scores(first, image_ids, samples, seed)
+    resampled_second = _resampled_scores(second, image_ids, samples, seed)
     comparisons = {}
-    for name in drawn_first:
-        if name not in drawn_second:
+    for name in resampled_first:
+        if name not in resampled_second:
             continue
-        differences = drawn_second[name] - drawn_first[name]
+        differences = resampled_second[name] - resampled_first[name]
         observed = second.corpus[name] - first.corpus[name]
         low, high = percentiles(differences, confidence)
-        as_far = np.abs(differences - differences.mean()) >= abs(observed)
-        p_value = (int(as_far.sum()) + 1) / (samples + 1)
+        is_as_far = np.abs(differences - differences.mean()) >= abs(observed)
+        p_value = (int(is_as_far.sum()) + 1) / (samples + 1)
         comparisons[name] = Comparison(first.corpus[name], second.corpus[name], observed, low, high, p_value)
     return comparisons
 
 
 def _check_settings(samples: int, confidence: float) -> None:
     if samples < 1:
-        raise ConfigError(f"samples={samples}: a bootstrap needs at least 1, and 1000 for a p-value of 0.01.")
+        raise ConfigError(f"samples={samples}: a bootstrap needs at least 1 sample, and 1000 for a p-value of 0.01.")
     if not 0 < confidence < 1:
-        raise ConfigError(f"confidence={confidence}: expected a share between 0 and 1, such as 0.95.")
+        raise ConfigError(f"confidence={confidence}: expected a number between 0 and 1, such as 0.95.")
 
 
 def _image_order(scores: Scores) -> list[ImageId]:
-    """An order that does not depend on the one the images came in, so that a seed draws the same images."""
+    """The image ids in an order that does not depend on the order given, so that a seed samples the same images."""
     return sorted(scores.per_image, key=lambda image_id: (str(image_id), isinstance(image_id, str)))
 
 
-def image_draws(images: int, samples: int, seed: int) -> Iterator[Floats]:
-    """(≤ SAMPLES_AT_ONCE, I) at a time: how often each sample has each image."""
+def image_weights(images: int, samples: int, seed: int) -> Iterator[Floats]:
+    """Yield (≤ SAMPLES_AT_ONCE, I) weights: how often each bootstrap sample contains each image."""
     generator = np.random.default_rng(seed)
     for start in range(0, samples, SAMPLES_AT_ONCE):
-        drawn = generator.integers(images, size=(min(SAMPLES_AT_ONCE, samples - start), images))
-        yield np.stack([np.bincount(row, minlength=images) for row in drawn]).astype(np.float64)
+        sampled = generator.integers(images, size=(min(SAMPLES_AT_ONCE, samples - start), images))
+        yield np.stack([np.bincount(row, minlength=images) for row in sampled]).astype(np.float64)
 
 
-def _scores_of_draws(scores: Scores, image_ids: list[ImageId], samples: int, seed: int) -> dict[str, Floats]:
-    """Figure → (samples,) its corpus value on each draw. The same seed draws the same images of the same ids."""
+def _resampled_scores(scores: Scores, image_ids: list[ImageId], samples: int, seed: int) -> dict[str, Floats]:
+    """Score → (samples,) its corpus value on each bootstrap sample; equal seeds sample equal images of equal ids."""
     row_of = {image_id: row for row, image_id in enumerate(scores.per_image)}
-    rows = [row_of[image_id] for image_id in image_ids]
-    means = [name for name in MEANS if name in scores.corpus]
-    values = np.array([[scores.per_image[image_id][name] for name in means] for image_id in image_ids])
-    drawn: dict[str, list[Floats]] = {}
-    for weights in image_draws(len(image_ids), samples, seed):
-        if scores.bleu_statistics is not None:
-            totals = BleuStatistics(*(np.tensordot(weights, part[rows], axes=1) for part in scores.bleu_statistics))
-            for n, column in enumerate(bleu(totals).T, start=1):
-                drawn.setdefault(f"Bleu_{n}", []).append(column)
-        for name, column in zip(means, (weights @ values / len(image_ids)).T, strict=True):
-            drawn.setdefault(name, []).append(column)
-        if scores.meteor_statistics is not None:
-            totals_of = shared_meteor().evaluate_totals(scores.meteor_statistics[rows], weights)
-            drawn.setdefault("METEOR", []).append(totals_of)
-    return {name: np.concatenate(parts) for name, parts in drawn.items()}
+    rows = np.array([row_of[image_id] for image_id in image_ids])
+    values = np.array([[scores.per_image[image_id][name] for name in scores.means] for image_id in image_ids])
+    parts: dict[str, list[Floats]] = {}
+    for weights in image_weights(len(image_ids), samples, seed):
+        resampled = dict(zip(scores.means, (weights @ values / len(image_ids)).T, strict=True))
+        for metric, statistics in scores.statistics.items():
+            resample = METRICS[metric].resample
+            if resample is not None:
+                resampled |= resample(statistics, rows, weights)
+        for name, column in resampled.items():
+            parts.setdefault(name, []).append(column)
+    return {name: np.concatenate(parts[name]) for name in scores.corpus if name in parts}
 
 
 def percentiles(values: Floats, confidence: float) -> tuple[float, float]:
-    """Between which two values so large a share of these lies, as much below them as above."""
+    """The bounds of the central interval that contains the share `confidence` of the values."""
     tail = 50 * (1 - confidence)
     low, high = np.percentile(values, [tail, 100 - tail])
     return float(low), float(high)

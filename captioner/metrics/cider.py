@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from captioner.metrics.metric import Metric, MetricResult
 from captioner.metrics.ngrams import CaptionTable, Floats, Integers, NgramCounts
 
 SIGMA = 6.0
@@ -26,31 +27,31 @@ SCALE = 10.0
 
 
 def cider_d(table: CaptionTable, counts: Sequence[NgramCounts]) -> Floats:
-    """(I,): CIDEr-D of each image, 0 to 10; `counts[k - 1]` holds the k-grams. The corpus value is the mean."""
+    """(I,): CIDEr-D of each image, 0 to 10; `counts[k - 1]` has the k-grams. The corpus value is the mean."""
     return _consensus(table, counts, deter_gaming=True)
 
 
 def cider(table: CaptionTable, counts: Sequence[NgramCounts]) -> Floats:
-    """(I,): plain CIDEr of each image, without clipping and without the length penalty."""
+    """(I,): plain CIDEr of each image, without clipping and without the length penalty; arguments as in `cider_d`."""
     return _consensus(table, counts, deter_gaming=False)
 
 
 def inverse_document_frequency(document_frequency: Integers, images: int) -> Floats:
     """log N - log max(1, df), exactly 0 where df = N. `images`: N, at least every df."""
-    logarithms = np.log(np.arange(1, images + 1))  # from one table, so that equal numbers cancel exactly
+    logarithms = np.log(np.arange(1, images + 1))  # from one table, so that equal values cancel exactly
     idf: Floats = logarithms[-1] - logarithms[np.maximum(document_frequency, 1) - 1]
     return idf
 
 
 def length_penalty(hypothesis_length: Integers, reference_length: Integers) -> Floats:
-    """CIDEr-D's Gaussian factor for pairs of captions of so many words."""
+    """CIDEr-D's Gaussian factor for pairs of captions with these lengths in words."""
     difference = np.maximum(hypothesis_length - 1, 0) - np.maximum(reference_length - 1, 0)
     penalty: Floats = np.exp(-(difference**2) / (2 * SIGMA**2))
     return penalty
 
 
 def _consensus(table: CaptionTable, counts: Sequence[NgramCounts], deter_gaming: bool) -> Floats:
-    hypothesis = table.hypothesis[table.image[table.reference]]  # the one that each reference is compared with
+    hypothesis = table.hypothesis[table.image[table.reference]]  # of each reference's image
     similarity = np.zeros(len(table.reference))
     for of_one_length in counts:
         similarity += _cosine(table, of_one_length, hypothesis, clip=deter_gaming)
@@ -62,7 +63,7 @@ def _consensus(table: CaptionTable, counts: Sequence[NgramCounts], deter_gaming:
 
 
 def _cosine(table: CaptionTable, counts: NgramCounts, hypothesis: Integers, clip: bool) -> Floats:
-    """(C - I,): each reference's similarity with its hypothesis, 0 where either vector is 0."""
+    """(C - I,): the similarity of each reference and its hypothesis, 0 if either vector is 0."""
     weights = counts.count * inverse_document_frequency(counts.document_frequency, table.images)[counts.gram]
     norm = np.sqrt(np.bincount(counts.caption, weights=weights**2, minlength=table.captions))
     in_reference = weights[counts.shared_reference]
@@ -74,3 +75,13 @@ def _cosine(table: CaptionTable, counts: NgramCounts, hypothesis: Integers, clip
     norms = norm[hypothesis] * norm[table.reference]
     similarity: Floats = np.divide(product, norms, out=np.zeros(len(norms)), where=norms > 0)
     return similarity
+
+
+METRIC = Metric(
+    lambda captions: MetricResult({"CIDEr": cider_d(captions.table, captions.ngrams)}),
+    scores=("CIDEr",),
+    monitors=("CIDEr",),
+)
+METRIC_PLAIN = Metric(
+    lambda captions: MetricResult({"CIDEr_plain": cider(captions.table, captions.ngrams)}), scores=("CIDEr_plain",)
+)

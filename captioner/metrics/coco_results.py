@@ -1,4 +1,4 @@
-"""Captions in files: the COCO results format and its two near relatives."""
+"""Read and write files of generated captions: the COCO results format and two similar ones."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def read_results(path: str | os.PathLike[str], image_ids: Collection[ImageId] | 
     - JSONL (`.jsonl` or `.ndjson`): one such object a line;
     - a JSON object: `{"139": "a dog", …}`.
 
-    Other keys of the objects are ignored. `image_ids`, where given, are those that must be there, no more
-    and no less; ids are then matched by their text, as a JSON object can only have text for keys. A file
-    that cannot be read, a line that is not as it should be, an id that stands twice, is missing or unknown
-    is a DataError that names it.
+    Other keys of the objects are ignored. `image_ids`, if given, are exactly the ids that the file must have;
+    ids are then compared as text, since the keys of a JSON object are text.
+
+    Raises DataError for a file that cannot be read, a malformed line, and an id that is duplicate, missing or
+    unknown; the message names it.
     """
     path = Path(path)
     try:
@@ -54,12 +55,12 @@ def read_results(path: str | os.PathLike[str], image_ids: Collection[ImageId] | 
 
 
 def write_results(path: str | os.PathLike[str], captions: Mapping[ImageId, str]) -> None:
-    """The COCO results format, in the mapping's order; a file that is there is replaced at once or not at all."""
+    """Write the COCO results format, in the mapping's order; an existing file is replaced atomically."""
     write_json(Path(path), [{"image_id": image_id, "caption": caption} for image_id, caption in captions.items()])
 
 
 def check_same_images(captions: Collection[ImageId], image_ids: Collection[ImageId], where: str) -> None:
-    """A DataError that names and counts the ids only one side has; `where` is what the captions are called."""
+    """DataError if the captions and the image ids differ; it names the ids. `where`: the captions in the message."""
     known, given = set(image_ids), set(captions)
     missing = [image_id for image_id in image_ids if image_id not in given]
     unknown = [image_id for image_id in captions if image_id not in known]
@@ -77,7 +78,7 @@ def check_same_images(captions: Collection[ImageId], image_ids: Collection[Image
 
 
 def listed(image_ids: Iterable[ImageId]) -> str:
-    """The first few ids, for a message."""
+    """The first few of `image_ids`, as text for a message."""
     shown = [repr(image_id) for image_id in image_ids]
     return ", ".join(shown[:NAMED_IN_ERRORS]) + (", …" if len(shown) > NAMED_IN_ERRORS else "")
 
@@ -97,12 +98,12 @@ def _document(path: Path, text: str) -> Iterable[tuple[ImageId, str]]:
         for image_id, caption in document.pairs:
             yield _row(_Object([("image_id", image_id), ("caption", caption)]), f"{path}, image {image_id!r}")
     else:
-        raise DataError(f"{path} holds {document!r:.40}: expected a list of captions or an object of them.")
+        raise DataError(f"{path} contains {document!r:.40}: expected a list of captions or an object of them.")
 
 
 @dataclass(frozen=True)
 class _Object:
-    """A JSON object as its pairs, so that a key that stands twice is not lost."""
+    """A JSON object as pairs, so that duplicate keys are not lost."""
 
     pairs: list[tuple[str, Any]]
 
@@ -114,7 +115,10 @@ def _parse(path: Path, text: str, first_line: int) -> Any:
         where = f"line {first_line + error.lineno - 1}, column {error.colno}"
         hint = " For one object a line, name the file .jsonl." if error.msg == "Extra data" else ""
         raise DataError(f"{path} is not valid JSON: {error.msg} at {where}.{hint}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists thousands deep
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # integers with thousands of digits, or lists nested thousands of times
         raise DataError(f"{path} is not JSON that can be read: {error}.") from error
 
 

@@ -1,7 +1,7 @@
-"""What researchers report beside the scores: how varied, how new and how well-formed the captions are.
+"""Diversity, novelty and form of captions: what the scores against references do not show.
 
-A model can score well with a handful of safe sentences, and one that is trained on a score learns to
-end in "a" or "of a" (Guo et al. 2018). These figures show it.
+A model can score well with a few generic captions, and one that is trained on a score learns to end
+captions in "a" or "of a" (Guo et al. 2018).
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-Caption = Sequence[str]
+from captioner.metrics.metric import Caption, Metric, MetricResult, TokenizedCaptions
 
 BAD_ENDINGS = frozenset(
     {"a", "an", "the", "his", "its", "their", "my", "your"}
     | {"in", "on", "at", "of", "to", "for", "from", "with", "near", "into", "onto"}
     | {"and", "or", "but", "as", "while", "is", "are", "was", "were", "be"}
 )
-"""English words that a caption hardly ever ends in: of 60,014 human captions of COCO and Flickr8k, 0.6 % do."""
+"""English words that hardly any reference caption ends in: 0.6 % of 60,014 captions of COCO and Flickr8k."""
 
 
 def diversity(hypotheses: Sequence[Caption]) -> dict[str, float]:
-    """Figures of the captions alone; counts and shares over all of them, at least one.
+    """Scores of one or more generated captions, without references.
 
-    Distinct_1, Distinct_2: different words (pairs of neighbouring words) for each one said (Li et al. 2016,
-        section 5.2). They fall as captions get more: compare sets of one size.
-    Vocabulary: different words said.
-    Mean_length: words a caption.
+    Distinct_1, Distinct_2: distinct words (bigrams) divided by all words (bigrams) (Li et al. 2016, section 5.2).
+        They fall as the number of captions grows: compare sets of equal size.
+    Vocabulary: number of distinct words.
+    Mean_length: words per caption.
     Bad_ending: share of captions whose last word is one of BAD_ENDINGS, or that are empty.
     """
     words = [word for caption in hypotheses for word in caption]
@@ -42,7 +42,7 @@ def diversity(hypotheses: Sequence[Caption]) -> dict[str, float]:
 
 
 def share_novel(hypotheses: Sequence[Caption], training_captions: Iterable[Caption]) -> float:
-    """Share of captions that are not, word for word, a training caption."""
+    """The share of captions that are not equal, word for word, to a training caption."""
     seen = {tuple(caption) for caption in training_captions}
     return sum(tuple(caption) not in seen for caption in hypotheses) / len(hypotheses)
 
@@ -53,16 +53,39 @@ def rare_word_recall(
     training_captions: Iterable[Caption],
     most: int,
 ) -> float | None:
-    """Of the rare words that people used for each image, the share that its caption uses too.
+    """The share of the rare words in each image's references that its generated caption contains too.
 
-    A word is rare if the training captions have it at least once and at most `most` times. Each image's
-    rare words count once. None where the references hold no rare word.
+    A word is rare if it occurs in the training captions at least once and at most `most` times. It counts once
+    per image. None if the references contain no rare word.
     """
     counts = Counter(word for caption in training_captions for word in caption)
     rare = {word for word, count in counts.items() if count <= most}
-    wanted = said = 0
+    total = recalled = 0
     for hypothesis, captions in zip(hypotheses, references, strict=True):
         of_image = rare.intersection(set().union(*captions))
-        wanted += len(of_image)
-        said += len(of_image.intersection(hypothesis))
-    return said / wanted if wanted else None
+        total += len(of_image)
+        recalled += len(of_image.intersection(hypothesis))
+    return recalled / total if total else None
+
+
+def _compute(captions: TokenizedCaptions) -> MetricResult:
+    result = MetricResult(corpus=diversity(captions.hypotheses))
+    if captions.training is None:
+        result.unavailable["Novel"] = "it needs the training captions (`training_captions`), which were not given"
+        return result
+    result.corpus["Novel"] = share_novel(captions.hypotheses, captions.training)
+    if captions.rare_at_most is not None:
+        recall = rare_word_recall(captions.hypotheses, captions.references, captions.training, captions.rare_at_most)
+        if recall is None:
+            result.unavailable["Rare_recall"] = "no reference contains a rare word"
+        else:
+            result.corpus["Rare_recall"] = recall
+    return result
+
+
+METRIC = Metric(
+    _compute,
+    scores=("Distinct_1", "Distinct_2", "Vocabulary", "Mean_length", "Bad_ending", "Novel", "Rare_recall"),
+    percentages=("Bad_ending", "Novel", "Rare_recall"),
+    needs_training_captions=True,
+)

@@ -1,6 +1,6 @@
-"""How many images' references hold each n-gram: counted once over a corpus, and kept in a file.
+"""Document frequencies: the number of images whose references contain an n-gram, counted once and stored in a file.
 
-An n-gram of up to four token ids is packed into one unsigned 64-bit integer, 16 bits a token, so that
+An n-gram of up to four token ids is packed into one unsigned 64-bit integer, 16 bits per token, so that
 equal n-grams are equal integers in every process and every file.
 """
 
@@ -34,7 +34,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class DocumentFrequencies:
-    """For each n-gram of a corpus, how many of its `images` have a reference that holds it.
+    """For each n-gram of a corpus, the number of its `images` with a reference that contains it.
 
     keys: (G,) the packed n-grams, ascending; counts: (G,).
     """
@@ -45,7 +45,7 @@ class DocumentFrequencies:
 
     @classmethod
     def from_references(cls, references: Iterable[Sequence[Ids]]) -> DocumentFrequencies:
-        """Counted; each item holds the captions of one image as token ids."""
+        """Count the n-grams; each item has the captions of one image as token ids. DataError if there are none."""
         captions_of: list[int] = []
         captions: list[Ids] = []
         for of_image in references:
@@ -74,7 +74,7 @@ class DocumentFrequencies:
         return digest.hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """As an .npz archive of plain arrays; a file that is there is replaced at once or not at all."""
+        """Write an .npz archive of plain arrays; an existing file is replaced atomically."""
         archive = io.BytesIO()
         np.savez(
             archive,
@@ -88,7 +88,7 @@ class DocumentFrequencies:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DocumentFrequencies:
-        """What `save` wrote. A file of another kind or version, damaged or altered, is a DataError that names it."""
+        """Read a file that `save` wrote. DataError for a file of another kind or version, and for a damaged one."""
         try:
             with np.load(path, allow_pickle=False) as archive:
                 version = int(archive["format_version"])
@@ -104,9 +104,9 @@ class DocumentFrequencies:
 
 
 def pack_ngrams(captions: Sequence[Ids]) -> list[tuple[Keys, Integers]]:
-    """For n = 1 … 4: all n-grams of all captions, packed, and the caption each stands in (ascending).
+    """For n = 1 … 4: all n-grams of all captions, packed, and the caption that contains each (ascending).
 
-    Packed n-grams of a greater n are greater. A token id below 0 or above LARGEST_ID is a DataError.
+    Packed n-grams of a greater n are greater. Raises DataError for a token id below 0 or above LARGEST_ID.
     """
     lengths = np.fromiter(map(len, captions), np.int64, len(captions))
     tokens = np.fromiter(chain.from_iterable(captions), np.int64, int(lengths.sum()))

@@ -1,4 +1,4 @@
-"""Scores for people and for spreadsheets: tables in Markdown, figures per image as CSV."""
+"""Write scores as Markdown tables, and per image as CSV."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from typing import Any
 
 from captioner.files import write_atomically
 from captioner.metrics.bootstrap import Comparison, Interval
+from captioner.metrics.registry import is_percentage
 from captioner.metrics.scorer import Scores
-
-AS_PAPERS_PRINT = ("Bleu", "ROUGE_L", "CIDEr", "METEOR", "SPICE", "Novel", "Bad_ending", "Rare_recall")  # times 100
 
 
 def format_table(scores: Scores, intervals: Mapping[str, Interval] | None = None) -> str:
-    """A Markdown table: figures as fractions and times 100, as papers print them, then how they were made."""
+    """A Markdown table of scores, as fractions and times 100 as papers print them, and the line of their signature."""
     rows = []
     for name, value in scores.corpus.items():
-        printed = f"{100 * value:.1f}" if name.startswith(AS_PAPERS_PRINT) else ""
+        printed = f"{100 * value:.1f}" if is_percentage(name) else ""
         row = [name, f"{value:.0f}" if name == "Vocabulary" else f"{value:.4f}", printed]
         if intervals is not None:
             interval = intervals.get(name)
             row.append(f"{interval.low:.4f} … {interval.high:.4f}" if interval else "")
         rows.append(row)
-    header = ["figure", "value", "× 100"] + (["interval"] if intervals is not None else [])
+    header = ["score", "value", "× 100"] + (["interval"] if intervals is not None else [])
     lines = markdown_lines(header, rows)
     lines += [f"{name}: unavailable: {why}" for name, why in scores.unavailable.items()]
     lines.append(signature_line(scores))
@@ -34,7 +33,7 @@ def format_table(scores: Scores, intervals: Mapping[str, Interval] | None = None
 
 
 def format_comparison(comparisons: Mapping[str, Comparison], first: str = "first", second: str = "second") -> str:
-    """A Markdown table of two systems, scores times 100; the interval and the p-value are the difference's."""
+    """A Markdown table of two systems, scores times 100; interval and p-value are those of the difference."""
     rows = [
         [
             name,
@@ -45,35 +44,35 @@ def format_comparison(comparisons: Mapping[str, Comparison], first: str = "first
         ]
         for name, row in comparisons.items()
     ]
-    return "\n".join(markdown_lines(["figure", first, second, "difference", "interval", "p"], rows))
+    return "\n".join(markdown_lines(["score", first, second, "difference", "interval", "p"], rows))
 
 
 def signature_line(scores: Scores) -> str:
-    """What to quote beside a figure, in one line."""
+    """One line that says how scores were computed, to be quoted with them."""
     signature = scores.signature
     fewest, most = signature["references_per_image"]
-    each = str(most) if fewest == most else f"{fewest}–{most}"
+    per_image = str(most) if fewest == most else f"{fewest}–{most}"
     return (
         f"captioner {signature['captioner']}, tokenizer {signature['tokenizer']} {signature['tokenizer_version']}, "
-        f"{signature['images']} images × {each} references ({signature['references_sha256'][:8]}); "
+        f"{signature['images']} images × {per_image} references ({signature['references_sha256'][:8]}); "
         f"BLEU of the corpus, closest reference length; CIDEr is CIDEr-D, "
         f"sigma {signature['cider']['sigma']:g}, × {signature['cider']['scale']:g}"
     )
 
 
 def write_per_image_csv(path: str | os.PathLike[str], scores: Scores, captions: Mapping[Any, str]) -> None:
-    """One row an image: its id, its caption and its figures, unrounded. A file that is there is replaced at once."""
+    """Write one row per image: id, caption and unrounded scores. An existing file is replaced atomically."""
     names = list(next(iter(scores.per_image.values())))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image_id", "caption", *names])
-    for image_id, figures in scores.per_image.items():
-        writer.writerow([image_id, captions[image_id], *(figures[name] for name in names)])
+    for image_id, values in scores.per_image.items():
+        writer.writerow([image_id, captions[image_id], *(values[name] for name in names)])
     write_atomically(Path(path), text.getvalue().encode("utf-8"))
 
 
 def markdown_lines(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a table; the first column is text, the others are numbers, all padded so that it also reads as text."""
+    """The lines of a Markdown table: the first column is text, the others are numbers; padded to equal widths."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = []
     for row in [header, *rows]:

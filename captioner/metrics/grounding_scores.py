@@ -1,14 +1,14 @@
-"""Does attention lie where the thing is that the word names?
+"""Grounding: the share of attention inside the boxes of the object that a word names.
 
-For every word of a caption that names an object whose boxes are known, the share of the word's attention that lies
-inside them: a grid cell's weight is spread evenly over the part of the image that the cell covers, so a box takes of
-it what it covers of the cell, exactly. Two figures stand beside it:
+It is computed for every word of a caption that names an object whose boxes are known. The weight of a grid region is
+spread evenly over the part of the image that the region covers, so a box receives exactly the share of the region
+that it covers. Two baselines:
 
-    uniform    the same for attention that is everywhere alike: the share of the image that the boxes cover
-    chance     the same for the attention of other images' naming words, their mean in the place of the word's own:
-               what is gained by looking where things usually are, without looking at this image
+    uniform    for uniform attention: the share of the image that the boxes cover
+    chance     for the mean attention of the object words of all other images: what is gained by attending to where
+               objects usually are, without seeing this image
 
-Attention that may look away (adaptive) is taken per unit of what fell on the image.
+Adaptive attention, which may attend to the sentinel instead of the image, is normalized to the image's share.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from jaxtyping import Float
 from numpy import ndarray as Array
 
 from captioner.errors import DataError
-from captioner.metrics.bootstrap import Interval, image_draws, percentiles
+from captioner.metrics.bootstrap import Interval, image_weights, percentiles
 from captioner.metrics.coco_results import ImageId
 
-_NOTHING = 1e-12  # less attention than that has fallen on no image
+_MIN_ATTENTION = 1e-12  # of a word on the image; avoids a division by zero
 
 
 @dataclass(frozen=True)
-class NamingWord:
-    """A word that names an object in its image, and where attention was while it was said.
+class ObjectWord:
+    """A word that names an object in its image, and the attention while it was generated.
 
-    attention: (rows, columns) weights of the grid; boxes: (n, 4) left, top, right, bottom of all objects of that name,
-    as fractions of the square that the encoder saw.
+    attention: (rows, columns) weights of the grid; boxes: (n, 4) left, top, right, bottom of all objects of this label,
+    as fractions of the square that the encoder reads.
     """
 
     image_id: ImageId
@@ -43,7 +43,7 @@ class NamingWord:
 
 @dataclass(frozen=True)
 class LabelGrounding:
-    """Means over the words that name one kind of object."""
+    """Means over the words that name objects of one label."""
 
     label: str
     words: int
@@ -55,22 +55,22 @@ class LabelGrounding:
 class Grounding:
     """Means over words, with percentile intervals over images.
 
-    looking: how much of the words' attention fell on the image at all: 1 but for adaptive attention. missed: words
-    that name an object which their image has no box of; they are in no mean.
+    image_share: the share of the words' attention on the image: 1 except for adaptive attention. without_box: the
+    number of words that name an object of which their image has no box; they are in no mean.
     """
 
     attention: Interval
     uniform: Interval
     chance: Interval
-    looking: float
+    image_share: float
     words: int
     images: int
-    missed: int
+    without_box: int
     by_label: tuple[LabelGrounding, ...]  # the most frequent first
 
     @property
-    def figures(self) -> dict[str, Interval]:
-        """The three figures by the names they are reported under."""
+    def scores(self) -> dict[str, Interval]:
+        """The three scores by the names under which they are reported."""
         return {
             "Grounding": self.attention,
             "Grounding_chance": self.chance,
@@ -79,13 +79,13 @@ class Grounding:
 
 
 def coverage(boxes: Float[Array, "n 4"], rows: int, columns: int) -> Float[Array, "rows columns"]:
-    """The share of each grid cell that the boxes cover together, however they overlap.
+    """The share of each grid region that the union of the boxes covers.
 
-    The edges of cells and boxes cut the square into rectangles, each of which lies wholly inside or outside.
+    The edges of regions and boxes cut the square into rectangles, each of which is completely inside or outside.
     """
     x = np.unique(np.concatenate([np.arange(columns + 1) / columns, boxes[:, [0, 2]].ravel().clip(0, 1)]))
     y = np.unique(np.concatenate([np.arange(rows + 1) / rows, boxes[:, [1, 3]].ravel().clip(0, 1)]))
-    across, down = (x[1:] + x[:-1]) / 2, (y[1:] + y[:-1]) / 2  # the rectangles' centres
+    across, down = (x[1:] + x[:-1]) / 2, (y[1:] + y[:-1]) / 2  # the rectangles' centers
     inside = np.zeros((len(down), len(across)), dtype=bool)
     for left, top, right, bottom in boxes:
         inside |= np.outer((top < down) & (down < bottom), (left < across) & (across < right))
@@ -98,82 +98,102 @@ def coverage(boxes: Float[Array, "n 4"], rows: int, columns: int) -> Float[Array
 
 
 def grounding(
-    naming: Sequence[NamingWord], missed: int = 0, *, samples: int = 1000, confidence: float = 0.95, seed: int = 0
+    object_words: Sequence[ObjectWord],
+    without_box: int = 0,
+    *,
+    samples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> Grounding:
-    """The figures for the words of at least two images, all with one grid; DataError for less."""
-    images = sorted({word.image_id for word in naming}, key=lambda image_id: (str(image_id), isinstance(image_id, str)))
+    """The grounding of `object_words`, which must be of two or more images and of one grid size; otherwise DataError.
+
+    without_box: number of words without a box, to be reported. samples, confidence, seed: of the bootstrap.
+    """
+    images = sorted(
+        {word.image_id for word in object_words}, key=lambda image_id: (str(image_id), isinstance(image_id, str))
+    )
     if len(images) < 2:
         raise DataError(
-            f"Grounding needs words that name an object with a box, in two images or more: there are {len(naming)} "
-            f"in {len(images)} ({missed} more name what their image has no box of)."
+            f"Grounding needs words that name an object with a box, in two images or more: there are "
+            f"{len(object_words)} in {len(images)} ({without_box} more name an object of which their image has no box)."
         )
-    row_of = {image_id: row for row, image_id in enumerate(images)}
-    place = np.array([row_of[word.image_id] for word in naming])
-    weights = np.stack([np.asarray(word.attention, dtype=np.float64) for word in naming])  # (words, rows, columns)
-    looking = weights.sum(axis=(1, 2))
-    weights /= np.maximum(looking, _NOTHING)[:, None, None]
-    covered = np.stack([coverage(word.boxes, *weights.shape[1:]) for word in naming])
-    counts = np.bincount(place).astype(np.float64)
+    row_of = {image_id: index for index, image_id in enumerate(images)}
+    row = np.array([row_of[word.image_id] for word in object_words])
+    weights = np.stack(
+        [np.asarray(word.attention, dtype=np.float64) for word in object_words]
+    )  # (words, rows, columns)
+    image_share = weights.sum(axis=(1, 2))
+    weights /= np.maximum(image_share, _MIN_ATTENTION)[:, None, None]
+    covered = np.stack([coverage(word.boxes, *weights.shape[1:]) for word in object_words])
+    counts = np.bincount(row).astype(np.float64)
     by_image = np.zeros((len(images), *weights.shape[1:]))
-    np.add.at(by_image, place, weights)
+    np.add.at(by_image, row, weights)
     others = (by_image.sum(axis=0) - by_image) / (counts.sum() - counts)[:, None, None]
     shares = np.stack(
-        [(covered * weights).sum(axis=(1, 2)), covered.mean(axis=(1, 2)), (covered * others[place]).sum(axis=(1, 2))]
+        [(covered * weights).sum(axis=(1, 2)), covered.mean(axis=(1, 2)), (covered * others[row]).sum(axis=(1, 2))]
     )
-    sums = np.stack([np.bincount(place, weights=own) for own in shares], axis=1)  # (images, 3)
-    drawn = np.concatenate([(d @ sums) / (d @ counts)[:, None] for d in image_draws(len(images), samples, seed)])
+    sums = np.stack([np.bincount(row, weights=share) for share in shares], axis=1)  # (images, 3)
+    resampled = np.concatenate([(w @ sums) / (w @ counts)[:, None] for w in image_weights(len(images), samples, seed)])
     means = shares.mean(axis=1)
     attention, uniform, chance = (
-        Interval(float(mean), *percentiles(column, confidence)) for mean, column in zip(means, drawn.T, strict=True)
+        Interval(float(mean), *percentiles(column, confidence)) for mean, column in zip(means, resampled.T, strict=True)
     )
-    labels = [word.label for word in naming]
+    labels = [word.label for word in object_words]
     return Grounding(
         attention=attention,
         uniform=uniform,
         chance=chance,
-        looking=float(looking.mean()),
-        words=len(naming),
+        image_share=float(image_share.mean()),
+        words=len(object_words),
         images=len(images),
-        missed=missed,
+        without_box=without_box,
         by_label=_by_label(labels, shares),
     )
 
 
 def _by_label(labels: Sequence[str], shares: Float[Array, "3 words"]) -> tuple[LabelGrounding, ...]:
-    each = []
+    """The means of each label, the most frequent label first."""
+    found = []
     for label in dict.fromkeys(labels):
-        own = shares[:, [other == label for other in labels]]
-        each.append(LabelGrounding(label, own.shape[1], float(own[0].mean()), float(own[1].mean())))
-    return tuple(sorted(each, key=lambda one: (-one.words, one.label)))
+        of_label = shares[:, [other == label for other in labels]]
+        found.append(LabelGrounding(label, of_label.shape[1], float(of_label[0].mean()), float(of_label[1].mean())))
+    return tuple(sorted(found, key=lambda grounded: (-grounded.words, grounded.label)))
 
 
 def grounding_record(found: Grounding) -> dict[str, object]:
-    """What `metrics.json` holds of it, beside the three figures: counts, and each kind of object's means."""
+    """The entry `grounding` of `metrics.json`, beside the three scores: counts, and the means of each label."""
     return {
         "words": found.words,
         "images": found.images,
-        "named_without_a_box": found.missed,
-        "looking": found.looking,
+        "words_without_box": found.without_box,
+        "image_share": found.image_share,
         "by_label": {
-            one.label: {"words": one.words, "attention": one.attention, "uniform": one.uniform}
-            for one in found.by_label
+            grounded.label: {
+                "words": grounded.words,
+                "attention": grounded.attention,
+                "uniform": grounded.uniform,
+            }
+            for grounded in found.by_label
         },
     }
 
 
-def format_grounding(found: Grounding, shown: int = 8) -> str:
-    """A table for people."""
+def format_grounding(found: Grounding, max_labels: int = 8) -> str:
+    """The scores as a text table, and the means of the most frequent labels."""
     lines = [
-        f"Grounding: the share of attention inside the boxes of what a word names, over {found.words:,} words of "
-        f"{found.images:,} images",
+        f"Grounding: the share of attention inside the boxes of the object that a word names, over {found.words:,} "
+        f"words of {found.images:,} images",
     ]
-    said = ("attention", "another image's attention", "uniform: the boxes' area")
-    for name, figure in zip(said, found.figures.values(), strict=True):
-        lines.append(f"  {name:<28}{100 * figure.value:6.1f}   {100 * figure.low:.1f} – {100 * figure.high:.1f}")
-    if found.looking < 0.9995:
-        lines.append(f"  {100 * found.looking:.1f} % of their attention fell on the image, the rest on the sentinel")
-    words = ", ".join(f"{o.label} {100 * o.attention:.0f} ({100 * o.uniform:.0f})" for o in found.by_label[:shown])
-    lines.append(f"  by object, uniform in brackets: {words}")
-    if found.missed:
-        lines.append(f"  {found.missed:,} words name what their image has no box of")
+    titles = ("attention", "another image's attention", "uniform: the boxes' area")
+    for title, score in zip(titles, found.scores.values(), strict=True):
+        lines.append(f"  {title:<28}{100 * score.value:6.1f}   {100 * score.low:.1f} – {100 * score.high:.1f}")
+    if found.image_share < 0.9995:
+        lines.append(f"  {100 * found.image_share:.1f} % of their attention is on the image, the rest on the sentinel")
+    labels = ", ".join(
+        f"{grounded.label} {100 * grounded.attention:.0f} ({100 * grounded.uniform:.0f})"
+        for grounded in found.by_label[:max_labels]
+    )
+    lines.append(f"  by object, uniform in brackets: {labels}")
+    if found.without_box:
+        lines.append(f"  {found.without_box:,} words name an object of which their image has no box")
     return "\n".join(lines)

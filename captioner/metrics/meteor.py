@@ -1,4 +1,4 @@
-"""METEOR 1.5, by the only program that is METEOR: the jar that comes with pycocoevalcap.
+"""METEOR 1.5, computed by its official program: the jar that comes with pycocoevalcap.
 
 Words are aligned with a reference exactly, by stem, by synonym and by paraphrase; the score is an
 F-mean of weighted precision P and recall R, lowered by how scattered the alignment is (Denkowski and
@@ -7,7 +7,7 @@ Lavie 2014, section 2):
     METEOR = (1 - gamma (chunks / matches)^beta) · P R / (alpha P + (1 - alpha) R)
 
 The jar reports 23 sums for each image, and the corpus value is this formula on their totals, not the
-mean of the images' values. `nltk.meteor` is another algorithm with another number.
+mean of the images' values. `nltk.meteor` is another algorithm with other values.
 """
 
 from __future__ import annotations
@@ -20,32 +20,34 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 from captioner.metrics.java import MetricUnavailable, find_in_pycocoevalcap, find_java
-from captioner.metrics.ngrams import Floats
+from captioner.metrics.metric import Metric, MetricResult, TokenizedCaptions
+from captioner.metrics.ngrams import Floats, Integers
 
 JAR = "meteor/meteor-1.5.jar"
-MEMORY = "2G"  # the most Java may take; it uses about 1 GiB for the paraphrase table
-SECONDS_TO_LEAVE = 5.0
+MEMORY = "2G"  # limit for Java, which uses about 1 GiB for the paraphrase table
+SECONDS_TO_EXIT = 5.0
 
 # Columns of the statistics.
 HYPOTHESIS_WORDS, REFERENCE_WORDS, CHUNKS, HYPOTHESIS_MATCHES, REFERENCE_MATCHES = 0, 1, 20, 21, 22
 
 
 class Meteor:
-    """One running METEOR process. It takes seconds to start, so keep it; close it, or use it in a `with`.
+    """A running METEOR process. It takes seconds to start, so reuse it; call `close`, or use it in a `with`.
 
-    Raises MetricUnavailable where Java or the jar is missing, or where the process fails. Calls from
-    several threads take turns.
+    Raises MetricUnavailable if Java or the jar is missing, or if the process fails. Calls from several threads
+    are serialized.
     """
 
     def __init__(self) -> None:
         command = [find_java("METEOR"), f"-Xmx{MEMORY}", "-Dfile.encoding=UTF-8"]
         command += ["-jar", str(find_in_pycocoevalcap("METEOR", JAR)), "-", "-", "-stdio", "-l", "en", "-norm"]
         self._lock = threading.Lock()
-        # A file, since a pipe that nobody reads would block Java once it is full. It has no name and leaves nothing.
+        # An anonymous file: a pipe that is not read would block Java once it is full.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
         self._process = subprocess.Popen(
             command,
@@ -61,7 +63,7 @@ class Meteor:
         self._to_java, self._from_java = self._process.stdin, self._process.stdout
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
-        """(I, 23): the sums of each image. Captions are tokens joined by spaces; `references[i]` may be one or more."""
+        """(I, 23): the statistics of each image. Captions are tokens joined by spaces; references: (I,) lists."""
         with self._lock:
             lines = [
                 self._ask(" ||| ".join(["SCORE", *map(_clean, captions), _clean(hypothesis)]), answers=1)[0]
@@ -70,27 +72,27 @@ class Meteor:
         return np.array([line.split() for line in lines], dtype=np.float64)
 
     def evaluate(self, statistics: Floats) -> tuple[Floats, float]:
-        """(I,) scores of the rows of statistics, and the corpus value of them all."""
+        """(I,) the scores of the rows of `statistics`, and the corpus score of all of them."""
         rows = [" ".join(map(repr, row)) for row in statistics.tolist()]
         with self._lock:
             *scores, corpus = map(float, self._ask(" ||| ".join(["EVAL", *rows]), answers=len(rows) + 1))
         return np.array(scores), corpus
 
     def evaluate_totals(self, statistics: Floats, weights: Floats) -> Floats:
-        """(S,) corpus values of S samples; `weights`: (S, I), how often each sample has each image."""
+        """(S,) corpus scores of S bootstrap samples; weights: (S, I) how often each sample contains each image."""
         return self.evaluate(weights @ _addable(statistics))[0]
 
     @property
     def is_running(self) -> bool:
-        """Whether it can still be asked."""
+        """Whether the process is alive."""
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End the process: it leaves by itself when its input ends."""
+        """End the process: it exits when its input is closed, and is killed if it does not."""
         with contextlib.suppress(BrokenPipeError):
             self._to_java.close()
         try:
-            self._process.wait(timeout=SECONDS_TO_LEAVE)
+            self._process.wait(timeout=SECONDS_TO_EXIT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -112,13 +114,13 @@ class Meteor:
             replies = [self._from_java.readline() for _ in range(answers)]
         except BrokenPipeError:
             replies = [""]
-        except BaseException:  # interrupted between question and answer: the next answer would be the wrong one
+        except BaseException:  # interrupted between request and reply: the next reply would be the wrong one
             self._process.kill()
             raise
         if not all(replies):
             self._errors.seek(0)
-            said = self._errors.read().decode("utf-8", "replace").strip()
-            raise MetricUnavailable(f"METEOR's Java process ended unexpectedly: {said[-300:] or 'it said nothing'}")
+            output = self._errors.read().decode("utf-8", "replace").strip()
+            raise MetricUnavailable(f"METEOR's Java process ended unexpectedly: {output[-300:] or 'without output'}")
         return replies
 
 
@@ -126,9 +128,9 @@ _shared: tuple[int, Meteor] | None = None
 
 
 def shared_meteor() -> Meteor:
-    """The process that all scoring in this Python process uses: started when first needed, closed at exit."""
+    """The METEOR process shared by all scoring in this Python process: started on first use, closed at exit."""
     global _shared
-    # A forked child must not talk through its parent's pipes.
+    # A forked child must not use its parent's pipes.
     if _shared is None or _shared[0] != os.getpid() or not _shared[1].is_running:
         meteor = Meteor()
         atexit.register(meteor.close)
@@ -137,12 +139,12 @@ def shared_meteor() -> Meteor:
 
 
 def _clean(caption: str) -> str:
-    """Without METEOR's field separator and line ends; the double spaces that leaves become one, as in pycocoevalcap."""
+    """The caption without METEOR's field separator, line breaks and double spaces, as in pycocoevalcap."""
     return caption.replace("|||", "").replace("  ", " ").replace("\r", " ").replace("\n", " ")
 
 
 def _addable(statistics: Floats) -> Floats:
-    """The statistics as METEOR adds them up: a hypothesis matched whole, in one piece, counts no chunk."""
+    """The statistics as METEOR sums them: a hypothesis that matches completely, in one chunk, counts no chunk."""
     whole = (
         (statistics[:, CHUNKS] == 1)
         & (statistics[:, HYPOTHESIS_MATCHES] == statistics[:, HYPOTHESIS_WORDS])
@@ -151,3 +153,16 @@ def _addable(statistics: Floats) -> Floats:
     addable: Floats = statistics.copy()
     addable[whole, CHUNKS] = 0
     return addable
+
+
+def _compute(captions: TokenizedCaptions) -> MetricResult:
+    statistics = shared_meteor().statistics(captions.hypothesis_texts, captions.reference_texts)
+    per_image, corpus = shared_meteor().evaluate(statistics)
+    return MetricResult({"METEOR": per_image}, {"METEOR": corpus}, statistics=statistics)
+
+
+def _resample(statistics: Any, rows: Integers, weights: Floats) -> dict[str, Floats]:
+    return {"METEOR": shared_meteor().evaluate_totals(statistics[rows], weights)}
+
+
+METRIC = Metric(_compute, scores=("METEOR",), resample=_resample, bootstrap_by_default=False)

@@ -1,9 +1,9 @@
-"""What counting alone achieves on a text: the figures that a language model has to beat.
+"""N-gram language models: the baseline of a recurrent language model.
 
     p_k(w | h) = (c(h w) + t(h) · p_{k−1}(w | h')) / (c(h) + t(h))        Witten & Bell 1991, method C, interpolated
 
-h are the k tokens before w and h' the last k−1 of them; c counts in the training text, t(h) is how many different
-tokens followed h there. Below order 0 stands the uniform distribution. Where h was never seen, p_k = p_{k−1}.
+h are the k tokens before w and h' the last k−1 of them; c are counts in the training text, t(h) is the number of
+distinct tokens that follow h there. p_{−1} is the uniform distribution. If h does not occur there, p_k = p_{k−1}.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Followers = dict[int, int]
 
 
 class NgramLanguageModel:
-    """Counts of every context of up to `order` tokens; order 0 is the unigram model."""
+    """An interpolated model of contexts of up to `order` tokens; order 0 is the unigram model."""
 
     def __init__(self, tokens: Sequence[int], order: int, vocabulary_size: int) -> None:
         self.order = order
@@ -31,7 +31,7 @@ class NgramLanguageModel:
         self._totals = [{context: sum(f.values()) for context, f in counts.items()} for counts in self._counts]
 
     def probabilities(self, context: Sequence[int], token: int) -> list[float]:
-        """p_k(token | last k tokens of `context`) for k = 0 … order; a shorter context serves all it can."""
+        """p_k(token | last k tokens of `context`) for k = 0 … order; a short context repeats its last value."""
         probability, found = 1 / self.vocabulary_size, []
         for k in range(self.order + 1):
             history = tuple(context[len(context) - k :]) if k <= len(context) else None
@@ -43,7 +43,7 @@ class NgramLanguageModel:
         return found
 
     def bits(self, tokens: Sequence[int]) -> list[float]:
-        """Bits a token of a text, for each order from 0; a text's first tokens have fewer before them."""
+        """Bits per token of a text, for each order from 0. The first tokens have shorter contexts."""
         sums = [0.0] * (self.order + 1)
         for i, token in enumerate(tokens):
             for k, probability in enumerate(self.probabilities(tokens[max(0, i - self.order) : i], token)):

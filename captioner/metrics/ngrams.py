@@ -1,10 +1,9 @@
 """Captions as integers, and their n-grams counted once for BLEU, ROUGE-L and CIDEr.
 
 The official scorers build a dictionary of word tuples for every caption. Here all captions of all
-images lie in one array, and one sort for each n brings the occurrences of an n-gram together:
-n-gram by n-gram, within it image by image, within that the hypothesis before the references. What
-the three metrics need can then be read off neighbours. Cost: n sorts of as many integers as there
-are words.
+images are in one array, and one sort per n brings the occurrences of an n-gram together: sorted by
+n-gram, then by image, then the hypothesis before the references. All counts that the three metrics
+need are then differences of neighbors. Cost: n sorts of as many integers as there are words.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
-Indices = NDArray[np.int32]  # for what there is one of for each word: half the memory, and more of it in the cache
+Indices = NDArray[np.int32]  # for arrays with one entry per word: half the memory, fewer cache misses
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Token = TypeVar("Token", str, int)
@@ -33,7 +32,7 @@ class CaptionTable:
 
     tokens: (P,) all words of all captions, one caption after the other. Ids follow the words' sort
         order, so that no sum depends on the order of the images.
-    caption: (P,) the caption each word stands in.
+    caption: (P,) the caption of each word.
     lengths, starts: (C,) words in each caption, and where it begins in `tokens`.
     image: (C,) the image of each caption.
     hypothesis: (I,) the caption that is each image's hypothesis.
@@ -52,12 +51,12 @@ class CaptionTable:
 
     @property
     def images(self) -> int:
-        """I."""
+        """I, the number of images."""
         return len(self.hypothesis)
 
     @property
     def captions(self) -> int:
-        """C."""
+        """C, the number of captions."""
         return len(self.lengths)
 
     @property
@@ -67,14 +66,14 @@ class CaptionTable:
 
     @property
     def references_per_image(self) -> Integers:
-        """(I,)"""
+        """(I,) the number of references of each image."""
         return np.diff(self.reference_starts, append=len(self.reference))
 
 
 def encode(hypotheses: Sequence[Sequence[Token]], references: Sequence[Sequence[Sequence[Token]]]) -> CaptionTable:
-    """Tokens (words, or a vocabulary's ids) as integers.
+    """Encode captions, given as words or as token ids, as a table of integers.
 
-    `references[i]`: one or more captions of the image that `hypotheses[i]` describes.
+    hypotheses: (I,) one caption per image; references: (I,) one or more captions per image.
     """
     captions: list[Sequence[Token]] = []
     for hypothesis, of_image in zip(hypotheses, references, strict=True):
@@ -101,16 +100,16 @@ def encode(hypotheses: Sequence[Sequence[Token]], references: Sequence[Sequence[
 
 @dataclass(frozen=True)
 class NgramCounts:
-    """How often each n-gram of one length stands in each caption: E entries, one a pair (n-gram, caption).
+    """How often each n-gram of one length occurs in each caption: E entries, one per pair (n-gram, caption).
 
     Entries are sorted by n-gram, then image, then caption.
 
-    gram, caption, count: (E,) the n-gram, the caption, and how often the one stands in the other.
-    document_frequency: (G,) for each n-gram, the images with a reference that has it.
-    shared_reference, shared_hypothesis: (M,) entries, side by side: an n-gram in a reference, and the
-        same n-gram in the hypothesis of the same image.
-    position, start: (O,) where in `tokens` the occurrences begin, entry after entry, and (E,) the
-        first occurrence of each entry.
+    gram, caption, count: (E,) the n-gram, the caption, and the count of the n-gram in the caption.
+    document_frequency: (G,) for each n-gram, the number of images with a reference that contains it.
+    shared_reference, shared_hypothesis: (M,) pairs of entries: an n-gram in a reference, and the same
+        n-gram in the hypothesis of the same image.
+    position, start: (O,) where in `tokens` the occurrences begin, sorted by entry, and (E,) the index
+        of each entry's first occurrence.
     """
 
     gram: Indices
@@ -124,10 +123,10 @@ class NgramCounts:
 
 
 def count_ngrams(table: CaptionTable, longest: int = LONGEST) -> list[NgramCounts]:
-    """The counts for n = 1 … `longest`."""
+    """Count the n-grams of all captions, for n = 1 … `longest`."""
     words_left = (table.starts + table.lengths)[table.caption] - np.arange(len(table.tokens))
     position = np.arange(len(table.tokens))
-    gram_at = table.tokens  # the n-gram that begins at each position; stale where none does
+    gram_at = table.tokens  # the n-gram that begins at each position; undefined where none does
     gram_count = table.vocabulary_size
     counts = []
     for n in range(1, longest + 1):
@@ -135,7 +134,7 @@ def count_ngrams(table: CaptionTable, longest: int = LONGEST) -> list[NgramCount
             keys = table.tokens.astype(np.int64)
         else:
             position = position[words_left[position] >= n]
-            # An n-gram is the (n-1)-gram that begins where it does, and one more word.
+            # An n-gram is the (n-1)-gram at the same position and one more word.
             keys = gram_at[position].astype(np.int64) * table.vocabulary_size + table.tokens[position + n - 1]
             gram_count *= table.vocabulary_size
         sorted_keys, sorted_position = _sort_with(keys, position, gram_count)
@@ -151,7 +150,7 @@ def count_ngrams(table: CaptionTable, longest: int = LONGEST) -> list[NgramCount
 def _count_sorted(
     table: CaptionTable, gram: Indices, is_new: Flags, position: Integers, gram_count: int
 ) -> NgramCounts:
-    """Entries from occurrences that are sorted by n-gram, then position (and so by image and caption)."""
+    """Make entries of occurrences that are sorted by n-gram, then by position (and so by image and caption)."""
     caption = table.caption[position]
     start = _where(is_new | _changes(caption))
     gram, caption = gram[start], caption[start]
@@ -179,7 +178,7 @@ def _count_sorted(
 
 
 def _sort_with(keys: Integers, position: Integers, key_limit: int) -> tuple[Integers, Integers]:
-    """Both sorted by key, then position. `position` ascends; keys are below `key_limit`."""
+    """Sort both arrays by key, then by position. `position` is ascending; keys are below `key_limit`."""
     bits = int(position[-1]).bit_length() if len(position) else 0
     if key_limit.bit_length() + bits < 64:
         # One integer holds both: sorting values is several times faster than sorting indices.
@@ -190,18 +189,18 @@ def _sort_with(keys: Integers, position: Integers, key_limit: int) -> tuple[Inte
 
 
 def _number(is_new: Flags) -> Indices:
-    """0 for all up to the second True, 1 up to the third, and so on; the first value is True."""
+    """Number runs that begin at each True: 0 up to the second True, 1 up to the third …; the first flag is True."""
     numbers: Indices = np.cumsum(is_new, dtype=np.int32) - np.int32(1)
     return numbers
 
 
 def _where(flags: Flags) -> Indices:
-    """The indices that are True."""
+    """The indices of the True flags."""
     return np.flatnonzero(flags).astype(np.int32)
 
 
 def _changes(values: Integers | Indices) -> Flags:
-    """True where a value differs from the one before it, and at the first."""
+    """True at the first value and where a value differs from the previous one."""
     changes = np.ones(len(values), np.bool_)
     np.not_equal(values[1:], values[:-1], out=changes[1:])
     return changes

@@ -5,9 +5,9 @@ With LCS the length of the longest common subsequence of words, over the referen
     P = max LCS(c, s) / |c|,   R = max LCS(c, s) / |s|,   ROUGE-L = (1 + b^2) P R / (R + b^2 P),  b = 1.2
 
 (Lin 2004, section 3). P and R may come from two different references. An empty caption counts as one
-empty word, as splitting it on spaces gives one: empty against empty is 1.
+empty word, since splitting it on spaces gives one: the score of two empty captions is 1.
 
-The LCS of all pairs is found at once, bit-parallel (Hyyrö 2004): bit i of an integer tells whether the
+The LCS of all pairs is computed at once, bit-parallel (Hyyrö 2004): bit i of an integer tells whether the
 LCS grows at word i of the hypothesis; each word of a reference updates all bits with one addition.
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from captioner.metrics.metric import Metric, MetricResult
 from captioner.metrics.ngrams import CaptionTable, Floats, Integers, NgramCounts
 
 BETA = 1.2
@@ -40,15 +41,15 @@ def rouge_l(table: CaptionTable, unigrams: NgramCounts) -> Floats:
 
 
 def long_lcs(first: list[int], second: list[int]) -> int:
-    """The longest common subsequence of two sequences of any length, with Python's unbounded integers."""
+    """The length of the longest common subsequence of two sequences of any length, by Python's unbounded integers."""
     occurrences: dict[int, int] = {}
     for index, word in enumerate(first):
         occurrences[word] = occurrences.get(word, 0) | 1 << index
-    everything = (1 << len(first)) - 1
-    state = everything
+    all_bits = (1 << len(first)) - 1
+    state = all_bits
     for word in second:
         matching = occurrences.get(word, 0)
-        state = ((state + (state & matching)) | (state & ~matching)) & everything
+        state = ((state + (state & matching)) | (state & ~matching)) & all_bits
     return len(first) - state.bit_count()
 
 
@@ -59,15 +60,15 @@ def _words(table: CaptionTable, caption: int) -> list[int]:
 
 
 def _lcs(table: CaptionTable, unigrams: NgramCounts) -> Integers:
-    """(C - I,): the LCS of each reference with its hypothesis; only right for hypotheses of up to 64 words."""
+    """(C - I,): the LCS of each reference with its hypothesis; correct for hypotheses of up to 64 words."""
     masks = _occurrences_in_hypothesis(table, unigrams)
-    # Words that the hypothesis does not have change nothing: leave them out.
+    # Words that the hypothesis does not contain change nothing: skip them.
     position = np.flatnonzero(masks)
     masks = masks[position]
     steps = np.bincount(table.caption[position], minlength=table.captions)
     first = np.cumsum(steps) - steps
 
-    # Longest first, so that the pairs that still have words are always the leading ones.
+    # Longest first, so that the pairs that still have words are always the first rows.
     order = np.argsort(-steps, kind="stable")
     still_running = len(order) - np.searchsorted(steps[order][::-1], np.arange(steps.max(initial=0)), side="right")
     state = np.full(table.captions, np.iinfo(np.uint64).max, np.uint64)
@@ -81,9 +82,9 @@ def _lcs(table: CaptionTable, unigrams: NgramCounts) -> Integers:
 
 
 def _occurrences_in_hypothesis(table: CaptionTable, unigrams: NgramCounts) -> Masks:
-    """(P,): for each word of a reference, where the hypothesis has it: bit i for its i-th word."""
-    place = (unigrams.position - table.starts[table.caption[unigrams.position]]) % WORD_BITS
-    bit = np.left_shift(np.uint64(1), place.astype(np.uint64))
+    """(P,): for each word of a reference, where it occurs in the hypothesis: bit i for its i-th word."""
+    index = (unigrams.position - table.starts[table.caption[unigrams.position]]) % WORD_BITS
+    bit = np.left_shift(np.uint64(1), index.astype(np.uint64))
     in_entry = np.bitwise_or.reduceat(bit, unigrams.start) if len(bit) else bit
     entry_mask = np.zeros(len(unigrams.start), np.uint64)
     entry_mask[unigrams.shared_reference] = in_entry[unigrams.shared_hypothesis]
@@ -93,9 +94,16 @@ def _occurrences_in_hypothesis(table: CaptionTable, unigrams: NgramCounts) -> Ma
 
 
 def _count_bits(values: Masks) -> Integers:
-    """The number of ones in each integer: sums of neighbouring pairs, nibbles, bytes."""
+    """The number of ones in each integer: sums of neighboring pairs, nibbles, bytes."""
     values = values - ((values >> np.uint64(1)) & np.uint64(0x5555555555555555))
     values = (values & np.uint64(0x3333333333333333)) + ((values >> np.uint64(2)) & np.uint64(0x3333333333333333))
     values = (values + (values >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
     ones: Integers = ((values * np.uint64(0x0101010101010101)) >> np.uint64(56)).astype(np.int64)
     return ones
+
+
+METRIC = Metric(
+    lambda captions: MetricResult({"ROUGE_L": rouge_l(captions.unsplit_table, captions.unsplit_unigrams)}),
+    scores=("ROUGE_L",),
+    monitors=("ROUGE_L",),
+)

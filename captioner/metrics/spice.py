@@ -1,8 +1,8 @@
-"""SPICE, where its parts are installed; otherwise a sentence that says which are missing.
+"""SPICE, if its programs are installed; otherwise an error that names the missing ones.
 
-SPICE compares scene graphs that the Stanford parser reads from the captions (Anderson et al. 2016).
-pycocoevalcap brings the scorer, but not the parser and its models (half a gigabyte), which have to be
-downloaded once into its folder.
+SPICE compares scene graphs that the Stanford parser makes of the captions (Anderson et al. 2016).
+pycocoevalcap contains the scorer, but not the parser and its models (half a gigabyte), which have to
+be downloaded once into its folder.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from captioner.metrics.java import MetricUnavailable, find_in_pycocoevalcap, find_java
+from captioner.metrics.metric import Metric, MetricResult
 from captioner.metrics.ngrams import Floats
 
 JAR = "spice/spice-1.0.jar"
@@ -24,9 +25,9 @@ MEMORY = "8G"
 
 
 def spice(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
-    """(I,): SPICE's F of each image; the corpus value is the mean. Captions are tokens joined by spaces.
+    """(I,): SPICE's F-score of each image; the corpus value is the mean. Captions are tokens joined by spaces.
 
-    Raises MetricUnavailable where a part is missing or the program fails.
+    Raises MetricUnavailable if a program is missing or fails.
     """
     java, jar = find_java("SPICE"), find_in_pycocoevalcap("SPICE", JAR)
     missing = [name for name in PARSER_JARS if not (jar.parents[1] / name).is_file()]
@@ -51,8 +52,14 @@ def spice(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Flo
         command += ["-out", str(results), "-silent"]
         done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
         if done.returncode != 0 or not results.is_file():
-            said = done.stderr.decode("utf-8", "replace").strip()
-            raise MetricUnavailable(f"SPICE's Java program failed: {said[-300:] or 'it said nothing'}")
+            output = done.stderr.decode("utf-8", "replace").strip()
+            raise MetricUnavailable(f"SPICE's Java program failed: {output[-300:] or 'without output'}")
         of_images = {item["image_id"]: item["scores"]["All"]["f"] for item in json.loads(results.read_text("utf-8"))}
-    # The program says null where a caption has no scene graph; the official reading of that is NaN.
+    # The program gives null for a caption without a scene graph; the official evaluation reads it as NaN.
     return np.array([of_images[index] for index in range(len(hypotheses))], dtype=np.float64)
+
+
+METRIC = Metric(
+    lambda captions: MetricResult({"SPICE": spice(captions.hypothesis_texts, captions.reference_texts)}),
+    scores=("SPICE",),
+)

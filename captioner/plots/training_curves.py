@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from captioner.config import MONITORS
 from captioner.errors import CaptionerError
+from captioner.metrics.registry import monitored_scores
 from captioner.plots.canvas import ACCENT, DARK, DPI, save_figure
 
 
@@ -28,7 +28,7 @@ def training_curves(log_records: Sequence[Mapping[str, Any]], path: str | Path, 
     loss_axes, score_axes = figure.subplots(2, 1, sharex=True)
     loss_axes.plot([record["step"] for record in train], [record["loss"] for record in train], color=DARK, linewidth=1)
     loss_axes.set_ylabel("training loss")
-    scores = [name for name in (monitor, *MONITORS) if any(name in record for record in validation)]
+    scores = [name for name in (monitor, *monitored_scores()) if any(name in record for record in validation)]
     for name in dict.fromkeys(scores):
         points = [(record["step"], record[name]) for record in validation if name in record]
         style = {"color": ACCENT, "linewidth": 2, "zorder": 3} if name == monitor else {"linewidth": 1}

@@ -14,10 +14,11 @@ from typing import Any
 import yaml
 
 from captioner.checkpoint.checkpoint import LoadedCheckpoint
-from captioner.checkpoint.export import Packed
+from captioner.checkpoint.export import ExportedWeights
 from captioner.config import DecodeConfig, TrainConfig
 from captioner.config.data import DataCard
-from captioner.metrics.format import AS_PAPERS_PRINT, markdown_lines
+from captioner.metrics.format import markdown_lines
+from captioner.metrics.registry import is_percentage
 
 NO_NOTES = "Not known: nobody has described this model's errors yet. Read its captions before you rely on them."
 _OTHER_DATA = DataCard(
@@ -59,7 +60,9 @@ class TrainingRecord:
         return {key: value * _factor(key) for key, value in found.items()}
 
 
-def model_card(name: str, loaded: LoadedCheckpoint, packed: Packed, record: TrainingRecord, notes: str | None) -> str:
+def model_card(
+    name: str, loaded: LoadedCheckpoint, packed: ExportedWeights, record: TrainingRecord, notes: str | None
+) -> str:
     """The card as Markdown with a YAML header; `notes`: the model's limitations, in Markdown."""
     sections = [
         _header(name, record),
@@ -103,7 +106,7 @@ def _hub_metric(key: str) -> str | None:
 
 
 def _factor(key: str) -> int:
-    return 100 if key.startswith(AS_PAPERS_PRINT) else 1
+    return 100 if is_percentage(key) else 1
 
 
 def _usage(name: str) -> str:
@@ -113,12 +116,12 @@ def _usage(name: str) -> str:
     )
 
 
-def _model(loaded: LoadedCheckpoint, packed: Packed) -> list[str]:
+def _model(loaded: LoadedCheckpoint, packed: ExportedWeights) -> list[str]:
     settings, size = loaded.settings, loaded.settings.transform.size
     model, encoder = settings.model, settings.encoder
     training = f"fine-tuned from {encoder.fine_tune_from} on" if encoder.fine_tune_from else "frozen"
     return [
-        f"Decoder: `model.name={model.name}`, {packed.numbers / 1e6:.1f} M parameters, {_sizes(model)}",
+        f"Decoder: `model.name={model.name}`, {packed.decoder_parameters / 1e6:.1f} M parameters, {_sizes(model)}",
         f"Encoder: {encoder.name} ({training}), images of {size} × {size} pixels ({settings.transform.resize})",
         f"Vocabulary: {len(loaded.vocabulary):,} tokens, tokenizer {settings.tokenizer.name}",
         f"Weights: {_storage(packed, encoder.name)}",
@@ -130,7 +133,7 @@ def _sizes(model: Any) -> str:
     return ", ".join(f"`{key}={getattr(model, key)}`" for key in sizes if hasattr(model, key))
 
 
-def _storage(packed: Packed, encoder: str) -> str:
+def _storage(packed: ExportedWeights, encoder: str) -> str:
     text = "stored as float16 (vectors as float32), loaded as float32" if packed.half else "float32"
     if packed.in_8_bits:
         text += f"; in 8 bits with one scale per row: {', '.join(f'`{name}`' for name in packed.in_8_bits)}"

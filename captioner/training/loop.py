@@ -27,6 +27,7 @@ from captioner.evaluation.evaluate import (
     score_captions,
     write_evaluation,
 )
+from captioner.metrics.registry import validation_metrics
 from captioner.training.disk_errors import disk_errors_explained
 from captioner.training.logs import RunLog, read_records
 from captioner.training.nan_detection import anomalies_named
@@ -44,7 +45,6 @@ from captioner.training.setup import begin_epoch, features_of
 from captioner.training.signals import Interrupted, StopRequest
 from captioner.training.step import describe_batch, train_step, training_batches
 
-VALIDATION = MetricConfig(names=["Bleu", "ROUGE_L", "CIDEr"])  # what each validation reports: the fast ones
 GREEDY = "greedy"  # how captions for validation during training are decoded: fast, and never teacher-forced
 
 
@@ -134,6 +134,7 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
     """Caption the validation split greedily, score it, save, and decide whether to go on."""
     trainer, progress = run.config.trainer, run.progress
     decode = DecodeConfig(name=GREEDY, max_length=run.config.decode.max_length)
+    metric = MetricConfig(names=validation_metrics(trainer.monitor))
     started = time.perf_counter()
     alone = rank_info().size == 1  # several processes must stop at the same place: after this
     try:
@@ -142,7 +143,7 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
                 run.model, run.vocabulary, run.tokenizer, run.val_set, run.val_features, decode, trainer.eval_batch_size
             )
             scores = broadcast_from_rank0(
-                lambda: score_captions(captions, run.val_set, VALIDATION, run.config.tokenizer).corpus
+                lambda: score_captions(captions, run.val_set, metric, run.config.tokenizer).corpus
             )
             samples = caption_samples(run, decode) if log.tensorboard is not None else []
     except Interrupted:

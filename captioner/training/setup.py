@@ -32,7 +32,6 @@ from captioner.distributed.ranks import (
 )
 from captioner.errors import ConfigError, DataError, choose
 from captioner.evaluation.grounding import NEEDS_ATTENTION
-from captioner.metrics.scorer import METRICS
 from captioner.nn.build import build_model
 from captioner.nn.model import CaptioningModel
 from captioner.text.tokenizers import build_tokenizer
@@ -144,8 +143,6 @@ def check_settings(config: TrainConfig) -> None:
     epochs = config.trainer.max_epochs
     begins_in_time("encoder.fine_tune_after", config.encoder.fine_tune_after, epochs, "the encoder learns")
     begins_in_time("augment.after", config.augment.after, epochs, "images are varied")
-    for name in config.metric.names:
-        choose("metric.names", name, METRICS)
     available = available_splits(config.data)
     if "val" not in available:
         raise DataError(

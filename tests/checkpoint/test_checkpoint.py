@@ -100,7 +100,7 @@ def logits(model: CaptioningModel) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("config", MODELS, ids=["tied", "untied", "tied with a map", "rnn"])
-def test_gives_back_what_was_saved(tmp_path: Path, config: ModelConfig) -> None:
+def test_loading_gives_what_was_saved(tmp_path: Path, config: ModelConfig) -> None:
     model, settings = make(config)
     target = save_checkpoint(tmp_path, 3, model, VOCABULARY, settings, STATE, is_best=True)
     loaded = load_checkpoint(tmp_path)
@@ -126,7 +126,7 @@ def test_tied_weights_are_stored_once_and_stay_tied(finished_run: Path) -> None:
     assert decoder.output.words.weight is decoder.embedding.weight
 
 
-def test_trainer_state_comes_back(finished_run: Path) -> None:
+def test_the_trainer_state_is_loaded_as_saved(finished_run: Path) -> None:
     state = load_trainer_state(find_checkpoint(finished_run))
     assert state["progress"] == {"step": 7}
     assert torch.equal(state["random_state"], STATE["random_state"])
@@ -169,7 +169,7 @@ def test_latest_and_best_are_kept_and_nothing_else(tmp_path: Path) -> None:
     assert names(tmp_path) == {"index.json", "step-00000005"}
 
 
-def test_the_same_step_again(run_folder: Path) -> None:
+def test_a_step_can_be_saved_twice(run_folder: Path) -> None:
     """A run that was stopped at an epoch's end saves its last step again, judged, when it is carried on."""
     target = save(run_folder, 14, is_best=True)
     assert target.name == "step-00000014.2"
@@ -184,7 +184,7 @@ def test_a_checkpoint_folder_is_found_as_it_is(run_folder: Path, folder: Path) -
     assert load_checkpoint(run_folder, which="latest").path == run_folder / "checkpoints" / "step-00000014"
 
 
-def test_it_can_be_moved(run_folder: Path, tmp_path: Path) -> None:
+def test_a_run_folder_can_be_moved(run_folder: Path, tmp_path: Path) -> None:
     """A folder owns all it needs."""
     moved = tmp_path / "else where é"
     (run_folder / "checkpoints/step-00000007").rename(moved)
@@ -241,7 +241,7 @@ def test_killed_at_any_moment(finished_run: Path, tmp_path: Path, monkeypatch: p
     assert moment > 12  # it was killed at that many moments
 
 
-def test_all_is_on_disk_before_the_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_flushed_before_the_folder_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A power cut after the renaming must not leave a whole name on half a file."""
     flushed: set[int] = set()
     at_renaming: set[int] = set()
@@ -258,7 +258,7 @@ def test_all_is_on_disk_before_the_folder_has_its_name(tmp_path: Path, monkeypat
     assert {path.stat().st_ino for path in (target, *target.iterdir())} <= at_renaming
 
 
-def test_rests_of_a_kill_are_removed(run_folder: Path) -> None:
+def test_temporary_folders_of_killed_runs_are_removed(run_folder: Path) -> None:
     checkpoints = run_folder / "checkpoints"
     (checkpoints / ".step-00000021.tmp").mkdir()
     (checkpoints / ".step-00000021.tmp" / "model.safetensors").write_bytes(b"half")
@@ -305,7 +305,7 @@ def test_altered_weights_are_not_resumed_from(folder: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff\xfe", b"null", b"[]", b"[" * 100_000, b"7", b"{}", b'{"format_version": 4}']
 )
-def test_a_config_that_is_something_else(folder: Path, content: bytes) -> None:
+def test_a_config_file_with_other_content(folder: Path, content: bytes) -> None:
     forge(folder, "config.json", content)
     with pytest.raises(CheckpointError, match=r"cannot be read|has format version") as error:
         load_checkpoint(folder)
@@ -313,7 +313,7 @@ def test_a_config_that_is_something_else(folder: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("version", [0, -1, "1", None, 1.0, 1.5, True, [1]])
-def test_a_version_that_is_none(folder: Path, version: Any) -> None:
+def test_an_invalid_version(folder: Path, version: Any) -> None:
     forge_config(folder, lambda config: config.update(format_version=version))
     with pytest.raises(CheckpointError, match=r"has format version .*, which no captioner wrote"):
         load_checkpoint(folder)
@@ -380,7 +380,7 @@ def test_a_vocabulary_that_does_not_fit(folder: Path) -> None:
     refused(folder, "should begin with <PAD>", "vocab.json")
 
 
-def test_absurd_sizes_take_no_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_sizes_allocate_no_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The greatest model that the settings allow has 10¹³ numbers; none of them is allocated, on the CPU that is."""
     allocated = []
     build = checkpoint.build_decoder
@@ -397,7 +397,7 @@ def test_absurd_sizes_take_no_memory(folder: Path, monkeypatch: pytest.MonkeyPat
     assert allocated == [{"meta"}]
 
 
-def test_weights_that_are_no_weights(folder: Path) -> None:
+def test_a_weights_file_with_other_content(folder: Path) -> None:
     size = (folder / "model.safetensors").stat().st_size
     for content in (b"\0" * size, b"\xff" * size, pickle.dumps({}) * size):
         forge(folder, "model.safetensors", content)
@@ -417,12 +417,12 @@ class Payload:
         return open, (self.path, "w")
 
 
-def test_a_payload_in_the_trainer_state_runs_nothing(folder: Path, tmp_path: Path) -> None:
+def test_code_in_the_trainer_state_is_not_executed(folder: Path, tmp_path: Path) -> None:
     mark = tmp_path / "executed"
     torch.save(Payload(mark), tmp_path / "evil.pt")
     for content in ((tmp_path / "evil.pt").read_bytes(), pickle.dumps(Payload(mark))):
         forge(folder, "trainer.pt", content)
-        with pytest.raises(CheckpointError, match=r"trainer\.pt is damaged, or holds more than .*cannot be resumed"):
+        with pytest.raises(CheckpointError, match=r"trainer\.pt is damaged, or contains more than .*cannot be resumed"):
             load_trainer_state(folder)
         load_checkpoint(folder)  # captioning does not look at it
     assert not mark.exists()
@@ -431,7 +431,7 @@ def test_a_payload_in_the_trainer_state_runs_nothing(folder: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4", b"no archive"])
-def test_a_trainer_state_that_is_none(folder: Path, content: bytes) -> None:
+def test_a_trainer_state_file_with_other_content(folder: Path, content: bytes) -> None:
     forge(folder, "trainer.pt", content)
     with pytest.raises(CheckpointError, match=r"trainer\.pt is damaged"):
         load_trainer_state(folder)
@@ -440,7 +440,7 @@ def test_a_trainer_state_that_is_none(folder: Path, content: bytes) -> None:
 def test_a_trainer_state_of_another_kind(folder: Path, tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
     forge(folder, "trainer.pt", (tmp_path / "list.pt").read_bytes())
-    with pytest.raises(CheckpointError, match=r"trainer\.pt holds a list, not a training state"):
+    with pytest.raises(CheckpointError, match=r"trainer\.pt contains a list, not a training state"):
         load_trainer_state(folder)
 
 
@@ -489,7 +489,7 @@ def test_weights_named_in_the_settings_are_not_read(folder: Path) -> None:
         "[" * 100_000,
     ],
 )
-def test_an_index_that_is_none_or_leads_elsewhere(run_folder: Path, content: str) -> None:
+def test_an_invalid_index(run_folder: Path, content: str) -> None:
     (run_folder / "checkpoints/index.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"index\.json (was altered|cannot be read)"):
         load_checkpoint(run_folder)
@@ -499,13 +499,13 @@ def test_an_index_that_is_none_or_leads_elsewhere(run_folder: Path, content: str
     assert {"step-00000007", "step-00000014", "step-00000021"} <= names(run_folder)
 
 
-def test_an_index_that_names_what_is_gone(run_folder: Path, folder: Path) -> None:
+def test_an_index_that_names_a_missing_folder(run_folder: Path, folder: Path) -> None:
     shutil.rmtree(folder)
     with pytest.raises(CheckpointError, match=r"step-00000007 is incomplete: config\.json is missing"):
         load_checkpoint(run_folder)
 
 
-def test_no_such_folder_names_its_near_misses(run_folder: Path, tmp_path: Path) -> None:
+def test_a_missing_folder_is_named_with_near_misses(run_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"runn is not a folder: .* Did you mean .*/run\?"):
         load_checkpoint(tmp_path / "runn")
     with pytest.raises(CheckpointError, match=r"is not a folder"):
@@ -516,6 +516,6 @@ def test_no_such_folder_names_its_near_misses(run_folder: Path, tmp_path: Path) 
 
 
 def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"holds no checkpoint: it has neither config\.json nor"):
+    with pytest.raises(CheckpointError, match=r"contains no checkpoint: it has neither config\.json nor"):
         load_checkpoint(tmp_path)
     assert read_index(tmp_path) is None

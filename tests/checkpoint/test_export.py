@@ -69,7 +69,7 @@ def stored_names(folder: Path) -> set[str]:
         return set(file.keys())
 
 
-def test_without_rounding_the_model_is_the_same_bit_by_bit(run: Path, export: Path) -> None:
+def test_a_float32_export_is_equal_bit_by_bit(run: Path, export: Path) -> None:
     ours, theirs = load_checkpoint(run), load_checkpoint(export)
     assert theirs.settings == ours.settings
     assert theirs.vocabulary == ours.vocabulary
@@ -80,7 +80,7 @@ def test_without_rounding_the_model_is_the_same_bit_by_bit(run: Path, export: Pa
     assert theirs.path.name == ours.path.name == "step-00000012"
 
 
-def test_published_weights_of_the_encoder_are_not_in_it_and_nothing_of_the_training(run: Path, export: Path) -> None:
+def test_an_export_omits_published_encoder_weights_and_the_trainer_state(run: Path, export: Path) -> None:
     assert not [name for name in stored_names(export) if name.startswith("encoder.")]
     checkpoint = find_checkpoint(export)
     assert {path.name for path in checkpoint.iterdir()} == {
@@ -95,7 +95,7 @@ def test_published_weights_of_the_encoder_are_not_in_it_and_nothing_of_the_train
     assert said["blocks"] == load_checkpoint(run).model.encoder.blocks
 
 
-def test_a_block_that_was_fine_tuned_is_in_it_and_only_that(tmp_path: Path) -> None:
+def test_an_export_contains_only_the_fine_tuned_blocks_of_the_encoder(tmp_path: Path) -> None:
     def learn(model: Any) -> None:
         with torch.no_grad():
             model.encoder.trunk.features[8][0].weight[0, 0] += 1e-3
@@ -112,7 +112,7 @@ def test_a_block_that_was_fine_tuned_is_in_it_and_only_that(tmp_path: Path) -> N
         assert torch.equal(tensor, exported[name]), name
 
 
-def test_float16_moves_the_probability_of_a_caption_by_little(run: Path, tmp_path: Path) -> None:
+def test_float16_changes_the_probability_of_a_caption_little(run: Path, tmp_path: Path) -> None:
     packed = write_export(load_checkpoint(run), tmp_path / "export")
     assert packed.half
     ours, theirs = (Captioner.from_checkpoint(folder, "cpu").caption(PHOTO) for folder in (run, tmp_path / "export"))
@@ -123,7 +123,7 @@ def test_float16_moves_the_probability_of_a_caption_by_little(run: Path, tmp_pat
     assert half < 0.6 * sum(4 * p.numel() for p in load_checkpoint(run).model.decoder.parameters())
 
 
-def test_other_weights_of_the_encoder_are_noticed(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_published_weights_are_detected(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published = omitted_weights.published_weights
 
     def another(*arguments: Any) -> dict[str, Tensor]:
@@ -132,11 +132,11 @@ def test_other_weights_of_the_encoder_are_noticed(export: Path, monkeypatch: pyt
         return weights
 
     monkeypatch.setattr(omitted_weights, "published_weights", another)
-    with pytest.raises(CheckpointError, match=r"leaves out weights of efficientnet_lite0 .* not the same: install"):
+    with pytest.raises(CheckpointError, match=r"omits weights of efficientnet_lite0 .* differ from them: install"):
         load_checkpoint(export)
 
 
-def test_weights_of_the_encoder_that_cannot_be_had_are_in_the_export(
+def test_an_export_contains_encoder_weights_that_are_unavailable(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = load_checkpoint(run)
@@ -152,7 +152,7 @@ def test_weights_of_the_encoder_that_cannot_be_had_are_in_the_export(
 
 
 @pytest.mark.parametrize("weights", [None, "somewhere/weights.pth"])
-def test_random_weights_and_a_person_s_own_are_in_the_export(tmp_path: Path, weights: str | None) -> None:
+def test_an_export_contains_random_and_private_weights(tmp_path: Path, weights: str | None) -> None:
     loaded = load_checkpoint(trained(tmp_path / "run", ENCODER))
     settings = replace(loaded.settings, encoder=replace(ENCODER, weights=weights))
     packed = write_export(replace(loaded, settings=settings), tmp_path / "export", half=False)
@@ -162,7 +162,7 @@ def test_random_weights_and_a_person_s_own_are_in_the_export(tmp_path: Path, wei
     assert all(torch.equal(t, back.model.state_dict()[name]) for name, t in loaded.model.state_dict().items())
 
 
-def test_the_same_model_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
+def test_exporting_a_model_twice_gives_equal_bytes(run: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_export(load_checkpoint(run), tmp_path / name)
     files = [sorted(path for path in (tmp_path / name).rglob("*") if path.is_file()) for name in ("a", "b")]
@@ -172,14 +172,14 @@ def test_the_same_model_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "match"),
     [
-        ({"blocks": ["features.99"]}, "omitted_weights names 'features.99', which is no block"),
-        ({"blocks": ["features.0"]}, "are not the same"),
-        ({"sha256": "0" * 64}, "are not the same"),
+        ({"blocks": ["features.99"]}, "omitted_weights names 'features.99', which is not a block"),
+        ({"blocks": ["features.0"]}, "differ from them"),
+        ({"sha256": "0" * 64}, "differ from them"),
         ({"blocks": "features.0"}, "has the wrong type"),
         ({"path": "/etc/passwd"}, r"omitted_weights\.path does not exist"),
     ],
 )
-def test_an_altered_list_of_what_is_left_out(
+def test_an_altered_list_of_omitted_weights(
     run: Path, export: Path, tmp_path: Path, changed: dict[str, Any], match: str
 ) -> None:
     folder = find_checkpoint(copy_of(export, tmp_path))
@@ -188,12 +188,12 @@ def test_an_altered_list_of_what_is_left_out(
         load_checkpoint(folder)
 
 
-def test_a_checkpoint_that_leaves_out_a_file_s_weights_reads_no_file(export: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_cannot_make_the_loader_read_a_weights_file(export: Path, tmp_path: Path) -> None:
     """Or whoever sends one could choose what is read here."""
     (tmp_path / "weights.pth").write_bytes(b"read by nobody")
     folder = find_checkpoint(copy_of(export, tmp_path))
     forge_config(folder, lambda config: config["encoder"].update(weights=str(tmp_path / "weights.pth")))
-    with pytest.raises(CheckpointError, match="omitted_weights goes with published weights"):
+    with pytest.raises(CheckpointError, match="omitted_weights needs published weights"):
         load_checkpoint(folder)
 
 
@@ -205,7 +205,7 @@ def loaded_tiny(tmp_path: Path) -> LoadedCheckpoint:
     return load_checkpoint(trained(tmp_path / "run", ENCODER))
 
 
-def test_a_limit_that_cannot_be_kept_and_one_without_float16(tmp_path: Path) -> None:
+def test_a_size_limit_that_cannot_be_met_and_one_without_float16(tmp_path: Path) -> None:
     loaded = loaded_tiny(tmp_path)
     with pytest.raises(CheckpointError, match="The weights take"):
         write_export(loaded, tmp_path / "export", most_bytes=1000)
@@ -213,11 +213,11 @@ def test_a_limit_that_cannot_be_kept_and_one_without_float16(tmp_path: Path) -> 
         write_export(loaded, tmp_path / "export", most_bytes=1000, half=False)
 
 
-def test_an_export_gives_way_to_the_next_and_nothing_else_does(tmp_path: Path) -> None:
+def test_only_an_export_can_be_replaced(tmp_path: Path) -> None:
     target = tmp_path / "export"
     with new_export(target) as folder:
         (folder / CARD_FILE).write_text("first")
-    with pytest.raises(CheckpointError, match="is there already"), new_export(target):
+    with pytest.raises(CheckpointError, match="exists already"), new_export(target):
         pass
     with new_export(target, replace_export=True) as folder:
         (folder / CARD_FILE).write_text("second")

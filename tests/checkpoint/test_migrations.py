@@ -57,7 +57,7 @@ def test_every_version_has_a_sample_and_a_migration() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", ["recurrent", "attention"])
-def test_a_captioner_says_what_it_said(version: int, name: str, tmp_path: Path) -> None:
+def test_an_old_captioner_generates_its_captions(version: int, name: str, tmp_path: Path) -> None:
     run = unpack(version, name, tmp_path)
     said = captions(run)
     assert len({own["caption"] for own in said.values()}) >= 3  # it is not one caption for everything
@@ -68,7 +68,7 @@ def test_a_captioner_says_what_it_said(version: int, name: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", ["recurrent", "attention"])
-def test_every_setting_that_was_stored_is_what_it_was(version: int, name: str, tmp_path: Path) -> None:
+def test_stored_settings_are_read(version: int, name: str, tmp_path: Path) -> None:
     loaded = load_checkpoint(unpack(version, name, tmp_path))
     stored = stored_settings(loaded.path)
     assert stored["format_version"] == version
@@ -77,7 +77,7 @@ def test_every_setting_that_was_stored_is_what_it_was(version: int, name: str, t
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_language_model_gives_what_it_gave(version: int, tmp_path: Path) -> None:
+def test_an_old_language_model_gives_its_loss(version: int, tmp_path: Path) -> None:
     run = unpack(version, "language_model", tmp_path)
     assert bits(run) == pytest.approx(expected(version)["language_model"], abs=1e-3)
     with pytest.raises(CheckpointError, match="made by task=language_model"):
@@ -85,7 +85,7 @@ def test_a_language_model_gives_what_it_gave(version: int, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_old_run_is_carried_on_in_today_s_format(
+def test_an_old_run_is_resumed_in_the_current_format(
     version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = unpack(version, "attention", tmp_path)

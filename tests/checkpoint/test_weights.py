@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from captioner.checkpoint.weights import (
-    fill,
-    halved,
-    in_bytes,
-    own_weights,
+    compress_to,
+    load_into,
+    quantize_to_8_bits,
     read_weights,
-    size_of,
-    within_bytes,
+    size_in_bytes,
+    to_float16,
+    unique_weights,
     write_weights,
 )
 from captioner.errors import CheckpointError
@@ -38,10 +38,10 @@ class Tied(nn.Module):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.integers(-30, 15))
-def test_no_number_in_8_bits_moves_by_more_than_half_a_step(seed: int, exponent: int) -> None:
+def test_8_bits_change_a_weight_by_at_most_half_a_step(seed: int, exponent: int) -> None:
     matrix = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(seed)) * 2.0**exponent
     matrix[1] = 0
-    quotient, scale = in_bytes(matrix)
+    quotient, scale = quantize_to_8_bits(matrix)
     assert quotient.dtype == torch.int8
     rows = matrix.reshape(4, -1).numpy().astype(np.float64)
     half_a_step = np.abs(rows).max(1, keepdims=True) / 127 / 2
@@ -49,9 +49,9 @@ def test_no_number_in_8_bits_moves_by_more_than_half_a_step(seed: int, exponent:
     assert (np.abs(back - rows) <= half_a_step * (1 + 1e-5)).all()
 
 
-def test_float16_moves_a_number_by_half_a_unit_in_the_last_place_and_no_vector(tmp_path: Path) -> None:
+def test_float16_rounds_matrices_and_not_vectors(tmp_path: Path) -> None:
     weights = {"matrix": torch.randn(9, 8), "vector": torch.randn(9), "count": torch.tensor(3)}
-    write_weights(halved(weights), tmp_path / "w.safetensors")
+    write_weights(to_float16(weights), tmp_path / "w.safetensors")
     back = read_weights(tmp_path / "w.safetensors")
     assert back["matrix"].dtype == torch.float32
     assert torch.equal(
@@ -63,15 +63,15 @@ def test_float16_moves_a_number_by_half_a_unit_in_the_last_place_and_no_vector(t
 
 def test_the_largest_matrices_are_stored_in_8_bits_until_it_fits(tmp_path: Path) -> None:
     weights = {"small": torch.randn(4, 4), "large": torch.randn(40, 50), "middle": torch.randn(10, 10)}
-    whole = size_of(halved(weights))
+    whole = size_in_bytes(to_float16(weights))
     assert whole == 2 * (16 + 2000 + 100)
-    assert within_bytes(weights, whole)[1] == []
-    packed, in_8_bits = within_bytes(weights, whole - 1)
+    assert compress_to(weights, whole)[1] == []
+    packed, in_8_bits = compress_to(weights, whole - 1)
     assert in_8_bits == ["large"]
-    assert size_of(packed) == whole - 2000 + 40 * 4
-    assert within_bytes(weights, whole - 1900)[1] == ["large", "middle"]
-    with pytest.raises(CheckpointError, match=r"take [\d,]+ bytes at least, and 100 are left"):
-        within_bytes(weights, 100)
+    assert size_in_bytes(packed) == whole - 2000 + 40 * 4
+    assert compress_to(weights, whole - 1900)[1] == ["large", "middle"]
+    with pytest.raises(CheckpointError, match=r"take at least [\d,]+ bytes, and the limit leaves 100"):
+        compress_to(weights, 100)
     write_weights(packed, tmp_path / "w.safetensors")
     back = read_weights(tmp_path / "w.safetensors")
     assert back.keys() == weights.keys()
@@ -79,20 +79,20 @@ def test_the_largest_matrices_are_stored_in_8_bits_until_it_fits(tmp_path: Path)
 
 
 @pytest.mark.parametrize("number", [1e6, float("nan"), float("inf")])
-def test_numbers_that_float16_cannot_hold_are_refused(number: float) -> None:
-    with pytest.raises(CheckpointError, match="matrix holds numbers"):
-        halved({"matrix": torch.full((2, 2), number)})
+def test_values_that_float16_cannot_represent_are_errors(number: float) -> None:
+    with pytest.raises(CheckpointError, match="matrix has values"):
+        to_float16({"matrix": torch.full((2, 2), number)})
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_tied_weights_are_stored_once_and_stay_tied(tmp_path: Path, device: str) -> None:
     model = Tied()
-    own = own_weights(model)
+    own = unique_weights(model)
     assert set(own) == {"first.weight", "second.bias", "count"}
     write_weights(own, tmp_path / "w.safetensors")
     with torch.device(device):
         other = Tied()
-    fill(other, read_weights(tmp_path / "w.safetensors"))
+    load_into(other, read_weights(tmp_path / "w.safetensors"))
     assert other.second.weight is other.first.weight
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in other.state_dict().items())
     assert all(parameter.requires_grad for parameter in other.parameters())
@@ -112,9 +112,9 @@ def test_tied_weights_are_stored_once_and_stay_tied(tmp_path: Path, device: str)
     ],
 )
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_weights_that_do_not_fit_are_refused(tmp_path: Path, changed: dict[str, Tensor], device: str) -> None:
-    save_file({**own_weights(Tied()), **changed}, tmp_path / "w.safetensors")
+def test_weights_that_do_not_fit_are_errors(tmp_path: Path, changed: dict[str, Tensor], device: str) -> None:
+    save_file({**unique_weights(Tied()), **changed}, tmp_path / "w.safetensors")
     with torch.device(device):
         model = Tied()
     with pytest.raises(RuntimeError):
-        fill(model, read_weights(tmp_path / "w.safetensors"))
+        load_into(model, read_weights(tmp_path / "w.safetensors"))

@@ -85,7 +85,7 @@ def test_report_of_one_and_of_two(command: Command, run: Path) -> None:
         ([], "Give either checkpoint=runs/… "),
         (["checkpoint=run", "results=x.json"], "Give either"),
         (["checkpoint=nowhere"], "checkpoint=nowhere is not a folder"),
-        (["checkpoint=data"], "holds no checkpoint"),
+        (["checkpoint=data"], "contains no checkpoint"),
         (["results=nowhere.json", *DATA], "nowhere.json"),
         (["results=broken.json", *DATA], "broken.json"),
         (["results=missing.json", *DATA], "016"),

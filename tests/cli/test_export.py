@@ -88,7 +88,7 @@ def test_a_folder_and_an_archive_say_what_the_run_says(
     [
         (["runs/frist", "--to", "x"], "Did you mean runs/first"),
         (["runs/first", "--archive", "x.rar"], "expected a name that ends in .tar.gz"),
-        (["runs/first", "--to", "data"], "data is there already"),
+        (["runs/first", "--to", "data"], "data exists already"),
         (["runs/first", "--to", "data", "--replace"], "data is no export"),
         (["runs/first", "--to", "no/where"], "does not exist"),
         (["runs/first", "--to", "x", "--max-megabytes", "0.001"], "bytes at least"),

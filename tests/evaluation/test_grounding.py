@@ -50,7 +50,7 @@ def test_a_word_s_attention_is_held_against_its_object_s_boxes(tmp_path: Path) -
     found = measure_grounding(looked, dataset, seeing("squash"))
     assert found.attention.value == pytest.approx((0.7 + 1.0 + 0.7) / 3)
     assert found.uniform.value == pytest.approx(0.5)
-    assert (found.words, found.images, found.missed) == (3, 2, 1)  # there is no cat in the second
+    assert (found.words, found.images, found.without_box) == (3, 2, 1)  # there is no cat in the second
 
 
 def test_a_cropped_image_s_boxes_are_cropped_too(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_cropped_image_s_boxes_are_cropped_too(tmp_path: Path) -> None:
     looked = [AttendedCaption(n, ["dog", "cat"], torch.tensor([[0.5, 0.1, 0.4, 0.0]] * 2)) for n in range(2)]
     found = measure_grounding(looked, dataset, seeing("crop"))
     assert (found.attention.value, found.uniform.value) == (pytest.approx(0.9), pytest.approx(0.5))
-    assert (found.words, found.missed) == (2, 2)
+    assert (found.words, found.without_box) == (2, 2)
 
 
 def test_a_name_of_two_words_has_the_mean_of_their_attention(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from captioner.config import TokenizerConfig
 from captioner.errors import ConfigError, DataError
 from captioner.metrics import Scores, bootstrap_intervals, format_comparison, format_table, paired_bootstrap, score
+from captioner.metrics.bleu import BleuStatistics
 
 NAMES = ("Bleu", "ROUGE_L", "CIDEr")
 WHITESPACE = TokenizerConfig(name="whitespace")
@@ -38,12 +39,11 @@ def test_a_draw_is_scored_as_a_corpus_of_its_own() -> None:
 
     scores = system(0.7, seed=1, images=20)
     order = bootstrap._image_order(scores)
-    drawn = bootstrap._scores_of_draws(scores, order, samples=3, seed=5)
-    (weights,) = bootstrap.image_draws(20, 3, seed=5)
+    drawn = bootstrap._resampled_scores(scores, order, samples=3, seed=5)
+    (weights,) = bootstrap.image_weights(20, 3, seed=5)
     assert weights.sum(axis=1).tolist() == [20, 20, 20]
     rows = [list(scores.per_image).index(image_id) for image_id in order]
-    statistics = scores.bleu_statistics
-    assert statistics is not None
+    statistics = scores.statistics["Bleu"]
     for sample in range(3):
         chosen = np.repeat(rows, weights[sample].astype(int))
         matched, proposed = statistics.matched[chosen].sum(axis=0), statistics.proposed[chosen].sum(axis=0)
@@ -105,7 +105,8 @@ def test_a_seed_fixes_everything_whatever_the_order_of_the_images() -> None:
         per_image=dict(reversed(second.per_image.items())),
         unavailable={},
         signature=second.signature,
-        bleu_statistics=type(second.bleu_statistics)(*(part[::-1] for part in second.bleu_statistics)),
+        means=second.means,
+        statistics={"Bleu": BleuStatistics(*(part[::-1] for part in second.statistics["Bleu"]))},
     )
     expected = paired_bootstrap(first, second, samples=150, seed=3)
     assert paired_bootstrap(first, backwards, samples=150, seed=3) == expected
@@ -131,5 +132,5 @@ def test_tables_show_them() -> None:
     first, second = system(0.7, seed=1), system(0.6, seed=2)
     table = format_comparison(paired_bootstrap(first, second, samples=100), "ours", "theirs")
     header = [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")]
-    assert header == ["figure", "ours", "theirs", "difference", "interval", "p"]
+    assert header == ["score", "ours", "theirs", "difference", "interval", "p"]
     assert "…" in format_table(first, bootstrap_intervals(first, samples=100)).splitlines()[2]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioner.errors import DataError
-from captioner.metrics.grounding_scores import NamingWord, coverage, format_grounding, grounding
+from captioner.metrics.grounding_scores import ObjectWord, coverage, format_grounding, grounding
 
 ROWS, COLUMNS, FINE = 3, 4, 60  # 60 pixels a side: every cell and every box on it is a whole number of pixels
 sides = st.integers(0, FINE - 1).flatmap(lambda low: st.tuples(st.just(low), st.integers(low + 1, FINE)))
@@ -60,7 +60,7 @@ def test_any_boxes_on_any_grid_cover_between_nothing_and_all(
     assert covered.max() <= 1 + 1e-9
 
 
-def words(seed: int, scale: float = 1.0) -> tuple[list[NamingWord], list[list[tuple[int, int, int, int]]]]:
+def words(seed: int, scale: float = 1.0) -> tuple[list[ObjectWord], list[list[tuple[int, int, int, int]]]]:
     """Seven words of four images."""
     generator = np.random.default_rng(seed)
     found, all_boxes = [], []
@@ -68,46 +68,46 @@ def words(seed: int, scale: float = 1.0) -> tuple[list[NamingWord], list[list[tu
         left, top = generator.integers(0, FINE - 1, 2)
         boxes = [(left, top, generator.integers(left + 1, FINE + 1), generator.integers(top + 1, FINE + 1))]
         attention = scale * generator.dirichlet(np.ones(ROWS * COLUMNS)).reshape(ROWS, COLUMNS)
-        found.append(NamingWord(image_id, "cat" if image_id == 7 else "dog", attention, fractions(boxes)))
+        found.append(ObjectWord(image_id, "cat" if image_id == 7 else "dog", attention, fractions(boxes)))
         all_boxes.append(boxes)
     return found, all_boxes
 
 
-def test_the_three_figures_are_their_definitions() -> None:
-    naming, boxes = words(0)
-    found = grounding(naming, missed=3)
-    inside = [share_by_pixels(word.attention, own) for word, own in zip(naming, boxes, strict=True)]
+def test_the_three_scores_are_their_definitions() -> None:
+    object_words, boxes = words(0)
+    found = grounding(object_words, without_box=3)
+    inside = [share_by_pixels(word.attention, own) for word, own in zip(object_words, boxes, strict=True)]
     area = [pixels_inside(own).mean() for own in boxes]
     chance = []
-    for word, own in zip(naming, boxes, strict=True):
-        others = [other.attention for other in naming if other.image_id != word.image_id]
+    for word, own in zip(object_words, boxes, strict=True):
+        others = [other.attention for other in object_words if other.image_id != word.image_id]
         chance.append(np.mean([share_by_pixels(other, own) for other in others]))
     assert found.attention.value == pytest.approx(np.mean(inside), abs=1e-12)
     assert found.uniform.value == pytest.approx(np.mean(area), abs=1e-12)
     assert found.chance.value == pytest.approx(np.mean(chance), abs=1e-12)
-    assert (found.words, found.images, found.missed) == (7, 4, 3)
+    assert (found.words, found.images, found.without_box) == (7, 4, 3)
     assert [(one.label, one.words) for one in found.by_label] == [("dog", 4), ("cat", 3)]
     assert found.by_label[1].attention == pytest.approx(np.mean(inside[2:5]), abs=1e-12)
-    for figure in found.figures.values():
-        assert figure.low < figure.value < figure.high
+    for score in found.scores.values():
+        assert score.low < score.value < score.high
 
 
-def test_intervals_come_from_drawing_images() -> None:
-    """Against drawing images with replacement and averaging over all of their words."""
-    naming, boxes = words(1)
-    inside = np.array([share_by_pixels(word.attention, own) for word, own in zip(naming, boxes, strict=True)])
+def test_intervals_come_from_resampling_images() -> None:
+    """Compared with sampling images with replacement and averaging over all of their words."""
+    object_words, boxes = words(1)
+    inside = np.array([share_by_pixels(word.attention, own) for word, own in zip(object_words, boxes, strict=True)])
     of_image = [[0, 1], [2, 3, 4], [6], [5]]  # in the order 5, 7, 9, "seven"
     means = []
     for images in np.random.default_rng(3).integers(4, size=(100, 4)):
         means.append(inside[[word for image in images for word in of_image[image]]].mean())
-    found = grounding(naming, samples=100, seed=3)
+    found = grounding(object_words, samples=100, seed=3)
     low, high = np.percentile(means, [2.5, 97.5])
     assert (found.attention.low, found.attention.high) == pytest.approx((low, high), abs=1e-12)
 
 
 def test_uniform_attention_scores_what_uniform_attention_scores() -> None:
-    naming, _ = words(2)
-    even = [NamingWord(w.image_id, w.label, np.full((ROWS, COLUMNS), 1 / 12), w.boxes) for w in naming]
+    object_words, _ = words(2)
+    even = [ObjectWord(w.image_id, w.label, np.full((ROWS, COLUMNS), 1 / 12), w.boxes) for w in object_words]
     found = grounding(even)
     assert found.attention.value == pytest.approx(found.uniform.value, abs=1e-12)
     assert found.chance.value == pytest.approx(found.uniform.value, abs=1e-12)
@@ -117,21 +117,21 @@ def test_attention_on_the_object_alone_is_all_inside() -> None:
     attention = np.zeros((ROWS, COLUMNS))
     attention[1, 2] = 1.0
     boxes = np.array([[0.5, 1 / 3, 0.75, 2 / 3]])
-    elsewhere = NamingWord(2, "dog", np.full((ROWS, COLUMNS), 1 / 12), boxes)
-    found = grounding([NamingWord(1, "dog", attention, boxes), elsewhere])
+    elsewhere = ObjectWord(2, "dog", np.full((ROWS, COLUMNS), 1 / 12), boxes)
+    found = grounding([ObjectWord(1, "dog", attention, boxes), elsewhere])
     assert found.attention.value == pytest.approx((1 + 1 / 12) / 2)
 
 
-def test_what_looked_away_is_left_out_and_counted() -> None:
+def test_attention_on_the_sentinel_is_normalized_away_and_reported() -> None:
     full, away = grounding(words(4)[0]), grounding(words(4, scale=0.25)[0])
     assert away.attention.value == pytest.approx(full.attention.value, abs=1e-12)
-    assert (full.looking, away.looking) == (pytest.approx(1.0), pytest.approx(0.25))
+    assert (full.image_share, away.image_share) == (pytest.approx(1.0), pytest.approx(0.25))
     assert "sentinel" in format_grounding(away)
     assert "sentinel" not in format_grounding(full)
 
 
 def test_one_image_is_too_few() -> None:
     with pytest.raises(DataError, match=r"two images or more: there are 2 in 1 \(6 more"):
-        grounding(words(0)[0][:2], missed=6)
+        grounding(words(0)[0][:2], without_box=6)
     with pytest.raises(DataError, match="there are 0 in 0"):
         grounding([])

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from captioner.checkpoint.checkpoint import load_checkpoint
-from captioner.checkpoint.export import Packed
+from captioner.checkpoint.export import ExportedWeights
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder
 from captioner.config import DATASETS
 from captioner.report.model_card import NO_NOTES, TrainingRecord, model_card
@@ -29,7 +29,7 @@ METRICS = {
 def card_of(record: TrainingRecord, notes: str | None = None) -> tuple[dict[str, Any], str]:
     """The header and the text of a card."""
     loaded = load_checkpoint(pretrained_folder(DEFAULT))
-    card = model_card("dogs: <small>", loaded, Packed(1_500_000, True, ["a.weight"], None), record, notes)
+    card = model_card("dogs: <small>", loaded, ExportedWeights(1_500_000, True, ["a.weight"], None), record, notes)
     _, header, text = card.split("---\n", 2)
     return yaml.safe_load(header), text
 

@@ -1,0 +1,58 @@
+"""The metrics by name: those of this package, those registered from Python, and those of installed packages.
+
+An installed package adds a metric by an entry point of the group "captioner.metrics", which names a
+`captioner.metrics.metric.Metric`. docs/extending.md shows how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from captioner.errors import ConfigError, choose
+from captioner.metrics.metric import Metric
+from captioner.registry import Registry
+
+METRICS: Registry[Metric] = Registry(
+    "metric.names",
+    "captioner.metrics",
+    {
+        "Bleu": "captioner.metrics.bleu:METRIC",
+        "ROUGE_L": "captioner.metrics.rouge:METRIC",
+        "CIDEr": "captioner.metrics.cider:METRIC",
+        "CIDEr_plain": "captioner.metrics.cider:METRIC_PLAIN",
+        "METEOR": "captioner.metrics.meteor:METRIC",
+        "SPICE": "captioner.metrics.spice:METRIC",
+        "Bleu_nltk": "captioner.metrics.nltk_bleu:METRIC",
+        "Diversity": "captioner.metrics.diversity:METRIC",
+    },
+)
+
+VALIDATION_METRICS = ("Bleu", "ROUGE_L", "CIDEr")
+"""What every validation during training reports, whatever `trainer.monitor` names: they take milliseconds."""
+
+
+def monitored_scores() -> tuple[str, ...]:
+    """The scores that `trainer.monitor` may name."""
+    return tuple(score for metric in METRICS.loadable().values() for score in metric.monitors)
+
+
+def validation_metrics(monitor: str) -> list[str]:
+    """The metrics that a validation during training computes, so that the score `monitor` is among theirs."""
+    of_monitor = [name for name, metric in METRICS.loadable().items() if monitor in metric.monitors]
+    return list(dict.fromkeys([*VALIDATION_METRICS, *of_monitor]))
+
+
+def is_percentage(score: str) -> bool:
+    """Whether papers print a score times 100."""
+    for metric in METRICS.loadable().values():
+        if score in metric.scores:
+            return metric.percentages is None or score in metric.percentages
+    return False
+
+
+def check_names(names: Sequence[str]) -> None:
+    """ConfigError unless `names` is a list of names of `METRICS`."""
+    if isinstance(names, str):
+        raise ConfigError(f"metric.names={names!r} is one string: expected a list of names, such as [{names!r}].")
+    for name in names:
+        choose("metric.names", name, METRICS)
