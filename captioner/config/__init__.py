@@ -22,7 +22,7 @@ from captioner.config.data import (
     ShardsConfig,
 )
 from captioner.config.decode import DecodeConfig
-from captioner.config.encoder import LARGEST_IMAGE, EncoderConfig, TransformConfig
+from captioner.config.encoder import ENCODERS, LARGEST_IMAGE, EncoderConfig, TransformConfig
 from captioner.config.language_model import (
     LEVELS,
     LanguageNetworkConfig,
@@ -53,6 +53,7 @@ __all__ = [
     "DATASETS",
     "DECODERS",
     "DEEPEST",
+    "ENCODERS",
     "HARD_AT_TEST",
     "INJECTIONS",
     "LARGEST_IMAGE",

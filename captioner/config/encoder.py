@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from captioner.config.checks import at_least, check_choices, within
 from captioner.errors import ConfigError
+from captioner.registry import Registry
 
 LARGEST_IMAGE = 4096  # pixels per side; a larger value is a typo
 
@@ -61,3 +62,15 @@ class EncoderConfig:
                 "trainable: name the first trainable block with encoder.fine_tune_from."
             )
         check_choices("encoder", self)
+
+
+_LITE = "captioner.nn.encoders.efficientnet_lite:efficientnet_lite_network"
+ENCODERS: Registry[Callable[[EncoderConfig], Any]] = Registry(
+    "encoder.name",
+    "captioner.encoders",
+    {"efficientnet_lite0": _LITE, "efficientnet_lite1": _LITE, "efficientnet_lite2": _LITE},
+)
+"""Name → a function from the settings to a `captioner.nn.encoders.trunk.EncoderNetwork`.
+
+Besides these names, `encoder.name` may be that of any classification CNN of torchvision.
+"""

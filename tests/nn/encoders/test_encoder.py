@@ -15,8 +15,9 @@ from torchvision.models import get_model
 
 from captioner.config import EncoderConfig, TransformConfig
 from captioner.errors import ConfigError
-from captioner.nn.encoders import encoder as encoder_module
-from captioner.nn.encoders.encoder import Encoder, available_encoders, build_encoder
+from captioner.nn.encoders import torchvision_cnn
+from captioner.nn.encoders.build import available_encoders, build_encoder
+from captioner.nn.encoders.encoder import Encoder
 
 CONF = Path(__file__).parents[3] / "conf" / "encoder"
 DOCUMENTATION = Path(__file__).parents[3] / "docs" / "encoders.md"
@@ -93,7 +94,7 @@ def test_is_the_network_up_to_its_head(name: str, size: int, monkeypatch: pytest
         built.append(get_model(name, **options))
         return built[0]
 
-    monkeypatch.setattr(encoder_module, "get_model", remember)
+    monkeypatch.setattr(torchvision_cnn, "get_model", remember)
     encoder, images = random_encoder(name, size), torch.randn(2, 3, size, size)
     features = encoder(images)
 

@@ -1,0 +1,59 @@
+"""Builds encoders from their settings, and reads their published weights."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from captioner.config import ENCODERS, EncoderConfig
+from captioner.errors import ConfigError
+from captioner.nn.encoders import encoder_weights
+from captioner.nn.encoders.encoder import Encoder
+from captioner.nn.encoders.torchvision_cnn import torchvision_names, torchvision_network
+from captioner.nn.encoders.trunk import HEAD, EncoderNetwork
+
+
+def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encoder:
+    """The encoder that `config` describes: an entry of `ENCODERS`, or a classification CNN of torchvision.
+
+    load_weights=False: nothing is read or downloaded; shapes, names and transform are the same, for a checkpoint's
+    weights to be loaded into.
+
+    Raises ConfigError for a name, block or size that is not possible, and WeightsError for weights that cannot be read
+    or downloaded.
+    """
+    is_registered = config.name in ENCODERS
+    network: EncoderNetwork = ENCODERS[config.name](config) if is_registered else torchvision_network(config)
+    encoder = Encoder(
+        config.name,
+        network.trunk,
+        network.transform,
+        config.fine_tune_from,
+        config.batch_norm_eval,
+        config.gradient_checkpointing,
+        network.read_weights,
+    )
+    if load_weights and config.weights is not None:
+        encoder.trunk.load_state_dict(published_weights(encoder, config.weights), strict=False)
+    return encoder
+
+
+def published_weights(encoder: Encoder, wanted: str) -> dict[str, Tensor]:
+    """The trunk's weights that `encoder.weights` = `wanted` names, under the trunk's own names.
+
+    Raises ConfigError for weights that do not exist, WeightsError for those that cannot be read or do not fit.
+    """
+    if encoder.read_weights is not None:
+        state_dict, source = encoder.read_weights(wanted)
+    elif encoder_weights.looks_like_file(wanted):
+        state_dict, source = encoder_weights.read_weights_file(wanted)
+    else:
+        raise ConfigError(
+            f"encoder.weights={wanted!r} does not exist for {encoder.name}: expected a state-dict file, "
+            "or null (random)."
+        )
+    return encoder_weights.fit_to_trunk(encoder.trunk, state_dict, HEAD, source)
+
+
+def available_encoders() -> list[str]:
+    """Every name that `encoder.name` may have."""
+    return sorted({*ENCODERS, *torchvision_names()})
