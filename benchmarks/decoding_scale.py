@@ -48,7 +48,7 @@ def main() -> None:
     for settings in kinds.values():
         decode(decoder, settings, BATCH)
     figures: dict[str, dict[str, float]] = {}
-    for count in given.counts:
+    for count in given.captions_per_image:
         for name, settings in kinds.items():
             start = time.perf_counter()
             decode(decoder, settings, count)

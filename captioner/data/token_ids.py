@@ -1,7 +1,7 @@
-"""Captions of a whole data set as numbers in three arrays: some sixty bytes a caption, however many there are.
+"""The token ids of all captions of a data set, in three arrays: about sixty bytes per caption.
 
-Python lists of numbers take ten times as much, in every process: for millions of captions that decides whether a
-machine can train at all (docs/adr/0006).
+Python lists of token ids take ten times the memory, in every process. For millions of captions that decides whether a
+machine can train at all (docs/adr/0006-captions-in-flat-arrays.md).
 """
 
 from __future__ import annotations
@@ -17,58 +17,61 @@ from jaxtyping import Int32, Int64
 
 @dataclass(frozen=True, eq=False)
 class EncodedCaptions:
-    """The captions of n images, c in all, of w words: `captions[image]` is a list of lists of numbers, made anew.
+    """The captions of n images: c captions with w tokens in all. `captions[i]` gives image i's as lists of token ids.
 
-    words: (w,) numbers, caption after caption. word_starts: (c + 1,) where each caption begins in `words`, and where
-    the last one ends. caption_starts: (n + 1,) the same of each image's captions in `word_starts`.
+    token_ids: (w,), caption after caption.
+    caption_offsets: (c + 1,), where each caption begins in `token_ids`, and the end of the last one.
+    image_offsets: (n + 1,), the index of each image's first caption, and c.
     """
 
-    words: Int32[np.ndarray, " w"]
-    word_starts: Int64[np.ndarray, " c_and_1"]
-    caption_starts: Int64[np.ndarray, " n_and_1"]
+    token_ids: Int32[np.ndarray, " w"]
+    caption_offsets: Int64[np.ndarray, " c_and_1"]
+    image_offsets: Int64[np.ndarray, " n_and_1"]
 
     @classmethod
-    def of(cls, images: Iterable[Iterable[Sequence[int]]]) -> EncodedCaptions:
-        """Encode token ids `images[image][caption][word]`; reads one image at a time."""
-        words, word_starts, caption_starts = array("i"), array("q", [0]), array("q", [0])
+    def from_lists(cls, images: Iterable[Iterable[Sequence[int]]]) -> EncodedCaptions:
+        """From token ids [image][caption][token]. Reads one image at a time, so that `images` may be a generator."""
+        token_ids, caption_offsets, image_offsets = array("i"), array("q", [0]), array("q", [0])
         for captions in images:
             for caption in captions:
-                words.extend(caption)
-                word_starts.append(len(words))
-            caption_starts.append(len(word_starts) - 1)
-        return cls(np.array(words, np.int32), np.array(word_starts, np.int64), np.array(caption_starts, np.int64))
+                token_ids.extend(caption)
+                caption_offsets.append(len(token_ids))
+            image_offsets.append(len(caption_offsets) - 1)
+        return cls(
+            np.array(token_ids, np.int32), np.array(caption_offsets, np.int64), np.array(image_offsets, np.int64)
+        )
 
     def __len__(self) -> int:
-        return len(self.caption_starts) - 1
+        return len(self.image_offsets) - 1
 
     def __getitem__(self, image: int) -> list[list[int]]:
         if not 0 <= image < len(self):
             raise IndexError(f"image {image} of {len(self)}")
-        first, last = self.caption_starts[image : image + 2].tolist()
-        starts = self.word_starts[first : last + 1].tolist()
-        words = self.words[starts[0] : starts[-1]].tolist()
-        return [words[start - starts[0] : end - starts[0]] for start, end in pairwise(starts)]
+        first, end = self.image_offsets[image : image + 2].tolist()
+        offsets = self.caption_offsets[first : end + 1].tolist()
+        token_ids = self.token_ids[offsets[0] : offsets[-1]].tolist()
+        return [token_ids[start - offsets[0] : stop - offsets[0]] for start, stop in pairwise(offsets)]
 
     def __iter__(self) -> Iterator[list[list[int]]]:
         return map(self.__getitem__, range(len(self)))
 
     @property
-    def counts(self) -> Int64[np.ndarray, " n"]:
-        """How many captions each image has."""
-        return np.diff(self.caption_starts)
+    def captions_per_image(self) -> Int64[np.ndarray, " n"]:
+        """The number of captions of each image."""
+        return np.diff(self.image_offsets)
 
     @property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All there is, for checksums and for counting bytes."""
-        return self.words, self.word_starts, self.caption_starts
+        """The three arrays, for checksums and for measuring memory."""
+        return self.token_ids, self.caption_offsets, self.image_offsets
 
-    def cut(self, most: int) -> EncodedCaptions:
-        """The same captions, longer ones without what follows their first `most` words."""
-        lengths = np.diff(self.word_starts)
-        is_long = lengths > most
-        border = np.zeros(len(self.words) + 1, np.int8)  # 1 where a part to be left out begins, -1 behind it
-        border[self.word_starts[:-1][is_long] + most] = 1
-        border[self.word_starts[1:][is_long]] -= 1
-        kept = np.cumsum(border[:-1], dtype=np.int8) == 0
-        starts = np.append(0, np.cumsum(np.minimum(lengths, most)))
-        return EncodedCaptions(self.words[kept], starts, self.caption_starts)
+    def truncate(self, max_length: int) -> EncodedCaptions:
+        """A copy in which each caption has at most its first `max_length` tokens."""
+        lengths = np.diff(self.caption_offsets)
+        is_long = lengths > max_length
+        change = np.zeros(len(self.token_ids) + 1, np.int8)  # +1 where removed tokens begin, -1 where they end
+        change[self.caption_offsets[:-1][is_long] + max_length] = 1
+        change[self.caption_offsets[1:][is_long]] -= 1
+        kept = np.cumsum(change[:-1], dtype=np.int8) == 0
+        offsets = np.append(0, np.cumsum(np.minimum(lengths, max_length)))
+        return EncodedCaptions(self.token_ids[kept], offsets, self.image_offsets)

@@ -174,7 +174,7 @@ def describe(run: Run, log: RunLog) -> None:
         log_skipped_images(run, log)
     decoder = count_parameters(run.model.decoder)
     config, processes = run.config, rank_info().size
-    captions = run.captions.counts[np.asarray(run.indices)].sum()
+    captions = run.captions.captions_per_image[np.asarray(run.indices)].sum()
     if run.progress.stopped_early:
         log.say(f"It was stopped early: raise trainer.patience={config.trainer.patience} to train it further.")
     log.say(

@@ -54,9 +54,9 @@ def test_numbers_of_captions_cut_to_length() -> None:
 
 
 def test_images_with_captions() -> None:
-    assert list(captioned_images(EncodedCaptions.of([[[4]], [], [[5], [6]]]), SOME)) == [0, 2]
+    assert list(captioned_images(EncodedCaptions.from_lists([[[4]], [], [[5], [6]]]), SOME)) == [0, 2]
     with pytest.raises(DataError, match="No image of some's train split has a caption"):
-        captioned_images(EncodedCaptions.of([[], []]), SOME)
+        captioned_images(EncodedCaptions.from_lists([[], []]), SOME)
 
 
 # ---------------------------------------------------------------------------------------------- batches

@@ -24,7 +24,7 @@ def test_parts_follow_each_other_and_are_the_whole_text(tmp_path: Path) -> None:
     said = parts.vocabulary.decode(torch.cat([parts.train, parts.val, parts.test]).tolist())
     unknown = {"é", "x", "y", "z"}
     assert said == ["<UNK>" if character in unknown else character for character in TEXT]
-    assert parts.unknown("test") == len(parts.test)
+    assert parts.count_unknown("test") == len(parts.test)
     assert parts.name == "text.txt"
 
 
@@ -54,7 +54,7 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
         read_text(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         read_text(tmp_path / "none")
-    with pytest.raises(DataError, match="too few to keep some"):
+    with pytest.raises(DataError, match="too few for a val and a test split"):
         load_text(TextConfig(text=str(short)))
 
 

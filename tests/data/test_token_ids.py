@@ -30,14 +30,14 @@ TOKENIZER = build_tokenizer(TokenizerConfig())
 @given(NUMBERS, st.integers(1, 7))
 @settings(deadline=None, max_examples=60)
 def test_they_are_the_lists(lists: list[list[list[int]]], most: int) -> None:
-    numbered = EncodedCaptions.of(lists)
-    assert len(numbered) == len(lists)
-    assert list(numbered) == [numbered[image] for image in range(len(lists))] == lists
-    assert numbered.counts.tolist() == list(map(len, lists))
-    assert list(numbered.cut(most)) == [[words[:most] for words in own] for own in lists]
+    encoded = EncodedCaptions.from_lists(lists)
+    assert len(encoded) == len(lists)
+    assert list(encoded) == [encoded[image] for image in range(len(lists))] == lists
+    assert encoded.captions_per_image.tolist() == list(map(len, lists))
+    assert list(encoded.truncate(most)) == [[words[:most] for words in own] for own in lists]
     for outside in (-1, len(lists)):
         with pytest.raises(IndexError):
-            numbered[outside]
+            encoded[outside]
 
 
 def shards(folder: Path, pairs: int) -> CaptionDataset:
@@ -58,7 +58,7 @@ def shards(folder: Path, pairs: int) -> CaptionDataset:
 @pytest.mark.parametrize("at_once", [1, 7, 1000])
 def test_captions_of_shards_are_those_of_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     """Caption by caption, whatever number of images is tokenized together."""
-    monkeypatch.setattr(batches, "IMAGES_AT_ONCE", at_once)
+    monkeypatch.setattr(batches, "IMAGES_PER_CALL", at_once)
     dataset = shards(tmp_path, 120)
     tokens = [[words for caption in image.captions if (words := TOKENIZER.tokenize(caption))] for image in dataset]
     assert [] in tokens
@@ -67,7 +67,7 @@ def test_captions_of_shards_are_those_of_lists(tmp_path: Path, monkeypatch: pyte
     vocabulary = Vocabulary.from_captions((words for own in tokens for words in own), VocabularyConfig(min_count=2))
     expected = [[vocabulary.encode(words)[:9] for words in own] for own in tokens]
     captions = encode_captions(tokenized, vocabulary, 9)
-    assert vocabulary.special.unknown in captions.words
+    assert vocabulary.special.unknown in captions.token_ids
     assert list(captions) == expected
     assert list(captioned_images(captions, dataset)) == [index for index, own in enumerate(expected) if own]
 

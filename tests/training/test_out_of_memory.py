@@ -119,7 +119,7 @@ def test_memory_is_kept_free_for_what_the_optimizer_will_hold(run: Run, monkeypa
 
 def test_the_trial_has_the_longest_captions(run: Run) -> None:
     long = {3: [[4] * 28, [4] * 2], 5: [[4] * 3, [4] * 29]}
-    run.captions = EncodedCaptions.of(long.get(image, own) for image, own in enumerate(run.captions))
+    run.captions = EncodedCaptions.from_lists(long.get(image, own) for image, own in enumerate(run.captions))
     (step,) = (largest_micro_batch(run, 4),)
     assert step.indices == [5, 3]
     run.config.trainer.captions_per_image = 1

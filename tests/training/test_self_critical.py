@@ -157,13 +157,13 @@ def test_the_reward_is_cider_d() -> None:
         {index: list(map(text, own)) for index, own in enumerate(captions)},
         names=["CIDEr"],
     ).per_image
-    reward = caption_reward(EncodedCaptions.of(captions), range(3))
+    reward = caption_reward(EncodedCaptions.from_lists(captions), range(3))
     found = reward(range(3), [(*words, SPECIAL_TOKENS.end) for words in said])
     assert found == pytest.approx([own["CIDEr"] for own in expected.values()], rel=1e-9)
 
 
 def test_bleu_is_added_by_its_weight() -> None:
-    captions = EncodedCaptions.of([[[4, 5, 6], [4, 6]], [[5, 5, 7]]])
+    captions = EncodedCaptions.from_lists([[[4, 5, 6], [4, 6]], [[5, 5, 7]]])
     images, said = [0, 1, 1], [[4, 5, SPECIAL_TOKENS.end], [5, 7], [5, 5, 7, SPECIAL_TOKENS.end]]
     found = caption_reward(captions, range(2), bleu=2.0)(images, said)
     end = (SPECIAL_TOKENS.end,)

@@ -1,1 +1,1 @@
-"""One file for each data set format, and the registry that names them."""
+"""The data sets: one reader per format, and the registry that loads any of them."""

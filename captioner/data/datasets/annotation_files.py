@@ -1,7 +1,6 @@
-"""Annotation files as people have them: every mistake becomes one sentence that names the file and the place.
+"""Functions with which the readers of data sets read annotation files.
 
-The readers (`coco`, `karpathy`, `flickr8k`, `folder`) share these few functions, so that a missing
-folder or a field of the wrong type reads the same whatever the source.
+Every mistake in a file becomes a DataError that names the file and the place in it.
 """
 
 from __future__ import annotations
@@ -16,11 +15,17 @@ from typing import Any
 from captioner.config import DataConfig
 from captioner.errors import DataError
 
-KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", (int, str): "a number or a text"}
+JSON_TYPES = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    int: "an integer",
+    (int, str): "an integer or a string",
+}
 
 
 def data_root(config: DataConfig, expected: str) -> Path:
-    """The data set's folder, which is there. `expected` says what it should hold, for the message."""
+    """The data set's folder; DataError if it is not set or does not exist. expected: its content, for the message."""
     if not config.root:
         raise DataError(f"data.root is not set. Give data.root=DIR, the folder that holds {expected}.")
     root = Path(config.root).expanduser()
@@ -32,21 +37,21 @@ def data_root(config: DataConfig, expected: str) -> Path:
 
 
 def path_exists(path: Path) -> bool:
-    """Whether the path leads to a file or folder; False, too, for what no file system can hold."""
+    """Whether there is a file or folder at `path`. False for names that no file system allows."""
     try:
         path.stat()
-    except (OSError, ValueError):  # ValueError: a NUL character, or half of a surrogate pair
+    except (OSError, ValueError):  # ValueError: a NUL character or a lone surrogate
         return False
     return True
 
 
 def first_existing(candidates: Iterable[Path]) -> Path | None:
-    """The first of the paths that exists."""
+    """The first of the paths that exists, or None."""
     return next((path for path in candidates if path_exists(path)), None)
 
 
 def read_text(path: Path) -> str:
-    """The file as text: UTF-8, with or without a byte order mark."""
+    """The content of a UTF-8 file, without a byte order mark; DataError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -56,87 +61,87 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank, without white space at either end."""
+    """The lines of a text file that are not blank, stripped."""
     return [line.strip() for line in read_text(path).split("\n") if line.strip()]
 
 
 def read_json(path: Path) -> Any:
-    """The file as JSON."""
+    """The content of a JSON file; DataError if it cannot be read."""
     text = read_text(path)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}. "
-            "Was the download or the copy cut short?"
+            "Is the download or the copy incomplete?"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON that can be read: {_reason(error)}.") from error
+        raise DataError(f"{path} cannot be parsed as JSON: {_reason(error)}.") from error
 
 
-def get_field(record: object, key: str, kind: Any, where: str, number: int | None = None) -> Any:
-    """`record[key]`, which is of type `kind` (a key of KINDS).
+def get_field(record: object, key: str, kind: Any, where: str, index: int | None = None) -> Any:
+    """`record[key]`; DataError if it is missing or not of type `kind` (a key of JSON_TYPES).
 
-    `where` is the file, `number` the record's place in its list; both only for the message.
+    where: the file, and index: the record's index in its list, both for the message.
     """
     if type(record) is not dict or key not in record:
-        problem = f"has no {key!r}" if type(record) is dict else f"is {_kind_of(record)}, not an object with {key!r}"
-        raise DataError(f"{_place(where, number)} {problem}.")
+        problem = f"has no {key!r}" if type(record) is dict else f"is {_type_name(record)}, not an object with {key!r}"
+        raise DataError(f"{_location(where, index)} {problem}.")
     value = record[key]
-    if type(value) is not kind and (type(kind) is not tuple or type(value) not in kind):  # True is no whole number
-        raise DataError(f"{_place(where, number)}: {key!r} is {_kind_of(value)}. Expected {KINDS[kind]}.")
+    if type(value) is not kind and (type(kind) is not tuple or type(value) not in kind):  # bool is not an integer here
+        raise DataError(f"{_location(where, index)}: {key!r} is {_type_name(value)}. Expected {JSON_TYPES[kind]}.")
     if type(value) is str and not value.isascii():
-        check_text(value, _place(where, number))
+        check_text(value, _location(where, index))
     return value
 
 
 def check_text(text: str, where: str) -> str:
-    """`text` itself, unless it holds half of a surrogate pair, which no file can hold."""
+    """`text` itself; DataError if it holds a lone surrogate, which cannot be written as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"{where}: a text holds half a character ({text[error.start]!a}).") from error
+        raise DataError(f"{where}: a string holds an incomplete character ({text[error.start]!a}).") from error
     return text
 
 
 def check_image_name(name: str, root: Path, where: str) -> str:
-    """The image's path relative to its folder `root`, with "/"; a DataError where it leads out of it.
+    """The path of an image relative to its folder `root`, with "/"; DataError if it is outside of that folder.
 
-    A backslash counts as "/": tables are written on Windows, too. Links are not followed: a person may
-    well keep the images elsewhere and link to them.
+    A backslash counts as "/", as in tables written on Windows. Links are not followed, so images may be links to files
+    elsewhere.
     """
     if not name or "\0" in name:
         raise DataError(f"{where}: {name!r} is not the name of an image.")
-    if re.fullmatch(r"[\w. -]*\w", name):  # the usual case, a hundred thousand times: a plain file name
+    if re.fullmatch(r"[\w. -]*\w", name):  # a plain file name, checked fast because it is the usual case
         return name
     plain = name.replace("\\", "/")
     if Path(plain).is_absolute():
         absolute = Path(os.path.normpath(plain))
-        base = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links
+        base = Path(os.path.abspath(root))  # noqa: PTH100 - Path.resolve would follow links
         relative = os.path.relpath(absolute, base) if absolute.is_relative_to(base) else ".."
     else:
         relative = os.path.normpath(plain)
     inside = Path(relative).as_posix()
     if inside == "." or inside.split("/")[0] == ".." or PureWindowsPath(name).drive:
-        raise DataError(f"{where}: {name!r} leads out of {root}. Expected an image's path inside that folder.")
+        raise DataError(f"{where}: {name!r} is outside of {root}. Expected the path of an image in that folder.")
     return inside
 
 
 def join_names(names: Iterable[object], most: int = 3) -> str:
-    """'a, b, c and 4 more'"""
-    every = [str(name) for name in names]
-    more = len(every) - most
-    return ", ".join(every[:most]) + (f" and {more:,} more" if more > 0 else "")
+    """The first `most` names as a list for messages: 'a, b, c and 4 more'."""
+    all_names = [str(name) for name in names]
+    more = len(all_names) - most
+    return ", ".join(all_names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _place(where: str, number: int | None) -> str:
-    return where if number is None else f"{where}[{number}]"
+def _location(where: str, index: int | None) -> str:
+    return where if index is None else f"{where}[{index}]"
 
 
-def _kind_of(value: object) -> str:
+def _type_name(value: object) -> str:
     if value is None:
         return "null"
-    return KINDS.get(type(value), f"a {type(value).__name__}")
+    return JSON_TYPES.get(type(value), f"a {type(value).__name__}")
 
 
 def _reason(error: BaseException) -> str:

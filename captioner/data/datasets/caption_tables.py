@@ -1,4 +1,4 @@
-"""Captions in tables that people write: CSV (also with tabs or semicolons) and JSON lines."""
+"""Captions in CSV files (with commas, semicolons or tabs) and in JSON lines files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DELIMITERS = (",", ";", "\t")
 
 
 class Row(NamedTuple):
-    """One caption of one image. `line` is where in the file it stands; `split` is train, val, test or None."""
+    """One caption of one image. `line` is its line in the file; `split` is train, val, test or None."""
 
     line: int
     image: str
@@ -27,14 +27,14 @@ class Row(NamedTuple):
 
 
 def read_table(path: Path) -> Iterator[Row]:
-    """The rows of a CSV file whose first line names the columns: image (or filename), caption and maybe split.
+    """The rows of a CSV file. Its header must have image (or filename) and caption, and may have split.
 
-    Any other column is left alone. Raises DataError, with the line's number, for a file that is not so.
+    Other columns are ignored. DataError, with the line number, for a file in another format.
     """
     text = read_text(path)
     header = text.partition("\n")[0]
     delimiter = next((mark for mark in DELIMITERS if "caption" in _columns(header.split(mark))), ",")
-    # strict: a quote that never closes is an error, not a caption that swallows the rest of the file
+    # strict: an unclosed quote is an error instead of a caption that holds the rest of the file
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         columns = _columns(next(reader, []))
@@ -42,23 +42,23 @@ def read_table(path: Path) -> Iterator[Row]:
         if image is None or "caption" not in columns:
             raise DataError(
                 f"{path}, line 1: the columns are {columns}. Expected a header with 'image' (or 'filename') and "
-                "'caption', and 'split' if you like."
+                "'caption'; 'split' is optional."
             )
         caption = columns.index("caption")
         split = columns.index("split") if "split" in columns else None
         line = reader.line_num + 1
-        for cells in reader:
-            if len(cells) > 0:
-                if len(cells) != len(columns):
+        for values in reader:
+            if len(values) > 0:
+                if len(values) != len(columns):
                     raise DataError(
-                        f"{path}, line {line}: {len(cells)} columns where the header has {len(columns)}. "
-                        f"Put a caption that holds {delimiter!r} in double quotes."
+                        f"{path}, line {line}: {len(values)} columns, but the header has {len(columns)}. "
+                        f"Put captions that contain {delimiter!r} in double quotes."
                     )
                 yield Row(
                     line,
-                    _image(cells[image], path, line),
-                    check_text(cells[caption], f"{path}, line {line}"),
-                    None if split is None else _split(cells[split], path, line),
+                    _image(values[image], path, line),
+                    check_text(values[caption], f"{path}, line {line}"),
+                    None if split is None else _split(values[split], path, line),
                 )
             line = reader.line_num + 1
     except csv.Error as error:
@@ -66,7 +66,7 @@ def read_table(path: Path) -> Iterator[Row]:
 
 
 def read_json_lines(path: Path) -> Iterator[Row]:
-    """The captions of a file with a JSON object a line: image, caption or captions (a list), and maybe split."""
+    """The captions of a file with one JSON object per line: image, caption or captions (a list), optionally split."""
     for line, text in enumerate(read_text(path).split("\n"), start=1):
         if not text.strip():
             continue
@@ -83,15 +83,15 @@ def read_json_lines(path: Path) -> Iterator[Row]:
             captions = get_field(record, "captions", list, where)
             for caption in captions:
                 if type(caption) is not str:
-                    raise DataError(f"{where}: 'captions' holds {caption!r}. Expected a list of texts.")
+                    raise DataError(f"{where}: 'captions' holds {caption!r}. Expected a list of strings.")
         else:
             captions = [get_field(record, "caption", str, where)]
-        for caption in captions or [""]:  # an image that nobody has described is still an image
+        for caption in captions or [""]:  # images without a caption are kept
             yield Row(line, image, check_text(caption, where), split)
 
 
-def _columns(cells: list[str]) -> list[str]:
-    return [cell.strip().strip('"').lower() for cell in cells]
+def _columns(names: list[str]) -> list[str]:
+    return [name.strip().strip('"').lower() for name in names]
 
 
 def _image(name: str, path: Path, line: int) -> str:

@@ -3,8 +3,8 @@
     root/annotations/captions_train2017.json   root/train2017/000000000009.jpg
     root/annotations/captions_val2017.json     root/val2017/000000000139.jpg
 
-The images of 2014 and 2017 are the same 123,287, divided differently, under the same ids; so
-Karpathy's splits (made for 2014) work on either.
+2014 and 2017 have the same 123,287 images with the same ids, split differently. Karpathy's splits, which were made for
+2014, therefore work with both.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ NOT_KARPATHY = (
 )
 TRAIN_2017_OVERLAPS = (
     "COCO's official train2017 holds most images of Karpathy's val and test splits: "
-    "do not report Karpathy scores of a model trained on it."
+    "do not report scores on Karpathy's splits for a model trained on it."
 )
 
 
@@ -53,7 +53,7 @@ class AnnotatedImage(NamedTuple):
     image_id: ImageId
     file_name: str
     captions: tuple[str, ...]
-    split: str | None  # not COCO's own: a person's file may name one
+    split: str | None  # not part of COCO's format, but allowed in a user's own file
 
 
 def available_splits(config: CocoConfig) -> list[str]:
@@ -66,7 +66,7 @@ def available_splits(config: CocoConfig) -> list[str]:
 
 
 def read_split(config: CocoConfig, split: str) -> CaptionDataset:
-    """One split as the files have it; whether its images are on disk is not looked at."""
+    """One split as the files define it. Does not check that the images exist."""
     root = data_root(config, EXPECTED)
     if config.karpathy is not None:
         return _read_karpathy(config, root, karpathy.find(root, config.karpathy), split)
@@ -83,10 +83,9 @@ def read_split(config: CocoConfig, split: str) -> CaptionDataset:
 
 
 def read_captions(path: Path) -> list[AnnotatedImage]:
-    """The images of a COCO captions file in the file's order, each with its captions.
+    """The images of a COCO captions file, in the file's order, with their captions.
 
-    Raises DataError where the file is missing, is no JSON, lacks `images` or `annotations`, or has
-    captions of images that it does not list.
+    DataError if the file is missing or not JSON, lacks `images` or `annotations`, or has captions of unlisted images.
     """
     data = read_json(path)
     images = get_field(data, "images", list, f"{path}")
@@ -97,7 +96,7 @@ def read_captions(path: Path) -> list[AnnotatedImage]:
     for number, image in enumerate(images):
         image_id = get_field(image, "id", (int, str), where, number)
         if image_id in names:
-            raise DataError(f"{where}[{number}] has the id {image_id!r}, which an image before it has.")
+            raise DataError(f"{where}[{number}] repeats the id {image_id!r} of an earlier image.")
         names[image_id] = get_field(image, "file_name", str, where, number)
         splits[image_id] = get_field(image, "split", str, where, number) if "split" in image else None
     where = f"{path}: annotations"
@@ -109,11 +108,11 @@ def read_captions(path: Path) -> list[AnnotatedImage]:
         }
         for number, annotation in enumerate(annotations)
     ]
-    strangers = list(dict.fromkeys(c["image_id"] for c in captions if c["image_id"] not in names))
-    if strangers:
+    unlisted = list(dict.fromkeys(c["image_id"] for c in captions if c["image_id"] not in names))
+    if unlisted:
         raise DataError(
-            f"{path}: captions belong to {len(strangers):,} image ids that are not among its images "
-            f"({join_names(map(repr, strangers))}). Do images and annotations come from the same file?"
+            f"{path}: captions belong to {len(unlisted):,} image ids that are not among its images "
+            f"({join_names(map(repr, unlisted))}). Do images and annotations come from the same file?"
         )
     index = _index({"images": images, "annotations": captions})
     return [
@@ -145,7 +144,7 @@ def load_boxes(config: CocoConfig, split: str) -> dict[ImageId, tuple[Box, ...]]
 
 
 def _parts(config: CocoConfig, split: str) -> tuple[str, ...]:
-    """Whose annotations a split's images may be in: Karpathy's splits take from both."""
+    """The official splits whose annotations hold the images of `split`: for Karpathy's splits, all."""
     return PARTS if config.karpathy else (split,)
 
 
@@ -163,7 +162,7 @@ def _read_boxes(path: Path) -> list[tuple[ImageId, Box]]:
         box = get_field(annotation, "bbox", list, where, number)
         label = labels.get(get_field(annotation, "category_id", int, where, number))
         if label is None:
-            raise DataError(f"{where}[{number}] is of a category that the file does not list.")
+            raise DataError(f"{where}[{number}] has a category_id that is not among the file's categories.")
         if len(box) != 4 or not all(type(value) in (int, float) for value in box):
             raise DataError(f"{where}[{number}]: 'bbox' is {box!r}. Expected four numbers: left, top, width, height.")
         found.append((get_field(annotation, "image_id", (int, str), where, number), Box(label, *map(float, box))))
@@ -171,12 +170,12 @@ def _read_boxes(path: Path) -> list[tuple[ImageId, Box]]:
 
 
 def _index(dataset: dict[str, list[dict[str, Any]]]) -> Any:
-    """A pycocotools COCO object of an annotation file already read and checked."""
+    """A pycocotools COCO object with the content of an annotation file that was read and checked."""
     from pycocotools.coco import COCO
 
     coco = COCO()
     coco.dataset = dataset
-    with contextlib.redirect_stdout(io.StringIO()):  # it announces every step
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints every step
         coco.createIndex()
     return coco
 
@@ -210,14 +209,14 @@ def _read_karpathy(config: CocoConfig, root: Path, path: Path, split: str) -> Ca
         raise DataError(f"None of the {len(ids):,} images of {path} ({split}) is in the annotations of {root}.")
     if len(found) < len(ids):
         notices.append(
-            f"Only {len(found):,} of the {len(ids):,} images that Karpathy's lists name for {split} are in the "
-            f"annotations of {root}: scores do not compare with published ones."
+            f"Only {len(found):,} of the {len(ids):,} images in Karpathy's lists for {split} are in the "
+            f"annotations of {root}: scores are not comparable with published ones."
         )
     return CaptionDataset("coco-karpathy", split, found, tuple(notices))
 
 
 def _karpathy_image(root: Path, folder: Path, image: karpathy.KarpathyImage, source: Path) -> Path:
-    """The image where Karpathy's file has it (train2014, val2014), or the same one as 2017 names it."""
+    """The image under the name in Karpathy's file (train2014, val2014), or under its name in 2017."""
     path = folder / check_image_name(image.file_name, folder, f"{source}")
     if type(image.image_id) is int and not path_exists(path):
         newer = (_image_folder(root, f"{part}2017") / f"{image.image_id:012d}.jpg" for part in PARTS)
@@ -230,13 +229,13 @@ def _years(root: Path) -> list[int]:
 
 
 def _year(root: Path, wanted: int | None, prefer: int = 2017) -> int:
-    """The year whose captions are used: `wanted`, else the one there, else `prefer`."""
+    """The year whose captions are used: `wanted`; if None, `prefer` if the folder has it, else the year it has."""
     years = _years(root)
     if not years or (wanted is not None and wanted not in years):
         year = wanted or prefer
-        there = f" (there are captions of {years[0]})" if years else ""
+        other = f" (only of {years[0]})" if years else ""
         raise DataError(
-            f"{root} has no COCO captions of {year}{there}. Expected annotations/captions_train{year}.json and "
+            f"{root} has no COCO captions of {year}{other}. Expected annotations/captions_train{year}.json and "
             f"annotations/captions_val{year}.json in it."
         )
     return wanted or (prefer if prefer in years else years[0])
@@ -247,7 +246,7 @@ def _annotations(root: Path, kind: str, part: str, year: int) -> Path:
 
 
 def _image_folder(root: Path, name: str) -> Path:
-    """root/train2017, or root/images/train2017 where the images were put there."""
-    folder = root / check_image_name(name, root, f"{root}: the images' folder") if name else root
+    """root/train2017, or root/images/train2017 if only that exists."""
+    folder = root / check_image_name(name, root, f"{root}: the image folder") if name else root
     inside_images = root / "images" / name
     return inside_images if not path_exists(folder) and path_exists(inside_images) else folder

@@ -1,4 +1,4 @@
-"""Flickr30k (Young et al., TACL 2014) by Karpathy's `dataset_flickr30k.json`, which holds its captions and splits."""
+"""Flickr30k (Young et al., TACL 2014) with Karpathy's `dataset_flickr30k.json`, which holds captions and splits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ IMAGE_FOLDERS = ("flickr30k-images", "flickr30k_images", "Images", "images")
 
 
 def available_splits(config: Flickr30kConfig) -> list[str]:
-    """train, val and test, where Karpathy's file is there."""
+    """train, val and test; DataError without Karpathy's file."""
     return karpathy.available_splits(_split_file(config, data_root(config, EXPECTED)))
 
 
 def read_split(config: Flickr30kConfig, split: str) -> CaptionDataset:
-    """One split as the file has it; whether its images are on disk is not looked at."""
+    """One split as the file defines it. Does not check that the images exist."""
     root = data_root(config, EXPECTED)
     path = _split_file(config, root)
     chosen, notices = karpathy.read_split(path, split, "flickr30k")

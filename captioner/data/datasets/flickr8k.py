@@ -1,10 +1,10 @@
-"""Flickr8k (Hodosh, Young & Hockenmaier, JAIR 2013), in the two layouts that circulate.
+"""Flickr8k (Hodosh, Young & Hockenmaier, JAIR 2013), in its two common layouts.
 
     official: Flickr8k.token.txt  Flickr_8k.{train,dev,test}Images.txt  Images/ or Flicker8k_Dataset/
     CSV:      captions.txt (image,caption)                              Images/
 
-The text files may also lie in a folder `Flickr8k_text/`. Where there are no lists of splits, as in
-the CSV layout, a fixed split is made by hash (see `splits`), and a notice says so.
+The text files may also be in a folder `Flickr8k_text/`. Without lists of splits, as in the CSV layout, the images are
+split by a hash (see `splits`), and a notice says so.
 """
 
 from __future__ import annotations
@@ -30,38 +30,38 @@ EXPECTED = "Flickr8k.token.txt (or captions.txt) and Images/"
 TEXT_FOLDERS = ("", "Flickr8k_text")
 IMAGE_FOLDERS = ("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset/Flicker8k_Dataset", "Flickr8k_Dataset")
 LISTS = {split: f"Flickr_8k.{'dev' if split == 'val' else split}Images.txt" for split in SPLITS}
-VAL_FRACTION = 1 / 8  # of 8,091 images: about as many as the official 1,000 for val, and for test
-KNOWN_BAD = "2258277193_586949ec62.jpg.1"  # the official file has captions of this image, which does not exist
-MADE_SPLITS = (
-    "This copy of Flickr8k has no lists of splits (Flickr_8k.trainImages.txt and so on), so the split is made here, "
-    "by hash: scores do not compare with published ones."
+VAL_FRACTION = 1 / 8  # of 8,091 images: about the official 1,000 for val, and for test
+NONEXISTENT = "2258277193_586949ec62.jpg.1"  # the official file has captions of this image, which does not exist
+HASHED_SPLITS = (
+    "This copy of Flickr8k has no lists of splits (Flickr_8k.trainImages.txt and so on), so it was split by a hash of "
+    "the image ids: scores are not comparable with published ones."
 )
 
 
 def available_splits(config: Flickr8kConfig) -> list[str]:
-    """The splits that have a list; all three where no list is there."""
+    """The splits that have a list of images; all three if there is no list."""
     root = data_root(config, EXPECTED)
     return [split for split in SPLITS if _text_file(root, LISTS[split])] or list(SPLITS)
 
 
 def read_split(config: Flickr8kConfig, split: str) -> CaptionDataset:
-    """One split as the files have it; whether its images are on disk is not looked at."""
+    """One split as the files define it. Does not check that the images exist."""
     root = data_root(config, EXPECTED)
     source, captions = _read_captions(root)
     list_file = _text_file(root, LISTS[split])
     if list_file is not None:
         names = list(dict.fromkeys(read_lines(list_file)))
-        silent = [name for name in names if name not in captions]
-        if silent:
+        without = [name for name in names if name not in captions]
+        if without:
             raise DataError(
-                f"{source} has no captions for {len(silent):,} of the {len(names):,} images that {list_file} names "
-                f"({join_names(silent)}). Are both of the same data set?"
+                f"{source} has no captions for {len(without):,} of the {len(names):,} images in {list_file} "
+                f"({join_names(without)}). Do both files belong to the same data set?"
             )
         notices: tuple[str, ...] = ()
     else:
         splits = split_by_hash((Path(name).stem for name in captions), VAL_FRACTION)
         names = [name for name in captions if splits[Path(name).stem] == split]
-        notices = (MADE_SPLITS,)
+        notices = (HASHED_SPLITS,)
     folder = first_existing(root / name for name in IMAGE_FOLDERS) or root / IMAGE_FOLDERS[0]
     images = [
         CaptionedImage(Path(name).stem, folder / check_image_name(name, folder, f"{source}"), tuple(captions[name]))
@@ -71,7 +71,7 @@ def read_split(config: Flickr8kConfig, split: str) -> CaptionDataset:
 
 
 def _read_captions(root: Path) -> tuple[Path, dict[str, list[str]]]:
-    """The captions file that is there, and its captions by image file name, in its order."""
+    """(the captions file, image file name → captions, in the file's order)."""
     token_file = _text_file(root, "Flickr8k.token.txt")
     table = _text_file(root, "captions.txt")
     source = token_file or table
@@ -80,13 +80,13 @@ def _read_captions(root: Path) -> tuple[Path, dict[str, list[str]]]:
     captions: dict[str, list[str]] = {}
     pairs = _token_lines(source) if source == token_file else ((r.image, r.caption) for r in read_table(source))
     for name, caption in pairs:
-        if name != KNOWN_BAD:
+        if name != NONEXISTENT:
             captions.setdefault(name, []).append(caption)
     return source, captions
 
 
 def _token_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """(image, caption) of every line `name.jpg#0<TAB>caption`."""
+    """(image, caption) for every line `name.jpg#0<TAB>caption`."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue

@@ -1,11 +1,11 @@
-"""A person's own images, in a folder with a CSV, JSON lines or COCO JSON file of captions.
+"""The user's own images, in a folder with a CSV, JSON lines or COCO JSON file of captions.
 
     root/captions.csv     image,caption,split      (split is optional)
     root/captions.jsonl   {"image": "cat.jpg", "captions": ["a cat", "a tabby cat"], "split": "train"}
     root/captions.json    COCO's format, with an optional "split" in every image
     root/cat.jpg, root/pets/dog.jpg, or all of them in root/images/
 
-An image's id is its path without the ending ("cat", "pets/dog"), or COCO JSON's own id.
+The id of an image is its path without the suffix ("cat", "pets/dog"), or the id in the COCO JSON file.
 """
 
 from __future__ import annotations
@@ -34,30 +34,32 @@ SUFFIXES = (".csv", ".jsonl", ".json", ".tsv")
 
 
 def available_splits(config: FolderConfig) -> list[str]:
-    """The splits that the captions file names, or those made by hash."""
+    """The splits that the captions file names, or those made by a hash of the image ids."""
     splits = set(_read(config)[1].values())
     return [split for split in SPLITS if split in splits]
 
 
 def read_split(config: FolderConfig, split: str) -> CaptionDataset:
-    """One split as the file has it; whether its images are on disk is not looked at."""
+    """One split as the file defines it. Does not check that the images exist."""
     images, splits, notices = _read(config)
     chosen = tuple(image for image in images if splits[image.image_id] == split)
     return CaptionDataset("folder", split, chosen, notices)
 
 
 def _read(config: FolderConfig) -> tuple[list[CaptionedImage], dict[ImageId, str], tuple[str, ...]]:
-    """All images, the split of each, and notices."""
+    """(all images, image id → split, notices)."""
     root = data_root(config, EXPECTED)
     path = _captions_file(root, config.captions)
     images, named = _read_coco(path, root) if path.suffix.lower() == ".json" else _read_rows(path, root)
     without = [image.path.name for image in images if named[image.image_id] is None]
     if images and len(without) == len(images):
-        made = split_by_hash(named, config.val_fraction)
-        share = f"{config.val_fraction:.0%} of the images for val and for test"
-        return images, made, (f"{path} names no splits: they are made here, by hash, with {share}.",)
+        hashed = split_by_hash(named, config.val_fraction)
+        fractions = f"{config.val_fraction:.0%} of the images for val and for test"
+        return images, hashed, (f"{path} names no splits: images are split by a hash of their ids, {fractions}.",)
     if without:
-        raise DataError(f"{path} names a split for some images, but none for {len(without):,} ({join_names(without)}).")
+        raise DataError(
+            f"{path} gives a split for some images, but not for {len(without):,} of them ({join_names(without)})."
+        )
     return images, {image_id: split for image_id, split in named.items() if split}, ()
 
 
@@ -65,18 +67,18 @@ def _captions_file(root: Path, given: str | None) -> Path:
     if given is not None:
         path = first_existing([root / Path(given).expanduser(), Path(given).expanduser()])
         if path is None or path.is_dir():
-            raise DataError(f"data.captions={given} is not a file, neither in {root} nor from here.")
+            raise DataError(f"data.captions={given} is not a file, neither in {root} nor in the current folder.")
         return path
-    usual = first_existing(root / name for name in CAPTION_FILES)
-    if usual is not None:
-        return usual
+    default = first_existing(root / name for name in CAPTION_FILES)
+    if default is not None:
+        return default
     others = sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES)
     if len(others) == 1:
         return others[0]
     found = (
-        f"several files that may be it ({join_names(path.name for path in others)})"
+        f"several possible captions files ({join_names(path.name for path in others)})"
         if others
-        else "no file of captions"
+        else "no captions file"
     )
     raise DataError(f"{root} has {found}. Set data.captions to a CSV, JSONL or COCO JSON file in it.")
 
@@ -96,7 +98,7 @@ def _read_coco(path: Path, root: Path) -> tuple[list[CaptionedImage], dict[Image
 
 
 def _read_rows(path: Path, root: Path) -> tuple[list[CaptionedImage], dict[ImageId, str | None]]:
-    """Images in the order in which the rows first name them."""
+    """(images in the order of their first rows, image id → split or None)."""
     rows = list(read_json_lines(path) if path.suffix.lower() == ".jsonl" else read_table(path))
     folder = _image_folder(root, (row.image for row in rows))
     captions: dict[str, list[str]] = {}
@@ -107,13 +109,13 @@ def _read_rows(path: Path, root: Path) -> tuple[list[CaptionedImage], dict[Image
         image_id = PurePosixPath(name).with_suffix("").as_posix()
         if names.setdefault(image_id, name) != name:
             raise DataError(
-                f"{path}, line {row.line}: {name} and {names[image_id]} differ in their ending only, so both would "
-                f"have the id {image_id!r}. Rename one of them."
+                f"{path}, line {row.line}: {name} and {names[image_id]} differ only in their suffix, so both have "
+                f"the id {image_id!r}. Rename one of them."
             )
         if splits.setdefault(image_id, row.split) != row.split:
             raise DataError(
                 f"{path}, line {row.line}: {name} is in {row.split or 'no split'} here and in "
-                f"{splits[image_id] or 'no split'} above. An image belongs to one split."
+                f"{splits[image_id] or 'no split'} in an earlier line. An image belongs to one split."
             )
         captions.setdefault(name, []).append(row.caption)
     images = [CaptionedImage(image_id, folder / name, tuple(captions[name])) for image_id, name in names.items()]
@@ -121,7 +123,7 @@ def _read_rows(path: Path, root: Path) -> tuple[list[CaptionedImage], dict[Image
 
 
 def _image_folder(root: Path, names: Iterable[str]) -> Path:
-    """root, or root/images where more of the first images are found there."""
+    """The folder in which most of the first 20 images exist: root, root/images or root/Images."""
     first = [name for name, _ in zip(names, range(20), strict=False)]
     candidates = [root, root / "images", root / "Images"]
     return max(candidates, key=lambda folder: sum(path_exists(folder / os.path.normpath(name)) for name in first))

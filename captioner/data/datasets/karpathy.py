@@ -1,8 +1,8 @@
-"""Karpathy's splits (Karpathy & Fei-Fei, CVPR 2015, arXiv:1412.2306), on which captioning papers report.
+"""Karpathy's splits (Karpathy & Fei-Fei, CVPR 2015, arXiv:1412.2306), on which captioning papers report scores.
 
-They come as one JSON file with captions (`dataset_coco.json`, `dataset_flickr30k.json`), or, for COCO,
-as a folder of lists of file names (`coco_train.txt`, `coco_restval.txt`, …) to be joined with COCO's
-own annotations. As everywhere in the literature, COCO's train is their train + restval.
+They exist as a JSON file with captions (`dataset_coco.json`, `dataset_flickr30k.json`), and for COCO also as a folder
+of lists of file names (`coco_train.txt`, `coco_restval.txt`, …), to be combined with COCO's own annotations. As is
+usual in the literature, train on COCO means his train + restval.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ COUNTS = {
     "coco": {"train": 113_287, "val": 5_000, "test": 5_000},
     "flickr30k": {"train": 29_000, "val": 1_014, "test": 1_000},
 }
-"""Images a split, by what the file calls its data set."""
+"""Name of the data set in the file → split → number of images."""
 
 
 class KarpathyImage(NamedTuple):
-    """One image of a Karpathy JSON file. `folder` is "" where the file names none."""
+    """One image of a Karpathy JSON file. `folder` is "" if the file names none."""
 
     image_id: ImageId
     folder: str
@@ -37,13 +37,13 @@ class KarpathyImage(NamedTuple):
 
 
 def find(root: Path, given: str) -> Path:
-    """The file or folder that a setting names, relative to the data set or to where we are."""
+    """The file or folder that `data.karpathy` names, relative to `root` or to the current folder."""
     candidates = [root / Path(given).expanduser(), Path(given).expanduser()]
     for path in candidates:
         if path_exists(path):
             return path
     raise DataError(
-        f"data.karpathy={given} does not exist, neither in {root} nor from here. "
+        f"data.karpathy={given} does not exist, neither in {root} nor in the current folder. "
         "Expected dataset_coco.json, or the folder that holds coco_train.txt, coco_restval.txt and so on."
     )
 
@@ -56,10 +56,10 @@ def available_splits(path: Path) -> list[str]:
 
 
 def read_split(path: Path, split: str, dataset: str) -> tuple[list[KarpathyImage], list[str]]:
-    """The images of one split of a JSON file in its order, and what a person should know of it.
+    """(the images of one split of a JSON file, in its order; notices).
 
-    dataset: "coco" or "flickr30k": the counts that a complete file must have. Raises DataError where
-    the file is not in Karpathy's format, or is as large as the complete one but divided differently.
+    dataset: "coco" or "flickr30k", for the counts that a complete file must have. DataError if the file is not in
+    Karpathy's format, or has all images but other splits.
     """
     data = read_json(path)
     where = f"{path}: images"
@@ -79,17 +79,16 @@ def read_split(path: Path, split: str, dataset: str) -> tuple[list[KarpathyImage
 
 
 def read_list(folder: Path, split: str) -> tuple[list[int], list[str]]:
-    """The COCO ids of one split of a folder of lists, and what a person should know of it."""
+    """(the COCO ids of one split of a folder of lists, notices)."""
     ids = _read_ids(folder, split)
     counts = {name: len(_read_ids(folder, name)) for name in SPLITS if all(map(path_exists, _list_files(folder, name)))}
     return ids, check_counts(counts, split, "coco", folder)
 
 
 def check_counts(counts: dict[str, int], split: str, dataset: str, path: Path) -> list[str]:
-    """[] where the counts are the published ones, else a notice.
+    """[] if the counts are the published ones, else a notice.
 
-    Raises DataError where the total is the published one and a split is not: then the file is complete
-    and wrong.
+    DataError if only the total is the published one: the file is complete, but has other splits.
     """
     expected = COUNTS[dataset]
     if counts == expected:
@@ -101,7 +100,7 @@ def check_counts(counts: dict[str, int], split: str, dataset: str, path: Path) -
     if counts.get(split, 0) == expected[split]:
         return []
     return [
-        f"{path} has {found} images; Karpathy's splits have {published}: scores do not compare with published ones."
+        f"{path} has {found} images, Karpathy's splits have {published}: scores are not comparable with published ones."
     ]
 
 
@@ -111,7 +110,7 @@ def _read_image(image: object, where: str, number: int) -> KarpathyImage:
     captions = tuple(
         get_field(sentence, "raw", str, f"{where}[{number}]: sentences", i) for i, sentence in enumerate(sentences)
     )
-    assert isinstance(image, dict)  # `get_field` has seen to it
+    assert isinstance(image, dict)  # checked by `get_field`
     folder = get_field(image, "filepath", str, where, number) if "filepath" in image else ""
     image_id = get_field(image, "cocoid", int, where, number) if "cocoid" in image else Path(name).stem
     return KarpathyImage(image_id, folder, name, captions)
@@ -122,11 +121,11 @@ def _list_files(folder: Path, split: str) -> list[Path]:
 
 
 def _read_ids(folder: Path, split: str) -> list[int]:
-    """The ids in `COCO_val2014_000000391895.jpg` and the like, of all lists that make up a split."""
+    """The ids in the file names (such as `COCO_val2014_000000391895.jpg`) of all lists that make up a split."""
     ids = []
     for path in _list_files(folder, split):
         if not path_exists(path):
-            raise DataError(f"{path} is missing: {split} is made of coco_{' and coco_'.join(PARTS[split])}.")
+            raise DataError(f"{path} is missing: {split} consists of coco_{' and coco_'.join(PARTS[split])}.")
         for number, name in enumerate(read_lines(path), start=1):
             digits = re.fullmatch(r".*?([0-9]{1,12})\.\w+", name)
             if digits is None:

@@ -1,4 +1,4 @@
-"""The names of splits, and a split made by hash where a data set names none."""
+"""The names of splits, and splits made by a hash for data sets that have none."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ ALIASES = {"dev": "val", "valid": "val", "validation": "val"}
 
 
 def split_name(name: str) -> str | None:
-    """train, val or test for any accepted spelling of it; None for anything else."""
-    plain = name.strip().lower()
-    plain = ALIASES.get(plain, plain)
-    return plain if plain in SPLITS else None
+    """train, val or test, for any accepted spelling of it; None for other names."""
+    normalized = name.strip().lower()
+    normalized = ALIASES.get(normalized, normalized)
+    return normalized if normalized in SPLITS else None
 
 
 def split_by_hash(image_ids: Iterable[ImageId], val_fraction: float) -> dict[ImageId, str]:
-    """A split for every image id: `val_fraction` of them val, as many test, the rest train.
+    """Image id → split: a fraction `val_fraction` for val, the same for test, the rest for train.
 
-    Each id's SHA-256 decides, so an image stays in its split on every machine and whatever images
-    are added later. Only where three images or more leave a split empty (and `val_fraction` is not 0)
-    does it take the lowest hash of the largest.
+    The SHA-256 of an id decides, so an image is in the same split on every machine, whatever images are added later.
+    Exception: if a split is empty although there are three images or more and `val_fraction` is not 0, it gets the
+    image with the lowest hash of the largest split.
     """
     hashes = {image_id: _unit_hash(image_id) for image_id in image_ids}
     splits = {
@@ -41,6 +41,6 @@ def split_by_hash(image_ids: Iterable[ImageId], val_fraction: float) -> dict[Ima
 
 
 def _unit_hash(image_id: ImageId) -> float:
-    """A number in [0, 1) that depends on nothing but the id."""
+    """A number in [0, 1), a function of the id alone."""
     digest = hashlib.sha256(str(image_id).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

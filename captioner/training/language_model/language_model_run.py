@@ -17,7 +17,7 @@ from captioner.checkpoint.checkpoint import (
 )
 from captioner.checkpoint.index import find_checkpoint, read_index
 from captioner.config import LanguageModelConfig
-from captioner.data.text_corpus import TextParts, load_text, windows_per_epoch
+from captioner.data.text_corpus import TextSplits, load_text, windows_per_epoch
 from captioner.distributed.device import choose_device
 from captioner.errors import CheckpointError
 from captioner.nn.cells import Hidden
@@ -34,7 +34,7 @@ class LanguageRun:
     config: LanguageModelConfig
     folder: Path
     device: torch.device
-    parts: TextParts
+    parts: TextSplits
     steps_per_epoch: int
     model: LanguageModel
     optimizer: torch.optim.Optimizer

@@ -191,7 +191,7 @@ def describe(run: LanguageRun, log: RunLog) -> None:
     """Say what is about to happen."""
     parts, config = run.parts, run.config
     for part in ("val", "test"):
-        if unknown := parts.unknown(part):
+        if unknown := parts.count_unknown(part):
             log.say(f"Note: {unknown} {config.data.level} of {part} are not in the vocabulary, and count as <UNK>.")
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     log.say(
@@ -217,7 +217,7 @@ def finish(run: LanguageRun) -> LanguageResult:
             {"tokens_before": k, **{part: by_part[part][k] for part in held_out}} for k in range(order + 1)
         ]
     figures["tokens"] = {part: len(tokens) for part, tokens in {"train": run.parts.train, **held_out}.items()}
-    figures["unknown"] = {part: run.parts.unknown(part) for part in held_out}
+    figures["unknown"] = {part: run.parts.count_unknown(part) for part in held_out}
     figures["run"] = {
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "best_step": run.progress.best_step,

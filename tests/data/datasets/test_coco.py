@@ -90,18 +90,21 @@ def test_captions_keep_the_files_order(tmp_path: Path) -> None:
         ('{"annotations": []}', "has no 'images'"),
         ('{"images": []}', "has no 'annotations'"),
         ('{"images": {}, "annotations": []}', "'images' is an object. Expected a list"),
-        ('{"images": [1], "annotations": []}', r"images\[0\] is a whole number"),
+        ('{"images": [1], "annotations": []}', r"images\[0\] is an integer"),
         ('{"images": [{"id": 1}], "annotations": []}', r"images\[0\] has no 'file_name'"),
         ('{"images": [{"id": true, "file_name": "a"}], "annotations": []}', "'id' is a bool"),
         ('{"images": [{"id": 1.5, "file_name": "a"}], "annotations": []}', "'id' is a float"),
-        ('{"images": [{"id": 1, "file_name": null}], "annotations": []}', "'file_name' is null. Expected a text"),
-        ('{"images": [{"id": 1, "file_name": "../a"}], "annotations": []}', "leads out of"),
+        ('{"images": [{"id": 1, "file_name": null}], "annotations": []}', "'file_name' is null. Expected a string"),
+        ('{"images": [{"id": 1, "file_name": "../a"}], "annotations": []}', "is outside of"),
         ('{"images": [{"id": 1, "file_name": "a\\u0000"}], "annotations": []}', "not the name of an image"),
-        ('{"images": [{"id": 1, "file_name": "\\ud800"}], "annotations": []}', "half a character"),
+        ('{"images": [{"id": 1, "file_name": "\\ud800"}], "annotations": []}', "incomplete character"),
         ('{"images": [], "annotations": [{"id": 1, "image_id": 5, "caption": "x"}]}', "not among its images"),
         ('{"images": [{"id": "1", "file_name": "a"}], "annotations": [{"image_id": 1, "caption": "x"}]}', "not among"),
         ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1}]}', "has no 'caption'"),
-        ('{"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], "annotations": []}', "before it"),
+        (
+            '{"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], "annotations": []}',
+            "of an earlier image",
+        ),
         ('{"images": [], "annotations": []}', "is empty"),
     ],
 )
@@ -117,7 +120,7 @@ def test_truncated_annotations_say_where(tmp_path: Path) -> None:
     write_coco(tmp_path)
     path = tmp_path / "annotations/captions_val2017.json"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match=r"at line 1, column \d+. Was the download"):
+    with pytest.raises(DataError, match=r"at line 1, column \d+. Is the download"):
         load_dataset(_config(tmp_path), "val")
     path.write_bytes(b"\xff\xfe{}")
     with pytest.raises(DataError, match="not UTF-8"):
@@ -132,7 +135,7 @@ def test_missing_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"captions_train2017\.json"):
         load_dataset(_config(tmp_path), "val")
     write_coco(tmp_path, 2014)
-    with pytest.raises(DataError, match=r"no COCO captions of 2017 \(there are captions of 2014\)"):
+    with pytest.raises(DataError, match=r"no COCO captions of 2017 \(only of 2014\)"):
         load_dataset(_config(tmp_path, year=2017), "val")
 
 
@@ -246,9 +249,9 @@ def test_karpathy_lists(tmp_path: Path, year: int) -> None:
         ({"split": "val", "sentences": []}, "has no 'filename'"),
         ({"split": "val", "filename": "a.jpg"}, "has no 'sentences'"),
         ({"split": "val", "filename": "a.jpg", "sentences": [{"tokens": []}]}, "has no 'raw'"),
-        ({"split": "val", "filename": "../a.jpg", "sentences": []}, "leads out"),
-        ({"split": "val", "filename": "a.jpg", "filepath": "../b", "sentences": []}, "leads out"),
-        ({"split": "val", "filename": "a.jpg", "cocoid": "7", "sentences": []}, "'cocoid' is a text"),
+        ({"split": "val", "filename": "../a.jpg", "sentences": []}, "is outside of"),
+        ({"split": "val", "filename": "a.jpg", "filepath": "../b", "sentences": []}, "is outside of"),
+        ({"split": "val", "filename": "a.jpg", "cocoid": "7", "sentences": []}, "'cocoid' is a string"),
         ({"split": "test", "filename": "a.jpg", "sentences": []}, "empty"),
     ],
 )

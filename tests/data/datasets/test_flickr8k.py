@@ -49,7 +49,7 @@ def test_no_lists_fixed_split(tmp_path: Path, layout: str) -> None:
     ids = {split: {image.image_id for image in dataset} for split, dataset in splits.items()}
     assert sorted(id for members in ids.values() for id in members) == sorted(Path(name).stem for name in FLICKR8K)
     assert len(ids["train"]) > len(ids["val"]) > 0
-    assert all("by hash" in dataset.notices[0] for dataset in splits.values())
+    assert all("split by a hash" in dataset.notices[0] for dataset in splits.values())
     assert load_dataset(config, "val") == splits["val"]  # the same every time
 
 

@@ -139,7 +139,7 @@ def test_names_that_lead_out_are_refused(tmp_path: Path, name: str, kind: str) -
         "json": json.dumps(coco_captions({1: ["x"]}, lambda _: name)),
     }
     write_text(tmp_path / f"captions.{kind}", content[kind])
-    with pytest.raises(DataError, match="leads out of"):
+    with pytest.raises(DataError, match="is outside of"):
         load_dataset(_config(tmp_path), "train")
 
 
@@ -153,7 +153,7 @@ def test_splits_made_by_hash(tmp_path: Path) -> None:
     before = {split: load_dataset(_config(tmp_path), split) for split in available_splits(_config(tmp_path))}
     assert list(before) == ["train", "val", "test"]
     assert sum(map(len, before.values())) == 60
-    assert all("by hash, with 10% " in dataset.notices[0] for dataset in before.values())
+    assert all("by a hash of their ids, 10% " in dataset.notices[0] for dataset in before.values())
     more = [f"new{number}.png" for number in range(20)]
     write_images(tmp_path, more)
     write_text(tmp_path / "captions.csv", _csv([(name, "x") for name in more + names], "image,caption"))
@@ -178,16 +178,19 @@ def test_no_validation_wanted(tmp_path: Path) -> None:
         ("", r"line 1: the columns are \[\]"),
         ("photo,caption\na,b\n", "line 1: the columns are .*'image'"),
         ("image,text\na,b\n", "line 1"),
-        ("image,caption\na.jpg,one\nb.jpg,two, three\n", "line 3: 3 columns where the header has 2"),
+        ("image,caption\na.jpg,one\nb.jpg,two, three\n", "line 3: 3 columns, but the header has 2"),
         ("image,caption\na.jpg\n", "line 2: 1 columns"),
         ('image,caption\na.jpg,"one\ntwo"\nb.jpg\n', "line 4: 1 columns"),
         ('image,caption\na.jpg,"never closed\nb.jpg,x\n', "not CSV"),
         ('image,caption\na.jpg,"one" two\n', "line 2: not CSV"),
         ("image,caption\n,one\n", "line 2: the image has no name"),
         ("image,caption,split\na.jpg,one,trian\n", "line 2: there is no split 'trian'"),
-        ("image,caption,split\na.jpg,one,train\na.jpg,two,val\n", "line 3: a.jpg is in val here and in train above"),
-        ("image,caption,split\na.jpg,one,train\nb.jpg,two,\n", r"none for 1 \(b.jpg\)"),
-        ("image,caption\na.jpg,one\na.png,two\n", "line 3: a.png and a.jpg differ in their ending only"),
+        (
+            "image,caption,split\na.jpg,one,train\na.jpg,two,val\n",
+            "line 3: a.jpg is in val here and in train in an earlier line",
+        ),
+        ("image,caption,split\na.jpg,one,train\nb.jpg,two,\n", r"not for 1 of them \(b.jpg\)"),
+        ("image,caption\na.jpg,one\na.png,two\n", "line 3: a.png and a.jpg differ only in their suffix"),
         ("image,caption\n", "has no split"),
         (f"image,caption\na.jpg,{'x' * 200_000}\n", "not CSV: field larger"),
     ],
@@ -206,12 +209,12 @@ def test_broken_tables(tmp_path: Path, content: str, says: str) -> None:
         ('["a.jpg", "x"]', "line 1 is a list, not an object with 'image'"),
         ('{"caption": "x"}', "line 1 has no 'image'"),
         ('{"image": "a.jpg"}', "line 1 has no 'caption'"),
-        ('{"image": 5, "caption": "x"}', "'image' is a whole number. Expected a text"),
-        ('{"image": "a.jpg", "caption": ["x"]}', "'caption' is a list. Expected a text"),
-        ('{"image": "a.jpg", "captions": "x"}', "'captions' is a text. Expected a list"),
+        ('{"image": 5, "caption": "x"}', "'image' is an integer. Expected a string"),
+        ('{"image": "a.jpg", "caption": ["x"]}', "'caption' is a list. Expected a string"),
+        ('{"image": "a.jpg", "captions": "x"}', "'captions' is a string. Expected a list"),
         ('{"image": "a.jpg", "captions": ["x", 5]}', "'captions' holds 5"),
-        ('{"image": "a.jpg", "captions": ["\\ud83d"]}', "half a character"),
-        ('{"image": "a.jpg", "caption": "x", "split": 5}', "'split' is a whole number"),
+        ('{"image": "a.jpg", "captions": ["\\ud83d"]}', "incomplete character"),
+        ('{"image": "a.jpg", "caption": "x", "split": 5}', "'split' is an integer"),
     ],
 )
 def test_broken_json_lines(tmp_path: Path, content: str, says: str) -> None:
@@ -221,12 +224,12 @@ def test_broken_json_lines(tmp_path: Path, content: str, says: str) -> None:
 
 
 def test_which_captions_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no file of captions"):
+    with pytest.raises(DataError, match="no captions file"):
         load_dataset(_config(tmp_path), "train")
     write_images(tmp_path, ["a.png"])
     for name in ("one.csv", "two.csv"):
         write_text(tmp_path / name, f"image,caption,split\na.png,{name},train\n")
-    with pytest.raises(DataError, match=r"several files that may be it \(one\.csv, two\.csv\)"):
+    with pytest.raises(DataError, match=r"several possible captions files \(one\.csv, two\.csv\)"):
         load_dataset(_config(tmp_path), "train")
     for given_name in ("two.csv", str(tmp_path / "two.csv")):
         assert load_dataset(_config(tmp_path, captions=given_name), "train").references == {"a": ["two.csv"]}

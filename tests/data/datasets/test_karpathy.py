@@ -32,7 +32,7 @@ def test_complete_but_divided_differently() -> None:
 
 def test_a_part_of_it() -> None:
     assert check_counts({"train": 10, "test": 5_000}, "test", "coco", PATH) == []  # this split is whole
-    assert "do not compare" in check_counts({"train": 10, "test": 5_000}, "train", "coco", PATH)[0]
+    assert "are not comparable" in check_counts({"train": 10, "test": 5_000}, "train", "coco", PATH)[0]
 
 
 def test_complete_json(tmp_path: Path) -> None:

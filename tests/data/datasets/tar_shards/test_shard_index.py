@@ -121,7 +121,7 @@ def test_a_damaged_index_is_never_believed(tmp_path: Path) -> None:
         ([("cat.json", b"[1]")], r"holds a list\. Expected an object"),
         ([("cat.json", b'{"caption": 3}')], "'caption' is no text"),
         ([("cat.json", b'{"captions": ["a", 3]}')], "'captions' is no text"),
-        ([("cat.json", b'{"captions": ["\\ud800"]}')], "half a character"),
+        ([("cat.json", b'{"captions": ["\\ud800"]}')], "incomplete character"),
         ([("cat.txt", b"a" * (MAX_CAPTION_BYTES + 1))], r"cat\.txt has 1,048,577 bytes"),
     ],
 )
