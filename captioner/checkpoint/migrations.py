@@ -12,6 +12,8 @@ When does `FORMAT_VERSION` grow?
         behind (`python tests/checkpoint/samples/make.py`), raise FORMAT_VERSION, add a migration that writes down
         what the old version did, and make a sample of the new version.
 
+The names of settings are migrated by the table in `captioner.config.renamed`, which also serves run folders.
+
 The tests load every sample and compare its captions with those that it gave when it was made.
 """
 
@@ -21,6 +23,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from captioner.config.renamed import migrate_settings
 from captioner.errors import CheckpointError
 from captioner.version import __version__
 
@@ -80,7 +83,7 @@ def migrate(config: dict[str, Any]) -> dict[str, Any]:
     """The content of a `config.json` whose version `format_version` accepted, in the current format."""
     for version in range(config["format_version"], FORMAT_VERSION):
         config = MIGRATIONS[version](config) | {"format_version": version + 1}
-    return config
+    return migrate_settings(config)
 
 
 def migrate_trainer_state(state: dict[str, Any], version: int) -> dict[str, Any]:
