@@ -20,6 +20,7 @@ from captioner.checkpoint.migrations import (
     migrate_trainer_state,
 )
 from captioner.config import CacheConfig, FolderConfig, TrainConfig
+from captioner.config.renamed import RENAMED, RenamedSetting
 from captioner.errors import CheckpointError
 from captioner.schema import from_plain, model_settings, to_plain
 from captioner.training.logs import read_records
@@ -143,3 +144,11 @@ def test_a_newer_setting_takes_its_default(tmp_path: Path) -> None:
     before = load_checkpoint(folder).settings
     forge_config(folder, lambda config: (config["model"].pop("gate"), config["decode"].pop("min_length")))
     assert load_checkpoint(folder).settings == before  # whose gate and min_length are the defaults
+
+
+@pytest.mark.parametrize("entry", [entry for entry in RENAMED if entry.is_active and isinstance(entry, RenamedSetting)])
+def test_renamed_settings_are_migrated(entry: RenamedSetting) -> None:
+    group, _, key = entry.old.rpartition(".")
+    stored = {"format_version": FORMAT_VERSION, **({group: {key: 3}} if group else {key: 3})}
+    group, _, key = entry.new.rpartition(".")
+    assert migrate(stored) == {"format_version": FORMAT_VERSION, **({group: {key: 3}} if group else {key: 3})}
