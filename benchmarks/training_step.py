@@ -21,7 +21,7 @@ from captioner.nn.decoders.registry import build_decoder
 from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.types import ImageFeatures
 from captioner.training.cross_entropy import memory_efficient_cross_entropy
-from captioner.training.precision import fast_products
+from captioner.training.precision import float32_matmul_precision
 
 VOCABULARY, DIM, CELLS, FEATURES = 9490, 512, 196, 2048
 
@@ -91,7 +91,9 @@ def main() -> None:
     """Measure all cases in one run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", default="float32", choices=("float32", "fast_float32"), help="of our own steps")
+    parser.add_argument(
+        "--float32-matmul-precision", default="highest", choices=("highest", "high", "medium"), help="of our own steps"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -106,7 +108,9 @@ def main() -> None:
         "rnn 10x5": (RecurrentConfig(cell="rnn", **plain), 10, 5),
     }
     steps = {name: our_step(*case) for name, case in ours.items()}
-    cases = {name: fast_products(arguments.precision)(step) for name, (step, _) in steps.items()}
+    cases = {
+        name: float32_matmul_precision(arguments.float32_matmul_precision)(step) for name, (step, _) in steps.items()
+    }
     cases["peer: fused lstm 32x1"] = peer_step(
         FusedLSTM(VOCABULARY, DIM, DIM, FEATURES), torch.rand(32, FEATURES), False
     )
@@ -121,7 +125,8 @@ def main() -> None:
         operations = useful_operations(config, steps[name][1], images)
         figures[name]["share_of_ceiling"] = round(operations / (seconds[name] * ceiling), 3)
     report(
-        "training_step", {"precision": arguments.precision, "ceiling_gflops": round(ceiling / 1e9, 1), "cases": figures}
+        "training_step",
+        {"precision": arguments.float32_matmul_precision, "ceiling_gflops": round(ceiling / 1e9, 1), "cases": figures},
     )
 
 

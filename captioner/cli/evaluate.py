@@ -22,7 +22,7 @@ from captioner.cli.overrides import check_overrides
 from captioner.cli.runs_folder import check_unused_folder, remove_if_empty
 from captioner.config import HARD_AT_TEST, EvaluateConfig
 from captioner.distributed.device import check_device_name
-from captioner.distributed.launch import take_place
+from captioner.distributed.launch import join_launched_job
 from captioner.distributed.ranks import is_main_process
 from captioner.errors import ConfigError, DataError, choose
 
@@ -36,7 +36,7 @@ def main() -> None:
 
 def _main() -> None:
     _errors.clear()
-    take_place()
+    join_launched_job()
     register()
     check_overrides(sys.argv[1:])
     sys.argv[1:] = _compare_as_settings(sys.argv[1:])

@@ -26,7 +26,7 @@ from captioner.cli.runs_folder import CONFIG_FILE, check_unused_folder, remove_i
 from captioner.cli.tables import averaged_over_seeds, csv_table, markdown_table, run_rows
 from captioner.config import TASKS, LanguageModelConfig
 from captioner.distributed.device import check_device_name
-from captioner.distributed.launch import take_place
+from captioner.distributed.launch import join_launched_job
 from captioner.distributed.ranks import first_value_in_job, is_main_process, rank_info
 from captioner.errors import ConfigError, choose
 from captioner.files import write_atomically
@@ -44,7 +44,7 @@ def main() -> None:
 def _main() -> None:
     _finished.clear()
     _failed.clear()
-    place = take_place()
+    place = join_launched_job()
     register()
     if place.size > 1 and {"-m", "--multirun"} & set(sys.argv):
         raise ConfigError(

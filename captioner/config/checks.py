@@ -27,7 +27,7 @@ def at_least(kind: str, value: float | None, least: float) -> None:
         raise ConfigError(f"{kind}={value} is {problem}: expected {least} or more.")
 
 
-def begins_in_time(kind: str, after: int, epochs: int, what: str) -> None:
+def starts_before_end(kind: str, after: int, epochs: int, what: str) -> None:
     if after >= epochs:
         raise ConfigError(
             f"{kind}={after} leaves no epoch in which {what}, for trainer.max_epochs is {epochs}: choose more epochs, "

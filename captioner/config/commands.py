@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from captioner.config.augment import AugmentConfig
-from captioner.config.checks import begins_in_time
+from captioner.config.checks import starts_before_end
 from captioner.config.data import CacheConfig, DataConfig, ScenesConfig
 from captioner.config.decode import DecodeConfig
 from captioner.config.encoder import EncoderConfig
@@ -54,7 +54,7 @@ class TrainConfig:
             self._check_reward(self.reward.after)
 
     def _check_reward(self, after: int) -> None:
-        begins_in_time("reward.after", after, self.trainer.max_epochs, "captions are rewarded")
+        starts_before_end("reward.after", after, self.trainer.max_epochs, "captions are rewarded")
         if self.model.samples_attention:
             raise ConfigError(
                 f"reward.after={after} cannot go with model.attention=hard: it samples where to attend, and "

@@ -52,7 +52,9 @@ class TrainerConfig:
     max_epochs: int = 12  # passes over the training images
     max_steps: int | None = None  # stop after this many optimizer steps, whatever the epoch
     batch_size: int = 16  # images, of all processes together; each brings all its captions
-    accumulate: int | None = 1  # do a batch in this many portions, one in memory at a time; null: find what fits
+    gradient_accumulation_steps: int | None = (
+        1  # micro-batches per batch, one in memory at a time; null: find what fits
+    )
     devices: int | None = None  # processes to start here, each with a GPU of its own; null: one, or torchrun's
     timeout_minutes: float = 10.0  # how long a process waits for the others' gradients before it ends the job
     captions_per_image: int | None = None  # use this many of an image's captions an epoch, drawn anew; null: all
@@ -65,22 +67,25 @@ class TrainerConfig:
     keep_last: int = 1  # checkpoints kept besides the best one
     evaluate_splits: list[str] = field(default_factory=lambda: ["val"])  # scored with the best checkpoint at the end
     eval_batch_size: int = 64  # images
-    precision: str = "float32"  # of products: float32, fast_float32, bfloat16, or float16 (GPU only)
+    precision: str = "float32"  # float32, or mixed precision: bfloat16, float16 (GPU only)
+    float32_matmul_precision: str = "highest"  # highest, or operands rounded to TF32 or bfloat16: high, medium
     ema: float | None = None  # decay of a moving average of the weights, then scored and kept instead; null: none
     compile: bool = False  # the cells' steps by torch.compile (for GPUs; takes a minute to start)
     detect_anomaly: bool = False  # on a NaN, say in which module and operation it arose (slow)
     tensorboard: bool = False  # also write TensorBoard files (pip install 'captioner[tensorboard]')
 
     def __post_init__(self) -> None:
-        for key in ("max_epochs", "max_steps", "batch_size", "accumulate", "captions_per_image", "max_caption_length"):
+        for key in ("max_epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "captions_per_image"):
             at_least(f"trainer.{key}", getattr(self, key), 1)
-        for key in ("validate_every", "patience", "log_every", "keep_last", "eval_batch_size", "devices"):
+        for key in ("max_caption_length", "validate_every", "patience", "log_every", "keep_last", "eval_batch_size"):
             at_least(f"trainer.{key}", getattr(self, key), 1)
+        at_least("trainer.devices", self.devices, 1)
         within("trainer.timeout_minutes", self.timeout_minutes, 0.01, 100_000)
         within("trainer.label_smoothing", self.label_smoothing, 0.0, 0.9)
         if self.ema is not None and not 0 < self.ema < 1:
             raise ConfigError(f"trainer.ema={self.ema}: expected a decay between 0 and 1, such as 0.999, or null.")
-        choose("trainer.precision", self.precision, ("float32", "fast_float32", "bfloat16", "float16"))
+        choose("trainer.precision", self.precision, ("float32", "bfloat16", "float16"))
+        choose("trainer.float32_matmul_precision", self.float32_matmul_precision, ("highest", "high", "medium"))
         if self.monitor != type(self).monitor:
             choose("trainer.monitor", self.monitor, load_object(f"{_METRICS}:monitored_scores")())
 

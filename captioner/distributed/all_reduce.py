@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from captioner.distributed.ranks import lost_ranks_named, rank_info
+from captioner.distributed.ranks import lost_ranks_reported, rank_info
 
 BUCKET_BYTES = 1 << 20
 
@@ -81,7 +81,7 @@ class _Sender:
         while len(self.sent) < len(self.buckets):
             self._send()
         for bucket, (row, work) in zip(self.buckets, self.sent, strict=True):
-            with lost_ranks_named():
+            with lost_ranks_reported():
                 work.wait()
             pieces = torch.split(row, [parameter.numel() for parameter in bucket])
             for parameter, piece in zip(bucket, pieces, strict=True):
@@ -91,7 +91,7 @@ class _Sender:
         bucket = self.buckets[len(self.sent)]
         gradients = [_gradient(parameter).flatten() for parameter in bucket]
         row = gradients[0] if len(gradients) == 1 else torch.cat(gradients)
-        with lost_ranks_named():
+        with lost_ranks_reported():
             self.sent.append((row, dist.all_reduce(row, async_op=True)))
 
 

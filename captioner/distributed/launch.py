@@ -47,7 +47,7 @@ def launch(command: str, options: Sequence[str], count: int) -> int | None:
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        with _handing_on(processes) as asked:
+        with _forwarding_signals(processes) as asked:
             for rank in range(count):
                 processes.append(_start(command, options, rank, count, store.port))
             failed = _wait(processes)
@@ -63,7 +63,7 @@ def launch(command: str, options: Sequence[str], count: int) -> int | None:
     return None
 
 
-def take_place() -> RankInfo:
+def join_launched_job() -> RankInfo:
     """What every command that may run in several processes does first: nothing where it runs alone."""
     place = join_job()
     if place.rank > 0:  # progress bars are drawn on terminals only: by the first process
@@ -112,7 +112,7 @@ def _start(command: str, options: Sequence[str], rank: int, count: int, port: in
 
 
 @contextmanager
-def _handing_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
+def _forwarding_signals(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
     """Inside, signals that ask to stop go to all processes; gives the list of those received."""
     received: list[int] = []
 

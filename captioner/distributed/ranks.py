@@ -130,7 +130,7 @@ def process_group(device: torch.device, timeout_minutes: float = 10.0) -> Iterat
 
     place = _job.place
     try:
-        with lost_ranks_named():
+        with lost_ranks_reported():
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
                 store=PrefixStore(f"attempt {place.attempt}", _job.store),
@@ -152,7 +152,7 @@ def process_group(device: torch.device, timeout_minutes: float = 10.0) -> Iterat
 
 
 @contextmanager
-def lost_ranks_named() -> Iterator[None]:
+def lost_ranks_reported() -> Iterator[None]:
     """RankLostError where an exchange with the other ranks fails, whose own errors have no type in common."""
     try:
         yield
@@ -180,7 +180,7 @@ def all_gather(value: T) -> list[T]:
     import torch.distributed as dist
 
     values: list[Any] = [None] * _job.place.size
-    with lost_ranks_named():
+    with lost_ranks_reported():
         dist.all_gather_object(values, value, group=_job.context)
     return values
 
@@ -212,7 +212,7 @@ def broadcast_from_rank0(work: Callable[[], T]) -> T:
             answer[0] = work()
         except CaptionerError as error:
             answer[1] = error
-    with lost_ranks_named():
+    with lost_ranks_reported():
         dist.broadcast_object_list(answer, src=0, group=_job.context)
     if answer[1] is not None:
         raise answer[1]

@@ -25,7 +25,7 @@ from captioner.training.tensorboard import TensorBoardLog
 TEXT_FILE, RECORDS_FILE, TABLE_FILE = "log.txt", "log.jsonl", "log.csv"
 VALIDATION = "validation"  # the kind of record that makes a row of the table
 
-Mark = dict[str, int]
+LogSizes = dict[str, int]
 """How long each log file was at a moment: a checkpoint keeps it, and a resumed run goes back to it."""
 
 
@@ -40,7 +40,7 @@ class RunLog:
     """
 
     def __init__(
-        self, folder: Path, *, mark: Mark | None = None, step: int | None = None, tensorboard: bool = False
+        self, folder: Path, *, mark: LogSizes | None = None, step: int | None = None, tensorboard: bool = False
     ) -> None:
         self.folder = folder
         self.tensorboard: TensorBoardLog | None = None
@@ -84,7 +84,7 @@ class RunLog:
         if self.tensorboard is not None:
             self.tensorboard.scalars(kind, step, values)
 
-    def mark(self) -> Mark:
+    def mark(self) -> LogSizes:
         """How long each file is now, and on disk: what was logged before a checkpoint does not get lost after it."""
         if self.silent:
             return {}
@@ -141,7 +141,7 @@ def _is_lost(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def checked_mark(stored: Any) -> Mark | None:
+def checked_log_sizes(stored: Any) -> LogSizes | None:
     """A checkpoint's mark; None where it has none, ValueError where it is no mark."""
     if stored is None:
         return None

@@ -30,15 +30,15 @@ from captioner.evaluation.evaluate import (
 from captioner.metrics.registry import validation_metrics
 from captioner.training.disk_errors import disk_errors_explained
 from captioner.training.logs import RunLog, read_records
-from captioner.training.nan_detection import anomalies_named
+from captioner.training.nan_detection import nan_source_reported
 from captioner.training.out_of_memory import (
     find_accumulation_steps,
     out_of_memory_explained,
     while_captioning,
     while_training,
 )
-from captioner.training.precision import autocast, fast_products
-from captioner.training.resume import averaged, load_weights_on_all, save
+from captioner.training.precision import autocast, float32_matmul_precision
+from captioner.training.resume import load_weights_on_all, save, using_ema_weights
 from captioner.training.run import Run
 from captioner.training.sample_captions import caption_samples, log_samples
 from captioner.training.setup import begin_epoch, features_of
@@ -72,16 +72,23 @@ def train(run: Run) -> TrainingResult:
         StopRequest() as stop,
     ):
         describe(run, log)
-        while not run.is_over or progress.judged_step < progress.step:  # stopped after the last step, perhaps
+        while not run.is_over or progress.last_validation_step < progress.step:  # stopped after the last step, perhaps
             for sentence in begin_epoch(run):
                 log.say(sentence)
-            if not run.portions:
-                run.portions = max(all_gather(find_accumulation_steps(run)))
-                log.say(f"trainer.accumulate: {run.portions} was found to fit into memory.")
-            with out_of_memory_explained(run, while_training), fast_products(trainer.precision):
+            if not run.gradient_accumulation_steps:
+                run.gradient_accumulation_steps = max(all_gather(find_accumulation_steps(run)))
+                steps = run.gradient_accumulation_steps
+                log.say(f"trainer.gradient_accumulation_steps={steps} is the smallest value that fits into memory.")
+            with (
+                out_of_memory_explained(run, while_training),
+                float32_matmul_precision(trainer.float32_matmul_precision),
+            ):
                 train_epoch(run, log, stop)
             if progress.epoch % trainer.validate_every == 0 or run.is_over:
-                with out_of_memory_explained(run, while_captioning), fast_products(trainer.precision):
+                with (
+                    out_of_memory_explained(run, while_captioning),
+                    float32_matmul_precision(trainer.float32_matmul_precision),
+                ):
                     validate(run, log, stop)
                 if signal_number := stop_requested(stop):
                     raise Interrupted(signal_number)
@@ -106,7 +113,7 @@ def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> None:
         total=run.steps_per_epoch, initial=progress.batch, desc=title, unit="batch", disable=not sys.stderr.isatty()
     ) as bar:
         for step in () if run.is_over else training_batches(run):
-            with anomalies_named(run.model, describe_batch(run, step)) if trainer.detect_anomaly else nullcontext():
+            with nan_source_reported(run.model, describe_batch(run, step)) if trainer.detect_anomaly else nullcontext():
                 losses = train_step(run, step)
             now = time.perf_counter()
             progress.words, progress.seconds = progress.words + step.totals.words, progress.seconds + now - step_started
@@ -114,7 +121,7 @@ def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> None:
             since_log += step.totals.words
             if losses:  # none where not one image of the batch could be read
                 progress.note(losses)
-            if progress.step % trainer.log_every == 0 and progress.steps_noted:
+            if progress.step % trainer.log_every == 0 and progress.steps_summed:
                 means = progress.compute_and_reset()
                 speed = since_log / (time.perf_counter() - log_started)
                 log.record("train", progress.step, epoch=progress.epoch + 1, **means, words_per_second=round(speed))
@@ -138,7 +145,11 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
     started = time.perf_counter()
     alone = rank_info().size == 1  # several processes must stop at the same place: after this
     try:
-        with averaged(run), autocast(trainer.precision, run.device), stop.at_once() if alone else nullcontext():
+        with (
+            using_ema_weights(run),
+            autocast(trainer.precision, run.device),
+            stop.at_once() if alone else nullcontext(),
+        ):
             captions = generate_captions(
                 run.model, run.vocabulary, run.tokenizer, run.val_set, run.val_features, decode, trainer.eval_batch_size
             )
@@ -190,12 +201,12 @@ def describe(run: Run, log: RunLog) -> None:
 def log_skipped_images(run: Run, log: RunLog) -> None:
     """Name the images that could not be read since this was last said (only with data.on_bad_image=skip)."""
     for dataset, source in ((run.train_set, run.train_features), (run.val_set, run.val_features)):
-        new = source.bad.keys() - run.left_out[dataset.split]
+        new = source.bad.keys() - run.skipped_images[dataset.split]
         for index in sorted(new):
             log.say(f"Left out of {dataset.split}: {source.bad[index]}")
         if new:
             log.record("left_out", run.progress.step, split=dataset.split, images=len(source.bad))
-        run.left_out[dataset.split] |= new
+        run.skipped_images[dataset.split] |= new
 
 
 def finish(run: Run) -> TrainingResult:

@@ -19,7 +19,7 @@ _TRACE = "Error detected in"  # how the warning starts in which torch says where
 
 
 @contextmanager
-def anomalies_named(model: nn.Module, place: str) -> Iterator[None]:
+def nan_source_reported(model: nn.Module, place: str) -> Iterator[None]:
     """Inside, the first number that is infinite or NaN raises TrainingError with what it comes from. Slow.
 
     Forward, every module's output is looked at; backward, torch's anomaly mode watches every operation. `place`: which

@@ -40,10 +40,14 @@ def out_of_memory_explained(run: Run, advice: Callable[[Run], str]) -> Iterator[
 
 def while_training(run: Run) -> str:
     """For `out_of_memory_explained`: what makes a training step smaller."""
-    portions, batch_size = max(1, run.portions), run.config.trainer.batch_size
-    size = -(-batch_size // (portions * rank_info().size))
+    micro_batches, batch_size = max(1, run.gradient_accumulation_steps), run.config.trainer.batch_size
+    size = -(-batch_size // (micro_batches * rank_info().size))
     learning = not run.model.encoder.frozen and not run.config.encoder.gradient_checkpointing
-    same = [f"trainer.accumulate={2 * portions} (now {portions}; null finds it)"] if size > 1 else []
+    same = (
+        [f"trainer.gradient_accumulation_steps={2 * micro_batches} (now {micro_batches}; null finds it)"]
+        if size > 1
+        else []
+    )
     same += ["encoder.gradient_checkpointing=true"] if learning else []
     return (
         f"training with {size} images at a time. "
@@ -64,28 +68,28 @@ def find_accumulation_steps(run: Run) -> int:
     Each trial computes losses and gradients and undoes what they left: weights, optimizer and random state are as
     before. TrainingError where not even one image at a time fits.
     """
-    portions = 1
+    micro_batches = 1
     with _undone(run):
-        while not _fits(run, portions):
-            if portions >= run.config.trainer.batch_size:
+        while not _fits(run, micro_batches):
+            if micro_batches >= run.config.trainer.batch_size:
                 raise TrainingError(
                     f"Not even one image at a time fits into the memory of {run.device}: choose smaller "
                     "model.hidden_dim and model.embedding_dim, or trainer.captions_per_image=1."
                 )
-            portions *= 2
+            micro_batches *= 2
             if run.device.type == "cuda":
                 torch.cuda.empty_cache()
-    return portions
+    return micro_batches
 
 
-def _fits(run: Run, portions: int) -> bool:
+def _fits(run: Run, micro_batches: int) -> bool:
     try:
         learning = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
         # Adam's two averages come with the first update, and will be there during every later step.
         averages = [torch.empty_like(own) for own in learning if own not in run.optimizer.state for _ in range(2)]
-        step = largest_micro_batch(run, portions)
-        for portion in step.portions:
-            micro_batch_losses(run, portion, step.totals)["loss"].backward()  # type: ignore[no-untyped-call]
+        step = largest_micro_batch(run, micro_batches)
+        for micro_batch in step.micro_batches:
+            micro_batch_losses(run, micro_batch, step.totals)["loss"].backward()  # type: ignore[no-untyped-call]
         del averages
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

@@ -1,8 +1,9 @@
-"""In which number format the products of training are done; weights, sums and losses stay in float32.
+"""Mixed precision and the precision of float32 matrix products; weights, sums and losses stay in float32.
 
-bfloat16 and float16 make products' results as short as their operands (autocast). `fast_float32` leaves every tensor in
-float32 and lets the processor round the operands of matrix products alone: to TensorFloat-32 on a GPU, to bfloat16 on
-a CPU with units for it, not at all elsewhere. Their sums, and all between two products, keep float32's digits.
+`trainer.precision=bfloat16` or `float16` computes matrix products and convolutions under autocast, with results in that
+type. `trainer.float32_matmul_precision` keeps every tensor in float32 and lets PyTorch round the operands of float32
+matrix products: to TensorFloat-32 on a GPU, to bfloat16 on a CPU that has instructions for it. Products are still
+summed in float32.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """ConfigError where the device cannot train in this format."""
+    """Raise ConfigError if `device` cannot train with `trainer.precision=precision`."""
     if precision == "float16" and device.type == "cpu":
         raise ConfigError(
-            "trainer.precision=float16 needs a GPU: a CPU has no fast products of this format. "
-            "Use bfloat16, which keeps float32's range, or float32."
+            "trainer.precision=float16 needs a GPU: CPUs have no fast float16 products. Use bfloat16, which has "
+            "the range of float32, or float32."
         )
     if (
         precision == "bfloat16"
@@ -32,35 +33,35 @@ def check_precision(precision: str, device: torch.device) -> None:
         and not torch.cuda.is_bf16_supported(including_emulation=False)
     ):
         raise ConfigError(
-            f"trainer.precision=bfloat16 needs a newer GPU than {torch.cuda.get_device_name(device)}, which would only "
-            "imitate it, and slowly. Use float16, which it has, or float32."
+            f"trainer.precision=bfloat16 needs a newer GPU than {torch.cuda.get_device_name(device)}, which would "
+            "emulate it slowly. Use float16, which this GPU supports, or float32."
         )
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Inside, matrix products and convolutions are done in `precision` (Micikevicius et al. 2018)."""
+    """A context in which matrix products and convolutions are computed in `precision` (Micikevicius et al. 2018)."""
     if precision not in _TYPES:
         return nullcontext()
     return torch.autocast(device.type, _TYPES[precision])
 
 
 @contextmanager
-def fast_products(precision: str) -> Iterator[None]:
-    """Inside, with `fast_float32`, the operands of float32 products may be rounded; then as it was before.
+def float32_matmul_precision(precision: str) -> Iterator[None]:
+    """A context with `torch.set_float32_matmul_precision(precision)`; the previous setting is restored at the end.
 
-    Forward and backward pass must both be inside: torch asks at each product.
+    `precision`: highest, high or medium. PyTorch reads the setting at every product, so both the forward and the
+    backward pass belong inside.
     """
     before = torch.get_float32_matmul_precision()
-    if precision == "fast_float32":
-        torch.set_float32_matmul_precision("medium")
+    torch.set_float32_matmul_precision(precision)
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
 
 
-def iterate_under(items: Iterable[T], precision: str, device: torch.device) -> Iterator[T]:
-    """The items, each made inside `autocast`: for generators that compute, as features of a learning encoder do."""
+def iterate_with_autocast(items: Iterable[T], precision: str, device: torch.device) -> Iterator[T]:
+    """Yield the items, computing each under `autocast`: for generators that run a model, as trainable encoders do."""
     iterator = iter(items)
     while True:
         with autocast(precision, device):
@@ -72,5 +73,5 @@ def iterate_under(items: Iterable[T], precision: str, device: torch.device) -> I
 
 
 def build_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
-    """What keeps float16's small gradients from vanishing, by making the loss larger; without effect otherwise."""
+    """A gradient scaler, which keeps small float16 gradients from underflowing; disabled for other precisions."""
     return torch.amp.GradScaler(device.type, enabled=precision == "float16")

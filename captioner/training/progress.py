@@ -12,7 +12,7 @@ from torch import Tensor
 from captioner.errors import CheckpointError
 
 ADAM = {"step": False, "exp_avg": True, "exp_avg_sq": True}
-KEPT = {torch.optim.SGD: {"momentum_buffer": True}, torch.optim.Adam: ADAM, torch.optim.AdamW: ADAM}
+OPTIMIZER_STATE_SHAPES = {torch.optim.SGD: {"momentum_buffer": True}, torch.optim.Adam: ADAM, torch.optim.AdamW: ADAM}
 """Optimizer → what it keeps of each weight that it has moved: has it the weight's shape, or is it one number?"""
 
 
@@ -33,11 +33,11 @@ class Progress:
     best_step: int = 0
     validations_without_gain: int = 0
     stopped_early: bool = False
-    judged_step: int = 0  # of the last validation
+    last_validation_step: int = 0  # of the last validation
     words: int = 0  # learnt from, each as often as it was
     seconds: float = 0.0  # that this took
     sums: dict[str, float] = field(default_factory=dict)  # of the steps since the log's last line
-    steps_noted: int = 0  # how many those are
+    steps_summed: int = 0  # how many those are
 
     @property
     def words_per_second(self) -> float:
@@ -52,12 +52,12 @@ class Progress:
         """Add one step's figures to those of which the log's next line gives the means."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        self.steps_noted += 1
+        self.steps_summed += 1
 
     def compute_and_reset(self) -> dict[str, float]:
         """The means of what was noted since this was last asked."""
-        means = {name: total / self.steps_noted for name, total in self.sums.items()}
-        self.sums, self.steps_noted = {}, 0
+        means = {name: total / self.steps_summed for name, total in self.sums.items()}
+        self.sums, self.steps_summed = {}, 0
         return means
 
     def reopen_epoch(self, steps_per_epoch: int) -> None:
@@ -72,7 +72,7 @@ class Progress:
     def update_best(self, score: float, patience: int | None, *, is_over: bool) -> bool:
         """Note a validation's score (more is better): is it the best so far, and has patience run out?"""
         is_best = score > self.best_score
-        self.judged_step = self.step
+        self.last_validation_step = self.step
         if is_best:
             self.best_score, self.best_step, self.validations_without_gain = score, self.step, 0
         else:
@@ -125,7 +125,9 @@ def restore_trainer_state(
 
 def progress_from_plain(values: dict[str, Any]) -> Progress:
     """What `vars(progress)` was; ValueError or TypeError where it cannot have been."""
-    progress = Progress(**({"judged_step": values["step"]} | values))  # older ones do not say when they were validated
+    progress = Progress(
+        **({"last_validation_step": values["step"]} | values)
+    )  # older ones do not say when they were validated
     for name, default in vars(Progress()).items():
         value = getattr(progress, name)
         if type(value) is not type(default) or (isinstance(value, int) and not 0 <= value < 2**63):
@@ -140,7 +142,7 @@ def check_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
 
     Of a weight that has not learnt yet, such as those of an encoder whose turn comes later, it keeps nothing.
     """
-    shapes: dict[str, bool] = KEPT[type(optimizer)]
+    shapes: dict[str, bool] = OPTIMIZER_STATE_SHAPES[type(optimizer)]
     for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
         own = optimizer.state[weight]
         if own and own.keys() != shapes.keys():

@@ -28,7 +28,7 @@ from captioner.distributed.ranks import (
     rank_info,
 )
 from captioner.errors import CheckpointError
-from captioner.training.logs import RunLog, checked_mark
+from captioner.training.logs import RunLog, checked_log_sizes
 from captioner.training.progress import (
     random_state,
     restore_random_state,
@@ -54,12 +54,12 @@ def _write(run: Run, log: RunLog, other_random_states: list[dict[str, Tensor]], 
     state["other_random_states"] = other_random_states
     state["log"] = log.mark()
     state["bad_images"] = [run.train_features.bad, run.val_features.bad]
-    state["left_out"] = {split: sorted(indices) for split, indices in run.left_out.items()}
+    state["left_out"] = {split: sorted(indices) for split, indices in run.skipped_images.items()}
     state["scaler"] = run.scaler.state_dict()
-    state["portions"] = run.portions
-    if run.average is not None:
-        state["weights"] = [parameter.detach().clone() for parameter in run.average.parameters]
-    with averaged(run):
+    state["portions"] = run.gradient_accumulation_steps
+    if run.ema is not None:
+        state["weights"] = [parameter.detach().clone() for parameter in run.ema.parameters]
+    with using_ema_weights(run):
         save_checkpoint(
             run.folder,
             run.progress.step,
@@ -72,9 +72,9 @@ def _write(run: Run, log: RunLog, other_random_states: list[dict[str, Tensor]], 
         )
 
 
-def averaged(run: Run) -> AbstractContextManager[None]:
+def using_ema_weights(run: Run) -> AbstractContextManager[None]:
     """Inside, the model has the weights that are scored and kept: the average, where there is one."""
-    return nullcontext() if run.average is None else run.average.in_place()
+    return nullcontext() if run.ema is None else run.ema.in_place()
 
 
 def restore(run: Run) -> None:
@@ -92,16 +92,18 @@ def restore(run: Run) -> None:
     run.progress.recheck_early_stopping(run.config.trainer.patience)
     try:
         restore_random_state_of_rank(run, state.get("other_random_states", []))  # older checkpoints have none
-        run.mark = checked_mark(state.get("log"))
-        run.left_out |= {str(split): set(indices) for split, indices in state.get("left_out", {}).items()}
+        run.mark = checked_log_sizes(state.get("log"))
+        run.skipped_images |= {str(split): set(indices) for split, indices in state.get("left_out", {}).items()}
         if state.get("scaler"):  # empty where another precision was trained with
             run.scaler.load_state_dict(state["scaler"])
-        if run.config.trainer.accumulate is None:  # found once a run: dropout's masks follow the portions
-            run.portions = int(state.get("portions", 0))
+        if (
+            run.config.trainer.gradient_accumulation_steps is None
+        ):  # found once a run: dropout's masks follow the portions
+            run.gradient_accumulation_steps = int(state.get("portions", 0))
         for source, bad in zip((run.train_features, run.val_features), state.get("bad_images", ()), strict=False):
             source.bad.update(bad)
-        if run.average is not None:
-            run.average.restore(state.get("weights", run.average.parameters))
+        if run.ema is not None:
+            run.ema.restore(state.get("weights", run.ema.parameters))
         elif "weights" in state:
             raise ValueError("it keeps an average of the weights: resume with the trainer.ema that it was trained with")
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:

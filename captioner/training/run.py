@@ -19,7 +19,7 @@ from captioner.nn.model import CaptioningModel
 from captioner.text.tokenizers import Tokenizer
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.ema import ExponentialMovingAverage
-from captioner.training.logs import Mark
+from captioner.training.logs import LogSizes
 from captioner.training.progress import Progress, planned_steps
 from captioner.training.self_critical import Reward
 
@@ -50,14 +50,16 @@ class Run:
     val_features: FeatureSource
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    average: ExponentialMovingAverage | None = None
+    ema: ExponentialMovingAverage | None = None
     reward: Reward | None = None  # of captions that the model says, where it learns from them
     whole_images: bool = False  # so far, though they are to be varied later: augment.after
-    portions: int = 1  # of a batch: trainer.accumulate, or 0 until it has been found
+    gradient_accumulation_steps: int = 1  # micro-batches per batch; 0 until find_accumulation_steps has found it
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
-    mark: Mark | None = None  # how long the logs were at the checkpoint from which this run is carried on
-    left_out: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # split → images named so far
+    mark: LogSizes | None = None  # how long the logs were at the checkpoint from which this run is carried on
+    skipped_images: dict[str, set[int]] = field(
+        default_factory=lambda: defaultdict(set)
+    )  # split → images logged so far
 
     @property
     def steps_per_epoch(self) -> int:

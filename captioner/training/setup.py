@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from captioner.config import AugmentConfig, TrainConfig
-from captioner.config.checks import begins_in_time
+from captioner.config.checks import starts_before_end
 from captioner.data.batches import (
     captioned_images,
     encode_captions,
@@ -90,10 +90,10 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         val_features=val_features,
         optimizer=optimizer,
         scaler=build_scaler(config.trainer.precision, device),
-        portions=config.trainer.accumulate or 0,
+        gradient_accumulation_steps=config.trainer.gradient_accumulation_steps or 0,
         reward=None if config.reward.after is None else caption_reward(captions, usable, config.reward.bleu),
         whole_images=whole,
-        average=None if config.trainer.ema is None else ExponentialMovingAverage(learning, config.trainer.ema),
+        ema=None if config.trainer.ema is None else ExponentialMovingAverage(learning, config.trainer.ema),
         resumed=resume,
     )
     if rank_info().rank > 0:  # other random numbers for dropout, the same weights
@@ -134,15 +134,15 @@ def begin_epoch(run: Run) -> list[str]:
         )
     if begun:
         progress.validations_without_gain = 0
-        run.portions = run.config.trainer.accumulate or 0
+        run.gradient_accumulation_steps = run.config.trainer.gradient_accumulation_steps or 0
     return begun
 
 
 def check_settings(config: TrainConfig) -> None:
     """ConfigError for what would only show later: before hours are spent."""
     epochs = config.trainer.max_epochs
-    begins_in_time("encoder.fine_tune_after", config.encoder.fine_tune_after, epochs, "the encoder learns")
-    begins_in_time("augment.after", config.augment.after, epochs, "images are varied")
+    starts_before_end("encoder.fine_tune_after", config.encoder.fine_tune_after, epochs, "the encoder learns")
+    starts_before_end("augment.after", config.augment.after, epochs, "images are varied")
     available = available_splits(config.data)
     if "val" not in available:
         raise DataError(

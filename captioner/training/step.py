@@ -20,7 +20,7 @@ from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.types import ImageFeatures
 from captioner.training.losses import BatchTotals, captioning_losses
 from captioner.training.optimizer import clip_gradient, schedule_factor, set_learning_rate
-from captioner.training.precision import autocast, iterate_under
+from captioner.training.precision import autocast, iterate_with_autocast
 from captioner.training.run import Run
 from captioner.training.self_critical import self_critical_losses
 
@@ -35,12 +35,15 @@ class MicroBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """A batch of images. `portions` is read once: with `trainer.accumulate` one of them is in memory at a time."""
+    """A batch of images, divided into `trainer.gradient_accumulation_steps` micro-batches.
+
+    `micro_batches` can be iterated once; one of them is in memory at a time.
+    """
 
     number: int  # within the epoch
     indices: list[int]  # of its images in the training set
     totals: BatchTotals
-    portions: Iterator[MicroBatch]
+    micro_batches: Iterator[MicroBatch]
 
 
 def training_batches(run: Run) -> Iterator[TrainingBatch]:
@@ -51,19 +54,19 @@ def training_batches(run: Run) -> Iterator[TrainingBatch]:
     def captions_of(index: int) -> Sequence[Sequence[int]]:
         return choose_captions(run.captions[index], trainer.captions_per_image, run.config.seed, progress.epoch, index)
 
-    yield from _steps(run, batches, captions_of, portions=run.portions, first=progress.batch)
+    yield from _steps(run, batches, captions_of, micro_batches=run.gradient_accumulation_steps, first=progress.batch)
 
 
-def largest_micro_batch(run: Run, portions: int) -> TrainingBatch:
+def largest_micro_batch(run: Run, micro_batches: int) -> TrainingBatch:
     """The first portion of the largest step there can be, the longest captions: to find out what fits into memory."""
     trainer = run.config.trainer
 
     def longest(index: int) -> list[list[int]]:
         return sorted(run.captions[index], key=len, reverse=True)[: trainer.captions_per_image]
 
-    size = -(-trainer.batch_size // portions)
+    size = -(-trainer.batch_size // micro_batches)
     indices = nlargest(size, run.indices, key=lambda index: sum(map(len, longest(index))))
-    return next(_steps(run, [indices], longest, portions=1, first=0))
+    return next(_steps(run, [indices], longest, micro_batches=1, first=0))
 
 
 def _steps(
@@ -71,7 +74,7 @@ def _steps(
     batches: Sequence[Sequence[int]],
     captions_of: Callable[[int], Sequence[Sequence[int]]],
     *,
-    portions: int,
+    micro_batches: int,
     first: int,
 ) -> Iterator[TrainingBatch]:
     """Batches of images as steps of so many portions; `first`: the number of the first of them.
@@ -79,13 +82,13 @@ def _steps(
     Images that turn out to be unreadable only while a step is under way still count in that step's totals.
     """
     trainer = run.config.trainer
-    size = -(-trainer.batch_size // (rank_info().size * portions))
+    size = -(-trainer.batch_size // (rank_info().size * micro_batches))
 
     def divided(batch: Sequence[int]) -> list[list[int]]:
         own = share(batch)  # this process's part, where there are several
         return [own[start : start + size] for start in range(0, len(own), size)]
 
-    features = iterate_under(
+    features = iterate_with_autocast(
         run.train_features.batches((part for batch in batches for part in divided(batch)), run.progress.epoch),
         trainer.precision,
         run.device,
@@ -100,15 +103,15 @@ def _steps(
         yield TrainingBatch(number, indices, BatchTotals.of(list(map(captions_of, indices))), packed)
 
 
-def micro_batch_losses(run: Run, portion: MicroBatch, totals: BatchTotals) -> dict[str, Tensor]:
+def micro_batch_losses(run: Run, micro_batch: MicroBatch, totals: BatchTotals) -> dict[str, Tensor]:
     """The losses of one portion of a step, in the run's precision."""
     trainer = run.config.trainer
     with autocast(trainer.precision, run.device):
         if run.reward is not None and run.in_rl_phase:
             return self_critical_losses(
                 run.model,
-                portion.features,
-                portion.indices,
+                micro_batch.features,
+                micro_batch.indices,
                 run.reward,
                 samples=run.config.reward.samples,
                 max_length=run.config.decode.max_length,
@@ -117,8 +120,8 @@ def micro_batch_losses(run: Run, portion: MicroBatch, totals: BatchTotals) -> di
             )
         return captioning_losses(
             run.model,
-            portion.features,
-            portion.captions,
+            micro_batch.features,
+            micro_batch.captions,
             label_smoothing=trainer.label_smoothing,
             totals=totals,
         )
@@ -136,9 +139,9 @@ def train_step(run: Run, step: TrainingBatch) -> dict[str, float]:
     learning_rate = set_learning_rate(run.optimizer, factor, progress.step)
     run.optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
-    with summed_gradients(run.model.parameters(), overlap=run.portions == 1):
-        for portion in step.portions:
-            losses = micro_batch_losses(run, portion, step.totals)
+    with summed_gradients(run.model.parameters(), overlap=run.gradient_accumulation_steps == 1):
+        for micro_batch in step.micro_batches:
+            losses = micro_batch_losses(run, micro_batch, step.totals)
             run.scaler.scale(losses["loss"]).backward()  # type: ignore[no-untyped-call]
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
@@ -153,8 +156,8 @@ def train_step(run: Run, step: TrainingBatch) -> dict[str, float]:
     check_finite_losses(run, step, figures)
     run.scaler.step(run.optimizer)
     run.scaler.update()
-    if run.average is not None:
-        run.average.update(progress.step)
+    if run.ema is not None:
+        run.ema.update(progress.step)
     run.model.decoder.after_optimizer_step(figures)
     return figures | {"learning_rate": learning_rate}
 

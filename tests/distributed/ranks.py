@@ -170,7 +170,7 @@ def learn(
 def every_model(folder: Path) -> dict[str, list[float]]:
     """The losses of an epoch of every model of conf/ that draws nothing by lot, and of a fine-tuned encoder."""
     options = [[f"model={path.stem}"] for path in sorted(CONF.glob("model/*.yaml")) if path.stem != "hard_attention"]
-    options.append(["model=attention", "encoder.fine_tune_from=features.12", "trainer.accumulate=2"])
+    options.append(["model=attention", "encoder.fine_tune_from=features.12", "trainer.gradient_accumulation_steps=2"])
     return {" ".join(chosen): losses_with(folder, chosen) for chosen in options}
 
 
@@ -182,7 +182,7 @@ def losses_with(folder: Path, options: list[str]) -> list[float]:
     plain = settings(folder)
     chosen = compose_train_settings([*options, "model.dropout=0"])
     encoder = replace(plain.encoder, fine_tune_from=chosen.encoder.fine_tune_from)
-    trainer = replace(plain.trainer, accumulate=chosen.trainer.accumulate)
+    trainer = replace(plain.trainer, gradient_accumulation_steps=chosen.trainer.gradient_accumulation_steps)
     optim = replace(plain.optim, name="sgd", learning_rate=0.1)
     changed = replace(plain, model=chosen.model, encoder=encoder, trainer=trainer, optim=optim)
     run = prepare(changed, folder / "none")

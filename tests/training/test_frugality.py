@@ -93,7 +93,7 @@ def test_memory_stays_flat_over_epochs(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fine_tuned: bool
 ) -> None:
     encoder = config.encoder if fine_tuned else tiny_config(config.data).encoder
-    long = with_trainer(replace(config, encoder=encoder), max_epochs=12, patience=None, accumulate=2)
+    long = with_trainer(replace(config, encoder=encoder), max_epochs=12, patience=None, gradient_accumulation_steps=2)
     found = held_after_each_epoch(long, tmp_path / "run", monkeypatch)
     settled, last = found[3], found[-1]
     assert last.tensors == settled.tensors

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner.training.logs import RunLog, checked_mark, read_records
+from captioner.training.logs import RunLog, checked_log_sizes, read_records
 
 FILES = ("log.txt", "log.jsonl", "log.csv")
 
@@ -148,7 +148,7 @@ def steps(path: Path, tag: str) -> list[int]:
 @pytest.mark.parametrize("stored", [[], 7, {"log.txt": -1}, {"log.txt": 1.5}, {"log.txt": "1"}, {"log.txt": True}])
 def test_a_mark_that_is_none(stored: object) -> None:
     with pytest.raises(ValueError, match="how long each log file was"):
-        checked_mark(stored)
+        checked_log_sizes(stored)
 
 
 def test_a_mark_leads_nowhere_else(tmp_path: Path) -> None:

@@ -114,7 +114,13 @@ def test_interrupted_and_resumed_is_uninterrupted(config: TrainConfig, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"ema": 0.9}, {"precision": "bfloat16"}, {"precision": "fast_float32"}, {"ema": 0.9, "accumulate": 2}]
+    "settings",
+    [
+        {"ema": 0.9},
+        {"precision": "bfloat16"},
+        {"float32_matmul_precision": "medium"},
+        {"ema": 0.9, "gradient_accumulation_steps": 2},
+    ],
 )
 def test_resume_is_exact_with(config: TrainConfig, tmp_path: Path, settings: dict[str, Any]) -> None:
     changed = with_trainer(config, **settings)
@@ -136,11 +142,17 @@ def test_hard_attention_resumes_exactly_with_its_baseline(config: TrainConfig, t
 
 def test_the_average_is_what_is_kept_and_scored(config: TrainConfig, tmp_path: Path) -> None:
     """Its training is that of a run without; its weights and captions are not."""
-    plain, averaged = run(config, tmp_path / "plain"), run(with_trainer(config, ema=0.9), tmp_path / "averaged")
-    losses = [[record["loss"] for record in curve(folder) if record["kind"] == "train"] for folder in (plain, averaged)]
+    plain, using_ema_weights = (
+        run(config, tmp_path / "plain"),
+        run(with_trainer(config, ema=0.9), tmp_path / "averaged"),
+    )
+    losses = [
+        [record["loss"] for record in curve(folder) if record["kind"] == "train"]
+        for folder in (plain, using_ema_weights)
+    ]
     assert losses[0] == losses[1]
-    state = load_trainer_state(find_checkpoint(averaged, "latest"))
-    kept, last = weights(averaged), weights(plain)
+    state = load_trainer_state(find_checkpoint(using_ema_weights, "latest"))
+    kept, last = weights(using_ema_weights), weights(plain)
     assert not torch.equal(kept["decoder.embedding.weight"], last["decoder.embedding.weight"])
     assert any(torch.equal(tensor, last["decoder.embedding.weight"]) for tensor in state["weights"])
 

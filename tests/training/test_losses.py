@@ -138,8 +138,8 @@ def test_portions_add_up_to_the_batch(captions: list[list[list[int]]], cut: int)
     for start, stop in ((0, cut), (cut, len(flat))):
         if flat[start:stop]:
             rows = Answer(*(array[start:stop] for array in answer))
-            layout, portion = packed(rows, flat[start:stop])
-            for name, value in losses(portion, layout, totals=BatchTotals.of(flat), **options).items():
+            layout, micro_batch = packed(rows, flat[start:stop])
+            for name, value in losses(micro_batch, layout, totals=BatchTotals.of(flat), **options).items():
                 sums[name] += float(value)
     assert sums == pytest.approx({name: float(value) for name, value in whole.items()}, rel=1e-9)
 

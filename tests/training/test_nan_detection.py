@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from captioner.errors import TrainingError
 from captioner.nn.layers.attention import AdditiveAttention
 from captioner.training.loop import train
-from captioner.training.nan_detection import anomalies_named
+from captioner.training.nan_detection import nan_source_reported
 from captioner.training.setup import prepare
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
@@ -30,14 +30,17 @@ def test_forward_the_module_is_named() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     with torch.no_grad():
         model[1].weight.fill_(float("inf"))  # type: ignore[union-attr]
-    with pytest.raises(TrainingError, match=r"forward pass, 1 \(Linear\).*at step 3"), anomalies_named(model, PLACE):
+    with (
+        pytest.raises(TrainingError, match=r"forward pass, 1 \(Linear\).*at step 3"),
+        nan_source_reported(model, PLACE),
+    ):
         model(torch.ones(1, 2))
     model(torch.ones(1, 2))  # nobody watches any more
 
 
 def test_backward_the_operation_is_named() -> None:
     model = nn.Sequential(nn.Linear(2, 2), Sick())
-    with pytest.raises(TrainingError, match=r"backward pass, Sqrt.*at step 3"), anomalies_named(model, PLACE):
+    with pytest.raises(TrainingError, match=r"backward pass, Sqrt.*at step 3"), nan_source_reported(model, PLACE):
         model(torch.ones(1, 2)).sum().backward()
 
 
@@ -50,17 +53,17 @@ def test_backward_the_line_of_ours_is_named() -> None:
         energies.sum().backward()
 
     where = r"backward pass, .*called in captioner/nn/layers/attention\.py, line \d+"
-    with pytest.raises(TrainingError, match=where), anomalies_named(attention, PLACE):
+    with pytest.raises(TrainingError, match=where), nan_source_reported(attention, PLACE):
         spoil_the_gradient()
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="else"), anomalies_named(nn.Linear(1, 1), PLACE):
+    with pytest.raises(RuntimeError, match="else"), nan_source_reported(nn.Linear(1, 1), PLACE):
         raise RuntimeError("something else")
 
 
 def test_other_warnings_pass() -> None:
-    with pytest.warns(UserWarning, match="look here") as told, anomalies_named(nn.Linear(1, 1), PLACE):
+    with pytest.warns(UserWarning, match="look here") as told, nan_source_reported(nn.Linear(1, 1), PLACE):
         warnings.warn("look here", stacklevel=1)
     assert len(told) == 1  # torch's own, that anomaly mode is slow, is said by the setting's comment
 

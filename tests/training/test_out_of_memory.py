@@ -32,7 +32,9 @@ from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    config = with_trainer(tiny_config(write_tiny_data(tmp_path / "data")), batch_size=8, accumulate=None, max_epochs=1)
+    config = with_trainer(
+        tiny_config(write_tiny_data(tmp_path / "data")), batch_size=8, gradient_accumulation_steps=None, max_epochs=1
+    )
     (tmp_path / "run").mkdir()
     return prepare(config, tmp_path / "run")
 
@@ -45,11 +47,11 @@ def at_most(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
         asked: list[int] = []
         whole = memory.micro_batch_losses
 
-        def limited(run: Run, portion: MicroBatch, totals: BatchTotals) -> Any:
-            asked.append(len(portion.features.vector))
+        def limited(run: Run, micro_batch: MicroBatch, totals: BatchTotals) -> Any:
+            asked.append(len(micro_batch.features.vector))
             if asked[-1] > images:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-            return whole(run, portion, totals)
+            return whole(run, micro_batch, totals)
 
         monkeypatch.setattr(memory, "micro_batch_losses", limited)
         return asked
@@ -66,12 +68,12 @@ def test_real_failures_are_recognised() -> None:
     assert not is_out_of_memory(ValueError("out of memory"))
 
 
-@pytest.mark.parametrize(("images", "portions"), [(8, 1), (7, 2), (4, 2), (3, 4), (1, 8)])
-def test_the_fewest_portions_that_fit(
-    run: Run, at_most: Callable[[int], list[int]], images: int, portions: int
+@pytest.mark.parametrize(("images", "micro_batches"), [(8, 1), (7, 2), (4, 2), (3, 4), (1, 8)])
+def test_the_smallest_gradient_accumulation_steps_that_fit(
+    run: Run, at_most: Callable[[int], list[int]], images: int, micro_batches: int
 ) -> None:
     asked = at_most(images)
-    assert find_accumulation_steps(run) == portions
+    assert find_accumulation_steps(run) == micro_batches
     assert asked == [8, 4, 2, 1][: len(asked)]
 
 
@@ -96,8 +98,8 @@ def test_nothing_fits(run: Run, at_most: Callable[[int], list[int]]) -> None:
 def test_what_was_found_is_used_said_and_kept(run: Run, at_most: Callable[[int], list[int]]) -> None:
     at_most(4)
     train(run)
-    assert "accumulate: 2 was found" in (run.folder / "log.txt").read_text()
-    assert prepare(run.config, run.folder, resume=True).portions == 2
+    assert "gradient_accumulation_steps=2 is the smallest" in (run.folder / "log.txt").read_text()
+    assert prepare(run.config, run.folder, resume=True).gradient_accumulation_steps == 2
 
 
 def test_memory_is_kept_free_for_what_the_optimizer_will_hold(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,27 +125,30 @@ def test_the_trial_has_the_longest_captions(run: Run) -> None:
     (step,) = (largest_micro_batch(run, 4),)
     assert step.indices == [5, 3]
     run.config.trainer.captions_per_image = 1
-    (_, _, captions), *_ = largest_micro_batch(run, 4).portions
+    (_, _, captions), *_ = largest_micro_batch(run, 4).micro_batches
     assert sorted(len(words) for words in unpack(captions.targets, captions)) == [29, 30]  # <END> counted
 
 
 def test_what_fits_is_asked_anew_when_the_encoder_begins_to_learn(tmp_path: Path, monkeypatch: Any) -> None:
     data = write_tiny_data(tmp_path / "data")
-    config = with_trainer(tiny_config(data), accumulate=None)
+    config = with_trainer(tiny_config(data), gradient_accumulation_steps=None)
     config = replace(config, encoder=replace(config.encoder, fine_tune_from="features.12", fine_tune_after=1))
     (tmp_path / "run").mkdir()
     answers = {True: 1, False: 4}
     monkeypatch.setattr(training, "find_accumulation_steps", lambda run: answers[run.model.encoder.frozen])
     train(prepare(config, tmp_path / "run"))
     said = (tmp_path / "run" / "log.txt").read_text()
-    assert said.index("accumulate: 1 was") < said.index("learns too") < said.index("accumulate: 4 was")
-    assert prepare(config, tmp_path / "run", resume=True).portions == 4
+    assert said.index("steps=1 is") < said.index("learns too") < said.index("steps=4 is")
+    assert prepare(config, tmp_path / "run", resume=True).gradient_accumulation_steps == 4
 
 
 def test_running_out_says_what_to_change(run: Run) -> None:
-    run.portions = 2
+    run.gradient_accumulation_steps = 2
     for advice, expected in (
-        (while_training, r"step 1, training with 4 images at a time.*accumulate=4 \(now 2; null finds it\)\. Or"),
+        (
+            while_training,
+            r"step 1, training with 4 images at a time.*gradient_accumulation_steps=4 \(now 2; null finds it\)\. Or",
+        ),
         (while_captioning, r"captioning 4 images at a time.*trainer\.eval_batch_size"),
     ):
         with pytest.raises(TrainingError, match=expected) as told, out_of_memory_explained(run, advice):
@@ -154,8 +159,8 @@ def test_running_out_says_what_to_change(run: Run) -> None:
 
 
 def test_one_image_at_a_time_cannot_be_divided(run: Run) -> None:
-    run.portions = 8
-    assert "accumulate" not in while_training(run)
+    run.gradient_accumulation_steps = 8
+    assert "gradient_accumulation_steps" not in while_training(run)
     assert "trainer.batch_size" in while_training(run)
 
 
@@ -165,8 +170,8 @@ def test_running_out_is_explained_wherever_it_happens(run: Run, monkeypatch: pyt
         raise MemoryError
 
     monkeypatch.setattr(training, where, run_out)
-    run.portions = 1
-    setting = "trainer.accumulate" if where == "train_step" else "trainer.eval_batch_size"
+    run.gradient_accumulation_steps = 1
+    setting = "trainer.gradient_accumulation_steps" if where == "train_step" else "trainer.eval_batch_size"
     with pytest.raises(TrainingError, match=setting) as told:
         train(run)
     assert ("resume=" in str(told.value)) == (where == "evaluate_model")  # by then there is something to carry on from

@@ -14,7 +14,13 @@ from captioner.nn.layers.doubly_stochastic import doubly_stochastic_penalty
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures
 from captioner.training.cross_entropy import memory_efficient_cross_entropy
-from captioner.training.precision import autocast, build_scaler, check_precision, fast_products, iterate_under
+from captioner.training.precision import (
+    autocast,
+    build_scaler,
+    check_precision,
+    float32_matmul_precision,
+    iterate_with_autocast,
+)
 
 CPU = torch.device("cpu")
 
@@ -34,7 +40,7 @@ def test_a_gpu_that_only_imitates_bfloat16_is_refused(monkeypatch: pytest.Monkey
     check_precision("float16", torch.device("cuda"))
 
 
-def test_products_are_in_the_format_and_nothing_is_by_default() -> None:
+def test_autocast_applies_to_products_and_is_off_by_default() -> None:
     left, right = torch.randn(4, 4), torch.randn(4, 4)
     with autocast("float32", CPU):
         assert (left @ right).dtype == torch.float32
@@ -42,12 +48,12 @@ def test_products_are_in_the_format_and_nothing_is_by_default() -> None:
         assert (left @ right).dtype == torch.bfloat16
 
 
-def test_fast_products_round_operands_and_nothing_else() -> None:
-    """To bfloat16 (8 bits of fraction) where the processor has units for it, not at all elsewhere; sums stay long."""
+def test_medium_precision_rounds_operands_and_nothing_else() -> None:
+    """To bfloat16 (8 bits of fraction) if the processor has instructions for it, else not at all; sums are exact."""
     torch.manual_seed(0)
     left, right = torch.randn(64, 256, requires_grad=True), torch.randn(256, 64)
     exact = left.detach().double() @ right.double()
-    with fast_products("fast_float32"):
+    with float32_matmul_precision("medium"):
         assert torch.get_float32_matmul_precision() == "medium"
         product = left @ right
         product.sum().backward()
@@ -60,20 +66,20 @@ def test_fast_products_round_operands_and_nothing_else() -> None:
     assert nearest < 1e-3, "neither the exact product nor that of rounded operands"
 
 
-def test_fast_products_end_with_their_block_also_after_an_error() -> None:
-    with pytest.raises(KeyError), fast_products("fast_float32"):
+def test_the_matmul_precision_is_restored_also_after_an_error() -> None:
+    with pytest.raises(KeyError), float32_matmul_precision("medium"):
         raise KeyError
     assert torch.get_float32_matmul_precision() == "highest"
-    with fast_products("float32"):
+    with float32_matmul_precision("highest"):
         assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_items_are_made_inside_and_used_outside() -> None:
+def test_items_are_computed_under_autocast_and_used_outside() -> None:
     def make() -> Iterator[torch.dtype]:
         for _ in range(2):
             yield (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
 
-    for dtype in iterate_under(make(), "bfloat16", CPU):
+    for dtype in iterate_with_autocast(make(), "bfloat16", CPU):
         assert dtype == torch.bfloat16
         assert (torch.ones(1, 1) @ torch.ones(1, 1)).dtype == torch.float32
 

@@ -150,8 +150,8 @@ def test_by_expectation_the_gradient_is_soft_attention_s() -> None:
     torch.testing.assert_close(*gradients, atol=1e-12, rtol=1e-9)
 
 
-def test_portions_add_up_to_the_batch() -> None:
-    """As with trainer.accumulate, or in several processes: one baseline, and the totals of the whole step."""
+def test_micro_batches_add_up_to_the_batch() -> None:
+    """Micro-batches, and the parts of several processes, share one baseline and the totals of the whole step."""
     config = AttentionConfig(**{**vars(CONFIG), "hard_entropy": 0.1, "hard_at_test": "sample"})
     decoder, features, packed = make(config)
     decoder.eval()  # draws by the images' seeds, which know nothing of portions

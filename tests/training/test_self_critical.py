@@ -202,7 +202,7 @@ def test_the_rate_follows_a_schedule_of_each_stage(config: TrainConfig, tmp_path
 
 
 @pytest.mark.parametrize("accumulate", [2, 6])
-def test_portions_make_the_same_step(config: TrainConfig, tmp_path: Path, accumulate: int) -> None:
+def test_micro_batches_make_the_same_step(config: TrainConfig, tmp_path: Path, accumulate: int) -> None:
     """What an image draws does not depend on the portion it is in."""
     config = replace(config, model=replace(config.model, dropout=0.0))
 
@@ -214,8 +214,10 @@ def test_portions_make_the_same_step(config: TrainConfig, tmp_path: Path, accumu
         return figures, [parameter.detach().clone() for parameter in prepared.model.decoder.parameters()]
 
     whole, weights = rewarded(config, tmp_path / "whole")
-    portions, others = rewarded(with_trainer(config, accumulate=accumulate), tmp_path / "portions")
-    for expected, found in zip(whole, portions, strict=True):
+    micro_batches, others = rewarded(
+        with_trainer(config, gradient_accumulation_steps=accumulate), tmp_path / "micro-batches"
+    )
+    for expected, found in zip(whole, micro_batches, strict=True):
         assert found == pytest.approx(expected, rel=1e-4)
     for weight, other in zip(weights, others, strict=True):
         torch.testing.assert_close(other, weight, rtol=1e-3, atol=1e-4)

@@ -36,11 +36,13 @@ def epoch(config: TrainConfig, folder: Path) -> tuple[list[dict[str, float]], li
 
 
 @pytest.mark.parametrize("accumulate", [2, 3, 6, 100])
-def test_portions_make_the_same_step(config: TrainConfig, tmp_path: Path, accumulate: int) -> None:
+def test_micro_batches_make_the_same_step(config: TrainConfig, tmp_path: Path, accumulate: int) -> None:
     whole, weights, _ = epoch(config, tmp_path / "whole")
-    portions, other_weights, _ = epoch(with_trainer(config, accumulate=accumulate), tmp_path / "portions")
+    micro_batches, other_weights, _ = epoch(
+        with_trainer(config, gradient_accumulation_steps=accumulate), tmp_path / "micro-batches"
+    )
     assert len(whole) == 3
-    for expected, found in zip(whole, portions, strict=True):
+    for expected, found in zip(whole, micro_batches, strict=True):
         assert found == pytest.approx(expected, rel=1e-5)
     for expected_weight, weight in zip(weights, other_weights, strict=True):
         torch.testing.assert_close(weight, expected_weight, rtol=1e-3, atol=1e-4)
@@ -49,24 +51,26 @@ def test_portions_make_the_same_step(config: TrainConfig, tmp_path: Path, accumu
 def test_the_baseline_moves_by_the_mean_of_the_whole_step(config: TrainConfig, tmp_path: Path) -> None:
     """Not by that of each portion: with all images seen by expectation the portions make the same step."""
     hard = AttentionConfig(**{**vars(config.model), "attention": "hard", "gate": "none", "hard_expected_share": 1.0})
-    for name, accumulate in (("whole", 1), ("portions", 3)):
-        figures, _, run = epoch(with_trainer(replace(config, model=hard), accumulate=accumulate), tmp_path / name)
+    for name, accumulate in (("whole", 1), ("micro-batches", 3)):
+        figures, _, run = epoch(
+            with_trainer(replace(config, model=hard), gradient_accumulation_steps=accumulate), tmp_path / name
+        )
         expected = math.log(len(run.vocabulary))
         for own in figures:
             expected = 0.9 * expected + 0.1 * own["words"]
         assert float(run.model.decoder.hard.baseline) == pytest.approx(expected, rel=1e-6)
 
 
-def test_one_portion_at_a_time(config: TrainConfig, tmp_path: Path) -> None:
-    run = prepare(with_trainer(config, accumulate=3), tmp_path / "run")
-    sizes = [[len(captions.images) for _, _, captions in step.portions] for step in training_batches(run)]
+def test_one_micro_batch_at_a_time(config: TrainConfig, tmp_path: Path) -> None:
+    run = prepare(with_trainer(config, gradient_accumulation_steps=3), tmp_path / "run")
+    sizes = [[len(captions.images) for _, _, captions in step.micro_batches] for step in training_batches(run)]
     assert sizes == [[4, 4, 4], [4, 4, 4], [4, 4]]  # two captions an image
 
 
 def test_totals_are_those_of_the_whole_batch(config: TrainConfig, tmp_path: Path) -> None:
-    run = prepare(with_trainer(config, accumulate=3), tmp_path / "run")
+    run = prepare(with_trainer(config, gradient_accumulation_steps=3), tmp_path / "run")
     for step in training_batches(run):
-        packed = [captions for _, _, captions in step.portions]
+        packed = [captions for _, _, captions in step.micro_batches]
         assert step.totals.words == sum(len(captions.targets) for captions in packed)
         assert step.totals.captions == sum(len(captions.images) for captions in packed)
 

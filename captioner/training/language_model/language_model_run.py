@@ -22,7 +22,7 @@ from captioner.distributed.device import choose_device
 from captioner.errors import CheckpointError
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.language_model import LanguageModel
-from captioner.training.logs import Mark, RunLog, checked_mark
+from captioner.training.logs import LogSizes, RunLog, checked_log_sizes
 from captioner.training.optimizer import build_optimizer_of_one_rate
 from captioner.training.progress import Progress, planned_steps, restore_trainer_state, trainer_state
 
@@ -41,7 +41,7 @@ class LanguageRun:
     hidden: Hidden  # of every stream, where the next window begins
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
-    mark: Mark | None = None  # how long the logs were at the checkpoint from which this run is carried on
+    mark: LogSizes | None = None  # how long the logs were at the checkpoint from which this run is carried on
 
     @property
     def total_steps(self) -> int:
@@ -124,7 +124,7 @@ def restore_language_run(run: LanguageRun) -> None:
     run.progress = restore_trainer_state(state, run.optimizer, run.device, folder / TRAINER_FILE)
     run.progress.recheck_early_stopping(run.config.trainer.patience)
     try:
-        run.mark = checked_mark(state.get("log"))
+        run.mark = checked_log_sizes(state.get("log"))
     except ValueError as error:
         raise CheckpointError(f"{folder / TRAINER_FILE} does not fit this run ({error}).") from error
     run.hidden = tuple(tensor.to(run.device) for tensor in state["hidden"])
