@@ -30,10 +30,16 @@ from captioner.version import __version__
 FORMAT_VERSION = 3
 OLDEST_VERSION = 1
 
-TRAINER_STATE_RENAMED_IN_3 = {"bad_pictures": "bad_images"}
+TRAINER_STATE_RENAMED_IN_3 = {
+    "bad_pictures": "bad_images",
+    "left_out": "skipped_images",
+    "portions": "gradient_accumulation_steps",
+    "weights": "raw_weights",
+    "log": "log_sizes",
+}
 """Key of `trainer.pt` in version 2 → its name in version 3."""
 
-PROGRESS_RENAMED_IN_3: dict[str, str] = {}
+PROGRESS_RENAMED_IN_3 = {"judged_step": "last_validation_step", "steps_noted": "steps_summed"}
 """The same for the keys of its `progress`."""
 
 

@@ -40,15 +40,15 @@ class RunLog:
     """
 
     def __init__(
-        self, folder: Path, *, mark: LogSizes | None = None, step: int | None = None, tensorboard: bool = False
+        self, folder: Path, *, sizes: LogSizes | None = None, step: int | None = None, tensorboard: bool = False
     ) -> None:
         self.folder = folder
         self.tensorboard: TensorBoardLog | None = None
         self.silent = not is_main_process()
         if self.silent:
             return
-        if mark is not None:
-            rewind(folder, mark)
+        if sizes is not None:
+            rewind(folder, sizes)
         elif step is not None:
             _forget_after(folder, step)
         self._rows = [record for record in read_records(folder) if record["kind"] == VALIDATION]
@@ -56,7 +56,7 @@ class RunLog:
         self._records = (folder / RECORDS_FILE).open("a", encoding="utf-8")
         if tensorboard:
             self.tensorboard = TensorBoardLog(folder, step)
-        if mark is not None or step is not None:
+        if sizes is not None or step is not None:
             self._write_table()
 
     def say(self, sentence: str) -> None:
@@ -84,7 +84,7 @@ class RunLog:
         if self.tensorboard is not None:
             self.tensorboard.scalars(kind, step, values)
 
-    def mark(self) -> LogSizes:
+    def sizes(self) -> LogSizes:
         """How long each file is now, and on disk: what was logged before a checkpoint does not get lost after it."""
         if self.silent:
             return {}
@@ -150,14 +150,14 @@ def checked_log_sizes(stored: Any) -> LogSizes | None:
     return {str(name): length for name, length in stored.items()}
 
 
-def rewind(folder: Path, mark: Mapping[str, int]) -> None:
+def rewind(folder: Path, sizes: Mapping[str, int]) -> None:
     """Cut every log file back to the length that it had, and remove those that were not there yet."""
     for name in _rewound(folder):
         path = folder / name
-        if name not in mark:
+        if name not in sizes:
             path.unlink()
-        elif path.stat().st_size >= mark[name]:
-            os.truncate(path, mark[name])
+        elif path.stat().st_size >= sizes[name]:
+            os.truncate(path, sizes[name])
         elif name in (TEXT_FILE, RECORDS_FILE):  # it lost its end, perhaps in a power cut: no half line is gone on with
             os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 

@@ -68,7 +68,7 @@ def train(run: Run) -> TrainingResult:
     step = progress.step if run.resumed else None
     with (
         disk_errors_explained(run.folder),
-        RunLog(run.folder, mark=run.mark, step=step, tensorboard=trainer.tensorboard) as log,
+        RunLog(run.folder, sizes=run.log_sizes, step=step, tensorboard=trainer.tensorboard) as log,
         StopRequest() as stop,
     ):
         describe(run, log)
@@ -203,9 +203,9 @@ def log_skipped_images(run: Run, log: RunLog) -> None:
     for dataset, source in ((run.train_set, run.train_features), (run.val_set, run.val_features)):
         new = source.bad.keys() - run.skipped_images[dataset.split]
         for index in sorted(new):
-            log.say(f"Left out of {dataset.split}: {source.bad[index]}")
+            log.say(f"Skipped in {dataset.split}: {source.bad[index]}")
         if new:
-            log.record("left_out", run.progress.step, split=dataset.split, images=len(source.bad))
+            log.record("skipped_images", run.progress.step, split=dataset.split, images=len(source.bad))
         run.skipped_images[dataset.split] |= new
 
 

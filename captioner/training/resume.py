@@ -52,13 +52,13 @@ def save(run: Run, log: RunLog, *, is_best: bool) -> None:
 def _write(run: Run, log: RunLog, other_random_states: list[dict[str, Tensor]], is_best: bool) -> None:
     state = trainer_state(run.progress, run.optimizer, run.device)
     state["other_random_states"] = other_random_states
-    state["log"] = log.mark()
+    state["log_sizes"] = log.sizes()
     state["bad_images"] = [run.train_features.bad, run.val_features.bad]
-    state["left_out"] = {split: sorted(indices) for split, indices in run.skipped_images.items()}
+    state["skipped_images"] = {split: sorted(indices) for split, indices in run.skipped_images.items()}
     state["scaler"] = run.scaler.state_dict()
-    state["portions"] = run.gradient_accumulation_steps
+    state["gradient_accumulation_steps"] = run.gradient_accumulation_steps
     if run.ema is not None:
-        state["weights"] = [parameter.detach().clone() for parameter in run.ema.parameters]
+        state["raw_weights"] = [parameter.detach().clone() for parameter in run.ema.parameters]
     with using_ema_weights(run):
         save_checkpoint(
             run.folder,
@@ -82,7 +82,7 @@ def restore(run: Run) -> None:
 
     A run that was killed before its first checkpoint begins again, and forgets what it had logged.
     """
-    run.mark = {}
+    run.log_sizes = {}
     if broadcast_from_rank0(lambda: read_index(run.folder)) is None:
         return
     broadcast_from_rank0(lambda: check_vocabulary(run))
@@ -92,20 +92,18 @@ def restore(run: Run) -> None:
     run.progress.recheck_early_stopping(run.config.trainer.patience)
     try:
         restore_random_state_of_rank(run, state.get("other_random_states", []))  # older checkpoints have none
-        run.mark = checked_log_sizes(state.get("log"))
-        run.skipped_images |= {str(split): set(indices) for split, indices in state.get("left_out", {}).items()}
+        run.log_sizes = checked_log_sizes(state.get("log_sizes"))
+        run.skipped_images |= {str(split): set(indices) for split, indices in state.get("skipped_images", {}).items()}
         if state.get("scaler"):  # empty where another precision was trained with
             run.scaler.load_state_dict(state["scaler"])
-        if (
-            run.config.trainer.gradient_accumulation_steps is None
-        ):  # found once a run: dropout's masks follow the portions
-            run.gradient_accumulation_steps = int(state.get("portions", 0))
+        if run.config.trainer.gradient_accumulation_steps is None:  # found once: dropout masks depend on micro-batches
+            run.gradient_accumulation_steps = int(state.get("gradient_accumulation_steps", 0))
         for source, bad in zip((run.train_features, run.val_features), state.get("bad_images", ()), strict=False):
             source.bad.update(bad)
         if run.ema is not None:
-            run.ema.restore(state.get("weights", run.ema.parameters))
-        elif "weights" in state:
-            raise ValueError("it keeps an average of the weights: resume with the trainer.ema that it was trained with")
+            run.ema.restore(state.get("raw_weights", run.ema.parameters))
+        elif "raw_weights" in state:
+            raise ValueError("it has a moving average of the weights: resume with the trainer.ema of the run")
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder / TRAINER_FILE} does not fit this run ({error}).") from error
 

@@ -56,7 +56,7 @@ class Run:
     gradient_accumulation_steps: int = 1  # micro-batches per batch; 0 until find_accumulation_steps has found it
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
-    mark: LogSizes | None = None  # how long the logs were at the checkpoint from which this run is carried on
+    log_sizes: LogSizes | None = None  # of the log files at the checkpoint from which the run is resumed
     skipped_images: dict[str, set[int]] = field(
         default_factory=lambda: defaultdict(set)
     )  # split → images logged so far

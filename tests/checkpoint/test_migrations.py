@@ -20,7 +20,7 @@ from captioner.checkpoint.migrations import (
     migrate_trainer_state,
 )
 from captioner.config import CacheConfig, FolderConfig, TrainConfig
-from captioner.config.renamed import RENAMED, RenamedSetting
+from captioner.config.renamed import RENAMED, RenamedSetting, migrate_settings
 from captioner.errors import CheckpointError
 from captioner.schema import from_plain, model_settings, to_plain
 from captioner.training.logs import read_records
@@ -93,7 +93,7 @@ def test_an_old_run_is_resumed_in_the_current_format(
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "data")
     write_sparse_weights(tmp_path / "sparse.pth")
-    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings = migrate_settings(yaml.safe_load((run / "config.yaml").read_text()))
     settings["trainer"].update(max_epochs=301, patience=None)
     groups = {key: value for key, value in settings.items() if isinstance(value, dict)}
     config = TrainConfig(model=model_settings(groups.pop("model")))
@@ -127,9 +127,25 @@ def test_an_old_export_names_the_weights_that_it_omits() -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_an_old_trainer_state_gets_the_current_names(version: int) -> None:
-    old = {"bad_pictures": [{3: "cut short"}, {}], "progress": {"step": 7}, "random_state": 1}
+    old = {
+        "bad_pictures": [{3: "cut short"}, {}],
+        "left_out": {"train": [3]},
+        "portions": 2,
+        "weights": [1.5],
+        "log": {"log.txt": 80},
+        "progress": {"step": 7, "judged_step": 4, "steps_noted": 3},
+        "random_state": 1,
+    }
     migrated = migrate_trainer_state(old, version)
-    assert migrated == {"bad_images": [{3: "cut short"}, {}], "progress": {"step": 7}, "random_state": 1}
+    assert migrated == {
+        "bad_images": [{3: "cut short"}, {}],
+        "skipped_images": {"train": [3]},
+        "gradient_accumulation_steps": 2,
+        "raw_weights": [1.5],
+        "log_sizes": {"log.txt": 80},
+        "progress": {"step": 7, "last_validation_step": 4, "steps_summed": 3},
+        "random_state": 1,
+    }
     assert migrate_trainer_state(migrated, FORMAT_VERSION) == migrated
 
 

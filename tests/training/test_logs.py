@@ -34,12 +34,12 @@ def test_it_goes_back_to_its_mark(tmp_path: Path) -> None:
         log_steps(log, 1, 6)
     with RunLog(killed) as log:
         log_steps(log, 1, 4)
-        mark = log.mark()
+        sizes = log.sizes()
         log.record("train", 4, loss="of the same step, but after the mark")
         log_steps(log, 5, 5)
     with (killed / "log.jsonl").open("a") as file:
         file.write('{"kind": "tra')  # cut off by a kill
-    with RunLog(killed, mark=mark, step=4) as log:
+    with RunLog(killed, sizes=sizes, step=4) as log:
         log_steps(log, 5, 6)
     assert read_records(killed) == read_records(whole)
     assert lines(killed) == lines(whole)
@@ -62,7 +62,7 @@ def test_a_run_that_begins_again_forgets_all(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     with RunLog(tmp_path, tensorboard=True) as log:
         log_steps(log, 1, 3)
-    with RunLog(tmp_path, mark={}, step=0, tensorboard=True) as log:
+    with RunLog(tmp_path, sizes={}, step=0, tensorboard=True) as log:
         assert {path.name for path in tmp_path.iterdir()} == {"log.txt", "log.jsonl", "tensorboard"}
         log.record("train", 1, loss=1.0)
     assert [record["step"] for record in read_records(tmp_path)] == [1]
@@ -82,10 +82,10 @@ def test_without_a_mark_the_step_decides(tmp_path: Path) -> None:
 def test_a_file_that_lost_its_end_is_not_made_longer(tmp_path: Path) -> None:
     with RunLog(tmp_path) as log:
         log_steps(log, 1, 3)
-        mark = log.mark()
+        sizes = log.sizes()
     content = (tmp_path / "log.jsonl").read_bytes()
     (tmp_path / "log.jsonl").write_bytes(content[:-5])
-    with RunLog(tmp_path, mark=mark, step=3) as log:
+    with RunLog(tmp_path, sizes=sizes, step=3) as log:
         log.record("train", 4, loss=0.5)
         log.record("train", 5, loss=0.5)
     assert b"\0" not in (tmp_path / "log.jsonl").read_bytes()
@@ -98,10 +98,10 @@ def test_the_clock_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     pytest.importorskip("tensorboard")
     with RunLog(tmp_path, tensorboard=True) as log:
         log_steps(log, 1, 3)
-        mark = log.mark()
+        sizes = log.sizes()
         log_steps(log, 4, 5)
     monkeypatch.setattr("time.time", lambda: clock)
-    with RunLog(tmp_path, mark=mark, step=3, tensorboard=True) as log:
+    with RunLog(tmp_path, sizes=sizes, step=3, tensorboard=True) as log:
         log_steps(log, 4, 6)
     assert [record["step"] for record in read_records(tmp_path) if record["kind"] == "train"] == [1, 2, 3, 4, 5, 6]
     first, second = sorted((tmp_path / "tensorboard").iterdir())
@@ -115,12 +115,12 @@ def test_tensorboard_drops_what_is_done_again(tmp_path: Path) -> None:
 
     with RunLog(tmp_path, tensorboard=True) as log:
         log_steps(log, 1, 3)
-        mark = log.mark()
+        sizes = log.sizes()
         log_steps(log, 4, 5)
     viewer = EventAccumulator(str(tmp_path / "tensorboard"))
     viewer.Reload()
     assert [event.step for event in viewer.Scalars("train/loss")] == [1, 2, 3, 4, 5]
-    with RunLog(tmp_path, mark=mark, step=3, tensorboard=True) as log:
+    with RunLog(tmp_path, sizes=sizes, step=3, tensorboard=True) as log:
         log_steps(log, 4, 6)
     viewer.Reload()
     assert [event.step for event in viewer.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
@@ -157,7 +157,7 @@ def test_a_mark_leads_nowhere_else(tmp_path: Path) -> None:
     other.write_text("precious")
     run = tmp_path / "run"
     run.mkdir()
-    with RunLog(run, mark={"../other": 0, str(other): 0}, step=0):
+    with RunLog(run, sizes={"../other": 0, str(other): 0}, step=0):
         pass
     assert other.read_text() == "precious"
 

@@ -154,7 +154,7 @@ def test_the_average_is_what_is_kept_and_scored(config: TrainConfig, tmp_path: P
     state = load_trainer_state(find_checkpoint(using_ema_weights, "latest"))
     kept, last = weights(using_ema_weights), weights(plain)
     assert not torch.equal(kept["decoder.embedding.weight"], last["decoder.embedding.weight"])
-    assert any(torch.equal(tensor, last["decoder.embedding.weight"]) for tensor in state["weights"])
+    assert any(torch.equal(tensor, last["decoder.embedding.weight"]) for tensor in state["raw_weights"])
 
 
 def test_an_average_cannot_be_dropped_on_resume(config: TrainConfig, tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_bad_image_is_named_or_left_out(config: TrainConfig, tmp_path: Path) -> 
         skipping = replace(config, data=replace(config.data, on_bad_image="skip"), cache=CacheConfig(enabled=enabled))
         folder = run(with_trainer(skipping, max_epochs=1), tmp_path / f"skip-{enabled}")
         said = (folder / "log.txt").read_text()
-        assert said.count("Left out of train:") == 1
+        assert said.count("Skipped in train:") == 1
         assert "003.png" in said
         assert (folder / "metrics.json").exists()
 

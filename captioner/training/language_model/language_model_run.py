@@ -41,7 +41,7 @@ class LanguageRun:
     hidden: Hidden  # of every stream, where the next window begins
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
-    mark: LogSizes | None = None  # how long the logs were at the checkpoint from which this run is carried on
+    log_sizes: LogSizes | None = None  # of the log files at the checkpoint from which the run is resumed
 
     @property
     def total_steps(self) -> int:
@@ -85,7 +85,10 @@ def prepare_language_run(config: LanguageModelConfig, folder: Path, *, resume: b
 
 def save_language_run(run: LanguageRun, log: RunLog, *, is_best: bool) -> None:
     """A checkpoint from which the run can be carried on exactly, in the middle of an epoch too."""
-    state = trainer_state(run.progress, run.optimizer, run.device) | {"hidden": list(run.hidden), "log": log.mark()}
+    state = trainer_state(run.progress, run.optimizer, run.device) | {
+        "hidden": list(run.hidden),
+        "log_sizes": log.sizes(),
+    }
     save_checkpoint(
         run.folder,
         run.progress.step,
@@ -103,7 +106,7 @@ def restore_language_run(run: LanguageRun) -> None:
 
     A run that was killed before its first checkpoint begins again, and forgets what it had logged.
     """
-    run.mark = {}
+    run.log_sizes = {}
     if read_index(run.folder) is None:
         return
     folder = find_checkpoint(run.folder, "latest")
@@ -124,7 +127,7 @@ def restore_language_run(run: LanguageRun) -> None:
     run.progress = restore_trainer_state(state, run.optimizer, run.device, folder / TRAINER_FILE)
     run.progress.recheck_early_stopping(run.config.trainer.patience)
     try:
-        run.mark = checked_log_sizes(state.get("log"))
+        run.log_sizes = checked_log_sizes(state.get("log_sizes"))
     except ValueError as error:
         raise CheckpointError(f"{folder / TRAINER_FILE} does not fit this run ({error}).") from error
     run.hidden = tuple(tensor.to(run.device) for tensor in state["hidden"])

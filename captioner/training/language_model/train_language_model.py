@@ -58,7 +58,7 @@ def train_language_model(run: LanguageRun) -> LanguageResult:
     step = run.progress.step if run.resumed else None
     with (
         disk_errors_explained(run.folder),
-        RunLog(run.folder, mark=run.mark, step=step, tensorboard=trainer.tensorboard) as log,
+        RunLog(run.folder, sizes=run.log_sizes, step=step, tensorboard=trainer.tensorboard) as log,
         StopRequest() as stop,
     ):
         describe(run, log)
