@@ -41,7 +41,7 @@ MODEL: dict[str, st.SearchStrategy[Any]] = {
 }
 TRIPLES = st.tuples(*[st.floats(0.01, 9)] * 3)
 GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
-    c.TokenizerConfig: {"name": st.sampled_from(c.TOKENIZERS)},
+    c.TokenizerConfig: {"name": st.sampled_from(list(c.TOKENIZERS))},
     c.VocabularyConfig: {"min_count": SIZES, "max_size": maybe(SIZES)},
     c.DataConfig: {"name": st.sampled_from(sorted(c.DATASETS)), **DATA},
     c.ScenesConfig: {"seed": st.integers(), "train_size": SIZES, "val_size": SIZES, "test_size": SIZES, **DATA},

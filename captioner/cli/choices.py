@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from captioner.config import DATASETS, DECODERS
+from captioner.config import CELLS, DATASETS, DECODERS, ENCODERS, TOKENIZERS
 from captioner.errors import ConfigError
 from captioner.registry import Registry
 
@@ -16,8 +16,18 @@ PACKAGE = Path(__file__).resolve().parent.parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 """The folder of YAML files: inside the package when it was installed from a wheel, beside it in a checkout."""
 
-REGISTRIES: dict[str, Registry[Any]] = {"model": DECODERS, "data": DATASETS}
-"""The groups whose choices have a dataclass each; every other group has one dataclass."""
+SETTINGS: dict[str, Registry[Any]] = {"model": DECODERS, "data": DATASETS}
+"""The groups whose choices have a dataclass of settings each; every other group has one dataclass."""
+
+NAMES: dict[str, tuple[Registry[Any], str, str]] = {
+    "encoder": (ENCODERS, "encoder", "name"),
+    "tokenizer": (TOKENIZERS, "tokenizer", "name"),
+    "cell": (CELLS, "model", "cell"),
+}
+"""The groups whose choices are names in a registry: group → registry, and the group and key of the setting."""
+
+REGISTRIES: dict[str, Registry[Any]] = {**SETTINGS, **{group: registry for group, (registry, _, _) in NAMES.items()}}
+"""The groups that other packages can add choices to."""
 
 
 def choices(*names: str | None) -> str:
@@ -60,7 +70,7 @@ def _check_addition(group: str, name: str) -> None:
             f"{group}={name} is a choice of captioner itself and of a plug-in ({settings.__module__}): which one is "
             "meant cannot be told. Uninstall the plug-in's package, or rename its entry point."
         )
-    if settings.name != name:
+    if group in SETTINGS and settings.name != name:
         raise ConfigError(
             f"{group}={name}: {settings.__name__}.name is {settings.name!r}, but its entry point is {name!r}. "
             f"Give both one name in {settings.__module__}."
@@ -69,7 +79,7 @@ def _check_addition(group: str, name: str) -> None:
 
 def why_missing(group: str, choice: str) -> str | None:
     """The message for a choice that Hydra does not find because its plug-in cannot be loaded; None for any other."""
-    registry = REGISTRIES.get(group)
+    registry = SETTINGS.get(group)
     name = choice.removesuffix("_schema")
     if registry is None or name not in registry:
         return None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import MISSING, DictConfig, OmegaConf, SCMode
 
-from captioner.cli.choices import CONF, REGISTRIES, choices
+from captioner.cli.choices import CONF, NAMES, REGISTRIES, SETTINGS, choices
 from captioner.cli.hydra_versions import VERSION_BASE, register_resolver, store_config
 from captioner.cli.overrides import check_overrides
 from captioner.cli.runs_folder import RUNS_FOLDER
@@ -26,19 +27,27 @@ PRIMARY = {"captioning": "train", "language_model": "language_model"}
 def register() -> None:
     """Tell Hydra the types of all settings and the interpolations of conf/. Called before Hydra starts.
 
-    Each decoder and data set gets a schema, `model/<name>_schema`. Those without a file in conf/, which come from
-    other packages, are also a choice, `model=<name>`. A plug-in that cannot be loaded gets neither (see `why_missing`).
+    Each decoder and data set gets a schema, `model/<name>_schema`. The items that other packages add to the registries
+    become choices, `model=<name>`. A decoder or data set that cannot be imported is left out (see `why_missing`).
     """
     store_config("train_schema", _schema(TrainConfig, "model", "data"))
     store_config("language_model_schema", _schema(LanguageModelConfig))
     store_config("evaluate_schema", _schema(EvaluateConfig, "data"))
-    for group, registry in REGISTRIES.items():
+    for group, registry in SETTINGS.items():
         for name, settings in registry.loadable().items():
             store_config(f"{name}_schema", settings, group)
-            if name in registry.additions() and not (CONF / group / f"{name}.yaml").is_file():
+            if _is_new(group, name):
                 store_config(name, settings, group)
+    for group, (_, package, key) in NAMES.items():
+        for name in filter(partial(_is_new, group), REGISTRIES[group]):
+            store_config(name, {key: name}, group, package)
     register_resolver("run_folder", run_folder_name, use_cache=True)
     register_resolver("choices", choices)
+
+
+def _is_new(group: str, name: str) -> bool:
+    """Is it a choice of another package, which conf/ has no file for?"""
+    return name in REGISTRIES[group].additions() and not (CONF / group / f"{name}.yaml").is_file()
 
 
 def _schema(config: type, *chosen: str) -> DictConfig:

@@ -26,8 +26,11 @@ def register_resolver(name: str, resolver: Callable[..., Any], *, use_cache: boo
     register(name, resolver, replace=True, use_cache=use_cache)
 
 
-def store_config(name: str, node: Any, group: str | None = None) -> None:
-    """Make `node` a config of Hydra's, `name` or `group`/`name`; an earlier one is replaced."""
+def store_config(name: str, node: Any, group: str | None = None, package: str | None = None) -> None:
+    """Make `node` a config of Hydra's, `name` or `group`/`name`, whose values go to `package`; replaces an earlier one.
+
+    package: the group of settings; by default the group itself.
+    """
     store: Callable[..., None] = ConfigStore.instance().store
     replace = {"replace": True} if "replace" in inspect.signature(store).parameters else {}  # from Hydra 1.4 on
-    store(name=name, node=node, group=group, **replace)
+    store(name=name, node=node, group=group, package=package, **replace)

@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import get_type_hints
 
-from captioner.cli.choices import CONF, REGISTRIES, decoder_of
+from captioner.cli.choices import CONF, REGISTRIES, SETTINGS, decoder_of
 from captioner.cli.overrides import as_argument
 from captioner.config import DECODERS, EvaluateConfig, LanguageModelConfig, ModelConfig, TrainConfig
 from captioner.config.explain import Setting, all_settings, settings_of
@@ -130,7 +130,7 @@ def _table(settings: Iterable[Setting]) -> str:
 def _explained(setting: Setting) -> str:
     """The explanation, and the choices that it does not name where they have no files in conf/ either."""
     unnamed = [choice for choice in setting.choices if not re.search(rf"\b{re.escape(choice)}\b", setting.explanation)]
-    if not unnamed or (CONF / _key(setting)).is_dir() or (setting.group in REGISTRIES and _key(setting) == "name"):
+    if not unnamed or (CONF / _key(setting)).is_dir() or (setting.group in SETTINGS and _key(setting) == "name"):
         return _escaped(setting.explanation)
     return f"{_escaped(setting.explanation)}: {', '.join(f'`{choice}`' for choice in setting.choices)}"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from captioner.cli.choices import CONF, REGISTRIES, decoder_of
+from captioner.cli.choices import CONF, REGISTRIES, decoder_of, group_choices
 from captioner.cli.hydra_config import compose_train_settings
 from captioner.cli.overrides import as_argument
 from captioner.config import TrainConfig
@@ -40,11 +40,7 @@ def _chosen_groups(settings: TrainConfig) -> list[str]:
     defaults = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))["defaults"]
     usual = {group: choice for entry in defaults if isinstance(entry, dict) for group, choice in entry.items()}
     names = {"encoder": settings.encoder.name, "optim": settings.optim.name, "decode": settings.decode.name}
-    return [
-        f"{group}={name}"
-        for group, name in names.items()
-        if name != usual[group] and (CONF / group / f"{name}.yaml").is_file()
-    ]
+    return [f"{group}={name}" for group, name in names.items() if name != usual[group] and name in group_choices(group)]
 
 
 def _completed(options: list[str], settings: TrainConfig) -> list[str] | None:

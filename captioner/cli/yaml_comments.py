@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from captioner.cli.choices import CONF, REGISTRIES
+from captioner.cli.choices import CONF, SETTINGS
 from captioner.config import EvaluateConfig, LanguageModelConfig, TrainConfig
 from captioner.config.explain import all_settings, settings_of
 
@@ -48,9 +48,9 @@ def explained_settings(path: Path) -> dict[str, str]:
 def _dataclass_of(path: Path, stored: dict[str, Any]) -> type | None:
     """The dataclass of a file in conf/<group>/: that of its group, or of the schema that it starts from."""
     group = path.parent.name
-    if group in REGISTRIES:
+    if group in SETTINGS:
         names = [str(entry).removesuffix("_schema") for entry in stored.get("defaults", [])]
-        return next((REGISTRIES[group][name] for name in names if name in REGISTRIES[group]), None)
+        return next((SETTINGS[group][name] for name in names if name in SETTINGS[group]), None)
     hints = get_type_hints(TrainConfig)
     return hints.get(group)
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from captioner.config.checks import at_least, check_choices
 from captioner.errors import ConfigError
+from captioner.registry import Registry
 
-TOKENIZERS = ("ptb", "whitespace", "char")
+TOKENIZERS: Registry[Any] = Registry(
+    "tokenizer.name",
+    "captioner.tokenizers",
+    {
+        "ptb": "captioner.text.tokenizers:PTB",
+        "whitespace": "captioner.text.tokenizers:WHITESPACE",
+        "char": "captioner.text.tokenizers:CHARACTERS",
+    },
+)
+"""Name → a `captioner.text.tokenizers.Tokenizer`."""
 
 
 @dataclass

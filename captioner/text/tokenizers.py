@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from captioner.config import TokenizerConfig
+from captioner.config import TOKENIZERS, TokenizerConfig
 from captioner.text.java_ptb import JAR_VERSION, find_jar, find_java, java_ptb_tokenize_all
 from captioner.text.ptb import ptb_tokenize
 
@@ -45,11 +45,8 @@ def build_tokenizer(config: TokenizerConfig) -> Tokenizer:
         find_jar()
         find_java()
         return Tokenizer("ptb", f"corenlp-{JAR_VERSION}", java_ptb_tokenize_all)
-    return {
-        "ptb": Tokenizer("ptb", "1", _ptb_tokenize_all),
-        "whitespace": Tokenizer("whitespace", "1", _whitespace_tokenize_all),
-        "char": Tokenizer("char", "1", _char_tokenize_all, separator=""),
-    }[config.name]
+    tokenizer: Tokenizer = TOKENIZERS[config.name]
+    return tokenizer
 
 
 def _ptb_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
@@ -62,3 +59,8 @@ def _whitespace_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
 
 def _char_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
     return [list(" ".join(caption.split())) for caption in captions]
+
+
+PTB = Tokenizer("ptb", "1", _ptb_tokenize_all)
+WHITESPACE = Tokenizer("whitespace", "1", _whitespace_tokenize_all)
+CHARACTERS = Tokenizer("char", "1", _char_tokenize_all, separator="")

@@ -12,9 +12,9 @@ import pytest
 from hydra.core.config_store import ConfigStore
 
 from captioner.cli import evaluate, train
-from captioner.cli.choices import choices
+from captioner.cli.choices import REGISTRIES, choices
 from captioner.cli.hydra_config import compose_train_settings
-from captioner.config import DATASETS, DECODERS, RecurrentConfig, ScenesConfig
+from captioner.config import CELLS, DATASETS, DECODERS, ENCODERS, TOKENIZERS, RecurrentConfig, ScenesConfig
 from captioner.errors import ConfigError
 from tests.cli.conftest import Command
 
@@ -45,7 +45,7 @@ Install = Callable[..., None]
 def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """install(DECODERS, toy="module:Class", …) makes these the only plug-ins of a registry."""
     stored = ConfigStore.instance().repo
-    ConfigStore.instance().repo = {key: value for key, value in stored.items() if key not in ("model", "data")}
+    ConfigStore.instance().repo = {key: value for key, value in stored.items() if key not in REGISTRIES}
 
     def installed(registry: object, *points: tuple[str, str]) -> None:
         group = registry.group  # type: ignore[attr-defined]
@@ -68,6 +68,18 @@ def test_a_decoder_and_a_data_set_of_other_packages_are_choices(install: Install
     assert ", toy" in choices("model")
     assert ", toy" in choices("data")
     assert "toy" not in choices("encoder")
+
+
+def test_names_of_other_packages_are_choices_too(install: Install, command: Command) -> None:
+    install(ENCODERS, ("toy_encoder", f"{HERE}:there_is_none"))
+    install(CELLS, ("toy_cell", f"{HERE}:ToyDecoderConfig"))
+    install(TOKENIZERS, ("toy_tokenizer", f"{HERE}:ToyDecoderConfig"))
+    settings = compose_train_settings(["cell=toy_cell", "tokenizer=toy_tokenizer", "model=attention"])
+    assert (settings.model.cell, settings.tokenizer.name) == ("toy_cell", "toy_tokenizer")
+    assert "toy_encoder" in choices("encoder")
+    result = command(train.main, "encoder=toy_encoder", "hydra.run.dir=run")
+    assert result.code == 2
+    assert "encoder.name=toy_encoder cannot be used" in result.err
 
 
 def test_a_typo_suggests_a_setting_of_the_plug_in(install: Install, command: Command) -> None:
