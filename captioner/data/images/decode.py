@@ -36,7 +36,7 @@ MAX_PIXELS = 178_956_970  # beyond twice its MAX_IMAGE_PIXELS Pillow, too, takes
 
 # EPS and the like are left out: Pillow hands them to other programs
 _FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000"]
-if features.check("avif"):
+if "avif" in features.get_supported_modules():  # Pillow 11.3 added it
     _FORMATS.append("AVIF")
 
 _UPRIGHT = {
