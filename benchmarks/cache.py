@@ -33,7 +33,7 @@ from captioner.config import (
 )
 from captioner.data.datasets.registry import load_dataset
 from captioner.data.features.cache import encoding_speed, fill_cache, plan_cache
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.training.logs import RunLog
 from captioner.training.loop import train_epoch, validate
 from captioner.training.run import Run

@@ -24,7 +24,7 @@ PHOTO = ROOT / "docs" / "pretrained" / "photographer.jpg"
 IMPORTS = "import torch, torchvision"
 ENCODER = f"""{IMPORTS}
 from captioner.config import EncoderConfig
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 with torch.inference_mode():
     build_encoder(EncoderConfig()).eval()(torch.zeros(1, 3, 224, 224))
 """

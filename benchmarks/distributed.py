@@ -26,7 +26,7 @@ from captioner.config import AttentionConfig, EncoderConfig, ModelConfig, OptimC
 from captioner.distributed.all_reduce import summed_gradients
 from captioner.distributed.ranks import all_gather, all_reduce, join_job, process_group, share
 from captioner.nn.decoders.registry import build_decoder
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.config import EncoderConfig
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.encoders.fuse_batch_norm import fuse_batch_norm
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.config import EncoderConfig
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 
 
 def variants(name: str, block: str, batch_size: int) -> dict[str, Callable[[], Tensor]]:

@@ -41,7 +41,7 @@ from captioner.data.images.decode import load_image
 from captioner.data.images.transforms import image_to_tensor
 from captioner.distributed.ranks import join_job, process_group
 from captioner.nn.decoders.registry import build_decoder
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures

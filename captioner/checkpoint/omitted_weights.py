@@ -16,7 +16,7 @@ from torch import Tensor
 
 from captioner.config import EncoderConfig
 from captioner.errors import CheckpointError, ConfigError
-from captioner.nn.encoders.build import published_weights
+from captioner.nn.encoders.build_encoder import published_weights
 from captioner.nn.encoders.encoder import Encoder
 from captioner.nn.encoders.encoder_weights import looks_like_file
 

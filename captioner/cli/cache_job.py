@@ -14,7 +14,7 @@ from captioner.data.datasets.registry import available_splits, load_dataset
 from captioner.data.features.cache import CachePlan, check_cache_disk_space, encoding_speed, fill_cache, plan_cache
 from captioner.data.features.storage import FeatureShardFolder, folders_of_other_versions
 from captioner.distributed.device import choose_device
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.encoders.encoder import Encoder
 
 

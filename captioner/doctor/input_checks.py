@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from captioner.doctor.context import BATCH, DiagnosticContext, nats_a_word
 from captioner.doctor.findings import Finding, by_limits, judged, worst
 from captioner.errors import CaptionerError
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.types import ImageFeatures
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from captioner.config import EncoderConfig, ModelConfig
 from captioner.nn.decoders.registry import build_decoder
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.model import CaptioningModel
 
 

@@ -21,7 +21,7 @@ from captioner.data.features.cache import cached_features
 from captioner.data.synthetic.scenes.drawing import draw_scene
 from captioner.data.synthetic.scenes.generate_scenes import generate_scene, load_scenes
 from captioner.data.synthetic.texts.generate_text import generate_text
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 from tests.data.datasets.tar_shards.tars import write_tar
 from tests.tiny import ENCODER
 

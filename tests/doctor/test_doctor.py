@@ -33,7 +33,7 @@ from captioner.doctor.model_checks import (
 from captioner.doctor.run_checks import examine
 from captioner.doctor.unit_checks import check_dead_units
 from captioner.nn.cells import Cell
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.types import DecoderOutput
 from tests.tiny import train_tiny
 

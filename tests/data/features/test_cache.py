@@ -26,7 +26,7 @@ from captioner.data.features.cache import FLIPPED, FeatureCache, cached_features
 from captioner.data.images.decode import load_image
 from captioner.data.images.transforms import FULL_VIEW, View, image_to_tensor
 from captioner.errors import DataError, ImageError
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.encoders.encoder import Encoder
 from tests.tiny import ENCODER, write_tiny_data
 

@@ -21,7 +21,7 @@ from captioner.data.features.sources import (
 )
 from captioner.data.images.augment import Augmentation
 from captioner.errors import ImageError
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.encoders.encoder import Encoder
 from tests.tiny import ENCODER, write_tiny_data
 

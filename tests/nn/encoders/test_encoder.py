@@ -16,7 +16,7 @@ from torchvision.models import get_model
 from captioner.config import EncoderConfig, TransformConfig
 from captioner.errors import ConfigError
 from captioner.nn.encoders import torchvision_cnn
-from captioner.nn.encoders.build import available_encoders, build_encoder
+from captioner.nn.encoders.build_encoder import available_encoders, build_encoder
 from captioner.nn.encoders.encoder import Encoder
 
 CONF = Path(__file__).parents[3] / "conf" / "encoder"

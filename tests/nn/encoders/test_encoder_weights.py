@@ -17,7 +17,7 @@ from torchvision.models import ResNet18_Weights, get_model
 from captioner.config import EncoderConfig
 from captioner.errors import ConfigError, WeightsError
 from captioner.nn.encoders import efficientnet_lite as lite
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.encoders.encoder import Encoder
 
 StateDict = dict[str, Tensor]

@@ -27,7 +27,7 @@ from captioner.data.datasets.tar_shards.tar_image import ImageInTar
 from captioner.data.features.sources import open_features
 from captioner.data.images.decode import load_image
 from captioner.errors import DataError, ImageError
-from captioner.nn.encoders.build import build_encoder
+from captioner.nn.encoders.build_encoder import build_encoder
 from tests.data.datasets.tar_shards.tars import write_tar
 from tests.data.tiny import jpeg
 from tests.tiny import ENCODER, write_tiny_data
