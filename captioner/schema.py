@@ -36,7 +36,7 @@ def from_plain(kind: type[T], values: Any, where: str) -> T:
     `where` is the dotted name of the group, for messages. ConfigError names the key and what was expected.
     """
     if not isinstance(values, dict):
-        raise ConfigError(f"{where} should be a group of settings, but is {values!r}.")
+        raise ConfigError(f"{where} must be a group of settings, but is {values!r}.")
     hints = typing.get_type_hints(kind)
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for key in values:

@@ -1,4 +1,4 @@
-"""Plain values ↔ settings: nothing is lost, and nothing that does not belong gets in."""
+"""Settings to plain values and back: every value is kept, and unknown keys and types are rejected."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "flip": st.floats(0, 1),
     },
     c.RewardConfig: {
-        "after": st.none(),  # more than one group decides what else may stand here
+        "after": st.none(),  # other values depend on other groups
         "samples": st.integers(2, 1000),
         "learning_rate": st.floats(0, 1),
     },
@@ -159,7 +159,7 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "grounding": st.sampled_from([None, "generated", "references"]),
     },
 }
-"""Every group of settings, and values for its fields; those of a whole command are put together by the command line."""
+"""Every group of settings, with values for its fields. The settings of a whole command are composed by Hydra."""
 
 
 def test_every_group_is_here() -> None:
@@ -170,12 +170,12 @@ def test_every_group_is_here() -> None:
 
 @given(st.one_of(st.builds(kind, **values) for kind, values in GROUPS.items()))
 @settings(deadline=None, max_examples=200)
-def test_nothing_is_lost_on_the_way_through_json(config: Any) -> None:
+def test_json_keeps_every_value(config: Any) -> None:
     plain = json.loads(json.dumps(to_plain(config)))
     again = from_plain(type(config), plain, "group")
     assert again == config
     assert to_plain(again) == plain
-    for field in fields(config):  # == would take 1 for 1.0 and for True
+    for field in fields(config):  # 1 == 1.0 == True
         assert type(getattr(again, field.name)) is type(getattr(config, field.name)), field.name
 
 
@@ -185,11 +185,11 @@ def test_a_model_is_found_by_its_name(kind: type[c.ModelConfig]) -> None:
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_a_source_is_found_by_its_name(name: str) -> None:
+def test_a_data_set_is_found_by_its_name(name: str) -> None:
     assert type(data_settings(to_plain(DATASETS[name]()))) is DATASETS[name]
 
 
-def test_what_is_not_given_has_its_default() -> None:
+def test_missing_settings_take_their_defaults() -> None:
     assert from_plain(c.VocabularyConfig, {"max_size": 9}, "vocabulary") == c.VocabularyConfig(max_size=9)
     assert from_plain(c.VocabularyConfig, {}, "vocabulary") == c.VocabularyConfig()
 
@@ -229,7 +229,7 @@ def test_wrong_types_are_named(kind: type, key: str, value: Any, expected: str) 
         from_plain(kind, {key: value}, "group")
 
 
-def test_wrong_values_are_refused_like_anywhere() -> None:
+def test_invalid_values_are_named() -> None:
     with pytest.raises(ConfigError, match=r"model\.cell='lstn' does not exist\. Did you mean lstm\?"):
         from_plain(c.ModelConfig, {"cell": "lstn"}, "model")
 
@@ -244,13 +244,13 @@ def test_keys_that_do_not_exist_are_named_with_near_misses() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 7, "lstm", [], True])
-def test_what_is_no_group_is_refused(value: Any) -> None:
-    with pytest.raises(ConfigError, match="model should be a group of settings, but is"):
+def test_values_that_are_no_group_are_rejected(value: Any) -> None:
+    with pytest.raises(ConfigError, match="model must be a group of settings, but is"):
         from_plain(c.ModelConfig, value, "model")
     with pytest.raises(ConfigError):
         model_settings(value)
 
 
-def test_text_stays_text() -> None:
-    """An interpolation of OmegaConf is a text like any other, and an environment variable is not looked up."""
+def test_interpolations_are_not_resolved() -> None:
+    """An interpolation of OmegaConf stays text; environment variables are not read."""
     assert from_plain(c.EncoderConfig, {"weights": "${oc.env:HOME}"}, "encoder").weights == "${oc.env:HOME}"

@@ -63,7 +63,7 @@ def run_folder_name(resume: str | None, *names: str) -> str:
     if resume:
         return resume
     name = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{'_'.join(names)}"
-    others = itertools.count(2)  # of the same second: started at once, or before the clock was set back
+    others = itertools.count(2)  # runs that started in the same second, or before the clock was set back
     free, folder = name, RUNS_FOLDER
     while (folder / free).exists():
         free = f"{name}.{next(others)}"
@@ -96,7 +96,7 @@ def compose_train_settings(overrides: Sequence[str]) -> TrainConfig:
     """Compose the settings that `train.py` would use with these `overrides`, without a run folder."""
     settings = training_settings(_compose("train", overrides))
     if not isinstance(settings, TrainConfig):
-        raise ConfigError("task=language_model cannot go with this command.")
+        raise ConfigError("This command works with task=captioning only: leave task=language_model out.")
     return settings
 
 
@@ -104,7 +104,7 @@ def compose_language_model_settings(overrides: Sequence[str]) -> LanguageModelCo
     """Compose the settings that `train.py task=language_model` would use with these `overrides`."""
     settings = training_settings(_compose("language_model", overrides))
     if not isinstance(settings, LanguageModelConfig):
-        raise ConfigError("task=captioning cannot go with this command.")
+        raise ConfigError("This command works with task=language_model only: leave task=captioning out.")
     return settings
 
 

@@ -1,7 +1,7 @@
-"""The settings that a run keeps in its folder, as config.yaml: written when it starts, read when it is carried on.
+"""config.yaml, the settings of a run in its folder: written when the run starts, read when it is resumed.
 
-The file may be anybody's, like a checkpoint: it is read as plain values. A tag makes no object, an alias no copies,
-and nothing in it is looked up or interpolated.
+The file is untrusted, like a checkpoint, and read as plain values: YAML tags create no objects, aliases are rejected,
+and nothing is interpolated.
 """
 
 from __future__ import annotations
@@ -26,27 +26,30 @@ from captioner.schema import to_plain
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
-    """Plain values only; 1e-5 is a number here, as people write it, though YAML 1.1 asks for a point in it."""
+    """Reads plain values only. It reads 1e-5 as a number, which YAML 1.1 does only with a decimal point (1.0e-5)."""
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 def keep_settings(config: TrainConfig | LanguageModelConfig, run_folder: Path) -> None:
-    """Write them, also those that were changed on resume."""
+    """Write config.yaml with the settings in use, including those that were changed when the run was resumed."""
     text = yaml.safe_dump(to_plain(replace(config, resume=None)), sort_keys=False, allow_unicode=True)
     write_atomically(run_folder / CONFIG_FILE, text.encode("utf-8"))
 
 
 def read_settings(run_folder: Path) -> dict[str, Any]:
-    """A run's config.yaml with the setting names of this release; CheckpointError where it holds no settings."""
+    """Read a run's config.yaml, with the setting names of this release.
+
+    CheckpointError if the file cannot be read or contains no settings.
+    """
     path = run_folder / CONFIG_FILE
     try:
         text = path.read_text(encoding="utf-8")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise ValueError("no run writes an alias (*) there")
+            raise ValueError("it contains a YAML alias, which no run writes")
         values = yaml.load(text, Loader=_Loader)
-    except Exception as error:  # a tag may raise anything for what does not fit it
+    except Exception as error:  # the constructor of a YAML tag may raise anything
         raise CheckpointError(f"{path} cannot be read ({' '.join(str(error).split()):.200}).") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} was altered: expected groups of settings.")
@@ -54,11 +57,15 @@ def read_settings(run_folder: Path) -> dict[str, Any]:
 
 
 def resumed_settings(run_folder: Path, overrides: Sequence[str]) -> TrainConfig | LanguageModelConfig:
-    """The run's own settings, with the values given beside `resume=` in their place."""
+    """The stored settings of a run, changed by the KEY=VALUE `overrides` that are given with `resume=`.
+
+    CheckpointError if the run folder has no valid settings; ConfigError for an override that a resumed run does not
+    allow.
+    """
     if not (run_folder / CONFIG_FILE).is_file():
         raise CheckpointError(
-            f"resume={run_folder} is no run folder: it holds no {CONFIG_FILE}. Expected one such as runs/…; a run that "
-            "was stopped before its training began has nothing to resume: start it again."
+            f"resume={run_folder} is no run folder: it has no {CONFIG_FILE}. Expected a folder such as runs/…; a run "
+            "that was stopped before its training began cannot be resumed: start it again."
         )
     try:
         stored = settings_from_plain(read_settings(run_folder))
@@ -83,10 +90,10 @@ def resumed_settings(run_folder: Path, overrides: Sequence[str]) -> TrainConfig 
 
 
 def _change(values: dict[str, Any], key: str, value: Any) -> None:
-    """Put `value` where the dotted `key` says; ConfigError where there is no such setting."""
-    group, _, name = key.rpartition(".")
-    inside = values.get(group) if group else values
-    if not isinstance(inside, dict) or name not in inside:
-        keys = [f"{outer}.{inner}" for outer, own in values.items() if isinstance(own, dict) for inner in own]
+    """Set the dotted setting `key` in nested `values`; ConfigError with near misses if it does not exist."""
+    outer_key, _, name = key.rpartition(".")
+    settings = values.get(outer_key) if outer_key else values
+    if not isinstance(settings, dict) or name not in settings:
+        keys = [f"{outer}.{inner}" for outer, group in values.items() if isinstance(group, dict) for inner in group]
         raise ConfigError(f"{key} does not exist.{near_misses(key, [*keys, *values])} See --help for all settings.")
-    inside[name] = value
+    settings[name] = value

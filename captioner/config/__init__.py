@@ -1,8 +1,9 @@
-"""Every setting there is, with its type and its default: plain dataclasses, no Hydra.
+"""All settings, with their types, defaults and explanations: plain dataclasses, without Hydra or PyTorch.
 
-`conf/` holds the same names as YAML; `captioner.cli.hydra_config` is the only place that turns one into
-the other. A dataclass checks itself when it is made (`__post_init__`), so a value that cannot work
-fails before anything is loaded. `X | None` means that `null` is allowed.
+The comment behind a field explains the setting (`captioner.config.explain`). A dataclass checks its values when it is
+made (`__post_init__`), so an invalid value fails before anything is loaded. `X | None` means that `null` is allowed.
+
+`conf/` has the same names as YAML; `captioner.cli.hydra_config` composes the dataclasses from it.
 """
 
 from __future__ import annotations

@@ -21,20 +21,23 @@ def check_choices(group: str, settings: Any) -> None:
             choose(f"{group}.{key}", value, allowed)
 
 
-def at_least(kind: str, value: float | None, least: float) -> None:
-    if value is not None and not least <= value < math.inf:  # nor is NaN a number to work with
-        problem = "too small" if value < least else "no number"
-        raise ConfigError(f"{kind}={value} is {problem}: expected {least} or more.")
+def at_least(name: str, value: float | None, least: float) -> None:
+    """ConfigError for a value of the setting `name` below `least`, infinite or NaN; null passes."""
+    if value is not None and not least <= value < math.inf:
+        problem = "too small" if value < least else "not a finite number"
+        raise ConfigError(f"{name}={value} is {problem}: expected {least} or more.")
 
 
-def starts_before_end(kind: str, after: int, epochs: int, what: str) -> None:
+def starts_before_end(name: str, after: int, epochs: int, what: str) -> None:
+    """ConfigError for a setting `name` that starts something, described by `what`, after the last of `epochs`."""
     if after >= epochs:
         raise ConfigError(
-            f"{kind}={after} leaves no epoch in which {what}, for trainer.max_epochs is {epochs}: choose more epochs, "
-            "or an earlier start."
+            f"{name}={after} leaves no epoch in which {what}, because trainer.max_epochs is {epochs}: choose more "
+            "epochs, or an earlier start."
         )
 
 
-def within(kind: str, value: float | None, low: float, high: float) -> None:
+def within(name: str, value: float | None, low: float, high: float) -> None:
+    """ConfigError for a value of the setting `name` outside `low` to `high`, or NaN; null passes."""
     if value is not None and not low <= value <= high:
-        raise ConfigError(f"{kind}={value} is out of range: expected a number from {low} to {high}.")
+        raise ConfigError(f"{name}={value} is out of range: expected a number from {low} to {high}.")

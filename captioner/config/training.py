@@ -49,12 +49,16 @@ class OptimConfig:
 class TrainerConfig:
     """How long, in which portions, and what is kept."""
 
+    choices: ClassVar[dict[str, Iterable[str]]] = {
+        "precision": ("float32", "bfloat16", "float16"),
+        "float32_matmul_precision": ("highest", "high", "medium"),
+    }
+
     max_epochs: int = 12  # passes over the training images
     max_steps: int | None = None  # stop after this many optimizer steps, whatever the epoch
     batch_size: int = 16  # images, of all processes together; each brings all its captions
-    gradient_accumulation_steps: int | None = (
-        1  # micro-batches per batch, one in memory at a time; null: find what fits
-    )
+    # micro-batches per batch, one in memory at a time; null: find what fits
+    gradient_accumulation_steps: int | None = 1
     devices: int | None = None  # processes to start here, each with a GPU of its own; null: one, or torchrun's
     timeout_minutes: float = 10.0  # how long a process waits for the others' gradients before it ends the job
     captions_per_image: int | None = None  # use this many of an image's captions an epoch, drawn anew; null: all
@@ -84,8 +88,7 @@ class TrainerConfig:
         within("trainer.label_smoothing", self.label_smoothing, 0.0, 0.9)
         if self.ema is not None and not 0 < self.ema < 1:
             raise ConfigError(f"trainer.ema={self.ema}: expected a decay between 0 and 1, such as 0.999, or null.")
-        choose("trainer.precision", self.precision, ("float32", "bfloat16", "float16"))
-        choose("trainer.float32_matmul_precision", self.float32_matmul_precision, ("highest", "high", "medium"))
+        check_choices("trainer", self)
         if self.monitor != type(self).monitor:
             choose("trainer.monitor", self.monitor, load_object(f"{_METRICS}:monitored_scores")())
 

@@ -328,7 +328,7 @@ def test_a_newer_version_says_what_to_do(folder: Path) -> None:
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "extra group": (lambda config: config.update(modle={}), r"modle does not exist\. Did you mean model"),
     "extra key": (lambda config: config["model"].update(hiden_dim=8), r"model\.hiden_dim does not exist"),
-    "no group": (lambda config: config.pop("transform"), "transform should be a group of settings"),
+    "no group": (lambda config: config.pop("transform"), "transform must be a group of settings"),
     "no model": (lambda config: config.pop("model"), "model.name='None' does not exist"),
     "unknown model": (lambda config: config["model"].update(name="transformer"), "model.name='transformer'"),
     "model is a list": (lambda config: config.update(model=[]), "model.name='None'"),

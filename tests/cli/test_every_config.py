@@ -1,4 +1,4 @@
-"""Every file of conf/: it composes, builds, trains a step, decodes by every search, and says the same after loading."""
+"""Every file of conf/ composes, builds, trains a step, decodes, and gives the same captions when it is loaded."""
 
 from __future__ import annotations
 
@@ -25,8 +25,12 @@ from tests.cli.conftest import SMALL, Command
 from tests.data.tiny import write_coco, write_flickr8k, write_flickr30k
 from tests.tiny import ENCODER, write_tiny_data
 
-COMMANDS = {"train", "evaluate", "language_model"}  # what a command starts from: each has a test file of its own
-QUICK = {"encoder=efficientnet_lite0", "encoder=torchvision"}  # the other encoders take more than a moment
+COMMANDS = {
+    "train",
+    "evaluate",
+    "language_model",
+}  # commands start from these; each has its own tests
+QUICK = {"encoder=efficientnet_lite0", "encoder=torchvision"}  # the other encoders are slow
 FILES = sorted(CONF.rglob("*.yaml"))
 NEEDS = {"attention": "model=attention "}
 """Groups whose choices go with some models only."""
@@ -46,7 +50,7 @@ SEARCHES = ("greedy", "sample", "beam")
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the data of all cases is, in every format that is read, and the features of its images."""
+    """A folder with data for all cases, in every format, and the feature cache of its images."""
     folder = tmp_path_factory.mktemp("every_config")
     data = write_tiny_data(folder / "folder", images=32)
     for split in ("train", "val"):
@@ -58,14 +62,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(case: str, shared: Path) -> list[str]:
-    """The case with all that makes it small, as a person would write it."""
+    """Command-line options of the case, with those that make it small."""
     chosen = case.split()
     groups = {option.split("=")[0]: option.split("=")[1] for option in chosen}
     small = [option for option in SMALL if not option.startswith(("data", "encoder"))]
     small += ["trainer.max_steps=1", "trainer.batch_size=2", "decode.max_length=6", f"cache.directory={shared}/cache"]
     if groups.get("reward") == "cider" or groups.get("experiment") == "flickr8k":
         small = [option for option in small if not option.startswith(("trainer.max_epochs", "trainer.max_steps"))]
-        small += ["trainer.max_epochs=2", "reward.after=1", "reward.samples=2"]  # the second stage after one epoch
+        small += ["trainer.max_epochs=2", "reward.after=1", "reward.samples=2"]  # the RL phase starts after one epoch
     if groups.get("experiment") == "flickr8k":
         small += ["encoder.fine_tune_after=1", "augment.after=1"]
     data = groups.get("data", "folder")
@@ -87,30 +91,30 @@ def options(case: str, shared: Path) -> list[str]:
     ]
 
 
-def say(captioner: Captioner, images: list[bytes], config: TrainConfig) -> list[tuple[str, float]]:
-    """Every image's caption by every search, with its log-probability."""
+def captions_by_every_search(captioner: Captioner, images: list[bytes], config: TrainConfig) -> list[tuple[str, float]]:
+    """The captions of all images by all searches, with their log-probabilities."""
     captions = []
     for search in SEARCHES:
         captions += captioner.caption(list(images), decode=replace(config.decode, name=search))
     return [(caption.text, caption.log_prob) for caption in captions]
 
 
-def try_out(case: str, shared: Path, folder: Path) -> None:
+def check_case(case: str, shared: Path, folder: Path) -> None:
     config = compose_train_settings(options(case, shared))
     folder.mkdir()
     run = prepare(config, folder)
     run.model.train()
-    figures = train_step(run, next(training_batches(run)))
-    assert math.isfinite(figures["loss"])
-    assert figures["gradient_norm"] > 0
+    losses = train_step(run, next(training_batches(run)))
+    assert math.isfinite(losses["loss"])
+    assert losses["gradient_norm"] > 0
     with RunLog(folder) as log:
         save(run, log, is_best=True)
     images = [image.path.read_bytes() for image in run.val_set][:2]
     trained = LoadedCheckpoint(folder, run.model.eval(), run.vocabulary, run.checkpoint_settings)
-    with averaged(run):  # as a checkpoint holds the weights
-        said = say(Captioner(trained, torch.device("cpu")), images, config)
-    assert len(said) == len(SEARCHES) * len(images)
-    assert say(Captioner.from_checkpoint(folder, "cpu"), images, config) == said
+    with averaged(run):  # a checkpoint stores the averaged weights
+        captions = captions_by_every_search(Captioner(trained, torch.device("cpu")), images, config)
+    assert len(captions) == len(SEARCHES) * len(images)
+    assert captions_by_every_search(Captioner.from_checkpoint(folder, "cpu"), images, config) == captions
 
 
 def marks(case: str) -> list[pytest.MarkDecorator]:
@@ -119,16 +123,16 @@ def marks(case: str) -> list[pytest.MarkDecorator]:
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=marks(case)) for case in [*CHOICES, *COMBINATIONS]])
 def test_it_trains_decodes_saves_and_loads(case: str, shared: Path, tmp_path: Path) -> None:
-    try_out(case, shared, tmp_path / "run")
+    check_case(case, shared, tmp_path / "run")
 
 
-def test_no_file_of_conf_is_left_out() -> None:
+def test_every_file_of_conf_is_tested() -> None:
     assert {path.stem for path in FILES if path.parent == CONF} == COMMANDS
     assert all(path.parent.parent == CONF for path in FILES if path.parent != CONF)
 
 
 @pytest.mark.parametrize("model", ["mrnn", "chen_zitnick"])
-def test_where_the_image_enters_is_refused_by_a_model_that_says_so_itself(command: Command, model: str) -> None:
+def test_injection_is_rejected_by_a_model_without_that_setting(command: Command, model: str) -> None:
     result = command(main, f"model={model}", "injection=pre", "hydra.run.dir=run")
     assert result.code == 2
     assert "injection=pre does not go with the model" in result.err

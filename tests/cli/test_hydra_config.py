@@ -1,4 +1,4 @@
-"""conf/ and the dataclasses say the same, and every choice composes into settings."""
+"""conf/ and the dataclasses agree, and every choice composes into settings."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def test_every_setting_is_in_its_file_with_its_default_and_a_comment(file: str) 
     stored = {key: value for key, value in yaml.safe_load(text).items() if key != "defaults"}
     expected = to_plain(EXPLAINED[file]())
     if "name" in expected:
-        stored.setdefault("name", expected["name"])  # that of a model or a data set stands in its schema
+        stored.setdefault("name", expected["name"])  # a model or a data set has it in its schema
     assert stored == {key: value for key, value in expected.items() if key in stored}
     missing = {field.name for field in fields(EXPLAINED[file])} - stored.keys()
     assert not missing, f"conf/{file} does not explain {missing}"
     assert explained_settings(CONF / file).keys() >= stored.keys()
-    assert text.startswith("# "), "the first line says what the choice is"
+    assert text.startswith("# "), "the first line describes the choice"
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -1,4 +1,4 @@
-"""A setting that cannot work is refused when it is made, with its name, before anything is loaded."""
+"""An invalid setting raises an error that names it when the dataclass is made, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ WRONG: list[tuple[type, str, Any]] = [
 
 
 @pytest.mark.parametrize(("group", "key", "value"), WRONG)
-def test_what_cannot_work_is_refused_by_name(group: type, key: str, value: Any) -> None:
+def test_an_invalid_value_is_named(group: type, key: str, value: Any) -> None:
     prefix = r"(tokenizer|vocabulary|data|augment|transform|encoder|model|decode|optim|trainer)"
     with pytest.raises(ConfigError, match=rf"^{prefix}\.{key}"):
         group(**{key: value})
@@ -137,7 +137,7 @@ def test_what_cannot_work_is_refused_by_name(group: type, key: str, value: Any) 
         (c.TrainerConfig, {"max_steps": None, "patience": None, "captions_per_image": None, "label_smoothing": 0.0}),
     ],
 )
-def test_the_edges_work(group: type, values: dict[str, Any]) -> None:
+def test_limits_are_valid(group: type, values: dict[str, Any]) -> None:
     made = group(**values)
     assert {key: getattr(made, key) for key in values} == values
 
@@ -147,12 +147,14 @@ def test_settings_that_contradict_each_other() -> None:
         c.TokenizerConfig(name="char", backend="java")
     with pytest.raises(ConfigError, match="both mirror images: set one of them"):
         c.TrainConfig(cache=c.CacheConfig(flips=True), augment=c.AugmentConfig(flip=0.5))
-    c.TrainConfig(cache=c.CacheConfig(flips=True), augment=c.AugmentConfig(flip=0.5, after=1))  # one after the other
+    c.TrainConfig(
+        cache=c.CacheConfig(flips=True), augment=c.AugmentConfig(flip=0.5, after=1)
+    )  # cached flips first, then augmentation
     with pytest.raises(ConfigError, match=r"augment\.after=2 says when images are varied, but nothing varies them"):
         c.AugmentConfig(after=2)
 
 
-def test_messages_say_what_is_expected() -> None:
+def test_messages_name_what_is_expected() -> None:
     with pytest.raises(
         ConfigError, match=r"^model\.dropout=1\.5 is out of range: expected a number from 0\.0 to 0\.95\.$"
     ):
@@ -163,7 +165,7 @@ def test_messages_say_what_is_expected() -> None:
         c.OptimConfig(schedule="cosin")
 
 
-def test_each_source_and_model_bears_its_own_name() -> None:
+def test_each_data_set_and_model_has_a_name_of_its_own() -> None:
     sources = [kind for kind in GROUPS if issubclass(kind, c.DataConfig) and kind is not c.DataConfig]
     assert sorted(kind().name for kind in sources) == sorted(c.DATASETS)
     models = [kind().name for kind in GROUPS if issubclass(kind, c.ModelConfig) and kind is not c.ModelConfig]
