@@ -237,9 +237,9 @@ def test_what_is_no_image(model: Captioner, paths: list[Path], tmp_path: Path) -
         (tmp_path, "is a folder"),
         (b"", "is empty"),
         (np.zeros((4, 4, 7), dtype=np.uint8), r"shape \(4, 4, 7\)"),
-        (torch.zeros(2, 3, 8, 8), "is no image"),
-        (7, "A int is no image"),
-        (None, "is no image"),
+        (torch.zeros(2, 3, 8, 8), "is not an image"),
+        (7, "A int is not an image"),
+        (None, "is not an image"),
     ):
         with pytest.raises(ImageError, match=match):
             model.caption(wrong)

@@ -1,6 +1,7 @@
-"""From files to batches: every source ends in one data set type, every image in one preprocessing.
+"""From files to batches: data sets, images, the feature cache, and the captions' token ids.
 
-Reading order: `dataset` (the type), `build` (name → reader), one reader such as `flickr8k`, `images` and `transforms`
-(file → tensor), `cache` and `features` (what the decoder reads), `batches` (what is trained together).
-Beside them: `scenes` (the drawn data set), `check` (a report before hours are spent), `download`.
+Reading order: `dataset` (the type of every data set), `datasets.registry` (name → reader) and one reader such as
+`datasets.flickr8k`, `images.decode` and `images.transforms` (file → tensor), `features.sources` and `features.cache`
+(what the decoder reads), `batches` (what is trained together). Beside them: `synthetic` (generated images and texts),
+`check` (a report on a data set before training) and `download`.
 """

@@ -186,8 +186,8 @@ def test_one_image_at_a_time(models: list[DemoModel], photo: bytes, monkeypatch:
 def test_a_file_that_is_no_image_gets_a_message(client: Client, path: str, photo: bytes) -> None:
     for content, message in (
         (b"", "This file is empty"),
-        (b"no image", "This file is not an image in a format that is read here"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image in a format"),
+        (b"no image", "This file is not an image in a supported format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image in a supported format"),
         (photo[: len(photo) // 2], "This file cannot be decoded"),
         (decompression_bomb(8001, 8000), f"has 64,008,000 pixels. Expected {MAX_PIXELS:,} at most"),
         (decompression_bomb(60000, 60000), "too large"),

@@ -135,7 +135,7 @@ def test_another_caption_of_the_search_can_be_selected(page: Browser, home: Path
 
 def test_errors_are_messages_on_the_page(page: Browser, tmp_path: Path) -> None:
     for name, content, message in (
-        ("text.jpg", b"no image", "text.jpg: This file is not an image in a format that is read here"),
+        ("text.jpg", b"no image", "text.jpg: This file is not an image in a supported format"),
         ("large.png", b"x" * (20 * 1024**2 + 1), "large.png: This file is too large: expected 20 MB at most."),
         ("empty.png", b"", "empty.png: This file is empty"),
     ):

@@ -1,1 +1,1 @@
-"""`python -m captioner data check`: problems of a data set, found before training."""
+"""`python -m captioner data check`: reports problems of a data set before training."""

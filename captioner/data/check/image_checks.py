@@ -1,4 +1,4 @@
-"""What one image file is: how it is stored, whether it decodes, and a hash by which copies are found."""
+"""Checks image files: how each is stored, whether it can be decoded, and a hash to find copies."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from captioner.data.datasets.annotation_files import path_exists
 from captioner.data.images.decode import load_image, orientation
 from captioner.errors import ImageError
 
-HUGE = 25_000_000  # pixels; such an image takes as long to decode as eighty of COCO's
-WORTH_PROCESSES = 500  # images; starting processes takes longer than looking at fewer
+HUGE = 25_000_000  # pixels; decoding takes as long as for eighty images of COCO
+MIN_FOR_PROCESSES = 500  # images; for fewer, starting processes takes longer than the check
 
-_STORED = {
+_MODES = {
     "1": "black and white",
-    "L": "grey",
+    "L": "gray",
     "LA": "transparent",
     "PA": "transparent",
     "RGBA": "transparent",
@@ -32,18 +32,18 @@ _STORED = {
     "F": "more than 8 bits",
     "I": "more than 8 bits",
 }
-"""PIL's mode → what a person calls it; other modes (CMYK, YCbCr, LAB) by their own name."""
+"""PIL's mode → a description; other modes (CMYK, YCbCr, LAB) are reported by their name."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """One image. Where `fault` is not None, `why` says what is wrong, and the rest is not known."""
+    """The result for one image file. If `fault` is not None, only `path` and `reason` are set besides."""
 
     path: ImagePath
     fault: str | None = None  # missing, empty or damaged
-    why: str = ""
-    stored: str = "RGB"  # or grey, black and white, palette, transparent, more than 8 bits, CMYK, …
-    turned: bool = False  # EXIF says that it must be turned or mirrored
+    reason: str = ""  # of the fault
+    mode: str = "RGB"  # or gray, black and white, palette, transparent, more than 8 bits, CMYK, …
+    rotated: bool = False  # EXIF specifies a rotation or a flip
     pixels: int = 0
     digest: bytes = b""  # SHA-256 of the file
 
@@ -51,25 +51,25 @@ class Inspection:
 def inspect_images(
     paths: Sequence[ImagePath], workers: int = 0, progress: bool = True
 ) -> tuple[list[Inspection], float]:
-    """Every image read, hashed and decoded whole; and how many a second that was, with all workers."""
+    """(the results for all images, images per second with all `workers`). Reads, hashes and decodes every image."""
     start = time.perf_counter()
     bar = tqdm(total=len(paths), desc="images", disable=not progress, unit="image")
-    found = []
+    inspections = []
     with bar:
-        if workers > 1 and len(paths) >= WORTH_PROCESSES:
+        if workers > 1 and len(paths) >= MIN_FOR_PROCESSES:
             with ProcessPoolExecutor(workers) as pool:
                 for inspection in pool.map(inspect_image, paths, chunksize=32):
-                    found.append(inspection)
+                    inspections.append(inspection)
                     bar.update()
         else:
             for path in paths:
-                found.append(inspect_image(path))
+                inspections.append(inspect_image(path))
                 bar.update()
-    return found, len(paths) / max(time.perf_counter() - start, 1e-9)
+    return inspections, len(paths) / max(time.perf_counter() - start, 1e-9)
 
 
 def inspect_image(path: ImagePath) -> Inspection:
-    """What the file is. Never raises for what may be wrong with an image."""
+    """The result for one image file. Problems of the file are returned, not raised."""
     if isinstance(path, Path) and not path_exists(path):
         return Inspection(path, "missing", f"{path} does not exist.")
     try:
@@ -77,22 +77,22 @@ def inspect_image(path: ImagePath) -> Inspection:
         data = path.read_bytes()
     except (ImageError, OSError) as error:
         return Inspection(path, "empty" if _is_empty(path) else "damaged", str(error))
-    with warnings.catch_warnings():  # as `load_image`, which has just decoded it
+    with warnings.catch_warnings():  # about unusual metadata, as in `load_image`
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(data)) as image:
-            stored = _stored(image)
+            mode = _mode(image)
             pixels = image.width * image.height
-            turned = orientation(image) in range(2, 9)
-    return Inspection(path, None, "", stored, turned, pixels, hashlib.sha256(data).digest())
+            rotated = orientation(image) in range(2, 9)
+    return Inspection(path, None, "", mode, rotated, pixels, hashlib.sha256(data).digest())
 
 
 def _is_empty(path: ImagePath) -> bool:
     return path.is_file() and path.stat().st_size == 0 if isinstance(path, Path) else path.size == 0
 
 
-def _stored(image: Image.Image) -> str:
+def _mode(image: Image.Image) -> str:
     if "transparency" in image.info:
         return "transparent"
-    if any(";16" in str(tile) for tile in getattr(image, "tile", [])):  # 16-bit color, which PIL calls RGB
+    if any(";16" in str(tile) for tile in getattr(image, "tile", [])):  # 16-bit color, for which PIL's mode is RGB
         return "more than 8 bits"
-    return _STORED.get(image.mode.partition(";")[0], image.mode)
+    return _MODES.get(image.mode.partition(";")[0], image.mode)

@@ -1,7 +1,7 @@
-"""What can be downloaded: COCO, Karpathy's splits, and the weights of torchvision's networks.
+"""Downloads COCO, Karpathy's splits, and the weights of torchvision's networks.
 
-Sizes and checksums are those the publishers' servers state and many projects pin; Karpathy's archive
-has none that is published, so only its own CRCs are checked, and, on reading, the counts of its splits.
+Sizes and checksums are those that the publishers' servers state and many projects use. Karpathy's archive has no
+published checksum: its CRCs are verified, and the counts of its splits when it is read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KARPATHY_MIRRORS = ("https://cs.stanford.edu/people/karpathy/deepimagesent",)
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip file, and how to tell that it was unpacked: `count` files or more match `unpacked` ("train2017/*.jpg")."""
+    """A zip file. It has been unpacked if at least `count` files match `unpacked`, such as "train2017/*.jpg"."""
 
     file: RemoteFile
     unpacked: str
@@ -34,6 +34,7 @@ class Archive:
 
     @property
     def folder(self) -> str:
+        """The folder that its files are unpacked into."""
         return self.unpacked.partition("/")[0]
 
 
@@ -67,7 +68,7 @@ COCO_ARCHIVES = {
         RemoteFile("zips/val2017.zip", 815_585_330, "md5:442b8da7639aecaf257c1dceb8ba8c80"), "val2017/*.jpg", 5_000
     ),
 }
-"""(part, year) → archive. Each annotations archive holds captions, instances and keypoints, for train and val."""
+"""(part, year) → archive. The annotations archives hold captions, instances and keypoints of train and val."""
 
 KARPATHY_ARCHIVE = RemoteFile("caption_datasets.zip")
 
@@ -81,10 +82,10 @@ def download_coco(
     keep_archives: bool = False,
     progress: bool = True,
 ) -> list[Path]:
-    """COCO's images and annotations in the layout that `data=coco data.root=ROOT` reads; the folders.
+    """Download COCO's images and annotations in the layout that `data=coco data.root=ROOT` reads.
 
-    parts: of annotations, train and val. What is complete already is not downloaded. An archive is
-    removed once it is unpacked, unless `keep_archives`. Raises DataError as `fetch` and `unpack_zip` do.
+    parts: any of COCO_PARTS. Complete parts are not downloaded again. Archives are removed after unpacking unless
+    `keep_archives`. Returns the folders. DataError as from `fetch` and `unpack_zip`.
     """
     if year not in (2014, 2017):
         raise ConfigError(f"year={year}: COCO captions exist for 2014 and 2017.")
@@ -102,7 +103,10 @@ def download_karpathy(
     keep_archive: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Karpathy's `dataset_coco.json`, `dataset_flickr8k.json` and `dataset_flickr30k.json`; the first one's path."""
+    """Download Karpathy's `dataset_coco.json`, `dataset_flickr8k.json` and `dataset_flickr30k.json`.
+
+    Returns the path of `dataset_coco.json`. DataError as from `fetch` and `unpack_zip`.
+    """
     splits = folder / "dataset_coco.json"
     if splits.exists():
         return splits
@@ -118,16 +122,16 @@ def download_weights(
     folder: Path | None = None,
     progress: bool = True,
 ) -> Path:
-    """A torchvision network's pretrained weights, where torchvision looks for them; the file's path.
+    """Download the pretrained weights of a torchvision network to where torchvision finds them; returns the path.
 
-    name: "resnet50", for example. weights: "DEFAULT" or a name such as "IMAGENET1K_V1". mirrors: in
-    place of torchvision's own server. folder: in place of torch's cache (`torch.hub.get_dir()`).
-    The file's name holds the beginning of its SHA-256, which is checked.
+    name: for example "resnet50". weights: "DEFAULT" or a name such as "IMAGENET1K_V1". mirrors: instead of
+    torchvision's server. folder: instead of torch's cache (`torch.hub.get_dir()`). The name of the file holds the first
+    digits of its SHA-256, which are verified.
     """
     try:
         url = torchvision_entry(name, weights).url
     except ValueError as error:
-        raise ConfigError(f"torchvision has no network called {name!r}: {error}.") from error
+        raise ConfigError(f"torchvision has no network {name!r}: {error}.") from error
     server, _, file_name = url.rpartition("/")
     digits = re.search(r"-([0-9a-f]{8,})\.", file_name)
     file = RemoteFile(file_name, checksum=f"sha256:{digits.group(1)}" if digits else None)
@@ -135,7 +139,7 @@ def download_weights(
 
 
 def _is_unpacked(root: Path, archive: Archive) -> bool:
-    """Whether all is there; not while the archive is: it is removed last, so unpacking may have been stopped."""
+    """Whether all files are there. False while the archive exists: it is removed only after unpacking has finished."""
     folder = root / archive.folder
     if not folder.is_dir() or (root / archive.file.name).exists():
         return False

@@ -1,7 +1,7 @@
-"""One file over HTTP, as if the line never broke: resumed, checked, from the first mirror that has it.
+"""Downloads one file over HTTP: resumed after interruptions, verified, from the first mirror that has it.
 
-The bytes go to `NAME.part`, which survives any interruption and is carried on by the next call; `NAME`
-itself appears only when it is whole and its checksum is right.
+The data is written to `NAME.part`, which survives interruptions and which the next call continues. `NAME` exists only
+when the file is complete and its checksum is correct.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # HTTP status codes after which
 class RemoteFile:
     """A file that mirrors offer at `mirror/path`.
 
-    size: in bytes, where it is published. checksum: "md5:…" or "sha256:…" with hexadecimal digits, of
-    which the first ones suffice (torchvision publishes eight); None where nobody publishes one.
+    size: in bytes; None if it is not published. checksum: "md5:…" or "sha256:…" with at least the first hexadecimal
+    digits (torchvision publishes eight); None if it is not published.
     """
 
     path: str
@@ -45,11 +45,11 @@ class RemoteFile:
 
 
 class _ConnectionLostError(Exception):
-    """The line broke; asking again may help."""
+    """The connection failed; another attempt may succeed."""
 
 
 class _UnavailableError(Exception):
-    """This mirror does not have the file; another may."""
+    """This mirror does not offer the file; another may."""
 
 
 def fetch(
@@ -62,14 +62,14 @@ def fetch(
     attempts: int = 3,
     pause: float = 2.0,
 ) -> Path:
-    """The path of the whole, checked file in `folder`; downloaded unless it is there already.
+    """The path of the complete, verified file in `folder`. Downloads it unless it exists.
 
-    mirrors: http or https addresses that `file.path` is appended to, tried in turn. timeout: seconds
-    of silence before a connection counts as broken. attempts: how often in a row a mirror is asked
-    again without a byte having arrived; before the n-th time we wait n·`pause` seconds.
+    mirrors: http or https addresses to which `file.path` is appended, tried in order. timeout: seconds without data
+    after which a connection counts as lost. attempts: number of consecutive attempts per mirror that receive no data;
+    the wait before the n-th repetition is n·`pause` seconds.
 
-    Raises DataError where no mirror delivers, with what to fetch by hand and where to put it; where the
-    disk is too small; and where another file of that name is there, which is left alone.
+    DataError if no mirror delivers the file (the message says what to download by hand and where to put it), if the
+    disk is too small, or if another file has its name. That file is not changed.
     """
     target = folder / file.name
     part = folder / f"{file.name}.part"
@@ -77,7 +77,7 @@ def fetch(
     if target.exists():
         problem = mismatch(target, file, progress)
         if problem:
-            raise DataError(f"{target} is there already but {problem}. Remove it, and it will be downloaded again.")
+            raise DataError(f"{target} exists, but {problem}. Remove it to download it again.")
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,16 +93,16 @@ def fetch(
     except OSError as error:
         raise DataError(f"{part} cannot be written: {error.strerror or error}.") from error
     raise DataError(
-        f"{file.name} could not be downloaded ({'; '.join(failures)}). Run this again to carry on, or fetch "
-        f"{failures[0].split(': ')[0]} on a machine with a connection and put it at {target}."
+        f"{file.name} could not be downloaded ({'; '.join(failures)}). Run this again to resume, or download "
+        f"{failures[0].split(': ')[0]} on another machine and put it at {target}."
     )
 
 
 def mismatch(path: Path, file: RemoteFile, progress: bool = True) -> str | None:
-    """What tells the file at `path` from the published one, or None. Reads it whole."""
+    """How the file at `path` differs from the published one; None if it does not. Reads the whole file."""
     size = path.stat().st_size
     if file.size is not None and size != file.size:
-        return f"has {size:,} bytes where {file.size:,} are published"
+        return f"it has {size:,} bytes instead of the published {file.size:,}"
     if file.checksum is None:
         return None
     algorithm, _, digits = file.checksum.partition(":")
@@ -113,14 +113,14 @@ def mismatch(path: Path, file: RemoteFile, progress: bool = True) -> str | None:
             bar.update(len(chunk))
     found = digest.hexdigest()
     if not found.startswith(digits):
-        return f"has the {algorithm} checksum {found} where {digits} is published"
+        return f"its {algorithm} checksum is {found} instead of the published {digits}"
     return None
 
 
 def _fetch_from(
     url: str, file: RemoteFile, part: Path, progress: bool, timeout: float, attempts: int, pause: float
 ) -> str | None:
-    """Complete `part` from one mirror. What went wrong, or None."""
+    """Complete `part` from one mirror. Returns what went wrong, or None."""
     while True:
         resumed = part.exists()
         try:
@@ -131,14 +131,14 @@ def _fetch_from(
         if problem is None:
             return None
         part.unlink()
-        if not resumed:  # all of it came from this mirror; otherwise once more, from the beginning
-            return f"what it delivers {problem}"
+        if not resumed:  # the whole file came from this mirror; otherwise start again from the beginning
+            return f"the downloaded file is wrong: {problem}"
 
 
 def _resume(
     url: str, file: RemoteFile, part: Path, progress: bool, timeout: float, attempts: int, pause: float
 ) -> None:
-    """Ask until `part` is as long as the mirror's file."""
+    """Send requests until `part` is as long as the mirror's file."""
     failed = 0
     while True:
         before = _size(part)
@@ -153,29 +153,29 @@ def _resume(
 
 
 def _request(url: str, file: RemoteFile, part: Path, progress: bool, timeout: float) -> None:
-    """One request for what `part` lacks; all of it where the server cannot begin in the middle."""
-    have = _size(part)
-    if file.size is not None and have == file.size:
+    """Send one request for the missing rest of `part`, or for the whole file if the server cannot send a part."""
+    received = _size(part)
+    if file.size is not None and received == file.size:
         return
-    if file.size is not None and have > file.size:
+    if file.size is not None and received > file.size:
         part.unlink()
-        have = 0
+        received = 0
     request = urllib.request.Request(url, headers={"User-Agent": "captioner", "Accept-Encoding": "identity"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
+    if received:
+        request.add_header("Range", f"bytes={received}-")
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
-            have, total = _offer(response, have)
+            received, total = _start_and_total(response, received)
             if file.size is not None and total not in (None, file.size):
-                raise _UnavailableError(f"it offers {total:,} bytes where {file.size:,} are published")
-            received = _receive(response, part, have, total, progress, file.name)
+                raise _UnavailableError(f"it offers {total:,} bytes instead of the published {file.size:,}")
+            received = _receive(response, part, received, total, progress, file.name)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and have:  # nothing after what we have: it is whole, or of another file
-            if error.headers.get("Content-Range") == f"bytes */{have}":
+        if error.code == 416 and received:  # no data after `received` bytes: the file is complete, or another one
+            if error.headers.get("Content-Range") == f"bytes */{received}":
                 return
             part.unlink()
-            raise _ConnectionLostError("it cannot carry on from where the last download stopped") from error
+            raise _ConnectionLostError("it cannot resume the last download") from error
         problem = f"HTTP {error.code} {error.reason}"
         raise (_ConnectionLostError if error.code in TRANSIENT else _UnavailableError)(problem) from error
     except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError) as error:
@@ -185,32 +185,32 @@ def _request(url: str, file: RemoteFile, part: Path, progress: bool, timeout: fl
         raise _ConnectionLostError(f"the connection ended after {received:,} of {expected:,} bytes")
 
 
-def _offer(response: http.client.HTTPResponse, have: int) -> tuple[int, int | None]:
-    """Where the answer begins (0, or `have`), and how long the whole file is, if the server says so."""
-    if have and response.status == 206:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
-        if not found or int(found.group(1)) != have:
-            raise _UnavailableError("its answer to a request for the rest of the file makes no sense")
-        return have, int(found.group(2)) if found.group(2) != "*" else None
+def _start_and_total(response: http.client.HTTPResponse, received: int) -> tuple[int, int | None]:
+    """(the byte at which the response begins: 0 or `received`, the size of the file or None if it is unknown)."""
+    if received and response.status == 206:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+        if not match or int(match.group(1)) != received:
+            raise _UnavailableError("its response to a request for the rest of the file is invalid")
+        return received, int(match.group(2)) if match.group(2) != "*" else None
     length = response.headers.get("Content-Length")
     return 0, int(length) if length is not None and length.isdecimal() else None
 
 
 def _receive(
-    response: http.client.HTTPResponse, part: Path, have: int, total: int | None, progress: bool, name: str
+    response: http.client.HTTPResponse, part: Path, received: int, total: int | None, progress: bool, name: str
 ) -> int:
-    """Append the answer to `part` (or begin anew, where `have` is 0); how many bytes it then holds."""
-    with part.open("ab" if have else "wb") as stream, _bar(progress, total, have, name) as bar:
+    """Append the response to `part`, or overwrite it if `received` is 0. Returns the bytes that it then holds."""
+    with part.open("ab" if received else "wb") as stream, _bar(progress, total, received, name) as bar:
         while chunk := response.read(CHUNK):
             stream.write(chunk)
-            have += len(chunk)
+            received += len(chunk)
             bar.update(len(chunk))
-    return have
+    return received
 
 
-def _bar(progress: bool, total: int | None, have: int, name: str) -> tqdm:
+def _bar(progress: bool, total: int | None, received: int, name: str) -> tqdm:
     return tqdm(
-        total=total, initial=have, desc=name, disable=not progress, unit="B", unit_scale=True, unit_divisor=1024
+        total=total, initial=received, desc=name, disable=not progress, unit="B", unit_scale=True, unit_divisor=1024
     )
 
 
@@ -220,14 +220,14 @@ def _size(path: Path) -> int:
 
 def _check_mirrors(mirrors: Sequence[str]) -> None:
     if not mirrors:
-        raise ConfigError("There is no mirror to download from. Give the address of one.")
+        raise ConfigError("No mirror to download from. Give the address of at least one.")
     for mirror in mirrors:
         if not re.match(r"https?://[^/]", mirror):
-            raise ConfigError(f"The mirror {mirror!r} is no http or https address.")
+            raise ConfigError(f"The mirror {mirror!r} is not an http or https address.")
 
 
 def _check_space(file: RemoteFile, folder: Path, part: Path) -> None:
     missing = (file.size or 0) - _size(part)
     free = shutil.disk_usage(folder).free
     if missing > free:
-        raise DataError(f"{folder} has {free / 1e9:.1f} GB free, but {file.name} needs {missing / 1e9:.1f} GB more.")
+        raise DataError(f"{folder} has {free / 1e9:.1f} GB free, but {file.name} needs another {missing / 1e9:.1f} GB.")

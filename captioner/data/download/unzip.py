@@ -1,4 +1,4 @@
-"""Unpacks a zip archive from elsewhere: nothing outside the folder, nothing half-written, nothing replaced."""
+"""Unpacks downloaded zip archives safely: only into their folder, atomically, and without overwriting files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from captioner.errors import DataError
 
 
 def unpack_zip(archive: Path, folder: Path, progress: bool = True) -> list[Path]:
-    """The files of the archive, unpacked into `folder`.
+    """Unpack an archive into `folder`; returns the paths of its files.
 
-    A file appears under its name only when it is whole and its checksum (CRC) is right, so unpacking
-    can be stopped and done again; files of the right size that are there already are not written anew.
-    Raises DataError for a damaged archive, for names that lead out of `folder`, for links, where the
-    disk is too small, and where a different file is in the way, which is left alone.
+    Each file is written atomically after its checksum (CRC) was verified, so an interrupted call can be repeated.
+    Existing files of the right size are kept. DataError for a damaged archive, for names outside of `folder`, for
+    links, if the disk is too small, and if a different file exists; that file is not changed.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -33,13 +32,11 @@ def unpack_zip(archive: Path, folder: Path, progress: bool = True) -> list[Path]
                     _unpack_one(opened, member, target)
                 elif target.stat().st_size != member.file_size:
                     raise DataError(
-                        f"{target} is there already and differs from the one in {archive}. Move it out of the way."
+                        f"{target} exists and differs from the file in {archive}. Move it to another folder."
                     )
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        # RuntimeError: it wants a password; NotImplementedError: a way of compressing that zipfile cannot undo
-        raise DataError(
-            f"{archive} cannot be unpacked: {error}. Remove it, and it will be downloaded again."
-        ) from error
+        # RuntimeError: a password is required; NotImplementedError: an unsupported compression method
+        raise DataError(f"{archive} cannot be unpacked: {error}. Remove it to download it again.") from error
     except OSError as error:
         raise DataError(f"{archive} cannot be unpacked into {folder}: {error}.") from error
     return [target for _, target in members]

@@ -1,7 +1,7 @@
-"""Any image, from anywhere, as the RGB image a person would see.
+"""Decodes any image from any source to RGB, as an image viewer shows it.
 
-One function decodes for training, evaluation and captioning alike, so that the three can never see
-different pixels. Color profiles (ICC) are not applied, as in every published captioning pipeline.
+Training, evaluation and captioning use the same function, so they always see the same pixels. Color profiles (ICC) are
+not applied, as is usual for captioning models.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ IMAGE_SUFFIXES = frozenset({
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 })
 # fmt: on
-"""Endings by which a folder's images are told from its other files."""
+"""File suffixes of images."""
 
-MAX_PIXELS = 178_956_970  # beyond twice its MAX_IMAGE_PIXELS Pillow, too, takes an image for an attack
+MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, beyond which Pillow also raises an error
 
-# EPS and the like are left out: Pillow hands them to other programs
+# Without EPS and the like, which Pillow decodes with external programs.
 _FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000"]
 if "avif" in features.get_supported_modules():  # Pillow 11.3 added it
     _FORMATS.append("AVIF")
@@ -48,23 +48,22 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation → what turns the stored image upright (EXIF 2.3, section 4.6.4, tag 0x0112)."""
+"""EXIF orientation → the operation that makes the stored image upright (EXIF 2.3, section 4.6.4, tag 0x0112)."""
 
 _ORIENTATION = 0x0112
 
 
 def load_image(source: ImageSource, at_least: int | None = None) -> Image.Image:
-    """The image as a new PIL image of mode RGB, upright, transparency on white, first frame of many.
+    """The image as a new PIL image of mode RGB: upright, on white if it is transparent, the first of several frames.
 
-    source: a path, or a place in a tar archive; the bytes of an image file; a PIL image of any mode; a
-    NumPy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); a tensor (3, H, W), (1, H, W) or (4, H, W).
-    Arrays and tensors hold uint8, or floats in [0, 1].
+    source: a path, or an image in a tar archive; the bytes of an image file; a PIL image of any mode; a NumPy array
+        (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); a tensor (3, H, W), (1, H, W) or (4, H, W). Arrays and tensors hold
+        uint8, or floats in [0, 1].
+    at_least: the number of pixels that the shorter side needs. A JPEG file more than four times as large is decoded at
+        1/2, 1/4 or 1/8 of its size, but never below twice `at_least`, which is much faster.
 
-    at_least: both sides need no more than so many pixels. A JPEG file more than four times as large
-    is decoded at 1/2, 1/4 or 1/8 of its size, never below twice `at_least`, which is much faster.
-
-    Grey with more than 8 bits is scaled to 8 (see `_grey`). Raises ImageError, naming the file and why,
-    for anything that cannot be decoded whole.
+    Gray images with more than 8 bits are scaled to 8 bits (see `_gray`). ImageError, with the file and the reason, for
+    anything that cannot be decoded completely.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, "The array")
@@ -92,7 +91,7 @@ def load_image(source: ImageSource, at_least: int | None = None) -> Image.Image:
         except (OSError, ValueError) as error:
             raise ImageError(f"{source} cannot be read: {error}.") from error
     raise ImageError(
-        f"A {type(source).__name__} is no image. "
+        f"A {type(source).__name__} is not an image. "
         "Expected a path, the bytes of a file, a PIL image, a NumPy array or a tensor."
     )
 
@@ -100,12 +99,12 @@ def load_image(source: ImageSource, at_least: int | None = None) -> Image.Image:
 def load_image_bytes(
     content: bytes, name: str, at_least: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """`load_image` of a file's content, which messages call `name`. Beyond `max_pixels` it is not even decoded."""
+    """`load_image` for the content of a file. name: of the file, for messages. ImageError beyond `max_pixels`."""
     return _open(io.BytesIO(content), name, len(content), at_least, max_pixels)
 
 
 def image_size(path: Path | ImageInTar) -> tuple[int, int]:
-    """(width, height) of an image file as it is stored, from its first bytes."""
+    """(width, height) of an image file as stored, before any EXIF rotation. Reads only the header."""
     try:
         with Image.open(path if isinstance(path, Path) else io.BytesIO(path.read_bytes()), formats=_FORMATS) as image:
             return int(image.width), int(image.height)
@@ -119,7 +118,7 @@ def _open(
     if size == 0:
         raise ImageError(f"{name} is empty (0 bytes). Expected an image.")
     try:
-        with warnings.catch_warnings():  # of odd metadata, which are no reason to stop
+        with warnings.catch_warnings():  # Pillow warns about unusual metadata
             warnings.simplefilter("ignore")
             with Image.open(file, formats=_FORMATS) as image:
                 _check_size(image, name, max_pixels)
@@ -129,7 +128,7 @@ def _open(
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not an image in a format that is read here ({', '.join(_FORMATS)}).") from error
+        raise ImageError(f"{name} is not an image in a supported format ({', '.join(_FORMATS)}).") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is too large: {error} Expected {max_pixels:,} pixels at most.") from error
     except Exception as error:  # damaged bytes make decoders raise almost anything
@@ -137,7 +136,7 @@ def _open(
 
 
 def _decode(image: Image.Image, name: str) -> Image.Image:
-    """A PIL image of any mode as a new one of mode RGB."""
+    """A PIL image of any mode → a new, upright one of mode RGB."""
     try:
         image.load()
         turn = _UPRIGHT.get(orientation(image))
@@ -158,16 +157,16 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF's 1 to 8, and 1 where it says nothing. Read after `load`: a PNG file may hold it behind the pixels."""
+    """The EXIF orientation, 1 to 8; 1 if there is none. Call after `load`: PNG files may have it after the pixels."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error):
-        return 1  # a broken EXIF block: viewers show the image as it is stored
+        return 1  # a damaged EXIF block: image viewers ignore it
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_grey(image)).convert("RGB")
+        return Image.fromarray(_gray(image)).convert("RGB")
     if image.mode == "LAB":
         return _lab_to_rgb(image)
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
@@ -178,11 +177,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")  # 1, L, P, RGB, CMYK, YCbCr, HSV
 
 
-def _grey(image: Image.Image) -> np.ndarray:
-    """(H, W) uint8 of a grey image with more than 8 bits.
+def _gray(image: Image.Image) -> np.ndarray:
+    """A gray image with more than 8 bits → (H, W) uint8.
 
-    White is 65535 for 16 bits, and for 32-bit integers that fit in them; 1 for floats up to 1, 255 for
-    floats up to 255. Other values have no agreed meaning: the least is black, the greatest white.
+    White is 65535 for 16-bit images and for 32-bit integers up to 65535, 1 for floats up to 1, 255 for floats up to
+    255. Other ranges have no standard meaning: the minimum becomes black, the maximum white.
     """
     values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
@@ -210,7 +209,7 @@ def _is_tensor(source: object) -> TypeGuard[torch.Tensor]:
 
 def _from_tensor(tensor: torch.Tensor) -> Image.Image:
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3, 4):
-        raise ImageError(f"A tensor of shape {tuple(tensor.shape)} is no image. Expected (3, height, width).")
+        raise ImageError(f"A tensor of shape {tuple(tensor.shape)} is not an image. Expected (3, height, width).")
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
         tensor = tensor.float()  # NumPy has no bfloat16
@@ -227,7 +226,7 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
         )
     if np.issubdtype(array.dtype, np.floating):
         low, high = float(array.min()), float(array.max())
-        if not (low >= -1e-3 and high <= 1 + 1e-3):  # also for NaN; resizing may leave a little outside
+        if not (low >= -1e-3 and high <= 1 + 1e-3):  # also for NaN; interpolation may overshoot a little
             raise ImageError(f"{name} holds floats from {low:g} to {high:g}. Expected 0 to 1.")
         array = np.round(array.astype(np.float64).clip(0, 1) * 255).astype(np.uint8)
     if array.dtype != np.uint8:

@@ -1,4 +1,4 @@
-"""Images from disk to tensors, in worker processes, in a fixed order, with every bad one named."""
+"""Loads batches of images as tensors, in worker processes, in a fixed order, and reports images that cannot be read."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from captioner.errors import ImageError
 
 @dataclass(frozen=True)
 class LoadedImageBatch:
-    """Some images of a data set: `indices[i]` is the place of `images[i]`; `bad` gives index → why not."""
+    """The images of a batch that could be read, in order, and why the others could not."""
 
-    indices: list[int]
+    indices: list[int]  # of `images` in the data set
     images: Tensor  # (len(indices), 3, S, S)
-    bad: dict[int, str]
+    bad: dict[int, str]  # index → reason
 
 
 class _Images(Dataset[tuple[int, Tensor | str]]):
-    """Index → tensor, or the sentence that says why there is none: an exception would lose its type on the way."""
+    """Index → tensor, or an error message: an exception would lose its type on the way from a worker process."""
 
     def __init__(self, paths: Sequence[ImagePath], transform: TransformConfig, view_of: Callable[[int], View]) -> None:
         self.paths, self.transform, self.view_of = paths, transform, view_of
@@ -37,7 +37,7 @@ class _Images(Dataset[tuple[int, Tensor | str]]):
 
     def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
         view = self.view_of(index)
-        at_least = math.ceil(self.transform.size / min(view.width, view.height))  # as fine as the whole would be
+        at_least = math.ceil(self.transform.size / min(view.width, view.height))  # so that a crop is as sharp
         try:
             image = load_image(self.paths[index], at_least=at_least)
         except ImageError as error:
@@ -55,7 +55,7 @@ def _collate(items: list[tuple[int, Tensor | str]]) -> LoadedImageBatch:
 
 
 def full_view(index: int) -> View:
-    """What evaluation sees of any image."""
+    """The view of every image without augmentation."""
     return FULL_VIEW
 
 
@@ -66,13 +66,13 @@ def load_image_batches(
     data: DataConfig,
     view_of: Callable[[int], View] = full_view,
 ) -> Iterator[LoadedImageBatch]:
-    """The images of each batch of indices into `paths`, batch by batch, in order.
+    """The images of each batch of indices into `paths`, in order.
 
-    `batches` are asked for as worker processes (`data.num_workers`) become free: some ahead of those given out.
-    `view_of`: index → the part of the image that is wanted; it is called in the worker processes.
+    batches: requested as worker processes (`data.num_workers`) become free, so a few ahead of those returned.
+    view_of: index → the part of the image to load; called in the worker processes.
 
-    An image that cannot be read raises ImageError, or, with `data.on_bad_image=skip`, is left out
-    of its batch and named in `bad`; a batch of bad images only has no rows.
+    An image that cannot be read raises ImageError. With `data.on_bad_image=skip` it is left out of its batch and
+    reported in `bad`; a batch without any readable image is empty.
     """
     workers = min(data.num_workers, len(batches)) if isinstance(batches, Sized) else data.num_workers
     loader = DataLoader(
@@ -80,7 +80,7 @@ def load_image_batches(
         batch_sampler=map(list, batches),
         num_workers=workers,
         collate_fn=_collate,
-        # Its own generator: starting workers must not draw from the training's random state.
+        # A separate generator, so that starting worker processes does not change the training's random state.
         generator=torch.Generator(),
     )
     for loaded in loader:
@@ -89,7 +89,7 @@ def load_image_batches(
 
 
 def check_bad_images(bad: Mapping[int, str], data: DataConfig) -> None:
-    """ImageError for the first of `bad` (index → why), unless such images are to be left out."""
+    """ImageError for the first of `bad` (index → reason), unless `data.on_bad_image=skip`."""
     if bad and data.on_bad_image == "error":
         first = next(iter(bad.values()))
         raise ImageError(f"{first} Repair or remove it, or leave such images out with data.on_bad_image=skip.")

@@ -1,8 +1,7 @@
-"""The only preprocessing there is: an RGB image → the tensor an encoder reads.
+"""Preprocessing: an RGB image → the tensor that an encoder reads.
 
-Training, evaluation, captioning and the feature cache all call `image_to_tensor`; its settings are
-stored in the checkpoint, so a photo is never prepared in two ways. Augmentation only chooses what part of
-the image goes in (`View`).
+Training, evaluation, captioning and the feature cache all call `image_to_tensor`, and its settings are stored in the
+checkpoint, so an image is always preprocessed in the same way. Augmentation only selects a part of the image (`View`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,10 @@ _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamplin
 
 
 class View(NamedTuple):
-    """A box, in shares of what evaluation shows of an image, from its upper left; and is it mirrored left to right?"""
+    """A crop of an image, in fractions of what the encoder sees without augmentation, and whether it is flipped.
+
+    left, top: of the upper left corner; flipped: horizontally.
+    """
 
     left: float = 0.0
     top: float = 0.0
@@ -37,8 +39,8 @@ FULL_VIEW = View()
 def resize_image(image: Image.Image, transform: TransformConfig, view: View = FULL_VIEW) -> Image.Image:
     """The (size × size) image that the encoder sees, antialiased.
 
-    "squash" stretches the whole image; "crop" takes the middle of the image whose shorter side has
-    been resized to `size`, in one step. `view`: only this part of it, resized to as many pixels.
+    The transform "squash" resizes the whole image to a square; "crop" takes the central square. Then `view` is cropped
+    from it. All of this is one resize operation.
     """
     left, top, width, height = 0.0, 0.0, float(image.width), float(image.height)
     if transform.resize == "crop":
@@ -57,9 +59,9 @@ def resize_image(image: Image.Image, transform: TransformConfig, view: View = FU
 
 
 def project_box(box: Box, width: int, height: int, resize: str) -> tuple[float, float, float, float] | None:
-    """A box of an image of this size as the encoder sees it: left, top, right, bottom as fractions of its square.
+    """A bounding box in the coordinates of the encoder's input: left, top, right, bottom as fractions of the square.
 
-    None for one that lies outside of what "crop" leaves.
+    width, height: of the image file; resize: "squash" or "crop". None for a box outside of the central square.
     """
     left, top, right, bottom = 0.0, 0.0, float(width), float(height)
     if resize == "crop":
@@ -72,14 +74,14 @@ def project_box(box: Box, width: int, height: int, resize: str) -> tuple[float, 
 
 
 def image_to_tensor(image: Image.Image, transform: TransformConfig, view: View = FULL_VIEW) -> Float[Tensor, "3 S S"]:
-    """RGB image of any size → (3, S, S) float32, (pixel / 255 − mean) / std a channel."""
+    """RGB image of any size → (3, S, S) float32: (pixel / 255 − mean) / std per channel."""
     pixels = torch.from_numpy(np.array(resize_image(image, transform, view), dtype=np.uint8))
     mean, std = torch.tensor(transform.mean), torch.tensor(transform.std)
     return ((pixels.float() / 255 - mean) / std).permute(2, 0, 1).contiguous()
 
 
 def tensor_to_image(tensor: Float[Tensor, "3 S S"], transform: TransformConfig) -> Image.Image:
-    """The inverse, for looking at what the encoder saw."""
+    """The inverse of `image_to_tensor`, to show what the encoder saw."""
     mean, std = torch.tensor(transform.mean), torch.tensor(transform.std)
     pixels = ((tensor.permute(1, 2, 0).cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     return Image.fromarray(pixels.numpy())

@@ -16,14 +16,14 @@ from PIL import Image
 from captioner.config import CocoConfig, Flickr8kConfig, FolderConfig, TokenizerConfig
 from captioner.data.check import check_dataset as check
 from captioner.data.check.check_dataset import check_dataset
-from captioner.data.check.check_report import Report, VocabularyCheck, found
+from captioner.data.check.check_report import DatasetReport, VocabularyCheck, problem
 from captioner.errors import DataError
 from tests.data.tiny import write_coco, write_images, write_text
 
 WORDS = TokenizerConfig(name="whitespace")
 
 
-def _check(config: Any, **settings: Any) -> Report:
+def _check(config: Any, **settings: Any) -> DatasetReport:
     return check_dataset(config, WORDS, progress=False, **settings)
 
 
@@ -32,7 +32,7 @@ def _write(root: Path, rows: list[tuple[str, str, str]]) -> FolderConfig:
     return FolderConfig(root=str(root), num_workers=0)
 
 
-def _said(report: Report, severity: str) -> list[str]:
+def _said(report: DatasetReport, severity: str) -> list[str]:
     return [problem.text for problem in report.problems if problem.severity == severity]
 
 
@@ -45,7 +45,7 @@ def test_nothing_wrong(tmp_path: Path) -> None:
     assert report.vocabulary == VocabularyCheck(1, 2, 2 / 3, 0.0)
     assert report.images == 2
     assert report.images_per_second > 0
-    assert "Nothing is wrong." in report.format()
+    assert "No problems found." in report.format()
 
 
 def test_one_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,17 +76,17 @@ def test_one_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ]
     assert "cut.png" in _said(report, "error")[2]
     assert _said(report, "warning") == [
-        "1 caption of train without a word (fine).",
+        "1 caption of train without any token (fine).",
         "1 caption of train longer than 50 tokens (grey: 51 tokens).",
         f"1 image of more than 0 million pixels, slow to decode ({tmp_path}/huge.png).",
         "1 image of train with a copy in val (copied.png = copy_in_val.png).",
     ]
     assert _said(report, "note") == [
-        "1 caption of train given twice to one image (fine).",
-        "1 caption said of more than one image ('same' 2 times).",
-        f"1 image stored as CMYK, read as RGB ({tmp_path}/print.jpg).",
-        f"1 image stored as grey, read as RGB ({tmp_path}/grey.png).",
-        f"1 image that EXIF says to turn, read upright ({tmp_path}/turned.jpg).",
+        "1 caption of train repeated for the same image (fine).",
+        "1 caption shared by several images ('same' 2 times).",
+        f"1 image stored as CMYK, converted to RGB ({tmp_path}/print.jpg).",
+        f"1 image stored as gray, converted to RGB ({tmp_path}/grey.png).",
+        f"1 image rotated or flipped as EXIF specifies ({tmp_path}/turned.jpg).",
         "1 image of train with a copy under another name (copied.png = copy.png).",
     ]
     assert "Found: 3 errors, 4 warnings, 6 notes" in report.format()
@@ -101,7 +101,7 @@ def test_one_id_in_two_splits(tmp_path: Path) -> None:
     write_text(tmp_path / "Flickr_8k.trainImages.txt", "a.jpg\n")
     write_text(tmp_path / "Flickr_8k.devImages.txt", "a.jpg\nb.jpg\n")
     report = _check(Flickr8kConfig(root=str(tmp_path), num_workers=0))
-    assert _said(report, "error") == ["1 image of train that val holds, too (a)."]
+    assert _said(report, "error") == ["1 image of train also in val (a)."]
     assert report.images == 2  # the shared one is decoded once
 
 
@@ -128,7 +128,7 @@ def test_limit_and_images_without_captions(tmp_path: Path) -> None:
     write_text(tmp_path / "captions.jsonl", "\n".join(lines))
     report = _check(FolderConfig(root=str(tmp_path), limit=1, num_workers=0))
     assert report.sizes == {"train": (1, 1)}
-    assert _said(report, "warning") == ["1 caption of train without a word (a)."]
+    assert _said(report, "warning") == ["1 caption of train without any token (a)."]
     write_coco(tmp_path / "coco")
     write_text(
         tmp_path / "coco/annotations/captions_val2017.json",
@@ -156,24 +156,24 @@ def test_vocabulary_counts_as_brute_force_does(tmp_path: Path) -> None:
 
 
 def test_report_says_lengths_and_cost() -> None:
-    report = Report("folder", "DIR", "ptb", {"train": (100, 500)}, images=100, bytes_per_image=10**8)
+    report = DatasetReport("folder", "DIR", "ptb", {"train": (100, 500)}, images=100, bytes_per_image=10**8)
     report.lengths = Counter({1: 10, 2: 20, 3: 5, 90: 1})
     report.images_per_second = 0.5
     text = report.format()
     assert "10.00 GB" in text
-    assert "0 images a second: 3 min for all, and the encoder's own time on top" in text
-    assert "median 2, 99.5% have 3 or fewer, the longest 90" in text
+    assert "0 images per second, 3 min in total, plus the time of the encoder" in text
+    assert "median 2, 99.5% have at most 3, maximum 90" in text
     bars = {line.split()[0]: line.count("#") for line in text.splitlines() if "#" in line}
     assert bars == {"1": 20, "2": 40, "3+": 12}
     report.encoder_images_per_second = 0.01
-    assert "0 images a second beside it, 2.8 h" in report.format()
+    assert "0 images per second in parallel, 2.8 h" in report.format()
 
 
 def test_found_speaks_english() -> None:
-    assert found("note", [], "image", "x") == []
-    assert found("note", ["a"], "image of val", "x")[0].text == "1 image of val x (a)."
-    assert found("note", list("abcde"), "image of val", "x")[0].text == "5 images of val x (a, b, c and 2 more)."
-    assert found("note", list("ab"), "image", "x")[0].text == "2 images x (a, b)."
+    assert problem("note", [], "image", "x") == []
+    assert problem("note", ["a"], "image of val", "x")[0].text == "1 image of val x (a)."
+    assert problem("note", list("abcde"), "image of val", "x")[0].text == "5 images of val x (a, b, c and 2 more)."
+    assert problem("note", list("ab"), "image", "x")[0].text == "2 images x (a, b)."
 
 
 def test_real_files(real_data: Path) -> None:

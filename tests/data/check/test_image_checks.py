@@ -23,10 +23,10 @@ def _save(path: Path, mode: str, **options: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("mode", "name", "options", "stored"),
+    ("mode", "name", "options", "reported"),
     [
         ("RGB", "a.jpg", {}, "RGB"),
-        ("L", "a.jpg", {}, "grey"),
+        ("L", "a.jpg", {}, "gray"),
         ("CMYK", "a.jpg", {}, "CMYK"),
         ("1", "a.png", {}, "black and white"),
         ("P", "a.png", {}, "palette"),
@@ -37,10 +37,10 @@ def _save(path: Path, mode: str, **options: Any) -> Path:
         ("F", "a.tiff", {}, "more than 8 bits"),
     ],
 )
-def test_how_it_is_stored(tmp_path: Path, mode: str, name: str, options: dict[str, Any], stored: str) -> None:
+def test_how_it_is_stored(tmp_path: Path, mode: str, name: str, options: dict[str, Any], reported: str) -> None:
     path = _save(tmp_path / name, mode, **options)
     digest = hashlib.sha256(path.read_bytes()).digest()
-    assert inspect_image(path) == Inspection(path, stored=stored, pixels=48, digest=digest)
+    assert inspect_image(path) == Inspection(path, mode=reported, pixels=48, digest=digest)
 
 
 def test_sixteen_bit_color(tmp_path: Path) -> None:
@@ -55,14 +55,14 @@ def test_sixteen_bit_color(tmp_path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixel) + chunk(b"IEND", b""))
     with Image.open(path) as image:
         assert image.mode == "RGB"
-    assert inspect_image(path).stored == "more than 8 bits"
+    assert inspect_image(path).mode == "more than 8 bits"
 
 
 @pytest.mark.parametrize(("orientation", "turned"), [(1, False), (2, True), (6, True), (9, False)])
 def test_turned(tmp_path: Path, orientation: int, turned: bool) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    assert inspect_image(_save(tmp_path / "a.jpg", "RGB", exif=exif)).turned is turned
+    assert inspect_image(_save(tmp_path / "a.jpg", "RGB", exif=exif)).rotated is turned
 
 
 def test_faults(tmp_path: Path) -> None:
@@ -73,12 +73,12 @@ def test_faults(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     faults = {name: inspect_image(tmp_path / name) for name in ("cut.png", "empty.png", "none.png", "folder.png")}
     assert [found.fault for found in faults.values()] == ["damaged", "empty", "missing", "damaged"]
-    assert all(name in found.why for name, found in faults.items())
+    assert all(name in found.reason for name, found in faults.items())
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_many_at_once_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "WORTH_PROCESSES", 1)
+    monkeypatch.setattr(inspection, "MIN_FOR_PROCESSES", 1)
     names = [f"{number}.png" for number in range(70)]
     write_images(tmp_path, names[1:])
     paths = [tmp_path / name for name in names]

@@ -84,7 +84,7 @@ def test_coco_parts_and_archives_that_stay(tmp_path: Path, coco_server: Server) 
 
 
 def test_coco_offline(tmp_path: Path, coco_server: Server) -> None:
-    by_hand = r"annotations_trainval2017\.zip on a machine with a connection"
+    by_hand = r"annotations_trainval2017\.zip on another machine"
     with serving(Server({})) as empty, pytest.raises(DataError, match=by_hand):
         download.download_coco(tmp_path, mirrors=[empty.url], progress=False)
 

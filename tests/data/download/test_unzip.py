@@ -63,7 +63,7 @@ def test_a_different_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
     mine = tmp_path / "out/train2017/2.jpg"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine!")
-    with pytest.raises(DataError, match="there already"):
+    with pytest.raises(DataError, match="exists and differs"):
         unpack_zip(archive, tmp_path / "out", progress=False)
     assert mine.read_bytes() == b"mine!"
 

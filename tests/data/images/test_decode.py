@@ -36,7 +36,7 @@ def _pixels(source: Any, **options: Any) -> np.ndarray:
     return np.asarray(image)
 
 
-def _grey(values: np.ndarray) -> np.ndarray:
+def _gray(values: np.ndarray) -> np.ndarray:
     return np.repeat(values[:, :, None], 3, axis=2)
 
 
@@ -56,9 +56,9 @@ def test_every_source_gives_the_same_image(tmp_path: Path) -> None:
 
 
 def test_grey_and_transparent_arrays() -> None:
-    np.testing.assert_array_equal(_pixels(GREY), _grey(GREY))
-    np.testing.assert_array_equal(_pixels(GREY[:, :, None]), _grey(GREY))
-    np.testing.assert_array_equal(_pixels(torch.from_numpy(GREY)[None]), _grey(GREY))
+    np.testing.assert_array_equal(_pixels(GREY), _gray(GREY))
+    np.testing.assert_array_equal(_pixels(GREY[:, :, None]), _gray(GREY))
+    np.testing.assert_array_equal(_pixels(torch.from_numpy(GREY)[None]), _gray(GREY))
     solid = np.dstack([RGB, np.full((6, 9), 255, np.uint8)])
     np.testing.assert_array_equal(_pixels(solid), RGB)
     np.testing.assert_array_equal(_pixels(np.dstack([RGB, np.zeros((6, 9), np.uint8)])), np.full_like(RGB, 255))
@@ -112,9 +112,9 @@ def test_lossless_formats(format: str) -> None:
 
 
 def test_grey_and_one_bit() -> None:
-    np.testing.assert_array_equal(_pixels(_file(Image.fromarray(GREY), "PNG")), _grey(GREY))
+    np.testing.assert_array_equal(_pixels(_file(Image.fromarray(GREY), "PNG")), _gray(GREY))
     bits = GREY > 127
-    np.testing.assert_array_equal(_pixels(_file(Image.fromarray(bits), "PNG")), _grey(np.where(bits, 255, 0)))
+    np.testing.assert_array_equal(_pixels(_file(Image.fromarray(bits), "PNG")), _gray(np.where(bits, 255, 0)))
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
@@ -122,7 +122,7 @@ def test_grey_and_one_bit() -> None:
 @settings(max_examples=10, deadline=None)
 def test_sixteen_bit_grey_is_scaled(format: str, values: np.ndarray) -> None:
     expected = np.floor(values.astype(np.float64) * 255 / 65535 + 0.5)
-    np.testing.assert_array_equal(_pixels(_file(Image.fromarray(values), format)), _grey(expected))
+    np.testing.assert_array_equal(_pixels(_file(Image.fromarray(values), format)), _gray(expected))
 
 
 def test_sixteen_bit_big_endian() -> None:
@@ -162,7 +162,7 @@ def test_transparency_is_composited_on_white(rgba: np.ndarray) -> None:
     assert np.abs(_pixels(_file(Image.fromarray(rgba), "PNG")) - expected).max() <= 1
     grey = Image.fromarray(rgba).convert("LA")
     values, alpha = (np.asarray(band).astype(np.float64) for band in grey.split())
-    expected = _grey(values * alpha / 255 + 255 - alpha)
+    expected = _gray(values * alpha / 255 + 255 - alpha)
     for source in (_file(grey, "PNG"), grey):
         assert np.abs(_pixels(source) - expected).max() <= 1
 
@@ -324,7 +324,7 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"x\.jpg is not an image"):
         load_image(path)
     path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
-    with pytest.raises(ImageError, match="not an image in a format"):  # no program is started for it
+    with pytest.raises(ImageError, match="not an image in a supported format"):  # no program is started for it
         load_image(path)
     with pytest.raises(ImageError, match="is a folder"):
         load_image(tmp_path)

@@ -1,8 +1,8 @@
-"""The files in a tar archive, told from its headers alone; the archive may have been made by anybody.
+"""Lists the files in a tar archive from its headers. The archive may come from an untrusted source.
 
-Understood are POSIX.1-1988 (ustar), POSIX.1-2001 (pax: a member's `path` and `size`) and GNU tar (long names, sizes in
-base 256). Whatever could make a reader lose, repeat or misread a file is refused: links, devices, sparse files, damaged
-headers, an archive that was cut short or joined from several.
+Supported are POSIX.1-1988 (ustar), POSIX.1-2001 (pax: the `path` and `size` of a member) and GNU tar (long names, sizes
+in base 256). Anything that could make a reader lose, repeat or misread a file is a DataError: links, devices, sparse
+files, damaged headers, truncated archives, and archives that were concatenated.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import BinaryIO, NamedTuple
 from captioner.errors import DataError
 
 BLOCK = 512
-MAX_NAME_BYTES = 1 << 16  # bytes of a long name, or of a pax header: a hostile one may ask for gigabytes
-MAX_PADDING = 1 << 20  # zeros behind the end marker: tar fills its last record of 10 KiB
+MAX_NAME_BYTES = 1 << 16  # of a long name or a pax header: a hostile archive may declare gigabytes
+MAX_PADDING = 1 << 20  # bytes of zeros after the end marker: tar fills its last record of 10 KiB
 
 _FILES = (b"0", b"\0", b"7")
-_SKIPPED = (b"5", b"g", b"K")  # folders; pax headers for all members; a link's long target
+_SKIPPED = (b"5", b"g", b"K")  # folders, global pax headers, long link targets
 _UNSUPPORTED = {
     b"1": "a link",
     b"2": "a link",
@@ -35,7 +35,7 @@ _PAX_RECORD = re.compile(rb"(\d{1,7}) ([^=\n]+)=")
 
 
 class Member(NamedTuple):
-    """A file in an archive: `size` bytes at `offset`, right behind a header whose CRC-32 is `header_crc`."""
+    """A file in an archive: `size` bytes at `offset`, directly after a header with the CRC-32 `header_crc`."""
 
     name: str
     offset: int
@@ -44,20 +44,20 @@ class Member(NamedTuple):
 
 
 def read_members(file: BinaryIO, archive: Path) -> Iterator[Member]:
-    """Every file in the open archive, in order; `archive` is its name for messages. Raises DataError.
+    """Every file in an open archive, in order; DataError if the archive is unsupported or damaged.
 
-    The caller may read elsewhere in `file` between two members.
+    archive: its path, for messages. The caller may move the position in `file` between two members.
     """
     length = file.seek(0, 2)
     position = 0
-    name: str | None = None  # of the next member, as a header before it has it
+    name: str | None = None  # of the next member, from an extended header
     size: int | None = None
     while True:
         header = _read(file, position, BLOCK, length, archive)
         if not header.strip(b"\0"):
             _check_nothing_follows(file, position + BLOCK, length, archive)
             return
-        _check_sum(header, position, archive)
+        _check_header_sum(header, position, archive)
         kind, member_size = header[156:157], _number(header[124:136], position, archive)
         offset = position + BLOCK
         if kind in _UNSUPPORTED:
@@ -79,7 +79,7 @@ def read_members(file: BinaryIO, archive: Path) -> Iterator[Member]:
         if offset + member_size > length:
             raise truncated_error(archive, position)
         member_name = _name(header, name)
-        if kind in _FILES and not member_name.endswith("/"):  # before ustar, a folder was told by its name
+        if kind in _FILES and not member_name.endswith("/"):  # before ustar, folders were files with such a name
             yield Member(member_name, offset, member_size, zlib.crc32(header))
         if kind in (*_FILES, b"5"):
             name = size = None
@@ -87,7 +87,7 @@ def read_members(file: BinaryIO, archive: Path) -> Iterator[Member]:
 
 
 def read_content(file: BinaryIO, member: Member, archive: Path) -> bytes:
-    """The bytes of a member; the caller has looked at its size."""
+    """The content of a member. The caller must have checked its size."""
     file.seek(member.offset)
     content = file.read(member.size)
     if len(content) != member.size:
@@ -96,21 +96,21 @@ def read_content(file: BinaryIO, member: Member, archive: Path) -> bytes:
 
 
 def shard_error(archive: Path, position: int, problem: str) -> DataError:
-    """Why an archive is not used as a shard."""
-    return DataError(f"{archive} cannot be used as a shard: {problem}, at byte {position:,}. Make it anew.")
+    """The error for an archive that cannot be used as a shard."""
+    return DataError(f"{archive} cannot be used as a shard: {problem}, at byte {position:,}. Create it again.")
 
 
 def truncated_error(archive: Path, position: int) -> DataError:
-    """Of an archive that ends too early."""
+    """The error for an archive that ends too early."""
     return DataError(
-        f"{archive} was cut short: what should be at byte {position:,} is not all there. Download or make it again."
+        f"{archive} is truncated: the content at byte {position:,} is incomplete. Download or create it again."
     )
 
 
 def _read(file: BinaryIO, position: int, size: int, length: int, archive: Path) -> bytes:
     if position + size > length:
         if position == 0:
-            raise DataError(f"{archive} {'is no tar archive' if length else 'is empty (0 bytes)'}.")
+            raise DataError(f"{archive} {'is not a tar archive' if length else 'is empty (0 bytes)'}.")
         raise truncated_error(archive, position)
     file.seek(position)
     content = file.read(size)
@@ -119,8 +119,8 @@ def _read(file: BinaryIO, position: int, size: int, length: int, archive: Path) 
     return content
 
 
-def _check_sum(header: bytes, position: int, archive: Path) -> None:
-    """Of all bytes of the header, those of the sum itself taken as spaces."""
+def _check_header_sum(header: bytes, position: int, archive: Path) -> None:
+    """DataError unless the checksum is the sum of the header's bytes, with spaces in place of the checksum."""
     stored = _OCTAL.fullmatch(header[148:156])
     total = sum(header) - sum(header[148:156]) + 8 * ord(" ")
     if stored is None or int(stored[1] or b"0", 8) != total:
@@ -128,25 +128,25 @@ def _check_sum(header: bytes, position: int, archive: Path) -> None:
             for magic, kind in _COMPRESSED.items():
                 if header.startswith(magic):
                     raise DataError(
-                        f"{archive} is compressed ({kind}), so no image in it can be read alone. Decompress it: "
-                        "images hardly shrink anyway."
+                        f"{archive} is compressed ({kind}), so single images cannot be read. Decompress it: "
+                        "compression saves little space for images."
                     )
-            raise DataError(f"{archive} is no tar archive.")
+            raise DataError(f"{archive} is not a tar archive.")
         raise shard_error(archive, position, "it holds a damaged header")
 
 
 def _number(field: bytes, position: int, archive: Path) -> int:
-    """A size, in octal digits, or, where the first bit is set, in base 256 (GNU)."""
+    """A size in octal digits, or in base 256 if the first bit is set (GNU tar)."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     digits = _OCTAL.fullmatch(field)
     if digits is None:
-        raise shard_error(archive, position, f"it holds a member whose size is no number ({field!r})")
+        raise shard_error(archive, position, f"it holds a member with an invalid size ({field!r})")
     return int(digits[1] or b"0", 8)
 
 
 def _pax_records(content: bytes, position: int, archive: Path) -> dict[str, str]:
-    """The records of a pax header: 'LENGTH KEY=VALUE\\n', LENGTH that of the whole record in bytes."""
+    """The records of a pax header: 'LENGTH KEY=VALUE\\n', where LENGTH is the size of the record in bytes."""
     records: dict[str, str] = {}
     while content:
         match = _PAX_RECORD.match(content)
@@ -166,7 +166,7 @@ def _pax_size(records: dict[str, str], position: int, archive: Path) -> int | No
     if size is None:
         return None
     if re.fullmatch(r"[0-9]{1,20}", size) is None:
-        raise shard_error(archive, position, f"it holds a member whose size is no number ({size[:40]!r})")
+        raise shard_error(archive, position, f"it holds a member with an invalid size ({size[:40]!r})")
     return int(size)
 
 
@@ -179,7 +179,7 @@ def _name(header: bytes, long: str | None) -> str:
 
 
 def _text(name: bytes) -> str:
-    """Names are UTF-8 by and large; a byte that is not stays visible."""
+    """A name as text. Bytes that are not UTF-8 become escape sequences."""
     return name.decode("utf-8", errors="backslashreplace")
 
 
@@ -188,9 +188,7 @@ def _padded(size: int) -> int:
 
 
 def _check_nothing_follows(file: BinaryIO, position: int, length: int, archive: Path) -> None:
-    """Archives that were joined with `cat` hold members behind the first end marker, which readers lose in silence."""
+    """DataError if members follow the end marker, as in concatenated archives: tar readers ignore them silently."""
     file.seek(position)
     if length - position > MAX_PADDING or file.read(length - position).strip(b"\0"):
-        raise shard_error(
-            archive, position, "it goes on behind its end marker, as archives do that were joined into one"
-        )
+        raise shard_error(archive, position, "it has content after its end marker, as concatenated archives have")

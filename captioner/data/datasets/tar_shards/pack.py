@@ -1,4 +1,4 @@
-"""Any data set as tar shards: `python -m captioner data pack`."""
+"""Writes any data set as tar shards, for `python -m captioner data pack`."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from captioner.data.datasets.tar_shards.tar_image import ImageInTar
 from captioner.data.images.decode import IMAGE_SUFFIXES
 from captioner.errors import ConfigError, DataError, ImageError
 
-_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")  # with a dot, an ending would begin there
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")  # no dot, because the suffix begins at the first one
 
 
 def pack_shards(dataset: CaptionDataset, folder: Path, pairs_per_shard: int) -> list[Path]:
-    """Write the images and captions of a split to `folder`/SPLIT-00000.tar, … and return these.
+    """Write the images and captions of a split to `folder`/SPLIT-00000.tar, … and return the paths.
 
-    Image files go in byte by byte. A pair is KEY.jpg (or .png, …) with KEY.txt, where the key is the image's id and
-    there is one caption; otherwise with KEY.json, {"image_id": …, "captions": […]}. The same data set gives the same
-    bytes. A shard appears under its name when it is whole. Boxes are not kept.
+    Image files are copied unchanged. A pair is KEY.jpg (or .png, …) and KEY.txt if its only text is one caption and the
+    key is the image id; otherwise KEY.json with {"image_id": …, "captions": […]}. Equal data sets give equal bytes.
+    Shards are written atomically. Bounding boxes are not written.
 
-    Raises DataError where there are shards of the split already, or the disk is full; ImageError for an image that
-    cannot be read.
+    DataError if the folder already has shards of the split or the disk is full; ImageError for an image that cannot be
+    read.
     """
     _check_pairs_per_shard(pairs_per_shard)
-    there = sorted(folder.glob(f"{dataset.split}-*.tar"))
-    if there:
-        names = join_names(path.name for path in there)
+    existing = sorted(folder.glob(f"{dataset.split}-*.tar"))
+    if existing:
+        names = join_names(path.name for path in existing)
         raise DataError(
-            f"{folder} holds shards of {dataset.split} already ({names}). Move them, or name another folder."
+            f"{folder} already holds shards of {dataset.split} ({names}). Move them, or name another folder."
         )
     paths = []
     title = f"packing {dataset.name} {dataset.split}"
@@ -50,26 +50,29 @@ def pack_shards(dataset: CaptionDataset, folder: Path, pairs_per_shard: int) -> 
                 _write_shard(path, dataset.images[start : start + pairs_per_shard], bar)
             except OSError as error:
                 raise DataError(
-                    f"{path} cannot be written: {error.strerror}. What was written before it is whole."
+                    f"{path} cannot be written: {error.strerror}. The shards before it are complete."
                 ) from error
             paths.append(path)
     return paths
 
 
 def packed_bytes(dataset: CaptionDataset, pairs_per_shard: int) -> int:
-    """What `pack_shards` will write, from the image files' sizes alone: to the byte, unless a name needs a second
-    header (more than 100 characters). Raises as it does.
+    """The number of bytes that `pack_shards` will write, computed from the sizes of the image files.
+
+    It is exact unless a name needs a second header (more than 100 characters). ImageError for a missing image.
     """
     _check_pairs_per_shard(pairs_per_shard)
     total = 0
     for start in range(0, len(dataset), pairs_per_shard):
         pairs = sum(map(_pair_bytes, dataset.images[start : start + pairs_per_shard]))
-        total += -(-(pairs + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE  # two blocks end it
+        total += (
+            -(-(pairs + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+        )  # two blocks mark the end
     return total
 
 
 def _pair_bytes(image: CaptionedImage) -> int:
-    """Of two files, each a header and its content in whole blocks."""
+    """The size of a pair's two members, each a header and content padded to whole blocks."""
     sizes = _size(image.path), len(_captions_file(image, _key(image))[1])
     return sum(tarfile.BLOCKSIZE * (1 + -(-size // tarfile.BLOCKSIZE)) for size in sizes)
 
@@ -83,7 +86,7 @@ def _size(path: ImagePath) -> int:
 
 def _check_pairs_per_shard(pairs_per_shard: int) -> None:
     if pairs_per_shard < 1:
-        raise ConfigError(f"{pairs_per_shard} pairs a shard: expected 1 or more.")
+        raise ConfigError(f"{pairs_per_shard} pairs per shard: expected 1 or more.")
 
 
 def _write_shard(path: Path, images: Sequence[CaptionedImage], bar: tqdm[None]) -> None:
@@ -97,7 +100,7 @@ def _write_shard(path: Path, images: Sequence[CaptionedImage], bar: tqdm[None]) 
                     key += "_"
                 taken.add(key)
                 content = _read(image.path)
-                _add(archive, key + _ending(image.path, content), content)
+                _add(archive, key + _suffix(image.path, content), content)
                 _add(archive, *_captions_file(image, key))
                 bar.update()
         temporary.replace(path)
@@ -113,14 +116,14 @@ def _key(image: CaptionedImage) -> str:
 
 
 def _captions_file(image: CaptionedImage, key: str) -> tuple[str, bytes]:
-    """A text file where it says all: one caption, which reads back as it is, of an image whose id is its key."""
-    if key == image.image_id and len(image.captions) == 1 and _reads_back(image.captions[0]):
+    """(name, content) of the file with the captions: .txt if that loses nothing, else .json."""
+    if key == image.image_id and len(image.captions) == 1 and _is_unchanged_by_reading(image.captions[0]):
         return f"{key}.txt", image.captions[0].encode()
     record = {"image_id": image.image_id, "captions": list(image.captions)}
     return f"{key}.json", json.dumps(record, ensure_ascii=False).encode()
 
 
-def _reads_back(caption: str) -> bool:
+def _is_unchanged_by_reading(caption: str) -> bool:
     return bool(caption) and caption == caption.strip() and not caption.startswith("\ufeff")
 
 
@@ -131,22 +134,22 @@ def _read(path: ImagePath) -> bytes:
         raise ImageError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _ending(path: ImagePath, content: bytes) -> str:
-    """The file's own, or, where it has none that says that it is an image, that of its format."""
-    own = Path(path.name).suffix.lower()
-    if own in IMAGE_SUFFIXES:
-        return own
+def _suffix(path: ImagePath, content: bytes) -> str:
+    """The suffix of the file if it is an image suffix, else the one of the format of its content."""
+    suffix = Path(path.name).suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return suffix
     try:
         with Image.open(io.BytesIO(content)) as image:
-            found = f".{str(image.format).lower()}"
+            suffix = f".{str(image.format).lower()}"
     except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise ImageError(f"{path} is no image: neither its name nor its contents say so.") from error
-    if found not in IMAGE_SUFFIXES:
-        raise ImageError(f"{path} is an image of a kind that is not read ({found.removeprefix('.')}).")
-    return found
+        raise ImageError(f"{path} is not an image, judging by its name and its content.") from error
+    if suffix not in IMAGE_SUFFIXES:
+        raise ImageError(f"{path} is an image in an unsupported format ({suffix.removeprefix('.')}).")
+    return suffix
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)  # of no owner and no time, so that equal data sets give equal bytes
+    member = tarfile.TarInfo(name)  # without owner and time, so that equal data sets give equal bytes
     member.size = len(content)
     archive.addfile(member, io.BytesIO(content))

@@ -1,4 +1,4 @@
-"""`data=shards`: the `.tar` files of a split as one data set, in memory a few bytes a pair however many there are."""
+"""`data=shards`: the tar archives of a split as one data set, with a few bytes per pair in memory."""
 
 from __future__ import annotations
 
@@ -25,53 +25,53 @@ from captioner.data.datasets.tar_shards.tar_image import ImageInTar
 from captioner.errors import DataError
 
 EXPECTED = "the shards, such as train-00000.tar and val-00000.tar, or train/00000.tar and val/00000.tar"
-MAX_SHARDS = 1_000_000  # that one pattern may stand for
+MAX_SHARDS = 1_000_000  # in one pattern
 _RANGE = re.compile(r"(\d{1,12})\.\.(\d{1,12})")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 def available_splits(config: ShardsConfig) -> list[str]:
-    """Those that a pattern is given for, or that shards are found for. No shard is looked into."""
+    """The splits with a pattern in the settings, or with archives in `data.root`. Opens no archive."""
     return [split for split in SPLITS if shard_files(config, split)]
 
 
 def read_split(config: ShardsConfig, split: str) -> CaptionDataset:
-    """One split, in the order of its shards and their pairs. Shards without an index are indexed first."""
+    """One split, in the order of its archives and their pairs. Archives without an index are indexed first."""
     files = shard_files(config, split)
     _check_shards_in_one_split(config)
     shards = _read_indexes(files, config.num_workers)
     incomplete = [f"{shard.archive.name}:{key}" for shard in shards for key in shard.without_image]
     notices = []
     if incomplete:
-        sentence = f"{len(incomplete):,} captions of {split} have no image in their shard ({join_names(incomplete)})."
+        problem = f"{len(incomplete):,} captions of {split} have no image in their shard ({join_names(incomplete)})."
         if config.on_bad_image == "error":
-            raise DataError(f"{sentence} Make the shards anew, or set data.on_bad_image=skip to leave these out.")
-        notices.append(f"{sentence} They are left out.")
+            raise DataError(f"{problem} Create the shards again, or set data.on_bad_image=skip to leave these out.")
+        notices.append(f"{problem} They are left out.")
     blank = sum(shard.blank for shard in shards)
     if blank:
         notices.append(f"{blank:,} blank captions of {split} are left out.")
     images = ShardImages(shards, range(sum(map(len, shards))))
     if len(shards) > 1 and not images.ids_are_unique():
-        notices.append(f"Shards of {split} use the same keys, so an image's id is its shard's name and its key.")
-        images = ShardImages(shards, images.numbers, ids_with_shard=True)
+        notices.append(f"Shards of {split} have keys in common, so image ids are SHARD/KEY.")
+        images = ShardImages(shards, images.pairs, ids_with_shard=True)
     return CaptionDataset("shards", split, images, tuple(notices))
 
 
 class ShardImages(Sequence[CaptionedImage]):
-    """The images of some shards, each made when it is asked for; in memory are the indexes' rows only.
+    """The images of several archives, each created on access. Only the rows of the indexes are in memory.
 
-    numbers: which pairs these are, counted over all `shards`, one after the other.
-    ids_with_shard: an id becomes "SHARD/ID".
+    pairs: the indices of the pairs, counted over all `shards` in order.
+    ids_with_shard: whether image ids are "SHARD/ID".
     """
 
-    def __init__(self, shards: Sequence[ShardIndex], numbers: range, *, ids_with_shard: bool = False) -> None:
+    def __init__(self, shards: Sequence[ShardIndex], pairs: range, *, ids_with_shard: bool = False) -> None:
         self.shards = shards
-        self.numbers = numbers
+        self.pairs = pairs
         self.ids_with_shard = ids_with_shard
         self._starts = list(accumulate(map(len, shards), initial=0))
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.pairs)
 
     @overload
     def __getitem__(self, index: int) -> CaptionedImage: ...
@@ -81,21 +81,21 @@ class ShardImages(Sequence[CaptionedImage]):
 
     def __getitem__(self, index: int | slice) -> CaptionedImage | Sequence[CaptionedImage]:
         if isinstance(index, slice):
-            chosen = self.numbers[index]
-            if chosen.step != 1:
-                return tuple(self[place] for place in range(len(self))[index])
-            return ShardImages(self.shards, chosen, ids_with_shard=self.ids_with_shard)
-        number = self.numbers[index]
-        place = bisect_right(self._starts, number) - 1
-        shard, row = self.shards[place], number - self._starts[place]
+            selected = self.pairs[index]
+            if selected.step != 1:
+                return tuple(self[i] for i in range(len(self))[index])
+            return ShardImages(self.shards, selected, ids_with_shard=self.ids_with_shard)
+        pair = self.pairs[index]
+        shard_index = bisect_right(self._starts, pair) - 1
+        shard, row = self.shards[shard_index], pair - self._starts[shard_index]
         return self._image(shard, row, shard.text(row))
 
     def __iter__(self) -> Iterator[CaptionedImage]:
-        """All in order, each shard's texts read at once."""
+        """All images in order. Reads the texts of each archive in one go."""
         for shard, start in zip(self.shards, self._starts[:-1], strict=True):
-            if start < self.numbers.stop and self.numbers.start < start + len(shard):
+            if start < self.pairs.stop and self.pairs.start < start + len(shard):
                 for row, text in enumerate(shard.texts()):
-                    if start + row in self.numbers:
+                    if start + row in self.pairs:
                         yield self._image(shard, row, text)
 
     def _image(self, shard: ShardIndex, row: int, text: PairText) -> CaptionedImage:
@@ -105,16 +105,16 @@ class ShardImages(Sequence[CaptionedImage]):
         return CaptionedImage(image_id, image, text.captions)
 
     def ids_are_unique(self) -> bool:
-        """Eight bytes a pair decide it: two ids of one hash would be taken for equal, once in a million data sets."""
+        """Whether all image ids are different. Compares 64-bit hashes, which collide in one of a million data sets."""
         ids = (text.image_id for text in chain.from_iterable(shard.texts() for shard in self.shards))
         hashes = np.fromiter((hash(image_id) for image_id in ids), dtype=np.int64)
         return len(np.unique(hashes)) == len(hashes)
 
 
 def shard_files(config: ShardsConfig, split: str) -> list[Path]:
-    """The archives of a split, in order: those of its pattern, or those found under its name; [] where there are none.
+    """The archives of a split, in order: those of its pattern, or those found by its name; [] if there are none.
 
-    DataError for a pattern that stands for nothing, or for archives that are not there.
+    DataError for a pattern without matches, or for archives that do not exist.
     """
     pattern = getattr(config, split)
     if pattern is None:
@@ -134,21 +134,19 @@ def shard_files(config: ShardsConfig, split: str) -> list[Path]:
             files += sorted(match.glob("*.tar")) if match.is_dir() else [match]
             missing += [] if path_exists(match) else [name]
     if missing:
-        raise DataError(
-            f"data.{split}={pattern}: {len(missing):,} of its shards are not there ({join_names(missing)})."
-        )
+        raise DataError(f"data.{split}={pattern}: {len(missing):,} of its shards do not exist ({join_names(missing)}).")
     if not files:
-        raise DataError(f"data.{split}={pattern} stands for no .tar file in {root}. Expected {EXPECTED}.")
+        raise DataError(f"data.{split}={pattern} matches no .tar file in {root}. Expected {EXPECTED}.")
     return list(dict.fromkeys(files))
 
 
 def _is_named(path: Path, split: str) -> bool:
-    """train.tar, train-00000.tar, train_0.tar, train0.tar, but not trainer.tar"""
+    """True for train.tar, train-00000.tar, train_0.tar and train0.tar, but not for trainer.tar."""
     return re.fullmatch(rf"{split}(?![a-z]).*", path.stem, re.IGNORECASE) is not None
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """`a{1,2}b` and `a{08..10}b` as a shell reads them: every combination, in order."""
+    """All names that a pattern such as `a{1,2}b` or `a{08..10}b` expands to, in order, as in a shell."""
     match = _BRACES.search(pattern)
     if match is None:
         return [pattern]
@@ -159,13 +157,13 @@ def expand_braces(pattern: str) -> list[str]:
     else:
         first, last = int(numbers[1]), int(numbers[2])
         if abs(last - first) >= MAX_SHARDS:
-            raise DataError(f"{pattern} stands for more than {MAX_SHARDS:,} shards.")
+            raise DataError(f"{pattern} expands to more than {MAX_SHARDS:,} shards.")
         width = max(map(len, numbers.groups())) if any(n.startswith("0") for n in numbers.groups()) else 0
         step = 1 if last >= first else -1
         choices = [f"{number:0{width}}" for number in range(first, last + step, step)]
     rest = expand_braces(after)
     if len(choices) * len(rest) > MAX_SHARDS:
-        raise DataError(f"{pattern} stands for more than {MAX_SHARDS:,} shards.")
+        raise DataError(f"{pattern} expands to more than {MAX_SHARDS:,} shards.")
     return [f"{before}{choice}{end}" for choice in choices for end in rest]
 
 
@@ -175,7 +173,7 @@ def _check_shards_in_one_split(config: ShardsConfig) -> None:
         for path in shard_files(config, split):
             owner = owners.setdefault(os.path.abspath(path), split)  # noqa: PTH100 - links are not followed
             if owner != split:
-                raise DataError(f"{path} is a shard of {owner} and of {split}. A shard belongs to one split.")
+                raise DataError(f"{path} is a shard of {owner} and of {split}. A shard must belong to one split.")
 
 
 def _read_indexes(files: Sequence[Path], workers: int) -> list[ShardIndex]:
@@ -195,6 +193,6 @@ def _read_indexes(files: Sequence[Path], workers: int) -> list[ShardIndex]:
     for path, index in zip(files, found, strict=True):
         index = index or read_index(path)
         if index is None:
-            raise DataError(f"{path} was changed while it was indexed. Try again when it is whole.")
+            raise DataError(f"{path} was changed while it was indexed. Try again when it is complete.")
         indexes.append(index)
     return indexes

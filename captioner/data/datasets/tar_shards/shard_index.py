@@ -1,13 +1,13 @@
-"""Where each pair of a shard lies: found out once, from the archive's headers and captions, and kept.
+"""The index of a tar shard: the position of each image and its captions, determined once and stored on disk.
 
-An index file, `<cache folder>/tar_indexes/<shard>-<hash of its path>.index`, is
+An index file, `<cache folder>/tar_indexes/<shard>-<hash of its path>.index`, consists of
 
-    a line   a CRC-32 of its rest and of the rows; as JSON, what it is of (path, size, time of change), and counts
-    rows     ROW_BYTES a pair: where the image lies, the CRC-32 of its header, where the text begins
-    texts    a line of JSON a pair: [image id, the image's name, captions …]
+    a line   a CRC-32 of the rest of the line and of the rows; JSON: the archive (path, size, modification time), counts
+    rows     ROW_BYTES per pair: offset and size of the image, CRC-32 of its header, offset of the text
+    texts    one line of JSON per pair: [image id, name of the image, captions …]
 
-An archive of another size or time than its index is indexed anew; one that changes later is found out when an image
-is read, by the CRC-32 of its header. In memory are the rows only; texts are read when they are asked for.
+If the size or the modification time of an archive has changed, it is indexed again. A later change is noticed when an
+image is read, by the CRC-32 of its header. Only the rows are in memory; texts are read on access.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _IMAGES = frozenset(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 
 
 class PairText(NamedTuple):
-    """What is known of a pair besides where its image lies."""
+    """Id, name and captions of a pair."""
 
     image_id: ImageId
     check_image_name: str
@@ -49,43 +49,43 @@ class PairText(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """The pairs of one archive, in the order in which it first names them. `file` holds the texts."""
+    """The pairs of one archive, in the order in which their keys first appear. `file` is the index file."""
 
     archive: Path
     file: Path
-    rows: np.ndarray  # (pairs,) of _ROW
-    texts_start: int  # in `file`
+    rows: np.ndarray  # (pairs,) of type _ROW
+    texts_start: int  # byte in `file`
     texts_size: int
     texts_crc32: int
-    blank: int  # captions without a word, left out
-    without_image: tuple[str, ...]  # keys that have a caption only
+    blank: int  # number of blank captions, which are left out
+    without_image: tuple[str, ...]  # keys with a caption but no image
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def text(self, row: int) -> PairText:
-        """Of one pair."""
+        """The text of one pair."""
         start = int(self.rows["text"][row])
         end = int(self.rows["text"][row + 1]) if row + 1 < len(self) else self.texts_size
-        with _opened(self.file) as file:
+        with _open(self.file) as file:
             file.seek(self.texts_start + start)
-            return self._parsed(file.read(end - start))
+            return self._parse(file.read(end - start))
 
     def texts(self) -> Iterator[PairText]:
-        """Of all pairs, in order."""
-        with _opened(self.file) as file:
+        """The texts of all pairs, in order."""
+        with _open(self.file) as file:
             file.seek(self.texts_start)
             content = file.read(self.texts_size)
         if zlib.crc32(content) != self.texts_crc32:
             raise self._damaged()
         try:
-            every = json.loads(b"[" + content[:-1].replace(b"\n", b",") + b"]")  # several times as fast as line by line
+            records = json.loads(b"[" + content[:-1].replace(b"\n", b",") + b"]")  # several times faster than by line
         except ValueError as error:
             raise self._damaged() from error
-        for image_id, name, *captions in every:
+        for image_id, name, *captions in records:
             yield PairText(image_id, name, tuple(captions))
 
-    def _parsed(self, line: bytes) -> PairText:
+    def _parse(self, line: bytes) -> PairText:
         try:
             image_id, name, *captions = json.loads(line)
         except ValueError as error:
@@ -93,17 +93,17 @@ class ShardIndex:
         return PairText(image_id, name, tuple(captions))
 
     def _damaged(self) -> DataError:
-        return DataError(f"The index {self.file} is damaged. Delete it, and {self.archive} is indexed anew.")
+        return DataError(f"The index {self.file} is damaged. Delete it to index {self.archive} again.")
 
 
 def index_file(archive: Path) -> Path:
-    """Where the index of a shard is kept."""
+    """The path of the index file of an archive."""
     digest = hashlib.blake2b(os.path.abspath(archive).encode(errors="surrogateescape"), digest_size=8)  # noqa: PTH100
     return cache_directory() / "tar_indexes" / f"{archive.stem}-{digest.hexdigest()}.index"
 
 
 def read_index(archive: Path) -> ShardIndex | None:
-    """The index that is kept, or None where there is none, or one of another archive, or a damaged one."""
+    """The stored index, or None if it does not exist, is damaged, or belongs to another state of the archive."""
     path = index_file(archive)
     try:
         with path.open("rb") as file:
@@ -120,17 +120,17 @@ def read_index(archive: Path) -> ShardIndex | None:
                 blank=about["blank"],
                 without_image=tuple(about["without_picture"]),
             )
-            whole = file.seek(0, os.SEEK_END) == index.texts_start + index.texts_size
+            is_complete = file.seek(0, os.SEEK_END) == index.texts_start + index.texts_size
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    is_sound = whole and checksum == _checksum(line, rows)
-    return index if is_sound and about["of"] == _identity(archive) else None
+    is_intact = is_complete and checksum == _checksum(line, rows)
+    return index if is_intact and about["of"] == _identity(archive) else None
 
 
 def build_index(archive: Path) -> None:
-    """Read the archive's headers and captions, and keep the index. Raises DataError for what cannot be a shard."""
+    """Read the headers and captions of an archive and store its index; DataError if the archive cannot be used."""
     identity = _identity(archive)
-    with _opened(archive) as file:
+    with _open(archive) as file:
         pairs = _read_pairs(file, archive)
     found = [pair for pair in pairs.values() if pair.image is not None]
     rows = np.zeros(len(found), dtype=_ROW)
@@ -140,8 +140,8 @@ def build_index(archive: Path) -> None:
         rows[row] = (pair.image.offset, pair.image.size, pair.image.header_crc, len(texts))
         captions = [caption for caption in pair.captions if caption.strip()]
         texts += json.dumps([pair.image_id, pair.image.name, *captions], ensure_ascii=False).encode() + b"\n"
-        if len(texts) >= 1 << 32:  # what a row can point at
-            raise DataError(f"{archive} holds more than 4 GB of captions. Make it of fewer pairs.")
+        if len(texts) >= 1 << 32:  # offsets in rows have 32 bits
+            raise DataError(f"{archive} holds more than 4 GB of captions. Divide it into smaller archives.")
     about = {
         "of": identity,
         "pairs": len(found),
@@ -156,8 +156,8 @@ def build_index(archive: Path) -> None:
         write_atomically(path, _checksum(line, rows) + b" " + line + rows.tobytes() + texts)
     except OSError as error:
         raise DataError(
-            f"The index of {archive} cannot be kept in {path.parent} ({error.strerror}): name another cache folder in "
-            "the environment variable CAPTIONER_CACHE."
+            f"The index of {archive} cannot be written to {path.parent} ({error.strerror}): set the environment "
+            "variable CAPTIONER_CACHE to another folder."
         ) from error
 
 
@@ -166,16 +166,16 @@ def _checksum(line: bytes, rows: np.ndarray) -> bytes:
 
 
 def _identity(archive: Path) -> dict[str, Any]:
-    """What tells an archive from another, or from itself before it was changed."""
+    """Values that differ between archives, and before and after a change of an archive."""
     try:
         status = archive.stat()
     except OSError as error:
         raise DataError(f"{archive} cannot be read: {error.strerror}.") from error
-    path = os.path.abspath(archive)  # noqa: PTH100 - as it was named, links not followed
+    path = os.path.abspath(archive)  # noqa: PTH100 - Path.resolve would follow links
     return {"format": FORMAT_VERSION, "path": path, "size": status.st_size, "time": status.st_mtime_ns}
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
@@ -184,13 +184,13 @@ def _opened(path: Path) -> BinaryIO:
 
 @dataclass
 class _Pair:
-    """What an archive holds under one key."""
+    """The files of an archive with the same key."""
 
     image_id: ImageId
     image: Member | None = None
-    text: list[str] = field(default_factory=list)  # of the .txt file
-    json: list[str] | None = None  # of the .json file, where it has captions: they go first
-    seen: set[str] = field(default_factory=set)  # endings
+    text: list[str] = field(default_factory=list)  # captions in the .txt file
+    json: list[str] | None = None  # captions in the .json file, which take precedence; None if it has none
+    suffixes: set[str] = field(default_factory=set)
 
     @property
     def captions(self) -> list[str]:
@@ -200,40 +200,40 @@ class _Pair:
 def _read_pairs(file: BinaryIO, archive: Path) -> dict[str, _Pair]:
     pairs: dict[str, _Pair] = {}
     for member in read_members(file, archive):
-        key, ending = _split_name(member.name)
-        is_image = ending in _IMAGES
-        if not key or not (is_image or ending in ("txt", "json")):
+        key, suffix = _split_name(member.name)
+        is_image = suffix in _IMAGES
+        if not key or not (is_image or suffix in ("txt", "json")):
             continue
         pair = pairs.setdefault(key, _Pair(key))
         where = f"{archive}:{member.name}"
-        if ending in pair.seen:
+        if suffix in pair.suffixes:
             raise DataError(f"{where} is in the archive twice. Names must be unique in a shard.")
-        pair.seen.add(ending)
-        most = MAX_IMAGE_BYTES if is_image else MAX_CAPTION_BYTES
-        if member.size > most:
-            raise DataError(f"{where} has {member.size:,} bytes. Expected at most {most:,}.")
+        pair.suffixes.add(suffix)
+        max_bytes = MAX_IMAGE_BYTES if is_image else MAX_CAPTION_BYTES
+        if member.size > max_bytes:
+            raise DataError(f"{where} has {member.size:,} bytes. Expected at most {max_bytes:,}.")
         if is_image and pair.image is not None:
-            raise DataError(f"{where} is a second image beside {pair.image.name}. Expected one image a key.")
+            raise DataError(f"{where} is a second image beside {pair.image.name}. Expected one image per key.")
         if is_image:
             pair.image = member
-        elif ending == "txt":
-            pair.text = [_decoded(read_content(file, member, archive), where).strip()]
+        elif suffix == "txt":
+            pair.text = [_decode(read_content(file, member, archive), where).strip()]
         else:
             _read_json(pair, read_content(file, member, archive), where)
     return pairs
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """A member's key and ending, as webdataset has them: the file name's part from the first dot on is the ending.
+    """(key, suffix) of a member as webdataset defines them: the suffix begins at the first dot of the file name.
 
     ("", "") for hidden files, such as those that macOS adds ("._cat.jpg").
     """
     folder, slash, file_name = name.removeprefix("./").rpartition("/")
-    stem, _, ending = file_name.partition(".")
-    return (folder + slash + stem, ending.lower()) if stem else ("", "")
+    stem, _, suffix = file_name.partition(".")
+    return (folder + slash + stem, suffix.lower()) if stem else ("", "")
 
 
-def _decoded(content: bytes, where: str) -> str:
+def _decode(content: bytes, where: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -241,9 +241,9 @@ def _decoded(content: bytes, where: str) -> str:
 
 
 def _read_json(pair: _Pair, content: bytes, where: str) -> None:
-    """Captions and image id of a .json file, where it has them; whatever else stands in it is not looked at."""
+    """Set the captions and the image id of `pair` from a .json file. Other fields of the file are ignored."""
     try:
-        record = json.loads(_decoded(content, where))
+        record = json.loads(_decode(content, where))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is not JSON ({error}).") from error
     if not isinstance(record, dict):
@@ -254,7 +254,7 @@ def _read_json(pair: _Pair, content: bytes, where: str) -> None:
             continue
         captions = [value] if isinstance(value, str) else value
         if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
-            raise DataError(f"{where}: {name!r} is no text and no list of texts.")
+            raise DataError(f"{where}: {name!r} is neither a string nor a list of strings.")
         pair.json = [check_text(caption, where) for caption in captions]
         break
     image_id = record.get("image_id")

@@ -1,4 +1,4 @@
-"""One image inside a tar archive: what a path is to an image in a folder."""
+"""One image inside a tar archive, used like the path of an image in a folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from captioner.data.datasets.tar_shards.members import BLOCK
 
 @dataclass(frozen=True)
 class ImageInTar:
-    """`size` bytes at `offset` of `archive`, right behind a header whose CRC-32 is `header_crc`.
+    """`size` bytes at `offset` of `archive`, directly after a header with the CRC-32 `header_crc`.
 
-    The archive is opened for each image: that takes a hundredth of the time that decoding does, and no open file
-    is shared between processes that were forked from one another.
+    The archive is opened for each image. That takes a hundredth of the time of decoding, and processes that were
+    forked from each other share no open file.
     """
 
     archive: Path
@@ -28,7 +28,7 @@ class ImageInTar:
         return f"{self.archive}:{self.name}"
 
     def read_bytes(self) -> bytes:
-        """The image file; OSError where the archive cannot be read, or is not the one that was indexed."""
+        """The content of the image file; OSError if the archive cannot be read or has changed since it was indexed."""
         with self.archive.open("rb") as file:
             file.seek(self.offset - BLOCK)
             content = file.read(BLOCK + self.size)

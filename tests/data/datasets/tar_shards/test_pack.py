@@ -87,7 +87,7 @@ def test_an_image_without_an_ending_gets_one(tmp_path: Path) -> None:
     (path,) = pack_shards(dataset_of(tmp_path / "image", {"a": ("x",)}), tmp_path, 9)
     assert list(unpacked(path)) == ["a.png", "a.txt"]
     (tmp_path / "image").write_bytes(b"none")
-    with pytest.raises(ImageError, match="is no image"):
+    with pytest.raises(ImageError, match="is not an image"):
         pack_shards(dataset_of(tmp_path / "image", {"a": ("x",)}), tmp_path / "other", 9)
 
 
@@ -95,10 +95,10 @@ def test_mistakes_leave_nothing_behind(tmp_path: Path) -> None:
     image = tmp_path / "image.jpg"
     image.write_bytes(jpeg())
     dataset = dataset_of(image, {"a": ("x",), "b": ("y",)})
-    with pytest.raises(ConfigError, match="0 pairs a shard"):
+    with pytest.raises(ConfigError, match="0 pairs per shard"):
         pack_shards(dataset, tmp_path / "out", 0)
     pack_shards(dataset, tmp_path / "out", 1)
-    with pytest.raises(DataError, match=r"holds shards of train already \(train-00000\.tar, train-00001\.tar\)"):
+    with pytest.raises(DataError, match=r"already holds shards of train \(train-00000\.tar, train-00001\.tar\)"):
         pack_shards(dataset, tmp_path / "out", 1)
     image.unlink()
     with pytest.raises(ImageError, match=r"image\.jpg cannot be read"):

@@ -184,8 +184,8 @@ def test_bad_images_are_named(tmp_path: Path) -> None:
     report = check_dataset(config, TokenizerConfig(), progress=False)
     assert [problem.text for problem in report.errors] == [
         f"1 image empty (0 bytes) ({tmp_path}/train.tar:empty.jpg).",
-        f"1 image that cannot be decoded ({tmp_path}/train.tar:bad.jpg is not an image in a format that is read "
-        "here (JPEG, PNG, WEBP, GIF, BMP, DIB, TIFF, PPM, JPEG2000, AVIF)).",
+        f"1 image that cannot be decoded ({tmp_path}/train.tar:bad.jpg is not an image in a supported format "
+        "(JPEG, PNG, WEBP, GIF, BMP, DIB, TIFF, PPM, JPEG2000, AVIF)).",
     ] or "AVIF" not in report.errors[1].text
     dataset = load_dataset(config, "train")
     with pytest.raises(ImageError, match=r"train\.tar:bad\.jpg"):
@@ -209,7 +209,7 @@ def test_keys_that_repeat_between_shards(tmp_path: Path) -> None:
     dataset = load_dataset(ShardsConfig(root=str(tmp_path), num_workers=0), "train")
     assert dataset.references == {"train-0/000": ["a cat"], "train-0/001": ["a cat"], "train-1/000": ["a dog"]}
     assert dataset.images[2].image_id == "train-1/000"
-    assert "use the same keys" in dataset.notices[0]
+    assert "have keys in common" in dataset.notices[0]
 
 
 def test_ids_that_repeat_in_one_shard_are_refused(tmp_path: Path) -> None:
@@ -274,9 +274,9 @@ def test_folders_named_as_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"train": "train-{0..3}.tar"}, r"2 of its shards are not there \(train-2\.tar, train-3\.tar\)"),
-        ({"train": "x*.tar"}, r"data\.train=x\*\.tar stands for no \.tar file"),
-        ({"train": "none"}, r"1 of its shards are not there \(none\)"),
+        ({"train": "train-{0..3}.tar"}, r"2 of its shards do not exist \(train-2\.tar, train-3\.tar\)"),
+        ({"train": "x*.tar"}, r"data\.train=x\*\.tar matches no \.tar file"),
+        ({"train": "none"}, r"1 of its shards do not exist \(none\)"),
         ({"val": "train-1.tar"}, r"train-1\.tar is a shard of train and of val"),
         ({"root": "nowhere"}, r"data\.root=nowhere does not exist"),
         ({"root": None}, r"data\.root is not set"),
