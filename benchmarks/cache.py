@@ -1,10 +1,10 @@
-"""What the feature cache costs, and what it saves.
+"""Cost and savings of the feature cache.
 
     python benchmarks/cache.py /data/flickr8k --images 500 1000 2000 --threads 1
 
-Fills new caches of so many images with grids (reading, decoding, encoding, writing, in one process), fits a line
-through the times and follows it to the 123,287 images of COCO; trains the same frozen model from pixels and from the
-cache; and watches the memory of five epochs of training and validation from the cache.
+Fills new caches with the grids of these numbers of images (reading, decoding, encoding, writing, in one process), fits
+a line to the times and extrapolates it to the 123,287 images of COCO; trains the same model with a frozen encoder from
+pixels and from the cache; and records the memory during five epochs of training and validation from the cache.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ T = TypeVar("T")
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float, float]:
-    """What `work` gives, its seconds, and its seconds of processor time (which other programs disturb less)."""
+    """The result of `work`, its wall-clock seconds, and its processor seconds, which other load affects less."""
     start, processor = time.perf_counter(), time.process_time()
     result = work()
     return result, time.perf_counter() - start, time.process_time() - processor
 
 
 def fill_times(config: TrainConfig, counts: list[int], folder: Path) -> dict[str, Any]:
-    """Seconds of filling, the line through them, and where it leads."""
+    """Seconds to fill caches, the fitted line, and its extrapolation to COCO."""
     encoder = build_encoder(config.encoder).eval()
     rows = []
     for count in counts:
@@ -62,7 +62,7 @@ def fill_times(config: TrainConfig, counts: list[int], folder: Path) -> dict[str
         cache = CacheConfig(directory=str(folder / f"fill-{count}"))
         dataset = load_dataset(data, "train")
         plan = plan_cache(dataset, encoder, with_grid=True, cache=cache, data=data)
-        said = encoding_speed(plan, encoder, data, CPU)
+        estimate = encoding_speed(plan, encoder, data, CPU)
         _, seconds, processor = timed(lambda plan=plan, data=data: fill_cache(plan, encoder, data, CPU))
         vectors = plan_cache(dataset, encoder, with_grid=False, cache=cache, data=data)
         _, _, derived = timed(lambda plan=vectors, data=data: fill_cache(plan, encoder, data, CPU))
@@ -71,7 +71,7 @@ def fill_times(config: TrainConfig, counts: list[int], folder: Path) -> dict[str
                 "images": count,
                 "seconds": round(seconds, 1),
                 "processor_seconds": round(processor, 1),
-                "seconds_said_before": None if said is None else round(count / said, 1),
+                "estimated_seconds": None if estimate is None else round(count / estimate, 1),
                 "vectors_from_grids_processor_seconds": round(derived, 2),
                 "grid_bytes_per_image": round(size(plan.shards.path) / count),
                 "vector_bytes_per_image": round(size(vectors.shards.path) / count),
@@ -82,7 +82,7 @@ def fill_times(config: TrainConfig, counts: list[int], folder: Path) -> dict[str
     return {
         "fills": rows,
         "images_per_second": round(last["images"] / last["seconds"], 1),
-        "images_a_processor_second": round(1 / slope, 1),
+        "images_per_processor_second": round(1 / slope, 1),
         "line": {"milliseconds_per_image": round(1000 * slope, 2), "seconds_at_the_start": round(start, 2)},
         "coco": {
             "images": COCO,
@@ -94,36 +94,37 @@ def fill_times(config: TrainConfig, counts: list[int], folder: Path) -> dict[str
 
 
 def size(folder: Path) -> int:
+    """Bytes of the files in a folder."""
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def epoch_times(config: TrainConfig, model: ModelConfig, folder: Path) -> dict[str, Any]:
-    """Epochs an hour of Flickr8k's 6,000 training images, and how far the losses of one epoch are apart."""
+    """Epochs of Flickr8k's 6,000 training images per hour, and the differences of the losses in one epoch."""
     found: dict[str, Any] = {}
     losses = {}
     for name, cache in (("cache", config.cache), ("pixels", CacheConfig(enabled=False))):
         run = prepare(replace(config, model=model, cache=cache), folder)
         losses[name], seconds, processor = timed(lambda run=run: train_one_epoch(run))
         share = FLICKR8K_TRAIN / len(run.indices)
-        found[f"epochs_an_hour_from_{name}"] = round(3600 / (seconds * share), 2)
-        found[f"epochs_a_processor_hour_from_{name}"] = round(3600 / (processor * share), 2)
+        found[f"epochs_per_hour_from_{name}"] = round(3600 / (seconds * share), 2)
+        found[f"epochs_per_processor_hour_from_{name}"] = round(3600 / (processor * share), 2)
     found["ratio"] = round(
-        found["epochs_a_processor_hour_from_cache"] / found["epochs_a_processor_hour_from_pixels"], 2
+        found["epochs_per_processor_hour_from_cache"] / found["epochs_per_processor_hour_from_pixels"], 2
     )
     found["losses"] = [round(losses["cache"][0], 3), round(losses["cache"][-1], 3)]
-    apart = [abs(one - other) for one, other in zip(losses["cache"], losses["pixels"], strict=True)]
-    found["losses_apart_at_most"], found["losses_apart_median"] = max(apart), statistics.median(apart)
+    differences = [abs(one - other) for one, other in zip(losses["cache"], losses["pixels"], strict=True)]
+    found["largest_loss_difference"], found["median_loss_difference"] = max(differences), statistics.median(differences)
     return found
 
 
 def train_one_epoch(run: Run) -> list[float]:
-    """The losses of its steps."""
+    """The loss of each step of one epoch."""
     run.model.train()
     return [train_step(run, step)["loss"] for step in training_batches(run)]
 
 
 def memory(config: TrainConfig, epochs: int, folder: Path) -> list[dict[str, int]]:
-    """After each epoch and its validation: MB in all, and MB of that which is no file that could be read again."""
+    """Resident memory, and its anonymous part (without mapped files), after each epoch and its validation."""
     folder.mkdir()
     run = prepare(replace(config, model=AttentionConfig()), folder)
     measured = []
@@ -136,7 +137,7 @@ def memory(config: TrainConfig, epochs: int, folder: Path) -> list[dict[str, int
 
 
 def resident() -> dict[str, int]:
-    """From /proc (Linux)."""
+    """Resident and anonymous megabytes of this process, from /proc (Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("VmRSS", "RssAnon"))}
     return {"resident_mb": kilobytes["VmRSS"] // 1024, "anonymous_mb": kilobytes["RssAnon"] // 1024}
@@ -159,12 +160,12 @@ def main() -> None:
             trainer=TrainerConfig(max_epochs=arguments.epochs, log_every=1000),
             device="cpu",
         )
-        figures = {"encoder": config.encoder.name, **fill_times(config, arguments.images, folder)}
-        prepare(replace(config, model=AttentionConfig()), folder)  # its cache is there when the clock runs
+        results = {"encoder": config.encoder.name, **fill_times(config, arguments.images, folder)}
+        prepare(replace(config, model=AttentionConfig()), folder)  # fills the cache before the measurement
         for name, model in (("attention", AttentionConfig()), ("lstm", RecurrentConfig())):
-            figures[name] = epoch_times(config, model, folder)
-        figures["memory"] = memory(config, arguments.epochs, folder / "run")
-    report("cache", figures)
+            results[name] = epoch_times(config, model, folder)
+        results["memory"] = memory(config, arguments.epochs, folder / "run")
+    report("cache", results)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How long a person waits for the first caption of `python caption.py photo.jpg`, in a new process, and for what.
+"""Time to the first caption of `python caption.py photo.jpg` in a new process, compared with its lower bound.
 
     python benchmarks/cold_start.py
 
-The measure is a process that does what cannot be avoided: it imports torch and torchvision and passes an image once
-through the encoder, its weights read from their package. All commands are processes of their own and take turns; the
-median counts, of the time on the clock and of the processor's, the latter because other programs disturb it less.
+The lower bound is a process that imports torch and torchvision and passes one image through the encoder, with weights
+read from their package. Each command is a new process; commands are interleaved. Reported are medians of wall-clock
+time and of processor time, which other load affects less.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ with torch.inference_mode():
 
 
 def spent(command: list[str]) -> tuple[float, float]:
-    """Seconds of a process: by the clock, and of the processor."""
+    """Wall-clock and processor seconds of a command."""
     before, start = os.times(), time.perf_counter()
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     elapsed, after = time.perf_counter() - start, os.times()
@@ -41,7 +41,7 @@ def spent(command: list[str]) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--checkpoint", default="flickr8k", help="a run, or what comes with the package (default)")
+    parser.add_argument("--checkpoint", default="flickr8k", help="a run (default: the bundled model)")
     arguments = parser.parse_args()
     commands = {
         "imports": [sys.executable, "-c", IMPORTS],
@@ -52,7 +52,7 @@ def main() -> None:
     for turn in range(arguments.rounds + 1):
         for name, command in commands.items():
             measured = spent(command)
-            if turn:  # the first one fills the disk's cache
+            if turn:  # the first one fills the system's file cache
                 seconds[name].append(measured)
     clock, processor = (
         {name: statistics.median(values[kind] for values in measured) for name, measured in seconds.items()}

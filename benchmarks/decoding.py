@@ -1,8 +1,8 @@
-"""Images captioned a second, features given: `python benchmarks/decoding.py [--threads 2]`.
+"""Images captioned per second, from given features: `python benchmarks/decoding.py [--threads 2]`.
 
-V = 9,490 words, E = H = A = 512, features 14×14×2048, 12 words a caption (a random decoder never says <END>, so
-every search does all its steps). Greedy and beams of 3 and 5, at 1, 10, 50 and 200 images at a time; beside them a beam
-that works image by image, projects the grid at every step and sorts all scores.
+V = 9,490 words, E = H = A = 512, features 14×14×2048, 12 words per caption (a random decoder never generates <END>, so
+every search does all its steps). Greedy search and beams of 3 and 5, in batches of 1, 10, 50 and 200 images; the
+baseline is a beam search that works image by image, projects the grid at every step and sorts all scores.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from captioner.nn.decoders.registry import build_decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
-VOCABULARY, DIM, CELLS, FEATURES, WORDS = 9490, 512, 196, 2048, 12
+VOCABULARY, DIM, REGIONS, FEATURES, WORDS = 9490, 512, 196, 2048, 12
 
 
 def main() -> None:
@@ -32,16 +32,16 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    plain: dict[str, Any] = {"embedding_dim": DIM, "hidden_dim": DIM, "tie_embeddings": False}
+    sizes: dict[str, Any] = {"embedding_dim": DIM, "hidden_dim": DIM, "tie_embeddings": False}
     decoders = {
-        "attention": build_decoder(AttentionConfig(**plain), VOCABULARY, FEATURES).eval(),
-        "lstm": build_decoder(RecurrentConfig(**plain), VOCABULARY, FEATURES).eval(),
+        "attention": build_decoder(AttentionConfig(**sizes), VOCABULARY, FEATURES).eval(),
+        "lstm": build_decoder(RecurrentConfig(**sizes), VOCABULARY, FEATURES).eval(),
     }
     cases: dict[str, Callable[[], Any]] = {}
     images: dict[str, int] = {}
     for model, decoder in decoders.items():
         for batch in (1, 10, 50, 200):
-            grid = torch.rand(batch, CELLS, FEATURES)
+            grid = torch.rand(batch, REGIONS, FEATURES)
             features = ImageFeatures(grid.mean(1), grid if model == "attention" else None)
             for width in (1, 3, 5):
                 settings = DecodeConfig(
@@ -51,7 +51,7 @@ def main() -> None:
                 cases[name] = lambda d=decoder, f=features, s=settings: search(d, f, s, SPECIAL_TOKENS)
                 images[name] = batch
     peer = AttentionStepByStep(VOCABULARY, DIM, DIM, DIM, FEATURES).eval()
-    one = torch.rand(1, CELLS, FEATURES)
+    one = torch.rand(1, REGIONS, FEATURES)
     for width in (1, 3, 5):
         name = f"peer: attention {'greedy' if width == 1 else f'beam {width}'}, image by image"
         cases[name] = lambda w=width: peer.beam(one, w, WORDS)

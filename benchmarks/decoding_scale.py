@@ -1,8 +1,8 @@
-"""Is the cost of decoding linear in images, and memory flat? `python benchmarks/decoding_scale.py [--threads 2]`
+"""Time and memory of decoding by number of images: `python benchmarks/decoding_scale.py [--threads 2]`.
 
-100, 1,000 and 10,000 images by greedy search and beam 5, 50 at a time. Features are made as they are asked for
-(7×7×1280, as EfficientNet-Lite0 gives); V = 9,490, E = H = A = 512, 12 words. Milliseconds an image, and the most
-memory that the process has had so far: words of all captions are kept, features and attention are not.
+100, 1,000 and 10,000 images by greedy search and beam 5, in batches of 50. Features are generated on demand (7×7×1280,
+as from EfficientNet-Lite0); V = 9,490, E = H = A = 512, 12 words. Reports milliseconds per image and the peak memory of
+the process so far: the captions are kept, features and attention are not.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from captioner.nn.decoders.registry import build_decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
-VOCABULARY, DIM, CELLS, FEATURES, WORDS, BATCH = 9490, 512, 49, 1280, 12, 50
+VOCABULARY, DIM, REGIONS, FEATURES, WORDS, BATCH = 9490, 512, 49, 1280, 12, 50
 
 
 def decode(decoder: torch.nn.Module, settings: DecodeConfig, images: int) -> list[tuple[int, ...]]:
-    """Captions of so many images, a batch at a time; as in an evaluation, words are kept and attention is not."""
+    """Token ids of the captions of random images, decoded in batches; attention is discarded, as in an evaluation."""
     captions: list[tuple[int, ...]] = []
     for first in range(0, images, BATCH):
-        grid = torch.rand(min(BATCH, images - first), CELLS, FEATURES)
+        grid = torch.rand(min(BATCH, images - first), REGIONS, FEATURES)
         found = search(decoder, ImageFeatures(grid.mean(1), grid), settings, SPECIAL_TOKENS)
-        captions.extend(tuple(own[0].tokens) for own in found)
+        captions.extend(tuple(hypotheses[0].tokens) for hypotheses in found)
     return captions
 
 
 def main() -> None:
-    """Small counts first, for the most memory so far can only grow."""
+    """Measure small counts first, because the peak memory can only grow."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000, 10_000])
@@ -47,18 +47,18 @@ def main() -> None:
     }
     for settings in kinds.values():
         decode(decoder, settings, BATCH)
-    figures: dict[str, dict[str, float]] = {}
-    for count in given.captions_per_image:
+    results: dict[str, dict[str, float]] = {}
+    for count in given.counts:
         for name, settings in kinds.items():
             start = time.perf_counter()
             decode(decoder, settings, count)
             milliseconds = 1000 * (time.perf_counter() - start) / count
-            most = peak_memory() / 2**20
-            figures[f"{name}, {count} images"] = {
+            peak = peak_memory() / 2**20
+            results[f"{name}, {count} images"] = {
                 "ms_per_image": round(milliseconds, 2),
-                "peak_megabytes": round(most),
+                "peak_megabytes": round(peak),
             }
-    report("decoding_scale", {"cases": figures})
+    report("decoding_scale", {"cases": results})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""Captions a second of whole optimizer steps in one process and in two: `python benchmarks/distributed.py`.
+"""Captions per second of whole optimizer steps in one process and in two: `python benchmarks/distributed.py`.
 
-One thread a process, features given, the same global batch: a process of two has half of its images. Besides, two
-processes that each learn from half of the batch and know nothing of one another: what this machine's cores could do
-together if exchanging cost nothing. The three take turns, step by step, so that what else the machine does meets all
-alike. Ratios are those of medians: by the clock, and by the processor time of the slower process, which other load
-does not lengthen (in which waiting for the other does not count).
+One thread per process, given features, the same global batch: each of two processes has half of its images. Also
+measured are two independent processes, each with half of the batch: the upper bound, without communication. The three
+jobs are interleaved step by step, so that other load affects all alike. Ratios are those of medians: of wall-clock
+time, and of the processor time of the slower process, which other load does not lengthen (it excludes waiting).
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ from captioner.training.optimizer import build_optimizer, clip_gradient
 
 @dataclass(frozen=True)
 class Case:
-    """A decoder, the shape of what it reads, and the global batch."""
+    """A decoder, the shape of its input, and the global batch."""
 
     model: ModelConfig
     vocabulary: int
-    cells: int
+    regions: int
     channels: int
     images: int
     captions: int = 5
@@ -48,13 +47,13 @@ class Case:
 
 LARGE = {"embedding_dim": 512, "hidden_dim": 512, "tie_embeddings": False}
 CASES = {
-    # Flickr8k with the settings that train.py has by default: EfficientNet-Lite0 at 7 × 7, 16 images; and larger
+    # Flickr8k with train.py's default settings: EfficientNet-Lite0 at 7 × 7, 16 images; and larger batches
     **{
         f"flickr8k {config.name} {images}x5": Case(config, 2550, 49, 1280, images)
         for config in (AttentionConfig(), RecurrentConfig())
         for images in (16, 32, 64)
     },
-    # The shapes of training_step.py
+    # The sizes of training_step.py
     "large attention 10x5": Case(AttentionConfig(**LARGE), 9490, 196, 2048, 10),
     "large attention 32x5": Case(AttentionConfig(**LARGE), 9490, 196, 2048, 32),
     "large recurrent 10x5": Case(RecurrentConfig(**LARGE), 9490, 1, 2048, 10),
@@ -66,19 +65,19 @@ Words = list[list[list[int]]]
 def batch_of(case: Case) -> tuple[torch.Tensor, Words]:
     """Random features of all images, and random captions of 8 to 16 words."""
     generator = torch.Generator().manual_seed(0)
-    grid = torch.rand(case.images, case.cells, case.channels, generator=generator)
+    grid = torch.rand(case.images, case.regions, case.channels, generator=generator)
     lengths = torch.randint(8, 17, (case.images, case.captions), generator=generator).tolist()
     words = [
-        [torch.randint(4, case.vocabulary, (length,), generator=generator).tolist() for length in own]
-        for own in lengths
+        [torch.randint(4, case.vocabulary, (length,), generator=generator).tolist() for length in of_image]
+        for of_image in lengths
     ]
     return grid, words
 
 
 def work(name: str, part: int | None) -> None:
-    """A process: a step for every line on its input, answered by its seconds by clock and by processor.
+    """Run one process: a step for each line on its input, answered with its wall-clock and processor seconds.
 
-    `part`: learn from this half of the batch, alone; None: from this process's share.
+    part: the half of the batch of an independent process; None: train on this rank's share.
     """
     torch.set_num_threads(1)
     if part is None:
@@ -91,8 +90,8 @@ def work(name: str, part: int | None) -> None:
     optimizer = build_optimizer(model, config)
     grid, words = batch_of(case)
     images = share(range(case.images)) if part is None else range(part, case.images, 2)
-    own = grid[images].clone()
-    features = ImageFeatures(own.mean(1), own if model.needs_grid else None)
+    local_grid = grid[images].clone()
+    features = ImageFeatures(local_grid.mean(1), local_grid if model.needs_grid else None)
     captions, totals = pack_captions([words[image] for image in images]), BatchTotals.of(words)
     size = 4 * sum(parameter.numel() for parameter in model.decoder.parameters())
     with process_group(torch.device("cpu")):
@@ -106,34 +105,34 @@ def work(name: str, part: int | None) -> None:
             all_reduce({name: float(value.detach()) for name, value in losses.items()})
             clip_gradient(optimizer, config.clip_norm)
             optimizer.step()
-            all_gather(0)  # has anybody been asked to stop?
+            all_gather(0)  # training checks here whether a rank was asked to stop
             sys.stdout.write(json.dumps([time.perf_counter() - started, time.process_time() - processor]) + "\n")
             sys.stdout.flush()
 
 
 class Job:
-    """Processes that make steps together, or `apart`, when they are told to."""
+    """Processes that train together, or independently, one step at a time."""
 
-    def __init__(self, name: str, size: int, apart: bool = False) -> None:
+    def __init__(self, name: str, size: int, independent: bool = False) -> None:
         self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": self.store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
         self.processes = []
         for rank in range(size):
-            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
-            environment = os.environ | {k: str(v) for k, v in (job | place).items()} | {"OMP_NUM_THREADS": "1"}
-            command = [sys.executable, __file__, "--work", name, *(["--part", str(rank)] if apart else [])]
+            ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+            environment = os.environ | {k: str(v) for k, v in (job | ranks).items()} | {"OMP_NUM_THREADS": "1"}
+            command = [sys.executable, __file__, "--work", name, *(["--part", str(rank)] if independent else [])]
             pipe = subprocess.PIPE
             self.processes.append(subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True))
         self.bytes = max(self._answers())
 
     def step(self) -> tuple[float, float]:
-        """One step: the seconds of the slower process, by clock and by processor."""
+        """One step: wall-clock and processor seconds, each of the slower process."""
         self._tell("step\n")
         clock, processor = zip(*self._answers(), strict=True)
         return max(clock), max(processor)
 
     def end(self) -> None:
-        """Let all processes end."""
+        """End all processes."""
         self._tell("\n")
         for process in self.processes:
             process.communicate()
@@ -148,9 +147,9 @@ class Job:
 
 
 def compare(name: str, rounds: int) -> dict[str, float]:
-    """Medians over `rounds` steps of each job, which take turns."""
+    """Medians over `rounds` interleaved steps of each job."""
     case = CASES[name]
-    jobs = {"one": Job(name, 1), "two": Job(name, 2), "apart": Job(name, 2, apart=True)}
+    jobs = {"one": Job(name, 1), "two": Job(name, 2), "independent": Job(name, 2, independent=True)}
     for job in jobs.values():
         job.step()
     seconds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in jobs}
@@ -164,14 +163,14 @@ def compare(name: str, rounds: int) -> dict[str, float]:
     return {
         **{f"captions_per_second_{kind}": round(captions / clock[kind], 1) for kind in jobs},
         "two_to_one": round(clock["one"] / clock["two"], 2),
-        "apart_to_one": round(clock["one"] / clock["apart"], 2),
+        "independent_to_one": round(clock["one"] / clock["independent"], 2),
         "two_to_one_processor": round(processor["one"] / processor["two"], 2),
         "gradient_megabytes": round(jobs["one"].bytes / 1e6, 1),
     }
 
 
 def main() -> None:
-    """Measure all cases, or be a process of one."""
+    """Measure all cases; with --work, run one process of a case."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))

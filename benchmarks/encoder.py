@@ -1,9 +1,9 @@
-"""How much faster a frozen encoder is than torchvision's plain network, and what each measure brings.
+"""Speedup of a frozen encoder over torchvision's network, by optimization.
 
     python benchmarks/encoder.py efficientnet_lite0 resnet18 --threads 1
 
-Weights are random: time does not depend on them. The variants take turns, the best of some runs counts, and what is
-measured is processor time, so that other programs on the machine disturb as little as can be.
+Weights are random: time does not depend on them. The variants are interleaved; reported is the best of several runs, in
+processor time, which other load affects least.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from captioner.nn.encoders.fuse_batch_norm import fuse_batch_norm
 
 
 def variants(name: str, batch_size: int) -> dict[str, Callable[[], Tensor]]:
-    """What to time: the plain network, each measure added to the one before, and the encoder, which has them all."""
+    """Forward passes: torchvision's network, each optimization added to the one before, and the encoder with all."""
     encoder = build_encoder(EncoderConfig(name, weights=None)).eval()
     size = encoder.transform.size
     images = torch.randn(batch_size, 3, size, size)
     channels_last = images.contiguous(memory_format=torch.channels_last)
     folded: nn.Module = fuse_batch_norm(encoder.trunk)
     return {
-        "plain": lambda: encoder.trunk(images),
+        "torchvision": lambda: encoder.trunk(images),
         "channels last": lambda: encoder.trunk(channels_last),
         "+ folded": lambda: folded(channels_last),
         "encoder": lambda: encoder(images).grid,
@@ -36,7 +36,7 @@ def variants(name: str, batch_size: int) -> dict[str, Callable[[], Tensor]]:
 
 
 def best_seconds(functions: dict[str, Callable[[], Tensor]], runs: int) -> dict[str, float]:
-    """The shortest processor time of each function, the functions taking turns."""
+    """The shortest processor time of each function over interleaved runs."""
     best = dict.fromkeys(functions, float("inf"))
     with torch.no_grad():
         for _ in range(runs):
@@ -57,8 +57,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     for name in arguments.names:
         seconds = best_seconds(variants(name, arguments.batch_size), arguments.runs)
-        shown = (f"{label} {seconds['plain'] / value:.2f}×" for label, value in seconds.items())
-        print(f"{name}: {arguments.batch_size / seconds['plain']:.1f} images/s of processor time; {', '.join(shown)}")
+        shown = (f"{label} {seconds['torchvision'] / value:.2f}×" for label, value in seconds.items())
+        speed = arguments.batch_size / seconds["torchvision"]
+        print(f"{name}: {speed:.1f} images/s of processor time; {', '.join(shown)}")
 
 
 if __name__ == "__main__":

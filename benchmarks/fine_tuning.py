@@ -1,10 +1,10 @@
-"""What a step of fine-tuning costs in time and memory: channels-last, the folded frozen blocks, gradient checkpointing.
+"""Time and memory of a fine-tuning step: channels last, folded frozen blocks, gradient checkpointing.
 
     python benchmarks/fine_tuning.py efficientnet_lite0:features.4 resnet50:layer3 --threads 1
 
-A step is the forward and the backward pass of the encoder alone, learning from the named block on, with random weights.
-Time is processor time, the best of some runs in which the variants take turns. Memory is that of the tensors which the
-forward pass keeps for the backward pass, weights apart; a checkpointed block's own are added while it is its turn.
+A step is the forward and the backward pass of the encoder alone, trainable from the named block on, with random
+weights. Time is processor time, the best of several interleaved runs. Memory is that of the tensors that the forward
+pass keeps for the backward pass, without weights and without what a checkpointed block recomputes.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from captioner.nn.encoders.build_encoder import build_encoder
 
 
 def variants(name: str, block: str, batch_size: int) -> dict[str, Callable[[], Tensor]]:
-    """The forward pass of torchvision's plain network, what is added to it, and the encoder as it is."""
+    """Forward passes: torchvision's network, with channels last, and the encoder without and with checkpointing."""
     config = EncoderConfig(name, weights=None, fine_tune_from=block)
     checkpointed = EncoderConfig(name, weights=None, fine_tune_from=block, gradient_checkpointing=True)
-    encoder, frugal = build_encoder(config).train(), build_encoder(checkpointed).train()
+    encoder, checkpointing = build_encoder(config).train(), build_encoder(checkpointed).train()
     images = torch.randn(batch_size, 3, encoder.transform.size, encoder.transform.size)
     return {
-        "plain": lambda: encoder.trunk(images),
+        "torchvision": lambda: encoder.trunk(images),
         "channels last": lambda: encoder.trunk(images.contiguous(memory_format=torch.channels_last)),
         "encoder": lambda: encoder(images).grid,
-        "encoder.gradient_checkpointing": lambda: frugal(images).grid,
+        "encoder.gradient_checkpointing": lambda: checkpointing(images).grid,
     }
 
 
 def kept_megabytes(forward: Callable[[], Tensor]) -> float:
-    """How much the forward pass keeps for the backward pass."""
+    """Megabytes of activations that the forward pass keeps for the backward pass."""
     storages: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def kept_megabytes(forward: Callable[[], Tensor]) -> float:
 
 
 def best_seconds(functions: dict[str, Callable[[], Tensor]], runs: int) -> dict[str, float]:
-    """The shortest processor time of each function's forward and backward pass, the functions taking turns."""
+    """The shortest processor time of each function's forward and backward pass over interleaved runs."""
     best = dict.fromkeys(functions, float("inf"))
     for _ in range(runs):
         for label, function in functions.items():
@@ -75,10 +75,10 @@ def main() -> None:
         functions = variants(name, block, arguments.batch_size)
         memory = {label: kept_megabytes(function) / arguments.batch_size for label, function in functions.items()}
         seconds = best_seconds(functions, arguments.runs)
-        print(f"{name}, learning from {block} on")
+        print(f"{name}, trainable from {block} on")
         for label in functions:
-            speed = seconds["plain"] / seconds[label]
-            print(f"    {label:<32}{speed:5.2f}× as fast{memory[label]:8.1f} MB an image")
+            speed = seconds["torchvision"] / seconds[label]
+            print(f"    {label:<32}{speed:5.2f}× as fast{memory[label]:8.1f} MB per image")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Frozen against fine-tuned, from the logs of finished runs: one image of dev scores by epoch.
+"""Plot of validation scores by epoch for a frozen and a fine-tuned encoder, from the logs of finished runs.
 
     python benchmarks/fine_tuning_curves.py docs/fine_tuning.png --epochs 9 \
         --runs "frozen=runs/a,runs/b" --runs "fine-tuned=runs/c,runs/d" --begins 3
 
-Thin lines are runs (seeds), thick ones their mean. Prints one JSON line: each arm's best score of each run.
+Thin lines are runs (seeds), thick lines their means. Prints one JSON line: the best score of each run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def scores(folder: Path, epochs: int, monitor: str) -> list[float]:
 
 
 def draw(arms: dict[str, list[list[float]]], path: Path, monitor: str, begins: int | None) -> None:
-    """All runs thin, each arm's mean thick, the arm's name at its end."""
+    """Plot the runs of each arm as thin lines and their mean as a thick line."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -44,10 +44,10 @@ def draw(arms: dict[str, list[list[float]]], path: Path, monitor: str, begins: i
         axes.plot(epochs, mean, color=color, linewidth=2.5, label=f"{name} ({count})")
     if begins is not None:
         axes.axvline(begins, color="#999999", linewidth=1, linestyle=":")
-        axes.annotate("the encoder begins to learn", (begins, axes.get_ylim()[0]), (4, 4), textcoords="offset points",
+        axes.annotate("the encoder is unfrozen", (begins, axes.get_ylim()[0]), (4, 4), textcoords="offset points",
                       fontsize=9, color="#666666")  # fmt: skip
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"{monitor} × 100, greedy, Flickr8k dev")
+    axes.set_ylabel(f"{monitor} × 100, greedy, Flickr8k val")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, loc="lower right")
@@ -55,12 +55,12 @@ def draw(arms: dict[str, list[list[float]]], path: Path, monitor: str, begins: i
 
 
 def main() -> None:
-    """Read the logs, draw, report."""
+    """Read the logs, plot and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("image", type=Path)
     parser.add_argument("--runs", action="append", required=True, metavar="NAME=RUN,RUN", help="an arm and its runs")
     parser.add_argument("--epochs", type=int, default=9)
-    parser.add_argument("--begins", type=int, help="after which epoch the encoder learns, to be marked")
+    parser.add_argument("--begins", type=int, help="mark this epoch, after which the encoder is unfrozen")
     parser.add_argument("--monitor", default="CIDEr")
     given = parser.parse_args()
     arms = {

@@ -1,4 +1,4 @@
-"""How the benchmarks measure: medians of interleaved runs, and the machine's own ceiling in the same run."""
+"""Shared measuring code: medians of interleaved runs, the machine's peak rate, peak memory, JSON output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 
 
 def median_seconds(cases: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, float]:
-    """Seconds of each case: the median over `rounds`, the cases taking turns so that noise meets all alike."""
+    """Median seconds of each case over `rounds`; cases are interleaved, so that noise affects all alike."""
     for _ in range(warm_up):
         for case in cases.values():
             case()
@@ -29,20 +29,20 @@ def median_seconds(cases: dict[str, Callable[[], Any]], rounds: int, warm_up: in
 
 
 def product_rate(rows: int, inner: int, columns: int, rounds: int = 9) -> float:
-    """Multiply-adds × 2 a second of a float32 `torch.mm` of this size: the ceiling for work made of such products."""
+    """FLOP/s (2 per multiply-add) of a float32 `torch.mm` of this size: the ceiling for work that consists of such."""
     left, right = torch.randn(rows, inner), torch.randn(inner, columns)
     seconds = median_seconds({"mm": lambda: torch.mm(left, right)}, rounds, warm_up=3)["mm"]
     return 2 * rows * inner * columns / seconds
 
 
 def peak_memory() -> int:
-    """Bytes: the most that this process has had in memory so far."""
-    unit = 1 if sys.platform == "darwin" else 1024  # of getrusage
+    """Peak resident memory of this process so far, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage's
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def report(name: str, figures: dict[str, Any]) -> None:
-    """One JSON line on standard output; what ran where is part of it."""
+def report(name: str, results: dict[str, Any]) -> None:
+    """Print one JSON line with the results, the machine and the versions."""
     machine = {"threads": torch.get_num_threads(), "torch": torch.__version__, "processor": platform.machine()}
     machine["peak_memory_mb"] = round(peak_memory() / 2**20)
-    sys.stdout.write(json.dumps({"benchmark": name, **machine, **figures}) + "\n")
+    sys.stdout.write(json.dumps({"benchmark": name, **machine, **results}) + "\n")

@@ -1,7 +1,7 @@
-"""What the same captions score under different tools: `python benchmarks/metric_tools.py captions_val2017.json`.
+"""Scores of the same captions by different tools: `python benchmarks/metric_tools.py captions_val2017.json`.
 
-Reads COCO's annotation file; each image's first caption is scored against its others. One row of a
-Markdown table for each tool; a tool that is not installed is left out and named at the end.
+Reads COCO's annotation file; each image's first caption is scored against its others. Prints a Markdown table with one
+row per tool; a tool that is not installed is skipped and named at the end.
 pycocoevalcap comes with `pip install 'captioner[java]'`, sacrebleu with `pip install sacrebleu`; nltk's
 METEOR needs `python -m nltk.downloader wordnet`. Takes a few minutes.
 """
@@ -24,14 +24,14 @@ from captioner.config import TokenizerConfig
 from captioner.metrics import score
 from captioner.text import build_tokenizer
 
-Figures = Mapping[str, float]
+Metrics = Mapping[str, float]
 COLUMNS = ("Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr", "METEOR")
 NAMES = ("Bleu", "ROUGE_L", "CIDEr", "METEOR")
 
 
 @dataclass(frozen=True)
 class Captions:
-    """Hypotheses and references by image: as written, and as PTB tokens joined by spaces."""
+    """Hypotheses and references by image: raw, and as PTB tokens joined by spaces."""
 
     hypotheses: dict[int, str]
     references: dict[int, list[str]]
@@ -58,22 +58,22 @@ def read_captions(path: Path) -> Captions:
     )
 
 
-def captioner_ptb(captions: Captions) -> Figures:
+def captioner_ptb(captions: Captions) -> Metrics:
     return score(captions.hypotheses, captions.references, names=NAMES).corpus
 
 
-def captioner_plain_cider(captions: Captions) -> Figures:
+def captioner_plain_cider(captions: Captions) -> Metrics:
     scores = score(captions.hypotheses, captions.references, names=["CIDEr_plain"])
     return {"CIDEr": scores.corpus["CIDEr_plain"]}
 
 
-def captioner_mean_of_images(captions: Captions) -> Figures:
+def captioner_mean_of_images(captions: Captions) -> Metrics:
     scores = score(captions.hypotheses, captions.references, names=["Bleu", "METEOR"])
     return {name: float(np.mean([row[name] for row in scores.per_image.values()])) for name in scores.corpus}
 
 
-def official(truths: dict[int, list[str]], results: dict[int, str], with_meteor: bool) -> Figures:
-    """pycocoevalcap's scorers, one by one, on captions as they are given."""
+def official(truths: dict[int, list[str]], results: dict[int, str], with_meteor: bool) -> Metrics:
+    """Scores by pycocoevalcap's scorers, without its tokenizer."""
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.meteor.meteor import Meteor
@@ -82,7 +82,7 @@ def official(truths: dict[int, list[str]], results: dict[int, str], with_meteor:
     of_lists = {image_id: [text] for image_id, text in results.items()}
     with contextlib.redirect_stdout(io.StringIO()):
         bleu = Bleu(4).compute_score(truths, of_lists)[0]
-        figures = {
+        scores = {
             "Bleu_1": bleu[0],
             "Bleu_4": bleu[3],
             "ROUGE_L": Rouge().compute_score(truths, of_lists)[0],
@@ -90,12 +90,12 @@ def official(truths: dict[int, list[str]], results: dict[int, str], with_meteor:
         }
         if with_meteor:
             meteor = Meteor()
-            figures["METEOR"] = meteor.compute_score(truths, of_lists)[0]
+            scores["METEOR"] = meteor.compute_score(truths, of_lists)[0]
             meteor.meteor_p.kill()
-    return figures
+    return scores
 
 
-def official_ptb(captions: Captions) -> Figures:
+def official_ptb(captions: Captions) -> Metrics:
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     tokenize = PTBTokenizer().tokenize
@@ -104,11 +104,11 @@ def official_ptb(captions: Captions) -> Figures:
     return official(truths, {image_id: texts[0] for image_id, texts in results.items()}, with_meteor=True)
 
 
-def official_untokenized(captions: Captions) -> Figures:
+def official_untokenized(captions: Captions) -> Metrics:
     return official(captions.references, captions.hypotheses, with_meteor=False)
 
 
-def official_lower_case(captions: Captions) -> Figures:
+def official_lower_case(captions: Captions) -> Metrics:
     truths = {image_id: [text.lower() for text in texts] for image_id, texts in captions.references.items()}
     results = {image_id: text.lower() for image_id, text in captions.hypotheses.items()}
     return official(truths, results, with_meteor=False)
@@ -119,14 +119,14 @@ def nltk_lists(captions: Captions) -> tuple[list[list[list[str]]], list[list[str
     return references, [text.split() for text in captions.hypothesis_tokens.values()]
 
 
-def nltk_corpus_bleu(captions: Captions) -> Figures:
+def nltk_corpus_bleu(captions: Captions) -> Metrics:
     from nltk.translate.bleu_score import corpus_bleu
 
     references, hypotheses = nltk_lists(captions)
     return {"Bleu_1": corpus_bleu(references, hypotheses, (1,)), "Bleu_4": corpus_bleu(references, hypotheses)}
 
 
-def nltk_sentence_bleu(captions: Captions) -> Figures:
+def nltk_sentence_bleu(captions: Captions) -> Metrics:
     from nltk.translate.bleu_score import sentence_bleu
 
     pairs = list(zip(*nltk_lists(captions), strict=True))
@@ -138,18 +138,18 @@ def nltk_sentence_bleu(captions: Captions) -> Figures:
         }
 
 
-def nltk_meteor(captions: Captions) -> Figures:
+def nltk_meteor(captions: Captions) -> Metrics:
     from nltk.translate.meteor_score import meteor_score
 
     pairs = zip(*nltk_lists(captions), strict=True)
     return {"METEOR": float(np.mean([meteor_score(references, hypothesis) for references, hypothesis in pairs]))}
 
 
-def sacrebleu(references: dict[int, list[str]], hypotheses: dict[int, str], **settings: object) -> Figures:
+def sacrebleu(references: dict[int, list[str]], hypotheses: dict[int, str], **settings: object) -> Metrics:
     from sacrebleu.metrics import BLEU
 
-    most = max(map(len, references.values()))
-    streams = [[texts[n] if n < len(texts) else None for texts in references.values()] for n in range(most)]
+    count = max(map(len, references.values()))
+    streams = [[texts[n] if n < len(texts) else None for texts in references.values()] for n in range(count)]
     orders = {"Bleu_1": 1, "Bleu_4": 4}
     return {
         name: BLEU(max_ngram_order=order, **settings).corpus_score(list(hypotheses.values()), streams).score / 100
@@ -157,26 +157,26 @@ def sacrebleu(references: dict[int, list[str]], hypotheses: dict[int, str], **se
     }
 
 
-def sacrebleu_default(captions: Captions) -> Figures:
+def sacrebleu_default(captions: Captions) -> Metrics:
     return sacrebleu(captions.references, captions.hypotheses)
 
 
-def sacrebleu_ptb(captions: Captions) -> Figures:
+def sacrebleu_ptb(captions: Captions) -> Metrics:
     return sacrebleu(
         captions.reference_tokens, captions.hypothesis_tokens, tokenize="none", smooth_method="none", force=True
     )
 
 
-ROWS: dict[str, Callable[[Captions], Figures]] = {
+ROWS: dict[str, Callable[[Captions], Metrics]] = {
     "captioner": captioner_ptb,
     "pycocoevalcap, the official path": official_ptb,
     "pycocoevalcap on lower-cased text, not tokenized": official_lower_case,
-    "pycocoevalcap on the text as it is": official_untokenized,
+    "pycocoevalcap on the raw text": official_untokenized,
     "sacrebleu, `tokenize=none`, on PTB tokens": sacrebleu_ptb,
-    "sacrebleu as it comes: 13a, case counts": sacrebleu_default,
+    "sacrebleu's default: 13a, case-sensitive": sacrebleu_default,
     "nltk `corpus_bleu` on PTB tokens": nltk_corpus_bleu,
     "nltk `sentence_bleu`, mean over images": nltk_sentence_bleu,
-    "the official figures of each image, mean": captioner_mean_of_images,
+    "the official scores of each image, mean": captioner_mean_of_images,
     "nltk `meteor_score`, mean over images": nltk_meteor,
     "plain CIDEr": captioner_plain_cider,
 }
@@ -185,17 +185,17 @@ ROWS: dict[str, Callable[[Captions], Figures]] = {
 def table(captions: Captions) -> Iterator[str]:
     yield f"| | {' | '.join(COLUMNS)} |"
     yield f"|---|{'---:|' * len(COLUMNS)}"
-    left_out = []
+    skipped = []
     for name, row in ROWS.items():
         try:
-            figures = row(captions)
+            scores = row(captions)
         except (ImportError, LookupError) as error:
             why = next(line.strip() for line in str(error).splitlines() if any(map(str.isalpha, line)))
-            left_out.append(f"{name}: left out: {why}")
+            skipped.append(f"{name}: skipped: {why}")
             continue
-        cells = (f"{figures[column]:.6f}" if column in figures else "" for column in COLUMNS)
+        cells = (f"{scores[column]:.6f}" if column in scores else "" for column in COLUMNS)
         yield f"| {name} | {' | '.join(cells)} |"
-    yield from left_out
+    yield from skipped
 
 
 def main() -> None:

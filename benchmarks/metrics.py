@@ -1,9 +1,9 @@
-"""Speed and memory of the metrics, with pycocoevalcap beside them in one run: `python benchmarks/metrics.py`.
+"""Speed and memory of the metrics, compared with pycocoevalcap in the same run: `python benchmarks/metrics.py`.
 
-Lines for people go to stderr, one line of JSON to stdout. The captions are generated from a seed, with
-about as many words, different words and matches as COCO's. Times are medians of several runs: of
-processor time, so that what else the machine does matters little (all of it is one thread, nothing
-calls BLAS), but for tokenizing, where Java is another process. Needs pycocoevalcap, takes a minute or two.
+Prints readable lines to stderr and one line of JSON to stdout. The captions are generated from a seed, with about as
+many words, distinct words and matches as COCO's. Times are medians of several runs, in processor time, which other load
+affects little (everything runs in one thread without BLAS); except for tokenizing, where Java is another process.
+Needs pycocoevalcap; takes a minute or two.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from captioner.text import build_tokenizer
 Tokens = list[str]
 Ids = list[int]
 NAMES = ("Bleu", "ROUGE_L", "CIDEr")
-REFERENCES = 5  # an image
-BATCH = 50  # hypotheses that are rewarded at once, each of another image
+REFERENCES = 5  # per image
+BATCH = 50  # hypotheses per call of the reward, one per image
 SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 40_000)
 
 
 def generate_captions(images: int, seed: int = 0) -> tuple[list[Tokens], list[list[Tokens]]]:
-    """Hypotheses and five references each: 7 to 14 words, some common to all images, some to the image's captions."""
+    """Hypotheses with five references each: 7 to 14 words, some frequent, some shared by the image's captions."""
     generator = random.Random(seed)
     common = [f"common{rank}" for rank in range(60)]
     subjects = [f"word{rank}" for rank in range(10_000)]
@@ -71,7 +71,7 @@ def generate_captions(images: int, seed: int = 0) -> tuple[list[Tokens], list[li
 
 
 def median_seconds(runs: int, function: Callable[[], object], clock: Callable[[], float] = time.process_time) -> float:
-    """Of `runs` calls, after one that does not count."""
+    """Median seconds of `runs` calls, after one warm-up call."""
     function()
     times = []
     for _ in range(runs):
@@ -82,7 +82,7 @@ def median_seconds(runs: int, function: Callable[[], object], clock: Callable[[]
 
 
 def peak_megabytes(function: Callable[[], object]) -> float:
-    """The most memory that a call holds at one time beyond what there was before, as Python's allocator sees it."""
+    """Peak megabytes that a call allocates in addition, by Python's allocator."""
     tracemalloc.start()
     function()
     peak = tracemalloc.get_traced_memory()[1]
@@ -91,32 +91,32 @@ def peak_megabytes(function: Callable[[], object]) -> float:
 
 
 def compare_whole_set(images: int, runs: int) -> dict[str, float]:
-    """BLEU, ROUGE-L and CIDEr of so many images, tokens given: ours, pycocoevalcap's, and that they are equal."""
+    """Seconds for BLEU, ROUGE-L and CIDEr of tokenized captions, ours and pycocoevalcap's; checks equal scores."""
     hypotheses, references = generate_captions(images)
-    results = {index: [" ".join(words)] for index, words in enumerate(hypotheses)}
+    candidates = {index: [" ".join(words)] for index, words in enumerate(hypotheses)}
     truths = {index: [" ".join(words) for words in captions] for index, captions in enumerate(references)}
-    figures: dict[str, float] = {"images": images, "references_per_image": REFERENCES}
+    results: dict[str, float] = {"images": images, "references_per_image": REFERENCES}
     ours = score_tokens(hypotheses, references, names=NAMES).corpus
     for name, scorer in (("Bleu", Bleu(4)), ("ROUGE_L", Rouge()), ("CIDEr", Cider())):
         with contextlib.redirect_stdout(io.StringIO()):
             start = time.process_time()
-            corpus, _ = scorer.compute_score(truths, results)
-            figures[f"pycocoevalcap_{name}_s"] = time.process_time() - start
+            corpus, _ = scorer.compute_score(truths, candidates)
+            results[f"pycocoevalcap_{name}_s"] = time.process_time() - start
         expected = corpus if isinstance(corpus, list) else [corpus]
-        found = [value for figure, value in ours.items() if figure.startswith(name)]
+        found = [value for metric, value in ours.items() if metric.startswith(name)]
         if not np.allclose(found, expected, rtol=0, atol=1e-9):
-            raise SystemExit(f"{name} is {found}, pycocoevalcap says {expected}: nothing to compare.")
-        figures[f"ours_{name}_alone_s"] = median_seconds(
+            raise SystemExit(f"{name} is {found}, pycocoevalcap's is {expected}: times cannot be compared.")
+        results[f"ours_{name}_alone_s"] = median_seconds(
             runs, lambda name=name: score_tokens(hypotheses, references, names=[name])
         )
-    figures["pycocoevalcap_s"] = sum(value for key, value in figures.items() if key.startswith("pycocoevalcap_"))
-    figures["ours_s"] = median_seconds(runs, lambda: score_tokens(hypotheses, references, names=NAMES))
-    figures["ratio"] = figures["pycocoevalcap_s"] / figures["ours_s"]
-    return figures
+    results["pycocoevalcap_s"] = sum(value for key, value in results.items() if key.startswith("pycocoevalcap_"))
+    results["ours_s"] = median_seconds(runs, lambda: score_tokens(hypotheses, references, names=NAMES))
+    results["ratio"] = results["pycocoevalcap_s"] / results["ours_s"]
+    return results
 
 
 def measure_growth(sizes: Sequence[int], runs: int) -> dict[str, Any]:
-    """Time and memory of so many images, and the slope of log time over log images (1 is linear)."""
+    """Time and memory by number of images, and the slope of log time over log images (1 is linear)."""
     hypotheses, references = generate_captions(max(sizes))
     seconds, megabytes = [], []
     for images in sizes:
@@ -131,10 +131,10 @@ def measure_growth(sizes: Sequence[int], runs: int) -> dict[str, Any]:
 
 
 class DictionaryCiderD:
-    """CIDEr-D afresh for every batch, with dictionaries of word tuples and given document frequencies.
+    """CIDEr-D computed anew for every batch, with dictionaries of word tuples and given document frequencies.
 
-    The design of the scorers that self-critical training usually calls (ruotianluo's `ciderD` among
-    them): captions are strings of ids, and references are counted and weighted anew each time.
+    The design of the scorers that self-critical training usually calls (such as ruotianluo's `ciderD`): captions are
+    strings of ids, and references are counted and weighted at each call.
     """
 
     def __init__(self, document_frequency: dict[tuple[str, ...], int], images: int) -> None:
@@ -174,7 +174,7 @@ class DictionaryCiderD:
 
 
 def compare_reward(runs: int) -> dict[str, float]:
-    """50 hypotheses of 50 images with 5 references each; document frequencies of 5,000 images."""
+    """Milliseconds to score 50 hypotheses of 50 images with 5 references; document frequencies of 5,000 images."""
     words, words_of_references = generate_captions(5_000)
     vocabulary: dict[str, int] = {}
 
@@ -191,11 +191,11 @@ def compare_reward(runs: int) -> dict[str, float]:
     counted: Counter[tuple[str, ...]] = Counter()
     for captions in references.values():
         counted.update(set().union(*(DictionaryCiderD.count(text(caption)) for caption in captions)))
-    afresh = DictionaryCiderD(counted, len(references))
+    uncached = DictionaryCiderD(counted, len(references))
 
-    times: dict[str, list[float]] = {"afresh": [], "cold": [], "warm": []}
+    times: dict[str, list[float]] = {"uncached": [], "cold": [], "warm": []}
     reward = CiderReward(frequencies, references)
-    reward([0], [[0]])  # what NumPy sets up at its first call
+    reward([0], [[0]])  # NumPy's initialization at its first call
     for run in range(runs):
         image_ids = list(range(BATCH * run + 1, BATCH * run + 1 + BATCH))
         batch = [hypotheses[index] for index in image_ids]
@@ -205,65 +205,68 @@ def compare_reward(runs: int) -> dict[str, float]:
         )
         values = {}
         for name, function in (
-            ("afresh", lambda texts=texts, others=texts_of_references: afresh(texts, others)),
+            ("uncached", lambda texts=texts, others=texts_of_references: uncached(texts, others)),
             ("cold", lambda image_ids=image_ids, batch=batch: reward(image_ids, batch)),
             ("warm", lambda image_ids=image_ids, batch=batch: reward(image_ids, batch)),
         ):
             start = time.process_time()
             values[name] = function()
             times[name].append(time.process_time() - start)
-        if not np.allclose(values["afresh"], values["warm"], rtol=0, atol=1e-9):
-            raise SystemExit("The rewards differ: nothing to compare.")
+        if not np.allclose(values["uncached"], values["warm"], rtol=0, atol=1e-9):
+            raise SystemExit("The rewards differ: times cannot be compared.")
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {
         "hypotheses": BATCH,
         "references_per_image": REFERENCES,
         **{f"{name}_ms": 1000 * seconds for name, seconds in medians.items()},
-        "warm_ratio": medians["afresh"] / medians["warm"],
-        "cold_ratio": medians["afresh"] / medians["cold"],
+        "warm_ratio": medians["uncached"] / medians["warm"],
+        "cold_ratio": medians["uncached"] / medians["cold"],
     }
 
 
 def compare_tokenizers(runs: int, captions: int) -> dict[str, float]:
-    """Sentences of the generated scenes: ours, and CoreNLP's with its start where there is Java."""
+    """Seconds to tokenize captions of the synthetic scenes: ours, and CoreNLP's including its start, with Java."""
     scenes = (generate_scene(0, "train", index)[2] for index in range(captions // 5))
-    sentences = [sentence for of_scene in scenes for sentence in of_scene][:captions]
-    python, figures = build_tokenizer(TokenizerConfig()), {"captions": float(len(sentences))}
-    figures["ours_s"] = median_seconds(runs, lambda: python.tokenize_all(sentences), time.perf_counter)
+    texts = [caption for of_scene in scenes for caption in of_scene][:captions]
+    python, results = build_tokenizer(TokenizerConfig()), {"captions": float(len(texts))}
+    results["ours_s"] = median_seconds(runs, lambda: python.tokenize_all(texts), time.perf_counter)
     if shutil.which("java"):
         java = build_tokenizer(TokenizerConfig(backend="java"))
-        figures["java_s"] = median_seconds(runs, lambda: java.tokenize_all(sentences), time.perf_counter)
-        figures["ratio"] = figures["java_s"] / figures["ours_s"]
-    return figures
+        results["java_s"] = median_seconds(runs, lambda: java.tokenize_all(texts), time.perf_counter)
+        results["ratio"] = results["java_s"] / results["ours_s"]
+    return results
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=5_000, help="images of the comparison with pycocoevalcap")
-    parser.add_argument("--runs", type=int, default=7, help="runs that a median is taken of")
-    parser.add_argument("--largest", type=int, default=SIZES[-1], help="images at which the growth of time ends")
+    parser.add_argument("--runs", type=int, default=7, help="runs per median")
+    parser.add_argument(
+        "--largest", type=int, default=SIZES[-1], help="the largest number of images for the growth of time"
+    )
     arguments = parser.parse_args()
 
     whole = compare_whole_set(arguments.images, arguments.runs)
-    say(f"BLEU + ROUGE-L + CIDEr of {whole['images']} images × {REFERENCES} references, tokens given, one thread:")
-    say(f"  pycocoevalcap {whole['pycocoevalcap_s']:.2f} s, ours {whole['ours_s']:.3f} s: {whole['ratio']:.1f} times")
+    log(f"BLEU + ROUGE-L + CIDEr of {whole['images']} images × {REFERENCES} references, tokenized, one thread:")
+    log(f"  pycocoevalcap {whole['pycocoevalcap_s']:.2f} s, ours {whole['ours_s']:.3f} s: {whole['ratio']:.1f} times")
     reward = compare_reward(3 * arguments.runs)
-    say(f"CIDEr-D reward of {BATCH} hypotheses × {REFERENCES} references:")
-    say(
-        f"  afresh {reward['afresh_ms']:.1f} ms, ours cold {reward['cold_ms']:.2f} ms, warm {reward['warm_ms']:.2f} ms:"
-    )
-    say(f"  {reward['cold_ratio']:.1f} and {reward['warm_ratio']:.1f} times as fast")
+    log(f"CIDEr-D reward of {BATCH} hypotheses × {REFERENCES} references:")
+    log(f"  uncached {reward['uncached_ms']:.1f} ms, ours cold {reward['cold_ms']:.2f} ms,")
+    log(f"  ours warm {reward['warm_ms']:.2f} ms:")
+    log(f"  {reward['cold_ratio']:.1f} and {reward['warm_ratio']:.1f} times as fast")
     growth = measure_growth([size for size in SIZES if size <= arguments.largest], max(1, arguments.runs // 2))
     for images, seconds, megabytes in zip(growth["images"], growth["ours_s"], growth["peak_MB"], strict=True):
-        say(f"  {images:6d} images: {seconds:.3f} s, {1e6 * seconds / images:.0f} µs an image, peak {megabytes:.0f} MB")
-    say(f"  time grows as images^{growth['slope']:.2f}")
+        log(
+            f"  {images:6d} images: {seconds:.3f} s, {1e6 * seconds / images:.0f} µs per image, peak {megabytes:.0f} MB"
+        )
+    log(f"  time grows as images^{growth['slope']:.2f}")
     tokenizers = compare_tokenizers(max(1, arguments.runs // 2), captions=arguments.largest)
-    java = f", CoreNLP with its start {tokenizers['java_s']:.2f} s" if "java_s" in tokenizers else ""
-    say(f"Tokenizing {tokenizers['captions']:.0f} captions: ours {tokenizers['ours_s']:.2f} s{java}")
+    java = f", CoreNLP including its start {tokenizers['java_s']:.2f} s" if "java_s" in tokenizers else ""
+    log(f"Tokenizing {tokenizers['captions']:.0f} captions: ours {tokenizers['ours_s']:.2f} s{java}")
     machine = {"python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine()}
     print(json.dumps({"whole_set": whole, "reward": reward, "growth": growth, "tokenizer": tokenizers, **machine}))
 

@@ -1,8 +1,8 @@
-"""What COCO and 12 million web pairs cost, from a laptop to several nodes: `python benchmarks/scale.py COCO/val2017`.
+"""Estimated cost of training on COCO and on 12 million web pairs: `python benchmarks/scale.py COCO/val2017`.
 
-First it measures, with one thread and in processor time (which other load does not lengthen), what one core does: JPEG
-files decoded and made into tensors, images encoded, captions learnt from, the optimizer's update. The folder holds
-the images that are decoded. Then comes arithmetic: docs/scale.md has its tables and says what is assumed.
+First it measures, with one thread and in processor time (which other load does not lengthen), the speed of one core:
+decoding JPEG files into tensors, encoding images, a training step, the optimizer's update. The argument is a folder of
+JPEG files to decode. The tables are computed from these; docs/scale.md has them with their assumptions.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ from captioner.training.losses import BatchTotals, captioning_losses
 from captioner.training.optimizer import build_optimizer, clip_gradient
 
 ENCODER = "efficientnet_lite0"
-GRID_BYTES, VECTOR_BYTES = 49 * 1280 * 2, 1280 * 2  # of an image's features in the cache
+GRID_BYTES, VECTOR_BYTES = 49 * 1280 * 2, 1280 * 2  # of one image's features in the cache
 VOCABULARY = 9490
 BATCH = 256  # images of a web batch, with one caption each; COCO has 64 with five
 DECODERS: dict[str, ModelConfig] = {"attention": AttentionConfig(), "lstm": RecurrentConfig()}
 
 
 def processor_seconds(work: Callable[[], object], rounds: int = 5) -> float:
-    """Median processor time of `work`, after one time that does not count."""
+    """Median processor time of `work`, after one warm-up call."""
     work()
     seconds = []
     for _ in range(rounds):
@@ -70,30 +70,30 @@ def processor_seconds(work: Callable[[], object], rounds: int = 5) -> float:
 
 @dataclass(frozen=True)
 class Constants:
-    """What one core was measured to do. Seconds are those of a processor."""
+    """Measured speed of one core. Seconds are processor seconds."""
 
-    decode: float  # an image: from JPEG to tensor
-    jpeg_bytes: float  # of an image of the folder
-    small_jpeg_bytes: float  # of the same with 256 pixels on its shorter side, quality 90
+    decode: float  # seconds per image: from JPEG to tensor
+    jpeg_bytes: float  # per image of the folder
+    small_jpeg_bytes: float  # with 256 pixels on the shorter side, quality 90
     small_decode: float
-    encode: float  # an image: forward pass of the frozen encoder
-    learn: dict[str, dict[int, float]]  # a caption, by decoder and by captions an image: losses and gradients
-    update: dict[str, float]  # clipping and optimizer, a step
+    encode: float  # seconds per image: forward pass of the frozen encoder
+    learn: dict[str, dict[int, float]]  # seconds per caption by decoder and captions per image: loss and gradients
+    update: dict[str, float]  # seconds per step: clipping and optimizer
     gradient_bytes: dict[str, int]
-    exchange: float  # bytes a second and process, each way, between two processes of this machine
-    memory: float  # bytes of memory an image with one caption, in each process
+    exchange: float  # bytes per second and process, each way, between two processes of this machine
+    memory: float  # bytes of memory per image with one caption, in each process
 
 
 def measure(folder: Path) -> Constants:
     """Measure all constants."""
-    memory = memory_of_per_image()  # first, while the memory that is free again is still small
+    memory = memory_per_image()  # first, while little freed memory can be reused
     transform = build_encoder(EncoderConfig(ENCODER, weights=None)).transform
     paths = list(islice(sorted(folder.glob("*.jpg")), 24))
     files = [path.read_bytes() for path in paths]
     small = [shrunk(file) for file in files]
 
-    def decode(some: list[bytes]) -> None:
-        for file in some:
+    def decode(files: list[bytes]) -> None:
+        for file in files:
             image_to_tensor(load_image(file, at_least=transform.size), transform)
 
     encoder = build_encoder(EncoderConfig(ENCODER, weights=None)).eval()
@@ -121,8 +121,8 @@ def measure(folder: Path) -> Constants:
     )
 
 
-def memory_of_per_image(images: int = 100_000, words: int = 10) -> float:
-    """Bytes that a process needs in the long run for an image with one caption: path, text, word numbers."""
+def memory_per_image(images: int = 100_000, words: int = 10) -> float:
+    """Bytes that a process keeps for an image with one caption: path, text, token ids."""
     before = resident_bytes()
     generator = random.Random(0)
     vocabulary = Vocabulary([f"word{number}" for number in range(VOCABULARY)])
@@ -141,26 +141,26 @@ def memory_of_per_image(images: int = 100_000, words: int = 10) -> float:
 
 
 def resident_bytes() -> int:
-    """Memory that this process has now (Linux)."""
+    """Resident memory of this process (Linux)."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def loopback_rate() -> float:
-    """Bytes a second and processor that two processes of this machine exchange by gloo, each way."""
+    """Bytes per processor second that two processes of this machine exchange by gloo, each way."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
     processes = []
     for rank in range(2):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "OMP_NUM_THREADS": 1}
-        environment = os.environ | {key: str(value) for key, value in (job | place).items()}
+        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "OMP_NUM_THREADS": 1}
+        environment = os.environ | {key: str(value) for key, value in (job | ranks).items()}
         command = [sys.executable, __file__, "--exchange"]
         processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
     return min(float(process.communicate()[0]) for process in processes)
 
 
 def exchange() -> None:
-    """One of those two: with two, a sum sends and receives as many bytes as it has."""
+    """One process of `loopback_rate`; with two, an all-reduce sends and receives as many bytes as the tensor has."""
     join_job()
     row = torch.ones(10_000_000)
     with process_group(torch.device("cpu")):
@@ -168,7 +168,7 @@ def exchange() -> None:
 
 
 def shrunk(file: bytes) -> bytes:
-    """A JPEG file as collections of web images keep it: 256 pixels on the shorter side."""
+    """The JPEG file resized to 256 pixels on the shorter side, as collections of web images store it."""
     image = Image.open(io.BytesIO(file)).convert("RGB")
     scale = 256 / min(image.size)
     buffer = io.BytesIO()
@@ -177,7 +177,7 @@ def shrunk(file: bytes) -> bytes:
 
 
 def step_seconds(case: Case) -> tuple[float, float, int]:
-    """Seconds of losses and gradients a caption, of the update a step; bytes of the gradient."""
+    """Seconds per caption for loss and gradients, seconds per step for the update, and bytes of the gradient."""
     small = build_encoder(EncoderConfig("squeezenet1_1", weights=None, image_size=64))
     model = CaptioningModel(small, build_decoder(case.model, case.vocabulary, case.channels))
     config = OptimConfig()
@@ -200,7 +200,7 @@ def step_seconds(case: Case) -> tuple[float, float, int]:
 
 @dataclass(frozen=True)
 class Collection:
-    """Images and captions to learn from, and the global batch, in images, at which that is done."""
+    """A training set, and its global batch size in images."""
 
     name: str
     images: int
@@ -217,16 +217,16 @@ COLLECTIONS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """Processes; `speed`: how many of the measured cores one of them computes like; what their connection carries."""
+    """A cluster. speed: how many times as fast as the measured core one process computes."""
 
     name: str
     processes: int
     speed: float
-    decoding_cores: float  # a process, for JPEG
-    bandwidth: float  # bytes a second, each way, of the ring's slowest connection; MEASURED: as between processes here
-    least: float = 0.0  # seconds that a step takes however little there is to compute: a recurrence's many small calls
-    batch_factor: int = 1  # larger global batches where there are many processes
-    latency: float = 50e-6  # of a message between two processes
+    decoding_cores: float  # per process, for JPEG
+    bandwidth: float  # bytes per second, each way, of the ring's slowest link; MEASURED: as between processes here
+    least: float = 0.0  # minimum seconds per step: a recurrence's many small kernel launches
+    batch_factor: int = 1  # larger global batches with many processes
+    latency: float = 50e-6  # seconds per message between two processes
 
 
 ALONE, MEASURED = float("inf"), 0.0
@@ -243,13 +243,13 @@ MACHINES = (
 
 
 def exchange_seconds(size: int, machine: Machine, measured: float) -> float:
-    """A ring's time to add up `size` bytes: 2 (N − 1)/N · size each way, in 2 (N − 1) messages."""
+    """Seconds of a ring all-reduce of `size` bytes: 2 (N − 1)/N · size each way, in 2 (N − 1) messages."""
     others = machine.processes - 1
     return 2 * others / machine.processes * size / (machine.bandwidth or measured) + 2 * others * machine.latency
 
 
 def duration(seconds: float) -> str:
-    """For people."""
+    """A readable duration."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.{0 if seconds >= 10 * length else 1}f} {unit}"
@@ -257,14 +257,14 @@ def duration(seconds: float) -> str:
 
 
 def row(constants: Constants, collection: Collection, machine: Machine, decoder: str) -> list[str]:
-    """What a collection costs on a machine; the exchange is counted in full, though some of it overlaps."""
+    """A table row: one collection on one machine. Communication is counted in full, although some of it overlaps."""
     each, batch = collection.captions_per_image, collection.batch * machine.batch_factor
-    steps, own = collection.images / batch, batch / machine.processes  # `own`: images of a process in a step
+    steps, local_batch = collection.images / batch, batch / machine.processes  # images per process and step
     decode = (constants.small_decode if collection.small else constants.decode) / machine.decoding_cores
-    encode = max(constants.encode / machine.speed, decode)  # side by side, by different processors
-    if machine.speed == 1:  # by the same
+    encode = max(constants.encode / machine.speed, decode)  # in parallel, on GPU and CPU
+    if machine.speed == 1:  # both on the CPU
         encode = constants.encode + decode
-    computing = own * each * constants.learn[decoder][each] + constants.update[decoder]
+    computing = local_batch * each * constants.learn[decoder][each] + constants.update[decoder]
     learn = max(computing / machine.speed, machine.least)
     exchange = exchange_seconds(constants.gradient_bytes[decoder], machine, constants.exchange)
     return [
@@ -275,14 +275,14 @@ def row(constants: Constants, collection: Collection, machine: Machine, decoder:
         f"{batch * each / (learn + exchange):,.0f}",
         duration(steps * (learn + exchange)),
         f"{batch * GRID_BYTES / (learn + exchange) / 1e6:,.0f} MB/s",
-        duration(steps * (learn + own * encode + exchange)),
+        duration(steps * (learn + local_batch * encode + exchange)),
     ]
 
 
 def main() -> None:
     """Measure, then print the tables of docs/scale.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("images", type=Path, nargs="?", help="a folder of JPEG files of the size that is decoded")
+    parser.add_argument("images", type=Path, nargs="?", help="a folder of JPEG files to decode")
     parser.add_argument("--exchange", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -304,7 +304,7 @@ def main() -> None:
             f"{1000 * constants.update[name]:.0f} ms; gradient {constants.gradient_bytes[name] / 1e6:.1f} MB.\n"
         )
     write(f"Two processes of this machine exchange {constants.exchange / 1e9:.1f} GB/s each way.\n")
-    write(f"An image with a caption takes {constants.memory:,.0f} bytes of memory in each process.\n")
+    write(f"An image with one caption takes {constants.memory:,.0f} bytes of memory in each process.\n")
     titles = ["", "batch", "encode all", "step", "captions/s", "epoch", "reads", "epoch from pixels"]
     for collection in COLLECTIONS:
         images = collection.images

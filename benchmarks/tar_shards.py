@@ -1,10 +1,10 @@
-"""What tar shards cost and save: indexing, reading beside files, and memory a pair before the first step.
+"""Cost of tar shards: indexing, reading compared with files, and memory per pair before the first step.
 
     python benchmarks/tar_shards.py data=flickr8k data.root=DIR --pairs 40000
 
-Shards are made of the data set's images, over and over under new ids, with their first captions; the same images
-are read from their files for comparison, both in a shuffled order and warm (the system has them in memory). Memory is
-measured in a process of its own for each number of pairs, as the growth of its resident size between two numbers.
+Shards repeat the data set's images under new ids, with their first captions; the same images are read from their files
+for comparison, both in shuffled order and from the system's file cache. Memory is the growth of a new process's
+anonymous memory between two numbers of pairs.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from captioner.data.images.decode import load_image
 from captioner.text.tokenizers import build_tokenizer
 from captioner.text.vocabulary import Vocabulary
 
-PAIRS_A_SHARD = 5000
+PAIRS_PER_SHARD = 5000
 
 
 def repeated(dataset: CaptionDataset, pairs: int) -> CaptionDataset:
-    """So many pairs, each under its own id."""
+    """The data set's images repeated to `pairs` pairs, each with its own id."""
     images = (
         replace(image, image_id=f"{number:09}", captions=image.captions[:1])
         for number, image in enumerate(cycle(dataset))
@@ -47,7 +47,7 @@ def repeated(dataset: CaptionDataset, pairs: int) -> CaptionDataset:
 
 
 def seconds_to_read(dataset: CaptionDataset, images: int, *, decode: bool) -> float:
-    """To read (and decode) so many images in a shuffled order; the second time, so that all are in memory."""
+    """Seconds to read (and decode) images in shuffled order, the second time, from the system's file cache."""
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0)).tolist()[:images]
     for _ in range(2):
         start = time.perf_counter()
@@ -62,7 +62,7 @@ def seconds_to_read(dataset: CaptionDataset, images: int, *, decode: bool) -> fl
 
 
 def resident_megabytes() -> float:
-    """Of this process, without the pages of files."""
+    """Anonymous memory of this process, without mapped files."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1]) / 1024
@@ -70,23 +70,23 @@ def resident_megabytes() -> float:
 
 
 def memory_before_training(root: str, limit: int) -> dict[str, float]:
-    """Megabytes after each thing that stands before the first step."""
+    """Megabytes after each stage before the first step."""
     config = ShardsConfig(root=root, limit=limit)
-    figures = {"imports": resident_megabytes()}
+    megabytes = {"imports": resident_megabytes()}
     dataset = load_dataset(config, "train")
-    figures["data set"] = resident_megabytes()
+    megabytes["data set"] = resident_megabytes()
     tokenized = tokenize_captions(dataset, build_tokenizer(TokenizerConfig()))
-    vocabulary = Vocabulary.from_captions((words for own in tokenized for words in own), VocabularyConfig())
+    vocabulary = Vocabulary.from_captions((words for of_image in tokenized for words in of_image), VocabularyConfig())
     captions = encode_captions(tokenized, vocabulary, 30)
     del tokenized
-    figures["captions"] = resident_megabytes()
+    megabytes["captions"] = resident_megabytes()
     usable = captioned_images(captions, dataset)
-    figures["usable"] = resident_megabytes() + 0 * len(usable)
-    return figures
+    megabytes["usable"] = resident_megabytes() + 0 * len(usable)
+    return megabytes
 
 
 def measured_memory(root: Path, limit: int) -> dict[str, float]:
-    """`memory_before_training` in a new process."""
+    """The result of `memory_before_training` in a new process."""
     command = [sys.executable, __file__, "--memory", str(root), "--pairs", str(limit)]
     found: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return found
@@ -94,9 +94,9 @@ def measured_memory(root: Path, limit: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py: the data set")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of the data set, as for train.py")
     parser.add_argument("--pairs", type=int, default=40_000)
-    parser.add_argument("--images", type=int, default=2000, help="read for the comparison")
+    parser.add_argument("--images", type=int, default=2000, help="images to read for the comparison")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     arguments = parser.parse_intermixed_args()
     if arguments.memory:
@@ -108,7 +108,7 @@ def main() -> None:
         os.environ["CAPTIONER_CACHE"] = f"{temporary}/cache"
         root = Path(temporary, "shards")
         start = time.perf_counter()
-        shards = pack_shards(repeated(files, arguments.pairs), root, PAIRS_A_SHARD)
+        shards = pack_shards(repeated(files, arguments.pairs), root, PAIRS_PER_SHARD)
         packed = time.perf_counter()
         config = ShardsConfig(root=str(root), num_workers=1)
         load_dataset(config, "train")
@@ -117,9 +117,12 @@ def main() -> None:
         opened = time.perf_counter()
         images = min(arguments.images, len(files))
         seconds = {
-            f"{what} from {source}": images / seconds_to_read(own, images, decode=what == "decoded")
+            f"{what} from {source}": images / seconds_to_read(source_dataset, images, decode=what == "decoded")
             for what in ("bytes", "decoded")
-            for source, own in (("tar", replace(dataset, images=dataset.images[: len(files)])), ("files", files))
+            for source, source_dataset in (
+                ("tar", replace(dataset, images=dataset.images[: len(files)])),
+                ("files", files),
+            )
         }
         half = arguments.pairs // 2
         small, large = (measured_memory(root, limit) for limit in (half, arguments.pairs))
@@ -128,14 +131,14 @@ def main() -> None:
             "tar_shards",
             {
                 "pairs": arguments.pairs,
-                "packed_a_second": round(arguments.pairs / (packed - start)),
-                "indexed_and_loaded_a_second": round(arguments.pairs / (indexed - packed)),
-                "loaded_a_second": round(arguments.pairs / (opened - indexed)),
-                "index_bytes_a_pair_on_disk": round(
+                "packed_per_second": round(arguments.pairs / (packed - start)),
+                "indexed_and_loaded_per_second": round(arguments.pairs / (indexed - packed)),
+                "loaded_per_second": round(arguments.pairs / (opened - indexed)),
+                "index_bytes_per_pair_on_disk": round(
                     sum(index_file(p).stat().st_size for p in shards) / arguments.pairs
                 ),
                 "images_per_second": {name: round(value) for name, value in seconds.items()},
-                "memory_bytes_a_pair": {name: round(value) for name, value in growth.items()},
+                "memory_bytes_per_pair": {name: round(value) for name, value in growth.items()},
             },
         )
 

@@ -1,11 +1,11 @@
-"""How fast captions are tokenized: ours beside the official Java tokenizer, in one run.
+"""Speed of the tokenizer, compared with the official Java tokenizer in the same run.
 
     python benchmarks/tokenizer.py                            # 40,000 generated captions
     python benchmarks/tokenizer.py captions_val2017.json      # a COCO annotation file
-    python benchmarks/tokenizer.py a.json Flickr8k.token.txt  # or lines of text, of which what follows the last tab
+    python benchmarks/tokenizer.py a.json Flickr8k.token.txt  # or text files: of each line, the part after the last tab
 
-Prints one line of JSON: medians in seconds. `python_cold` starts with nothing compiled and nothing remembered, as a
-program's first call does; `python_warm` is the same captions again. `java` includes the start of its virtual machine.
+Prints one line of JSON: medians in seconds. `python_cold` starts with empty caches, as a program's first call does;
+`python_warm` tokenizes the same captions again. `java` includes the start of its virtual machine.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from captioner.text.java_ptb import java_ptb_tokenize_all
 
 
 def generated_captions(count: int) -> list[str]:
-    """Captions of 8 to 14 words drawn from 10,000 by Zipf's law, some with an apostrophe, a hyphen or a comma."""
-    chance = random.Random(0)
-    words = ["".join(chance.choices("etaoinshrdlucmfw", k=chance.randint(2, 9))) for _ in range(10_000)]
+    """Captions of 8 to 14 words sampled from 10,000 by Zipf's law, some with an apostrophe, a hyphen or a comma."""
+    generator = random.Random(0)
+    words = ["".join(generator.choices("etaoinshrdlucmfw", k=generator.randint(2, 9))) for _ in range(10_000)]
     words[7::50] = [f"{word}'s" for word in words[7::50]]
     words[9::40] = [f"{word}-{other}" for word, other in zip(words[9::40], words[11::40], strict=True)]
     words[5::30] = [f"{word}," for word in words[5::30]]
     weights = [1 / (rank + 3) for rank in range(len(words))]
     return [
-        " ".join(["A", *chance.choices(words, weights, k=chance.randint(7, 13))]) + chance.choice([".", "", " ."])
+        " ".join(["A", *generator.choices(words, weights, k=generator.randint(7, 13))])
+        + generator.choice([".", "", " ."])
         for _ in range(count)
     ]
 
@@ -46,14 +47,14 @@ def read_captions(path: Path) -> list[str]:
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """How long one call takes."""
+    """Seconds of one call."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
-def forget() -> None:
-    """Ours as it is in a new process."""
+def clear_caches() -> None:
+    """Empty the tokenizer's caches, as in a new process."""
     ptb._remembered_tokens.cache_clear()
     ptb._lexer.cache_clear()
 
@@ -70,7 +71,7 @@ def main() -> None:
     times: dict[str, list[float]] = {"python_cold": [], "python_warm": [], "java": []}
     missing = ""
     for _ in range(options.repeat):
-        forget()
+        clear_caches()
         times["python_cold"].append(seconds(lambda: [ptb.ptb_tokenize(caption) for caption in captions]))
         times["python_warm"].append(seconds(lambda: [ptb.ptb_tokenize(caption) for caption in captions]))
         try:

@@ -1,8 +1,8 @@
-"""Captions a second of one optimizer step, features given: `python benchmarks/training_step.py [--threads 2]`.
+"""Captions per second of one optimizer step, from given features: `python benchmarks/training_step.py [--threads 2]`.
 
 V = 9,490 words, E = H = A = 512, features 14×14×2048 (attention) or 2048 (no attention), captions of 8 to 16 words;
-32 images with one caption each, or 10 images with 5. Beside each figure: the share of the ceiling, which is the
-useful multiply-adds over what a float32 `torch.mm` of the vocabulary product's size does in the same run.
+32 images with one caption each, or 10 images with 5. Also reports the share of the ceiling: the necessary multiply-adds
+per second over the rate of a float32 `torch.mm` with the shape of the output layer in the same run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from captioner.nn.types import ImageFeatures
 from captioner.training.cross_entropy import memory_efficient_cross_entropy
 from captioner.training.precision import float32_matmul_precision
 
-VOCABULARY, DIM, CELLS, FEATURES = 9490, 512, 196, 2048
+VOCABULARY, DIM, REGIONS, FEATURES = 9490, 512, 196, 2048
 
 
 def captions_of(images: int, each: int) -> list[list[list[int]]]:
@@ -31,30 +31,31 @@ def captions_of(images: int, each: int) -> list[list[list[int]]]:
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(8, 17, (images, each), generator=generator).tolist()
     return [
-        [torch.randint(4, VOCABULARY, (length,), generator=generator).tolist() for length in own] for own in lengths
+        [torch.randint(4, VOCABULARY, (length,), generator=generator).tolist() for length in of_image]
+        for of_image in lengths
     ]
 
 
 def our_step(config: ModelConfig, images: int, each: int) -> tuple[Callable[[], None], PackedCaptions]:
-    """A whole optimizer step of one of our decoders."""
+    """A function that runs one optimizer step of a decoder, and the captions it trains on."""
     decoder = build_decoder(config, VOCABULARY, FEATURES)
-    grid = torch.rand(images, CELLS, FEATURES) if config.name == "attention" else None
+    grid = torch.rand(images, REGIONS, FEATURES) if config.name == "attention" else None
     vector = torch.rand(images, FEATURES)
-    optimizer = torch.optim.Adam(decoder.parameters(), fused=True)  # as captioner.training.optimizer
+    optimizer = torch.optim.Adam(decoder.parameters(), fused=True)  # as in captioner.training.optimizer
     packed = pack_captions(captions_of(images, each))
 
     def step() -> None:
-        answer = decoder(ImageFeatures(vector, grid), packed)
+        output = decoder(ImageFeatures(vector, grid), packed)
         optimizer.zero_grad()
-        (memory_efficient_cross_entropy(answer.logits, packed.targets, 0.0) / len(packed.targets)).backward()
+        (memory_efficient_cross_entropy(output.logits, packed.targets, 0.0) / len(packed.targets)).backward()
         optimizer.step()
 
     return step, packed
 
 
 def peer_step(model: nn.Module, features: torch.Tensor, attention: bool) -> Callable[[], None]:
-    """A whole optimizer step of one of the plain designs, 32 images with one caption each."""
-    flat = sorted((own[0] for own in captions_of(32, 1)), key=len, reverse=True)
+    """A function that runs one optimizer step of a baseline, on 32 images with one caption each."""
+    flat = sorted((of_image[0] for of_image in captions_of(32, 1)), key=len, reverse=True)
     lengths = [len(words) + 1 for words in flat]
     inputs = nn.utils.rnn.pad_sequence([torch.tensor([1, *words]) for words in flat], batch_first=True)
     targets = nn.utils.rnn.pad_sequence([torch.tensor([*words, 2]) for words in flat], batch_first=True)
@@ -76,14 +77,14 @@ def peer_step(model: nn.Module, features: torch.Tensor, attention: bool) -> Call
 
 
 def useful_operations(config: ModelConfig, packed: PackedCaptions, images: int) -> float:
-    """Multiply-adds × 2 that a step cannot do without: forward, and twice that backward where gradients go on."""
+    """Necessary FLOPs (2 per multiply-add) of a step: the forward pass, and twice that where gradients are needed."""
     gates = {"rnn": 1, "gru": 3, "lstm": 4}[config.cell] * DIM
     words = len(packed.targets)
     per_word = (DIM + DIM) * gates + DIM * VOCABULARY
     per_image, no_input_gradient = FEATURES * gates, 0
     if config.name == "attention":
-        per_word += FEATURES * gates + DIM * DIM + CELLS * DIM + CELLS * FEATURES + (DIM + FEATURES) * DIM
-        per_image, no_input_gradient = 0, CELLS * FEATURES * DIM + FEATURES * 2 * DIM
+        per_word += FEATURES * gates + DIM * DIM + REGIONS * DIM + REGIONS * FEATURES + (DIM + FEATURES) * DIM
+        per_image, no_input_gradient = 0, REGIONS * FEATURES * DIM + FEATURES * 2 * DIM
     return 2.0 * (3 * words * per_word + images * (3 * per_image + 2 * no_input_gradient))
 
 
@@ -92,20 +93,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--float32-matmul-precision", default="highest", choices=("highest", "high", "medium"), help="of our own steps"
+        "--float32-matmul-precision",
+        default="highest",
+        choices=("highest", "high", "medium"),
+        help="of the captioner steps, not of the baselines",
     )
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    plain = {"embedding_dim": DIM, "hidden_dim": DIM, "tie_embeddings": False}
+    sizes = {"embedding_dim": DIM, "hidden_dim": DIM, "tie_embeddings": False}
     ours = {
-        "attention 32x1": (AttentionConfig(**plain), 32, 1),
-        "attention 10x5": (AttentionConfig(**plain), 10, 5),
-        "lstm 32x1": (RecurrentConfig(cell="lstm", **plain), 32, 1),
-        "lstm 10x5": (RecurrentConfig(cell="lstm", **plain), 10, 5),
-        "gru 10x5": (RecurrentConfig(cell="gru", **plain), 10, 5),
-        "rnn 10x5": (RecurrentConfig(cell="rnn", **plain), 10, 5),
+        "attention 32x1": (AttentionConfig(**sizes), 32, 1),
+        "attention 10x5": (AttentionConfig(**sizes), 10, 5),
+        "lstm 32x1": (RecurrentConfig(cell="lstm", **sizes), 32, 1),
+        "lstm 10x5": (RecurrentConfig(cell="lstm", **sizes), 10, 5),
+        "gru 10x5": (RecurrentConfig(cell="gru", **sizes), 10, 5),
+        "rnn 10x5": (RecurrentConfig(cell="rnn", **sizes), 10, 5),
     }
     steps = {name: our_step(*case) for name, case in ours.items()}
     cases = {
@@ -115,18 +119,18 @@ def main() -> None:
         FusedLSTM(VOCABULARY, DIM, DIM, FEATURES), torch.rand(32, FEATURES), False
     )
     cases["peer: attention, all in the loop 32x1"] = peer_step(
-        AttentionStepByStep(VOCABULARY, DIM, DIM, DIM, FEATURES), torch.rand(32, CELLS, FEATURES), True
+        AttentionStepByStep(VOCABULARY, DIM, DIM, DIM, FEATURES), torch.rand(32, REGIONS, FEATURES), True
     )
     seconds = median_seconds(cases, arguments.rounds)
     ceiling = product_rate(400, DIM, VOCABULARY)
     captions = {name: images * each for name, (_, images, each) in ours.items()}
-    figures = {name: {"captions_per_second": round(captions.get(name, 32) / s, 1)} for name, s in seconds.items()}
+    results = {name: {"captions_per_second": round(captions.get(name, 32) / s, 1)} for name, s in seconds.items()}
     for name, (config, images, _) in ours.items():
         operations = useful_operations(config, steps[name][1], images)
-        figures[name]["share_of_ceiling"] = round(operations / (seconds[name] * ceiling), 3)
+        results[name]["share_of_ceiling"] = round(operations / (seconds[name] * ceiling), 3)
     report(
         "training_step",
-        {"precision": arguments.float32_matmul_precision, "ceiling_gflops": round(ceiling / 1e9, 1), "cases": figures},
+        {"precision": arguments.float32_matmul_precision, "ceiling_gflops": round(ceiling / 1e9, 1), "cases": results},
     )
 
 
