@@ -20,8 +20,8 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
-demo: $(READY) ## Train on synthetic images, evaluate, caption held-out images: under 5 minutes
-	$(BIN)/python -m captioner.cli.quickstart
+demo: $(READY) ## Train a small captioner on synthetic images and caption held-out ones: under 5 minutes
+	$(BIN)/python -m captioner quickstart
 
 test: lint $(READY) ## Linters, types, import layers, and the fast tests, one process per core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not notebook"

@@ -8,32 +8,39 @@ import sys
 from captioner.errors import near_misses
 
 COMMANDS = {
-    "train": "train a captioner, or a language model (the same as python train.py)",
-    "evaluate": "caption and score a split, or score captions (python evaluate.py)",
+    "train": "train a captioner, or a language model (python train.py)",
+    "evaluate": "caption a split and score the captions, or score a file of captions (python evaluate.py)",
     "caption": "caption photos (python caption.py)",
-    "demo": "try captioners on photos, on a page in the browser",
-    "sample": "let a trained language model write",
-    "cells": "show which unit of a network keeps track of what",
-    "gradients": "show how far back in time a language model's gradient reaches",
-    "retrieve": "find the images that a sentence speaks of",
-    "runs": "show finished runs side by side",
-    "export": "hand on a trained captioner, as a small folder or one file",
-    "doctor": "find what makes a trained captioner bad without a word",
-    "cache": "compute a data set's features before a training needs them",
-    "data": "check a data set before hours are spent, download one, or pack it into tar shards",
+    "demo": "open a web page on which to try captioners on photos",
+    "quickstart": "train a small captioner on synthetic images in 5 minutes (make demo)",
+    "runs": "compare finished runs in one table",
+    "doctor": "find silent failures of a trained captioner",
+    "export": "share a trained captioner as a small folder or one file",
+    "data": "check a data set, download one, or pack it into tar shards",
+    "cache": "compute a data set's features before training",
+    "retrieve": "find images by a sentence",
+    "sample": "generate text with a trained language model",
+    "cells": "show which unit of a network tracks what",
+    "gradients": "measure how far back in time a language model's gradient reaches",
 }
+HELP = """\
+usage: python -m captioner COMMAND …
+
+{commands}
+
+train, evaluate, cache and data take settings as KEY=VALUE, the others --flags. Each command has --help.
+CAPTIONER_DEBUG=1 shows tracebacks.
+"""
 
 
 def main() -> None:
-    """Hand over to the command's module in `captioner.cli`; exit code 2 for a command that is not there."""
+    """Run the command's module in `captioner.cli`; exit code 2 for a command that does not exist."""
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("-h", "--help", "help"):
-        sys.stdout.write("usage: python -m captioner COMMAND …\n\n")
-        sys.stdout.writelines(f"  {name:<10}{text}\n" for name, text in COMMANDS.items())
-        sys.stdout.write("\nEach command has --help. CAPTIONER_DEBUG=1 shows tracebacks.\n")
+        sys.stdout.write(HELP.format(commands="\n".join(f"  {name:<11}{text}" for name, text in COMMANDS.items())))
         return
     if command not in COMMANDS:
-        sys.stderr.write(f"error: {command} is not a command.{near_misses(command, COMMANDS)} See --help.\n")
+        sys.stderr.write(f"error: {command} does not exist.{near_misses(command, COMMANDS)} See --help.\n")
         sys.exit(2)
     sys.argv = [f"captioner {command}", *sys.argv[2:]]
     importlib.import_module(f"captioner.cli.{command}").main()

@@ -10,7 +10,8 @@ from captioner.cli.choices import choices
 from captioner.cli.data_source import check_data_source
 from captioner.cli.hydra_config import compose_train_settings
 from captioner.cli.main import run_command
-from captioner.cli.options import read_options
+from captioner.cli.own_settings import split_settings
+from captioner.cli.setting_suggestions import check_flags
 from captioner.distributed.device import check_device_name
 from captioner.errors import ConfigError, choose
 
@@ -22,14 +23,13 @@ Compute a frozen encoder's features of a data set and keep them, before any trai
   python -m captioner cache data=coco data.root=DIR encoder=resnet101 split=val
   python -m captioner cache data=coco data.root=DIR kind=vector cache.directory=/disk/features
 
-It says how many images, bytes and minutes before it starts. Stopped at any moment it is carried on by the same
-command; several processes, also of several machines that share the folder, may fill it at once and train meanwhile.
+It prints how many images, bytes and minutes it will take before it starts. Stopped at any moment, the same command
+resumes it. Several processes, also on several machines that share the folder, may fill it at once and train meanwhile.
 
-  split           train, val or test (default: all there are)
-  kind            grid: for every model; vector: for models without attention only, a small part of the disk
-                  (default: grid)
+  split=val       train, val or test (default: all)
+  kind=vector     grid: for every model; vector: one vector per image, for models without attention (default: grid)
 
-Options of train.py are taken as they are there, and those of the data set, the encoder and the cache matter:
+All settings of train.py are accepted; those of the data set, the encoder and the cache matter:
 
   data=… data.root=… data.limit=… data.num_workers=… data.on_bad_image=…
   encoder=… encoder.weights=… encoder.image_size=… encoder.resize=…
@@ -41,8 +41,8 @@ Choices (GROUP=CHOICE):
 
 
 @dataclass
-class CacheOptions:
-    """What the command is given beside the settings of train.py."""
+class CacheSettings:
+    """Settings of the command besides those of train.py."""
 
     split: str | None = None
     kind: str = "grid"
@@ -60,14 +60,14 @@ def _cache(arguments: Sequence[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(HELP + choices("data", "encoder", "cache"))
         return
-    own = [argument for argument in arguments if argument.partition("=")[0] in ("split", "kind")]
-    options = read_options(CacheOptions, own)
-    config = compose_train_settings([argument for argument in arguments if argument not in own])
+    check_flags(arguments)
+    settings, overrides = split_settings(CacheSettings, arguments)
+    config = compose_train_settings(overrides)
     if not config.cache.enabled:
-        raise ConfigError("cache.enabled=false leaves no cache to be filled. Leave it out.")
+        raise ConfigError("cache.enabled=false leaves no cache to fill: leave this setting out.")
     check_device_name(config.device)
     check_data_source(config.data)
 
     from captioner.cli.cache_job import compute_features
 
-    compute_features(config, options.split, with_grid=options.kind == "grid")
+    compute_features(config, settings.split, with_grid=settings.kind == "grid")

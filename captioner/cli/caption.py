@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from captioner.cli.flags import FlagParser, add_checkpoint, add_device, add_json
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import default_checkpoint
 from captioner.distributed.device import check_device_name
@@ -15,25 +16,24 @@ from captioner.errors import CaptionerError, ImageError
 
 def main() -> None:
     """The entry point of caption.py and of `python -m captioner caption`."""
-    sys.exit(run_command(lambda: _caption(_parser().parse_args())))
+    sys.exit(run_command(lambda: _caption(_parser().read(sys.argv[1:] or ["--help"]))))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="caption.py",
-        description="Caption photos with a trained model.",
-        epilog="example: python caption.py photo.jpg holiday/ --checkpoint runs/… --plot sheet.png",
+def _parser() -> FlagParser:
+    parser = FlagParser(
+        "caption",
+        "Caption photos with a trained model. (`python caption.py` is the same command.)",
+        ["caption photo.jpg", "caption photo.jpg holiday/ --checkpoint runs/… --plot sheet.png"],
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
+    add_checkpoint(parser, "the newest finished run in runs/, and without any the one that comes with the package")
+    add_json(parser, "print one JSON object per line instead of text")
+    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="write a plot of captions and attention weights")
     parser.add_argument(
-        "--checkpoint",
-        help="a run or checkpoint folder, an archive made by export, or a captioner that comes with the package "
-        "(default: the newest finished run in runs/, and without any the one that comes with the package)",
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
-    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw captions, and where attention looked, here")
-    parser.add_argument(
-        "--contour", type=float, metavar="SHARE", help="with --plot: a line around this share of each word's attention"
+        "--contour",
+        type=float,
+        metavar="SHARE",
+        help="with --plot: a line around this share of each word's attention weights",
     )
     parser.add_argument(
         "--scale",
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--beam-width", type=int, metavar="K", help="hypotheses kept by the search (default: the run's)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add_device(parser)
     return parser
 
 
@@ -59,9 +59,9 @@ def _caption(arguments: argparse.Namespace) -> None:
     paths = list_images(arguments.images)
     checkpoint = arguments.checkpoint
     if checkpoint is None:
-        checkpoint, sentence = default_checkpoint("--checkpoint ")
+        checkpoint, notice = default_checkpoint()
         if not arguments.json:
-            sys.stderr.write(sentence + "\n")
+            sys.stderr.write(notice + "\n")
     if len(paths) == 1 and not paths[0].exists():
         raise ImageError(f"{paths[0]} does not exist. Expected an image.")
     check_device_name(arguments.device)
@@ -111,13 +111,13 @@ def _caption(arguments: argparse.Namespace) -> None:
             scale=arguments.scale,
             contour=arguments.contour,
         )
-        sys.stderr.write(f"Drawn: {arguments.plot}\n")
+        sys.stderr.write(f"Written: {arguments.plot}\n")
     if unreadable:
         raise ImageError(f"{len(unreadable)} of {len(paths)} images could not be read; the others are captioned.")
 
 
 def list_images(given: list[Path]) -> list[Path]:
-    """The files themselves, and the images in the folders, by name."""
+    """The given files, and the images in the given folders, sorted by name; ImageError for a folder without images."""
     from captioner.data.images.decode import IMAGE_SUFFIXES
 
     paths: list[Path] = []
@@ -125,7 +125,7 @@ def list_images(given: list[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
             if not inside:
-                raise ImageError(f"{path} holds no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).")
+                raise ImageError(f"{path} contains no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).")
             paths += inside
         else:
             paths.append(path)

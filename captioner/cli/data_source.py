@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from captioner.cli.run_config import read_settings
+from captioner.cli.hydra_config import compose_train_settings
+from captioner.cli.overrides import as_argument
+from captioner.cli.run_config import change_settings, read_settings
 from captioner.cli.runs_folder import CONFIG_FILE
 from captioner.config import DataConfig
 from captioner.data.datasets.registry import available_splits
-from captioner.schema import data_settings
+from captioner.errors import ConfigError
+from captioner.schema import data_settings, to_plain
 
 
 def check_data_source(data: DataConfig) -> None:
@@ -24,3 +29,29 @@ def data_of_run(checkpoint: Path) -> DataConfig | None:
         return None
     stored = read_settings(run_folder)
     return data_settings(stored["data"]) if "data" in stored else None
+
+
+def chosen_data(checkpoint: Path, name: str | None, root: str | None, settings: Sequence[str]) -> DataConfig:
+    """The data set of `--data`, `--data-root` and `--set`, by default that of the checkpoint's run, once it is there.
+
+    checkpoint: the checkpoint's folder; settings: KEY=VALUE, each of a setting of `data`. ConfigError for one that does
+    not exist, and where there is neither a name nor a run; DataError where the folder is missing.
+    """
+    for setting in settings:
+        if not setting.startswith("data."):
+            raise ConfigError(f"--set {setting}: expected a setting of the data set, such as data.limit=100.")
+    if name is not None:
+        place = [f"data.root={as_argument(root)}"] if root is not None else []
+        data = compose_train_settings([f"data={name}", *place, *settings]).data
+    else:
+        stored = data_of_run(checkpoint)
+        if stored is None:
+            raise ConfigError(
+                f"{checkpoint} is not in a run folder, whose config.yaml would name the data set: give --data NAME and "
+                "--data-root DIR."
+            )
+        values = {"data": to_plain(replace(stored, root=root) if root is not None else stored)}
+        change_settings(values, settings)
+        data = data_settings(values["data"])
+    check_data_source(data)
+    return data

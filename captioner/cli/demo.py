@@ -1,4 +1,4 @@
-"""`python -m captioner demo`: try captioners on photos, on a page in the browser."""
+"""`python -m captioner demo`: a web page on which to try captioners on photos."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from captioner.cli.flags import FlagParser, add_checkpoint, add_device
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import default_checkpoint
+from captioner.distributed.device import check_device_name
 from captioner.errors import CaptionerError, ConfigError
 
 MOST_MODELS = 6  # side by side
@@ -19,29 +21,25 @@ _NEEDED = ("starlette", "uvicorn")
 
 def main() -> None:
     """The entry point."""
-    sys.exit(run_command(lambda: _demo(_parser().parse_args())))
+    sys.exit(run_command(lambda: _demo(_parser().read(sys.argv[1:]))))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="captioner demo",
-        description="Open a page on this machine to try models on photos: captions, alternatives, attention.",
-        epilog="example: python -m captioner demo runs/a runs/b --port 8000",
+def _parser() -> FlagParser:
+    parser = FlagParser(
+        "demo",
+        "Open a web page on this machine to try captioners on photos: captions, alternatives, attention.\n"
+        "(`python -m captioner quickstart`, which is `make demo`, trains a small captioner instead.)",
+        ["demo", "demo --checkpoint runs/a runs/b --port 8000"],
     )
-    parser.add_argument(
-        "models",
-        nargs="*",
-        type=Path,
-        metavar="RUN",
-        help="run or checkpoint folders, archives made by export, or captioners that come with the package, shown side "
-        "by side (default: the newest finished run in runs/, and without any the one that comes with the package)",
+    add_checkpoint(
+        parser, "the newest finished run in runs/, and without any the one that comes with the package", several=True
     )
     parser.add_argument("--port", type=int, default=7860, help="0: any that is free (default: 7860)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1, this machine only)"
     )
     parser.add_argument("--open", action="store_true", help="also open it in the browser")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add_device(parser)
     return parser
 
 
@@ -53,8 +51,10 @@ def _demo(arguments: argparse.Namespace) -> None:
         )
     if not 0 <= arguments.port <= 65535:
         raise ConfigError(f"--port {arguments.port} is out of range: expected 0 to 65535.")
-    if len(arguments.models) > MOST_MODELS:
-        raise ConfigError(f"{len(arguments.models)} models are more than a page can show: expected {MOST_MODELS}.")
+    folders = [Path(path) for path in arguments.checkpoint or []]
+    if len(folders) > MOST_MODELS:
+        raise ConfigError(f"{len(folders)} models are more than a page can show: expected up to {MOST_MODELS}.")
+    check_device_name(arguments.device)
 
     import webbrowser
 
@@ -64,11 +64,10 @@ def _demo(arguments: argparse.Namespace) -> None:
     from captioner.inference import Captioner
 
     with listen(arguments.host, arguments.port) as listening:  # first: a port in use is known before anything is loaded
-        folders = arguments.models
         if not folders:
-            chosen, sentence = default_checkpoint("demo ")
+            chosen, notice = default_checkpoint()
             folders = [Path(chosen)]
-            sys.stderr.write(sentence + "\n")
+            sys.stderr.write(notice + "\n")
         models = [
             DemoModel(name, Captioner.from_checkpoint(folder, arguments.device))
             for folder, name in zip(folders, short_names(folders), strict=True)
@@ -90,7 +89,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """What is told apart of the folders: their names, or as much of their ends as differs, or numbers."""
+    """Distinct names for the folders: their last parts, as many as are needed, or numbered where that is not enough."""
     parts = [folder.resolve().parts for folder in folders]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]

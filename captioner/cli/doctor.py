@@ -1,94 +1,80 @@
-"""`python -m captioner doctor`: find what makes a trained captioner bad without a word."""
+"""`python -m captioner doctor --checkpoint RUN`: find silent failures of a trained captioner."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from captioner.checkpoint.index import find_checkpoint
+from captioner.cli.data_source import chosen_data
+from captioner.cli.flags import FlagParser, add_checkpoint, add_data, add_device, add_json
 from captioner.cli.main import run_command
-from captioner.cli.options import read_options
 from captioner.config.checks import at_least
-
-HELP = """\
-Examine a trained captioner: ten checks, each with its evidence and what to change. docs/doctor.md explains them.
-
-  python -m captioner doctor checkpoint=runs/…
-  python -m captioner doctor checkpoint=runs/… data=coco data.root=DIR output=findings.json
-
-  checkpoint       a run folder (its best checkpoint) or a checkpoint folder
-  images         of each split that are looked at (default: 200)
-  train_images   of train that validation images are compared with (default: 5000)
-  split            which counts as validation (default: val)
-  output           also write the findings to this JSON file (default: none)
-  json             print them as JSON instead of text (default: false)
-
-data=… data.root=… device=… as for train.py; the data set defaults to that of the checkpoint's run.
-The exit code is 0 where nothing is serious, 1 where something is, 2 for a mistake in the command.
-"""
-
-
-@dataclass
-class DoctorOptions:
-    """What the command is given beside the settings of train.py."""
-
-    checkpoint: str
-    images: int = 200
-    train_images: int = 5000
-    split: str = "val"
-    output: str | None = None
-    json: bool = False
-
-    def __post_init__(self) -> None:
-        at_least("images", self.images, 1)
-        at_least("train_images", self.train_images, 1)
+from captioner.distributed.device import check_device_name
 
 
 def main() -> None:
-    """The entry point."""
-    sys.exit(run_command(lambda: _doctor(sys.argv[1:])))
+    """The entry point; exit code 1 where a finding is serious."""
+    sys.exit(run_command(lambda: _doctor(_parser().read(sys.argv[1:] or ["--help"]))))
 
 
-def _doctor(arguments: Sequence[str]) -> int:
-    if {"-h", "--help"} & set(arguments):
-        sys.stdout.write(HELP)
-        return 0
-    groups = ("data", "device")
-    given = [argument for argument in arguments if argument.partition("=")[0].partition(".")[0] in groups]
-    options = read_options(DoctorOptions, [argument for argument in arguments if argument not in given])
+def _parser() -> FlagParser:
+    parser = FlagParser(
+        "doctor",
+        "Examine a trained captioner: ten checks, each with its evidence and what to change. docs/doctor.md explains\n"
+        "them. The exit code is 0 where nothing is serious, 1 where something is, 2 for a mistake in the command.",
+        [
+            "doctor --checkpoint runs/…",
+            "doctor --checkpoint runs/… --data coco --data-root DIR --out findings.json",
+        ],
+        {"output": "--out"},
+    )
+    add_checkpoint(parser)
+    parser.add_argument("--images", type=int, default=200, help="images of each split to examine (default: 200)")
+    parser.add_argument(
+        "--train-images",
+        type=int,
+        default=5000,
+        help="images of train that validation images are compared with (default: 5000)",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the findings to this JSON file")
+    add_json(parser, "print the findings as JSON instead of text")
+    add_data(parser)
+    add_device(parser)
+    return parser
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    at_least("--images", arguments.images, 1)
+    at_least("--train-images", arguments.train_images, 1)
+    check_device_name(arguments.device)
+    folder = find_checkpoint(Path(arguments.checkpoint))
+    data = chosen_data(folder, arguments.data, arguments.data_root, arguments.set)
 
     import json
 
     from captioner.checkpoint.checkpoint import load_checkpoint
-    from captioner.cli.data_source import data_of_run
-    from captioner.cli.hydra_config import compose_train_settings
     from captioner.data.datasets.registry import available_splits, load_dataset
     from captioner.distributed.device import choose_device
     from captioner.doctor.context import build_context
     from captioner.doctor.findings import format_findings
     from captioner.doctor.run_checks import examine
-    from captioner.errors import ConfigError
     from captioner.files import write_json
 
-    config = compose_train_settings(given)
-    device = choose_device(config.device)
-    checkpoint = load_checkpoint(Path(options.checkpoint), device)
-    data = config.data if any(argument.startswith("data") for argument in given) else data_of_run(checkpoint.path)
-    if data is None:
-        raise ConfigError(
-            f"{checkpoint.path} does not stand in its run folder: name its data set with data=… data.root=…"
-        )
+    device = choose_device(arguments.device)
+    checkpoint = load_checkpoint(folder, device)
     train_set = load_dataset(data, "train") if "train" in available_splits(data) else None
-    val_set = load_dataset(data, options.split)
-    context = build_context(checkpoint, data, train_set, val_set, options.images, device)
-    findings = examine(context, options.train_images)
+    val_set = load_dataset(data, arguments.split)
+    context = build_context(checkpoint, data, train_set, val_set, arguments.images, device)
+    findings = examine(context, arguments.train_images)
     plain = [finding.to_plain() for finding in findings]
-    if options.output is not None:
-        write_json(Path(options.output), plain)
-    title = f"{checkpoint.path}, on {len(context.val.dataset):,} images of {val_set.name} {val_set.split}"
-    text = (
-        json.dumps(plain, indent=2, ensure_ascii=False) if options.json else f"{title}\n\n{format_findings(findings)}"
-    )
+    if arguments.out is not None:
+        write_json(arguments.out, plain)
+    if arguments.json:
+        text = json.dumps(plain, indent=2, ensure_ascii=False)
+    else:
+        title = f"{checkpoint.path}, on {len(context.val.dataset):,} images of {val_set.name} {val_set.split}"
+        text = f"{title}\n\n{format_findings(findings)}"
     sys.stdout.write(text + "\n")
     return 1 if any(finding.severity == "serious" for finding in findings) else 0

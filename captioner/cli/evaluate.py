@@ -20,6 +20,7 @@ from captioner.cli.hydra_versions import VERSION_BASE
 from captioner.cli.main import run_command
 from captioner.cli.overrides import check_overrides
 from captioner.cli.runs_folder import check_unused_folder, remove_if_empty
+from captioner.cli.setting_suggestions import HYDRA_FLAGS, check_flags
 from captioner.config import HARD_AT_TEST, EvaluateConfig
 from captioner.distributed.device import check_device_name
 from captioner.distributed.launch import join_launched_job
@@ -38,8 +39,8 @@ def _main() -> None:
     _errors.clear()
     join_launched_job()
     register()
+    check_flags(sys.argv[1:], HYDRA_FLAGS, {"--compare": "results=a.json compare=b.json"})
     check_overrides(sys.argv[1:])
-    sys.argv[1:] = _compare_as_settings(sys.argv[1:])
     hydra.main(config_path=str(CONF), config_name="evaluate", **VERSION_BASE)(_job)()
     if _errors:
         raise _errors[0]
@@ -73,12 +74,12 @@ def _check_sources(config: EvaluateConfig) -> None:
             "(captions that are there already are scored)."
         )
     if config.compare is not None and config.results is None:
-        raise ConfigError("compare=b.json needs results=a.json to be compared with; or write --compare a.json b.json.")
-    if config.results is not None and (config.report or config.beside):
-        raise ConfigError("report=true and beside=[…] need checkpoint=runs/…: a file of captions has no model to show.")
+        raise ConfigError("compare=b.json needs results=a.json, the file to compare it with.")
+    if config.results is not None and (config.report or config.baselines):
+        raise ConfigError("report=true and baselines=[…] need checkpoint=runs/…: a file of captions has no model.")
 
     if config.results is not None and config.metric.grounding is not None:
-        raise ConfigError("metric.grounding needs checkpoint=runs/…: a file of captions does not say where was looked.")
+        raise ConfigError("metric.grounding needs checkpoint=runs/…: a file of captions has no attention weights.")
 
 
 def _check_files(config: EvaluateConfig, overrides: list[str]) -> None:
@@ -88,24 +89,13 @@ def _check_files(config: EvaluateConfig, overrides: list[str]) -> None:
         choose("hard_at_test", config.hard_at_test, HARD_AT_TEST)
     data = config.data
     if config.checkpoint is not None:
-        checkpoints = [find_checkpoint(Path(path)) for path in (config.checkpoint, *config.beside)]
+        checkpoints = [find_checkpoint(Path(path)) for path in (config.checkpoint, *config.baselines)]
         if not is_given("data", overrides):
             data = data_of_run(checkpoints[0]) or data
     for file in (config.results, config.compare):
         if file is not None and not Path(file).is_file():
             raise DataError(f"{file} does not exist: expected a file of captions (COCO results JSON).")
     check_data_source(data)
-
-
-def _compare_as_settings(arguments: list[str]) -> list[str]:
-    """`--compare a.json b.json`, which reads better than two settings, as those settings."""
-    if "--compare" not in arguments:
-        return arguments
-    place = arguments.index("--compare")
-    files = arguments[place + 1 : place + 3]
-    if len(files) < 2 or any("=" in file or file.startswith("-") for file in files):
-        raise ConfigError("--compare takes two files of captions: --compare a.json b.json data=… split=…")
-    return [*arguments[:place], *arguments[place + 3 :], f"results='{files[0]}'", f"compare='{files[1]}'"]
 
 
 def is_given(group: str, overrides: list[str]) -> bool:

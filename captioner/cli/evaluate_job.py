@@ -73,7 +73,7 @@ def _score_files(config: EvaluateConfig) -> list[Evaluation]:
 def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[ReportedSystem], CaptionDataset]:
     """Each checkpoint's captions and scores, all on the data set of the first one's run, or the one that was given."""
     device = choose_device(config.device)
-    paths = [Path(str(config.checkpoint)), *map(Path, config.beside)]
+    paths = [Path(str(config.checkpoint)), *map(Path, config.baselines)]
     checkpoints = [load_checkpoint(path, device) for path in paths]
     if config.hard_at_test is not None:
         for checkpoint in checkpoints:

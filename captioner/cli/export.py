@@ -1,4 +1,4 @@
-"""`python -m captioner export`: a trained captioner as a small folder or one file, to be handed on."""
+"""`python -m captioner export`: share a trained captioner as a small folder or one file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from captioner.checkpoint.archive import ENDINGS, is_archive_name, pack_export
+from captioner.checkpoint.index import find_checkpoint
+from captioner.cli.flags import FlagParser, add_checkpoint
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import CONFIG_FILE, METRICS_FILE
 from captioner.errors import CaptionerError
@@ -17,64 +20,75 @@ from captioner.errors import CaptionerError
 if TYPE_CHECKING:
     from captioner.report.model_card import TrainingRecord
 
+_OTHER_ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".xz")
+
 
 def main() -> None:
     """The entry point."""
-    sys.exit(run_command(lambda: _export(_parser().parse_args())))
+    sys.exit(run_command(lambda: _export(_parser().read(sys.argv[1:] or ["--help"]))))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m captioner export",
-        description=(
-            "Hand on a trained captioner: weights in float16, without the encoder's where they are the published ones, "
-            "without what only a training needs, and with a model card. Whatever takes a checkpoint takes the folder; "
-            'Captioner.pretrained("…") takes the folder and the archive.'
-        ),
-        epilog="example: python -m captioner export runs/… --archive dogs.zip --notes what_it_gets_wrong.md",
+def _parser() -> FlagParser:
+    parser = FlagParser(
+        "export",
+        "Share a trained captioner: weights in float16, without the encoder's where they are the published ones,\n"
+        "without what only training needs, and with a model card. Every command takes the folder as --checkpoint;\n"
+        'Captioner.pretrained("…") takes the folder and the archive.',
+        [
+            "export --checkpoint runs/… --out dogs",
+            "export --checkpoint runs/… --out dogs.zip --notes what_it_gets_wrong.md",
+        ],
+        {"to": "--out", "archive": "--out", "whole": "--with-encoder"},
     )
+    add_checkpoint(parser)
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="a run folder (its best checkpoint) or a checkpoint folder"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="the run folder to write, or one file: a name that ends in .tar.gz, .tgz or .zip",
     )
-    target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--to", type=Path, metavar="FOLDER", help="write a run folder")
-    target.add_argument("--archive", type=Path, metavar="FILE", help="write one file: .tar.gz, .tgz or .zip")
-    parser.add_argument("--replace", action="store_true", help="an earlier export that is there gives way")
+    parser.add_argument("--replace", action="store_true", help="replace an earlier export at --out")
     parser.add_argument("--latest", action="store_true", help="the latest checkpoint instead of the best")
     parser.add_argument(
         "--max-megabytes",
         type=float,
         metavar="M",
-        help="of everything: where float16 is too much, the largest matrices are stored in 8 bits",
+        help="largest total size: where float16 is too large, the largest matrices are stored in 8 bits",
     )
-    parser.add_argument("--float32", action="store_true", help="every number as it is")
-    parser.add_argument("--whole", action="store_true", help="the encoder's weights too, also where they are published")
-    parser.add_argument("--notes", type=Path, metavar="FILE.md", help="for the card: what it gets wrong, in Markdown")
-    parser.add_argument("--name", help="for the card (default: the folder's or the file's name)")
+    parser.add_argument("--float32", action="store_true", help="keep all weights in float32")
+    parser.add_argument(
+        "--with-encoder", action="store_true", help="include the encoder's weights even where they are published"
+    )
+    parser.add_argument(
+        "--notes", type=Path, metavar="FILE.md", help="for the model card: what the captioner gets wrong"
+    )
+    parser.add_argument("--name", help="name on the model card (default: that of the folder or file)")
     return parser
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from captioner.checkpoint.archive import ENDINGS, is_archive_name, pack_export
+    archive: Path | None = arguments.out if is_archive_name(arguments.out) else None
+    if archive is None and arguments.out.suffix in _OTHER_ARCHIVES:
+        raise CaptionerError(f"--out {arguments.out}: expected a folder, or a name that ends in {', '.join(ENDINGS)}.")
+    limit = arguments.max_megabytes
+    if limit is not None and not 0 < limit < 1e6:
+        raise CaptionerError(f"--max-megabytes {limit:g}: expected a size such as 12.")
+    checkpoint = find_checkpoint(Path(arguments.checkpoint), "latest" if arguments.latest else "best")
+
     from captioner.checkpoint.checkpoint import load_checkpoint
     from captioner.checkpoint.export import CARD_FILE, new_export, write_export
     from captioner.cli.run_config import keep_settings
     from captioner.files import write_atomically, write_json
     from captioner.report.model_card import model_card
 
-    archive: Path | None = arguments.archive
-    limit = arguments.max_megabytes
-    if limit is not None and not 0 < limit < 1e6:
-        raise CaptionerError(f"--max-megabytes {limit:g}: expected a size such as 12.")
-    if archive is not None and not is_archive_name(archive):
-        raise CaptionerError(f"--archive {archive}: expected a name that ends in {', '.join(ENDINGS)}.")
     if archive is not None and archive.exists() and not arguments.replace:
-        raise CaptionerError(f"{archive} is there already: give another name, or --replace.")
+        raise CaptionerError(f"{archive} exists already: give another name, or --replace.")
     notes = _read_notes(arguments.notes)
-    loaded = load_checkpoint(arguments.run, which="latest" if arguments.latest else "best")
+    loaded = load_checkpoint(checkpoint)
     with ExitStack() as stack:
         if archive is None:
-            target = arguments.to
+            target = arguments.out
         else:
             target = Path(stack.enter_context(tempfile.TemporaryDirectory())) / archive.name.split(".")[0]
         name = arguments.name or (target.absolute() if archive is None else target).name
@@ -84,7 +98,7 @@ def _export(arguments: argparse.Namespace) -> None:
                 folder,
                 half=not arguments.float32,
                 most_bytes=None if limit is None else int(limit * 1e6),
-                whole=arguments.whole,
+                whole=arguments.with_encoder,
             )
             trained = _trained(loaded.path.parent.parent)
             if trained.settings is not None:
@@ -99,11 +113,13 @@ def _export(arguments: argparse.Namespace) -> None:
             pack_export(target, archive)
             size = archive.stat().st_size
     if packed.why_whole is not None:
-        sys.stderr.write(f"The encoder's weights are in it: {packed.why_whole}\n")
+        sys.stderr.write(f"The encoder's weights are included: {packed.why_whole}\n")
     if packed.in_8_bits:
         sys.stderr.write(f"In 8 bits: {', '.join(packed.in_8_bits)}\n")
     if notes is None:
-        sys.stderr.write("The card does not say what it gets wrong: give --notes FILE.md, or edit MODEL_CARD.md.\n")
+        sys.stderr.write(
+            "The model card does not list what the captioner gets wrong: give --notes FILE.md, or edit MODEL_CARD.md.\n"
+        )
     sys.stdout.write(f"Written: {archive or target} ({size / 1e6:.2f} MB)\n")
 
 
@@ -113,11 +129,11 @@ def _read_notes(path: Path | None) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
     except ValueError as error:
-        raise CaptionerError(f"--notes {path} is no text in UTF-8 ({error}).") from error
+        raise CaptionerError(f"--notes {path} is not UTF-8 text ({error}).") from error
 
 
 def _trained(run_folder: Path) -> TrainingRecord:
-    """What the run's folder says of its training, as far as it is there; where data lay on this machine is left out."""
+    """Settings, command and scores of a training, as far as its run folder has them, without paths of this machine."""
     from captioner.checkpoint.export import without_path
     from captioner.cli.hydra_config import settings_from_plain
     from captioner.cli.repro_command import training_command

@@ -1,58 +1,63 @@
-"""`python -m captioner gradients checkpoint=runs/…`: how far back in time a language model's gradient reaches."""
+"""`python -m captioner gradients --checkpoint RUN`: how far back in time a language model's gradient reaches."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from captioner.checkpoint.index import find_checkpoint
+from captioner.cli.flags import FlagParser, add_checkpoint, add_device
 from captioner.cli.main import run_command
-from captioner.cli.options import read_options
 from captioner.config.checks import at_least
+from captioner.distributed.device import check_device_name
 from captioner.errors import ConfigError, DataError
-
-HELP = """\
-Measure the norm of the gradient of the loss with respect to the state, against the distance in time between the two,
-on text that a language model was not trained on. Writes an image and a table.
-
-  python -m captioner gradients checkpoint=runs/...
-  python -m captioner gradients checkpoint=runs/RNN,runs/LSTM distance=200 untrained=true
-
-  checkpoint  run or checkpoint folders, parted by commas
-  distance    steps back in time (default: 100)
-  streams     places of the text that are measured, each its own curve; the image shows their median (default: 16)
-  untrained   also the same networks as they were before training (default: false)
-  out         the folder for gradients.png and gradients.csv (default: where the command is run)
-  device      auto, cpu, cuda, cuda:1 or mps (default: auto)
-"""
-
-
-@dataclass
-class GradientsOptions:
-    """What the command is given."""
-
-    checkpoint: str = field(kw_only=True)
-    distance: int = 100
-    streams: int = 16
-    untrained: bool = False
-    out: str = "."
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        at_least("distance", self.distance, 1)
-        at_least("streams", self.streams, 1)
 
 
 def main() -> None:
     """The entry point."""
-    sys.exit(run_command(lambda: _gradients(sys.argv[1:])))
+    sys.exit(run_command(lambda: _gradients(_parser().read(sys.argv[1:] or ["--help"]))))
 
 
-def _gradients(arguments: list[str]) -> None:
-    if not arguments or {"-h", "--help"} & set(arguments):
-        sys.stdout.write(HELP)
-        return
-    options = read_options(GradientsOptions, arguments)
+def _parser() -> FlagParser:
+    parser = FlagParser(
+        "gradients",
+        "Measure the norm of the gradient of the loss with respect to the state, against the distance in time\n"
+        "between the two, on text that a language model was not trained on. Writes a plot and a table.",
+        [
+            "gradients --checkpoint runs/…",
+            "gradients --checkpoint runs/RNN runs/LSTM --distance 200 --untrained",
+        ],
+    )
+    add_checkpoint(parser, several=True)
+    parser.add_argument("--distance", type=int, default=100, help="steps back in time (default: 100)")
+    parser.add_argument(
+        "--streams",
+        type=int,
+        default=16,
+        help="positions of the text that are measured, one curve each; the plot shows their median (default: 16)",
+    )
+    parser.add_argument("--untrained", action="store_true", help="also the same networks before training")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder for gradients.png and .csv (default: .)",
+    )
+    add_device(parser)
+    return parser
+
+
+def _gradients(arguments: argparse.Namespace) -> None:
+    at_least("--distance", arguments.distance, 1)
+    at_least("--streams", arguments.streams, 1)
+    out: Path = arguments.out
+    if not out.is_dir():
+        raise ConfigError(f"--out {out} is not a folder: make it first, or leave --out away.")
+    check_device_name(arguments.device)
+    for path in arguments.checkpoint:
+        find_checkpoint(Path(path))
 
     import torch
 
@@ -65,25 +70,23 @@ def _gradients(arguments: list[str]) -> None:
     from captioner.nn.decoders.language_model import LanguageModel
     from captioner.plots.gradient_plots import flow_plot
 
-    device, out = choose_device(options.device), Path(options.out)
-    if not out.is_dir():
-        raise ConfigError(f"out={out} is not a folder: make it first, or leave it out.")
+    device = choose_device(arguments.device)
     curves: dict[str, torch.Tensor] = {}
     untrained: dict[str, torch.Tensor] = {}
-    for path in options.checkpoint.split(","):
+    for path in arguments.checkpoint:
         loaded = load_language_model(Path(path), device)
         parts = load_text(loaded.settings.data)
-        length, held_out = options.distance + 1, torch.cat([parts.val, parts.test])
-        if len(held_out) < length * options.streams:
+        length, held_out = arguments.distance + 1, torch.cat([parts.val, parts.test])
+        if len(held_out) < length * arguments.streams:
             raise DataError(
                 f"{path} has {len(held_out)} {loaded.settings.data.level} of held-out text, too few for "
-                f"streams={options.streams} of distance={options.distance}: lower one of them."
+                f"--streams {arguments.streams} of --distance {arguments.distance}: lower one of them."
             )
-        tokens = held_out[: length * options.streams].view(options.streams, length).to(device)
+        tokens = held_out[: length * arguments.streams].view(arguments.streams, length).to(device)
         name, cell = Path(path).name, loaded.settings.model.cell
         name = name if cell in name else f"{name} ({cell})"
         curves[name] = gradient_norms(loaded.model, tokens).cpu()
-        if options.untrained:
+        if arguments.untrained:
             torch.manual_seed(0)
             fresh = LanguageModel(loaded.settings.model, len(loaded.vocabulary)).to(device)
             untrained[name] = gradient_norms(fresh, tokens).cpu()
@@ -91,10 +94,10 @@ def _gradients(arguments: list[str]) -> None:
     medians = {name: norms.median(dim=0).values.tolist() for name, norms in together.items()}
     rows = [
         {"distance": str(d), **{name: f"{values[d]:.3g}" for name, values in medians.items()}}
-        for d in range(options.distance)
+        for d in range(arguments.distance)
     ]
     title = "how far the gradient reaches: median over streams, half of them shaded"
     flow_plot(curves, out / "gradients.png", title, untrained)
     write_atomically(out / "gradients.csv", csv_table(rows).encode())
-    shown = sorted({0, 1, 2, 5, 10, 20, 50, 100, 200, 500, options.distance - 1} & set(range(options.distance)))
+    shown = sorted({0, 1, 2, 5, 10, 20, 50, 100, 200, 500, arguments.distance - 1} & set(range(arguments.distance)))
     sys.stdout.write(f"{markdown_table([rows[d] for d in shown])}\n\nWritten: {out}/gradients.png and gradients.csv\n")

@@ -108,6 +108,7 @@ def _explain_hydra(error: BaseException) -> str:
     from hydra.errors import OverrideParseException  # here: most commands start without Hydra, and faster
 
     from captioner.cli.choices import why_missing
+    from captioner.cli.setting_suggestions import unknown_setting
 
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     if not type(error).__module__.startswith(("hydra", "omegaconf", "antlr4")):  # it trusts what it is given
@@ -128,19 +129,7 @@ def _explain_hydra(error: BaseException) -> str:
             f"Choose another model=…, or leave {group}=… out."
         )
     if match := re.search(r"Could not override '([^']+)'", first_line):
-        return _explain_unknown(match[1])
+        return unknown_setting(match[1])
     if match := re.search(r"Error merging override (.+)", first_line):
         return f"{match[1].strip()} has the wrong type: {str(error.__cause__).splitlines()[0]}."
     return first_line
-
-
-def _explain_unknown(key: str) -> str:
-    from captioner.config.explain import COMMANDS, setting_names
-
-    keys = list(dict.fromkeys(name for command in COMMANDS for name in setting_names(command)))
-    if key in keys:  # of another command or task, or a group where one of its settings was expected
-        inner = [name for name in keys if name.startswith(f"{key}.")]
-        return (
-            f"{key}=… cannot be set here{f', but {inner[0]}=… may be' if inner else ''}. See --help for all settings."
-        )
-    return f"{key} does not exist.{near_misses(key, keys)} See --help for all settings."

@@ -18,9 +18,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from captioner.cli.choices import CONF
 from captioner.cli.hydra_config import settings_from_plain
 from captioner.cli.runs_folder import CONFIG_FILE
+from captioner.cli.setting_suggestions import unknown_setting
 from captioner.config import LanguageModelConfig, TrainConfig
 from captioner.config.renamed import migrate_settings
-from captioner.errors import CheckpointError, ConfigError, near_misses
+from captioner.errors import CheckpointError, ConfigError
 from captioner.files import write_atomically
 from captioner.schema import to_plain
 
@@ -89,11 +90,18 @@ def resumed_settings(run_folder: Path, overrides: Sequence[str]) -> TrainConfig 
     return replace(settings_from_plain(values), resume=str(run_folder))
 
 
+def change_settings(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Apply KEY=VALUE to plain groups of settings, in place; ConfigError where there is no such setting."""
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.is_delete() or override.is_sweep_override():
+            raise ConfigError(f"{override.input_line} cannot be used here: expected KEY=VALUE.")
+        _change(values, override.key_or_group, override.value())
+
+
 def _change(values: dict[str, Any], key: str, value: Any) -> None:
     """Set the dotted setting `key` in nested `values`; ConfigError with near misses if it does not exist."""
     outer_key, _, name = key.rpartition(".")
     settings = values.get(outer_key) if outer_key else values
     if not isinstance(settings, dict) or name not in settings:
-        keys = [f"{outer}.{inner}" for outer, group in values.items() if isinstance(group, dict) for inner in group]
-        raise ConfigError(f"{key} does not exist.{near_misses(key, [*keys, *values])} See --help for all settings.")
+        raise ConfigError(unknown_setting(key))
     settings[name] = value

@@ -1,4 +1,4 @@
-"""`python -m captioner runs`: finished runs side by side, sorted by any figure."""
+"""`python -m captioner runs`: compare finished runs, sorted by any column."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from captioner.cli.flags import FlagParser
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import finished_runs, unfinished_runs
 from captioner.cli.tables import averaged_over_seeds, csv_table, markdown_table, run_rows, sorted_rows
@@ -14,18 +15,21 @@ from captioner.errors import DataError, choose
 
 def main() -> None:
     """The entry point."""
-    sys.exit(run_command(_runs))
+    sys.exit(run_command(lambda: _runs(_parser().read(sys.argv[1:]))))
 
 
-def _runs() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m captioner runs", description="Show finished runs side by side, the best last."
+def _parser() -> FlagParser:
+    parser = FlagParser(
+        "runs", "Compare finished runs in one table, the best last.", ["runs --sort CIDEr", "runs runs/sweep --average"]
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="where the runs are (default: runs)")
-    parser.add_argument("--sort", metavar="COLUMN", help="by a column such as CIDEr, the best last (default: by time)")
-    parser.add_argument("--csv", action="store_true", help="CSV instead of Markdown")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="folder of runs (default: runs)")
+    parser.add_argument("--sort", metavar="COLUMN", help="a column such as CIDEr, the best last (default: by time)")
+    parser.add_argument("--csv", action="store_true", help="print CSV instead of Markdown")
     parser.add_argument("--average", action="store_true", help="one row for runs that differ in their seed alone")
-    arguments = parser.parse_args()
+    return parser
+
+
+def _runs(arguments: argparse.Namespace) -> None:
     table, not_finished = show_runs(arguments.folder, arguments.sort, as_csv=arguments.csv, average=arguments.average)
     sys.stdout.write(table)
     if not_finished:
@@ -33,9 +37,9 @@ def _runs() -> None:
 
 
 def show_runs(folder: Path, sort: str | None, *, as_csv: bool, average: bool = False) -> tuple[str, list[Path]]:
-    """The table of the finished runs in a folder; and those that are not."""
+    """The table of the finished runs in `folder`, and the unfinished runs there."""
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder: name the one that holds your runs.")
+        raise DataError(f"{folder} is not a folder: give the folder that contains your runs.")
     rows = run_rows(finished_runs(folder), folder)
     if not rows:
         raise DataError(f"There is no finished run in {folder}: train one with `python train.py`.")

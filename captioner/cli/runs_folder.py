@@ -52,10 +52,11 @@ def newest_run(runs: Path) -> Path:
     return newest if newest in finished else finished[-1]
 
 
-def default_checkpoint(another: str) -> tuple[str | Path, str]:
-    """What captions where nothing was named, and the sentence that says so: a person's own newest run comes first.
+def default_checkpoint() -> tuple[str | Path, str]:
+    """The checkpoint to use where none is named, and a notice that names it.
 
-    another: what a person types before the name of another one.
+    The newest finished run in runs/; without any, the captioner that comes with the package. CheckpointError where
+    there is neither.
     """
     from captioner.checkpoint.pretrained import DEFAULT, pretrained_names
 
@@ -64,8 +65,8 @@ def default_checkpoint(another: str) -> tuple[str | Path, str]:
     except CheckpointError:  # there is none
         if DEFAULT not in pretrained_names():
             raise
-        return DEFAULT, f"Using {DEFAULT}, which comes with captioner ({another}runs/… for a run of your own)"
-    return run, f"Using {run} ({another}{DEFAULT} for the one that comes with captioner)"
+        return DEFAULT, f"Using {DEFAULT}, which comes with captioner (--checkpoint runs/… for a run of your own)"
+    return run, f"Using {run} (--checkpoint {DEFAULT} for the one that comes with captioner)"
 
 
 def read_metrics(run: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from captioner.cli.main import explain, run_command
 from captioner.cli.overrides import check_overrides
 from captioner.cli.run_config import read_settings, resumed_settings
 from captioner.cli.runs_folder import CONFIG_FILE, check_unused_folder, remove_if_empty, shown
+from captioner.cli.setting_suggestions import HYDRA_FLAGS, check_flags
 from captioner.cli.tables import averaged_over_seeds, csv_table, markdown_table, run_rows
 from captioner.config import TASKS, LanguageModelConfig
 from captioner.distributed.device import check_device_name
@@ -51,6 +52,7 @@ def _main() -> None:
             "A sweep (-m) is one run after the other, each in processes of its own: use python train.py -m … "
             "trainer.devices=N, without torchrun."
         )
+    check_flags(sys.argv[1:], HYDRA_FLAGS)
     check_overrides(sys.argv[1:])
     # Hydra's parser takes -m before the settings only; people write it anywhere.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))

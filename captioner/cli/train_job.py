@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from captioner.checkpoint.index import read_index
+from captioner.cli.overrides import as_argument
 from captioner.cli.run_config import keep_settings
 from captioner.cli.runs_folder import RUNS_FOLDER, note_newest, shown
 from captioner.cli.tables import markdown_table
@@ -59,9 +60,8 @@ def launch_run(config: TrainConfig, folder: Path, overrides: Sequence[str]) -> N
     place = RankInfo(size=count, local_size=count)
     check_processes(config, place)
     choose_device(config.device, place)
-    quoted = str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'")
     try:
-        stopped_by = launch("train", [*overrides, f"hydra.run.dir='{quoted}'"], count)
+        stopped_by = launch("train", [*overrides, f"hydra.run.dir={as_argument(str(folder.absolute()))}"], count)
     except JobFailedError as failed:
         if str(failed) and read_index(folder):
             hint = f"Resume with: python train.py resume={shown(folder)}"
@@ -130,5 +130,5 @@ def _print_language_result(result: LanguageResult) -> None:
     sys.stdout.write(
         f"\n{markdown_table(rows)}\n\nRun folder: {shown(result.folder)}\n"
         f"Samples of each stage: {shown(result.folder / SAMPLES_FILE)}\n"
-        f"Generate text: python -m captioner sample checkpoint={shown(result.folder)} temperature=0.8\n"
+        f"Generate text: python -m captioner sample --checkpoint {shown(result.folder)} --temperature 0.8\n"
     )

@@ -87,7 +87,7 @@ class EvaluateConfig:
     results: str | None = None  # or a file of captions: COCO results JSON, [{"image_id": …, "caption": "…"}]
     compare: str | None = None  # a second file of captions: paired bootstrap over images against `results`
     report: bool = False  # also write report.html: scores, captions beside their images, plots, attention
-    beside: list[str] = field(default_factory=list)  # more checkpoints, to stand beside the first in the report
+    baselines: list[str] = field(default_factory=list)  # more checkpoints, to compare with the first in the report
     hard_at_test: str | None = None  # expected or sample: how hard attention looks; null: as it was trained to
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)

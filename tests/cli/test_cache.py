@@ -120,11 +120,12 @@ def test_folders_of_other_versions_are_named(command: Command, tiny: FolderConfi
     ("options", "sentence"),
     [
         (["splt=val"], "splt does not exist. Did you mean split?"),
+        (["--split", "val"], "settings are KEY=VALUE, without dashes. Write split=val"),
         (["split=vla"], "There is no split 'vla'"),
         (["split"], "split cannot be read: expected KEY=VALUE"),
         (["kind=grit"], "kind='grit' does not exist. Did you mean grid?"),
         (["data.limt=3"], "data.limt does not exist. Did you mean data.limit"),
-        (["cache.enabled=false"], "cache.enabled=false leaves no cache to be filled"),
+        (["cache.enabled=false"], "cache.enabled=false leaves no cache to fill"),
         (["encoder.name=resnt18"], "resnt18"),
         (["data.root=nowhere"], "nowhere"),
         (["cache.directory=data/captions.csv"], "name another folder with cache.directory"),

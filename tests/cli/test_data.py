@@ -30,19 +30,17 @@ def test_check_fails_where_an_image_is_broken(command: Command, tiny: FolderConf
 
 def test_pack_and_read_again(command: Command, tiny: FolderConfig) -> None:
     """Settings and options in any order; what was packed is checked, and packed again."""
-    packed = command(main, "pack", "data=folder", "--to", "shards", "--pairs", "6", "data.root=data")
+    packed = command(main, "pack", "data=folder", "out=shards", "images_per_shard=6", "data.root=data")
     assert packed.code == 0, packed.err
     assert "train: 16 images in 3 shards" in packed.out
     assert "data=shards data.root=shards" in packed.out
     check = command(main, "check", "data=shards", "data.root=shards", "data.train='train-{00000..00002}.tar'")
     assert check.code == 0, check.err
     assert check.out.split("train ")[1].split()[:2] == ["16", "32"]
-    again = command(main, "pack", "--splits", "val", "--to", "again", "data=shards", "data.root=shards")
+    again = command(main, "pack", "splits=[val]", "out=again", "data=shards", "data.root=shards")
     assert "val: 8 images in 1 shards" in again.out
     assert [path.name for path in Path("again").iterdir()] == ["val-00000.tar"]
-    assert (
-        "holds shards of train already" in command(main, "pack", "data=folder", "data.root=data", "--to", "shards").err
-    )
+    assert "holds shards of train already" in command(main, "pack", "data=folder", "data.root=data", "out=shards").err
     given_twice = ("data.train=train-00000.tar", "data.train=train-00001.tar")  # as bash makes of braces
     assert "data.train is given 2 times" in command(main, "check", "data=shards", *given_twice).err
 
@@ -51,8 +49,8 @@ def test_a_disk_that_cannot_hold_the_shards(
     command: Command, tiny: FolderConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All splits count together; one byte too few writes nothing, the exact number is enough."""
-    pack = ("pack", "data=folder", "data.root=data", "--to", "new/shards")
-    assert command(main, *pack[:-1], "elsewhere").code == 0
+    pack = ("pack", "data=folder", "data.root=data", "out=new/shards")
+    assert command(main, *pack[:-1], "out=elsewhere").code == 0
     needed = sum(path.stat().st_size for path in Path("elsewhere").iterdir())
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
@@ -66,8 +64,12 @@ def test_a_disk_that_cannot_hold_the_shards(
 
 def test_mistakes(command: Command, tiny: FolderConfig) -> None:
     assert "Did you mean folder" in command(main, "check", "data=foldr").err
-    assert "needs --root" in command(main, "download", "coco").err
+    assert "needs --out" in command(main, "download", "coco").err
     assert "needs --name" in command(main, "download", "weights").err
+    assert "--root was renamed: use --out" in command(main, "download", "coco", "--root", "DIR").err
+    assert "--to is a setting now: write out=DIR" in command(main, "pack", "--to", "DIR").err
+    assert "out=… is missing" in command(main, "pack", "data=folder", "data.root=data").err
+    assert "Did you mean check" in command(main, "chek").err
     unknown = command(captioner, "trian")
     assert unknown.code == 2
     assert "Did you mean train" in unknown.err

@@ -34,8 +34,9 @@ from captioner.demo.server import address_of, is_loopback, listen
         (["--port", "70000"], "--port 70000 is out of range"),
         (["--host", "no-such-host.invalid", "--port", "0"], "--host no-such-host.invalid is not known here"),
         (["--host", "192.0.2.1", "--port", "0"], "--host 192.0.2.1 --port 0 cannot be served"),
-        (["--port", "0", "runs/nowhere"], "runs/nowhere"),
-        (list("abcdefg"), "7 models are more than a page can show: expected 6"),
+        (["--port", "0", "--checkpoint", "runs/nowhere"], "runs/nowhere"),
+        (["--checkpoint", *"abcdefg"], "7 models are more than a page can show: expected up to 6"),
+        (["runs/a"], "write --checkpoint runs/a"),
     ],
 )
 def test_what_a_person_can_get_wrong(command: Command, arguments: list[str], sentence: str) -> None:
@@ -53,7 +54,7 @@ def test_without_a_run_the_captioner_of_the_package_is_shown(command: Command, m
     result = command(main, "--port", "0")
     assert result.code == 0, result.err
     assert result.out.startswith("flickr8k: http://127.0.0.1:")
-    assert "Using flickr8k, which comes with captioner (demo runs/… for a run of your own)" in result.err
+    assert "Using flickr8k, which comes with captioner (--checkpoint runs/… for a run of your own)" in result.err
 
 
 def test_a_port_in_use(command: Command) -> None:
@@ -95,7 +96,7 @@ def test_it_serves_until_ctrl_c(tmp_path: Path) -> None:
     run.mkdir()
     train(prepare(with_trainer(tiny_config(write_tiny_data(tmp_path / "data")), max_epochs=1), run))
     process = subprocess.Popen(
-        [sys.executable, "-m", "captioner", "demo", str(run), "--port", "0", "--host", "0.0.0.0"],
+        [sys.executable, "-m", "captioner", "demo", "--checkpoint", str(run), "--port", "0", "--host", "0.0.0.0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -17,11 +17,11 @@ from tests.cli.conftest import SMALL, Command
 def run(command: Command, tiny: FolderConfig) -> str:
     """A run that was hardly trained: it says the same of every image."""
     assert command(train, *SMALL, "hydra.run.dir=run").code == 0
-    return "checkpoint=run"
+    return "run"
 
 
 def test_a_serious_finding_is_exit_code_1(command: Command, run: str) -> None:
-    result = command(main, run, "images=8", "device=cpu", "output=findings.json")
+    result = command(main, "--checkpoint", run, "--images", "8", "--device", "cpu", "--out", "findings.json")
     assert result.code == 1, result.err
     assert "8 images of folder val" in result.out
     assert "\nserious" in result.out
@@ -30,15 +30,21 @@ def test_a_serious_finding_is_exit_code_1(command: Command, run: str) -> None:
     matters = next(finding for finding in findings if finding["check"] == "the image matters")
     assert matters["severity"] == "serious"
     assert abs(matters["figures"]["gap"]) < 0.01
-    as_json = command(main, run, "images=8", "json=true", "data=folder", "data.root=data")
+    as_json = command(main, "--checkpoint", run, "--images", "8", "--json", "--data", "folder", "--data-root", "data")
     assert json.loads(as_json.out) == findings
 
 
 def test_mistakes_are_one_sentence(command: Command, run: str) -> None:
-    assert "checkpoint=… is missing" in command(main).err
-    assert "Did you mean images" in command(main, run, "imags=3").err
-    assert "images=0" in command(main, run, "images=0").err
-    assert "There is no split 'vla'" in command(main, run, "split=vla").err
-    nowhere = command(main, "checkpoint=nowhere")
+    assert "--checkpoint is missing" in command(main, "--images", "3").err
+    assert "Did you mean --images" in command(main, "--checkpoint", run, "--imags", "3").err
+    assert "--images=0" in command(main, "--checkpoint", run, "--images", "0").err
+    assert "There is no split 'vla'" in command(main, "--checkpoint", run, "--split", "vla").err
+    assert "write --out f.json instead of output=f.json" in command(main, "output=f.json").err
+    assert "--output was renamed: use --out" in command(main, "--output", "f.json").err
+    assert "write --checkpoint run" in command(main, "run").err
+    assert "expected a setting of the data set" in command(main, "--checkpoint", run, "--set", "seed=3").err
+    assert "Did you mean data.limit" in command(main, "--checkpoint", run, "--set", "data.limt=3").err
+    assert "no/where" in command(main, "--checkpoint", run, "--data-root", "no/where").err
+    nowhere = command(main, "--checkpoint", "nowhere")
     assert nowhere.code == 2
     assert "Traceback" not in nowhere.err

@@ -61,7 +61,7 @@ def test_results_of_others_score_the_same(command: Command, run: Path) -> None:
 def test_compare_two_files(command: Command, run: Path) -> None:
     captions = json.loads(Path("run/captions_val.json").read_text())
     Path("b.json").write_text(json.dumps([{**row, "caption": "a red half on the left"} for row in captions]))
-    result = command(main, "--compare", "run/captions_val.json", "b.json", *DATA, "hydra.run.dir=compared")
+    result = command(main, "results=run/captions_val.json", "compare=b.json", *DATA, "hydra.run.dir=compared")
     assert result.code == 0, result.err
     assert "captions_val.json" in result.out
     assert "b.json" in result.out
@@ -69,7 +69,9 @@ def test_compare_two_files(command: Command, run: Path) -> None:
 
 
 def test_report_of_one_and_of_two(command: Command, run: Path) -> None:
-    result = command(main, "checkpoint=run", "beside=[run]", "report=true", *DATA, "device=cpu", "hydra.run.dir=page")
+    result = command(
+        main, "checkpoint=run", "baselines=[run]", "report=true", *DATA, "device=cpu", "hydra.run.dir=page"
+    )
     assert result.code == 0, result.err
     assert "Report: page/report.html" in result.out
     page = Path("page/report.html").read_text()
@@ -80,8 +82,8 @@ def test_report_of_one_and_of_two(command: Command, run: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["results=run/captions_val.json", "report=true", *DATA], "no model to show"),
-        (["checkpoint=run", "beside=[nowhere]"], "nowhere"),
+        (["results=run/captions_val.json", "report=true", *DATA], "has no model"),
+        (["checkpoint=run", "baselines=[nowhere]"], "nowhere"),
         ([], "Give either checkpoint=runs/… "),
         (["checkpoint=run", "results=x.json"], "Give either"),
         (["checkpoint=nowhere"], "checkpoint=nowhere is not a folder"),
@@ -91,7 +93,8 @@ def test_report_of_one_and_of_two(command: Command, run: Path) -> None:
         (["results=missing.json", *DATA], "016"),
         (["checkpoint=run", "split=tset", *DATA], "tset"),
         (["compare=b.json", "checkpoint=run"], "compare=b.json needs results="),
-        (["--compare", "a.json", *DATA], "--compare takes two files"),
+        (["--compare", "a.json", "b.json", *DATA], "--compare is a setting now: write results=a.json compare=b.json"),
+        (["--checkpoint", "run"], "Write checkpoint=run"),
     ],
 )
 def test_a_mistake_is_one_clear_sentence(command: Command, run: Path, options: list[str], sentence: str) -> None:

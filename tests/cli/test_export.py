@@ -60,9 +60,11 @@ def test_a_folder_and_an_archive_say_what_the_run_says(
 ) -> None:
     (here / "notes.md").write_text("It takes blue for black.\n")
     expected = said(command(caption, "data/003.png", "--checkpoint", "runs/first"))
-    assert "Written: small (" in said(command(main, "runs/first", "--to", "small", "--notes", "notes.md"))
+    assert "Written: small (" in said(
+        command(main, "--checkpoint", "runs/first", "--out", "small", "--notes", "notes.md")
+    )
     monkeypatch.setattr("captioner.cli.repro_command.training_command", lambda settings: "")  # once is enough
-    assert "Written: small.zip (" in said(command(main, "runs/first", "--archive", "small.zip"))
+    assert "Written: small.zip (" in said(command(main, "--checkpoint", "runs/first", "--out", "small.zip"))
     for checkpoint in ("small", "small.zip", "small/checkpoints/step-00000001"):
         if not Path(checkpoint).exists():
             checkpoint = str(next(Path("small/checkpoints").glob("step-*")))
@@ -86,15 +88,15 @@ def test_a_folder_and_an_archive_say_what_the_run_says(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["runs/frist", "--to", "x"], "Did you mean runs/first"),
-        (["runs/first", "--archive", "x.rar"], "expected a name that ends in .tar.gz"),
-        (["runs/first", "--to", "data"], "data exists already"),
-        (["runs/first", "--to", "data", "--replace"], "data is no export"),
-        (["runs/first", "--to", "no/where"], "does not exist"),
-        (["runs/first", "--to", "x", "--max-megabytes", "0.001"], "bytes at least"),
-        (["runs/first", "--to", "x", "--max-megabytes", "-1"], "expected a size such as 12"),
-        (["runs/first", "--to", "x", "--notes", "none.md"], "none.md: No such file"),
-        (["runs/first", "--to", "x", "--notes", "data/003.png"], "is no text"),
+        (["--checkpoint", "runs/frist", "--out", "x"], "Did you mean runs/first"),
+        (["--checkpoint", "runs/first", "--out", "x.rar"], "expected a name that ends in .tar.gz"),
+        (["--checkpoint", "runs/first", "--out", "data"], "data exists already"),
+        (["--checkpoint", "runs/first", "--out", "data", "--replace"], "data is no export"),
+        (["--checkpoint", "runs/first", "--out", "no/where"], "does not exist"),
+        (["--checkpoint", "runs/first", "--out", "x", "--max-megabytes", "0.001"], "bytes at least"),
+        (["--checkpoint", "runs/first", "--out", "x", "--max-megabytes", "-1"], "expected a size such as 12"),
+        (["--checkpoint", "runs/first", "--out", "x", "--notes", "none.md"], "none.md: No such file"),
+        (["--checkpoint", "runs/first", "--out", "x", "--notes", "data/003.png"], "is not UTF-8 text"),
     ],
 )
 @pytest.mark.usefixtures("quick")
@@ -108,9 +110,9 @@ def test_a_mistake_is_one_clear_sentence(here: Path, command: Command, arguments
 @pytest.mark.usefixtures("quick")
 def test_an_archive_is_not_replaced_by_accident(here: Path, command: Command) -> None:
     Path("mine.zip").write_bytes(b"mine")
-    assert command(main, "runs/first", "--archive", "mine.zip").code == 2
+    assert command(main, "--checkpoint", "runs/first", "--out", "mine.zip").code == 2
     assert Path("mine.zip").read_bytes() == b"mine"
-    said(command(main, "runs/first", "--archive", "mine.zip", "--replace"))
+    said(command(main, "--checkpoint", "runs/first", "--out", "mine.zip", "--replace"))
     with pytest.raises(CheckpointError, match="is an archive: unpack it"):
         load_checkpoint(Path("mine.zip"))
 

@@ -15,7 +15,7 @@ def test_an_image_and_a_table(command: Command) -> None:
     for cell, name in (("rnn", "rnn"), ("lstm", "second")):
         folder = f"hydra.run.dir={name}"
         assert command(train, *TASK, f"cell={cell}", folder, "trainer.sample_stages=0").code == 0
-    result = command(main, "checkpoint=rnn,second", "distance=12", "streams=3", "untrained=true")
+    result = command(main, "--checkpoint", "rnn", "second", "--distance", "12", "--streams", "3", "--untrained")
     assert result.code == 0, result.err
     assert Path("gradients.png").is_file()
     rows = list(csv.DictReader(Path("gradients.csv").read_text(encoding="utf-8").splitlines()))
@@ -23,11 +23,11 @@ def test_an_image_and_a_table(command: Command) -> None:
     assert list(rows[0]) == ["distance", "rnn", "second (lstm)", "rnn, untrained", "second (lstm), untrained"]
     assert all(float(value) >= 0 for row in rows for value in row.values())
     for options, sentence in (
-        (["checkpoint=lst,rnn"], "lst is not a folder"),
-        (["checkpoint=rnn", "distance=5000"], "lower one of them"),
-        (["checkpoint=rnn", "out=nowhere"], "out=nowhere is not a folder"),
-        (["checkpoint=rnn", "untrained=maybe"], "expected true or false"),
-        (["distance=5"], "checkpoint=… is missing"),
+        (["--checkpoint", "lst", "rnn"], "lst is not a folder"),
+        (["--checkpoint", "rnn", "--distance", "5000"], "lower one of them"),
+        (["--checkpoint", "rnn", "--out", "nowhere"], "--out nowhere is not a folder"),
+        (["--checkpoint", "rnn", "untrained=true"], "write --untrained instead of untrained=true"),
+        (["--distance", "5"], "--checkpoint is missing"),
     ):
         wrong = command(main, *options)
         assert wrong.code == 2

@@ -25,21 +25,23 @@ TASK = (
     "device=cpu",
 )
 
+WRITE = (*("--checkpoint", "run", "--prompt", 'if (x = "', "--length", "30", "--temperature", "0.8", "--seed", "4"),)
+
 
 def test_train_sample_resume(command: Command) -> None:
     result = command(main, *TASK, "hydra.run.dir=run")
     assert result.code == 0, result.err
     assert "bits per character" in result.out
     assert "counting, 1 before" in result.out
-    assert "python -m captioner sample checkpoint=run" in result.out
+    assert "python -m captioner sample --checkpoint run" in result.out
     assert {"metrics.json", "samples.md", "config.yaml", "log.txt", "log.jsonl", "log.csv", "checkpoints"} == {
         path.name for path in Path("run").iterdir()
     }
-    written = command(sample, "checkpoint=run", 'prompt=if (x = "', "length=30", "temperature=0.8", "seed=4")
+    written = command(sample, *WRITE)
     assert written.code == 0, written.err
     assert written.out.startswith('if (x = "')
     assert len(written.out) == len('if (x = "') + 30 + 1
-    assert written == command(sample, "checkpoint=run", 'prompt=if (x = "', "length=30", "temperature=0.8", "seed=4")
+    assert written == command(sample, *WRITE)
     resumed = command(main, "resume=run", "trainer.max_epochs=2")
     assert resumed.code == 0, resumed.err
     assert json.loads(Path("run/metrics.json").read_text())["run"]["epochs"] == 2
@@ -65,7 +67,7 @@ def test_a_sweep_ends_in_one_table_that_runs_shows_again(command: Command) -> No
     [
         (["task=language_modle"], "task='language_modle' does not exist. Did you mean language_model?"),
         (["model.cell=lsmt"], "model.cell='lsmt' does not exist. Did you mean lstm?"),
-        (["model=lstm"], "model=… cannot be set here, but model.name=… may be"),
+        (["model=lstm"], "model=… cannot be set here, but model.name=… can"),
         (["trainer.windows=3"], "trainer.windows does not exist. Did you mean trainer.window"),
         (["trainer.window=0"], "trainer.window=0 is too small"),
         (["data.text=nowhere.txt"], "data.text=nowhere.txt does not exist"),
@@ -86,12 +88,13 @@ def test_a_mistake_is_one_clear_sentence(command: Command, options: list[str], s
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["prompt=a"], "checkpoint=… is missing"),
-        (["checkpoint=nowhere"], "nowhere is not a folder"),
-        (["checkpoint=run", "promt=a"], "promt does not exist. Did you mean prompt?"),
-        (["checkpoint=run", "length=many"], "length=many has the wrong type: expected a whole number"),
-        (["checkpoint=run", "temperature=0"], "temperature=0"),
-        (["run"], "run cannot be read: expected KEY=VALUE"),
+        (["--prompt", "a"], "--checkpoint is missing"),
+        (["--checkpoint", "nowhere"], "nowhere is not a folder"),
+        (["--checkpoint", "run", "--promt", "a"], "--promt does not exist. Did you mean --prompt?"),
+        (["--checkpoint", "run", "--length", "many"], "--length many has the wrong type: expected a whole number"),
+        (["--checkpoint", "run", "--temperature", "0"], "temperature=0"),
+        (["run"], "run is not expected here: write --checkpoint run"),
+        (["prompt=a b"], "write --prompt 'a b' instead of prompt=a b"),
     ],
 )
 def test_mistakes_of_sample(command: Command, options: list[str], sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""`python -m captioner retrieve`: images found by sentences, and mistakes answered in a sentence."""
+"""`python -m captioner retrieve`: images found by sentences, and mistakes answered in one message."""
 
 from __future__ import annotations
 
@@ -30,34 +30,36 @@ TRAINED = (  # the features of an untrained SqueezeNet tell white from the other
 def test_captions_find_their_images_and_a_query_finds_white(command: Command, tiny: FolderConfig) -> None:
     result = command(train, *TRAINED, "hydra.run.dir=run")
     assert result.code == 0, result.err
-    result = command(main, "checkpoint=run", "split=train", "device=cpu")
+    result = command(main, "--checkpoint", "run", "--split", "train", "--device", "cpu")
     assert result.code == 0, result.err
-    assert "32 captions look for their own among 16 images" in result.out
+    assert "32 captions search for their own image among 16 images" in result.out
     model, chance = ([float(cell) for cell in line.split("|")[2:6]] for line in result.out.splitlines()[-2:])
     assert chance == [6.2, 31.2, 62.5, 8.5]
     assert model[1] > chance[1] + 9
-    result = command(main, "checkpoint=run", "split=train", "top=4", "query=A white half on the left.", "device=cpu")
+    result = command(
+        main, "--checkpoint", "run", "--split", "train", "--top", "4", "--query", "A white half on the left."
+    )
     assert result.code == 0, result.err
     assert "Note" not in result.err
     found = [Path(line.split()[1]).name for line in result.out.splitlines()]
     assert set(found) == {"003.png", "007.png", "011.png", "015.png"}, "the white ones of the training split"
     scores = [float(line.split()[0]) for line in result.out.splitlines()]
     assert scores == sorted(scores, reverse=True)
-    result = command(main, "checkpoint=run", "images=2", "query=a zebra", "device=cpu")
+    result = command(main, "--checkpoint", "run", "--images", "2", "--query", "a zebra", "--device", "cpu")
     assert "'zebra' did not occur" in result.err
     assert result.out.count("\n") == 2
-    result = command(main, "checkpoint=run", "query=...", "device=cpu")
+    result = command(main, "--checkpoint", "run", "--query", "...", "--device", "cpu")
     assert result.code == 2
-    assert "has no word in it" in result.err
+    assert "contains no word" in result.err
 
 
-def test_a_model_that_cannot_imagine_and_other_mistakes(command: Command, tiny: FolderConfig) -> None:
+def test_a_model_that_cannot_reconstruct_features_and_other_mistakes(command: Command, tiny: FolderConfig) -> None:
     assert command(train, *SMALL, "hydra.run.dir=run").code == 0
     for options, sentence in [
-        (["checkpoint=run"], "model=chen_zitnick"),
-        (["checkpoint=nowhere"], "nowhere"),
-        (["checkpoint=run", "qeury=dog"], "Did you mean query?"),
-        (["checkpoint=run", "top=0"], "top=0 is too small"),
+        (["--checkpoint", "run"], "model=chen_zitnick"),
+        (["--checkpoint", "nowhere"], "nowhere"),
+        (["--checkpoint", "run", "--qeury", "dog"], "Did you mean --query?"),
+        (["--checkpoint", "run", "--top", "0"], "--top=0 is too small"),
     ]:
         result = command(main, *options)
         assert result.code == 2

@@ -1,0 +1,93 @@
+"""The work of `captioner retrieve` once its flags are checked; the only part of the command that imports torch."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from captioner.analysis.retrieval import (
+    feature_reconstructor,
+    image_vectors,
+    reconstruct_features,
+    similarity,
+)
+from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
+from captioner.cli.tables import markdown_table
+from captioner.config import CacheConfig, DataConfig
+from captioner.data.batches import encode_captions, tokenize_captions
+from captioner.data.dataset import CaptionDataset
+from captioner.data.datasets.registry import load_dataset
+from captioner.data.features.sources import open_features
+from captioner.distributed.device import choose_device
+from captioner.errors import ConfigError
+from captioner.metrics.retrieval_scores import RECALLS, retrieval_scores
+from captioner.nn.decoders.decoder import Decoder
+from captioner.text.tokenizers import build_tokenizer
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Images to search: those at `indices` of the data set, and their image vectors (B, D)."""
+
+    dataset: CaptionDataset
+    indices: list[int]
+    vectors: Tensor
+
+
+def retrieve(checkpoint: Path, data: DataConfig, split: str, query: str | None, top: int, device_name: str) -> None:
+    """Print the `top` images for `query`; without a query, recall over all captions of the split."""
+    device = choose_device(device_name)
+    loaded = load_checkpoint(checkpoint, device)
+    decoder = feature_reconstructor(loaded.model.decoder)
+    dataset = load_dataset(data, split)
+    features = open_features(
+        dataset, loaded.model.encoder, with_grid=False, data=data, cache=CacheConfig(), device=device
+    )
+    collection = Collection(dataset, *image_vectors(features, len(dataset)))
+    if query is None:
+        _measure(loaded, decoder, collection)
+    else:
+        _find(loaded, decoder, collection, query, top)
+
+
+def _measure(loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collection) -> None:
+    """Print recall and median rank where each reference caption is a query for its own image, and those of chance."""
+    tokenized = tokenize_captions(collection.dataset, build_tokenizer(loaded.settings.tokenizer))
+    longest = max(len(words) for captions in tokenized for words in captions)
+    encoded = encode_captions(tokenized, loaded.vocabulary, longest)
+    pairs = [(row, words) for row, index in enumerate(collection.indices) for words in encoded[index]]
+    reconstructed = reconstruct_features(decoder, [words for _, words in pairs], collection.vectors.device)
+    table = similarity(reconstructed, collection.vectors).cpu()
+    scores = retrieval_scores(table, [row for row, _ in pairs])
+    images = len(collection.indices)
+    chance = {f"R@{k}": min(k / images, 1.0) for k in RECALLS} | {"median_rank": (images + 1) / 2}
+    rows = []
+    for name, values in (("the model", scores), ("chance", chance)):
+        recalls = {f"R@{k}": f"{100 * values[f'R@{k}']:.1f}" for k in RECALLS}
+        rows.append({"": name} | recalls | {"median rank": f"{values['median_rank']:g}"})
+    sys.stdout.write(
+        f"{len(pairs)} captions search for their own image among {images} images of {collection.dataset.name} "
+        f"{collection.dataset.split}:\n\n{markdown_table(rows)}\n"
+    )
+
+
+def _find(
+    loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collection, query: str, top: int
+) -> None:
+    """Print the `top` images whose vectors are most similar to that of the query."""
+    (words,) = build_tokenizer(loaded.settings.tokenizer).tokenize_all([query])
+    if not words:
+        raise ConfigError(f"--query {query!r} contains no word: expected a sentence.")
+    unknown = sorted({word for word in words if word not in loaded.vocabulary})
+    if unknown:
+        names = ", ".join(map(repr, unknown))
+        sys.stderr.write(f"Note: {names} did not occur in the training captions; the model reads <UNK> there.\n")
+    reconstructed = reconstruct_features(decoder, [loaded.vocabulary.encode(words)], collection.vectors.device)
+    found = similarity(reconstructed, collection.vectors)[0]
+    for row in found.argsort(descending=True)[:top].tolist():
+        image = collection.dataset.images[collection.indices[row]]
+        sys.stdout.write(f"{float(found[row]):6.3f}  {image.path}\n")

@@ -1,0 +1,111 @@
+"""Which setting was meant: for a name that does not exist, and for a `--flag` where KEY=VALUE is expected."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+from captioner.config.explain import COMMANDS, setting_names
+from captioner.errors import ConfigError, near_misses
+
+# fmt: off
+ABBREVIATIONS = {
+    "trainer.max_epochs": ("epochs", "epoch", "max_epoch", "num_epochs", "n_epochs"),
+    "trainer.max_steps": ("steps", "iterations", "iters", "max_iters"),
+    "trainer.batch_size": ("batch_size", "batch", "bs", "batchsize"),
+    "trainer.gradient_accumulation_steps": ("accumulate", "grad_accum", "accumulation", "accumulate_grad_batches"),
+    "trainer.devices": ("devices", "gpus", "num_gpus", "n_gpus", "nproc_per_node"),
+    "trainer.precision": ("amp", "fp16", "bf16", "mixed_precision"),
+    "trainer.patience": ("early_stopping", "early_stop"),
+    "trainer.label_smoothing": ("label_smooth", "smoothing"),
+    "optim.learning_rate": ("lr", "learning_rate", "rate"),
+    "optim.encoder_learning_rate": ("encoder_lr", "backbone_lr"),
+    "optim.weight_decay": ("wd", "decay"),
+    "optim.schedule": ("scheduler", "lr_scheduler", "lr_schedule"),
+    "optim.warmup_steps": ("warmup",),
+    "optim.clip_norm": ("clip", "grad_clip", "clip_grad", "gradient_clip_val", "max_grad_norm"),
+    "optim.betas": ("momentum",),
+    "optim": ("optimizer", "opt"),
+    "model": ("decoder", "arch", "architecture"),
+    "model.hidden_dim": ("hidden", "hidden_size", "decoder_dim", "rnn_size"),
+    "model.embedding_dim": ("embed", "embed_dim", "embed_size", "emb_dim", "embedding_size"),
+    "model.layers": ("num_layers", "n_layers"),
+    "encoder": ("backbone", "cnn"),
+    "encoder.fine_tune_from": ("fine_tune", "finetune", "unfreeze"),
+    "encoder.image_size": ("img_size", "image_size", "resolution"),
+    "data": ("dataset",),
+    "data.root": ("data_dir", "data_path", "data_root", "image_dir"),
+    "data.num_workers": ("workers",),
+    "vocabulary.min_count": ("min_freq", "min_word_freq", "vocab_threshold", "word_count_threshold"),
+    "vocabulary.max_size": ("vocab_size", "vocabulary_size"),
+    "decode.beam_width": ("beam", "beams", "beam_size", "num_beams"),
+    "decode.max_length": ("max_len", "max_length"),
+    "metric.names": ("metrics",),
+    "resume": ("ckpt", "resume_from", "load_from"),
+    "hydra.run.dir": ("out", "output", "out_dir", "output_dir", "save_dir", "log_dir", "run_dir"),
+}
+"""Setting → what papers and other training scripts call it."""
+# fmt: on
+
+_MEANT = {name: setting for setting, names in ABBREVIATIONS.items() for name in names}
+
+
+def meant_settings(name: str, most: int = 3) -> list[str]:
+    """The settings that `name` may stand for, the likeliest first; none where nothing is near."""
+    plain = name.lower().replace("-", "_")
+    last = plain.rpartition(".")[2]
+    settings = list(dict.fromkeys(setting for command in COMMANDS for setting in setting_names(command)))
+    if plain in _MEANT:
+        return [_MEANT[plain]]
+    same_end = [setting for setting in settings if "." in setting and setting.rpartition(".")[2] == last]
+    near = difflib.get_close_matches(plain, settings, n=most, cutoff=0.6)
+    ends = {setting.rpartition(".")[2] for setting in settings}
+    near_ends = difflib.get_close_matches(last, ends, n=1, cutoff=0.8)
+    near += [setting for setting in settings if setting.rpartition(".")[2] in near_ends]
+    by_end = [_MEANT[last]] if last in _MEANT else []
+    return list(dict.fromkeys([*same_end, *near, *by_end]))[:most]
+
+
+def unknown_setting(key: str) -> str:
+    """The message for a setting that does not exist, or does not exist in this command."""
+    settings = dict.fromkeys(setting for command in COMMANDS for setting in setting_names(command))
+    if key in settings:  # of another command or task, or a group where one of its settings was expected
+        others = [_MEANT[key]] if key in _MEANT else [name for name in settings if name.startswith(f"{key}.")]
+        hint = f", but {others[0]}=… can" if others else ""
+        return f"{key}=… cannot be set here{hint}. See --help for all settings."
+    meant = meant_settings(key)
+    suggestion = f" Did you mean {', '.join(meant)}?" if meant else ""
+    return f"{key} does not exist.{suggestion} See --help for all settings."
+
+
+HYDRA_FLAGS = ("-h", "--help", "-m", "--multirun", "-c", "--cfg", "--resolve", "-p", "--package", "--info", "-i")
+"""The flags of train.py and evaluate.py, which Hydra reads; every setting is KEY=VALUE."""
+
+
+def check_flags(
+    arguments: Sequence[str], allowed: Sequence[str] = ("-h", "--help"), renamed: Mapping[str, str] | None = None
+) -> None:
+    """ConfigError for a flag that does not exist; the message gives the KEY=VALUE that was probably meant.
+
+    renamed: flags of earlier releases → what to write instead.
+    """
+    for place, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if not flag.startswith("-") or flag in allowed:
+            continue
+        if renamed and flag in renamed:
+            raise ConfigError(f"{flag} is a setting now: write {renamed[flag]}.")
+        following = arguments[place + 1] if place + 1 < len(arguments) else ""
+        if not equals and following and not following.startswith("-") and "=" not in following:
+            value = following
+        meant = meant_settings(flag.lstrip("-"))
+        near = near_misses(flag, [name for name in allowed if name.startswith("--")])
+        if near:
+            raise ConfigError(f"{flag} does not exist.{near}")
+        if meant:
+            raise ConfigError(
+                f"{flag} does not exist: settings are KEY=VALUE, without dashes. Write {meant[0]}={value or '…'}"
+            )
+        raise ConfigError(
+            f"{flag} does not exist: settings are KEY=VALUE, such as trainer.max_epochs=3. See --help for all of them."
+        )
