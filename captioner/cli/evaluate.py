@@ -21,6 +21,7 @@ from captioner.cli.main import run_command
 from captioner.cli.overrides import check_overrides
 from captioner.cli.runs_folder import check_unused_folder, remove_if_empty
 from captioner.cli.setting_suggestions import HYDRA_FLAGS, check_flags
+from captioner.cli.settings_help import evaluate_help
 from captioner.config import HARD_AT_TEST, EvaluateConfig
 from captioner.distributed.device import check_device_name
 from captioner.distributed.launch import join_launched_job
@@ -40,6 +41,9 @@ def _main() -> None:
     join_launched_job()
     register()
     check_flags(sys.argv[1:], HYDRA_FLAGS, {"--compare": "results=a.json compare=b.json"})
+    if {"-h", "--help"} & set(sys.argv):
+        sys.stdout.write(evaluate_help([argument for argument in sys.argv[1:] if not argument.startswith("-")]))
+        return
     check_overrides(sys.argv[1:])
     hydra.main(config_path=str(CONF), config_name="evaluate", **VERSION_BASE)(_job)()
     if _errors:

@@ -11,7 +11,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import MISSING, DictConfig, OmegaConf, SCMode
 
-from captioner.cli.choices import CONF, NAMES, REGISTRIES, SETTINGS, choices
+from captioner.cli.choices import CONF, NAMES, REGISTRIES, SETTINGS
 from captioner.cli.hydra_versions import VERSION_BASE, register_resolver, store_config
 from captioner.cli.overrides import check_overrides
 from captioner.cli.runs_folder import RUNS_FOLDER
@@ -25,7 +25,7 @@ PRIMARY = {"captioning": "train", "language_model": "language_model"}
 
 
 def register() -> None:
-    """Tell Hydra the types of all settings and the interpolations of conf/. Called before Hydra starts.
+    """Tell Hydra the types of all settings and the interpolation of run folders. Called before Hydra starts.
 
     Each decoder and data set gets a schema, `model/<name>_schema`. The items that other packages add to the registries
     become choices, `model=<name>`. A decoder or data set that cannot be imported is left out (see `why_missing`).
@@ -42,7 +42,6 @@ def register() -> None:
         for name in filter(partial(_is_new, group), REGISTRIES[group]):
             store_config(name, {key: name}, group, package)
     register_resolver("run_folder", run_folder_name, use_cache=True)
-    register_resolver("choices", choices)
 
 
 def _is_new(group: str, name: str) -> bool:
@@ -106,6 +105,11 @@ def compose_language_model_settings(overrides: Sequence[str]) -> LanguageModelCo
     if not isinstance(settings, LanguageModelConfig):
         raise ConfigError("This command works with task=language_model only: leave task=captioning out.")
     return settings
+
+
+def compose_evaluate_settings(overrides: Sequence[str]) -> EvaluateConfig:
+    """Compose the settings that `evaluate.py` would use with these `overrides`, without a run folder."""
+    return evaluate_settings(_compose("evaluate", overrides))
 
 
 def _compose(primary: str, overrides: Sequence[str]) -> DictConfig:

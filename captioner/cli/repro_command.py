@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from captioner.cli.choices import CONF, REGISTRIES, decoder_of, group_choices
 from captioner.cli.hydra_config import compose_train_settings
-from captioner.cli.overrides import as_argument
+from captioner.cli.overrides import as_argument, flat_settings
 from captioner.config import TrainConfig
 from captioner.errors import CaptionerError
 from captioner.schema import to_plain
@@ -51,17 +50,10 @@ def _completed(options: list[str], settings: TrainConfig) -> list[str] | None:
         return None
     if composed.model.name != settings.model.name:
         return None
-    have, wanted = _flat(to_plain(composed)), _flat(to_plain(settings))
+    have, wanted = flat_settings(to_plain(composed)), flat_settings(to_plain(settings))
     differing = [key for key in wanted if key in have and wanted[key] != have[key] and key not in _MACHINE_SETTINGS]
     return [*options, *(f"{key}={as_argument(wanted[key])}" for key in differing)]
 
 
 def _is_sweep(path: Path) -> bool:
     return "MULTIRUN" in path.read_text(encoding="utf-8")
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

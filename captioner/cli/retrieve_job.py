@@ -75,9 +75,7 @@ def _measure(loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collec
     )
 
 
-def _find(
-    loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collection, query: str, top: int
-) -> None:
+def _find(loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collection, query: str, top: int) -> None:
     """Print the `top` images whose vectors are most similar to that of the query."""
     (words,) = build_tokenizer(loaded.settings.tokenizer).tokenize_all([query])
     if not words:

@@ -24,6 +24,7 @@ from captioner.cli.overrides import check_overrides
 from captioner.cli.run_config import read_settings, resumed_settings
 from captioner.cli.runs_folder import CONFIG_FILE, check_unused_folder, remove_if_empty, shown
 from captioner.cli.setting_suggestions import HYDRA_FLAGS, check_flags
+from captioner.cli.settings_help import train_help
 from captioner.cli.tables import averaged_over_seeds, csv_table, markdown_table, run_rows
 from captioner.config import TASKS, LanguageModelConfig
 from captioner.distributed.device import check_device_name
@@ -53,6 +54,10 @@ def _main() -> None:
             "trainer.devices=N, without torchrun."
         )
     check_flags(sys.argv[1:], HYDRA_FLAGS)
+    if {"-h", "--help"} & set(sys.argv):
+        overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+        sys.stdout.write(train_help(overrides, chosen_task(overrides)))
+        return
     check_overrides(sys.argv[1:])
     # Hydra's parser takes -m before the settings only; people write it anywhere.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))

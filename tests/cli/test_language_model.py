@@ -107,5 +107,5 @@ def test_help(command: Command) -> None:
     assert "temperature" in command(sample, "--help").out
     assert "task=language_model data.text=FILE" in command(main, "--help").out
     ours = command(main, "task=language_model", "--help")
-    assert "window: 64" in ours.out
+    assert "trainer.window=64" in ours.out
     assert "_schema" not in ours.out

@@ -108,7 +108,6 @@ def test_an_existing_run_is_never_overwritten(command: Command, tiny: FolderConf
         (["--epochs", "3"], "settings are KEY=VALUE, without dashes. Write trainer.max_epochs=3"),
         (["--lr=0.1"], "Write optim.learning_rate=0.1"),
         (["--frobnicate"], "--frobnicate does not exist: settings are KEY=VALUE, such as trainer.max_epochs=3"),
-        (["trainer.accumulate=2"], "was renamed: use trainer.gradient_accumulation_steps=2"),
         (["trainer.max_epochs=many"], "trainer.max_epochs=many has the wrong type"),
         (["trainer.max_epochs=0"], "trainer.max_epochs=0 is too small: expected 1 or more"),
         (["model.cell=lsmt"], "model.cell='lsmt' does not exist. Did you mean lstm?"),
@@ -150,5 +149,11 @@ def test_help_lists_choices_and_settings(command: Command) -> None:
     result = command(main, "--help")
     assert result.code == 0
     assert f"model: {', '.join(sorted(path.stem for path in (CONF / 'model').iterdir()))}" in result.out
-    assert "max_epochs: 12" in result.out
+    assert "trainer.max_epochs=12" in result.out
+    assert "stop after this many validations without a better score" in result.out
+    assert "model.injection=par" in result.out
+    assert "model.attention=" not in result.out
+    attention = command(main, "model=attention", "trainer.max_epochs=3", "--help").out
+    assert "model.attention=soft" in attention
+    assert "trainer.max_epochs=3" in attention
     assert "_schema" not in result.out
