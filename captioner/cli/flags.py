@@ -58,7 +58,7 @@ class FlagParser(argparse.ArgumentParser):
     def _check_grammar(self, arguments: Sequence[str]) -> None:
         """ConfigError for a flag that does not exist, and for KEY=VALUE where a flag is expected."""
         takes_files = bool(self._get_positional_actions())
-        value_expected = False
+        most, values = 0, 0  # of the last flag: how many values it takes, and has
         for argument in arguments:
             flag, equals, _ = argument.partition("=")
             if argument == "--":
@@ -66,10 +66,10 @@ class FlagParser(argparse.ArgumentParser):
             if argument.startswith("--"):
                 if flag not in self._option_string_actions:
                     raise ConfigError(self._unknown(flag.removeprefix("--")))
-                value_expected = not equals and self._option_string_actions[flag].nargs != 0
-                several = self._option_string_actions[flag].nargs == "+"
-            elif value_expected:
-                value_expected = several
+                nargs = self._option_string_actions[flag].nargs
+                most, values = (len(arguments) if nargs == "+" else nargs != 0), int(bool(equals))
+            elif values < most and not (values and equals and self._flag_for(flag)):
+                values += 1
             elif equals and not (takes_files and Path(argument).exists()):
                 self._check_setting(argument)
             elif not takes_files and not argument.startswith("-"):
@@ -98,7 +98,8 @@ class FlagParser(argparse.ArgumentParser):
     def _unknown(self, name: str) -> str:
         flag = self._flag_for(name)
         if flag is not None:
-            return f"--{name} was renamed: use {flag}." if name in self._renamed else f"--{name}: write {flag}."
+            problem = "was renamed" if name in self._renamed else "does not exist"
+            return f"--{name} {problem}: use {flag}."
         flags = [option for option in self._option_string_actions if option.startswith("--")]
         return f"--{name} does not exist.{near_misses(f'--{name}', flags)}{self._see_help()}"
 

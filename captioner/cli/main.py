@@ -114,7 +114,7 @@ def _explain_hydra(error: BaseException) -> str:
     if not type(error).__module__.startswith(("hydra", "omegaconf", "antlr4")):  # it trusts what it is given
         return f"These settings cannot be put together ({first_line}): expected KEY=VALUE and GROUP=CHOICE."
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read ({first_line}): expected KEY=VALUE, quoted where the shell needs it."
+        return f"{error.override} cannot be read: expected KEY=VALUE, quoted where the shell needs it."
     if match := re.search(r"Could not (?:find|load) '(.+)/(.+)'", first_line):
         group, choice = match.groups()
         if message := why_missing(group, choice):

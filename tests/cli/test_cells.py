@@ -40,7 +40,7 @@ def test_a_language_model(command: Command) -> None:
         (["--property", "qoutes"], "Did you mean quotes?"),
         (["--unit", "layer1.h.12"], "layer1.h has the units 0 to 11"),
         (["--text", "nowhere.txt"], "nowhere.txt does not exist"),
-        (["--tokns", "3"], "--tokns does not exist. Did you mean --tokens?"),
+        (["--tokns", "3"], "--tokns does not exist. Did you mean --tokens"),
         (["--tokens", "0"], "--tokens=0 is too small"),
         (["read=30"], "This command takes flags: write --tokens 30 instead of read=30."),
         (["--scale", "log"], "Choose one of: percentile, tanh"),
