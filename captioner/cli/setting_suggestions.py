@@ -63,7 +63,7 @@ def meant_settings(name: str, most: int = 3) -> list[str]:
     near_ends = difflib.get_close_matches(last, ends, n=1, cutoff=0.8)
     near += [setting for setting in settings if setting.rpartition(".")[2] in near_ends]
     by_end = [_MEANT[last]] if last in _MEANT else []
-    return list(dict.fromkeys([*same_end, *near, *by_end]))[:most]
+    return list(dict.fromkeys([*by_end, *same_end, *near]))[:most]
 
 
 def unknown_setting(key: str) -> str:
@@ -98,9 +98,10 @@ def check_flags(
         following = arguments[place + 1] if place + 1 < len(arguments) else ""
         if not equals and following and not following.startswith("-") and "=" not in following:
             value = following
-        meant = meant_settings(flag.lstrip("-"))
-        near = near_misses(flag, [name for name in allowed if name.startswith("--")])
-        if near:
+        name = flag.lstrip("-")
+        meant = meant_settings(name)
+        near = near_misses(flag, [option for option in allowed if option.startswith("--")])
+        if near and name not in _MEANT:
             raise ConfigError(f"{flag} does not exist.{near}")
         if meant:
             raise ConfigError(
