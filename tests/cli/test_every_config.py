@@ -18,7 +18,7 @@ from captioner.data.datasets.registry import load_dataset
 from captioner.data.datasets.tar_shards.pack import pack_shards
 from captioner.inference import Captioner
 from captioner.training.logs import RunLog
-from captioner.training.resume import averaged, save
+from captioner.training.resume import save, using_ema_weights
 from captioner.training.setup import prepare
 from captioner.training.step import train_step, training_batches
 from tests.cli.conftest import SMALL, Command
@@ -111,7 +111,7 @@ def check_case(case: str, shared: Path, folder: Path) -> None:
         save(run, log, is_best=True)
     images = [image.path.read_bytes() for image in run.val_set][:2]
     trained = LoadedCheckpoint(folder, run.model.eval(), run.vocabulary, run.checkpoint_settings)
-    with averaged(run):  # a checkpoint stores the averaged weights
+    with using_ema_weights(run):  # a checkpoint stores the averaged weights
         captions = captions_by_every_search(Captioner(trained, torch.device("cpu")), images, config)
     assert len(captions) == len(SEARCHES) * len(images)
     assert captions_by_every_search(Captioner.from_checkpoint(folder, "cpu"), images, config) == captions
