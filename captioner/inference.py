@@ -91,7 +91,7 @@ class Caption:
     attention: (T, rows, columns) attention weights of each token over the image's regions, which sum to 1 per token
         (to less with adaptive attention, whose sentinel has the rest); None for a model without attention.
     alternatives: the next best captions of the beam search, best first: as many as `Captioner.caption` was asked for.
-    image: what was captioned, as it was given, and resize: how the model made it square; `plot` needs both.
+    image: the captioned image as it was given, and resize: how the model made it square; `plot` uses both.
     """
 
     text: str
@@ -122,7 +122,7 @@ class Caption:
 
         Returns a PIL image, which a notebook displays, and also writes it to `path` (a PNG file) where one is given.
 
-        image: the captioned image, where the one that was given is gone. references: reference captions to print
+        image: the captioned image, needed if the given file is gone. references: reference captions to print
         below the caption. scale: "shared" for one color scale, "word" for one per token. contour: also draw a line
         around the smallest area that holds this share of a token's attention, such as 0.5.
 
@@ -210,7 +210,7 @@ class Captioner:
     def pretrained(cls, name: str | Path = DEFAULT, device: str = "auto") -> Captioner:
         """Load a model that comes with the package, such as "flickr8k", or whatever `from_checkpoint` loads.
 
-        A name of the package's own means that model, even where the working folder holds a folder of this name.
+        The name of a bundled model means that model, even if the working folder has a folder of this name.
         Raises CheckpointError, which lists the names, and ConfigError for a device that is not there.
         """
         if str(name) not in pretrained_names() and Path(name).exists():
@@ -231,7 +231,7 @@ class Captioner:
             f"{rows} × {columns} regions",
             f"vocabulary: {len(self.vocabulary):,} tokens",
             f"training data: {self.training_data or 'unknown'}",
-            f"decoding: {_search_of(self.decode)}",
+            f"decoding: {_describe_search(self.decode)}",
         ]
         return "\n  ".join(lines)
 
@@ -290,9 +290,9 @@ class Captioner:
     def _decode_settings(
         self, decode: DecodeConfig | str | None, alternatives: int, settings: dict[str, Any]
     ) -> DecodeConfig:
-        """The settings of one call: `decode`, or the model's own, with single settings replaced."""
-        own = [entry.name for entry in fields(DecodeConfig) if entry.name != "name"]
-        _check_keywords("Captioner.caption", settings, [*own, "images", "decode", "alternatives"])
+        """The settings of one call: `decode`, by default the model's, with single settings replaced."""
+        known = [entry.name for entry in fields(DecodeConfig) if entry.name != "name"]
+        _check_keywords("Captioner.caption", settings, [*known, "images", "decode", "alternatives"])
         if decode is None or isinstance(decode, str):
             config = self.decode if decode is None else replace(self.decode, name=decode)
         else:
@@ -340,10 +340,11 @@ class Captioner:
             return self.model.encode(torch.stack(tensors).to(self.device))
 
     def _to_caption(self, hypotheses: Iterable[Hypothesis], image: ImageSource) -> Caption:
-        best, *others = [self._one(hypothesis, image) for hypothesis in hypotheses]
+        """The best hypothesis as a caption, the others as its alternatives."""
+        best, *others = [self._from_hypothesis(hypothesis, image) for hypothesis in hypotheses]
         return replace(best, alternatives=tuple(others))
 
-    def _one(self, hypothesis: Hypothesis, image: ImageSource) -> Caption:
+    def _from_hypothesis(self, hypothesis: Hypothesis, image: ImageSource) -> Caption:
         tokens = tuple(self.vocabulary.decode(hypothesis.tokens))
         attention = None
         if hypothesis.attention is not None:
@@ -361,10 +362,10 @@ class Captioner:
         )
 
 
-def _search_of(decode: DecodeConfig) -> str:
-    """A search and the settings that only it uses, for people."""
-    own = [f"{key}={getattr(decode, key):g}" for key, search_name in _SEARCH_OF.items() if search_name == decode.name]
-    return ", ".join([decode.name, *own, f"max_length={decode.max_length}"])
+def _describe_search(decode: DecodeConfig) -> str:
+    """A search and its settings in one line, such as "beam, beam_width=5, length_penalty=1, max_length=20"."""
+    settings = [f"{key}={getattr(decode, key):g}" for key, name in _SEARCH_OF.items() if name == decode.name]
+    return ", ".join([decode.name, *settings, f"max_length={decode.max_length}"])
 
 
 def _training_data(checkpoint: Path) -> str | None:

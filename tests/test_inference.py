@@ -1,4 +1,4 @@
-"""One photo in, a caption out: however the photo is given, and with nothing left but the checkpoint."""
+"""The Python interface: images in every form, single and in lists, searches, errors, repr and plots."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.tiny import train_tiny, write_tiny_data
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of which nothing is left but its folder: neither its data nor its feature cache."""
+    """The folder of a finished run, moved; its data and its feature cache are deleted."""
     home = tmp_path_factory.mktemp("trained")
     moved = Path(shutil.move(train_tiny(home), tmp_path_factory.mktemp("moved") / "run"))
     shutil.rmtree(home)
@@ -41,14 +41,14 @@ def model(run_folder: Path) -> Captioner:
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Eight images: every color on either side."""
+    """Eight images: each color on each side."""
     folder = tmp_path_factory.mktemp("images")
     write_tiny_data(folder, images=8)
     return sorted(folder.glob("*.png"))
 
 
 def same(found: captioner.Caption, expected: captioner.Caption) -> None:
-    """Equal but for the last digits of a float32 sum, which depend on what else is in the batch."""
+    """Equal up to the rounding of float32 sums, which depends on the batch."""
     assert (found.text, found.tokens, found.finished) == (expected.text, expected.tokens, expected.finished)
     assert found.log_prob == pytest.approx(expected.log_prob, abs=1e-4)
     assert found.attention is not None
@@ -58,15 +58,15 @@ def same(found: captioner.Caption, expected: captioner.Caption) -> None:
 # ------------------------------------------------------------------------------------------- one image
 
 
-def test_says_what_is_there(model: Captioner, paths: list[Path]) -> None:
-    """Without the data it was trained on, in another folder than it was trained in."""
+def test_captions_describe_the_images(model: Captioner, paths: list[Path]) -> None:
+    """Without the training data, in another folder than that of the training."""
     texts = [model.caption(path).text for path in paths]
     expected = [
         [f"a {color} half on the {side}", f"the {side} is {color}"]
         for side in ("left", "right")
         for color in ("red", "green", "blue", "white")
     ]
-    assert sum(text in own for text, own in zip(texts, expected, strict=True)) >= 7, texts
+    assert sum(text in references for text, references in zip(texts, expected, strict=True)) >= 7, texts
 
 
 FORMS: dict[str, Callable[[Path], Any]] = {
@@ -82,7 +82,9 @@ FORMS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
-def test_however_it_is_given(model: Captioner, paths: list[Path], form: Callable[[Path], Any]) -> None:
+def test_every_form_of_image_gives_the_same_caption(
+    model: Captioner, paths: list[Path], form: Callable[[Path], Any]
+) -> None:
     for path in paths[2:6]:
         image = form(path)
         same(model.caption(image), model.caption(path))
@@ -90,21 +92,21 @@ def test_however_it_is_given(model: Captioner, paths: list[Path], form: Callable
             image.close()
 
 
-def test_grey_transparent_and_oddly_shaped(model: Captioner) -> None:
-    grey = np.full((50, 70), 90, dtype=np.uint8)
-    expected = model.caption(np.repeat(grey[:, :, None], 3, axis=2))
-    same(model.caption(grey), expected)
-    same(model.caption(Image.fromarray(grey)), expected)
-    nothing = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
-    same(model.caption(nothing), model.caption(np.full((64, 64, 3), 255, dtype=np.uint8)))
+def test_gray_transparent_and_oddly_shaped_images(model: Captioner) -> None:
+    gray = np.full((50, 70), 90, dtype=np.uint8)
+    expected = model.caption(np.repeat(gray[:, :, None], 3, axis=2))
+    same(model.caption(gray), expected)
+    same(model.caption(Image.fromarray(gray)), expected)
+    transparent = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    same(model.caption(transparent), model.caption(np.full((64, 64, 3), 255, dtype=np.uint8)))
     assert model.caption(np.zeros((1, 900, 3), dtype=np.uint8)).tokens
 
 
-def test_upright_as_a_person_sees_it(model: Captioner, paths: list[Path]) -> None:
-    """A photo stored on its side, with the EXIF entry that says so."""
+def test_exif_orientation_is_applied(model: Captioner, paths: list[Path]) -> None:
+    """A photo stored rotated by 90°, with its EXIF orientation."""
     with Image.open(paths[1]) as image:
         exif = image.getexif()
-        exif[0x0112] = 6  # turn a quarter clockwise
+        exif[0x0112] = 6  # rotate by 90° clockwise
         stream = io.BytesIO()
         image.transpose(Image.Transpose.ROTATE_90).save(stream, "PNG", exif=exif)
     same(model.caption(stream.getvalue()), model.caption(paths[1]))
@@ -140,10 +142,10 @@ def test_log_prob_is_what_teacher_forcing_gives(model: Captioner, paths: list[Pa
 # ------------------------------------------------------------------------------------------ many images
 
 
-def test_a_list_is_one_by_one_in_its_order(
+def test_a_list_gives_the_captions_of_single_images_in_order(
     model: Captioner, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where it is longer than what is encoded together."""
+    """Also for a list that is longer than a batch."""
     monkeypatch.setattr(inference, "BATCH", 3)
     order = [5, 0, 7, 2, 5, 3, 1, 4, 6]
     found = model.caption([paths[index] for index in order])
@@ -172,20 +174,20 @@ def test_a_list_may_mix(model: Captioner, paths: list[Path]) -> None:
 
 
 def test_alternatives_are_the_next_best(model: Captioner, paths: list[Path]) -> None:
-    for wanted in (1, 2, 5):  # within the run's beam of 3, and beyond
+    for wanted in (1, 2, 5):  # within the run's beam of 3, and wider
         caption = model.caption(paths[0], alternatives=wanted)
         assert len(caption.alternatives) == wanted
-        every = [caption, *caption.alternatives]
-        assert len({one.tokens for one in every}) == wanted + 1
+        captions = [caption, *caption.alternatives]
+        assert len({one.tokens for one in captions}) == wanted + 1
         assert all(one.alternatives == () for one in caption.alternatives)
-        finished = [one.log_prob for one in every if one.finished]
+        finished = [one.log_prob for one in captions if one.finished]
         assert finished == sorted(finished, reverse=True)
-        assert all(one.attention is not None for one in every)
-    same(model.caption(paths[0], alternatives=2), model.caption(paths[0]))  # no wider than it was: nothing changes
+        assert all(one.attention is not None for one in captions)
+    same(model.caption(paths[0], alternatives=2), model.caption(paths[0]))  # not wider than the beam: the same caption
 
 
 @pytest.mark.parametrize("wanted", [-1, -5])
-def test_fewer_than_no_alternatives(model: Captioner, paths: list[Path], wanted: int) -> None:
+def test_a_negative_number_of_alternatives(model: Captioner, paths: list[Path], wanted: int) -> None:
     with pytest.raises(ConfigError, match=f"alternatives={wanted}"):
         model.caption(paths[0], alternatives=wanted)
 
@@ -196,7 +198,7 @@ def test_only_a_beam_has_alternatives(model: Captioner, paths: list[Path]) -> No
             model.caption(paths[0], alternatives=2, decode=DecodeConfig(name=name))
 
 
-def test_another_search_than_the_run_s(model: Captioner, paths: list[Path]) -> None:
+def test_another_search_than_the_model_s(model: Captioner, paths: list[Path]) -> None:
     short = model.caption(paths[0], decode=DecodeConfig(name="greedy", max_length=2))
     assert len(short.tokens) == 2
     assert not short.finished
@@ -212,20 +214,20 @@ def test_another_search_than_the_run_s(model: Captioner, paths: list[Path]) -> N
     assert len(texts) > 1
 
 
-def test_samples_do_not_depend_on_what_is_encoded_together(
+def test_samples_do_not_depend_on_the_batch(
     model: Captioner, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sampled = DecodeConfig(name="sample", temperature=3.0)
     together = model.caption([paths[0]] * 7, decode=sampled)
-    assert len({caption.text for caption in together}) > 3  # each place of the list draws for itself
+    assert len({caption.text for caption in together}) > 3  # each index of the list has its own seed
     monkeypatch.setattr(inference, "BATCH", 3)
     assert [one.text for one in model.caption([paths[0]] * 7, decode=sampled)] == [one.text for one in together]
 
 
-# ---------------------------------------------------------------------------------------- what goes wrong
+# ---------------------------------------------------------------------------------------- errors
 
 
-def test_what_is_no_image(model: Captioner, paths: list[Path], tmp_path: Path) -> None:
+def test_inputs_that_are_no_images(model: Captioner, paths: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(paths[0].read_bytes()[:100])
     text = tmp_path / "text.jpg"
@@ -260,7 +262,7 @@ def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
         Captioner.from_checkpoint(str(tmp_path / "nowhere"))
 
 
-# ------------------------------------------------------------------------------------ what it is built on
+# ------------------------------------------------------------------------------------ checkpoints
 
 
 def test_a_folder_as_text_or_path_and_each_of_its_checkpoints(run_folder: Path, paths: list[Path]) -> None:
@@ -271,7 +273,7 @@ def test_a_folder_as_text_or_path_and_each_of_its_checkpoints(run_folder: Path, 
 
 
 def test_its_preprocessing_is_the_checkpoint_s(model: Captioner, paths: list[Path], tmp_path: Path) -> None:
-    """Another size and another mean in the checkpoint are used, whatever the encoder's weights expect today."""
+    """The size and the mean stored in the checkpoint are used, not the defaults of the encoder."""
     loaded = load_checkpoint(model.checkpoint.path)
     transform = replace(loaded.settings.transform, size=96, mean=(0.1, 0.2, 0.3))
     settings: CheckpointSettings = replace(loaded.settings, transform=transform)
@@ -288,7 +290,7 @@ def test_its_preprocessing_is_the_checkpoint_s(model: Captioner, paths: list[Pat
     assert caption.attention.shape[1:] == (5, 5)
 
 
-def test_captioning_leaves_the_model_as_it_is(model: Captioner, paths: list[Path]) -> None:
+def test_captioning_does_not_change_the_model(model: Captioner, paths: list[Path]) -> None:
     before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
     random_state = torch.get_rng_state()
     model.caption(list(paths), alternatives=3)

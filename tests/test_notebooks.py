@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom, as a student would run it."""
+"""Every notebook runs from top to bottom."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.notebook
-@pytest.mark.filterwarnings("ignore")  # the kernel's own; the notebook's warnings show in its output
+@pytest.mark.filterwarnings("ignore")  # of the kernel; warnings of the notebook are in its output
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for needed in ("conf", "docs/pretrained"):  # settings, and photos
         shutil.copytree(ROOT / needed, tmp_path / needed)
     (tmp_path / "notebooks").mkdir()
-    monkeypatch.delenv("MPLBACKEND", raising=False)  # or figures that a notebook only draws are not in its output
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the notebook's plots go to its output
     monkeypatch.setenv("PYTHONPATH", str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""))
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(tmp_path / "notebooks")}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
     images = [o for c in notebook.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
-    assert images, "a notebook shows its figures"
+    assert images, "the notebook has no plots"
 
 
 def test_there_are_notebooks_with_their_figures() -> None:

@@ -100,10 +100,10 @@ def test_photos_of_the_card_are_small_and_listed_with_their_terms() -> None:
 
 @pytest.mark.slow
 def test_caption_py_on_a_fresh_machine_without_a_network(tmp_path: Path) -> None:
-    """No run, no network: every connection that Python opens is refused."""
+    """Without a run and without a network: opening a connection raises an error."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import socket\n\ndef refuse(*arguments, **options):\n    raise OSError('no network')\n\n"
-        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "import socket\n\ndef fail(*arguments, **options):\n    raise OSError('no network')\n\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = fail\n"
     )
     environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     command = [sys.executable, "-W", "error::ResourceWarning", str(ROOT / "caption.py"), str(PHOTOS[0])]
