@@ -1,7 +1,7 @@
-"""What every unit of a recurrent network does while it reads: states and gates, token by token.
+"""Record the states and gates of a recurrent network's units while it reads, token by token.
 
-Works on any module that holds cells (`captioner.nn.cells.Cell`), language model or captioner: each cell's `step` is
-listened to while the network reads as it always does. Karpathy, Johnson & Li 2015, section 4.2.
+This works for every module with cells (`captioner.nn.cells.Cell`), a language model or a captioner: the `step` of each
+cell is wrapped while the network reads. Karpathy, Johnson & Li 2015, section 4.2.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from captioner.nn.types import ImageFeatures, select_images
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
 STATES = ("h", "c")
-LEFT, RIGHT = 0.1, 0.9  # below and above: a gate is saturated (the paper's bounds)
+LEFT, RIGHT = 0.1, 0.9  # a gate is saturated below the first and above the second (the paper's bounds)
 
 
 @dataclass(frozen=True)
 class Recording:
-    """N tokens that were read, and every unit's value after each.
+    """The values of all units after each of N tokens.
 
-    values: name → (N, H) on the CPU: `layer1.h`, `layer1.c` (not squashed), `layer1.forget_gate`, …
-    starts: the index of each passage's first token (a text is one passage, each caption another).
+    values: name → (N, H) on the CPU: `layer1.h`, `layer1.c` (before the tanh), `layer1.forget_gate`, …
+    starts: the index of the first token of each sequence (a text is one sequence, each caption is one).
     """
 
     tokens: list[str]
@@ -41,7 +41,7 @@ class Recording:
     starts: list[int]
 
     def unit(self, name: str) -> Float[Tensor, " N"]:
-        """One unit by its name, such as `layer1.c.37`; ConfigError where there is none."""
+        """(N,) the values of one unit, by a name such as `layer1.c.37`; ConfigError if it does not exist."""
         group, _, number = name.rpartition(".")
         if group not in self.values:
             raise ConfigError(
@@ -55,7 +55,7 @@ class Recording:
 
     @property
     def states(self) -> dict[str, Tensor]:
-        """What the cells carry, without their gates."""
+        """The states h and c of the cells, without their gates."""
         return {name: values for name, values in self.values.items() if name.split(".")[1] in STATES}
 
     @property
@@ -65,24 +65,27 @@ class Recording:
 
 
 @torch.no_grad()
-def record_text(model: LanguageModel, numbers: Int[Tensor, " N"], tokens: Sequence[str]) -> Recording:
-    """Read one text after <START>; row i is what stands after `tokens[i]` was read. The model is put in eval mode."""
+def record_text(model: LanguageModel, token_ids: Int[Tensor, " N"], tokens: Sequence[str]) -> Recording:
+    """Read <START> and one text; row i has the values after `tokens[i]`. The model is set to eval mode.
+
+    token_ids, tokens: the text, as ids and as strings.
+    """
     model.eval()
     device = model.embedding.weight.device
     _, hidden = model.step(torch.tensor([SPECIAL_TOKENS.start], device=device), model.initial(1))
-    with record_cell_states(model) as heard:
-        for number in torch.split(numbers.to(device), 1):
-            _, hidden = model.step(number, hidden)
-    return Recording(list(tokens), {name: torch.cat(rows).cpu() for name, rows in heard.items()}, [0])
+    with record_cell_states(model) as recorded:
+        for token_id in torch.split(token_ids.to(device), 1):
+            _, hidden = model.step(token_id, hidden)
+    return Recording(list(tokens), {name: torch.cat(rows).cpu() for name, rows in recorded.items()}, [0])
 
 
 @torch.no_grad()
 def record_captions(
     model: CaptioningModel, features: ImageFeatures, captions: Sequence[Sequence[int]], words: Sequence[Sequence[str]]
 ) -> Recording:
-    """Read one caption an image, word by word; rows are in reading order, caption after caption.
+    """Read one caption per image, word by word; rows are in reading order, caption after caption.
 
-    captions: word numbers; words: the same as text. The model is put in eval mode.
+    captions: token ids; words: these tokens as strings. The model is set to eval mode.
     """
     model.eval()
     decoder = model.decoder
@@ -92,62 +95,64 @@ def record_captions(
     values: dict[str, list[list[Tensor]]] = defaultdict(lambda: [[] for _ in captions])
     reading = list(range(len(captions)))
     for position in range(max(map(len, captions), default=0)):
-        still = [row for row, image in enumerate(reading) if position < len(captions[image])]
-        rows = torch.tensor(still, device=device)
-        state, reading = select_images(state, rows, rows), [reading[row] for row in still]
-        with record_cell_states(decoder) as heard:
+        remaining = [row for row, image in enumerate(reading) if position < len(captions[image])]
+        rows = torch.tensor(remaining, device=device)
+        state, reading = select_images(state, rows, rows), [reading[row] for row in remaining]
+        with record_cell_states(decoder) as recorded:
             state = decoder.step(torch.tensor([captions[i][position] for i in reading], device=device), state).state
-        for name, (value,) in heard.items():
+        for name, (value,) in recorded.items():
             for row, image in enumerate(reading):
                 values[name][image].append(value[row].cpu())
     starts = [sum(map(len, captions[:image])) for image in range(len(captions))]
-    stacked = {name: torch.stack([row for own in rows for row in own]) for name, rows in values.items()}
-    return Recording([word for own in words for word in own], stacked, starts)
+    stacked = {name: torch.stack([row for of_caption in rows for row in of_caption]) for name, rows in values.items()}
+    return Recording([word for caption in words for word in caption], stacked, starts)
 
 
 def join_recordings(recordings: Sequence[Recording]) -> Recording:
-    """Several as one, in their order."""
+    """Concatenate recordings of one model."""
     tokens: list[str] = []
     starts: list[int] = []
     for recording in recordings:
         starts += [len(tokens) + start for start in recording.starts]
         tokens += recording.tokens
     names = recordings[0].values if recordings else {}
-    return Recording(tokens, {name: torch.cat([one.values[name] for one in recordings]) for name in names}, starts)
+    return Recording(
+        tokens, {name: torch.cat([recording.values[name] for recording in recordings]) for name in names}, starts
+    )
 
 
 @contextmanager
 def record_cell_states(module: nn.Module) -> Iterator[Mapping[str, list[Tensor]]]:
-    """While this is open, every step of every cell in `module` adds its states and gates, (N, H) each, by name."""
-    heard: dict[str, list[Tensor]] = defaultdict(list)
+    """Inside the context, every step of every cell of `module` appends its states and gates, (N, H) each, by name."""
+    recorded: dict[str, list[Tensor]] = defaultdict(list)
     cells = cells_of(module)
     for layer, cell in enumerate(cells, start=1):
-        cell.step = _listening(cell, f"layer{layer}", heard)  # type: ignore[assignment,method-assign]
+        cell.step = _recording_step(cell, f"layer{layer}", recorded)  # type: ignore[assignment,method-assign]
     try:
-        yield heard
+        yield recorded
     finally:
         for cell in cells:
-            del cell.step  # the class's own is there again
+            del cell.step  # restores the method of the class
 
 
-def _listening(cell: Cell, layer: str, heard: dict[str, list[Tensor]]) -> Callable[[Tensor, Hidden], Hidden]:
-    """The cell's step, which also writes down what it gave."""
-    own_step = cell.step
+def _recording_step(cell: Cell, layer: str, recorded: dict[str, list[Tensor]]) -> Callable[[Tensor, Hidden], Hidden]:
+    """The cell's `step`, wrapped to append its states and gates to `recorded`."""
+    original_step = cell.step
 
     def step(inputs: Tensor, hidden: Hidden) -> Hidden:
         with _Sigmoids() as gates:
-            after = own_step(inputs, hidden)
+            after = original_step(inputs, hidden)
         for name, value in zip(STATES, after, strict=False):
-            heard[f"{layer}.{name}"].append(value.detach())
+            recorded[f"{layer}.{name}"].append(value.detach())
         for name, value in zip(cell.gate_names, gates.outputs, strict=bool(cell.gate_names)):
-            heard[f"{layer}.{name}"].append(value.detach())
+            recorded[f"{layer}.{name}"].append(value.detach())
         return after
 
     return step
 
 
 class _Sigmoids(TorchFunctionMode):
-    """Keeps what `torch.sigmoid` gives: in a cell's step, its gates, in the order in which they are computed."""
+    """Keeps the results of `torch.sigmoid`: in a cell's step these are its gates, in the order of computation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,14 +169,14 @@ class _Sigmoids(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class Saturation:
-    """How often each unit of a gate is shut (below 0.1) and open (above 0.9): fractions of time, (H,) each."""
+    """How often each unit of a gate is closed (below 0.1) and open (above 0.9): fractions of time, (H,) each."""
 
     left: Tensor
     right: Tensor
 
 
 def gate_saturation(recording: Recording) -> dict[str, Saturation]:
-    """Section 4.3 of the paper: for each gate of each layer, the fractions of time in which a unit is saturated."""
+    """For each gate of each layer, the fractions of time in which its units are saturated (section 4.3)."""
     return {
         name: Saturation((values < LEFT).float().mean(dim=0), (values > RIGHT).float().mean(dim=0))
         for name, values in recording.gates.items()

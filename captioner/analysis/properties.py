@@ -1,7 +1,7 @@
-"""What a unit may keep track of: a number for every token, computed from the text alone.
+"""Properties that a unit may track: one value per token, computed from the text alone.
 
-Each value is that after its token was read, as a unit's is: the character after an opening quote, and the quote
-itself, are inside.
+Each value is that after its token was read, as the value of a unit is: an opening quote, and the characters after it,
+are inside.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def inside_quotes(tokens: Sequence[str]) -> list[float]:
 
 
 def position_in_line(tokens: Sequence[str]) -> list[float]:
-    """Tokens since the line began, the line break itself at 0."""
+    """Tokens since the beginning of the line; 0 at a line break."""
     position, values = -1, []
     for token in tokens:
         position = 0 if token == "\n" else position + 1
@@ -32,7 +32,7 @@ def position_in_line(tokens: Sequence[str]) -> list[float]:
 
 
 def bracket_depth(tokens: Sequence[str]) -> list[float]:
-    """How many of ( [ { are open."""
+    """The number of open brackets ( [ {."""
     depth, values = 0, []
     for token in tokens:
         depth = max(0, depth + (token in "([{") - (token in ")]}"))
@@ -41,7 +41,7 @@ def bracket_depth(tokens: Sequence[str]) -> list[float]:
 
 
 def indentation(tokens: Sequence[str]) -> list[float]:
-    """Blanks and tabs at the beginning of the line, as far as they have been read."""
+    """The blanks and tabs at the beginning of the line that have been read."""
     depth, at_start, values = 0, True, []
     for token in tokens:
         if token == "\n":
@@ -87,22 +87,22 @@ TEXT_PROPERTIES: dict[str, Property] = {
 
 
 def caption_position(captions: Sequence[Sequence[str]]) -> list[float]:
-    """How many words of its caption have been said, from 1."""
+    """The position of each word in its caption, from 1."""
     return [float(position) for caption in captions for position in range(1, len(caption) + 1)]
 
 
-def says_word(captions: Sequence[Sequence[str]], word: str) -> list[float]:
-    """1 where the word just said is `word`."""
-    return [float(said == word) for caption in captions for said in caption]
+def is_word(captions: Sequence[Sequence[str]], word: str) -> list[float]:
+    """1 at each occurrence of `word`."""
+    return [float(token == word) for caption in captions for token in caption]
 
 
 def shows_object(
     captions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]], noun: str
 ) -> list[float]:
-    """1 in every caption of an image in which people saw the object: at least one of its references names it."""
+    """1 at all words of the caption of an image with the object: at least one of its references names it."""
     return [
-        float(any(noun in reference for reference in own))
-        for caption, own in zip(captions, references, strict=True)
+        float(any(noun in reference for reference in of_image))
+        for caption, of_image in zip(captions, references, strict=True)
         for _ in caption
     ]
 
@@ -110,14 +110,14 @@ def shows_object(
 def caption_property(
     name: str, captions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> list[float]:
-    """A property of captions by its name: position, word:and, object:dog."""
+    """A property of captions by its name: position, word:and, object:dog. ConfigError for an unknown name."""
     kind, _, argument = name.partition(":")
     if kind in ("word", "object") and not argument:
-        raise ConfigError(f"property={name} names no word: expected for example {kind}:dog.")
+        raise ConfigError(f"property={name} lacks a word: expected for example {kind}:dog.")
     choose("property", kind, ("position", "word", "object"))
     if kind == "position":
         return caption_position(captions)
-    return says_word(captions, argument) if kind == "word" else shows_object(captions, references, argument)
+    return is_word(captions, argument) if kind == "word" else shows_object(captions, references, argument)
 
 
 NOUNS = (
@@ -127,6 +127,9 @@ NOUNS = (
 
 
 def frequent_objects(references: Sequence[Sequence[Sequence[str]]], count: int = 3) -> list[str]:
-    """The nouns of a short list that come nearest to being in half of the images: where there is most to tell apart."""
-    shares = {noun: sum(any(noun in r for r in own) for own in references) / max(1, len(references)) for noun in NOUNS}
+    """Of the nouns in NOUNS, those that are named for closest to half of the images, the most informative objects."""
+    shares = {
+        noun: sum(any(noun in reference for reference in of_image) for of_image in references) / max(1, len(references))
+        for noun in NOUNS
+    }
     return sorted((noun for noun in NOUNS if shares[noun] > 0), key=lambda noun: abs(shares[noun] - 0.5))[:count]

@@ -1,4 +1,4 @@
-"""Finding the images that a sentence speaks of, with a model that turns sentences into image vectors."""
+"""Image retrieval by caption, with a decoder that predicts image features from captions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from captioner.nn.packing import pack_captions
 
 
 def feature_reconstructor(decoder: Decoder[Any]) -> Decoder[Any]:
-    """`decoder` itself; ConfigError where it does not predict image features from a caption."""
+    """`decoder` itself; ConfigError if it does not predict image features from a caption."""
     if not decoder.reconstructs_features:
         raise ConfigError(
             "This model does not predict image features from a caption; train one that does: model=chen_zitnick."
@@ -30,30 +30,30 @@ def feature_reconstructor(decoder: Decoder[Any]) -> Decoder[Any]:
 def reconstruct_features(
     decoder: Decoder[Any], captions: Sequence[Sequence[int]], device: torch.device, batch_size: int = 256
 ) -> Float[Tensor, "N D"]:
-    """The image vector of each caption (as word numbers), in their order."""
+    """The image vector that the decoder predicts from each caption (token ids), in the order of `captions`."""
     found = []
     for indices in sequential_batches(len(captions), batch_size):
         packed = pack_captions([[captions[index]] for index in indices]).to(device)
-        vectors = decoder.reconstruct_features(packed)  # in the packed order: the longest captions first
+        vectors = decoder.reconstruct_features(packed)  # in packed order: the longest captions first
         found.append(torch.empty_like(vectors).index_copy_(0, packed.images, vectors))
     return torch.cat(found)
 
 
 @torch.inference_mode()
 def image_vectors(features: FeatureSource, count: int, batch_size: int = 64) -> tuple[list[int], Float[Tensor, "B D"]]:
-    """The indices of the images (of `count`) that can be read, and their vectors."""
+    """The indices of the images, of 0 … `count` − 1, that can be read, and their mean feature vectors."""
     indices: list[int] = []
     vectors: list[Tensor] = []
-    for some, batch in features.batches(sequential_batches(count, batch_size)):
-        indices += some
+    for read, batch in features.batches(sequential_batches(count, batch_size)):
+        indices += read
         vectors.append(batch.vector)
     return indices, torch.cat(vectors)
 
 
-def similarity(imagined: Float[Tensor, "N D"], images: Float[Tensor, "B D"]) -> Float[Tensor, "N B"]:
-    """The cosine of each imagined vector and each image's, both less the images' mean.
+def similarity(predicted: Float[Tensor, "N D"], images: Float[Tensor, "B D"]) -> Float[Tensor, "N B"]:
+    """The cosine of each predicted vector and each image's vector, after subtracting the mean of the images.
 
-    What all images have in common tells none of them from another, and would hide the rest.
+    The mean does not distinguish images, and would dominate the cosine.
     """
     mean = images.mean(dim=0)
-    return F.normalize(imagined - mean, dim=1) @ F.normalize(images - mean, dim=1).t()
+    return F.normalize(predicted - mean, dim=1) @ F.normalize(images - mean, dim=1).t()

@@ -1,4 +1,4 @@
-"""Which units keep track of a property: those whose values are best correlated with it."""
+"""Find the units that track a property: those whose values have the highest correlation with it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ BLOCK = 500  # tokens
 
 @dataclass(frozen=True)
 class UnitMatch:
-    """A unit and its correlation with a property, where it was found and where it was not."""
+    """A unit and its correlation with a property, on the half of the text used for ranking and on the other half."""
 
     name: str  # such as layer1.c.37
-    found: float  # Pearson's r over one half of the tokens, by which units were ranked
-    confirmed: float  # over the other half, which the ranking never saw
+    found: float  # Pearson's r on the half of the tokens by which units were ranked
+    confirmed: float  # Pearson's r on the other half
 
 
 def best_units(states: Mapping[str, Tensor], values: Sequence[float], count: int) -> list[UnitMatch]:
-    """The `count` units with the highest |r| in one half of the text; their r in the other half beside it.
+    """The `count` units with the highest |r| on one half of the text, with their r on the other half.
 
-    The halves are alternating blocks of `BLOCK` tokens, so that both hold every kind of passage. A property that does
-    not vary in the first half has no units.
+    states: name → (N, H); values: (N,). The halves are alternating blocks of `BLOCK` tokens, so that both contain all
+    parts of the text. The list is empty if the property does not vary in the first half.
     """
     target = torch.tensor(values, dtype=torch.float64)
     first = torch.arange(len(target)) // min(BLOCK, max(1, len(target) // 2)) % 2 == 0
@@ -39,8 +39,8 @@ def best_units(states: Mapping[str, Tensor], values: Sequence[float], count: int
 
 
 def correlations(units: Float[Tensor, "N U"], target: Float[Tensor, " N"]) -> Float[Tensor, " U"]:
-    """Pearson's r of each column with `target`; 0 where either does not vary."""
-    centred, wanted = units - units.mean(dim=0), target - target.mean()
-    product = centred.norm(dim=0) * wanted.norm()
-    r = (centred * wanted[:, None]).sum(dim=0) / product.clamp_min(torch.finfo(units.dtype).tiny)
+    """(U,) Pearson's r of each column with `target`; 0 if either does not vary."""
+    centered, wanted = units - units.mean(dim=0), target - target.mean()
+    product = centered.norm(dim=0) * wanted.norm()
+    r = (centered * wanted[:, None]).sum(dim=0) / product.clamp_min(torch.finfo(units.dtype).tiny)
     return torch.where(product > 1e-12, r, torch.zeros_like(r))

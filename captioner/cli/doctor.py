@@ -31,7 +31,7 @@ def _parser() -> FlagParser:
         {"output": "--out"},
     )
     add_checkpoint(parser)
-    parser.add_argument("--images", type=int, default=200, help="images of each split to examine (default: 200)")
+    parser.add_argument("--images", type=int, default=200, help="images of each split to run_checks (default: 200)")
     parser.add_argument(
         "--train-images",
         type=int,
@@ -59,7 +59,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from captioner.distributed.device import choose_device
     from captioner.doctor.context import build_context
     from captioner.doctor.findings import format_findings
-    from captioner.doctor.run_checks import examine
+    from captioner.doctor.run_checks import run_checks
     from captioner.files import write_json
 
     device = choose_device(arguments.device)
@@ -67,7 +67,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     train_set = load_dataset(data, "train") if "train" in available_splits(data) else None
     val_set = load_dataset(data, arguments.split)
     context = build_context(checkpoint, data, train_set, val_set, arguments.images, device)
-    findings = examine(context, arguments.train_images)
+    findings = run_checks(context, arguments.train_images)
     plain = [finding.to_plain() for finding in findings]
     if arguments.out is not None:
         write_json(arguments.out, plain)

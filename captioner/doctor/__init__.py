@@ -1,1 +1,1 @@
-"""Checks for silent failures of a trained captioner: `python -m captioner doctor`. docs/doctor.md explains each."""
+"""Checks for silent failures of a trained captioner: `python -m captioner doctor`. docs/doctor.md explains them."""

@@ -1,4 +1,4 @@
-"""What the checks look at: a sample of validation images, their features, and the captions a model says of them."""
+"""The input of the checks: sampled images of each split, their features, and generated captions."""
 
 from __future__ import annotations
 
@@ -21,25 +21,32 @@ from captioner.nn.types import ImageFeatures
 from captioner.text.tokenizers import build_tokenizer
 from captioner.training.losses import captioning_losses
 
-BATCH = 32
+BATCH_SIZE = 32
 Item = TypeVar("Item")
 TokenIds = list[list[list[int]]]  # [image][caption][word]
 
 
 @dataclass(frozen=True)
 class SplitSample:
-    """Some images of a split, all of them with captions and readable."""
+    """Sampled images of a split, all readable and with reference captions.
+
+    images: preprocessed. tokens, token_ids: the reference captions, [image][caption][word].
+    """
 
     dataset: CaptionDataset
     images: Float[Tensor, "B 3 S S"]
     features: ImageFeatures
-    tokens: list[list[list[str]]]  # [image][caption][word]
-    numbers: TokenIds
+    tokens: list[list[list[str]]]
+    token_ids: TokenIds
 
 
 @dataclass(frozen=True)
 class DiagnosticContext:
-    """A checkpoint and the data it is examined on. `train`: None where there is no such split."""
+    """A checkpoint and the data on which it is checked.
+
+    train_set, train: None if the data set has no train split. val_set, val: the split that is captioned.
+    hypotheses: generated captions of `val`, decoded with the checkpoint's settings.
+    """
 
     checkpoint: LoadedCheckpoint
     data: DataConfig
@@ -48,7 +55,7 @@ class DiagnosticContext:
     val_set: CaptionDataset
     train: SplitSample | None
     val: SplitSample
-    hypotheses: list[Hypothesis]  # of `val`, by the run's own search
+    hypotheses: list[Hypothesis]
 
 
 def build_context(
@@ -59,7 +66,7 @@ def build_context(
     max_images: int,
     device: torch.device,
 ) -> DiagnosticContext:
-    """Encode up to `max_images` of each split, and caption those of validation."""
+    """Encode up to `max_images` images of each split, and caption those of `val_set`."""
     val = _sample(checkpoint, data, val_set, max_images, device)
     train = None if train_set is None else _sample(checkpoint, data, train_set, max_images, device)
     hypotheses = generate(checkpoint, val.features, checkpoint.settings.decode)
@@ -69,59 +76,59 @@ def build_context(
 def _sample(
     checkpoint: LoadedCheckpoint, data: DataConfig, dataset: CaptionDataset, max_images: int, device: torch.device
 ) -> SplitSample:
-    """Spread evenly over the split, whose order may be by subject."""
+    """Sample images at equal distances in the split, whose order may be by subject."""
     with_captions = [index for index, image in enumerate(dataset) if image.captions]
     step = max(1, len(with_captions) // max_images)
     chosen = [dataset.images[index] for index in with_captions[::step][:max_images]]
-    some = replace(dataset, images=tuple(chosen))
+    sampled = replace(dataset, images=tuple(chosen))
     transform = checkpoint.model.encoder.transform
-    loaded = list(load_image_batches(some.paths, sequential_batches(len(some), BATCH), transform, data))
-    some = replace(some, images=tuple(some.images[index] for part in loaded for index in part.indices))
+    loaded = list(load_image_batches(sampled.paths, sequential_batches(len(sampled), BATCH_SIZE), transform, data))
+    sampled = replace(sampled, images=tuple(sampled.images[index] for part in loaded for index in part.indices))
     tensors = torch.cat([part.images for part in loaded if part.indices])
     with torch.no_grad():
-        parts = [checkpoint.model.encode(part.to(device)) for part in torch.split(tensors, BATCH)]
+        parts = [checkpoint.model.encode(part.to(device)) for part in torch.split(tensors, BATCH_SIZE)]
     grids = [part.grid for part in parts if part.grid is not None]
     features = ImageFeatures(torch.cat([part.vector for part in parts]), torch.cat(grids) if grids else None)
     tokenizer = build_tokenizer(replace(checkpoint.settings.tokenizer, backend="python"))
-    tokens = [tokenizer.tokenize_all(list(image.captions)) for image in some]
-    numbers = [[checkpoint.vocabulary.encode(words) for words in own if words] for own in tokens]
-    return SplitSample(some, tensors, features, tokens, numbers)
+    tokens = [tokenizer.tokenize_all(list(image.captions)) for image in sampled]
+    token_ids = [[checkpoint.vocabulary.encode(words) for words in captions if words] for captions in tokens]
+    return SplitSample(sampled, tensors, features, tokens, token_ids)
 
 
-def batches(features: ImageFeatures, *beside: Sequence[Item]) -> list[tuple[ImageFeatures, list[list[Item]]]]:
-    """Features in portions, and the same portions of what stands beside them."""
+def batches(features: ImageFeatures, *lists: Sequence[Item]) -> list[tuple[ImageFeatures, list[list[Item]]]]:
+    """Split features, and lists with one item per image, into batches of BATCH_SIZE images."""
     found = []
-    for start in range(0, len(features.vector), BATCH):
-        part = slice(start, start + BATCH)
+    for start in range(0, len(features.vector), BATCH_SIZE):
+        part = slice(start, start + BATCH_SIZE)
         grid = None if features.grid is None else features.grid[part]
-        found.append((ImageFeatures(features.vector[part], grid), [list(each[part]) for each in beside]))
+        found.append((ImageFeatures(features.vector[part], grid), [list(items[part]) for items in lists]))
     return found
 
 
 def generate(checkpoint: LoadedCheckpoint, features: ImageFeatures, decode: DecodeConfig) -> list[Hypothesis]:
-    """The best caption of every image."""
+    """The best generated caption of every image."""
     found: list[Hypothesis] = []
     with torch.no_grad():
         for part, (ids,) in batches(features, list(range(len(features.vector)))):
             decoder = checkpoint.model.decoder
-            every = search(decoder, part, decode, checkpoint.vocabulary.special, image_ids=ids)
-            found += [hypotheses[0] for hypotheses in every]
+            results = search(decoder, part, decode, checkpoint.vocabulary.special, image_ids=ids)
+            found += [hypotheses[0] for hypotheses in results]
     return found
 
 
-def packed(numbers: TokenIds, device: torch.device) -> PackedCaptions:
-    """Captions as the decoder reads them."""
-    return pack_captions(numbers).to(device)
+def pack(token_ids: TokenIds, device: torch.device) -> PackedCaptions:
+    """Pack captions for the decoder, on `device`."""
+    return pack_captions(token_ids).to(device)
 
 
-def nats_a_word(
-    checkpoint: LoadedCheckpoint, features: ImageFeatures, numbers: TokenIds, device: torch.device
+def nats_per_word(
+    checkpoint: LoadedCheckpoint, features: ImageFeatures, token_ids: TokenIds, device: torch.device
 ) -> float:
-    """Mean of −ln p(word | words before it, image) over the reference captions, <END> included."""
+    """Mean of −ln p(word | previous words, image) over the words of reference captions, <END> included."""
     total, words = 0.0, 0
     with torch.no_grad():
-        for part, (own,) in batches(features, numbers):
-            captions = packed(own, device)
+        for part, (captions_of_part,) in batches(features, token_ids):
+            captions = pack(captions_of_part, device)
             losses = captioning_losses(checkpoint.model, part, captions, label_smoothing=0.0)
             total += float(losses["words"]) * len(captions.targets)
             words += len(captions.targets)

@@ -1,4 +1,4 @@
-"""All checks, one after the other."""
+"""Run all checks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from captioner.doctor.model_checks import (
 from captioner.doctor.unit_checks import check_dead_units
 
 
-def examine(context: DiagnosticContext, train_images: int = 5000) -> list[Finding]:
-    """One finding a check, in the order in which they build on one another. `train_images`: compared for copies."""
+def run_checks(context: DiagnosticContext, train_images: int = 5000) -> list[Finding]:
+    """One finding per check. train_images: how many training images are compared with the validation images."""
     return [
         check_pixels(context),
         check_batch_norm(context),

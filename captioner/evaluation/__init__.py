@@ -1,1 +1,1 @@
-"""Caption a split and score the captions; grounding of attention in boxes."""
+"""Caption a split and score the captions; the grounding of attention in object boxes."""

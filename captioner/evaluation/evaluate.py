@@ -1,7 +1,6 @@
-"""Captions for every image of a split, as the model says them by itself, and what they score.
+"""Generate captions for every image of a split, and score them against its reference captions.
 
-Nothing here sees a reference before the captions are there: no figure of this project is measured
-under teacher forcing.
+References are read only after all captions have been generated: no score is measured under teacher forcing.
 """
 
 from __future__ import annotations
@@ -22,7 +21,12 @@ from captioner.data.features.sources import FeatureSource
 from captioner.decode import Hypothesis, search
 from captioner.distributed.ranks import all_gather, all_gather_union, broadcast_from_rank0, share
 from captioner.errors import DataError
-from captioner.evaluation.grounding import AttendedCaption, attention_of, attention_on_references, measure_grounding
+from captioner.evaluation.grounding import (
+    AttendedCaption,
+    attention_on_references,
+    measure_grounding,
+    require_attention,
+)
 from captioner.files import write_json
 from captioner.metrics import METRICS, Scores, score
 from captioner.metrics.bootstrap import bootstrap_intervals
@@ -38,7 +42,10 @@ from captioner.version import __version__
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Captions of a split, their scores, and the images that could not be read (image id → why)."""
+    """The generated captions of a split and their scores.
+
+    skipped: image id → why the image could not be read. signature: all that must be equal for scores to be comparable.
+    """
 
     split: str
     captions: dict[ImageId, str]
@@ -58,7 +65,10 @@ def generate_captions(
     decode: DecodeConfig,
     batch_size: int,
 ) -> dict[ImageId, str]:
-    """Image id → caption, for every image that can be read; the model is left in the mode it was in."""
+    """Image id → generated caption, for every image that can be read. The model's training mode is restored.
+
+    features: of the images of `dataset`. batch_size: images decoded together.
+    """
     found = generate_hypotheses(model, vocabulary, dataset, features, decode, batch_size)
     return {
         dataset.images[index].image_id: tokenizer.join(vocabulary.decode(hypothesis.tokens))
@@ -76,9 +86,10 @@ def generate_hypotheses(
     *,
     with_attention: bool = False,
 ) -> dict[int, Hypothesis]:
-    """Number of the image in the split → the search's best, for every image that can be read.
+    """Index of the image in the split → the best hypothesis, for every image that can be read.
 
-    Of several processes each captions its part of the images, and all are given all captions.
+    with_attention: keep the attention weights, on the CPU. With several processes each decodes a share of the images,
+    and all return the hypotheses of all images.
     """
     all_gather_union(features.bad)
     was_training = model.training
@@ -110,8 +121,8 @@ def generate_hypotheses(
     finally:
         model.train(was_training)
     all_gather_union(features.bad)
-    everybody_s = {index: hypothesis for own in all_gather(best) for index, hypothesis in own.items()}
-    return {index: everybody_s[index] for index in sorted(everybody_s)}
+    of_all_ranks = {index: hypothesis for of_rank in all_gather(best) for index, hypothesis in of_rank.items()}
+    return {index: of_all_ranks[index] for index in sorted(of_all_ranks)}
 
 
 def score_captions(
@@ -121,11 +132,14 @@ def score_captions(
     tokenizer: TokenizerConfig,
     training_captions: Iterable[str] | None = None,
 ) -> Scores:
-    """Scores against the split's references; images without a caption in the annotations are left out.
+    """Score captions against the split's references; images without references are left out.
 
-    `training_captions`: what a caption must differ from to be novel (for "Diversity" only).
+    captions: image id → generated caption. training_captions: for metrics that need them, such as "Diversity".
+    Raises DataError if no image has a reference.
     """
-    references = {image_id: own for image_id, own in dataset.references.items() if own and image_id in captions}
+    references = {
+        image_id: of_image for image_id, of_image in dataset.references.items() if of_image and image_id in captions
+    }
     if not references:
         raise DataError(f"No image of {dataset.name}'s {dataset.split} split has a reference caption to score against.")
     hypotheses = {image_id: captions[image_id] for image_id in references}
@@ -151,20 +165,23 @@ def evaluate_model(
     batch_size: int,
     training_captions: Iterable[str] | None = None,
 ) -> Evaluation:
-    """Caption a whole split and score it; `training_captions` as for `score_captions`.
+    """Generate captions for a split and score them; the arguments are those of the functions above.
 
-    With `metric.grounding` the data set must have boxes, and the model attention.
+    With `metric.grounding` the data set must have boxes, and the model attention (otherwise ConfigError).
     """
     found = generate_hypotheses(
         model, vocabulary, dataset, features, decode, batch_size, with_attention=metric.grounding == "generated"
     )
-    said = {index: vocabulary.decode(hypothesis.tokens) for index, hypothesis in found.items()}
-    captions = {dataset.images[index].image_id: tokenizer.join(words) for index, words in said.items()}
-    looked: list[AttendedCaption] = []
+    words_of = {index: vocabulary.decode(hypothesis.tokens) for index, hypothesis in found.items()}
+    captions = {dataset.images[index].image_id: tokenizer.join(words) for index, words in words_of.items()}
+    attended: list[AttendedCaption] = []
     if metric.grounding == "generated":
-        looked = [AttendedCaption(index, words, attention_of(found[index].attention)) for index, words in said.items()]
+        attended = [
+            AttendedCaption(index, words, require_attention(found[index].attention))
+            for index, words in words_of.items()
+        ]
     elif metric.grounding == "references":
-        looked = attention_on_references(model, vocabulary, tokenizer, dataset, features, batch_size, decode.seed)
+        attended = attention_on_references(model, vocabulary, tokenizer, dataset, features, batch_size, decode.seed)
     scores = broadcast_from_rank0(
         lambda: score_captions(captions, dataset, metric, tokenizer_config, training_captions)
     )
@@ -178,7 +195,7 @@ def evaluate_model(
         notices=dataset.notices,
         grounding=None
         if metric.grounding is None
-        else broadcast_from_rank0(lambda: measure_grounding(looked, dataset, model)),
+        else broadcast_from_rank0(lambda: measure_grounding(attended, dataset, model)),
     )
 
 
@@ -189,7 +206,7 @@ def evaluate_results(
     metric: MetricConfig,
     training_captions: Iterable[str] | None = None,
 ) -> Evaluation:
-    """Score captions that somebody made: a file that `read_results` reads, with one caption an image of the split."""
+    """Score the captions in a file that `read_results` reads: one per image of the split that has references."""
     captions = read_results(path, [image.image_id for image in dataset if image.captions])
     scores = score_captions(captions, dataset, metric, tokenizer, training_captions)
     signature = evaluation_signature(dataset, scores, None) | {"results": path.name}
@@ -197,7 +214,7 @@ def evaluate_results(
 
 
 def evaluation_signature(dataset: CaptionDataset, scores: Scores, decode: DecodeConfig | None) -> dict[str, Any]:
-    """All that must be equal before two sets of figures may be compared."""
+    """All that must be equal for two sets of scores to be comparable."""
     return {
         "captioner": __version__,
         "data": dataset.name,
@@ -210,7 +227,10 @@ def evaluation_signature(dataset: CaptionDataset, scores: Scores, decode: Decode
 def write_evaluation(
     folder: Path, evaluation: Evaluation, *, per_image: bool, extra: Mapping[str, Any] | None = None
 ) -> None:
-    """`captions_<split>.json` (COCO's results format), `metrics.json` and on request `per_image_<split>.csv`."""
+    """Write `captions_<split>.json` (COCO's results format), `metrics.json` and, if `per_image`, a CSV file.
+
+    extra: more entries for `metrics.json`. Raises OSError.
+    """
     write_results(folder / f"captions_{evaluation.split}.json", evaluation.captions)
     write_json(folder / "metrics.json", metrics_record(evaluation) | dict(extra or {}))
     if per_image:
@@ -218,9 +238,9 @@ def write_evaluation(
 
 
 def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
-    """What `metrics.json` holds: figures as unrounded fractions, why others are missing, and the signature.
+    """The content of `metrics.json`: scores as unrounded fractions, why others are unavailable, and the signature.
 
-    intervals: 95 % bootstrap intervals over images, of all but METEOR, whose program would run for minutes.
+    intervals: 95 % bootstrap intervals over images, except for METEOR, whose program would run for minutes.
     """
     record: dict[str, Any] = dict(evaluation.scores.corpus)
     statistics = evaluation.scores.statistics
@@ -228,9 +248,9 @@ def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
     intervals = bootstrap_intervals(replace(evaluation.scores, statistics=quick))
     record["intervals"] = {name: [interval.low, interval.high] for name, interval in intervals.items()}
     if evaluation.grounding is not None:
-        for name, figure in evaluation.grounding.scores.items():
-            record[name] = figure.value
-            record["intervals"][name] = [figure.low, figure.high]
+        for name, interval in evaluation.grounding.scores.items():
+            record[name] = interval.value
+            record["intervals"][name] = [interval.low, interval.high]
         record["grounding"] = grounding_record(evaluation.grounding)
     record["unavailable"] = evaluation.scores.unavailable
     record["signature"] = evaluation.signature
@@ -240,13 +260,14 @@ def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def format_scores(rows: Sequence[tuple[str, Mapping[str, float]]], title: str = "") -> str:
-    """A table for people, figures × 100 as papers print them; one row a system."""
+    """A text table of scores × 100, as papers print them, with one row per system."""
     names = list(dict.fromkeys(name for _, scores in rows for name in scores))
     width = max([len(name) for name, _ in rows] + [len(title)])
     lines = [f"{title:<{width}}  " + "  ".join(f"{name:>7}" for name in names)]
     for name, scores in rows:
-        cells = (f"{100 * scores[figure]:7.2f}" if figure in scores else f"{'-':>7}" for figure in names)
+        values = (f"{100 * scores[column]:7.2f}" if column in scores else f"{'-':>7}" for column in names)
         lines.append(
-            f"{name:<{width}}  " + "  ".join(f"{cell:>{max(7, len(n))}}" for cell, n in zip(cells, names, strict=True))
+            f"{name:<{width}}  "
+            + "  ".join(f"{value:>{max(7, len(n))}}" for value, n in zip(values, names, strict=True))
         )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Where a model looked while it named the objects of a split: in captions of its own, or in those that people wrote."""
+"""The grounding of attention: in generated captions of a split, or in its reference captions."""
 
 from __future__ import annotations
 
@@ -26,49 +26,52 @@ from captioner.text.tokenizers import Tokenizer
 from captioner.text.vocabulary import Vocabulary
 
 NEEDS_ATTENTION = (
-    "metric.grounding asks where a model looks, and this one does not look: it is for model=attention, "
-    "hard_attention and adaptive_attention. Set metric.grounding=null."
+    "metric.grounding needs a decoder with attention (model=attention, hard_attention or adaptive_attention), and this "
+    "one has none. Choose such a decoder, or set metric.grounding=null."
 )
-LONGEST = 100  # words of a person's caption that are read
+MAX_WORDS = 100  # of a reference caption; longer ones are cut
 
 
 class AttendedCaption(NamedTuple):
-    """One caption of a split's image, counted from 0: its words, and (T, P), where was looked at each."""
+    """A caption of the image `image_index` of a split: its T words, and the attention weights of each, (T, P)."""
 
     image_index: int
     words: list[str]
     attention: Tensor
 
 
-def measure_grounding(looked: Iterable[AttendedCaption], dataset: CaptionDataset, model: CaptioningModel) -> Grounding:
-    """The score of captions over a data set with boxes (see `data.build.add_boxes`).
+def measure_grounding(
+    attended: Iterable[AttendedCaption], dataset: CaptionDataset, model: CaptioningModel
+) -> Grounding:
+    """The grounding of captions on a data set with boxes (see `captioner.data.datasets.registry.add_boxes`).
 
-    A word whose object lies outside of what the model's encoder saw counts as one without a box.
+    A word whose object is outside the image region that the encoder reads counts as a word without a box.
+    Raises DataError if fewer than two images have words with boxes.
     """
     names = object_names(dataset)
     grid_size, resize = model.encoder.grid_size, model.encoder.transform.resize
-    naming: list[ObjectWord] = []
-    missed = 0
-    for image_index, words, attention in looked:
+    object_words: list[ObjectWord] = []
+    without_box = 0
+    for image_index, words, attention in attended:
         image = dataset.images[image_index]
-        for where, label in named_objects(words, names):
-            boxes = _boxes_seen(image, label, resize)
+        for positions, label in named_objects(words, names):
+            boxes = _projected_boxes(image, label, resize)
             if not len(boxes):
-                missed += 1
+                without_box += 1
                 continue
-            weights = attention[where].mean(dim=0).reshape(grid_size).double().cpu().numpy()
-            naming.append(ObjectWord(image.image_id, label, weights, boxes))
-    return grounding(naming, missed)
+            weights = attention[positions].mean(dim=0).reshape(grid_size).double().cpu().numpy()
+            object_words.append(ObjectWord(image.image_id, label, weights, boxes))
+    return grounding(object_words, without_box)
 
 
-def _boxes_seen(image: CaptionedImage, label: str, resize: str) -> NDArray[np.float64]:
-    """(n, 4) of the image's objects of this label; n may be 0."""
-    own = [box for box in image.boxes if box.label == label]
-    if not own:
+def _projected_boxes(image: CaptionedImage, label: str, resize: str) -> NDArray[np.float64]:
+    """(n, 4) boxes of the image's objects with this label, as fractions of the encoder's input; n may be 0."""
+    boxes = [box for box in image.boxes if box.label == label]
+    if not boxes:
         return np.zeros((0, 4))
     width, height = image_size(image.path)
-    seen = (project_box(box, width, height, resize) for box in own)
-    return np.array([box for box in seen if box is not None]).reshape(-1, 4)
+    projected = (project_box(box, width, height, resize) for box in boxes)
+    return np.array([box for box in projected if box is not None]).reshape(-1, 4)
 
 
 def attention_on_references(
@@ -80,40 +83,41 @@ def attention_on_references(
     batch_size: int,
     seed: int,
 ) -> list[AttendedCaption]:
-    """Where the model looks at each word of people's captions, were it to say them (teacher-forced).
+    """The attention of the model at each word of the reference captions (teacher forcing).
 
-    seed: for hard attention that draws, which then draws what it would while captioning with this `decode.seed`.
-    Of several processes each reads its part of the images, and all are given everything.
+    seed: of hard attention that samples, which samples the locations that generating with this `decode.seed` would.
+    With several processes each reads a share of the images, and all return the attention of all images.
+    Raises ConfigError if the model has no attention.
     """
-    captions = encode_captions(tokenize_captions(dataset, tokenizer), vocabulary, LONGEST)
+    captions = encode_captions(tokenize_captions(dataset, tokenizer), vocabulary, MAX_WORDS)
     images = share(range(len(dataset)))
     batches = [[images[i] for i in batch] for batch in sequential_batches(len(images), batch_size)]
     was_training = model.training
     model.eval()
-    looked: list[AttendedCaption] = []
+    attended: list[AttendedCaption] = []
     try:
         with torch.inference_mode():
             for indices, encoded in features.batches(batches):
-                own: Sequence[Sequence[Sequence[int]]] = [captions[index] for index in indices]
-                if not any(own):
+                references: Sequence[Sequence[Sequence[int]]] = [captions[index] for index in indices]
+                if not any(references):
                     continue
                 device = encoded.vector.device
-                packed = pack_captions(own).to(device)
+                packed = pack_captions(references).to(device)
                 seeds = image_seeds(seed, [dataset.images[index].image_id for index in indices]).to(device)
-                attention = attention_of(model(encoded._replace(seeds=seeds), packed).attention)
+                attention = require_attention(model(encoded._replace(seeds=seeds), packed).attention)
                 for row, (image, slot) in enumerate(
                     zip(packed.images.tolist(), packed.caption_indices.tolist(), strict=True)
                 ):
-                    words = vocabulary.decode(own[image][slot])
-                    of_row = attention[packed.rows == row][: len(words)].cpu()  # without that of <END>
-                    looked.append(AttendedCaption(indices[image], words, of_row))
+                    words = vocabulary.decode(references[image][slot])
+                    weights = attention[packed.rows == row][: len(words)].cpu()  # without <END>
+                    attended.append(AttendedCaption(indices[image], words, weights))
     finally:
         model.train(was_training)
-    return [one for own in all_gather(looked) for one in own]
+    return [caption for of_rank in all_gather(attended) for caption in of_rank]
 
 
-def attention_of(attention: Tensor | None) -> Tensor:
-    """The attention of a model that has some; ConfigError otherwise."""
+def require_attention(attention: Tensor | None) -> Tensor:
+    """`attention` itself; ConfigError if the model has none."""
     if attention is None:
         raise ConfigError(NEEDS_ATTENTION)
     return attention

@@ -1,4 +1,4 @@
-"""What is written down of a network is what it computed: states and gates against the equations, token by token."""
+"""Recorded states and gates equal those of the equations, token by token."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_states_are_those_of_the_model_after_each_token(cell: str) -> None:
 
 
 def test_gates_are_those_of_the_equations() -> None:
-    """i, f, o = σ(Wx + b + Uh) and r, z likewise, from the states that were written down."""
+    """i, f, o = σ(Wx + b + Uh) and r, z likewise, from the recorded states."""
     numbers = torch.randint(4, V, (6,))
     for cell, gates in (("lstm", {0: "input", 1: "forget", 3: "output"}), ("gru", {0: "reset", 1: "update"})):
         model = language_model(cell)
@@ -64,12 +64,12 @@ def test_gates_are_those_of_the_equations() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_cell_s_gates_have_names(cell: str) -> None:
-    """As many names as gates, each a share; with full gate recurrence the gates are states, and the same numbers."""
+def test_the_gates_of_every_cell_are_named(cell: str) -> None:
+    """One name per gate, values in (0, 1); with full gate recurrence the gates are states too, with equal values."""
     model = language_model(cell, layers=2)
-    with record_cell_states(model) as heard:
+    with record_cell_states(model) as recorded:
         _, hidden = model.step(torch.tensor([4, 5]), model.initial(2))
-    gates = {name: value for name, (value,) in heard.items() if name.endswith("gate")}
+    gates = {name: value for name, (value,) in recorded.items() if name.endswith("gate")}
     expected = {"rnn": 0, "gru": 2, "mut": 2, "lstm_no": 2, "lstm_c": 2}
     assert len(gates) == 2 * next(
         (n for start, n in expected.items() if cell.startswith(start) and "activ" not in cell), 3
@@ -81,26 +81,26 @@ def test_every_cell_s_gates_have_names(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", ["mut1", "mut2", "mut3"])
-def test_an_update_gate_is_the_share_that_is_new(cell: str) -> None:
+def test_update_gates_of_the_mut_cells(cell: str) -> None:
     """z = σ(x_z + U·h), σ(x_z) and σ(x_z + U·tanh(h)) in MUT2, MUT1 and MUT3."""
     model = language_model(cell)
     before = torch.randn(2, H, dtype=torch.float64)
-    with record_cell_states(model) as heard:
+    with record_cell_states(model) as recorded:
         model.step(torch.tensor([4, 5]), (before,))
     x = model.stack.project(model.embedding(torch.tensor([4, 5])))[:, :H]
     own = model.stack.cells[0]
     seen = {"mut1": 0.0, "mut2": 1.0, "mut3": 1.0}[cell]
     state = before.tanh() if cell == "mut3" else before
     added = seen * state @ own.update.weight.t() if seen else 0.0
-    assert torch.allclose(heard["layer1.update_gate"][0], torch.sigmoid(x + added).detach(), atol=1e-12)
+    assert torch.allclose(recorded["layer1.update_gate"][0], torch.sigmoid(x + added).detach(), atol=1e-12)
 
 
 @pytest.mark.parametrize("config", [RecurrentConfig(cell="gru"), AttentionConfig(cell="lstm", layers=2)])
-def test_captions_are_read_as_if_each_were_alone(config: ModelConfig) -> None:
+def test_captions_are_read_independently_of_the_batch(config: ModelConfig) -> None:
     config.embedding_dim = config.hidden_dim = H
     if isinstance(config, AttentionConfig):
         config.attention_dim = 3
-    model: Any = torch.nn.Module()  # a captioning model, of which only the decoder is asked for
+    model: Any = torch.nn.Module()  # only the decoder of a captioning model is needed
     model.decoder = build_decoder(config, V, 6)
     features = ImageFeatures(torch.randn(3, 6), torch.randn(3, 4, 6))
     captions = [
@@ -129,14 +129,14 @@ def test_captions_are_read_as_if_each_were_alone(config: ModelConfig) -> None:
     assert torch.allclose(together.values["layer1.h"][1], state.rows.hidden[0][0], atol=1e-6)
 
 
-def test_nothing_is_left_behind() -> None:
+def test_the_cells_are_restored() -> None:
     model = language_model("lstm")
     with pytest.raises(RuntimeError, match="stop"), record_cell_states(model):
         raise RuntimeError("stop")
     assert "step" not in vars(model.stack.cells[0])
 
 
-def test_saturation_is_a_share_of_time() -> None:
+def test_saturation_is_a_fraction_of_time() -> None:
     gate = torch.tensor([[0.05, 0.95], [0.5, 0.91], [0.0, 0.2], [0.3, 0.9]])
     shares = gate_saturation(Recording([], {"layer1.forget_gate": gate, "layer1.h": gate}, []))
     assert shares.keys() == {"layer1.forget_gate"}
@@ -145,7 +145,7 @@ def test_saturation_is_a_share_of_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["layer1.h.5", "layer1.h.x", "layer1.h", "layer1.hh.0", "", "layer1.h.-1"])
-def test_units_that_are_not_there_are_named(name: str) -> None:
+def test_a_missing_unit_is_named(name: str) -> None:
     recording = record_text(language_model("rnn"), torch.tensor([4]), ["a"])
     assert recording.unit("layer1.h.4").shape == (1,)
     with pytest.raises(ConfigError, match=f"unit={name} does not exist"):

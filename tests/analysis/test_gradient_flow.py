@@ -1,4 +1,4 @@
-"""Gradients against distance are the product of the steps' Jacobians, written out in NumPy; and what is watched."""
+"""Gradient norms by distance equal the products of the steps' Jacobians in NumPy; recording of training."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from captioner.analysis.gradient_flow import (
     gradient_norms,
+    record_training,
     recurrent_matrices,
     spectral_norm,
     spectral_radius,
-    watch_training,
 )
 from captioner.config import CELLS, LanguageNetworkConfig, OptimConfig
 from captioner.nn.decoders.language_model import LanguageModel
@@ -115,8 +115,8 @@ def test_lstm_is_the_product_of_its_jacobian_over_h_and_c() -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("residual", [False, True])
-def test_it_is_the_change_of_the_loss_with_the_state(cell: str, residual: bool) -> None:
-    """Finite differences: the last steps read again from a state that was moved a little, number by number."""
+def test_gradients_equal_finite_differences(cell: str, residual: bool) -> None:
+    """The last steps are repeated from a state with one component changed a little."""
     settings = LanguageNetworkConfig(cell=cell, layers=2, residual=residual, embedding_dim=5, hidden_dim=H)
     model = LanguageModel(settings, V).double().eval()
     tokens = torch.randint(V, (1, 6))
@@ -141,7 +141,7 @@ def test_it_is_the_change_of_the_loss_with_the_state(cell: str, residual: bool) 
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_streams_do_not_mix_and_weights_get_no_gradient(cell: str) -> None:
+def test_streams_are_independent_and_parameters_get_no_gradient(cell: str) -> None:
     model = language_model(cell, layers=2)
     tokens = torch.randint(V, (3, 6))
     together = gradient_norms(model, tokens)
@@ -161,14 +161,14 @@ def test_a_scaled_orthogonal_matrix_vanishes_or_explodes_at_its_rate() -> None:
         assert spectral_norm(recurrent_matrices(model)[0]) == pytest.approx(scale, abs=1e-5)
 
 
-def test_spectral_radius_is_numpy_s_and_below_the_norm() -> None:
+def test_spectral_radius_equals_numpy_s_and_is_below_the_norm() -> None:
     matrix = torch.randn(6, 6)
     assert spectral_radius(matrix) == pytest.approx(np.abs(np.linalg.eigvals(matrix.numpy())).max(), abs=1e-5)
     assert spectral_radius(matrix) <= spectral_norm(matrix)
     assert spectral_radius(torch.tensor([[0.0, 9.0], [0.0, 0.0]])) == 0
 
 
-def test_every_gate_of_every_layer_has_its_matrix() -> None:
+def test_recurrent_matrices_of_every_gate_and_layer() -> None:
     for cell, gates in (("rnn", 1), ("lstm", 4), ("gru", 3), ("lstm_full_gate_recurrence", 4), ("mut1", 2)):
         model = language_model(cell, layers=2)
         matrices = recurrent_matrices(model)
@@ -177,14 +177,14 @@ def test_every_gate_of_every_layer_has_its_matrix() -> None:
             assert torch.equal(matrices[-1], model.stack.cells[1].recurrent.weight[-H:])
 
 
-def test_watching_is_training(tmp_path: Path) -> None:
-    """The losses are those that a run of the same settings logs, over an epoch's border too."""
+def test_recording_does_not_change_training(tmp_path: Path) -> None:
+    """The losses equal those that a run with equal settings logs, also across epochs."""
     config = replace(SMALL, trainer=replace(SMALL.trainer, max_epochs=3, log_every=1, validate_every=100))
     folder = tmp_path / "run"
     folder.mkdir()
     train_language_model(prepare_language_run(config, folder))
     logged = [record for record in read_records(folder) if record["kind"] == "train"]
-    watched = watch_training(prepare_language_run(config, tmp_path), steps=20, every=5)
+    watched = record_training(prepare_language_run(config, tmp_path), steps=20, every=5)
     assert [one.step for one in watched] == [5, 10, 15, 20]
     for one in watched:
         assert one.loss == logged[one.step - 1]["loss"]
@@ -192,9 +192,9 @@ def test_watching_is_training(tmp_path: Path) -> None:
         assert one.spectral_radius > 0
 
 
-def test_a_training_that_is_lost_ends_there(tmp_path: Path) -> None:
+def test_recording_stops_when_training_diverges(tmp_path: Path) -> None:
     run = prepare_language_run(replace(SMALL, optim=OptimConfig(clip_norm=None)), tmp_path)
     torch.nn.init.constant_(run.model.output.words.bias, float("nan"))
-    (only,) = watch_training(run, steps=5)
+    (only,) = record_training(run, steps=5)
     assert only.step == 1
     assert math.isnan(only.loss)

@@ -1,4 +1,4 @@
-"""Every property on texts where it can be read off."""
+"""Each property, on short texts with known values."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_captions() -> None:
     assert caption_property("object:car", CAPTIONS, REFERENCES) == [0] * 5 + [1] * 2
 
 
-def test_objects_that_split_the_images_come_first() -> None:
+def test_objects_in_half_of_the_images_come_first() -> None:
     assert set(frequent_objects(REFERENCES)) == {"dog", "man", "car"}
     assert frequent_objects([]) == []
 
 
-@pytest.mark.parametrize(("name", "sentence"), [("object", "names no word"), ("objet:dog", "Did you mean object?")])
-def test_other_names_are_refused(name: str, sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
+@pytest.mark.parametrize(("name", "message"), [("object", "lacks a word"), ("objet:dog", "Did you mean object?")])
+def test_unknown_properties_are_errors(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         caption_property(name, CAPTIONS, REFERENCES)

@@ -1,4 +1,4 @@
-"""Sentences as image vectors: in their own order, and compared with images as a textbook would."""
+"""Image vectors predicted from captions: their order, and their similarity with images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from captioner.nn.types import ImageFeatures
 CAPTIONS = [[4], [5, 6, 7], [], [8, 4]]
 
 
-def test_vectors_come_in_the_order_of_the_captions() -> None:
+def test_vectors_are_in_the_order_of_the_captions() -> None:
     decoder = feature_reconstructor(
         build_decoder(ChenZitnickConfig(embedding_dim=4, hidden_dim=5, visual_dim=3), 9, 6).eval()
     )
@@ -27,12 +27,12 @@ def test_vectors_come_in_the_order_of_the_captions() -> None:
         torch.testing.assert_close(vector, decoder.reconstruct_features(pack_captions([[words]]))[0].detach())
 
 
-def test_a_model_that_cannot_imagine_says_which_can() -> None:
+def test_a_model_without_reconstruction_is_an_error() -> None:
     with pytest.raises(ConfigError, match="model=chen_zitnick"):
         feature_reconstructor(build_decoder(RecurrentConfig(embedding_dim=4, hidden_dim=5), 9, 6))
 
 
-def test_similarity_is_the_cosine_without_what_all_images_share() -> None:
+def test_similarity_is_the_cosine_after_subtracting_the_mean() -> None:
     imagined, images = torch.randn(3, 6, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64) + 5
     mean = images.mean(0).numpy()
     found = similarity(imagined, images)
@@ -52,7 +52,7 @@ class _WithABadImage:
             yield good, ImageFeatures(torch.tensor([[float(index)] * 2 for index in good]).view(-1, 2))
 
 
-def test_images_that_cannot_be_read_are_left_out() -> None:
+def test_unreadable_images_are_skipped() -> None:
     indices, vectors = image_vectors(_WithABadImage(), 5, batch_size=1)
     assert indices == [0, 2, 3, 4]
     assert vectors[:, 0].tolist() == [0, 2, 3, 4]

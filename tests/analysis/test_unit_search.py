@@ -1,4 +1,4 @@
-"""The search finds the unit that is known to carry the property, and its r is NumPy's."""
+"""The search finds the units that are known to track a property, and its r equals NumPy's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_known_units_are_found() -> None:
     assert abs(third.found) < 0.9
 
 
-def test_r_is_numpy_s_and_zero_for_what_does_not_vary() -> None:
+def test_r_equals_numpy_s_and_is_zero_for_constants() -> None:
     units = torch.randn(50, 4, dtype=torch.float64)
     units[:, 2] = 3.0
     target = units[:, 0] - 2 * units[:, 1] + torch.randn(50, dtype=torch.float64)
@@ -45,8 +45,8 @@ def test_r_is_numpy_s_and_zero_for_what_does_not_vary() -> None:
     assert float(r[2]) == 0
 
 
-def test_ranking_does_not_see_the_other_half() -> None:
-    """A unit that copies the property only where it is confirmed is not found."""
+def test_ranking_uses_one_half_only() -> None:
+    """A unit that equals the property only in the other half is not found."""
     values = torch.rand(2000, dtype=torch.float64)
     elsewhere = torch.arange(2000) // 500 % 2 == 1
     unit = torch.where(elsewhere, values, torch.rand(2000, dtype=torch.float64))
@@ -55,7 +55,7 @@ def test_ranking_does_not_see_the_other_half() -> None:
     assert match.confirmed > 0.99
 
 
-def test_what_is_the_same_everywhere_has_no_units() -> None:
+def test_a_constant_property_has_no_units() -> None:
     states = {"layer1.h": torch.rand(20, 3)}
     assert best_units(states, [1.0] * 20, 3) == []
     assert best_units({"layer1.h": torch.rand(1, 3)}, [1.0], 3) == []

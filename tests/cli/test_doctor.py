@@ -26,10 +26,10 @@ def test_a_serious_finding_is_exit_code_1(command: Command, run: str) -> None:
     assert "8 images of folder val" in result.out
     assert "\nserious" in result.out
     findings = json.loads(Path("findings.json").read_text())
-    assert [finding["check"] for finding in findings][:2] == ["normalised input", "BatchNorm"]
+    assert [finding["check"] for finding in findings][:2] == ["normalized input", "BatchNorm"]
     matters = next(finding for finding in findings if finding["check"] == "the image matters")
     assert matters["severity"] == "serious"
-    assert abs(matters["figures"]["gap"]) < 0.01
+    assert abs(matters["values"]["gap"]) < 0.01
     as_json = command(main, "--checkpoint", run, "--images", "8", "--json", "--data", "folder", "--data-root", "data")
     assert json.loads(as_json.out) == findings
 

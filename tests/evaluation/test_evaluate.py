@@ -1,4 +1,4 @@
-"""What is reported is what the model says by itself, of every image, with all that one must know to compare it."""
+"""Evaluation scores generated captions of every image, and records all that makes scores comparable."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def evaluate(
 # --------------------------------------------------------------------------------------------- captions
 
 
-def test_every_image_has_a_caption_in_the_data_s_order(
+def test_every_image_has_a_caption_in_the_order_of_the_data(
     trained: LoadedCheckpoint, dataset: CaptionDataset, data: FolderConfig
 ) -> None:
     found = evaluate(trained, dataset, data)
@@ -97,8 +97,10 @@ def test_every_image_has_a_caption_in_the_data_s_order(
     assert right >= len(dataset) - 1  # and knows what it sees
 
 
-def test_no_reference_leaks(trained: LoadedCheckpoint, dataset: CaptionDataset, data: FolderConfig) -> None:
-    """The captions are the same whatever the references say, and however long they are."""
+def test_references_do_not_influence_captions(
+    trained: LoadedCheckpoint, dataset: CaptionDataset, data: FolderConfig
+) -> None:
+    """The captions do not depend on the references or on their length."""
     nonsense = tuple(
         replace(image, captions=("zebra " * (1 + number), "?")) for number, image in enumerate(dataset.images)
     )
@@ -109,7 +111,7 @@ def test_no_reference_leaks(trained: LoadedCheckpoint, dataset: CaptionDataset, 
         assert ours.scores.corpus["Bleu_1"] > theirs.scores.corpus["Bleu_1"] == pytest.approx(0, abs=1e-6)
 
 
-def test_portions_and_cache_do_not_matter(
+def test_batch_size_and_cache_do_not_change_captions(
     trained: LoadedCheckpoint, dataset: CaptionDataset, data: FolderConfig
 ) -> None:
     expected = evaluate(trained, dataset, data, batch_size=8)
@@ -216,7 +218,7 @@ def test_files(trained: LoadedCheckpoint, dataset: CaptionDataset, data: FolderC
     assert mean == pytest.approx(found.scores.corpus["CIDEr"])
 
 
-def test_signature_holds_all_that_must_be_equal(
+def test_signature_contains_all_that_must_be_equal(
     trained: LoadedCheckpoint, dataset: CaptionDataset, data: FolderConfig
 ) -> None:
     signature = evaluate(trained, dataset, data).signature
@@ -230,7 +232,7 @@ def test_signature_holds_all_that_must_be_equal(
     assert json.loads(json.dumps(signature)) == signature
 
 
-def test_other_references_or_another_search_are_another_signature(
+def test_other_references_or_another_search_change_the_signature(
     trained: LoadedCheckpoint, dataset: CaptionDataset, data: FolderConfig
 ) -> None:
     signature = evaluate(trained, dataset, data).signature
@@ -240,14 +242,14 @@ def test_other_references_or_another_search_are_another_signature(
     assert evaluate(trained, replace(dataset, images=changed), data).signature != signature
 
 
-def test_notices_stay_with_the_figures(trained: LoadedCheckpoint, dataset: CaptionDataset, data: FolderConfig) -> None:
+def test_notices_stay_with_the_scores(trained: LoadedCheckpoint, dataset: CaptionDataset, data: FolderConfig) -> None:
     assert evaluate(trained, replace(dataset, notices=("Beware.",)), data).notices == ("Beware.",)
 
 
 # --------------------------------------------------------------------------------------- others' captions
 
 
-def test_captions_from_a_file_score_the_same(
+def test_captions_from_a_file_get_equal_scores(
     trained: LoadedCheckpoint, dataset: CaptionDataset, data: FolderConfig, tmp_path: Path
 ) -> None:
     ours = evaluate(trained, dataset, data)
@@ -269,7 +271,7 @@ def test_a_metric_that_does_not_exist(trained: LoadedCheckpoint, dataset: Captio
         evaluate(trained, dataset, data, names=("Cider",))
 
 
-def test_what_is_unavailable_is_said_and_has_no_figure(
+def test_unavailable_scores_are_listed_and_omitted(
     trained: LoadedCheckpoint, dataset: CaptionDataset, data: FolderConfig
 ) -> None:
     found = evaluate(trained, dataset, data)
@@ -282,7 +284,7 @@ def test_what_is_unavailable_is_said_and_has_no_figure(
 # ------------------------------------------------------------------------------------------------- tables
 
 
-def test_table_for_people() -> None:
+def test_text_table() -> None:
     rows = [("val", {"Bleu_4": 0.2137, "CIDEr": 1.0}), ("a longer name", {"Bleu_4": 0.0, "METEOR_long": 0.12345})]
     table = format_scores(rows, "split").splitlines()
     assert [line.split() for line in table] == [

@@ -1,4 +1,4 @@
-"""Where a model looked, brought together with what it named and where that is."""
+"""Grounding: attention weights are matched with named objects and their boxes."""
 
 from __future__ import annotations
 
@@ -33,40 +33,40 @@ def dataset_with_boxes(folder: Path, *boxes: tuple[Box, ...], size: tuple[int, i
     return CaptionDataset("coco2017", "val", tuple(images))
 
 
-def seeing(resize: str) -> Any:
-    """As much of a model as is asked for: a grid of 2 × 2."""
+def model_with_grid(resize: str) -> Any:
+    """A stand-in for a model with a grid of 2 × 2 regions."""
     return SimpleNamespace(encoder=SimpleNamespace(grid_size=(2, 2), transform=SimpleNamespace(resize=resize)))
 
 
-def test_a_word_s_attention_is_held_against_its_object_s_boxes(tmp_path: Path) -> None:
+def test_attention_is_compared_with_the_boxes_of_the_named_object(tmp_path: Path) -> None:
     """The left half of a 40 × 20 image, squashed, is the left half of the grid."""
     left, right = Box("dog", 0, 0, 20, 20), Box("cat", 20, 0, 20, 20)
     dataset = dataset_with_boxes(tmp_path, (left, right), (left,))
     attention = torch.tensor([[0.25] * 4, [0.4, 0.1, 0.3, 0.2], [0.25] * 4, [0.0, 0.6, 0.0, 0.4]])
-    looked = [
+    attended = [
         AttendedCaption(0, ["a", "dog", "and", "cat"], attention),
         AttendedCaption(1, ["a", "dog", "and", "cat"], attention),
     ]
-    found = measure_grounding(looked, dataset, seeing("squash"))
+    found = measure_grounding(attended, dataset, model_with_grid("squash"))
     assert found.attention.value == pytest.approx((0.7 + 1.0 + 0.7) / 3)
     assert found.uniform.value == pytest.approx(0.5)
     assert (found.words, found.images, found.without_box) == (3, 2, 1)  # there is no cat in the second
 
 
-def test_a_cropped_image_s_boxes_are_cropped_too(tmp_path: Path) -> None:
+def test_boxes_of_a_cropped_image_are_cropped(tmp_path: Path) -> None:
     """The crop of a 40 × 20 image is its columns 10 to 30: this box covers its left half, and the cat is outside."""
     dataset = dataset_with_boxes(tmp_path, *[(Box("dog", 0, 0, 20, 20), Box("cat", 0, 0, 9, 9))] * 2)
-    looked = [AttendedCaption(n, ["dog", "cat"], torch.tensor([[0.5, 0.1, 0.4, 0.0]] * 2)) for n in range(2)]
-    found = measure_grounding(looked, dataset, seeing("crop"))
+    attended = [AttendedCaption(n, ["dog", "cat"], torch.tensor([[0.5, 0.1, 0.4, 0.0]] * 2)) for n in range(2)]
+    found = measure_grounding(attended, dataset, model_with_grid("crop"))
     assert (found.attention.value, found.uniform.value) == (pytest.approx(0.9), pytest.approx(0.5))
     assert (found.words, found.without_box) == (2, 2)
 
 
-def test_a_name_of_two_words_has_the_mean_of_their_attention(tmp_path: Path) -> None:
+def test_the_attention_of_a_name_of_two_words_is_their_mean(tmp_path: Path) -> None:
     dataset = dataset_with_boxes(tmp_path, *[(Box("hot dog", 0, 0, 20, 20),)] * 2)
     attention = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 1.0]])
     found = measure_grounding(
-        [AttendedCaption(n, ["hot", "dog"], attention) for n in range(2)], dataset, seeing("squash")
+        [AttendedCaption(n, ["hot", "dog"], attention) for n in range(2)], dataset, model_with_grid("squash")
     )
     assert found.attention.value == pytest.approx(0.5)
 
@@ -76,29 +76,29 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> LoadedCheckpoint:
     return load_checkpoint(train_tiny(tmp_path_factory.mktemp("trained")))
 
 
-def test_reading_gives_the_attention_of_saying(trained: LoadedCheckpoint, tmp_path: Path) -> None:
-    """People's captions read at once, against one word after the other."""
+def test_attention_on_references_equals_that_of_single_steps(trained: LoadedCheckpoint, tmp_path: Path) -> None:
+    """Reference captions read at once, compared with one step per word."""
     data = write_tiny_data(tmp_path / "data")
     dataset = load_dataset(data, "test")
     cache = CacheConfig(directory=str(tmp_path / "cache"))
     features = open_features(
         dataset, trained.model.encoder, with_grid=True, data=data, cache=cache, device=torch.device("cpu")
     )
-    tokenizer, words_of = build_tokenizer(trained.settings.tokenizer), trained.vocabulary
-    looked = attention_on_references(trained.model, words_of, tokenizer, dataset, features, 3, seed=0)
-    assert len(looked) == sum(len(image.captions) for image in dataset)
-    for one in looked[::5]:
-        numbers = words_of.encode(one.words)
-        ((_, encoded),) = features.batches([[one.image_index]])
+    tokenizer, vocabulary = build_tokenizer(trained.settings.tokenizer), trained.vocabulary
+    attended = attention_on_references(trained.model, vocabulary, tokenizer, dataset, features, 3, seed=0)
+    assert len(attended) == sum(len(image.captions) for image in dataset)
+    for caption in attended[::5]:
+        token_ids = vocabulary.encode(caption.words)
+        ((_, encoded),) = features.batches([[caption.image_index]])
         state = trained.model.decoder.init_state(encoded)  # type: ignore[operator]
-        for said, expected in zip([SPECIAL_TOKENS.start, *numbers], one.attention, strict=False):
+        for token_id, expected in zip([SPECIAL_TOKENS.start, *token_ids], caption.attention, strict=False):
             with torch.no_grad():
-                step = trained.model.decoder.step(torch.tensor([said]), state)  # type: ignore[operator]
+                step = trained.model.decoder.step(torch.tensor([token_id]), state)  # type: ignore[operator]
             torch.testing.assert_close(step.attention[0], expected, atol=1e-5, rtol=0)
             state = step.state
 
 
-def test_data_without_boxes_and_models_without_attention_are_refused_before_anything_is_done(tmp_path: Path) -> None:
+def test_data_without_boxes_and_models_without_attention_are_errors_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(
         DataError,
         match=r"bounding boxes of objects, which data=folder does not have. Data sets with boxes: scenes, coco\.",
@@ -111,7 +111,7 @@ def test_data_without_boxes_and_models_without_attention_are_refused_before_anyt
     config = replace(tiny_config(write_tiny_data(tmp_path / "data")), metric=MetricConfig(grounding="generated"))
     with pytest.raises(DataError, match=r"metric\.grounding"):
         check_settings(config)
-    with pytest.raises(ConfigError, match="where a model looks"):
+    with pytest.raises(ConfigError, match="needs a decoder with attention"):
         check_settings(replace(config, model=RecurrentConfig()))
     with pytest.raises(ConfigError, match="Did you mean generated"):
         MetricConfig(grounding="generatd")

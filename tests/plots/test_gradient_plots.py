@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from captioner.analysis.gradient_flow import Watched
+from captioner.analysis.gradient_flow import TrainingPoint
 from captioner.plots.gradient_plots import flow_plot, training_plot
 
 
@@ -26,7 +26,7 @@ def test_a_curve_for_each_name(tmp_path: Path) -> None:
 
 def test_trainings_that_end_with_nan(tmp_path: Path) -> None:
     path = tmp_path / "training.png"
-    good = [Watched(step, 3.0 - step / 10, 1.0, 1.1) for step in range(1, 11)]
-    diverged = [*good[:4], Watched(5, math.nan, math.inf, math.nan)]
+    good = [TrainingPoint(step, 3.0 - step / 10, 1.0, 1.1) for step in range(1, 11)]
+    diverged = [*good[:4], TrainingPoint(5, math.nan, math.inf, math.nan)]
     training_plot({"clipped": good, "not clipped": diverged, "diverged at once": diverged[-1:]}, path)
     assert {(31, 119, 180), (255, 127, 14)} <= colors(path)
