@@ -1,4 +1,4 @@
-"""The official scorers, called one by one, on captions that are tokenized."""
+"""The official scorers of pycocoevalcap, on tokenized captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`benchmarks/metrics.py` runs, compares like with like, and prints one line of JSON."""
+"""`benchmarks/metrics.py` runs, compares equal work, and prints one line of JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "metrics.py"
 
 
 @pytest.mark.slow
-def test_it_runs_small() -> None:
+def test_it_runs_on_small_data() -> None:
     pytest.importorskip("pycocoevalcap", reason="the benchmark compares with pycocoevalcap")
     command = [sys.executable, str(SCRIPT), "--images", "300", "--largest", "2000", "--runs", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

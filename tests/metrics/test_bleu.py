@@ -1,4 +1,4 @@
-"""BLEU's statistics and formula, by hand."""
+"""BLEU's statistics and formula, computed by hand."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_clipping_takes_the_reference_that_has_most() -> None:
     ("hypothesis", "references", "closest"),
     [("a b c", ["a", "a b c d"], 4), ("a b c", ["a b c d", "a b"], 2), ("", ["a b", "a"], 1), ("a", ["", "a b"], 0)],
 )
-def test_of_two_equally_close_references_the_shorter_counts(
+def test_the_shorter_of_two_equally_close_references_counts(
     hypothesis: str, references: list[str], closest: int
 ) -> None:
     assert statistics_of([hypothesis], [references]).reference_length.tolist() == [closest]
@@ -62,7 +62,7 @@ def test_a_caption_equal_to_a_reference_scores_highest(
 
 
 def test_rows_of_any_shape() -> None:
-    """The bootstrap asks for many corpora at once."""
+    """The bootstrap computes many corpus scores at once."""
     statistics = statistics_of(["a b c d e", "a b"], [["a b c d f g"], ["a b x"]])
     stacked = BleuStatistics(*(np.stack([part, part[::-1]]) for part in statistics))
     assert bleu(stacked).shape == (2, 2, 4)

@@ -1,4 +1,4 @@
-"""BLEU of single captions as a reward: against nltk's smoothed sentence score, which was written by others."""
+"""BLEU of single captions as a reward, compared with nltk's smoothed sentence BLEU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ caption = st.lists(st.integers(0, 6), min_size=1, max_size=9)
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_is_nltks_sentence_bleu_with_add_one_smoothing(data: st.DataObject) -> None:
+def test_equals_nltk_s_sentence_bleu_with_add_one_smoothing(data: st.DataObject) -> None:
     references = data.draw(st.lists(st.lists(caption, min_size=1, max_size=4), min_size=1, max_size=4))
     images = data.draw(st.lists(st.integers(0, len(references) - 1), min_size=1, max_size=8))
     said = data.draw(st.lists(caption, min_size=len(images), max_size=len(images)))
@@ -26,13 +26,13 @@ def test_is_nltks_sentence_bleu_with_add_one_smoothing(data: st.DataObject) -> N
     assert BleuReward(dict(enumerate(references)))(images, said) == pytest.approx(expected, abs=1e-8)
 
 
-def test_a_caption_without_words_is_worth_nothing_and_a_perfect_one_everything() -> None:
+def test_an_empty_caption_scores_0_and_a_perfect_one_1() -> None:
     reward = BleuReward({0: [[3, 4, 5, 6, 7], [3]], 1: [[8, 9]]})
     assert reward([0, 0, 1], [[], [3, 4, 5, 6, 7], [4, 5]]) == pytest.approx([0, 1, 0], abs=1e-9)
     assert reward([], []).shape == (0,)
 
 
-def test_a_longer_match_is_worth_more() -> None:
+def test_a_longer_match_scores_higher() -> None:
     rewards = BleuReward({0: [[1, 2, 3, 4, 5, 6]]})(
         [0] * 3, [[1, 3, 2, 5, 4, 6], [1, 2, 3, 6, 5, 4], [1, 2, 3, 4, 5, 6]]
     )

@@ -1,4 +1,4 @@
-"""The bootstrap: its draws, its intervals and its p-values mean what they say."""
+"""The bootstrap: samples, intervals and p-values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sentence(generator: random.Random) -> list[str]:
 
 
 def system(quality: float, seed: int, images: int = 150) -> Scores:
-    """A system that gets each word of a reference right with probability `quality`."""
+    """The scores of a system that copies each word of a reference with probability `quality`."""
     truth = random.Random(0)
     references = {index: [sentence(truth), sentence(truth)] for index in range(images)}
     generator = random.Random(seed)
@@ -33,13 +33,13 @@ def system(quality: float, seed: int, images: int = 150) -> Scores:
     return score(hypotheses, texts, names=NAMES, tokenizer=WHITESPACE)
 
 
-def test_a_draw_is_scored_as_a_corpus_of_its_own() -> None:
-    """Each drawn BLEU is that of the images drawn, not a mean; the drawn CIDEr is their mean."""
+def test_a_bootstrap_sample_is_scored_as_a_corpus() -> None:
+    """BLEU of a sample is the corpus BLEU of its images; CIDEr of a sample is their mean."""
     from captioner.metrics import bootstrap
 
     scores = system(0.7, seed=1, images=20)
     order = bootstrap._image_order(scores)
-    drawn = bootstrap._resampled_scores(scores, order, samples=3, seed=5)
+    resampled = bootstrap._resampled_scores(scores, order, samples=3, seed=5)
     (weights,) = bootstrap.image_weights(20, 3, seed=5)
     assert weights.sum(axis=1).tolist() == [20, 20, 20]
     rows = [list(scores.per_image).index(image_id) for image_id in order]
@@ -49,12 +49,12 @@ def test_a_draw_is_scored_as_a_corpus_of_its_own() -> None:
         matched, proposed = statistics.matched[chosen].sum(axis=0), statistics.proposed[chosen].sum(axis=0)
         lengths = statistics.hypothesis_length[chosen].sum() / statistics.reference_length[chosen].sum()
         bleu_2 = np.sqrt(np.prod((matched / proposed)[:2])) * np.exp(min(0, 1 - 1 / lengths))
-        assert drawn["Bleu_2"][sample] == pytest.approx(bleu_2, rel=1e-6)
+        assert resampled["Bleu_2"][sample] == pytest.approx(bleu_2, rel=1e-6)
         cider = np.mean([list(scores.per_image.values())[row]["CIDEr"] for row in chosen])
-        assert drawn["CIDEr"][sample] == pytest.approx(cider)
+        assert resampled["CIDEr"][sample] == pytest.approx(cider)
 
 
-def test_intervals_hold_the_value_and_grow_with_confidence() -> None:
+def test_intervals_contain_the_value_and_grow_with_confidence() -> None:
     scores = system(0.7, seed=1)
     narrow = bootstrap_intervals(scores, samples=500, confidence=0.5)
     wide = bootstrap_intervals(scores, samples=500, confidence=0.99)
@@ -64,7 +64,7 @@ def test_intervals_hold_the_value_and_grow_with_confidence() -> None:
         assert wide[name].low < narrow[name].low < value < narrow[name].high < wide[name].high
 
 
-def test_the_interval_of_a_mean_is_the_textbook_one() -> None:
+def test_the_interval_of_a_mean_equals_the_normal_approximation() -> None:
     scores = system(0.7, seed=1, images=400)
     interval = bootstrap_intervals(scores, samples=2000)["CIDEr"]
     values = [figures["CIDEr"] for figures in scores.per_image.values()]
@@ -72,7 +72,7 @@ def test_the_interval_of_a_mean_is_the_textbook_one() -> None:
     assert interval.high - interval.low == pytest.approx(2 * half, rel=0.1)
 
 
-def test_better_same_and_worse() -> None:
+def test_better_equal_and_worse_systems() -> None:
     good, bad = system(0.8, seed=1), system(0.5, seed=2)
     better = paired_bootstrap(bad, good)
     assert better.keys() == good.corpus.keys()
@@ -98,7 +98,7 @@ def test_equal_systems_differ_significantly_as_often_as_the_level_says() -> None
     assert 0.38 < np.mean(p_values) < 0.62
 
 
-def test_a_seed_fixes_everything_whatever_the_order_of_the_images() -> None:
+def test_a_seed_fixes_the_result_for_any_order_of_the_images() -> None:
     first, second = system(0.7, seed=1), system(0.6, seed=2)
     backwards = Scores(
         corpus=second.corpus,
@@ -113,7 +113,7 @@ def test_a_seed_fixes_everything_whatever_the_order_of_the_images() -> None:
     assert paired_bootstrap(first, second, samples=150, seed=4) != expected
 
 
-def test_what_cannot_be_compared() -> None:
+def test_scores_that_cannot_be_compared() -> None:
     references = {1: ["a dog runs"], 2: ["two cats"]}
     one = score({1: "a dog", 2: "cats"}, references)
     other_tokens = score({1: "a dog", 2: "cats"}, references, tokenizer=WHITESPACE)
@@ -128,7 +128,7 @@ def test_what_cannot_be_compared() -> None:
         bootstrap_intervals(one, confidence=95)
 
 
-def test_tables_show_them() -> None:
+def test_tables_show_intervals_and_comparisons() -> None:
     first, second = system(0.7, seed=1), system(0.6, seed=2)
     table = format_comparison(paired_bootstrap(first, second, samples=100), "ours", "theirs")
     header = [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")]

@@ -1,4 +1,4 @@
-"""CIDEr-D and plain CIDEr, against their equations with dictionaries."""
+"""CIDEr-D and plain CIDEr, compared with their equations computed with dictionaries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ngrams_of(words: Tokens, n: int) -> Counter[tuple[str, ...]]:
 
 
 def equation(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]], deter_gaming: bool) -> list[float]:
-    """Vedantam et al. 2015, equations 1 to 4, with section 7's changes where asked."""
+    """Vedantam et al. 2015, equations 1 to 4; with the changes of section 7 for CIDEr-D."""
     scores = []
     for hypothesis, captions in zip(hypotheses, references, strict=True):
         total = 0.0
@@ -71,17 +71,17 @@ def test_equations(pairs: list[tuple[list[str], list[list[str]]]]) -> None:
         assert values.max() <= 10 + 1e-9
 
 
-def test_words_that_all_images_have_weigh_exactly_nothing() -> None:
+def test_words_of_all_images_have_exactly_zero_weight() -> None:
     for images in range(1, 300):
         assert inverse_document_frequency(np.array([images]), images)[0] == 0.0
 
 
-def test_one_image_alone_scores_nothing() -> None:
+def test_a_single_image_scores_zero() -> None:
     assert score_tokens([["a", "dog"]], [[["a", "dog"]]]).corpus["CIDEr"] == 0.0
 
 
 def test_plain_cider_rewards_repetition_and_cider_d_does_not() -> None:
-    """Why CIDEr-D clips and weighs length: the gaming that section 7 describes."""
+    """The reason for clipping and the length penalty in CIDEr-D (section 7)."""
     references = [[["a", "dog", "runs"]], [["two", "cats", "sleep"]], [["red", "cars", "race"]]]
     honest = [["a", "dog"], ["two", "cats"], ["red", "cars"]]
     gaming = [["dog"] * 20, ["cats"] * 20, ["cars"] * 20]

@@ -1,4 +1,4 @@
-"""The reward is CIDEr-D with other document frequencies: against the whole-set score and the equation."""
+"""The reward is CIDEr-D with given document frequencies: compared with the score of a set and the equation."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_equation_with_references_in_and_outside_the_corpus(data: st.DataObject)
 
 @settings(max_examples=40, deadline=None)
 @given(corpora)
-def test_with_the_sets_own_frequencies_it_is_the_score(references: list[list[Ids]]) -> None:
+def test_with_the_frequencies_of_the_set_it_equals_the_score(references: list[list[Ids]]) -> None:
     hypotheses = [captions[0][::-1] for captions in references]
     reward = CiderReward(DocumentFrequencies.from_references(references), dict(enumerate(references)))
     words = [[str(token) for token in ids] for ids in hypotheses]
@@ -79,8 +79,8 @@ def reward() -> CiderReward:
     return CiderReward(DocumentFrequencies.from_references(references.values()), references)
 
 
-def test_batches_do_not_matter(reward: CiderReward) -> None:
-    """One by one, in one batch, in any order, after any other: the same bytes."""
+def test_rewards_do_not_depend_on_the_batch(reward: CiderReward) -> None:
+    """Single captions, one batch, any order, after other batches: equal bytes."""
     generator = np.random.default_rng(1)
     image_ids = [f"photo{index}" for index in generator.integers(30, size=60)]
     hypotheses = [generator.integers(40, size=size).tolist() for size in generator.integers(0, 12, size=60)]
@@ -92,14 +92,14 @@ def test_batches_do_not_matter(reward: CiderReward) -> None:
     np.testing.assert_allclose(together, backwards, rtol=0, atol=1e-14)
 
 
-def test_pickled_it_gives_the_same_rewards(reward: CiderReward) -> None:
+def test_a_pickled_copy_gives_equal_rewards(reward: CiderReward) -> None:
     image_ids, hypotheses = ["photo1", "photo2"], [reward.references["photo1"][0], [1, 2, 3]]
     before = reward(image_ids, hypotheses)
     copy = pickle.loads(pickle.dumps(reward))
     np.testing.assert_array_equal(copy(image_ids, hypotheses), before)
 
 
-def test_arrays_are_as_good_as_lists(reward: CiderReward) -> None:
+def test_captions_may_be_arrays(reward: CiderReward) -> None:
     ids = reward.references["photo1"][0]
     np.testing.assert_array_equal(reward(["photo1"], [np.array(ids)]), reward(["photo1"], [ids]))
 
@@ -108,7 +108,7 @@ def test_an_empty_batch(reward: CiderReward) -> None:
     assert reward([], []).shape == (0,)
 
 
-def test_what_cannot_be_rewarded_is_named(reward: CiderReward) -> None:
+def test_invalid_input_is_named(reward: CiderReward) -> None:
     with pytest.raises(DataError, match=r"1 images have no references .*'elsewhere'"):
         reward(["photo1", "elsewhere"], [[1], [2]])
     with pytest.raises(DataError, match="2 hypotheses for 1 image ids"):

@@ -1,4 +1,4 @@
-"""Files of captions: what is read, and what is said about those that cannot be."""
+"""Files of generated captions: the formats, and the errors for invalid files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_layouts(tmp_path: Path, name: str, text: str) -> None:
     assert read_results(written(tmp_path, name, text)) == CAPTIONS
 
 
-def test_an_object_has_text_for_keys_so_ids_are_matched(tmp_path: Path) -> None:
+def test_ids_of_an_object_are_compared_as_text(tmp_path: Path) -> None:
     path = written(tmp_path, "captions.json", json.dumps(CAPTIONS))
     assert read_results(path) == {"139": "a dog on grass", "photo é": "日本の犬\n"}
     assert read_results(path, image_ids=[139, "photo é"]) == CAPTIONS

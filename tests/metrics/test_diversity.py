@@ -1,4 +1,4 @@
-"""Diversity figures, by hand."""
+"""Diversity scores, computed by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_by_hand() -> None:
     }
 
 
-def test_nothing_said_at_all() -> None:
+def test_empty_captions() -> None:
     assert diversity([[], []]) == {
         "Distinct_1": 0.0,
         "Distinct_2": 0.0,
@@ -32,11 +32,11 @@ def test_nothing_said_at_all() -> None:
     }
 
 
-def test_novel_means_not_word_for_word_a_training_caption() -> None:
+def test_novel_captions_differ_from_all_training_captions() -> None:
     assert share_novel([["a", "dog"], ["a"], ["dog", "a"], ["a", "dog"]], [["a", "dog"], ["a", "dog", "a"]]) == 0.5
 
 
-def test_rare_words_count_once_an_image() -> None:
+def test_rare_words_count_once_per_image() -> None:
     training = [["a", "zebra"], ["a", "dog"], ["a", "dog"]]
     references = [[["a", "zebra"], ["zebra", "dog"]], [["a", "lynx"]], [["a", "zebra"]]]
     hypotheses = [["zebra", "zebra"], ["lynx"], ["a"]]
@@ -45,8 +45,8 @@ def test_rare_words_count_once_an_image() -> None:
     assert rare_word_recall([["a"]], [[["a"]]], training, most=1) is None
 
 
-def test_people_do_not_end_badly(real_data: Path) -> None:
-    """The list of bad endings is one: people hardly ever end in any of them."""
+def test_reference_captions_have_few_bad_endings(real_data: Path) -> None:
+    """Reference captions hardly ever end in one of the words of BAD_ENDINGS."""
     annotations = json.loads((real_data / "coco_text" / "captions_val2017.json").read_text("utf-8"))["annotations"]
     tokens = [ptb_tokenize(row["caption"]) for row in annotations[:5000]]
     assert diversity(tokens)["Bad_ending"] < 0.01

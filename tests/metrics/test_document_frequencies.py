@@ -1,4 +1,4 @@
-"""Document frequencies: counted right, kept exactly, and never executed."""
+"""Document frequencies: counts, exact files, and safe loading."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def unpack(key: int) -> tuple[int, ...]:
 
 @settings(max_examples=80, deadline=None)
 @given(corpora)
-def test_counts_are_those_of_a_counter(corpus: list[list[list[int]]]) -> None:
+def test_counts_equal_those_of_a_counter(corpus: list[list[list[int]]]) -> None:
     frequencies = DocumentFrequencies.from_references(corpus)
     expected = Counter(
         gram
@@ -52,14 +52,14 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["frequencies.npz"]
 
 
-def test_the_checksum_is_the_contents() -> None:
+def test_the_checksum_depends_on_the_contents() -> None:
     frequencies = DocumentFrequencies.from_references([[[1, 2, 3]], [[2]]])
     again = DocumentFrequencies.from_references([[[2]], [[1, 2, 3]]])
     other = DocumentFrequencies.from_references([[[1, 2, 3]], [[2]], [[2]]])
     assert frequencies.checksum == again.checksum != other.checksum
 
 
-def test_altered_files_are_refused(tmp_path: Path) -> None:
+def test_altered_files_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "frequencies.npz"
     frequencies = DocumentFrequencies.from_references([[[1, 2, 3]], [[2]]])
     changed = DocumentFrequencies(frequencies.keys, frequencies.counts + 1, frequencies.images)
@@ -72,13 +72,13 @@ def test_altered_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", pickle.dumps({"a": 1})])
-def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_errors(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "frequencies.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"frequencies\.npz cannot be read"):
         DocumentFrequencies.load(tmp_path / "frequencies.npz")
 
 
-def test_a_pickled_object_in_the_archive_is_refused(tmp_path: Path) -> None:
+def test_a_pickled_object_in_the_archive_is_not_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", format_version=1, images=1, checksum="", counts=[1], keys=np.array([{}], dtype=object))
     with pytest.raises(DataError, match="cannot be read"):
         DocumentFrequencies.load(tmp_path / "f.npz")
@@ -90,11 +90,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("token", [-1, LARGEST_ID + 1])
-def test_ids_that_do_not_fit_are_refused(token: int) -> None:
+def test_ids_out_of_range_are_errors(token: int) -> None:
     with pytest.raises(DataError, match=f"from 0 to {LARGEST_ID}"):
         pack_ngrams([[0, token]])
 
 
-def test_no_corpus_at_all() -> None:
+def test_an_empty_corpus() -> None:
     with pytest.raises(DataError, match="at least one image"):
         DocumentFrequencies.from_references([])

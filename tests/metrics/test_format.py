@@ -1,4 +1,4 @@
-"""What people and spreadsheets are given."""
+"""Tables of scores, and CSV files per image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CAPTIONS = {7: 'a "dog",\nrunning', "b": "two cats"}
 REFERENCES = {7: ["a dog runs"], "b": ["two cats sleep", "cats"]}
 
 
-def test_a_table_that_reads_as_text_and_as_markdown() -> None:
+def test_table() -> None:
     scores = score(CAPTIONS, REFERENCES, names=["Bleu", "CIDEr", "Diversity"])
     lines = format_table(scores).splitlines()
     rows = [line for line in lines if line.startswith("|")]
@@ -29,7 +29,7 @@ def test_a_table_that_reads_as_text_and_as_markdown() -> None:
     assert lines[-1] == signature_line(scores)
 
 
-def test_the_signature_in_a_line() -> None:
+def test_signature_line() -> None:
     line = signature_line(score(CAPTIONS, REFERENCES))
     for part in ("tokenizer ptb ", "2 images × 1–2 references", "CIDEr is CIDEr-D, sigma 6, × 10"):
         assert part in line
@@ -47,6 +47,6 @@ def test_csv_is_exact(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [["Diversity"]])
-def test_csv_of_scores_that_no_image_has(tmp_path: Path, names: list[str]) -> None:
+def test_csv_without_scores_per_image(tmp_path: Path, names: list[str]) -> None:
     write_per_image_csv(tmp_path / "scores.csv", score(CAPTIONS, REFERENCES, names=names), CAPTIONS)
     assert (tmp_path / "scores.csv").read_text("utf-8").startswith("image_id,caption\n7,")

@@ -1,4 +1,4 @@
-"""Grounding against counting pixels: every box and every cell on a fine grid, one pixel after the other."""
+"""Grounding compared with counting pixels of boxes and regions on a fine grid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pixels_inside(boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
 
 
 def share_by_pixels(attention: np.ndarray, boxes: list[tuple[int, int, int, int]]) -> float:
-    """Each cell's weight, spread over its pixels; those inside the boxes are summed."""
+    """Spread the weight of each region over its pixels, and sum those inside the boxes."""
     height, width = FINE // ROWS, FINE // COLUMNS
     total = 0.0
     for row, column in np.argwhere(pixels_inside(boxes)):
@@ -40,7 +40,7 @@ def fractions(boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
 
 @given(boxes=BOXES, seed=st.integers(0, 99))
 @settings(max_examples=40, deadline=None)
-def test_a_box_takes_of_a_cell_what_it_covers_of_it(boxes: list[tuple[int, int, int, int]], seed: int) -> None:
+def test_a_box_receives_the_share_of_a_region_that_it_covers(boxes: list[tuple[int, int, int, int]], seed: int) -> None:
     attention = np.random.default_rng(seed).dirichlet(np.ones(ROWS * COLUMNS)).reshape(ROWS, COLUMNS)
     covered = coverage(fractions(boxes), ROWS, COLUMNS)
     assert covered.min() >= 0
@@ -51,9 +51,7 @@ def test_a_box_takes_of_a_cell_what_it_covers_of_it(boxes: list[tuple[int, int, 
 
 @given(st.lists(st.tuples(*[st.floats(-0.5, 1.5)] * 4), min_size=1, max_size=3), st.integers(1, 9), st.integers(1, 9))
 @settings(max_examples=60, deadline=None)
-def test_any_boxes_on_any_grid_cover_between_nothing_and_all(
-    boxes: list[tuple[float, ...]], rows: int, columns: int
-) -> None:
+def test_coverage_is_between_0_and_1(boxes: list[tuple[float, ...]], rows: int, columns: int) -> None:
     covered = coverage(np.array(boxes), rows, columns)
     assert covered.shape == (rows, columns)
     assert covered.min() >= 0
@@ -105,7 +103,7 @@ def test_intervals_come_from_resampling_images() -> None:
     assert (found.attention.low, found.attention.high) == pytest.approx((low, high), abs=1e-12)
 
 
-def test_uniform_attention_scores_what_uniform_attention_scores() -> None:
+def test_uniform_attention_scores_the_uniform_baseline() -> None:
     object_words, _ = words(2)
     even = [ObjectWord(w.image_id, w.label, np.full((ROWS, COLUMNS), 1 / 12), w.boxes) for w in object_words]
     found = grounding(even)
@@ -113,7 +111,7 @@ def test_uniform_attention_scores_what_uniform_attention_scores() -> None:
     assert found.chance.value == pytest.approx(found.uniform.value, abs=1e-12)
 
 
-def test_attention_on_the_object_alone_is_all_inside() -> None:
+def test_attention_on_the_object_scores_1() -> None:
     attention = np.zeros((ROWS, COLUMNS))
     attention[1, 2] = 1.0
     boxes = np.array([[0.5, 1 / 3, 0.75, 2 / 3]])
@@ -130,7 +128,7 @@ def test_attention_on_the_sentinel_is_normalized_away_and_reported() -> None:
     assert "sentinel" not in format_grounding(full)
 
 
-def test_one_image_is_too_few() -> None:
+def test_one_image_is_an_error() -> None:
     with pytest.raises(DataError, match=r"two images or more: there are 2 in 1 \(6 more"):
         grounding(words(0)[0][:2], without_box=6)
     with pytest.raises(DataError, match="there are 0 in 0"):

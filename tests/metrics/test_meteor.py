@@ -1,4 +1,4 @@
-"""METEOR is the jar's, one process serves many calls, and what is missing is said."""
+"""METEOR equals that of the official jar; one process for many calls; errors for missing programs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def test_without_the_jar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("program", ["sys.exit('no memory left')", "sys.stdin.readline(); sys.exit('no memory left')"])
-def test_a_process_that_ends_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+def test_the_output_of_a_failed_process_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
     pytest.importorskip("pycocoevalcap")
     install_java(tmp_path, monkeypatch, program)
     with Meteor() as meteor, pytest.raises(MetricUnavailable, match="no memory left"):
@@ -54,7 +56,7 @@ def test_a_process_that_ends_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not meteor.is_running
 
 
-def test_the_program_is_asked_as_the_official_scorer_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_equal_those_of_the_official_scorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Line by line; METEOR's own separator in a caption does not shift the fields."""
     pytest.importorskip("pycocoevalcap")
     log = tmp_path / "asked.txt"
@@ -115,23 +117,23 @@ def test_official(captions: dict[int, list[str]], meteor: Meteor) -> None:
 
 @pytest.mark.slow
 @needs_meteor
-def test_corpora_of_some_images_from_their_statistics(captions: dict[int, list[str]], meteor: Meteor) -> None:
-    """What the bootstrap relies on: the sums, weighted, give the corpus value of the images drawn."""
+def test_corpus_scores_of_subsets_from_their_statistics(captions: dict[int, list[str]], meteor: Meteor) -> None:
+    """The weighted sums of the statistics give the corpus score of a bootstrap sample."""
     hypotheses = [texts[0] for texts in captions.values()] + ["two words", "one more caption"]
     references = [texts[1:] for texts in captions.values()] + [["two words"], ["one more caption", "x"]]
     statistics = meteor.statistics(hypotheses, references)
     generator = np.random.default_rng(0)
-    drawn = [
+    samples = [
         generator.integers(size=size, low=len(hypotheses) - 30, high=len(hypotheses)) for size in (1, 2, 5, 30, 30)
     ]
-    weights = np.stack([np.bincount(rows, minlength=len(hypotheses)) for rows in drawn]).astype(np.float64)
-    expected = [meteor.evaluate(statistics[rows])[1] for rows in drawn]
+    weights = np.stack([np.bincount(rows, minlength=len(hypotheses)) for rows in samples]).astype(np.float64)
+    expected = [meteor.evaluate(statistics[rows])[1] for rows in samples]
     np.testing.assert_allclose(meteor.evaluate_totals(statistics, weights), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.slow
 @needs_meteor
-def test_one_process_serves_all_calls() -> None:
+def test_one_process_is_used_for_all_calls() -> None:
     package = Path(importlib.util.find_spec("pycocoevalcap").submodule_search_locations[0])
     files_before = set(package.rglob("*"))
     first = score({1: "a dog"}, {1: ["the dog"]}, names=["METEOR"])

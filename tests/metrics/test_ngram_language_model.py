@@ -1,4 +1,4 @@
-"""Counting against its equation, written a second time, and the laws of probability."""
+"""The n-gram model compared with a direct implementation of its equation, and the laws of probability."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXTS = st.lists(st.integers(0, 4), min_size=1, max_size=60)
 
 
 def recursive(text: list[int], history: list[int], token: int, vocabulary_size: int) -> float:
-    """The equation, by looking through the text again for every probability."""
+    """The equation, counting in the whole text for every probability."""
     shorter = recursive(text, history[1:], token, vocabulary_size) if history else 1 / vocabulary_size
     n = len(history)
     followers = [text[i + n] for i in range(len(text) - n) if text[i : i + n] == history]
@@ -26,7 +26,7 @@ def recursive(text: list[int], history: list[int], token: int, vocabulary_size: 
 
 @given(TEXTS, st.lists(st.integers(0, 4), max_size=5), st.integers(0, 3))
 @settings(deadline=None, max_examples=50)
-def test_it_is_the_equation_and_sums_to_one(text: list[int], context: list[int], order: int) -> None:
+def test_equation_and_sum_of_probabilities(text: list[int], context: list[int], order: int) -> None:
     model = NgramLanguageModel(text, order, 5)
     for k in range(order + 1):
         history = context[len(context) - min(k, len(context)) :]
@@ -42,7 +42,7 @@ def test_by_hand() -> None:
     assert model.bits([0, 1]) == pytest.approx([1.0, (1.0 - math.log2(5 / 6)) / 2])
 
 
-def test_longer_contexts_help_where_the_text_repeats() -> None:
+def test_longer_contexts_help_in_a_repetitive_text() -> None:
     text = [0, 1, 2, 0, 2, 1] * 30
     bits = NgramLanguageModel(text, 2, 3).bits(text)
     assert bits[0] == pytest.approx(math.log2(3), abs=1e-3)

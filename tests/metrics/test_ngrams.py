@@ -1,4 +1,4 @@
-"""The table of n-grams, against counters of word tuples."""
+"""The table of n-grams, compared with counters of word tuples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def words_of(table: CaptionTable, counts: NgramCounts, vocabulary: list[str], n:
 
 @settings(max_examples=100, deadline=None)
 @given(images)
-def test_counts_are_those_of_counters(pairs: list[tuple[list[str], list[list[str]]]]) -> None:
+def test_counts_equal_those_of_counters(pairs: list[tuple[list[str], list[list[str]]]]) -> None:
     hypotheses, references = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     table = encode(hypotheses, references)
     flat = [words for hypothesis, captions in pairs for words in (hypothesis, *captions)]
@@ -61,8 +61,8 @@ def test_counts_are_those_of_counters(pairs: list[tuple[list[str], list[list[str
         assert all(grams[r] == grams[h] for r, h in zip(counts.shared_reference, counts.shared_hypothesis, strict=True))
 
 
-def test_keys_too_large_for_one_integer_sort_the_same() -> None:
-    """Beyond 64 bits, keys and positions are sorted apart."""
+def test_keys_too_large_for_one_integer_are_sorted_too() -> None:
+    """Above 64 bits, keys and positions are sorted separately."""
     generator = np.random.default_rng(0)
     keys, position = generator.integers(50, size=400), np.arange(400)
     together = ngrams._sort_with(keys, position, key_limit=50)
@@ -71,6 +71,6 @@ def test_keys_too_large_for_one_integer_sort_the_same() -> None:
         np.testing.assert_array_equal(left, right)
 
 
-def test_as_many_hypotheses_as_lists_of_references() -> None:
+def test_numbers_of_hypotheses_and_references_must_be_equal() -> None:
     with pytest.raises(ValueError, match="argument"):
         encode([["a"]], [])

@@ -1,4 +1,4 @@
-"""nltk's BLEU is near COCO's and not the same; the reasons given in the module are the reasons."""
+"""nltk's BLEU differs from COCO's for the reasons that its module gives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ words = st.lists(st.sampled_from("abc"), min_size=4, max_size=12)
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(words, st.lists(words, min_size=1, max_size=3)), min_size=1, max_size=5))
-def test_the_same_where_no_caption_is_short(images: list[tuple[list[str], list[list[str]]]]) -> None:
+def test_equal_without_short_captions(images: list[tuple[list[str], list[list[str]]]]) -> None:
     hypotheses, references = [image[0] for image in images], [image[1] for image in images]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nltk warns where no 4-gram matches

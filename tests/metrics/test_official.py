@@ -1,4 +1,4 @@
-"""Our BLEU, ROUGE-L and CIDEr-D are the official ones, to 1e-9, for the corpus and for every image."""
+"""BLEU, ROUGE-L and CIDEr-D equal the official scores, to 1e-9, for the corpus and for every image."""
 
 from __future__ import annotations
 
@@ -112,14 +112,14 @@ def flickr8k(folder: Path) -> dict[str, list[str]]:
 
 
 def test_coco(real_data: Path) -> None:
-    """5,000 images: the first human caption against the others."""
+    """5,000 images: the first reference caption, scored against the others."""
     captions = [[text.lower().split() for text in texts] for texts in coco(real_data).values()]
     assert len(captions) == 5000
     assert_official([texts[0] for texts in captions], [texts[1:] for texts in captions])
 
 
-def test_the_figures_in_the_documentation(real_data: Path) -> None:
-    """docs/metrics.md quotes what the call gives, tokenizer and all."""
+def test_the_scores_in_the_documentation(real_data: Path) -> None:
+    """docs/metrics.md quotes the scores of this call, tokenizer included."""
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
     row = next(line for line in page.splitlines() if line.startswith("| captioner |"))
     captions = coco(real_data)
@@ -132,7 +132,7 @@ def test_the_figures_in_the_documentation(real_data: Path) -> None:
 
 @pytest.mark.slow
 def test_flickr8k(real_data: Path) -> None:
-    """7,000 images: the first human caption against the others."""
+    """7,000 images: the first reference caption, scored against the others."""
     captions = [[text.lower().split() for text in texts] for texts in flickr8k(real_data).values()]
     assert len(captions) == 7000
     assert_official([texts[0] for texts in captions], [texts[1:] for texts in captions])
@@ -141,8 +141,8 @@ def test_flickr8k(real_data: Path) -> None:
 @pytest.mark.slow
 @needs_java
 @pytest.mark.parametrize("backend", ["python", "java"])
-def test_from_text_to_figures(real_data: Path, backend: str) -> None:
-    """The whole official path, tokenizer and all, on 1,000 images and on text that CoreNLP leaves spaces in."""
+def test_from_text_to_scores(real_data: Path, backend: str) -> None:
+    """The complete official evaluation, tokenizer included, on 1,000 images and on tokens with spaces."""
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     texts = dict(list(coco(real_data).items())[:1000])

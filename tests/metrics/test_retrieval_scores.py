@@ -1,4 +1,4 @@
-"""Ranks of images against sorting in a loop, and what must hold of them."""
+"""Ranks of images, compared with sorting in a loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from captioner.metrics.retrieval_scores import ranks, retrieval_scores
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.integers(1, 6), st.integers(1, 12))
-def test_ranks_are_places_in_the_sorted_list(data: st.DataObject, captions: int, image_count: int) -> None:
+def test_ranks_equal_positions_in_the_sorted_list(data: st.DataObject, captions: int, image_count: int) -> None:
     values = st.integers(-3, 3).map(float)  # few values: many ties
     table = [data.draw(st.lists(values, min_size=image_count, max_size=image_count)) for _ in range(captions)]
     images = data.draw(st.lists(st.integers(0, image_count - 1), min_size=captions, max_size=captions))
@@ -27,7 +27,7 @@ def test_ranks_are_places_in_the_sorted_list(data: st.DataObject, captions: int,
     assert scores["median_rank"] == np.median(expected)
 
 
-def test_a_model_that_cannot_tell_images_apart_finds_none() -> None:
+def test_a_constant_similarity_finds_no_image() -> None:
     assert retrieval_scores(np.ones((4, 100)), [0, 1, 2, 3])["R@10"] == 0.0
     assert retrieval_scores(np.full((4, 100), np.nan), [0, 1, 2, 3])["R@10"] == 0.0
 

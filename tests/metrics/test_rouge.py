@@ -1,4 +1,4 @@
-"""ROUGE-L and its longest common subsequences, against the textbook table."""
+"""ROUGE-L and longest common subsequences, compared with dynamic programming."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_all_pairs_at_once(pairs: list[tuple[list[int], list[list[int]]]]) -> No
 
 
 def test_precision_and_recall_come_from_different_references() -> None:
-    """The first reference holds all of the hypothesis, the hypothesis holds all of the second."""
+    """The first reference contains the whole hypothesis; the hypothesis contains the whole second reference."""
     rouge = score_tokens([["a", "b", "c", "d"]], [[list("axbxcxdx"), ["b"]]], names=["ROUGE_L"]).corpus["ROUGE_L"]
     assert rouge == pytest.approx(1.0)
     alone = score_tokens([["a", "b", "c", "d"]], [[list("axbxcxdx")]], names=["ROUGE_L"]).corpus["ROUGE_L"]
@@ -48,7 +48,7 @@ def test_precision_and_recall_come_from_different_references() -> None:
 
 
 def test_64_and_65_words() -> None:
-    """Where a machine word ends."""
+    """The limit of a machine word."""
     for length in (63, 64, 65, 129):
         words = [f"w{index}" for index in range(length)]
         for references in ([words], [words[::2]], [[*words, "x"], ["y"]]):

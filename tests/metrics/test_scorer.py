@@ -1,4 +1,4 @@
-"""The call that puts all metrics together: names, ids, order, tokens, and what is unavailable."""
+"""`score`: names, ids, order, tokens, and unavailable metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ text = st.text(st.sampled_from(" .,'AaBb1½\u00a0犬"), max_size=20)
 captions = st.dictionaries(st.integers(0, 99), st.tuples(text, st.lists(text, min_size=1, max_size=3)), min_size=1)
 
 
-def test_what_a_call_gives() -> None:
+def test_scores_of_a_call() -> None:
     scores = score(HYPOTHESES, REFERENCES, names=CHEAP)
     assert scores.corpus.keys() == FIGURES
     assert list(scores.per_image) == [1, "two", 3]
@@ -39,11 +39,11 @@ def test_what_a_call_gives() -> None:
     assert scores.signature["references_per_image"] == [1, 3]
 
 
-def test_the_default_is_what_the_field_reports() -> None:
+def test_default_metrics() -> None:
     assert score(HYPOTHESES, REFERENCES).corpus.keys() == FIGURES - {"CIDEr_plain"}
 
 
-def test_tokens_given_score_as_text_does() -> None:
+def test_tokens_and_text_get_equal_scores() -> None:
     tokenize = build_tokenizer(TokenizerConfig()).tokenize_all
     by_text = score(HYPOTHESES, REFERENCES, names=CHEAP)
     by_tokens = score_tokens(
@@ -55,8 +55,8 @@ def test_tokens_given_score_as_text_does() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(captions, st.integers(0, 1000))
-def test_the_order_of_images_changes_nothing(images: dict[int, Any], seed: int) -> None:
-    """Not one bit of it."""
+def test_the_order_of_images_does_not_matter(images: dict[int, Any], seed: int) -> None:
+    """All scores are equal bit by bit."""
     shuffled = list(images)
     random.Random(seed).shuffle(shuffled)
     one = score({i: images[i][0] for i in images}, {i: images[i][1] for i in images}, names=CHEAP)
@@ -68,21 +68,21 @@ def test_the_order_of_images_changes_nothing(images: dict[int, Any], seed: int) 
 
 @settings(max_examples=40, deadline=None)
 @given(captions)
-def test_scores_lie_in_their_ranges(images: dict[int, Any]) -> None:
+def test_scores_are_in_their_ranges(images: dict[int, Any]) -> None:
     scores = score({i: images[i][0] for i in images}, {i: images[i][1] for i in images}, names=CHEAP)
     for figures in (scores.corpus, *scores.per_image.values()):
         for name, value in figures.items():
             assert 0 <= value <= (10 if name.startswith("CIDEr") else 1) + 1e-9, name
 
 
-def test_characters_are_compared_as_they_are() -> None:
+def test_characters_are_tokens() -> None:
     """A space is a token of the `char` tokenizer, not the end of one."""
     scores = score({1: "ab c"}, {1: ["ab c", "x"]}, tokenizer=TokenizerConfig(name="char"), names=["Bleu", "ROUGE_L"])
     assert scores.corpus["Bleu_4"] == pytest.approx(1.0)
     assert scores.corpus["ROUGE_L"] == pytest.approx(1.0)
 
 
-def test_an_unknown_name_gets_near_misses() -> None:
+def test_an_unknown_name_is_answered_with_near_misses() -> None:
     with pytest.raises(ConfigError, match=r"'CIDEr_D' does not exist. Did you mean CIDEr"):
         score(HYPOTHESES, REFERENCES, names=["Bleu", "CIDEr_D"])
     with pytest.raises(ConfigError, match="is one string"):
@@ -109,12 +109,12 @@ def test_bad_input_is_named(hypotheses: Any, references: Any, message: str) -> N
 
 
 @pytest.mark.parametrize(("hypotheses", "references"), [([], []), ([["a"]], []), ([["a"]], [[]])])
-def test_bad_tokens_are_refused(hypotheses: Any, references: Any) -> None:
+def test_invalid_tokens_are_errors(hypotheses: Any, references: Any) -> None:
     with pytest.raises(DataError, match="at least one reference in every list"):
         score_tokens(hypotheses, references)
 
 
-def test_what_is_unavailable_says_why_and_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_metrics_are_listed_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     scores = score(HYPOTHESES, REFERENCES, names=["Bleu", "SPICE"])
     assert "no `java` on the PATH" in scores.unavailable["SPICE"]
@@ -122,7 +122,7 @@ def test_what_is_unavailable_says_why_and_is_no_figure(monkeypatch: pytest.Monke
     assert "SPICE" not in scores.per_image[1]
 
 
-def test_diversity_beside_the_scores() -> None:
+def test_diversity() -> None:
     scores = score(HYPOTHESES, REFERENCES, names=["Diversity"])
     assert scores.corpus["Vocabulary"] == 9
     assert "training captions" in scores.unavailable["Novel"]

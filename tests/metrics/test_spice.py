@@ -1,4 +1,4 @@
-"""The SPICE adapter: what is missing is said; what the program writes is read."""
+"""The SPICE adapter: errors for missing programs, and the program's results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.metrics.test_meteor import install_java
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with empty files where SPICE's jars would be."""
+    """A folder with empty files in place of SPICE's jars."""
     for name in (spice.JAR, *spice.PARSER_JARS):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -29,14 +29,14 @@ def test_missing_models_are_named(installed: Path, monkeypatch: pytest.MonkeyPat
         spice.spice(["a dog"], [["a dog"]])
 
 
-def test_a_program_that_fails_says_why(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_of_a_failed_program_is_reported(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_java(installed, monkeypatch, "sys.exit('no memory left')")
     scores = score({1: "a dog"}, {1: ["a dog"]}, names=["SPICE"])
     assert scores.unavailable["SPICE"].endswith("no memory left")
 
 
 def test_results_are_read_by_image(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In whatever order the program writes them; no scene graph is NaN."""
+    """Results may be in any order; a caption without a scene graph scores NaN."""
     program = """
 import json
 arguments = sys.argv[1:]

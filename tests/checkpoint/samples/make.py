@@ -1,11 +1,11 @@
-"""Write the samples of today's format: run once, just before `FORMAT_VERSION` grows.
+"""Write the samples of the current format version.
 
     python tests/checkpoint/samples/make.py
 
-Each sample is what a person's `python train.py …` leaves behind, whole: the encoder's weights, the optimizer, the logs.
-So that it can be kept in the repository, the encoder is a small network of which nearly all weights are zero: zeros
-take no room in a packed file, and training with them is training like any other. `expected.json` holds what the model
-says at that moment, which is what it must go on saying.
+Run it before `FORMAT_VERSION` grows, and again for the new version. Each sample is the complete run folder of
+`python train.py …`: checkpoints with encoder weights and optimizer, settings, logs. To keep it small, the encoder is
+a small network with nearly all weights zero, which compress well. `expected.json` has the captions of the models, and
+for the run `interrupted`, which was stopped in the RL phase, those of the same run without interruption.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,15 @@ SETTINGS = (
     "decode.max_length=9",
     "device=cpu",
 )
+INTERRUPTED = (
+    *("model=attention", "model.hidden_dim=6", "model.attention_dim=4", "model.cell=gru"),
+    *("reward=cider", "reward.after=4", "trainer.ema=0.9", "data.on_bad_image=skip"),
+)
+INTERRUPTED_SETTINGS = (
+    *("trainer.max_epochs=8", "trainer.batch_size=4", "trainer.validate_every=1", "trainer.log_every=1"),
+    *("optim.warmup_steps=2", "optim.learning_rate=0.02", "reward.learning_rate=0.01"),
+)
+STOP_AT_EPOCH = 6
 LANGUAGE_MODEL = (
     "task=language_model",
     "data.size=20000",
@@ -70,14 +80,14 @@ LANGUAGE_MODEL = (
 
 
 def images() -> dict[str, Image.Image]:
-    """Name → an image of 64 × 64 pixels with one colored half: the same on every machine and for ever."""
-    drawn = {}
+    """Name → an image of 64 × 64 pixels with one colored half, equal on every machine."""
+    named = {}
     for color, rgb in COLORS.items():
         for side, columns in (("top", slice(0, 32)), ("bottom", slice(32, 64))):
             pixels = np.full((64, 64, 3), 110, np.uint8)
             pixels[columns] = rgb
-            drawn[f"{color}-{side}.png"] = Image.fromarray(pixels)
-    return drawn
+            named[f"{color}-{side}.png"] = Image.fromarray(pixels)
+    return named
 
 
 def write_data(folder: Path) -> None:
@@ -94,7 +104,7 @@ def write_data(folder: Path) -> None:
 
 
 def write_sparse_weights(path: Path) -> None:
-    """A state dict of squeezenet1_1, nearly all of it zero: of its channels, every fourth looks at six inputs."""
+    """Write a state dict of squeezenet1_1 with nearly all weights zero: every fourth channel reads six inputs."""
     generator = torch.Generator().manual_seed(0)
     state = get_model("squeezenet1_1").state_dict()
     for name, tensor in state.items():
@@ -110,17 +120,36 @@ def write_sparse_weights(path: Path) -> None:
 
 
 def signs(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    """1 and −1, somewhat more of the former: most channels shall say something."""
+    """1 and −1, more of the former, so that most channels are active."""
     return 2.0 * (torch.rand(shape, generator=generator) < 0.6) - 1
 
 
-def train(*settings: str) -> None:
-    """`python train.py …` of the captioner that this Python finds."""
-    subprocess.run([sys.executable, "-m", "captioner", "train", *settings, "hydra.run.dir=run"], check=True)
+def train(*settings: str, folder: str = "run") -> None:
+    """Run `python train.py …` with the captioner that this Python imports."""
+    subprocess.run([sys.executable, "-m", "captioner", "train", *settings, f"hydra.run.dir={folder}"], check=True)
+
+
+def train_interrupted(gradient_accumulation: str) -> None:
+    """Train in `run`, and stop after a step of epoch `STOP_AT_EPOCH`; train in `uninterrupted` to the end."""
+    settings = (*INTERRUPTED, *SETTINGS, *INTERRUPTED_SETTINGS, gradient_accumulation)
+    train(*settings, folder="uninterrupted")
+    command = [sys.executable, "-m", "captioner", "train", *settings, "hydra.run.dir=run"]
+    with subprocess.Popen(command) as process:
+        log, marks = Path("run/log.jsonl"), (f'"epoch": {STOP_AT_EPOCH}', f'"epoch":{STOP_AT_EPOCH}')
+        while not (log.is_file() and any(mark in log.read_text() for mark in marks)):
+            if process.poll() is not None:
+                raise RuntimeError("The run ended before it could be interrupted: give it more epochs.")
+            time.sleep(0.002)
+        process.terminate()
+
+
+def write_damaged_image(folder: Path) -> None:
+    """Make a training image unreadable."""
+    (folder / "0-red-top.png").write_bytes(b"damaged")
 
 
 def pack(run: Path, target: Path) -> None:
-    """The run folder as a .tar.xz without names, times or rights of whoever made it."""
+    """Write the run folder as a .tar.xz without the user names, times and permissions of this machine."""
 
     def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = member.mtime = 0
@@ -132,16 +161,23 @@ def pack(run: Path, target: Path) -> None:
 
 
 def captions(run: Path) -> dict[str, dict[str, object]]:
-    """What the model says of every image, and how sure it is."""
+    """Image → generated caption and its log-probability."""
     from captioner import Captioner
 
     model = Captioner.from_checkpoint(run, device="cpu")
-    said = {name: model.caption(image) for name, image in images().items()}
-    return {name: {"caption": caption.text, "log_prob": round(caption.log_prob, 5)} for name, caption in said.items()}
+    generated = {name: model.caption(image) for name, image in images().items()}
+    return {
+        name: {"caption": caption.text, "log_prob": round(caption.log_prob, 5)} for name, caption in generated.items()
+    }
+
+
+def latest_checkpoint(run: Path) -> Path:
+    """The folder of the run's latest checkpoint."""
+    return run / "checkpoints" / str(json.loads((run / "checkpoints" / "index.json").read_text())["latest"])
 
 
 def bits(run: Path) -> float:
-    """What the language model gives for the letters of a sentence, in bits a character."""
+    """The cross-entropy of the language model on a text, in bits per character."""
     from captioner.checkpoint.language_model_checkpoint import load_language_model
     from captioner.training.language_model.held_out_loss import mean_bits
 
@@ -168,6 +204,15 @@ def main() -> None:
                 expected[name] = bits(Path("run"))
             pack(Path("run"), target / f"{name}.tar.xz")
             os.chdir(FOLDER)
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chdir(scratch)
+        write_data(Path("data"))
+        write_damaged_image(Path("data"))
+        write_sparse_weights(Path("sparse.pth"))
+        train_interrupted("trainer.gradient_accumulation_steps=2")
+        pack(Path("run"), target / "interrupted.tar.xz")
+        expected["interrupted"] = captions(latest_checkpoint(Path("uninterrupted")))
+        os.chdir(FOLDER)
     (target / "expected.json").write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
 
 
