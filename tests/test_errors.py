@@ -1,4 +1,4 @@
-"""Every mistake of a person's is one kind of exception, and a wrong name is answered with the near ones."""
+"""Errors of users are one kind of exception; wrong names are answered with near misses."""
 
 from __future__ import annotations
 

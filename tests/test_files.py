@@ -1,4 +1,4 @@
-"""A file is the old one or the new one, never a part, whatever happens while it is written."""
+"""Atomic writes: after any failure a file has its old or its new content."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_writes_and_replaces(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_failure_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    """The disk is full, or Ctrl-C comes, before the new content is in place."""
+    """The disk is full, or Ctrl-C is pressed, before the new content is in place."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
 

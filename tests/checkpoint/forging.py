@@ -1,4 +1,4 @@
-"""Checkpoints altered by somebody who means harm: the sums fit what they wrote."""
+"""Alter checkpoints as an attacker would: with checksums that fit."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from captioner.checkpoint.manifest import write_manifest
 
 
 def forge(folder: Path, name: str, content: bytes) -> None:
-    """Replace a file of a checkpoint, and its sum."""
+    """Replace a file of a checkpoint, and its checksum."""
     (folder / name).write_bytes(content)
     write_manifest(folder)
 
 
 def forge_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """`change` works on config.json's content in place; its sum is made to fit."""
+    """Apply `change` to the content of config.json, in place, and update its checksum."""
     content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     change(content)
     forge(folder, "config.json", json.dumps(content).encode())

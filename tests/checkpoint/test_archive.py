@@ -1,4 +1,4 @@
-"""Archives of exports: there and back, and those of somebody who means harm."""
+"""Archives of exports: packing, unpacking, and malicious archives."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_pack_and_unpack_are_inverse(export: Path, tmp_path: Path, name: str) ->
     assert not folder.exists()
     first = (tmp_path / name).read_bytes()
     pack_export(export, tmp_path / name)
-    assert (tmp_path / name).read_bytes() == first  # no times, no names of whoever made it
+    assert (tmp_path / name).read_bytes() == first  # without times and user names
 
 
 def tar(path: Path, *members: tarfile.TarInfo | tuple[str, bytes]) -> None:
@@ -143,7 +143,7 @@ def zip_of_zeros(path: Path) -> None:
 
 
 def endless_header(path: Path) -> None:
-    """A pax header of many zeros, which tarfile reads whole before anybody sees a name."""
+    """A pax header of many zeros, which tarfile reads completely before the first name."""
     header = tarfile.TarInfo("header")
     header.type, header.size = tarfile.XHDTYPE, 1 << 40
     with gzip.open(path, "wb") as stream:

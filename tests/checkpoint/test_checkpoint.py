@@ -1,4 +1,4 @@
-"""A checkpoint gives back what was saved, survives a kill at any moment, and trusts nothing that is in it."""
+"""Checkpoints: saving and loading, kills at any moment, damaged and malicious files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TIED = AttentionConfig(embedding_dim=6, hidden_dim=8, attention_dim=5, tie_embed
 MODELS = [
     TIED,
     replace(TIED, tie_embeddings=False, cell="gru", layers=2, gate="vector"),
-    RecurrentConfig(embedding_dim=6, hidden_dim=8, tie_embeddings=True),  # with a map from 8 to 6
+    RecurrentConfig(embedding_dim=6, hidden_dim=8, tie_embeddings=True),  # with a projection from 8 to 6
     RecurrentConfig(embedding_dim=6, hidden_dim=6, cell="rnn", layers=3),
 ]
 STATE = {"progress": {"step": 7}, "random_state": torch.arange(5, dtype=torch.uint8)}
@@ -66,7 +66,7 @@ def save(
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Steps 7 and 14, the first being the best."""
+    """Checkpoints of steps 7 and 14; the first is the best."""
     folder = tmp_path_factory.mktemp("finished")
     save(folder, 7, is_best=True)
     save(folder, 14)
@@ -75,7 +75,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run_folder(finished_run: Path, tmp_path: Path) -> Path:
-    """A copy of it, to do anything with."""
+    """A copy of the run folder that a test may change."""
     return Path(shutil.copytree(finished_run, tmp_path / "run"))
 
 
@@ -90,7 +90,7 @@ def names(run_folder: Path) -> set[str]:
 
 
 def logits(model: CaptioningModel) -> torch.Tensor:
-    """What the decoder says of fixed features and captions."""
+    """The logits of the decoder for fixed features and captions."""
     grid = torch.randn(2, 9, model.encoder.feature_dim, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         return model(ImageFeatures(grid.mean(1), grid), pack_captions([[[4, 5]], [[6], [7, 8, 4]]])).logits
@@ -133,7 +133,7 @@ def test_the_trainer_state_is_loaded_as_saved(finished_run: Path) -> None:
 
 
 def test_weights_are_loaded_in_place(finished_run: Path) -> None:
-    """The optimizer of a resumed run holds the model's own tensors."""
+    """The optimizer of a resumed run refers to the model's tensors."""
     model, _ = make()
     before = [(id(parameter), parameter.data_ptr()) for parameter in model.parameters()]
     load_weights(model, find_checkpoint(finished_run, "latest"))
@@ -143,7 +143,7 @@ def test_weights_are_loaded_in_place(finished_run: Path) -> None:
 
 
 def test_stored_transform_is_the_one_used(folder: Path) -> None:
-    """Also its size: the grid is that of images as this model was trained on, whatever torchvision says today."""
+    """Its image size too: the grid is the one of training, whatever the transform in torchvision is."""
     forge_config(folder, lambda config: config["encoder"].update(image_size=None))
     forge_config(folder, lambda config: config["transform"].update(mean=[0.1, 0.2, 0.3]))
     model = load_checkpoint(folder).model
@@ -170,7 +170,7 @@ def test_latest_and_best_are_kept_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_step_can_be_saved_twice(run_folder: Path) -> None:
-    """A run that was stopped at an epoch's end saves its last step again, judged, when it is carried on."""
+    """A run stopped at the end of an epoch saves its last step again, with its score, when it is resumed."""
     target = save(run_folder, 14, is_best=True)
     assert target.name == "step-00000014.2"
     assert read_index(run_folder) == Index(target.name, target.name, [target.name])
@@ -185,7 +185,7 @@ def test_a_checkpoint_folder_is_found_as_it_is(run_folder: Path, folder: Path) -
 
 
 def test_a_run_folder_can_be_moved(run_folder: Path, tmp_path: Path) -> None:
-    """A folder owns all it needs."""
+    """A run folder refers to no other file."""
     moved = tmp_path / "else where é"
     (run_folder / "checkpoints/step-00000007").rename(moved)
     shutil.rmtree(run_folder)
@@ -196,7 +196,7 @@ def test_a_run_folder_can_be_moved(run_folder: Path, tmp_path: Path) -> None:
 
 
 def test_killed_at_any_moment(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before each thing that `save_checkpoint` does to the disk: latest and best load, and the next save works."""
+    """Killed before any file operation of `save_checkpoint`: latest and best load, and the next save works."""
     made, (scratch, _) = make(), make()
     for moment in itertools.count():
         folder = Path(shutil.copytree(finished_run, tmp_path / f"run-{moment}"))
@@ -238,11 +238,11 @@ def test_killed_at_any_moment(finished_run: Path, tmp_path: Path, monkeypatch: p
             break
         save(folder, 28, made, is_best=True)
         assert names(folder) == {"index.json", "step-00000028"}
-    assert moment > 12  # it was killed at that many moments
+    assert moment > 12  # number of kills
 
 
 def test_files_are_flushed_before_the_folder_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A power cut after the renaming must not leave a whole name on half a file."""
+    """A power cut after the renaming must not leave an incomplete file under its final name."""
     flushed: set[int] = set()
     at_renaming: set[int] = set()
     replace_ = Path.replace
@@ -381,7 +381,7 @@ def test_a_vocabulary_that_does_not_fit(folder: Path) -> None:
 
 
 def test_huge_sizes_allocate_no_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The greatest model that the settings allow has 10¹³ numbers; none of them is allocated, on the CPU that is."""
+    """The largest model that the settings allow has 10¹³ parameters; none of them is allocated on the CPU."""
     allocated = []
     build = checkpoint.build_decoder
 
@@ -408,7 +408,7 @@ def test_a_weights_file_with_other_content(folder: Path) -> None:
 
 
 class Payload:
-    """Unpickling it makes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -424,9 +424,9 @@ def test_code_in_the_trainer_state_is_not_executed(folder: Path, tmp_path: Path)
         forge(folder, "trainer.pt", content)
         with pytest.raises(CheckpointError, match=r"trainer\.pt is damaged, or contains more than .*cannot be resumed"):
             load_trainer_state(folder)
-        load_checkpoint(folder)  # captioning does not look at it
+        load_checkpoint(folder)  # captioning does not read it
     assert not mark.exists()
-    with pickle.loads(pickle.dumps(Payload(mark))):  # so it would have
+    with pickle.loads(pickle.dumps(Payload(mark))):  # unpickling would have created it
         assert mark.exists()
 
 
@@ -453,7 +453,7 @@ def test_a_damaged_trainer_state_is_named(folder: Path, damage: str) -> None:
         path.write_bytes(content[:-1] + b"\1")
     with pytest.raises(CheckpointError, match=r"trainer\.pt (is missing|was altered)"):
         load_trainer_state(folder)
-    assert load_checkpoint(folder).vocabulary == VOCABULARY  # it is needed to carry on only
+    assert load_checkpoint(folder).vocabulary == VOCABULARY  # only needed to resume
 
 
 def test_settings_are_not_interpolated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,7 +463,7 @@ def test_settings_are_not_interpolated(folder: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_weights_named_in_the_settings_are_not_read(folder: Path) -> None:
-    """`encoder.weights` says where a run's weights came from; the checkpoint has its own."""
+    """`encoder.weights` is where the run's weights came from; the checkpoint contains its weights."""
     forge_config(folder, lambda config: config["encoder"].update(weights="/nowhere/weights.pth"))
     assert load_checkpoint(folder).settings.encoder.weights == "/nowhere/weights.pth"
 
@@ -494,7 +494,7 @@ def test_an_invalid_index(run_folder: Path, content: str) -> None:
     with pytest.raises(CheckpointError, match=r"index\.json (was altered|cannot be read)"):
         load_checkpoint(run_folder)
     assert load_checkpoint(run_folder / "checkpoints/step-00000007").vocabulary == VOCABULARY
-    with pytest.raises(CheckpointError):  # nor is anything removed on its word
+    with pytest.raises(CheckpointError):  # and nothing is removed because of it
         save(run_folder, 21)
     assert {"step-00000007", "step-00000014", "step-00000021"} <= names(run_folder)
 

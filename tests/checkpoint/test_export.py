@@ -1,4 +1,4 @@
-"""Exports: they say what the model said, hold no more than they must, and notice when an encoder is another."""
+"""Exports: equal captions, no unnecessary content, and detection of another encoder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PHOTO = torch.rand(3, 80, 64, generator=torch.Generator().manual_seed(3))
 
 
 def trained(folder: Path, encoder: EncoderConfig, change: Any = None) -> Path:
-    """A run folder with one checkpoint; `change` is done to the model before it is saved."""
+    """A run folder with one checkpoint; `change` is applied to the model before it is saved."""
     folder.mkdir()
     model = build_model(MODEL, encoder, len(VOCABULARY))
     if change is not None:
@@ -52,13 +52,13 @@ def trained(folder: Path, encoder: EncoderConfig, change: Any = None) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With EfficientNet-Lite0 as published, frozen."""
+    """A run with the published, frozen EfficientNet-Lite0."""
     return trained(tmp_path_factory.mktemp("trained") / "run", LITE)
 
 
 @pytest.fixture(scope="module")
 def export(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every number as it is, the encoder's left out."""
+    """An export in float32, without encoder weights."""
     folder = tmp_path_factory.mktemp("exported")
     write_export(load_checkpoint(run), folder, half=False)
     return folder
@@ -158,7 +158,7 @@ def test_an_export_contains_random_and_private_weights(tmp_path: Path, weights: 
     packed = write_export(replace(loaded, settings=settings), tmp_path / "export", half=False)
     assert packed.omitted_weights is None
     back = load_checkpoint(tmp_path / "export")
-    assert back.settings.encoder.weights == (weights and "weights.pth")  # where it was is nobody's business
+    assert back.settings.encoder.weights == (weights and "weights.pth")  # without the private path
     assert all(torch.equal(t, back.model.state_dict()[name]) for name, t in loaded.model.state_dict().items())
 
 
@@ -189,7 +189,7 @@ def test_an_altered_list_of_omitted_weights(
 
 
 def test_a_checkpoint_cannot_make_the_loader_read_a_weights_file(export: Path, tmp_path: Path) -> None:
-    """Or whoever sends one could choose what is read here."""
+    """Otherwise the sender of a checkpoint could choose files to read."""
     (tmp_path / "weights.pth").write_bytes(b"read by nobody")
     folder = find_checkpoint(copy_of(export, tmp_path))
     forge_config(folder, lambda config: config["encoder"].update(weights=str(tmp_path / "weights.pth")))

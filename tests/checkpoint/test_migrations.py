@@ -1,9 +1,10 @@
-"""Runs that earlier captioners left behind: each loads, says what it said then, and can be carried on."""
+"""Run folders of earlier versions load, generate the captions that they generated then, and can be resumed."""
 
 from __future__ import annotations
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from captioner.training.logs import read_records
 from captioner.training.loop import train
 from captioner.training.setup import prepare
 from tests.checkpoint.forging import forge_config
-from tests.checkpoint.samples.make import bits, captions, write_data, write_sparse_weights
+from tests.checkpoint.samples.make import bits, captions, write_damaged_image, write_data, write_sparse_weights
 
 SAMPLES = Path(__file__).parent / "samples"
+OLDEST_INTERRUPTED = 2  # the first version with a sample of an interrupted run
 VERSIONS = sorted(int(path.name.removeprefix("version_")) for path in SAMPLES.glob("version_*"))
 
 
@@ -46,6 +48,17 @@ def expected(version: int) -> dict[str, Any]:
     return record
 
 
+def stored_run_settings(run: Path) -> TrainConfig:
+    """The settings in a run folder's config.yaml, in the names of today."""
+    settings = migrate_settings(yaml.safe_load((run / "config.yaml").read_text()))
+    groups = {key: value for key, value in settings.items() if isinstance(value, dict)}
+    config = TrainConfig(model=model_settings(groups.pop("model")))
+    kinds = {"data": FolderConfig, "cache": CacheConfig}
+    for key, values in groups.items():
+        setattr(config, key, from_plain(kinds.get(key) or type(getattr(config, key)), values, key))
+    return config
+
+
 def stored_settings(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "config.json").read_text()))
 
@@ -60,11 +73,11 @@ def test_every_version_has_a_sample_and_a_migration() -> None:
 @pytest.mark.parametrize("name", ["recurrent", "attention"])
 def test_an_old_captioner_generates_its_captions(version: int, name: str, tmp_path: Path) -> None:
     run = unpack(version, name, tmp_path)
-    said = captions(run)
-    assert len({own["caption"] for own in said.values()}) >= 3  # it is not one caption for everything
-    for image, own in expected(version)[name].items():
-        assert said[image]["caption"] == own["caption"], image
-        assert said[image]["log_prob"] == pytest.approx(own["log_prob"], abs=1e-3)
+    generated = captions(run)
+    assert len({caption["caption"] for caption in generated.values()}) >= 3  # not one caption for all images
+    for image, caption in expected(version)[name].items():
+        assert generated[image]["caption"] == caption["caption"], image
+        assert generated[image]["log_prob"] == pytest.approx(caption["log_prob"], abs=1e-3)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -93,19 +106,31 @@ def test_an_old_run_is_resumed_in_the_current_format(
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "data")
     write_sparse_weights(tmp_path / "sparse.pth")
-    settings = migrate_settings(yaml.safe_load((run / "config.yaml").read_text()))
-    settings["trainer"].update(max_epochs=301, patience=None)
-    groups = {key: value for key, value in settings.items() if isinstance(value, dict)}
-    config = TrainConfig(model=model_settings(groups.pop("model")))
-    kinds = {"data": FolderConfig, "cache": CacheConfig}
-    for key, values in groups.items():
-        setattr(config, key, from_plain(kinds.get(key) or type(getattr(config, key)), values, key))
+    config = stored_run_settings(run)
+    config.trainer = replace(config.trainer, max_epochs=301, patience=None)
     train(prepare(config, run, resume=True))
     assert stored_settings(find_checkpoint(run, "latest"))["format_version"] == FORMAT_VERSION
     assert [record["epoch"] for record in read_records(run) if record["kind"] == "validation"] == [300, 301]
     index = read_index(run)
     assert index is not None
     assert index.latest == "step-00000602"
+
+
+@pytest.mark.parametrize("version", [version for version in VERSIONS if version >= OLDEST_INTERRUPTED])
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the RL phase, with averaged weights, gradient accumulation and an image that cannot be read."""
+    run = unpack(version, "interrupted", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    write_data(tmp_path / "data")
+    write_damaged_image(tmp_path / "data")
+    write_sparse_weights(tmp_path / "sparse.pth")
+    train(prepare(stored_run_settings(run), run, resume=True))
+    generated = captions(find_checkpoint(run, "latest"))
+    for image, of_uninterrupted in expected(version)["interrupted"].items():
+        assert generated[image]["caption"] == of_uninterrupted["caption"], image
+        assert generated[image]["log_prob"] == pytest.approx(of_uninterrupted["log_prob"], abs=1e-3)
 
 
 def test_versions_are_migrated_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +179,7 @@ def test_an_altered_trainer_state_is_left_to_the_reader_to_reject() -> None:
 
 
 def test_a_newer_setting_takes_its_default(tmp_path: Path) -> None:
-    """The rule for new settings: a missing key is a setting that was not there yet."""
+    """The rule for new settings: a missing key takes the default."""
     run = unpack(max(VERSIONS), "attention", tmp_path)
     folder = find_checkpoint(run)
     before = load_checkpoint(folder).settings

@@ -1,4 +1,4 @@
-"""Weights in fewer bytes: how far numbers move, that tied ones stay tied, and files that are none."""
+"""Weights in fewer bytes: rounding errors, tied weights, and files with other content."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from captioner.errors import CheckpointError
 
 
 class Tied(nn.Module):
-    """Two names for one matrix, a bias, and a buffer of whole numbers."""
+    """A matrix with two names, a bias, and an integer buffer."""
 
     def __init__(self) -> None:
         super().__init__()
