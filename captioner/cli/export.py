@@ -78,7 +78,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
     from captioner.checkpoint.checkpoint import load_checkpoint
     from captioner.checkpoint.export import CARD_FILE, new_export, write_export
-    from captioner.cli.run_config import keep_settings
+    from captioner.cli.run_config import write_settings
     from captioner.files import write_atomically, write_json
     from captioner.report.model_card import model_card
 
@@ -102,7 +102,7 @@ def _export(arguments: argparse.Namespace) -> None:
             )
             trained = _trained(loaded.path.parent.parent)
             if trained.settings is not None:
-                keep_settings(trained.settings, folder)
+                write_settings(trained.settings, folder)
             if trained.metrics is not None:
                 write_json(folder / METRICS_FILE, trained.metrics)
             write_atomically(folder / CARD_FILE, model_card(name, loaded, packed, trained, notes).encode("utf-8"))

@@ -57,11 +57,11 @@ def _schema(config: type, *chosen: str) -> DictConfig:
     return schema
 
 
-def run_folder_name(resume: str | None, *names: str) -> str:
+def run_folder_name(resume: str | None, *names: str | None) -> str:
     """`runs/<date>_<time>_<names>`, or the folder of the run that is resumed; the same on all ranks of a job."""
     if resume:
         return resume
-    name = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{'_'.join(names)}"
+    name = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{'_'.join(name for name in names if name)}"
     others = itertools.count(2)  # runs that started in the same second, or before the clock was set back
     free, folder = name, RUNS_FOLDER
     while (folder / free).exists():

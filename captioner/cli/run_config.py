@@ -33,7 +33,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
-def keep_settings(config: TrainConfig | LanguageModelConfig, run_folder: Path) -> None:
+def write_settings(config: TrainConfig | LanguageModelConfig, run_folder: Path) -> None:
     """Write config.yaml with the settings in use, including those that were changed when the run was resumed."""
     text = yaml.safe_dump(to_plain(replace(config, resume=None)), sort_keys=False, allow_unicode=True)
     write_atomically(run_folder / CONFIG_FILE, text.encode("utf-8"))

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from captioner.checkpoint.index import read_index
 from captioner.cli.overrides import as_argument
-from captioner.cli.run_config import keep_settings
+from captioner.cli.run_config import write_settings
 from captioner.cli.runs_folder import RUNS_FOLDER, note_newest, shown
 from captioner.cli.tables import markdown_table
 from captioner.config import LanguageModelConfig, TrainConfig
@@ -80,7 +80,7 @@ def start_language_run(config: LanguageModelConfig, folder: Path, *, resume: boo
 def _run_saved(work: Callable[[], T], config: TrainConfig | LanguageModelConfig, folder: Path) -> T:
     """Write the settings to the run folder, train, and print how to resume where training was stopped."""
     if is_main_process():
-        keep_settings(config, folder)
+        write_settings(config, folder)
     try:
         return work()
     except Interrupted:

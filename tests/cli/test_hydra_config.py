@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from captioner.cli.choices import CONF
+from captioner.cli.choices import CONF, REGISTRIES, decoder_of
 from captioner.cli.hydra_config import compose_language_model_settings, compose_train_settings
 from captioner.cli.yaml_comments import commented, explained_settings
 from captioner.config import (
@@ -119,3 +119,12 @@ def test_the_language_model_s_defaults_are_the_dataclasses_each_with_a_comment()
 def test_conf_is_where_the_package_looks() -> None:
     assert (CONF / "train.yaml").is_file()
     assert Path(CONF).name == "conf"
+
+
+@pytest.mark.parametrize("group", REGISTRIES)
+def test_every_built_in_item_can_be_chosen(group: str) -> None:
+    """A decoder is chosen by a file for each of its models, everything else by a file of its own name."""
+    registry = REGISTRIES[group]
+    paths = (CONF / group).glob("*.yaml")
+    files = {decoder_of(path) if group == "model" else path.stem for path in paths}
+    assert set(registry) - set(registry.additions()) <= files
