@@ -172,7 +172,7 @@ def _font(size: float, bold: bool = False) -> Any:
 def _ignore_missing_glyphs() -> Iterator[None]:
     """Suppress matplotlib's warning for each character that no installed font has: it is drawn as a box."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from (current )?font")
         yield
 
 
