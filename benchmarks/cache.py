@@ -34,11 +34,9 @@ from captioner.config import (
 from captioner.data.datasets.registry import load_dataset
 from captioner.data.features.cache import encoding_speed, fill_cache, plan_cache
 from captioner.nn.encoders.build_encoder import build_encoder
-from captioner.training.logs import RunLog
-from captioner.training.loop import train_epoch, validate
+from captioner.training import loop
 from captioner.training.run import Run
 from captioner.training.setup import prepare
-from captioner.training.signals import StopRequest
 from captioner.training.step import train_step, training_batches
 
 COCO, FLICKR8K_TRAIN = 123_287, 6_000  # images
@@ -126,13 +124,19 @@ def train_one_epoch(run: Run) -> list[float]:
 def memory(config: TrainConfig, epochs: int, folder: Path) -> list[dict[str, int]]:
     """Resident memory, and its anonymous part (without mapped files), after each epoch and its validation."""
     folder.mkdir()
-    run = prepare(replace(config, model=AttentionConfig()), folder)
+    trainer = replace(config.trainer, max_epochs=epochs, patience=None)
     measured = []
-    with RunLog(folder) as log, StopRequest() as stop:
-        for _ in range(epochs):
-            train_epoch(run, log, stop)
-            validate(run, log, stop)
-            measured.append(resident())
+    validate = loop.validate
+
+    def validate_and_measure(*arguments: Any) -> None:
+        validate(*arguments)
+        measured.append(resident())
+
+    loop.validate = validate_and_measure
+    try:
+        loop.train(prepare(replace(config, model=AttentionConfig(), trainer=trainer), folder))
+    finally:
+        loop.validate = validate
     return measured
 
 

@@ -50,15 +50,15 @@ class TrainConfig:
             raise ConfigError(
                 f"cache.flips=true and augment.flip={self.augment.flip} both mirror images: set one of them."
             )
-        if self.reward.after is not None:
-            self._check_reward(self.reward.after)
-
-    def _check_reward(self, after: int) -> None:
-        starts_before_end("reward.after", after, self.trainer.max_epochs, "captions are rewarded")
-        if self.model.samples_attention:
+        epochs = self.trainer.max_epochs
+        starts_before_end("encoder.fine_tune_after", self.encoder.fine_tune_after, epochs, "the encoder is trained")
+        starts_before_end("augment.after", self.augment.after, epochs, "images are augmented")
+        starts_before_end("reward.after", self.reward.after or 0, epochs, "self-critical training (SCST) runs")
+        if self.reward.after is not None and self.model.samples_attention:
             raise ConfigError(
-                f"reward.after={after} cannot go with model.attention=hard: it samples where to attend, and "
-                "self-critical training does not train that. Choose attention=soft, adaptive or none, or reward=none."
+                f"reward.after={self.reward.after} cannot go with model.attention=hard: it samples where to attend, "
+                "and self-critical training does not train that. Choose attention=soft, adaptive or none, or "
+                "reward=none."
             )
 
 

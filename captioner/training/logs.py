@@ -59,12 +59,12 @@ class RunLog:
         if sizes is not None or step is not None:
             self._write_table()
 
-    def say(self, sentence: str) -> None:
-        """A line for a person: to the terminal, above any progress bar, and to log.txt with the time."""
+    def info(self, message: str) -> None:
+        """Write a line to the terminal, above any progress bar, and with the time to log.txt."""
         if self.silent:
             return
-        tqdm.write(sentence, file=sys.stderr)
-        self._text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {sentence}\n")
+        tqdm.write(message, file=sys.stderr)
+        self._text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {message}\n")
         self._text.flush()
 
     def record(self, kind: str, step: int, **values: Any) -> None:

@@ -1,21 +1,19 @@
-"""Training, top to bottom: epochs of steps, each epoch judged by captions that the model says by itself.
+"""The training loop, top to bottom: epochs of steps, and after each epoch a validation with generated captions.
 
-Two runs with one seed on a CPU give the same bytes, and a resumed run gives those of an
-uninterrupted one: every random choice is a function of (seed, epoch, image) or of torch's own
-random state, which the checkpoint keeps.
+Two runs with one seed on a CPU give the same bytes, and a resumed run gives those of an uninterrupted one: every random
+choice is a function of (seed, epoch, image) or of torch's own random state, which the checkpoint stores.
 """
 
 from __future__ import annotations
 
-import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from captioner.config import DecodeConfig, MetricConfig
 from captioner.data.datasets.registry import add_boxes, load_dataset
@@ -29,6 +27,7 @@ from captioner.evaluation.evaluate import (
 )
 from captioner.metrics.registry import validation_metrics
 from captioner.training.disk_errors import disk_errors_explained
+from captioner.training.epoch_log import EpochLog
 from captioner.training.logs import RunLog, read_records
 from captioner.training.nan_detection import nan_source_reported
 from captioner.training.out_of_memory import (
@@ -37,20 +36,21 @@ from captioner.training.out_of_memory import (
     while_captioning,
     while_training,
 )
+from captioner.training.phases import describe_phases
 from captioner.training.precision import autocast, float32_matmul_precision
 from captioner.training.resume import load_weights_on_all, save, using_ema_weights
 from captioner.training.run import Run
 from captioner.training.sample_captions import caption_samples, log_samples
 from captioner.training.setup import begin_epoch, features_of
 from captioner.training.signals import Interrupted, StopRequest
-from captioner.training.step import describe_batch, train_step, training_batches
+from captioner.training.step import TrainingBatch, describe_batch, train_step, training_batches
 
-GREEDY = "greedy"  # how captions for validation during training are decoded: fast, and never teacher-forced
+GREEDY = "greedy"  # the search of validations during training: the fastest
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run found; `evaluations` by split, the first one being what `metrics.json` holds."""
+    """The result of a finished run; evaluations: by split, the first of them is that of `metrics.json`."""
 
     folder: Path
     parameters: int
@@ -59,10 +59,10 @@ class TrainingResult:
 
 
 def train(run: Run) -> TrainingResult:
-    """Train a prepared run to its end and score its best checkpoint.
+    """Train a prepared run to its end, and score its best checkpoint.
 
-    Raises a CaptionerError for anything a person can mend, and Interrupted, after saving, when asked
-    to stop. The folder then holds a checkpoint that can be carried on from exactly.
+    Raises a CaptionerError with a message for the user, or Interrupted where it was asked to stop: a checkpoint is
+    then saved from which the run can be resumed exactly.
     """
     trainer, progress = run.config.trainer, run.progress
     step = progress.step if run.resumed else None
@@ -71,24 +71,22 @@ def train(run: Run) -> TrainingResult:
         RunLog(run.folder, sizes=run.log_sizes, step=step, tensorboard=trainer.tensorboard) as log,
         StopRequest() as stop,
     ):
-        describe(run, log)
-        while not run.is_over or progress.last_validation_step < progress.step:  # stopped after the last step, perhaps
-            for sentence in begin_epoch(run):
-                log.say(sentence)
-            if not run.gradient_accumulation_steps:
-                run.gradient_accumulation_steps = max(all_gather(find_accumulation_steps(run)))
-                steps = run.gradient_accumulation_steps
-                log.say(f"trainer.gradient_accumulation_steps={steps} is the smallest value that fits into memory.")
-            with (
-                out_of_memory_explained(run, while_training),
-                float32_matmul_precision(trainer.float32_matmul_precision),
-            ):
-                train_epoch(run, log, stop)
+        log_start(run, log)
+        while not run.is_over or progress.last_validation_step < progress.step:  # a validation may be left
+            enter_phase(run, log)
+            with in_precision_of_run(run, while_training), EpochLog(run, log) as epoch_log:
+                run.model.train()
+                all_gather_union(run.train_features.bad)
+                for batch in training_batches(run):
+                    with nan_source_of(run, batch):
+                        losses = train_step(run, batch)
+                    epoch_log.record(batch, losses)
+                    if signal_number := stop_requested(stop):
+                        save(run, log, is_best=False)
+                        raise Interrupted(signal_number)
+                progress.end_epoch(run.steps_per_epoch)
             if progress.epoch % trainer.validate_every == 0 or run.is_over:
-                with (
-                    out_of_memory_explained(run, while_captioning),
-                    float32_matmul_precision(trainer.float32_matmul_precision),
-                ):
+                with in_precision_of_run(run, while_captioning):
                     validate(run, log, stop)
                 if signal_number := stop_requested(stop):
                     raise Interrupted(signal_number)
@@ -96,65 +94,54 @@ def train(run: Run) -> TrainingResult:
             return finish(run)
 
 
+@contextmanager
+def in_precision_of_run(run: Run, advice: Callable[[Run], str]) -> Iterator[None]:
+    """A context with `trainer.float32_matmul_precision`, in which an out-of-memory error is explained with `advice`."""
+    with out_of_memory_explained(run, advice), float32_matmul_precision(run.config.trainer.float32_matmul_precision):
+        yield
+
+
+def nan_source_of(run: Run, batch: TrainingBatch) -> AbstractContextManager[None]:
+    """With `trainer.detect_anomaly`, a context in which the source of a NaN is reported."""
+    if not run.config.trainer.detect_anomaly:
+        return nullcontext()
+    return nan_source_reported(run.model, describe_batch(run, batch))
+
+
 def stop_requested(stop: StopRequest) -> int:
-    """The signal that any process of the job was sent, or 0: the same answer in all."""
+    """The signal that any process of the job has received, or 0: the same result in all processes."""
     return max(all_gather(stop.signal_number or 0))
 
 
-def train_epoch(run: Run, log: RunLog, stop: StopRequest) -> None:
-    """The rest of the current epoch."""
-    trainer, progress = run.config.trainer, run.progress
-    run.model.train()
-    all_gather_union(run.train_features.bad)
-    since_log, log_started = 0, time.perf_counter()
-    step_started = log_started
-    title = f"epoch {progress.epoch + 1}/{trainer.max_epochs}"
-    with tqdm(
-        total=run.steps_per_epoch, initial=progress.batch, desc=title, unit="batch", disable=not sys.stderr.isatty()
-    ) as bar:
-        for step in () if run.is_over else training_batches(run):
-            with nan_source_reported(run.model, describe_batch(run, step)) if trainer.detect_anomaly else nullcontext():
-                losses = train_step(run, step)
-            now = time.perf_counter()
-            progress.words, progress.seconds = progress.words + step.totals.words, progress.seconds + now - step_started
-            step_started = now
-            since_log += step.totals.words
-            if losses:  # none where not one image of the batch could be read
-                progress.note(losses)
-            if progress.step % trainer.log_every == 0 and progress.steps_summed:
-                means = progress.compute_and_reset()
-                speed = since_log / (time.perf_counter() - log_started)
-                log.record("train", progress.step, epoch=progress.epoch + 1, **means, words_per_second=round(speed))
-                bar.set_postfix(loss=f"{means['loss']:.3f}", words_per_second=f"{speed:.0f}")
-                since_log, log_started = 0, time.perf_counter()
-            bar.update()
-            if signal_number := stop_requested(stop):
-                save(run, log, is_best=False)
-                raise Interrupted(signal_number)
-            if progress.step >= run.total_steps:
-                break
-    if progress.batch >= run.steps_per_epoch:
-        progress.epoch, progress.batch = progress.epoch + 1, 0
+def enter_phase(run: Run, log: RunLog) -> None:
+    """Enter the phase of the current epoch, log its start, and find out how many micro-batches fit into memory."""
+    if begin_epoch(run):
+        lines = describe_phases(run.phases, run.steps_per_epoch, run.total_steps)
+        log.info(f"{lines[run.phases.index(run.phase)]}; training features from {run.train_features.origin}")
+    if not run.gradient_accumulation_steps:
+        run.gradient_accumulation_steps = max(all_gather(find_accumulation_steps(run)))
+        steps = run.gradient_accumulation_steps
+        log.info(f"trainer.gradient_accumulation_steps={steps} is the smallest value that fits into memory.")
 
 
 def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
-    """Caption the validation split greedily, score it, save, and decide whether to go on."""
+    """Caption the validation split greedily, score the captions, save a checkpoint, and check for early stopping."""
     trainer, progress = run.config.trainer, run.progress
     decode = DecodeConfig(name=GREEDY, max_length=run.config.decode.max_length)
-    metric = MetricConfig(names=validation_metrics(trainer.monitor))
     started = time.perf_counter()
-    alone = rank_info().size == 1  # several processes must stop at the same place: after this
+    is_single_process = rank_info().size == 1  # several processes must stop at the same place: after the validation
     try:
         with (
             using_ema_weights(run),
             autocast(trainer.precision, run.device),
-            stop.at_once() if alone else nullcontext(),
+            stop.at_once() if is_single_process else nullcontext(),
         ):
             captions = generate_captions(
                 run.model, run.vocabulary, run.tokenizer, run.val_set, run.val_features, decode, trainer.eval_batch_size
             )
+            metrics = MetricConfig(names=validation_metrics(trainer.monitor))
             scores = broadcast_from_rank0(
-                lambda: score_captions(captions, run.val_set, metric, run.config.tokenizer).corpus
+                lambda: score_captions(captions, run.val_set, metrics, run.config.tokenizer).corpus
             )
             samples = caption_samples(run, decode) if log.tensorboard is not None else []
     except Interrupted:
@@ -162,62 +149,63 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
         save(run, log, is_best=False)
         raise
     seconds = time.perf_counter() - started
-    rewards_to_come = run.reward is not None and not run.in_rl_phase
-    stage_to_come = run.model.encoder.fine_tuning_paused or run.whole_images or rewards_to_come
-    patience = None if stage_to_come else trainer.patience
+    patience = trainer.patience if run.phase == run.phases[-1] else None  # a later phase may improve the score
     is_best = progress.update_best(scores[trainer.monitor], patience, is_over=run.is_over)
     log_skipped_images(run, log)
     log.record("validation", progress.step, epoch=progress.epoch, **scores, seconds=round(seconds, 2))
     if log.tensorboard is not None:
         log_samples(run, samples, log.tensorboard)
-    figures = "  ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
-    log.say(f"epoch {progress.epoch}  step {progress.step}  {figures}{'  (best)' if is_best else ''}")
+    shown = "  ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
+    log.info(f"epoch {progress.epoch}  step {progress.step}  {shown}{'  (best)' if is_best else ''}")
     if progress.stopped_early:
-        log.say(f"Stopped early: {trainer.monitor} has not improved for {trainer.patience} validations.")
+        log.info(f"Stopped early: {trainer.monitor} has not improved for {trainer.patience} validations.")
     save(run, log, is_best=is_best)
 
 
-def describe(run: Run, log: RunLog) -> None:
-    """Say what is about to happen, and every notice about the data that a person should read first."""
+def log_start(run: Run, log: RunLog) -> None:
+    """Log the notices about the data, the phases of a new run, and what is trained on what."""
+    config, progress, processes = run.config, run.progress, rank_info().size
     for notice in dict.fromkeys((*run.train_set.notices, *run.val_set.notices)):
-        log.say(f"Note: {notice}")
-    if run.progress.step == 0:  # a resumed run says it where an uninterrupted one would
+        log.info(f"Note: {notice}")
+    if progress.step == 0:  # the log of a resumed run has these lines already
         log_skipped_images(run, log)
-    decoder = count_parameters(run.model.decoder)
-    config, processes = run.config, rank_info().size
+    if progress.step == 0 or run.phases_changed:
+        for line in describe_phases(run.phases, run.steps_per_epoch, run.total_steps):
+            log.info(line)
+    if progress.stopped_early:
+        log.info(f"The run was stopped early: raise trainer.patience={config.trainer.patience} to train it further.")
+    parameters = count_parameters(run.model.decoder)
     captions = run.captions.captions_per_image[np.asarray(run.indices)].sum()
-    if run.progress.stopped_early:
-        log.say(f"It was stopped early: raise trainer.patience={config.trainer.patience} to train it further.")
-    log.say(
-        f"{'Resuming' if run.resumed else 'Training'} {config.model.name} ({config.model.cell}, {decoder / 1e6:.1f} M "
-        f"parameters) on {len(run.indices)} images and {captions} captions of "
+    log.info(
+        f"{'Resuming' if run.resumed else 'Training'} {config.model.name} ({config.model.cell}, "
+        f"{parameters / 1e6:.1f} M parameters) on {len(run.indices)} images and {captions} captions of "
         f"{run.train_set.name}; {len(run.vocabulary)} words; encoder {run.model.encoder.name}; on {run.device}"
         f"{f' in {processes} processes' if processes > 1 else ''}; "
-        f"features for training from {run.train_features.origin}, for validation from {run.val_features.origin}; "
-        f"step {run.progress.step} of {run.total_steps}; run folder {run.folder}"
+        f"training features from {run.train_features.origin}, validation features from {run.val_features.origin}; "
+        f"step {progress.step} of {run.total_steps}; run folder {run.folder}"
     )
 
 
 def log_skipped_images(run: Run, log: RunLog) -> None:
-    """Name the images that could not be read since this was last said (only with data.on_bad_image=skip)."""
+    """Log the unreadable images that have not been logged yet (there are some with data.on_bad_image=skip only)."""
     for dataset, source in ((run.train_set, run.train_features), (run.val_set, run.val_features)):
         new = source.bad.keys() - run.skipped_images[dataset.split]
         for index in sorted(new):
-            log.say(f"Skipped in {dataset.split}: {source.bad[index]}")
+            log.info(f"Skipped in {dataset.split}: {source.bad[index]}")
         if new:
             log.record("skipped_images", run.progress.step, split=dataset.split, images=len(source.bad))
         run.skipped_images[dataset.split] |= new
 
 
 def finish(run: Run) -> TrainingResult:
-    """Score the best checkpoint with the run's own decode settings and write the figures."""
+    """Score the best checkpoint with the settings of `decode` and `metric`, and write the results."""
     config = run.config
     load_weights_on_all(run, "best")
     evaluations: dict[str, Evaluation] = {}
     for split in config.trainer.evaluate_splits:
         dataset = run.val_set if split == run.val_set.split else load_dataset(config.data, split)
-        known = dataset is run.val_set
-        features = run.val_features if known else features_of(config, dataset, run.model, run.device)
+        is_val_set = dataset is run.val_set
+        features = run.val_features if is_val_set else features_of(config, dataset, run.model, run.device)
         if config.metric.grounding is not None:
             dataset = add_boxes(config.data, dataset)
         evaluations[split] = evaluate_model(
@@ -244,12 +232,11 @@ def finish(run: Run) -> TrainingResult:
         **({"loss": losses[-1]} if losses else {}),
     }
     for evaluation in reversed(evaluations.values()) if is_main_process() else ():
-        write_evaluation(
-            run.folder, evaluation, per_image=config.metric.per_image, extra={"run": run_facts}
-        )  # the first split's metrics.json stays
+        # The first split comes last: its scores stay in metrics.json.
+        write_evaluation(run.folder, evaluation, per_image=config.metric.per_image, extra={"run": run_facts})
     return TrainingResult(run.folder, parameters, run.progress.words_per_second, evaluations)
 
 
 def count_parameters(module: torch.nn.Module) -> int:
-    """Numbers that a module holds; shared ones once."""
+    """The number of parameters of a module; shared parameters count once."""
     return sum(parameter.numel() for parameter in module.parameters())

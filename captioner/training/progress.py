@@ -48,20 +48,25 @@ class Progress:
         """Have all steps been done, or has the score stopped getting better?"""
         return self.step >= total_steps or self.stopped_early
 
-    def note(self, values: dict[str, float]) -> None:
-        """Add one step's figures to those of which the log's next line gives the means."""
+    def add(self, values: dict[str, float]) -> None:
+        """Add one step's losses to the sums from which the next log line computes means."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.steps_summed += 1
 
     def compute_and_reset(self) -> dict[str, float]:
-        """The means of what was noted since this was last asked."""
+        """The means over the steps added since the last call, by name; their sums start at 0 again."""
         means = {name: total / self.steps_summed for name, total in self.sums.items()}
         self.sums, self.steps_summed = {}, 0
         return means
 
+    def end_epoch(self, steps_per_epoch: int) -> None:
+        """Count the epoch as done if all of its steps are; `trainer.max_steps` may end a run before."""
+        if self.batch >= steps_per_epoch:
+            self.epoch, self.batch = self.epoch + 1, 0
+
     def reopen_epoch(self, steps_per_epoch: int) -> None:
-        """Back to where the epoch's last step is done, and its validation not: a run resumed here begins with that."""
+        """Undo `end_epoch`: a run that is resumed from here starts with the validation of the epoch."""
         if self.batch == 0:
             self.epoch, self.batch = self.epoch - 1, steps_per_epoch
 

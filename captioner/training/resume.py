@@ -29,6 +29,7 @@ from captioner.distributed.ranks import (
 )
 from captioner.errors import CheckpointError
 from captioner.training.logs import RunLog, checked_log_sizes
+from captioner.training.phases import phases_to_plain
 from captioner.training.progress import (
     random_state,
     restore_random_state,
@@ -56,6 +57,7 @@ def _write(run: Run, log: RunLog, other_random_states: list[dict[str, Tensor]], 
     state["bad_images"] = [run.train_features.bad, run.val_features.bad]
     state["skipped_images"] = {split: sorted(indices) for split, indices in run.skipped_images.items()}
     state["scaler"] = run.scaler.state_dict()
+    state["phases"] = phases_to_plain(run.phases)
     state["gradient_accumulation_steps"] = run.gradient_accumulation_steps
     if run.ema is not None:
         state["raw_weights"] = [parameter.detach().clone() for parameter in run.ema.parameters]
@@ -98,6 +100,7 @@ def restore(run: Run) -> None:
             run.scaler.load_state_dict(state["scaler"])
         if run.config.trainer.gradient_accumulation_steps is None:  # found once: dropout masks depend on micro-batches
             run.gradient_accumulation_steps = int(state.get("gradient_accumulation_steps", 0))
+        run.phases_changed = state.get("phases", phases_to_plain(run.phases)) != phases_to_plain(run.phases)
         for source, bad in zip((run.train_features, run.val_features), state.get("bad_images", ()), strict=False):
             source.bad.update(bad)
         if run.ema is not None:

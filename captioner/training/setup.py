@@ -1,7 +1,4 @@
-"""What stands before the first step, and before the first step of a new stage.
-
-All that can be checked is checked here, before hours are spent.
-"""
+"""Prepares a run: checks the settings, reads the data, builds the model; and enters each training phase."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from pathlib import Path
 import torch
 
 from captioner.config import AugmentConfig, TrainConfig
-from captioner.config.checks import starts_before_end
 from captioner.data.batches import (
     captioned_images,
     encode_captions,
@@ -39,6 +35,7 @@ from captioner.text.vocabulary import Vocabulary
 from captioner.training.compile import compile_steps
 from captioner.training.ema import ExponentialMovingAverage
 from captioner.training.optimizer import build_optimizer
+from captioner.training.phases import Phase, phase_of_epoch, plan_phases
 from captioner.training.precision import build_scaler, check_precision
 from captioner.training.resume import restore
 from captioner.training.run import Run
@@ -46,34 +43,37 @@ from captioner.training.self_critical import caption_reward
 
 
 def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
-    """Everything that stands before the first step, in the order in which mistakes are cheapest to find.
+    """A run that is ready to train: settings checked, data read, model and optimizer built, features open.
 
-    Writes nothing but the feature cache. `resume`: from the latest checkpoint of the run in `folder`, or from the
-    beginning where it was killed before there was one.
+    Checks come first, the cheapest before the others. Writes nothing but the feature cache. resume: continue from the
+    latest checkpoint of the run in `folder`, or from step 0 if it was killed before its first checkpoint.
+
+    Raises ConfigError, DataError or CheckpointError with a message for the user.
     """
     torch.manual_seed(config.seed)
     check_processes(config, rank_info())
     device = choose_device(config.device)
     check_settings(config)
     check_precision(config.trainer.precision, device)
-    with local_rank0_first():  # it draws the images that are to be drawn
+    with local_rank0_first():  # it generates synthetic images
         train_set, val_set = load_dataset(config.data, "train"), load_dataset(config.data, "val")
     tokenizer = build_tokenizer(config.tokenizer)
     tokenized = tokenize_captions(train_set, tokenizer)
-    vocabulary = Vocabulary.from_captions((words for own in tokenized for words in own), config.vocabulary)
+    vocabulary = Vocabulary.from_captions((tokens for captions in tokenized for tokens in captions), config.vocabulary)
     captions = encode_captions(tokenized, vocabulary, config.trainer.max_caption_length)
-    with local_rank0_first():  # it downloads the weights that are to be downloaded
+    with local_rank0_first():  # it downloads pretrained weights
         model = build_model(config.model, config.encoder, len(vocabulary)).to(device)
     usable = captioned_images(captions, train_set)
     steps_per_epoch = -(-len(usable) // config.trainer.batch_size)
-    optimizer = build_optimizer(model, config.optim, config.encoder.fine_tune_after * steps_per_epoch)
-    learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    phases = plan_phases(config)
+    fine_tuning_starts = next((phase.first_epoch for phase in phases if phase.fine_tune_from is not None), 0)
+    optimizer = build_optimizer(model, config.optim, fine_tuning_starts * steps_per_epoch)
+    trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if config.trainer.compile:
         compile_steps(model.decoder, device)
-    if config.encoder.fine_tune_after > 0:
+    if phases[0].fine_tune_from is None:
         model.encoder.freeze()
-    whole = config.augment.after > 0
-    train_features = training_features(config, train_set, model, device, whole)
+    train_features = training_features(config, train_set, model, device, phases[0])
     val_features = features_of(config, val_set, model, device)
     run = Run(
         config=config,
@@ -92,11 +92,12 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         scaler=build_scaler(config.trainer.precision, device),
         gradient_accumulation_steps=config.trainer.gradient_accumulation_steps or 0,
         reward=None if config.reward.after is None else caption_reward(captions, usable, config.reward.bleu),
-        whole_images=whole,
-        ema=None if config.trainer.ema is None else ExponentialMovingAverage(learning, config.trainer.ema),
+        phases=phases,
+        phase=phases[0],
+        ema=None if config.trainer.ema is None else ExponentialMovingAverage(trainable, config.trainer.ema),
         resumed=resume,
     )
-    if rank_info().rank > 0:  # other random numbers for dropout, the same weights
+    if rank_info().rank > 0:  # the same weights, but other random numbers for dropout
         torch.manual_seed(mix_seeds(config.seed, rank_info().rank))
     if resume:
         restore(run)
@@ -104,45 +105,35 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     return run
 
 
-def begin_epoch(run: Run) -> list[str]:
-    """Begin a new stage in the epoch that the settings name; what is to be said about it.
+def begin_epoch(run: Run) -> bool:
+    """Enter the phase of the current epoch, unless the run is in it; returns whether the phase starts here.
 
-    What was found out about the stage before is asked anew: how often it has not improved, how much memory it needs.
+    A phase that starts resets what belongs to the phase before: the validations without gain, the number of
+    micro-batches that fits into memory and, for another objective, the optimizer's moving averages. A run that is
+    resumed inside the phase has restored them from its checkpoint.
     """
-    progress, encoder = run.progress, run.model.encoder
-    resumed = progress.batch > 0  # in an epoch that has begun before
-    thaws = encoder.fine_tuning_paused and progress.epoch >= run.config.encoder.fine_tune_after
-    varies = run.whole_images and progress.epoch >= run.config.augment.after
-    if thaws:
-        encoder.unfreeze()
-    if varies:
-        run.whole_images = False
-    if thaws or varies:
-        run.train_features = training_features(run.config, run.train_set, run.model, run.device, run.whole_images)
-    if thaws:
+    previous, progress = run.phase, run.progress
+    run.phase = phase = phase_of_epoch(run.phases, progress.epoch)
+    if phase == previous:
+        return False
+    unfreezes = phase.fine_tune_from != previous.fine_tune_from
+    if unfreezes:
+        run.model.encoder.unfreeze()
+    if unfreezes or phase.augmented != previous.augmented:
+        run.train_features = training_features(run.config, run.train_set, run.model, run.device, phase)
+    if unfreezes:
         run.val_features = features_of(run.config, run.val_set, run.model, run.device)
-    begun = []
-    if thaws and progress.epoch == run.config.encoder.fine_tune_after and not resumed:
-        begun.append(f"From here on the encoder learns too, from {run.config.encoder.fine_tune_from} on.")
-    if varies and progress.epoch == run.config.augment.after and not resumed:
-        begun.append(f"From here on images are varied: features for training {run.train_features.origin}.")
-    if progress.epoch == run.config.reward.after and not resumed:
-        run.optimizer.state.clear()  # Adam's averages are of other gradients
-        begun.append(
-            f"From here on the decoder learns from the CIDEr of captions that it says, "
-            f"{run.config.reward.samples} an image."
-        )
-    if begun:
-        progress.validations_without_gain = 0
-        run.gradient_accumulation_steps = run.config.trainer.gradient_accumulation_steps or 0
-    return begun
+    if progress.epoch > phase.first_epoch or progress.batch > 0:
+        return False
+    if phase.objective != previous.objective:
+        run.optimizer.state.clear()  # its moving averages are those of other gradients
+    progress.validations_without_gain = 0
+    run.gradient_accumulation_steps = run.config.trainer.gradient_accumulation_steps or 0
+    return True
 
 
 def check_settings(config: TrainConfig) -> None:
-    """ConfigError for what would only show later: before hours are spent."""
-    epochs = config.trainer.max_epochs
-    starts_before_end("encoder.fine_tune_after", config.encoder.fine_tune_after, epochs, "the encoder learns")
-    starts_before_end("augment.after", config.augment.after, epochs, "images are varied")
+    """ConfigError or DataError for settings that would otherwise fail only at the end of the training."""
     available = available_splits(config.data)
     if "val" not in available:
         raise DataError(
@@ -158,10 +149,10 @@ def check_settings(config: TrainConfig) -> None:
 
 
 def training_features(
-    config: TrainConfig, dataset: CaptionDataset, model: CaptioningModel, device: torch.device, whole: bool
+    config: TrainConfig, dataset: CaptionDataset, model: CaptioningModel, device: torch.device, phase: Phase
 ) -> FeatureSource:
-    """What the training sees: `whole` images, or images that are varied as the settings say."""
-    return features_of(config, dataset, model, device, AugmentConfig() if whole else config.augment)
+    """Features of the training images, which are augmented or whole as `phase` determines."""
+    return features_of(config, dataset, model, device, config.augment if phase.augmented else AugmentConfig())
 
 
 def features_of(
@@ -169,11 +160,11 @@ def features_of(
     dataset: CaptionDataset,
     model: CaptioningModel,
     device: torch.device,
-    varied: AugmentConfig | None = None,
+    augment: AugmentConfig | None = None,
 ) -> FeatureSource:
-    """Features of a data set as this run's decoder needs them; several processes fill the cache together.
+    """Features of a data set: grids where the decoder attends, else vectors. Several processes fill the cache together.
 
-    `varied`: of a training, how images are varied in each epoch, beside what the cache can (`cache.flips`).
+    augment: how training images are augmented, in addition to `cache.flips`; None for evaluation.
     """
     features = open_features(
         dataset,
@@ -182,7 +173,7 @@ def features_of(
         data=config.data,
         cache=config.cache,
         device=device,
-        augmentation=None if varied is None else Augmentation(varied, config.seed),
+        augmentation=None if augment is None else Augmentation(augment, config.seed),
     )
-    all_gather_union(features.bad)  # what one process could not read
+    all_gather_union(features.bad)  # images that another process could not read
     return features

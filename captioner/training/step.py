@@ -20,6 +20,7 @@ from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.types import ImageFeatures
 from captioner.training.losses import BatchTotals, captioning_losses
 from captioner.training.optimizer import clip_gradient, schedule_factor, set_learning_rate
+from captioner.training.phases import SELF_CRITICAL
 from captioner.training.precision import autocast, iterate_with_autocast
 from captioner.training.run import Run
 from captioner.training.self_critical import self_critical_losses
@@ -47,9 +48,11 @@ class TrainingBatch:
 
 
 def training_batches(run: Run) -> Iterator[TrainingBatch]:
-    """The steps of the current epoch that are still to be done."""
+    """The batches of the current epoch that are still to be trained, up to the last step of the run."""
     trainer, progress = run.config.trainer, run.progress
-    batches = epoch_batches(run.indices, trainer.batch_size, run.config.seed, progress.epoch)[progress.batch :]
+    steps_left = 0 if run.is_over else run.total_steps - progress.step
+    batches = epoch_batches(run.indices, trainer.batch_size, run.config.seed, progress.epoch)
+    batches = batches[progress.batch : progress.batch + steps_left]
 
     def captions_of(index: int) -> Sequence[Sequence[int]]:
         return choose_captions(run.captions[index], trainer.captions_per_image, run.config.seed, progress.epoch, index)
@@ -107,7 +110,7 @@ def micro_batch_losses(run: Run, micro_batch: MicroBatch, totals: BatchTotals) -
     """The losses of one portion of a step, in the run's precision."""
     trainer = run.config.trainer
     with autocast(trainer.precision, run.device):
-        if run.reward is not None and run.in_rl_phase:
+        if run.reward is not None and run.phase.objective == SELF_CRITICAL:
             return self_critical_losses(
                 run.model,
                 micro_batch.features,
@@ -134,9 +137,7 @@ def train_step(run: Run, step: TrainingBatch) -> dict[str, float]:
     Raises TrainingError, with the weights as they were, for a loss or a gradient that is no number.
     """
     optim, progress = run.config.optim, run.progress
-    stage = run.stage
-    factor = stage.rate * schedule_factor(optim, progress.step - stage.first, stage.steps, run.steps_per_epoch)
-    learning_rate = set_learning_rate(run.optimizer, factor, progress.step)
+    learning_rate = set_learning_rate(run.optimizer, learning_rate_factor(run), progress.step)
     run.optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
     with summed_gradients(run.model.parameters(), overlap=run.gradient_accumulation_steps == 1):
@@ -160,6 +161,13 @@ def train_step(run: Run, step: TrainingBatch) -> dict[str, float]:
         run.ema.update(progress.step)
     run.model.decoder.after_optimizer_step(figures)
     return figures | {"learning_rate": learning_rate}
+
+
+def learning_rate_factor(run: Run) -> float:
+    """The factor of the base learning rates at the next step: the schedule of the phase, times the phase's factor."""
+    first, steps = run.phase.schedule_steps(run.steps_per_epoch, run.total_steps)
+    step = max(0, run.progress.step - first)
+    return run.phase.learning_rate_factor * schedule_factor(run.config.optim, step, steps, run.steps_per_epoch)
 
 
 def check_finite_losses(run: Run, step: TrainingBatch, figures: dict[str, float]) -> None:

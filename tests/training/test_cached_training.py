@@ -113,10 +113,10 @@ def test_interrupted_and_resumed_is_uninterrupted(
 
 
 def test_the_log_says_where_features_come_from(config: TrainConfig, tmp_path: Path) -> None:
-    """Images that vary cannot be cached; those of validation do not, and are."""
+    """Augmented training images are not cached; validation images are."""
     varied = replace(config, augment=AugmentConfig(scale=(0.5, 1.0)))
     folder = run(with_trainer(varied, max_steps=1), tmp_path / "run")
     assert (
-        "features for training from pixels (random resized crop of 50% to 100% of the area, new in each epoch), "
-        "for validation from the cache;" in (folder / "log.txt").read_text()
+        "training features from pixels (random resized crop of 50% to 100% of the area, new in each epoch), "
+        "validation features from the cache;" in (folder / "log.txt").read_text()
     )

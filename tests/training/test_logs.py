@@ -18,7 +18,7 @@ def log_steps(log: RunLog, first: int, last: int) -> None:
         log.record("train", step, loss=1.0 / step)
         if step % 2 == 0:
             log.record("validation", step, CIDEr=step / 10, seconds=0.5)
-            log.say(f"step {step}")
+            log.info(f"step {step}")
 
 
 def lines(folder: Path) -> list[str]:

@@ -289,7 +289,10 @@ def test_staged_fine_tuning_resumes_exactly(config: TrainConfig, tmp_path: Path,
     encoder = replace(config.encoder, fine_tune_from="features.12", fine_tune_after=1)
     staged = replace(config, encoder=encoder, optim=replace(config.optim, encoder_learning_rate=0.01))
     whole = run(staged, tmp_path / "whole")
-    assert "From here on the encoder learns too" in (whole / "log.txt").read_text()
+    assert (
+        "Phase 2 (epoch 2): cross-entropy (XE), encoder trainable from features.12; training"
+        in (whole / "log.txt").read_text()
+    )
     first, second = (weights(run(with_trainer(staged, max_steps=steps), tmp_path / f"{steps}")) for steps in (4, 5))
     learnt = "encoder.trunk.features.12.squeeze.weight"
     assert not torch.equal(first[learnt], second[learnt])
@@ -302,7 +305,7 @@ def test_the_second_stage_is_announced_once_and_asked_for_in_time(config: TrainC
     with pytest.raises(Interrupted):
         interrupt_after(6, staged, tmp_path / "run")
     run(staged, tmp_path / "run", resume=True)
-    assert (tmp_path / "run" / "log.txt").read_text().count("the encoder learns too") == 1
+    assert (tmp_path / "run" / "log.txt").read_text().count("encoder trainable from features.12; training") == 1
     with pytest.raises(ConfigError, match=r"fine_tune_after=1 leaves no epoch .*max_epochs is 1"):
         prepare(with_trainer(staged, max_epochs=1), tmp_path / "late")
 
@@ -331,7 +334,7 @@ def test_images_varied_from_an_epoch_on_resume_exactly(config: TrainConfig, tmp_
     assert losses[per_epoch] != unvaried[per_epoch]
     stopped = tmp_path / "stopped"
     assert_resumes_as(whole, varied, stopped, stop_after)
-    assert (stopped / "log.txt").read_text().count("From here on images are varied") == 1
+    assert (stopped / "log.txt").read_text().count("augmented images; training features from pixels") == 1
 
 
 def test_two_stages_that_begin_together_compute_the_features_of_training_once(
@@ -348,17 +351,15 @@ def test_two_stages_that_begin_together_compute_the_features_of_training_once(
 
     monkeypatch.setattr(preparation, "open_features", noting)
     staged.progress.epoch = 1
-    said = preparation.begin_epoch(staged)
+    assert preparation.begin_epoch(staged)
     assert opened == [Augmentation(staged.config.augment, staged.config.seed), None]  # of training, of validation
-    assert len(said) == 2
-    assert preparation.begin_epoch(staged) == []
+    assert not preparation.begin_epoch(staged)
     assert len(opened) == 2
 
 
-def test_images_must_be_varied_before_the_end(config: TrainConfig, tmp_path: Path) -> None:
-    late = replace(config, augment=AugmentConfig(flip=0.5, after=config.trainer.max_epochs))
-    with pytest.raises(ConfigError, match=r"augment\.after=\d+ leaves no epoch in which images are varied"):
-        prepare(late, tmp_path / "late")
+def test_augmentation_must_start_before_the_last_epoch_ends(config: TrainConfig) -> None:
+    with pytest.raises(ConfigError, match=r"augment\.after=\d+ leaves no epoch in which images are augmented"):
+        replace(config, augment=AugmentConfig(flip=0.5, after=config.trainer.max_epochs))
 
 
 def test_patience_waits_for_varied_images(config: TrainConfig, tmp_path: Path) -> None:

@@ -42,9 +42,9 @@ def test_a_run_at_its_end_was_not_stopped_early() -> None:
 def test_means_are_those_of_the_steps_since_they_were_taken() -> None:
     progress = Progress()
     for loss in (3.0, 5.0, 4.0):
-        progress.note({"loss": loss})
+        progress.add({"loss": loss})
     assert progress.compute_and_reset() == {"loss": 4.0}
-    progress.note({"loss": 7.0})
+    progress.add({"loss": 7.0})
     assert Progress(**vars(progress)).compute_and_reset() == {"loss": 7.0}
 
 

@@ -24,8 +24,9 @@ from captioner.text.vocabulary import SPECIAL_TOKENS
 from captioner.training import loop as training
 from captioner.training import self_critical
 from captioner.training.logs import read_records
+from captioner.training.phases import plan_phases
 from captioner.training.self_critical import caption_reward, self_critical_losses
-from captioner.training.setup import prepare
+from captioner.training.setup import begin_epoch, prepare
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 from tests.training.test_loop import assert_resumes_as, run
 
@@ -188,17 +189,19 @@ def test_resumed_is_uninterrupted(config: TrainConfig, tmp_path: Path, stop_afte
     records = [record for record in read_records(whole) if record["kind"] == "train"]
     assert "reward" not in records[0]
     assert records[-1]["reward"] > 0
-    assert "learns from the CIDEr of captions" in (whole / "log.txt").read_text()
+    assert (
+        "Phase 2 (epochs 3-4): self-critical training (SCST), encoder frozen; training"
+        in (whole / "log.txt").read_text()
+    )
     assert_resumes_as(whole, config, tmp_path / "stopped", stop_after)
 
 
 def test_the_rate_follows_a_schedule_of_each_stage(config: TrainConfig, tmp_path: Path) -> None:
     optim = replace(config.optim, warmup_steps=0, learning_rate=0.5)
-    prepared = prepare(replace(config, optim=optim), tmp_path / "run")
-    first, second = prepared.stages
-    assert (first.first, first.steps, second.first, second.steps) == (0, 6, 6, 6)
-    assert first.rate == 1
-    assert second.rate * 0.5 == pytest.approx(0.01)
+    first, second = plan_phases(replace(config, optim=optim))
+    assert (first.schedule_steps(3, 12), second.schedule_steps(3, 12)) == ((0, 6), (6, 6))
+    assert first.learning_rate_factor == 1
+    assert second.learning_rate_factor * 0.5 == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("accumulate", [2, 6])
@@ -209,6 +212,7 @@ def test_micro_batches_make_the_same_step(config: TrainConfig, tmp_path: Path, a
     def rewarded(config: TrainConfig, folder: Path) -> tuple[list[dict[str, float]], list[Tensor]]:
         prepared = prepare(config, folder)
         prepared.progress.step, prepared.progress.epoch = 6, 2
+        assert begin_epoch(prepared)
         prepared.model.train()
         figures = [training.train_step(prepared, step) for step in training.training_batches(prepared)]
         return figures, [parameter.detach().clone() for parameter in prepared.model.decoder.parameters()]

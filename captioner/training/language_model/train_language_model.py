@@ -86,7 +86,7 @@ def train_epoch(run: LanguageRun, log: RunLog, stop: StopRequest) -> None:
                     raise TrainingError(explain_lost_training(run, name.replace("_", "'s "), losses[name]))
             progress.words += targets.numel()
             since_log += targets.numel()
-            progress.note(losses)
+            progress.add(losses)
             if progress.step % trainer.log_every == 0:
                 means = progress.compute_and_reset()
                 speed = since_log / (time.perf_counter() - log_started)
@@ -105,8 +105,7 @@ def train_epoch(run: LanguageRun, log: RunLog, stop: StopRequest) -> None:
                 raise Interrupted(stop.signal_number)
             if run.is_over:
                 break
-    if progress.batch >= run.steps_per_epoch:
-        progress.epoch, progress.batch = progress.epoch + 1, 0
+    progress.end_epoch(run.steps_per_epoch)
 
 
 def windows_of_epoch(run: LanguageRun) -> Iterator[tuple[Tensor, Tensor]]:
@@ -160,9 +159,9 @@ def validate(run: LanguageRun, log: RunLog) -> bool:
     is_best = progress.update_best(-bits, run.config.trainer.patience, is_over=run.is_over)
     seconds = round(time.perf_counter() - started, 2)
     log.record("validation", progress.step, epoch=progress.epoch + 1, **{f"bits_per_{run.unit}": bits}, seconds=seconds)
-    log.say(f"step {progress.step}  val {bits:.3f} bits a {run.unit}{'  (best)' if is_best else ''}")
+    log.info(f"step {progress.step}  val {bits:.3f} bits a {run.unit}{'  (best)' if is_best else ''}")
     if progress.stopped_early:
-        log.say(f"Stopped early: no gain for {run.config.trainer.patience} validations.")
+        log.info(f"Stopped early: no gain for {run.config.trainer.patience} validations.")
     return is_best
 
 
@@ -192,9 +191,9 @@ def describe(run: LanguageRun, log: RunLog) -> None:
     parts, config = run.parts, run.config
     for part in ("val", "test"):
         if unknown := parts.count_unknown(part):
-            log.say(f"Note: {unknown} {config.data.level} of {part} are not in the vocabulary, and count as <UNK>.")
+            log.info(f"Note: {unknown} {config.data.level} of {part} are not in the vocabulary, and count as <UNK>.")
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    log.say(
+    log.info(
         f"{'Resuming' if run.resumed else 'Training'} a language model ({config.model.cell}, {parameters / 1e6:.2f} M "
         f"parameters) on {len(parts.train)} {config.data.level} of {parts.name}; {len(parts.vocabulary)} different "
         f"tokens; on {run.device}; step {run.progress.step} of {run.total_steps}; run folder {run.folder}"

@@ -1,0 +1,56 @@
+"""The progress bar of one epoch, and the log lines of its steps."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+from captioner.training.logs import RunLog
+from captioner.training.run import Run
+from captioner.training.step import TrainingBatch
+
+
+class EpochLog:
+    """A context for the steps of an epoch: `record` counts a step and, every `trainer.log_every` steps, logs means."""
+
+    def __init__(self, run: Run, log: RunLog) -> None:
+        self.run, self.log = run, log
+        self.bar = tqdm(
+            total=run.steps_per_epoch,
+            initial=run.progress.batch,
+            desc=f"epoch {run.progress.epoch + 1}/{run.config.trainer.max_epochs}",
+            unit="batch",
+            disable=not sys.stderr.isatty(),
+        )
+        self.words_since_log = 0
+        self.step_started = self.log_started = time.perf_counter()
+
+    def record(self, batch: TrainingBatch, losses: dict[str, float]) -> None:
+        """Count a step in the run's progress; `losses` is empty where no image of the batch could be read."""
+        progress, now = self.run.progress, time.perf_counter()
+        progress.words, progress.seconds = (
+            progress.words + batch.totals.words,
+            progress.seconds + now - self.step_started,
+        )
+        self.step_started = now
+        self.words_since_log += batch.totals.words
+        if losses:
+            progress.add(losses)
+        if progress.step % self.run.config.trainer.log_every == 0 and progress.steps_summed:
+            means = progress.compute_and_reset()
+            speed = self.words_since_log / (time.perf_counter() - self.log_started)
+            self.log.record("train", progress.step, epoch=progress.epoch + 1, **means, words_per_second=round(speed))
+            self.bar.set_postfix(loss=f"{means['loss']:.3f}", words_per_second=f"{speed:.0f}")
+            self.words_since_log, self.log_started = 0, time.perf_counter()
+        self.bar.update()
+
+    def __enter__(self) -> EpochLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
