@@ -71,7 +71,7 @@ class Registry(Generic[T]):
             return load_object(item) if isinstance(item, str) else item
         try:
             loaded: T = found[0].load()
-        except Exception as error:  # a module of somebody else's may raise anything when it is imported
+        except Exception as error:  # importing the code of another package may raise anything
             raise ConfigError(
                 f"{self.setting}={name} cannot be used: the entry point {found[0].value} of {_package(found[0])} "
                 f"fails to import ({type(error).__name__}: {error}). Repair or uninstall that package."
@@ -79,7 +79,7 @@ class Registry(Generic[T]):
         return loaded
 
     def loadable(self) -> dict[str, T]:
-        """Name → item, for lists. Leaves out the plug-ins that cannot be used: `registry[name]` says why."""
+        """Name → item, for lists. Leaves out the plug-ins that cannot be used: `registry[name]` raises why."""
         items: dict[str, T] = {}
         for name in self:
             with contextlib.suppress(ConfigError):  # raised where the name is chosen
@@ -104,7 +104,7 @@ class Registry(Generic[T]):
         return sum(1 for _ in self)
 
     def _entry_points(self) -> dict[str, list[EntryPoint]]:
-        """Name → the entry points of that name; read once, for it looks through all installed packages."""
+        """Name → the entry points of that name; read once, because that searches all installed packages."""
         if self._plugins is None:
             self._plugins = {}
             for point in sorted(entry_points(group=self.group), key=lambda point: (point.name, point.value)):

@@ -1,6 +1,6 @@
 """Convert the dataclasses of `config` to plain values and back, checking every key and every type.
 
-The settings of a checkpoint come from a file that anybody may have written. They are compared with the dataclass field
+The settings of a checkpoint come from an untrusted file. They are compared with the dataclass field
 by field; nothing in them is ever resolved, interpolated or called.
 """
 
@@ -62,7 +62,7 @@ def checked(expected: Any, value: Any, where: str) -> Any:
             items = (checked(kind, item, where) for kind, item in zip(kinds, value, strict=True))
             return list(items) if origin is list else tuple(items)
     if expected is float and type(value) in (int, float):
-        with contextlib.suppress(OverflowError):  # an integer that no float can hold
+        with contextlib.suppress(OverflowError):  # an integer beyond the range of float
             return float(value)
     if isinstance(expected, type) and type(value) is expected:
         return value

@@ -14,7 +14,7 @@ from captioner.registry import Registry
 
 PACKAGE = Path(__file__).resolve().parent.parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
-"""The folder of YAML files: inside the package when it was installed from a wheel, beside it in a checkout."""
+"""The folder of YAML files: inside the package when it was installed from a wheel, next to it in a checkout."""
 
 SETTINGS: dict[str, Registry[Any]] = {"model": DECODERS, "data": DATASETS}
 """The groups whose choices have a dataclass of settings each; every other group has one dataclass."""

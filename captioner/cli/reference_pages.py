@@ -16,6 +16,7 @@ from captioner.cli.choices import CONF, REGISTRIES, SETTINGS, decoder_of
 from captioner.cli.overrides import as_argument
 from captioner.config import DECODERS, EvaluateConfig, LanguageModelConfig, ModelConfig, TrainConfig
 from captioner.config.explain import Setting, all_settings, settings_of
+from captioner.config.renamed import RENAMED, RenamedSetting
 
 NOTICE = "<!-- Written by `make reference` from the dataclasses in captioner/config/: edit those. -->\n"
 
@@ -33,6 +34,7 @@ def settings_page() -> str:
         _other_command("evaluate", "python evaluate.py", EvaluateConfig, train),
         _other_command("language_model", "python train.py task=language_model", LanguageModelConfig, train),
     ]
+    sections.append(_renamed_section())
     return "\n".join(sections)
 
 
@@ -76,6 +78,21 @@ def _other_command(title: str, command: str, kind: type, train: Sequence[Setting
     ]
     links = ", ".join(f"[{group}](#{group})" for group in shared)
     return "\n".join([f"## {title}\n", f"`{command}`\n", _table(listed), f"As in `train`: {links}.\n"])
+
+
+def _renamed_section() -> str:
+    rows = [
+        (f"`{entry.old}`", f"`{entry.new}`")
+        if isinstance(entry, RenamedSetting)
+        else (
+            f"`{entry.setting}={entry.value}`",
+            " ".join(f"`{name}={as_argument(value)}`" for name, value in entry.new),
+        )
+        for entry in RENAMED
+        if entry.is_active
+    ]
+    intro = "Commands answer an old name with the new one. Run folders and checkpoints with old names still load.\n"
+    return f"## Renamed settings\n\n{intro}\n" + _markdown(("until 0.1", "since 0.2"), rows)
 
 
 def _decoder_section(name: str, kind: type, paths: Sequence[Path]) -> str:
@@ -141,7 +158,7 @@ def _markdown(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown shows as it stands; what is in backticks stays code."""
+    """`text` with Markdown's special characters escaped, except in backticks."""
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(part if part.startswith("`") else re.sub(r"([\\*\[\]<>|]|\b_|_\b)", r"\\\1", part) for part in parts)
 

@@ -23,10 +23,17 @@ class RenamedSetting:
     values: tuple[tuple[Any, Any], ...] = ()
 
     @property
+    def shown(self) -> str:
+        """What was renamed, for messages and documentation."""
+        return self.old
+
+    @property
     def is_active(self) -> bool:
+        """Does the new name exist? Until then the old one is still in use."""
         return setting_exists(self.new)
 
     def matches(self, name: str, value: str | None) -> bool:
+        """Is this the old name? `value` is as it was written, None where only the name was given."""
         return name == self.old
 
     def replacement(self, value: str | None) -> str:
@@ -52,10 +59,17 @@ class RenamedValue:
     new: tuple[tuple[str, Any], ...]
 
     @property
+    def shown(self) -> str:
+        """What was renamed, for messages and documentation."""
+        return f"{self.setting}={self.value}"
+
+    @property
     def is_active(self) -> bool:
+        """Do the new names exist? Until then the old value is still in use."""
         return all(setting_exists(name) for name, _ in self.new)
 
     def matches(self, name: str, value: str | None) -> bool:
+        """Is this the old value, alone or in a sweep?"""
         return name == self.setting and value is not None and self.value in value.split(",")
 
     def replacement(self, value: str | None) -> str:
@@ -93,8 +107,7 @@ def check_renamed(overrides: Sequence[str], renamed: Sequence[Renamed] = RENAMED
         name, equals, value = override.lstrip("+~").partition("=")
         for entry in renamed:
             if entry.matches(name, value if equals else None) and entry.is_active:
-                shown = name if isinstance(entry, RenamedSetting) else f"{name}={entry.value}"
-                raise ConfigError(f"{shown} was renamed: use {entry.replacement(value or None)}")
+                raise ConfigError(f"{entry.shown} was renamed: use {entry.replacement(value or None)}")
 
 
 def migrate_settings(settings: Mapping[str, Any], renamed: Sequence[Renamed] = RENAMED) -> dict[str, Any]:

@@ -11,23 +11,24 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from captioner.cli import evaluate, train
 from captioner.cli.overrides import as_argument
 from captioner.cli.run_config import read_settings
+from captioner.config import FolderConfig
 from captioner.config.renamed import RENAMED, RenamedSetting, RenamedValue
-from tests.cli.conftest import Command
+from tests.cli.conftest import SMALL, Command
 
 ACTIVE = [entry for entry in RENAMED if entry.is_active]
 
 
 @pytest.mark.parametrize("entry", ACTIVE)
 @pytest.mark.parametrize(
-    ("command_name", "beside"),
+    ("command_name", "others"),
     [("train", ["hydra.run.dir=run"]), ("train", ["resume=run"]), ("evaluate", ["hydra.run.dir=run"])],
 )
 def test_a_renamed_setting_names_its_successor(
-    command: Command, entry: RenamedSetting | RenamedValue, command_name: str, beside: list[str]
+    command: Command, entry: RenamedSetting | RenamedValue, command_name: str, others: list[str]
 ) -> None:
     main = {"train": train.main, "evaluate": evaluate.main}[command_name]
     override = f"{entry.old}=3" if isinstance(entry, RenamedSetting) else f"{entry.setting}={entry.value}"
-    result = command(main, override, *beside)
+    result = command(main, override, *others)
     assert result.code == 2
     assert " was renamed: use " in result.err
     assert "Traceback" not in result.err
@@ -40,6 +41,21 @@ def test_a_run_folder_of_an_earlier_release_is_migrated(tmp_path: Path, entry: R
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({group: {key: 3}} if group else {key: 3}))
     group, _, key = entry.new.rpartition(".")
     assert read_settings(tmp_path) == ({group: {key: 3}} if group else {key: 3})
+
+
+def test_a_run_of_an_earlier_release_is_resumed(command: Command, tiny: FolderConfig) -> None:
+    assert command(train.main, *SMALL, "hydra.run.dir=run").code == 0
+    path = Path("run/config.yaml")
+    stored = yaml.safe_load(path.read_text())
+    del stored["trainer"]["gradient_accumulation_steps"], stored["trainer"]["float32_matmul_precision"]
+    stored["trainer"] |= {"accumulate": 2, "precision": "fast_float32"}
+    path.write_text(yaml.safe_dump(stored))
+    result = command(train.main, "resume=run", "trainer.max_epochs=2")
+    assert result.code == 0, result.err
+    trainer = yaml.safe_load(path.read_text())["trainer"]
+    assert trainer["gradient_accumulation_steps"] == 2
+    assert (trainer["precision"], trainer["float32_matmul_precision"]) == ("float32", "medium")
+    assert "accumulate" not in trainer
 
 
 @pytest.mark.parametrize(
