@@ -1,1 +1,1 @@
-"""Data that is generated here: scenes with captions, and texts for language models."""
+"""Generated data: scenes (images with captions and bounding boxes) and texts for the language model."""

@@ -12,15 +12,15 @@ from captioner.data.synthetic.scenes.backdrops import backdrop
 from captioner.data.synthetic.scenes.brush import PAINTS, Brush, brightness, mix
 from captioner.data.synthetic.scenes.drawing import ARTISTS, artist_of, draw_object, draw_scene
 from captioner.data.synthetic.scenes.generate_scenes import generate_scene
-from captioner.data.synthetic.scenes.layout import IMAGE_SIZE, Look, Scene, Spot
+from captioner.data.synthetic.scenes.layout import IMAGE_SIZE, Appearance, Placement, Scene
 from captioner.data.synthetic.scenes.world import COLORS, KINDS, PLACES
 
 
 def _alone(kind: str, color: str = "red", texture: str = "plain", longest: float = 160, flipped: bool = False) -> Scene:
     about = KINDS[kind]
     factor = longest / max(about.width, about.height)
-    spot = Spot(40.4, 50.7, about.width * factor, about.height * factor, flipped)
-    return Scene(about.places[0], 100, Look(kind, color, texture), (spot,))
+    placement = Placement(40.4, 50.7, about.width * factor, about.height * factor, flipped)
+    return Scene(about.places[0], 100, Appearance(kind, color, texture), (placement,))
 
 
 def _painted(scene: Scene) -> np.ndarray:
@@ -35,22 +35,22 @@ def test_every_kind_and_every_color_can_be_drawn() -> None:
     assert set(PAINTS) == set(COLORS)
 
 
-@pytest.mark.parametrize(("kind", "held"), [*((kind, "air") for kind in KINDS), ("bird", "ground")])
-def test_the_box_is_tight(kind: str, held: str) -> None:
+@pytest.mark.parametrize(("kind", "stance"), [*((kind, "air") for kind in KINDS), ("bird", "ground")])
+def test_the_box_is_tight(kind: str, stance: str) -> None:
     """Within 8 % of the object's longer side, and nothing sticks out."""
     scene = _alone(kind)
-    spot = scene.main_spots[0]
-    tile, (left, top) = draw_object(artist_of(kind, held), scene.main, spot, PAINTS["red"])
+    placement = scene.main_placements[0]
+    tile, (left, top) = draw_object(artist_of(kind, stance), scene.main, placement, PAINTS["red"])
     box = tile.getchannel("A").point(lambda alpha: 255 * (alpha > 127)).getbbox()
     assert box is not None
-    slack = 0.08 * max(spot.width, spot.height)
-    for drawn, said in (
-        (left + box[0], spot.left),
-        (top + box[1], spot.top),
-        (spot.left + spot.width, left + box[2]),
-        (spot.bottom, top + box[3]),
+    slack = 0.08 * max(placement.width, placement.height)
+    for drawn, captions in (
+        (left + box[0], placement.left),
+        (top + box[1], placement.top),
+        (placement.left + placement.width, left + box[2]),
+        (placement.bottom, top + box[3]),
     ):
-        assert -1.5 <= drawn - said <= slack
+        assert -1.5 <= drawn - captions <= slack
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -58,7 +58,7 @@ def test_the_objects_own_color_is_what_there_is_most_of(kind: str) -> None:
     """Of all paints, most of the object's pixels are nearest to its own."""
     for color in ("red", "blue", "yellow"):
         scene = _alone(kind, color)
-        tile, _ = draw_object(artist_of(kind, "ground"), scene.main, scene.main_spots[0], PAINTS[color])
+        tile, _ = draw_object(artist_of(kind, "ground"), scene.main, scene.main_placements[0], PAINTS[color])
         pixels = np.asarray(tile)
         solid = pixels[pixels[..., 3] == 255][:, :3].astype(int)
         own = np.abs(solid - np.array(PAINTS[color])).sum(axis=1) < 12
@@ -75,17 +75,17 @@ def test_a_texture_shows_and_keeps_the_outline(texture: str) -> None:
     assert len(kinds) > 4
     for kind in kinds:
         scene = _alone(kind, texture=texture)
-        plain, _ = draw_object(artist_of(kind, "ground"), _alone(kind).main, scene.main_spots[0], PAINTS["red"])
-        rough, _ = draw_object(artist_of(kind, "ground"), scene.main, scene.main_spots[0], PAINTS["red"])
+        plain, _ = draw_object(artist_of(kind, "ground"), _alone(kind).main, scene.main_placements[0], PAINTS["red"])
+        rough, _ = draw_object(artist_of(kind, "ground"), scene.main, scene.main_placements[0], PAINTS["red"])
         assert np.array_equal(plain.getchannel("A"), rough.getchannel("A"))
         changed = np.abs(np.asarray(plain, dtype=int) - np.asarray(rough, dtype=int)).max(axis=2) > 60
         assert changed.mean() > 0.02, kind
 
 
 def test_a_mirrored_object_is_the_mirror_image() -> None:
-    dog = Look("dog", "red")
+    dog = Appearance("dog", "red")
     here, there = (
-        np.asarray(draw_object(ARTISTS["dog"], dog, Spot(50, 60, 120, 91, flipped), PAINTS["red"])[0], dtype=int)
+        np.asarray(draw_object(ARTISTS["dog"], dog, Placement(50, 60, 120, 91, flipped), PAINTS["red"])[0], dtype=int)
         for flipped in (False, True)
     )
     assert (np.abs(there[:, ::-1] - here).max(axis=2) > 90).mean() < 0.04
@@ -99,9 +99,9 @@ def test_nothing_is_drawn_far_outside_the_boxes() -> None:
         with_objects = np.asarray(draw_scene(scene, random.Random(3)), dtype=int)
         without = np.asarray(backdrop(scene.place, scene.horizon, random.Random(3)), dtype=int)
         changed = np.abs(with_objects - without).max(axis=2) > 8
-        for _, spot in scene.things():
-            rows = slice(max(0, int(spot.top) - 2), int(spot.bottom + 0.06 * spot.width) + 8)
-            changed[rows, max(0, int(spot.left) - 7) : int(spot.left + spot.width) + 8] = False
+        for _, placement in scene.objects():
+            rows = slice(max(0, int(placement.top) - 2), int(placement.bottom + 0.06 * placement.width) + 8)
+            changed[rows, max(0, int(placement.left) - 7) : int(placement.left + placement.width) + 8] = False
         assert not changed.any()
 
 
@@ -109,8 +109,10 @@ def test_every_object_can_be_seen() -> None:
     for index in range(60):
         scene = generate_scene(5, "test", index).scene
         painted = _painted(scene) > 14
-        for _, spot in scene.things():
-            box = painted[int(spot.top) : int(spot.bottom), int(spot.left) : int(spot.left + spot.width)]
+        for _, placement in scene.objects():
+            box = painted[
+                int(placement.top) : int(placement.bottom), int(placement.left) : int(placement.left + placement.width)
+            ]
             assert box.mean() > 0.1, scene
 
 
@@ -122,8 +124,8 @@ def test_clutter_differs_from_image_to_image(place: str) -> None:
 
 
 def test_the_main_object_is_drawn_over_what_it_is_in_front_of() -> None:
-    house, cat = Spot(60, 40, 124, 120), Spot(100, 100, 80, 100)
-    scene = Scene("field", 100, Look("cat", "red"), (cat,), "in front of", Look("house", "blue"), (house,))
+    house, cat = Placement(60, 40, 124, 120), Placement(100, 100, 80, 100)
+    scene = Scene("field", 100, Appearance("cat", "red"), (cat,), "in front of", Appearance("house", "blue"), (house,))
     image = np.asarray(draw_scene(scene, random.Random(0)))
     assert image[180, 125, 0] > 120 > image[180, 125, 2]  # the cat's red flank before the blue wall
 

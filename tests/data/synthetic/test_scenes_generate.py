@@ -46,12 +46,12 @@ def test_the_data_set_is_what_was_asked_for(tmp_path: Path) -> None:
         for index, image in enumerate(dataset):
             expected = generate_scene(0, split, index)
             assert image.image_id == expected.image_id
-            assert image.captions == expected.sentences
-            assert [box.label for box in image.boxes] == [look.kind for look, _ in expected.scene.things()]
-            for box, (_, spot) in zip(image.boxes, expected.scene.things(), strict=True):
-                assert box.left == pytest.approx(spot.left, abs=0.006)
-                assert box.top == pytest.approx(spot.top, abs=0.006)
-                assert (box.width, box.height) == pytest.approx((spot.width, spot.height), abs=0.006)
+            assert image.captions == expected.captions
+            assert [box.label for box in image.boxes] == [appearance.kind for appearance, _ in expected.scene.objects()]
+            for box, (_, placement) in zip(image.boxes, expected.scene.objects(), strict=True):
+                assert box.left == pytest.approx(placement.left, abs=0.006)
+                assert box.top == pytest.approx(placement.top, abs=0.006)
+                assert (box.width, box.height) == pytest.approx((placement.width, placement.height), abs=0.006)
             with Image.open(image.path) as file:
                 assert (file.format, file.mode, file.size) == ("PNG", "RGB", (IMAGE_SIZE, IMAGE_SIZE))
                 file.load()
@@ -114,7 +114,7 @@ def test_the_size_of_one_split_changes_nothing_else(tmp_path: Path) -> None:
 
 
 def test_splits_are_independent_streams() -> None:
-    assert len({generate_scene(0, split, 0).sentences for split in SPLITS}) == 3
+    assert len({generate_scene(0, split, 0).captions for split in SPLITS}) == 3
 
 
 def test_without_a_root_the_cache_is_used_and_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, marker: str | 
 def test_scenes_of_other_settings_are_left_alone(tmp_path: Path, changes: dict[str, int]) -> None:
     load_scenes(small(tmp_path / "scenes"), "train")
     before = digest(tmp_path)
-    with pytest.raises(DataError, match="other scenes than these settings ask for"):
+    with pytest.raises(DataError, match="scenes of other settings"):
         load_scenes(small(tmp_path / "scenes", **changes), "train")
     assert digest(tmp_path) == before
 
@@ -168,7 +168,7 @@ def test_scenes_of_other_settings_are_left_alone(tmp_path: Path, changes: dict[s
 def test_scenes_of_another_generator_version_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load_scenes(small(tmp_path / "scenes"), "train")
     monkeypatch.setattr(generate, "GENERATOR_VERSION", generate.GENERATOR_VERSION + 1)
-    with pytest.raises(DataError, match="other scenes"):
+    with pytest.raises(DataError, match="scenes of other settings"):
         load_scenes(small(tmp_path / "scenes"), "train")
 
 
@@ -176,7 +176,7 @@ def test_a_root_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("mine")
     with pytest.raises(DataError, match="notes"):
         load_scenes(small(tmp_path / "notes"), "train")
-    with pytest.raises(DataError, match="cannot be drawn into"):
+    with pytest.raises(DataError, match="cannot be written to"):
         load_scenes(small(tmp_path / "notes" / "scenes"), "train")
     assert (tmp_path / "notes").read_text() == "mine"
 

@@ -9,7 +9,7 @@ import pytest
 
 from captioner.data.synthetic.scenes.compositions import NUMBERS, related, reserved_for
 from captioner.data.synthetic.scenes.generate_scenes import generate_scene
-from captioner.data.synthetic.scenes.layout import IMAGE_SIZE, Scene, Spot
+from captioner.data.synthetic.scenes.layout import IMAGE_SIZE, Placement, Scene
 from captioner.data.synthetic.scenes.world import CAMOUFLAGE, COLORS, KINDS, PLACES, RELATIONS, partners, possible
 
 SPLITS = ("train", "val", "test")
@@ -20,24 +20,24 @@ def scenes(split: str) -> tuple[Scene, ...]:
     return tuple(generate_scene(11, split, index).scene for index in range(800))
 
 
-def _overlap(first: Spot, second: Spot) -> bool:
+def _overlap(first: Placement, second: Placement) -> bool:
     across = first.left < second.left + second.width and second.left < first.left + first.width
     return across and first.top < second.bottom and second.top < first.bottom
 
 
-HOLDS: dict[str, Callable[[Spot, tuple[Spot, ...]], bool]] = {
+HOLDS: dict[str, Callable[[Placement, tuple[Placement, ...]], bool]] = {
     "left of": lambda main, others: main.left + main.width <= others[0].left,
     "right of": lambda main, others: others[0].left + others[0].width <= main.left,
-    "above": lambda main, others: main.bottom <= others[0].top and abs(main.centre - others[0].centre) < 1,
-    "below": lambda main, others: main.top >= others[0].bottom and abs(main.centre - others[0].centre) < 1,
+    "above": lambda main, others: main.bottom <= others[0].top and abs(main.center - others[0].center) < 1,
+    "below": lambda main, others: main.top >= others[0].bottom and abs(main.center - others[0].center) < 1,
     "on": lambda main, others: (
         main.top < others[0].top + 0.5 * others[0].height
         and others[0].top <= main.bottom < others[0].top + 0.7 * others[0].height
-        and others[0].left < main.centre < others[0].left + others[0].width
+        and others[0].left < main.center < others[0].left + others[0].width
     ),
     "under": lambda main, others: (
         main.top > others[0].top + 0.25 * others[0].height
-        and others[0].left < main.centre < others[0].left + others[0].width
+        and others[0].left < main.center < others[0].left + others[0].width
     ),
     "in front of": lambda main, others: _overlap(main, others[0]) and main.bottom > others[0].bottom,
     "between": lambda main, others: (
@@ -52,60 +52,60 @@ def test_the_relation_holds_in_the_coordinates(relation: str) -> None:
     assert len(shown) > 15
     for scene in shown:
         assert scene.other is not None
-        assert len(scene.other_spots) == (2 if relation == "between" else 1)
-        assert HOLDS[relation](scene.main_spots[0], scene.other_spots), scene
+        assert len(scene.other_placements) == (2 if relation == "between" else 1)
+        assert HOLDS[relation](scene.main_placements[0], scene.other_placements), scene
 
 
 def test_boxes_are_inside_the_image_and_not_tiny() -> None:
     for split in SPLITS:
         for scene in scenes(split):
-            for look, spot in scene.things():
-                assert spot.left >= 1, scene
-                assert spot.top >= 1, scene
-                assert spot.left + spot.width <= IMAGE_SIZE - 1, scene
-                assert spot.bottom <= IMAGE_SIZE - 1, scene
-                assert min(spot.width, spot.height) > 14, scene
-                kind = KINDS[look.kind]
-                assert spot.width / spot.height == pytest.approx(kind.width / kind.height)
+            for appearance, placement in scene.objects():
+                assert placement.left >= 1, scene
+                assert placement.top >= 1, scene
+                assert placement.left + placement.width <= IMAGE_SIZE - 1, scene
+                assert placement.bottom <= IMAGE_SIZE - 1, scene
+                assert min(placement.width, placement.height) > 14, scene
+                kind = KINDS[appearance.kind]
+                assert placement.width / placement.height == pytest.approx(kind.width / kind.height)
 
 
 def test_what_stands_or_floats_is_below_the_horizon() -> None:
     for scene in scenes("train"):
-        for look, spot in scene.things():
-            seated = scene.relation == "on" and look is scene.main
-            if scene.stance_of(look) in ("ground", "float") and not seated:
-                assert spot.bottom > scene.horizon + 6, scene
-            if scene.stance_of(look) == "swim":
-                assert spot.top > scene.horizon, scene
+        for appearance, placement in scene.objects():
+            seated = scene.relation == "on" and appearance is scene.main
+            if scene.stance_of(appearance) in ("ground", "float") and not seated:
+                assert placement.bottom > scene.horizon + 6, scene
+            if scene.stance_of(appearance) == "swim":
+                assert placement.top > scene.horizon, scene
 
 
 def test_objects_of_a_group_do_not_hide_each_other() -> None:
-    groups = [scene for scene in scenes("train") if len(scene.main_spots) > 1]
-    assert {len(scene.main_spots) for scene in groups} == {2, 3, 4, 5}
+    groups = [scene for scene in scenes("train") if len(scene.main_placements) > 1]
+    assert {len(scene.main_placements) for scene in groups} == {2, 3, 4, 5}
     for scene in groups:
-        for number, first in enumerate(scene.main_spots):
-            for second in scene.main_spots[:number]:
+        for number, first in enumerate(scene.main_placements):
+            for second in scene.main_placements[:number]:
                 across = min(first.left + first.width, second.left + second.width) - max(first.left, second.left)
                 down = min(first.bottom, second.bottom) - max(first.top, second.top)
                 assert max(across, 0) * max(down, 0) < 0.3 * first.width * first.height, scene
 
 
 def test_every_kind_color_place_and_relation_occurs_in_training() -> None:
-    looks = [look for scene in scenes("train") for look, _ in scene.things()]
-    assert {look.kind for look in looks} == set(KINDS)
-    assert {look.color for look in looks} == set(COLORS)
-    assert {look.size for look in looks} == {"small", "medium", "large"}
-    assert {look.texture for look in looks} == {"plain", "striped", "spotted"}
+    appearances = [appearance for scene in scenes("train") for appearance, _ in scene.objects()]
+    assert {appearance.kind for appearance in appearances} == set(KINDS)
+    assert {appearance.color for appearance in appearances} == set(COLORS)
+    assert {appearance.size for appearance in appearances} == {"small", "medium", "large"}
+    assert {appearance.texture for appearance in appearances} == {"plain", "striped", "spotted"}
     assert {scene.place for scene in scenes("train")} == set(PLACES)
     assert {scene.relation for scene in scenes("train")} == {None, *RELATIONS}
 
 
 def test_nothing_is_where_it_cannot_be() -> None:
     for scene in scenes("train"):
-        for look, _ in scene.things():
-            assert scene.place in KINDS[look.kind].places
-            assert (look.color, scene.place) not in CAMOUFLAGE
-            assert look.texture in ("plain", *KINDS[look.kind].textures)
+        for appearance, _ in scene.objects():
+            assert scene.place in KINDS[appearance.kind].places
+            assert (appearance.color, scene.place) not in CAMOUFLAGE
+            assert appearance.texture in ("plain", *KINDS[appearance.kind].textures)
         if scene.other is not None:
             assert scene.other.kind != scene.main.kind
             assert scene.other.color != scene.main.color

@@ -10,7 +10,7 @@ import pytest
 
 from captioner.data.synthetic.scenes.compositions import NUMBERS, Composition, reserved_for
 from captioner.data.synthetic.scenes.generate_scenes import GeneratedScene, generate_scene
-from captioner.data.synthetic.scenes.layout import Look, Scene, Spot
+from captioner.data.synthetic.scenes.layout import Appearance, Placement, Scene
 from captioner.data.synthetic.scenes.sentences import with_article
 from captioner.data.synthetic.scenes.words import NOUNS
 from captioner.data.synthetic.scenes.world import COLORS, KINDS
@@ -123,12 +123,12 @@ def everything() -> list[tuple[str, Scene, list[str]]]:
     ]
 
 
-def look_of(scene: Scene, kind: str) -> tuple[Look, tuple[Spot, ...]]:
+def look_of(scene: Scene, kind: str) -> tuple[Appearance, tuple[Placement, ...]]:
     if scene.main.kind == kind:
-        return scene.main, scene.main_spots
+        return scene.main, scene.main_placements
     assert scene.other is not None
     assert scene.other.kind == kind, f"{kind} is not in {scene}"
-    return scene.other, scene.other_spots
+    return scene.other, scene.other_placements
 
 
 def test_every_sentence_names_an_object_and_says_nothing_false_of_it() -> None:
@@ -136,15 +136,15 @@ def test_every_sentence_names_an_object_and_says_nothing_false_of_it() -> None:
         mentions = read_mentions(tokens)
         assert mentions, tokens
         for mention in mentions:
-            look, spots = look_of(scene, mention.kind)
-            assert mention.colors <= {look.color}, tokens
-            assert mention.sizes <= {look.size}, tokens
-            assert mention.textures <= {look.texture}, tokens
-            assert mention.plural in (None, len(spots) > 1), tokens
+            appearance, placements = look_of(scene, mention.kind)
+            assert mention.colors <= {appearance.color}, tokens
+            assert mention.sizes <= {appearance.size}, tokens
+            assert mention.textures <= {appearance.texture}, tokens
+            assert mention.plural in (None, len(placements) > 1), tokens
             if mention.determiner in COUNT_OF:
-                assert len(spots) in COUNT_OF[mention.determiner], tokens
+                assert len(placements) in COUNT_OF[mention.determiner], tokens
             if tokens[mention.start - 3 : mention.start - 1] == ["a", "pair"]:
-                assert len(spots) == 2, tokens
+                assert len(placements) == 2, tokens
 
 
 def test_every_color_belongs_to_an_object_or_to_the_surroundings() -> None:
@@ -174,7 +174,7 @@ def test_relations_are_the_scenes_own_and_sides_are_right() -> None:
         allowed = readings(inner, first.kind, second.kind)
         assert allowed & scene.compositions(), tokens
         if inner in ("left of", "right of"):
-            here, there = (look_of(scene, mention.kind)[1][0].centre for mention in (first, second))
+            here, there = (look_of(scene, mention.kind)[1][0].center for mention in (first, second))
             assert (here < there) == (inner == "left of"), tokens
     assert seen == set(RELATION_READINGS)
 
@@ -245,8 +245,8 @@ def test_people_differ_in_what_they_look_at() -> None:
     """Some leave out the color, the relation or the other object; some begin with the other one."""
     pairs = [scene for scene in generated("train") if scene.scene.other is not None]
     for wanted in (1, 2):
-        assert any(len(read_mentions(ptb_tokenize(s))) == wanted for scene in pairs for s in scene.sentences)
-    named_first = [read_mentions(ptb_tokenize(s))[0].kind == g.scene.main.kind for g in pairs for s in g.sentences]
+        assert any(len(read_mentions(ptb_tokenize(s))) == wanted for scene in pairs for s in scene.captions)
+    named_first = [read_mentions(ptb_tokenize(s))[0].kind == g.scene.main.kind for g in pairs for s in g.captions]
     assert 0.6 < sum(named_first) / len(named_first) < 0.95
     colorless = [not mention.colors for _, _, tokens in everything() for mention in read_mentions(tokens)]
     assert 0.05 < sum(colorless) / len(colorless) < 0.35
@@ -257,14 +257,14 @@ def test_at_the_default_sizes_every_word_of_val_and_test_occurs_five_times_in_tr
     """Five: the default of `vocabulary.min_count`."""
     counts: dict[str, int] = {}
     for index in range(1600):
-        for sentence in generate_scene(seed, "train", index).sentences:
+        for sentence in generate_scene(seed, "train", index).captions:
             for token in ptb_tokenize(sentence):
                 counts[token] = counts.get(token, 0) + 1
     known = {token for token, count in counts.items() if count >= 5}
     assert 150 <= len(known) <= 250
     for split in ("val", "test"):
         for index in range(200):
-            for sentence in generate_scene(seed, split, index).sentences:
+            for sentence in generate_scene(seed, split, index).captions:
                 assert set(ptb_tokenize(sentence)) <= known
 
 

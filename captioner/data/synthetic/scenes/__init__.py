@@ -1,11 +1,12 @@
-"""The embedded data set: images of small scenes drawn from a seed, each with five sentences and its boxes.
+"""The built-in data set `data=scenes`: synthetic images generated from a seed, with five captions and boxes each.
 
-world         what exists: colors, places, kinds of object         → the table everything else reads
-compositions  which combinations are kept out of training
-layout        what is in a scene, and where
-brush, animals, vehicles, things, backdrops, drawing                → its image
-words, sentences                                                    → what five people say of it
-generate      all of it as files in COCO's layout
+world            colors, places and kinds of object, and what goes together; the table that all other modules read
+compositions     the combinations that are held out of training
+layout           what is in a scene, and where
+drawing          a scene → its image (with brush, animals, vehicles, things and backdrops)
+words, sentences a scene → its five captions
+generate_scenes  all of it as files in COCO's format
+sheet            an overview image of some scenes
 """
 
 from captioner.data.synthetic.scenes.generate_scenes import available_splits, has_boxes, load_scenes, read_split

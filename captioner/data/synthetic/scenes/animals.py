@@ -1,4 +1,4 @@
-"""How the animals are drawn. They face left; the brush mirrors them. Coordinates: see `world.KINDS`."""
+"""Drawings of the animals, facing left; the brush flips them. Coordinates: see `world.KINDS`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the places are drawn: what is behind every object, and the clutter that nobody mentions."""
+"""Draws the places: the background of a scene, and clutter that no caption mentions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _SIDE = IMAGE_SIZE * _OVERSAMPLING
 
 
 def backdrop(place: str, horizon: float, rng: random.Random) -> Image.Image:
-    """An image of the place with its clutter and no object in it."""
+    """An image of the place with its clutter, without objects."""
     canvas = Image.new("RGB", (_SIDE, _SIDE))
     _PLACES[place](canvas, round(horizon * _OVERSAMPLING), rng)
     return canvas.reduce(_OVERSAMPLING)
 
 
 def _gradient(canvas: Image.Image, top: int, bottom: int, first: RGB, second: RGB) -> None:
-    """Fill the rows from `top` to `bottom` with colors that go from `first` to `second`."""
+    """Fill the rows from `top` to `bottom` with a color gradient from `first` to `second`."""
     column = np.rint(np.linspace(first, second, bottom - top)).astype(np.uint8)
     canvas.paste(Image.fromarray(np.repeat(column[:, None], _SIDE, axis=1)), (0, top))
 
@@ -47,8 +47,8 @@ def _sky(canvas: Image.Image, horizon: int, rng: random.Random) -> None:
 def _cloud(draw: ImageDraw.ImageDraw, x: int, y: int, size: int, rng: random.Random) -> None:
     for step in range(-2, 3):
         radius = size * (1.2 - 0.28 * abs(step)) * rng.uniform(0.8, 1.1)
-        centre = x + step * size * 0.9
-        draw.ellipse((centre - radius * 1.2, y - radius, centre + radius * 1.2, y + radius * 0.7), fill=(250, 252, 254))
+        center = x + step * size * 0.9
+        draw.ellipse((center - radius * 1.2, y - radius, center + radius * 1.2, y + radius * 0.7), fill=(250, 252, 254))
 
 
 def _tufts(draw: ImageDraw.ImageDraw, top: int, count: int, color: RGB, rng: random.Random) -> None:

@@ -1,7 +1,7 @@
-"""The brush every object is drawn with: shapes in the object's own units, colored, textured and outlined.
+"""The brush with which objects are drawn: shapes in the object's own units, with color, texture and outline.
 
-It draws on a transparent tile several times as large as the object will be; averaging that down is what makes
-edges smooth, and what stays transparent shows what is behind.
+It draws on a transparent tile several times larger than the object in the image. Scaling the tile down makes smooth
+edges, and transparent pixels show the background.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ BEAK: RGB = (244, 158, 40)
 
 
 def mix(first: RGB, second: RGB, share: float) -> RGB:
-    """`first` with `share` of `second` in it."""
+    """A mixture of two colors with the fraction `share` of `second`."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
 def brightness(color: RGB) -> float:
-    """From 0, black, to 255, white (ITU-R BT.601 luma)."""
+    """The luma of a color (ITU-R BT.601), from 0 for black to 255 for white."""
     return 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
 
 
 class Brush:
-    """Draws one object. Coordinates run from (0, 0) to the kind's (width, height), y downwards.
+    """Draws one object. Coordinates run from (0, 0) to the kind's (width, height), with y downwards.
 
-    tile: (rows, columns) RGBA to draw on. scale: pixels of the tile a unit. corner: where (0, 0) lies on the
-    tile, in its pixels. flip: the width to mirror within, or None.
+    tile: the RGBA image to draw on. scale: pixels of the tile per unit. corner: the pixel of the tile at (0, 0).
+    flip: the width of the object if it is flipped horizontally, else None.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Brush:
         self._pattern = _pattern(tile.size, texture, color) if texture != "plain" else None
 
     def polygon(self, points: Sequence[Point], fill: RGB | None = None, edge: bool = True) -> None:
-        """A straight-edged shape; without `fill` it has the object's own color and texture."""
+        """A polygon. Without `fill` it has the color and texture of the object."""
         self._shape(np.asarray(points, dtype=float), fill, edge)
 
     def blob(self, points: Sequence[Point], fill: RGB | None = None, edge: bool = True) -> None:
-        """A closed smooth shape through the points."""
+        """A smooth closed shape through the points."""
         self._shape(_smooth(np.asarray(points, dtype=float)), fill, edge)
 
     def ellipse(
@@ -89,7 +89,7 @@ class Brush:
         angle: float = 0,
         edge: bool = True,
     ) -> None:
-        """An ellipse about (x, y) with these half axes, turned clockwise by `angle` degrees."""
+        """An ellipse around (x, y) with the semi-axes `across` and `down`, rotated clockwise by `angle` degrees."""
         turn = math.radians(angle)
         circle = _circle()
         u, v = circle[:, 0] * across, circle[:, 1] * down
@@ -99,13 +99,13 @@ class Brush:
         self._shape(rotated, fill, edge)
 
     def ring(self, x: float, y: float, radius: float, width: float, fill: RGB) -> None:
-        """A circle that can be looked through."""
+        """The outline of a circle, `width` units wide."""
         self._line(_circle() * radius + (x, y), width, fill, closed=True)
 
     def stroke(
         self, points: Sequence[Point], width: float, fill: RGB | None = None, smooth: bool = False, edge: bool = False
     ) -> None:
-        """A line with round ends, `width` units wide; `smooth` bends it through its points."""
+        """A line with round ends, `width` units wide; with `smooth`, a curve through the points."""
         path = np.asarray(points, dtype=float)
         if smooth:
             path = _smooth(path, closed=False)
@@ -115,7 +115,7 @@ class Brush:
         self._line(path, width, fill or self.color)
 
     def dot(self, x: float, y: float, radius: float, fill: RGB = INK) -> None:
-        """A small disc without an outline: an eye, a hub, a bolt."""
+        """A small disc without an outline, such as an eye."""
         self.ellipse(x, y, radius, radius, fill, edge=False)
 
     def _pixels(self, points: np.ndarray) -> list[Point]:
@@ -147,7 +147,7 @@ class Brush:
 
 
 def _edge(fill: RGB) -> RGB:
-    """The outline's color: darker than the fill, or lighter where the fill is nearly black."""
+    """The color of the outline: darker than the fill, or lighter if the fill is nearly black."""
     if brightness(fill) < 60:
         return mix(fill, (255, 255, 255), 0.22)
     return mix(fill, (20, 16, 24), 0.52)
@@ -155,7 +155,7 @@ def _edge(fill: RGB) -> RGB:
 
 @lru_cache(maxsize=1)
 def _circle() -> np.ndarray:
-    """(32, 2): the unit circle."""
+    """(32, 2): points of the unit circle."""
     angles = np.linspace(0, 2 * math.pi, 32, endpoint=False)
     return np.stack([np.cos(angles), np.sin(angles)], 1)
 
@@ -168,18 +168,18 @@ def _bend(steps: int) -> np.ndarray:
 
 
 def _smooth(points: np.ndarray, closed: bool = True, steps: int = 6) -> np.ndarray:
-    """A curve through the points (Catmull-Rom), closed or from the first to the last."""
+    """A Catmull-Rom curve through the points, closed or from the first to the last."""
     if closed:
-        neighbours = np.stack([np.roll(points, shift, axis=0) for shift in (1, 0, -1, -2)], 1)
+        neighbors = np.stack([np.roll(points, shift, axis=0) for shift in (1, 0, -1, -2)], 1)
     else:
         padded = np.concatenate([points[:1], points, points[-1:]])
-        neighbours = np.stack([padded[shift : shift + len(points) - 1] for shift in range(4)], 1)
-    curve = np.einsum("sk,nkd->nsd", _bend(steps), neighbours).reshape(-1, 2)
+        neighbors = np.stack([padded[shift : shift + len(points) - 1] for shift in range(4)], 1)
+    curve = np.einsum("sk,nkd->nsd", _bend(steps), neighbors).reshape(-1, 2)
     return curve if closed else np.concatenate([curve, points[-1:]])
 
 
 def _pattern(extent: tuple[int, int], texture: str, color: RGB) -> Image.Image:
-    """The surface of a striped or spotted object, as large as its box."""
+    """The surface of a striped or spotted object, as large as the tile."""
     pale = brightness(color) > 170
     second = mix(color, INK, 0.4) if pale else mix(color, (255, 255, 255), 0.86)
     surface = Image.new("RGB", extent, color)

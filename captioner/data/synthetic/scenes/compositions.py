@@ -1,9 +1,8 @@
-"""Which combinations are kept out of training: what makes the test split a test of composing.
+"""The combinations that are held out of training, so that the test split measures compositional generalization.
 
-Three sorts of combination: a color with a kind ("red", "cat"), a relation of two kinds ("cat", "on",
-"chair"), and a number with a kind ("five", "cat"). Each belongs to the training images, or to the
-validation split alone, or to the test split alone. Which one is fixed for ever and does not depend on
-the seed, so that results on different seeds can be compared. Every single word occurs in training.
+There are three types: a color with a kind ("red", "cat"), a relation of two kinds ("cat", "on", "chair"), and a number
+with a kind ("five", "cat"). Each belongs to train, or only to val, or only to test. This is independent of the seed, so
+results on different seeds are comparable. Every single word occurs in train.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _KIND_NAMES = tuple(KINDS)
 
 
 def related(kind: str, relation: str, other: str) -> Composition:
-    """One name for a fact that can be said two ways: "a below b" is "b above a", left and right are "beside"."""
+    """A unique name for equivalent relations: "a below b" is "b above a", left of and right of are "beside"."""
     if relation == "below":
         return (other, "above", kind)
     if relation in ("left of", "right of"):
@@ -30,10 +29,10 @@ def related(kind: str, relation: str, other: str) -> Composition:
 
 
 def reserved_for(composition: Composition) -> str | None:
-    """`val` or `test` for a combination that occurs in that split only; None for one that may occur anywhere.
+    """`val` or `test` for a combination that occurs only in that split; None for one that may occur in any split.
 
-    Of its ten colors every kind has one that is reserved for test and one for val; of its four numbers (two to
-    five) one at the most; of all relations one in ten is reserved for each.
+    For each kind, one of the ten colors is reserved for test and one for val, and at most one of the four numbers (two
+    to five). One in ten relations is reserved for test, and one in ten for val.
     """
     first, last = composition[0], composition[-1]
     if first in COLORS:

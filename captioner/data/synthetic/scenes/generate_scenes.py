@@ -1,7 +1,7 @@
-"""The scenes as files: COCO's layout, drawn on first use, whole or not at all.
+"""The scenes as files in COCO's format, generated on first use, atomically.
 
-root/scenes.json                                       what was drawn: settings and generator version
-root/annotations/captions_{train,val,test}.json        "held_out": shows a combination that training does not
+root/scenes.json                                       the settings and the version of the generator
+root/annotations/captions_{train,val,test}.json        "held_out": shows a combination that training images do not show
 root/annotations/instances_{train,val,test}.json       boxes, and each object's color, texture and size
 root/{train,val,test}/<image id>.png
 """
@@ -26,17 +26,17 @@ from captioner.data.datasets.splits import SPLITS
 from captioner.data.features.paths import cache_directory
 from captioner.data.synthetic.scenes.drawing import draw_scene
 from captioner.data.synthetic.scenes.layout import IMAGE_SIZE, Scene, sample_scene
-from captioner.data.synthetic.scenes.sentences import SENTENCES_PER_SCENE, describe
+from captioner.data.synthetic.scenes.sentences import CAPTIONS_PER_SCENE, describe
 from captioner.data.synthetic.scenes.words import NOUNS
 from captioner.data.synthetic.scenes.world import KINDS
 from captioner.errors import DataError, choose
 
 GENERATOR_VERSION = 1
-"""Raised whenever the same seed would give other images or other sentences."""
+"""Must be increased when the same seed gives other images or captions."""
 
 MARKER = "scenes.json"
-MAX_SCENES = 1_000_000  # a split: image ids are numbered from a million on for each
-MAX_OBJECTS = 10  # a scene
+MAX_SCENES = 1_000_000  # per split; the image ids of the splits begin at 1, 2 and 3 million
+MAX_OBJECTS = 10  # per scene
 
 _CATEGORY_IDS = {kind: number for number, kind in enumerate(KINDS, start=1)}
 _LABEL_NAMES = {
@@ -45,15 +45,15 @@ _LABEL_NAMES = {
 
 
 class GeneratedScene(NamedTuple):
-    """One image before it is painted: id, layout and what people say of it."""
+    """A scene before it is drawn: image id, layout and captions."""
 
     image_id: int
     scene: Scene
-    sentences: tuple[str, ...]
+    captions: tuple[str, ...]
 
 
 def available_splits(config: ScenesConfig) -> list[str]:
-    """The splits that the scenes have, whatever their settings."""
+    """train, val and test, whatever the settings."""
     return list(SPLITS)
 
 
@@ -63,15 +63,15 @@ def has_boxes(config: ScenesConfig, split: str) -> bool:
 
 
 def read_split(config: ScenesConfig, split: str) -> CaptionDataset:
-    """One split, for the registry of data sets: see `load_scenes`."""
+    """`load_scenes`, under the name that the registry of data sets expects."""
     return load_scenes(config, split)
 
 
 def load_scenes(config: ScenesConfig, split: str) -> CaptionDataset:
-    """One split of the generated scenes, with boxes; all three are drawn on first use.
+    """One split of the scenes, with bounding boxes. All three splits are generated on first use.
 
-    They are drawn into `config.root`, or into a folder of the cache named after seed, sizes and generator
-    version. DataError where `config.root` holds anything but exactly these scenes: nothing is overwritten.
+    They are written to `config.root`, or to a folder of the cache named after seed, sizes and version of the generator.
+    DataError if `config.root` holds anything other than these scenes: nothing is overwritten.
     """
     choose("split", split, SPLITS)
     root = scenes_directory(config)
@@ -81,7 +81,7 @@ def load_scenes(config: ScenesConfig, split: str) -> CaptionDataset:
 
 
 def scenes_directory(config: ScenesConfig) -> Path:
-    """Where the scenes of this configuration are, or will be."""
+    """The folder of the scenes with these settings, whether or not it exists."""
     if config.root is not None:
         return Path(config.root).expanduser()
     sizes = "-".join(str(size) for size in _sizes(config).values())
@@ -89,14 +89,14 @@ def scenes_directory(config: ScenesConfig) -> Path:
 
 
 def generate_scene(seed: int, split: str, index: int) -> GeneratedScene:
-    """The scene at this place of a split. Neither other scenes nor the splits' sizes have an influence."""
+    """Scene `index` of a split: a function of the arguments, independent of other scenes and of the splits' sizes."""
     image_id = (SPLITS.index(split) + 1) * MAX_SCENES + index
     scene = sample_scene(_stream(seed, split, index, "layout"), split)
     return GeneratedScene(image_id, scene, describe(scene, _stream(seed, split, index, "sentences")))
 
 
 def _stream(seed: int, split: str, index: int, purpose: str) -> random.Random:
-    """Random numbers of its own for every purpose (a string seeds by its SHA-512: the same in every process)."""
+    """An independent random stream for each purpose. Strings are hashed with SHA-512, so it is the same everywhere."""
     return random.Random(f"captioner scenes {seed} {split} {index} {purpose}")
 
 
@@ -104,7 +104,7 @@ def _sizes(config: ScenesConfig) -> dict[str, int]:
     sizes = {"train": config.train_size, "val": config.val_size, "test": config.test_size}
     for split, size in sizes.items():
         if size > MAX_SCENES:
-            raise DataError(f"data.{split}_size={size} is too large: expected {MAX_SCENES:,} or fewer.")
+            raise DataError(f"data.{split}_size={size} is too large: expected at most {MAX_SCENES:,}.")
     return sizes
 
 
@@ -113,18 +113,18 @@ def _identity(config: ScenesConfig) -> dict[str, Any]:
 
 
 def _holds_scenes(root: Path, config: ScenesConfig) -> bool:
-    """True for exactly these scenes, False for nothing (absent, or an empty folder), DataError for anything else."""
+    """True if `root` holds these scenes, False if it is empty or does not exist, DataError for other content."""
     if not path_exists(root) or _is_empty_folder(root):
         return False
     if not path_exists(root / MARKER):
         raise DataError(
-            f"{root} holds something else than generated scenes (it has no {MARKER}). Nothing was written. "
+            f"{root} holds something other than scenes (it has no {MARKER}). Nothing was written. "
             "Set data.root to a new or an empty folder, or to null for the cache."
         )
     found, wanted = read_json(root / MARKER), _identity(config)
     if found != wanted:
         raise DataError(
-            f"{root} holds other scenes than these settings ask for: {json.dumps(found)} instead of "
+            f"{root} holds scenes of other settings: {json.dumps(found)} instead of "
             f"{json.dumps(wanted)}. Nothing was written. Set data.root to another folder, or to null for the cache."
         )
     return True
@@ -141,26 +141,26 @@ def _generate(root: Path, config: ScenesConfig) -> None:
     sizes = _sizes(config)
     total = sum(sizes.values())
     try:
-        with _all_or_nothing(root) as folder, tqdm(total=total, desc="drawing scenes", disable=None) as progress:
+        with _atomic_folder(root) as folder, tqdm(total=total, desc="generating scenes", disable=None) as progress:
             (folder / "annotations").mkdir()
             for split, size in sizes.items():
                 _generate_split(folder, config.seed, split, size, progress)
             _write_json(folder / MARKER, _identity(config))
     except OSError as error:
         raise DataError(
-            f"The scenes cannot be drawn into {root}: {error.strerror or error}. Set data.root to a folder that can be "
-            "written and has room (about 12 KB an image), or CAPTIONER_CACHE to a cache folder."
+            f"The scenes cannot be written to {root}: {error.strerror or error}. Set data.root to a writable folder "
+            "with enough space (about 12 KB per image), or CAPTIONER_CACHE to a cache folder."
         ) from error
     if not _holds_scenes(root, config):
-        raise DataError(f"{root} was removed while it was being drawn. Run this again.")
+        raise DataError(f"{root} was removed while the scenes were being generated. Run this again.")
 
 
 @contextmanager
-def _all_or_nothing(root: Path) -> Iterator[Path]:
-    """A new folder beside `root` that becomes `root` when the block ends well, and is removed when it does not.
+def _atomic_folder(root: Path) -> Iterator[Path]:
+    """A new folder beside `root` that is renamed to `root` when the block succeeds, and removed when it fails.
 
-    Where another process has finished `root` in the meantime, that one stays. A process that is killed leaves
-    its hidden folder, `.<name>.partial-…`, which nothing ever reads.
+    If another process has finished `root` in the meantime, its folder is kept. A killed process leaves its hidden
+    folder, `.<name>.partial-…`, which is never read.
     """
     partial = root.with_name(f".{root.name}.partial-{secrets.token_hex(8)}")
     partial.mkdir(parents=True)
@@ -183,7 +183,7 @@ def _generate_split(folder: Path, seed: int, split: str, size: int, progress: tq
     objects: list[dict[str, Any]] = []
     (folder / split).mkdir()
     for index in range(size):
-        image_id, scene, sentences = generate_scene(seed, split, index)
+        image_id, scene, texts = generate_scene(seed, split, index)
         name = f"{image_id}.png"
         draw_scene(scene, _stream(seed, split, index, "picture")).save(folder / split / name, compress_level=2)
         images.append(
@@ -196,8 +196,8 @@ def _generate_split(folder: Path, seed: int, split: str, size: int, progress: tq
             }
         )
         captions += [
-            {"id": SENTENCES_PER_SCENE * image_id + place, "image_id": image_id, "caption": sentence}
-            for place, sentence in enumerate(sentences)
+            {"id": CAPTIONS_PER_SCENE * image_id + number, "image_id": image_id, "caption": text}
+            for number, text in enumerate(texts)
         ]
         objects += _annotated_objects(image_id, scene)
         progress.update()
@@ -209,15 +209,15 @@ def _generate_split(folder: Path, seed: int, split: str, size: int, progress: tq
 
 
 def _annotated_objects(image_id: int, scene: Scene) -> Iterator[dict[str, Any]]:
-    for place, (look, spot) in enumerate(scene.things()):
+    for number, (appearance, placement) in enumerate(scene.objects()):
         yield {
-            "id": MAX_OBJECTS * image_id + place,
+            "id": MAX_OBJECTS * image_id + number,
             "image_id": image_id,
-            "category_id": _CATEGORY_IDS[look.kind],
-            "bbox": [round(value, 2) for value in (spot.left, spot.top, spot.width, spot.height)],
-            "area": round(spot.width * spot.height, 2),
+            "category_id": _CATEGORY_IDS[appearance.kind],
+            "bbox": [round(value, 2) for value in (placement.left, placement.top, placement.width, placement.height)],
+            "area": round(placement.width * placement.height, 2),
             "iscrowd": 0,
-            "attributes": {"colour": look.color, "texture": look.texture, "size": look.size},
+            "attributes": {"colour": appearance.color, "texture": appearance.texture, "size": appearance.size},
         }
 
 
@@ -226,26 +226,26 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _read(root: Path, split: str) -> CaptionDataset:
-    captions, instances = (
+    annotated, instances = (
         read_json(root / "annotations" / f"{kind}_{split}.json") for kind in ("captions", "instances")
     )
     try:
-        said: dict[int, list[str]] = {image["id"]: [] for image in captions["images"]}
-        boxes: dict[int, list[Box]] = {image["id"]: [] for image in captions["images"]}
-        for annotation in captions["annotations"]:
-            said[annotation["image_id"]].append(annotation["caption"])
+        captions: dict[int, list[str]] = {image["id"]: [] for image in annotated["images"]}
+        boxes: dict[int, list[Box]] = {image["id"]: [] for image in annotated["images"]}
+        for annotation in annotated["annotations"]:
+            captions[annotation["image_id"]].append(annotation["caption"])
         labels = {category["id"]: category["name"] for category in instances["categories"]}
         for annotation in instances["annotations"]:
             boxes[annotation["image_id"]].append(Box(labels[annotation["category_id"]], *annotation["bbox"]))
         images = tuple(
             CaptionedImage(
-                image["id"], root / split / image["file_name"], tuple(said[image["id"]]), tuple(boxes[image["id"]])
+                image["id"], root / split / image["file_name"], tuple(captions[image["id"]]), tuple(boxes[image["id"]])
             )
-            for image in captions["images"]
+            for image in annotated["images"]
         )
     except (KeyError, TypeError) as error:
         raise DataError(
-            f"The annotations of {split} in {root} were altered after they were drawn ({error!r}). "
-            "Remove the folder, and the scenes are drawn again."
+            f"The annotations of {split} in {root} were changed after they were generated ({error!r}). "
+            "Remove the folder to generate the scenes again."
         ) from error
     return CaptionDataset("scenes", split, images, label_names=_LABEL_NAMES)

@@ -1,8 +1,8 @@
-"""Five sentences a scene, as five people would write them: short and long, with other words in another order.
+"""The five captions of a scene: short and long ones, with different words in different order.
 
-Every person picks a pattern and looks at another side of the scene: only the main object, its color, the
-number, the relation from one side or from the other, the surroundings. Nothing false is said; much is left
-out. Of combinations (see `compositions`), only the scene's own are ever expressed.
+Each caption fills a random pattern and describes another aspect of the scene: only the main object, its color, the
+number, the relation from either side, or the surroundings. Captions are incomplete but never false, and express only
+the scene's own combinations (see `compositions`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from captioner.data.synthetic.scenes.layout import Look, Scene
+from captioner.data.synthetic.scenes.layout import Appearance, Scene
 from captioner.data.synthetic.scenes.words import (
     COLOR_WORDS,
     COUNT_WORDS,
@@ -30,9 +30,9 @@ from captioner.data.synthetic.scenes.words import (
     Choice,
 )
 
-SENTENCES_PER_SCENE = 5
+CAPTIONS_PER_SCENE = 5
 
-# Braces are parts that a speaker fills in: `_Speaker.parts` lists them.
+# Parts in braces are filled in by `_CaptionWriter`; `_PARTS` lists them.
 _PLAIN_PATTERNS: Choice = (
     (5, "{main} {place}"),
     (4, "{main} {doing} {place}"),
@@ -80,19 +80,19 @@ _PAIR_PATTERNS: Choice = (
 
 
 def describe(scene: Scene, rng: random.Random) -> tuple[str, ...]:
-    """Five different sentences about the scene, as raw text: some begin with a capital and end with a full stop."""
+    """Five different captions of the scene, as raw text. Half of them begin with a capital and end with a period."""
     patterns = _PLAIN_PATTERNS if scene.other is None else _PAIR_PATTERNS
     if scene.relation not in INVERSE_PHRASES:
         patterns = tuple(pattern for pattern in patterns if "{inverse}" not in pattern[1])
-    said: dict[str, str] = {}
-    while len(said) < SENTENCES_PER_SCENE:
-        words = _Speaker(scene, rng).say(_pick(rng, patterns))
-        said.setdefault(words, f"{words[0].upper()}{words[1:]}." if rng.random() < 0.5 else words)
-    return tuple(said.values())
+    captions: dict[str, str] = {}
+    while len(captions) < CAPTIONS_PER_SCENE:
+        words = _CaptionWriter(scene, rng).fill(_pick(rng, patterns))
+        captions.setdefault(words, f"{words[0].upper()}{words[1:]}." if rng.random() < 0.5 else words)
+    return tuple(captions.values())
 
 
 def with_article(phrase: str) -> str:
-    """The phrase after "a" or "an", by its first letter: no word of ours is an exception."""
+    """The phrase with "a" or "an", by its first letter, which is right for all words of `words`."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
@@ -100,7 +100,7 @@ _Row = TypeVar("_Row", bound="tuple[Any, ...]")
 
 
 def _pick_row(rng: random.Random, rows: Sequence[_Row]) -> _Row:
-    """One of the rows, whose first entries are their weights."""
+    """A random row. The first entry of each row is its weight."""
     return rng.choices(rows, [row[0] for row in rows])[0]
 
 
@@ -108,30 +108,30 @@ def _pick(rng: random.Random, choice: Choice) -> str:
     return _pick_row(rng, choice)[1]
 
 
-class _Speaker:
-    """One person's words for one scene: what each part of a pattern becomes."""
+class _CaptionWriter:
+    """Fills in the parts of a pattern for one caption of a scene."""
 
     def __init__(self, scene: Scene, rng: random.Random) -> None:
         self._scene = scene
         self._rng = rng
-        self._many = len(scene.main_spots) > 1
+        self._many = len(scene.main_placements) > 1
         self._act = _pick_row(rng, NOUNS[scene.main.kind].acts[scene.stance_of(scene.main)])
 
-    def say(self, pattern: str) -> str:
+    def fill(self, pattern: str) -> str:
         """The pattern with its parts filled in, from left to right."""
         return re.sub(r"\{([\w ]+)\}", lambda part: _PARTS[part[1]](self), pattern)
 
     def main(self) -> str:
-        return self._phrase(self._scene.main, len(self._scene.main_spots))
+        return self._phrase(self._scene.main, len(self._scene.main_placements))
 
     def the_main(self) -> str:
         phrase = " ".join(self._words(self._scene.main, self._many))
         counted = self._many and self._rng.random() < 0.6
-        return f"the {COUNT_WORDS[len(self._scene.main_spots)]} {phrase}" if counted else f"the {phrase}"
+        return f"the {COUNT_WORDS[len(self._scene.main_placements)]} {phrase}" if counted else f"the {phrase}"
 
     def other(self) -> str:
         assert self._scene.other is not None
-        return self._phrase(self._scene.other, len(self._scene.other_spots))
+        return self._phrase(self._scene.other, len(self._scene.other_placements))
 
     def name(self) -> str:
         return self._noun(self._scene.main, self._many)
@@ -149,13 +149,13 @@ class _Speaker:
         return self._act.do if self._many else self._act.does
 
     def it(self) -> str:
-        return "them" if len(self._scene.other_spots) > 1 else "it"
+        return "them" if len(self._scene.other_placements) > 1 else "it"
 
     def relation(self) -> str:
         return _pick(self._rng, RELATION_PHRASES[str(self._scene.relation)])
 
     def inverse(self) -> str:
-        """The relation as seen from the other object."""
+        """The relation with the other object as the subject."""
         return _pick(self._rng, INVERSE_PHRASES[str(self._scene.relation)])
 
     def scenery(self) -> str:
@@ -168,68 +168,68 @@ class _Speaker:
         return _pick(self._rng, MEDIUM_PHRASES)
 
     def seen(self) -> str:
-        return self.say(_pick(self._rng, SEEN_PHRASES))
+        return self.fill(_pick(self._rng, SEEN_PHRASES))
 
     def place(self) -> str:
-        """Where the main object is."""
+        """The location of the main object."""
         raised = self._scene.relation == "on"
         return self._place("raised" if raised else self._scene.stance_of(self._scene.main))
 
     def there(self) -> str:
-        """Where both are: what flies leaves this to the other."""
+        """The location of both objects: that of the other one if the main object flies."""
         assert self._scene.other is not None
         flies = self._scene.stance_of(self._scene.main) == "air"
         return self._place(self._scene.stance_of(self._scene.other)) if flies else self.place()
 
-    def _place(self, held: str) -> str:
+    def _place(self, stance: str) -> str:
         phrases = PLACE_PHRASES[self._scene.place]
-        return _pick(self._rng, phrases.get(held) or phrases["ground"])
+        return _pick(self._rng, phrases.get(stance) or phrases["ground"])
 
-    def _phrase(self, look: Look, count: int) -> str:
-        phrase = " ".join(self._words(look, count > 1))
+    def _phrase(self, appearance: Appearance, count: int) -> str:
+        phrase = " ".join(self._words(appearance, count > 1))
         return with_article(phrase) if count == 1 else f"{_pick(self._rng, NUMBER_PHRASES[count])} {phrase}"
 
-    def _words(self, look: Look, many: bool) -> list[str]:
-        """What people say of a look: always the noun, mostly the color, sometimes size and texture."""
+    def _words(self, appearance: Appearance, many: bool) -> list[str]:
+        """The words for an object: always the noun, usually the color, sometimes size and texture."""
         before: list[str] = []
         after: list[str] = []
         if self._rng.random() < 0.82:
-            before.append(self._color_word(look))
-        if look.texture != "plain" and self._rng.random() < 0.6:
-            word, with_noun = TEXTURE_WORDS[look.texture]
+            before.append(self._color_word(appearance))
+        if appearance.texture != "plain" and self._rng.random() < 0.6:
+            word, with_noun = TEXTURE_WORDS[appearance.texture]
             if self._rng.random() < 0.25:
                 after.append(f"with {with_noun}")
-            else:  # "a striped red cat" as well as "a red striped cat"
+            else:  # both "a striped red cat" and "a red striped cat" occur
                 before.insert(self._rng.randint(0, len(before)), word)
-        if look.size in SIZE_WORDS and self._rng.random() < 0.4:
-            before.insert(0, _pick(self._rng, SIZE_WORDS[look.size]))
-        return [*before, self._noun(look, many), *after]
+        if appearance.size in SIZE_WORDS and self._rng.random() < 0.4:
+            before.insert(0, _pick(self._rng, SIZE_WORDS[appearance.size]))
+        return [*before, self._noun(appearance, many), *after]
 
-    def _noun(self, look: Look, many: bool) -> str:
-        name = _pick_row(self._rng, NOUNS[look.kind].names)
+    def _noun(self, appearance: Appearance, many: bool) -> str:
+        name = _pick_row(self._rng, NOUNS[appearance.kind].names)
         return name.several if many else name.one
 
-    def _color_word(self, look: Look) -> str:
-        return _pick(self._rng, COLOR_WORDS.get(look.color, ((1, look.color),)))
+    def _color_word(self, appearance: Appearance) -> str:
+        return _pick(self._rng, COLOR_WORDS.get(appearance.color, ((1, appearance.color),)))
 
 
-_PARTS: dict[str, Callable[[_Speaker], str]] = {
-    "main": _Speaker.main,
-    "the main": _Speaker.the_main,
-    "name": _Speaker.name,
-    "color": _Speaker.color,
-    "other": _Speaker.other,
-    "it": _Speaker.it,
-    "be": _Speaker.be,
-    "doing": _Speaker.doing,
-    "does": _Speaker.does,
-    "seen": _Speaker.seen,
-    "place": _Speaker.place,
-    "there": _Speaker.there,
-    "relation": _Speaker.relation,
-    "inverse": _Speaker.inverse,
-    "scenery": _Speaker.scenery,
-    "view": _Speaker.view,
-    "medium": _Speaker.medium,
+_PARTS: dict[str, Callable[[_CaptionWriter], str]] = {
+    "main": _CaptionWriter.main,
+    "the main": _CaptionWriter.the_main,
+    "name": _CaptionWriter.name,
+    "color": _CaptionWriter.color,
+    "other": _CaptionWriter.other,
+    "it": _CaptionWriter.it,
+    "be": _CaptionWriter.be,
+    "doing": _CaptionWriter.doing,
+    "does": _CaptionWriter.does,
+    "seen": _CaptionWriter.seen,
+    "place": _CaptionWriter.place,
+    "there": _CaptionWriter.there,
+    "relation": _CaptionWriter.relation,
+    "inverse": _CaptionWriter.inverse,
+    "scenery": _CaptionWriter.scenery,
+    "view": _CaptionWriter.view,
+    "medium": _CaptionWriter.medium,
 }
-"""What may stand between braces in a pattern."""
+"""Part of a pattern → the method that fills it in."""

@@ -1,4 +1,4 @@
-"""A sheet of scenes with what is said of them: `python -m captioner.data.synthetic.scenes.sheet docs/scenes.png`."""
+"""An overview image of scenes and captions: `python -m captioner.data.synthetic.scenes.sheet docs/scenes.png`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from captioner.data.synthetic.scenes.layout import IMAGE_SIZE
 _GAP = 12
 _LINE = 15
 _CAPTIONS = 2
-_CELL = (IMAGE_SIZE + _GAP, IMAGE_SIZE + _GAP + 2 * _CAPTIONS * _LINE)
+_TILE = (IMAGE_SIZE + _GAP, IMAGE_SIZE + _GAP + 2 * _CAPTIONS * _LINE)
 
 
 def contact_sheet(dataset: CaptionDataset, columns: int = 4, rows: int = 3) -> Image.Image:
-    """The data set's first images in a grid, the first two captions beneath each."""
-    sheet = Image.new("RGB", (_GAP + columns * _CELL[0], _GAP + rows * _CELL[1]), (255, 255, 255))
+    """The first images of a data set in a grid, with the first two captions below each."""
+    sheet = Image.new("RGB", (_GAP + columns * _TILE[0], _GAP + rows * _TILE[1]), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(12)
     for place, image in enumerate(dataset.images[: columns * rows]):
-        left, top = _GAP + place % columns * _CELL[0], _GAP + place // columns * _CELL[1]
+        left, top = _GAP + place % columns * _TILE[0], _GAP + place // columns * _TILE[1]
         sheet.paste(load_image(image.path), (left, top))
         lines = [line for caption in image.captions[:_CAPTIONS] for line in textwrap.wrap(caption, 42)[:2]]
         for number, line in enumerate(lines):

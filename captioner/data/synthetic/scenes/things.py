@@ -1,4 +1,4 @@
-"""How things are drawn. Coordinates: see `world.KINDS`."""
+"""Drawings of the other objects. Coordinates: see `world.KINDS`."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def flower(brush: Brush) -> None:
     for petal in range(8):
         turn = math.pi * petal / 4
         brush.ellipse(38 + 22 * math.cos(turn), 38 + 22 * math.sin(turn), 14.5, 9.5, angle=45 * petal)
-    centre = (250, 206, 60) if brush.color[1] < 190 or brush.color[2] > 120 else (150, 92, 40)
-    brush.ellipse(38, 38, 12, 12, centre)
+    center = (250, 206, 60) if brush.color[1] < 190 or brush.color[2] > 120 else (150, 92, 40)
+    brush.ellipse(38, 38, 12, 12, center)
 
 
 def chair(brush: Brush) -> None:

@@ -1,4 +1,4 @@
-"""How the vehicles are drawn. They face left; the brush mirrors them. Coordinates: see `world.KINDS`."""
+"""Drawings of the vehicles, facing left; the brush flips them. Coordinates: see `world.KINDS`."""
 
 from __future__ import annotations
 

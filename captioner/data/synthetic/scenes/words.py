@@ -1,7 +1,7 @@
-"""The words people have for what is in a scene, and how readily each comes to mind.
+"""The words for what is in a scene, with weights.
 
-Tables only; `sentences` puts them together. A choice is a tuple of (weight, text). Weights are what makes
-five people agree as far as five people do.
+Tables only; `sentences` composes them. A choice is a tuple of (weight, text). The weights are set so that five captions
+of a scene agree about as much as captions by five people.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ Choice = tuple[tuple[float, str], ...]
 
 
 class Name(NamedTuple):
+    """A noun in the singular and the plural."""
+
     weight: float
     one: str
     several: str
 
 
 class Act(NamedTuple):
-    """What an object does: "(is) sitting", "(it) sits", "(they) sit"."""
+    """What an object does: "(is) sitting" (doing), "(it) sits" (does), "(they) sit" (do)."""
 
     weight: float
     doing: str
@@ -27,7 +29,7 @@ class Act(NamedTuple):
 
 
 class Noun(NamedTuple):
-    """What a kind of object is called, and what it does in each stance it can have."""
+    """The names of a kind of object, and what it does in each of its possible stances."""
 
     names: tuple[Name, ...]
     acts: dict[str, tuple[Act, ...]]
@@ -93,17 +95,17 @@ NOUNS: dict[str, Noun] = {
 COLOR_WORDS: dict[str, Choice] = {
     "purple": ((5, "purple"), (1, "violet")),
 }
-"""Colors that have more than one name."""
+"""Colors with more than one name."""
 
 TEXTURE_WORDS = {"striped": ("striped", "stripes"), "spotted": ("spotted", "spots")}
-"""Texture → before the noun, and after "with"."""
+"""Texture → (adjective, noun after "with")."""
 
 SIZE_WORDS: dict[str, Choice] = {
     "small": ((3, "small"), (2, "little"), (1, "tiny")),
     "large": ((3, "large"), (3, "big"), (1, "huge")),
 }
 
-# Where something is, by place and stance; "raised": on something else. A stance that is not listed reads as "ground".
+# Place → stance → phrases; "raised" is on another object. "ground" is used for stances that are not listed.
 PLACE_PHRASES: dict[str, dict[str, Choice]] = {
     "beach": {
         "ground": (
@@ -146,7 +148,7 @@ PLACE_PHRASES: dict[str, dict[str, Choice]] = {
     },
 }
 
-# What somebody adds who looks at the background.
+# Place → phrases about the background.
 SCENERY_PHRASES: dict[str, Choice] = {
     "beach": ((2, "with the sea behind"), (1, "with waves in the background")),
     "field": ((2, "under a blue sky"), (1, "with green grass all around")),
@@ -166,7 +168,7 @@ VIEW_PHRASES: dict[str, Choice] = {
     "night": ((2, "a dark night"), (1, "a night sky")),
     "room": ((2, "a room"), (1, "a living room")),
 }
-"""The surroundings as what the sentence is about."""
+"""Place → the place as the subject of the sentence."""
 
 MEDIUM_PHRASES: Choice = ((3, "a picture of"), (1, "a photo of"), (1, "a drawing of"), (1, "an image of"))
 
@@ -184,7 +186,7 @@ RELATION_PHRASES: dict[str, Choice] = {
     "between": ((1, "between"),),
 }
 
-# The same fact, said from the other side.
+# Relation → the inverse relation, with the other object as the subject.
 INVERSE_PHRASES: dict[str, Choice] = {
     "left of": ((3, "next to"), (3, "to the right of"), (1, "beside"), (1, "near")),
     "right of": ((3, "next to"), (3, "to the left of"), (1, "beside"), (1, "near")),

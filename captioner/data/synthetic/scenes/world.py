@@ -1,7 +1,7 @@
-"""What there is in the world of the scenes: colors, places and kinds of object, and what goes with what.
+"""The content of the scenes: colors, places and kinds of object, and what goes together.
 
-The one table that layout, drawing and sentences share. A new kind is one entry here, one function in
-`animals`, `vehicles` or `things`, and one entry in `words`; a test names whichever is missing.
+Layout, drawing and captions share this table. A new kind needs one entry here, one drawing function in `animals`,
+`vehicles` or `things`, and one entry in `words`; a test names whichever is missing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PLACES = ("beach", "field", "street", "snow", "water", "night", "room")
 
 OUTDOORS = ("beach", "field", "street", "snow", "night")
 
-# What cannot be told from its surroundings is not drawn there.
+# (color, place) pairs that are not generated, because the object would blend into its surroundings.
 CAMOUFLAGE = frozenset({("white", "snow"), ("black", "night"), ("blue", "water")})
 
 
@@ -22,13 +22,13 @@ CAMOUFLAGE = frozenset({("white", "snow"), ("black", "night"), ("blue", "water")
 class Kind:
     """One kind of object.
 
-    width, height: of its drawing, in units of its own; the bounding box has the same proportions.
-    scale: how much larger than the others it is drawn.
-    home: "ground" (it stands, or floats where the place is water), "air", "float" (on water) or "swim" (in it).
-    places: where it may be.
-    textures: how its surface may look besides plain.
-    seat: (x, y) as fractions of its box: where something else may sit on it; None: nowhere.
-    shelter: the share of its height that is free beneath it; 0: nothing fits under it.
+    width, height: of its drawing, in the drawing's own units; the bounding box has the same proportions.
+    scale: its size relative to other kinds.
+    home: "ground" (it stands, or floats on water), "air", "float" (on water) or "swim" (in water).
+    places: where it may occur.
+    textures: possible surfaces besides plain.
+    seat: (x, y) as fractions of its box, where another object may sit on it; None if none can.
+    shelter: the fraction of its height that is free beneath it; 0 if nothing fits under it.
     """
 
     name: str
@@ -76,26 +76,26 @@ _KINDS = (
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
 
 RELATIONS = ("left of", "right of", "above", "below", "on", "under", "in front of", "between")
-"""How the main object stands to the other; "between" is between two of the other kind."""
+"""Relations of the main object to the other one; "between" is between two objects of the other kind."""
 
 SITTERS = ("cat", "dog", "bird", "rabbit", "duck", "ball", "cup", "butterfly", "apple")
-"""What may be on a seat."""
+"""Kinds that may be on a seat."""
 
 SHELTERED = ("cat", "dog", "bird", "rabbit", "turtle", "duck", "ball", "cup", "flower", "chair", "apple", "mushroom")
-"""What may be under a shelter."""
+"""Kinds that may be under a shelter."""
 
 LANDMARKS = ("house", "tree", "bus", "train", "elephant")
-"""What is large enough to stand behind something."""
+"""Kinds that are large enough to be behind another object."""
 
 
-def stance(kind: str, place: str) -> str:
-    """How an object of `kind` is held in `place`: "ground", "air", "float" or "swim"."""
+def kind_stance(kind: str, place: str) -> str:
+    """The stance of an object of `kind` in `place`: "ground", "air", "float" or "swim"."""
     home = KINDS[kind].home
     return "float" if place == "water" and home == "ground" else home
 
 
 def partners(kind: str, place: str) -> list[str]:
-    """The other kinds that can be with an object of `kind` in `place` and have some relation to it."""
+    """The other kinds that can have a relation to an object of `kind` in `place`."""
     return [
         other
         for other in KINDS
@@ -107,7 +107,7 @@ def partners(kind: str, place: str) -> list[str]:
 
 def possible(kind: str, relation: str, other: str, place: str) -> bool:
     """Whether an object of `kind` may have this relation to one of `other` in `place`."""
-    here, there = stance(kind, place), stance(other, place)
+    here, there = kind_stance(kind, place), kind_stance(other, place)
     if relation in ("left of", "right of", "between"):
         return here == there
     if relation == "above":

@@ -1,6 +1,6 @@
-"""A text that the language model can be tried on without any file: made from a seed, by rules that a cell can learn.
+"""A generated text on which the language model can be tried without any file.
 
-`generate` puts documents one after the other: C sources (`source`) and LaTeX articles (`article`), whose comments
-and prose come from `sentences`. They hold what Karpathy, Johnson & Li (2015) looked for in cells: quotations,
-brackets in brackets, indentation, comments, lines that are broken at a width.
+`generate_text` alternates C sources (`source_code`) and LaTeX articles (`article`), whose comments and prose come from
+`prose`. They have the structures that Karpathy, Johnson & Li (2015) looked for in the units of a network: quotations,
+nested brackets, indentation, comments, and lines of limited width.
 """

@@ -1,4 +1,4 @@
-"""LaTeX-like articles: sections, prose broken at 72 columns, lists in lists, formulas with brackets in brackets."""
+"""LaTeX articles: sections, prose of 72 columns, nested lists, and formulas with nested brackets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _paragraph(random: Random, label: str) -> str:
 
 
 def _list(random: Random, depth: int) -> list[str]:
-    """An environment whose items are indented, at times with another inside."""
+    """A list environment with indented items, sometimes with a nested list."""
     blanks, kind = "  " * depth, random.choice(("itemize", "enumerate"))
     lines = [f"{blanks}\\begin{{{kind}}}"]
     for _ in range(random.randint(2, 3)):
@@ -59,7 +59,7 @@ def _formula(random: Random) -> str:
 
 
 def _expression(random: Random, depth: int) -> str:
-    """A formula with brackets of three kinds, up to three deep."""
+    """A formula with three kinds of brackets, nested up to three deep."""
     kind = random.random()
     if depth >= 3 or kind < 0.3:
         return _atom(random)

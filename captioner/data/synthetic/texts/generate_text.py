@@ -1,4 +1,4 @@
-"""The generated text: documents one after the other until there is enough."""
+"""The generated text: random documents, concatenated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from captioner.data.synthetic.texts.source_code import source
 
 
 def generate_text(size: int, seed: int) -> str:
-    """The first `size` characters of the text that `seed` gives; a longer text begins with the shorter one."""
+    """The first `size` characters of the text of `seed`. A shorter text is the beginning of a longer one."""
     random = Random(seed)
     documents: list[str] = []
     length = 0

@@ -1,4 +1,4 @@
-"""The words that the generated text is made of."""
+"""The words of the generated text."""
 
 from __future__ import annotations
 

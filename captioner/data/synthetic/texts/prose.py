@@ -1,4 +1,4 @@
-"""English sentences from a small grammar: verbs agree with their subjects, and what people say stands in quotes."""
+"""English sentences from a small grammar: verbs agree with their subjects, and speech is in quotation marks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from captioner.data.synthetic.texts.lexicon import ADJECTIVES, ADVERBS, CONNECTI
 
 
 def sentence(random: Random) -> str:
-    """One sentence, at times with somebody's words in quotes."""
+    """One sentence, sometimes with speech in quotation marks."""
     kind = random.random()
     if kind < 0.55:
         body = _clause(random)
@@ -30,7 +30,7 @@ def title(random: Random) -> str:
 
 
 def _speech(random: Random) -> str:
-    """Somebody's words, in quotes: one sentence or two, before or after who says them."""
+    """One or two sentences in quotation marks, before or after the name of the speaker."""
     words = sentence_without_speech(random)[:-1]
     who = f"{random.choice(NAMES)} {random.choice(SAYING)}"
     if random.random() < 0.5:
@@ -41,7 +41,7 @@ def _speech(random: Random) -> str:
 
 
 def sentence_without_speech(random: Random) -> str:
-    """One plain sentence."""
+    """One sentence without quotation marks."""
     body = _clause(random)
     return body[0].upper() + body[1:] + "."
 
@@ -61,7 +61,7 @@ def _clause(random: Random) -> str:
 
 
 def _subject(random: Random) -> tuple[str, bool]:
-    """A noun phrase, and whether its verb is plural; what stands between does not change that."""
+    """(noun phrase, is its verb plural?). An attribute after the noun does not change the number."""
     if random.random() < 0.3:
         return random.choice(NAMES), False
     plural = random.random() < 0.4

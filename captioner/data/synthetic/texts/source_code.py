@@ -1,4 +1,4 @@
-"""C-like source code: names that are declared before they are used, brackets in brackets, tabs, comments, strings."""
+"""C-like source code: variables are declared before use, brackets are nested, with tabs, comments and strings."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from captioner.data.synthetic.texts.wrapping import wrap
 
 POINTERS = ("next", "parent", "owner")
 
-DEEPEST = 4  # blocks inside a function's body
+MAX_DEPTH = 4  # of nested blocks in a function
 
 
 def source(random: Random) -> str:
-    """One source file: a comment, includes, a struct, some functions."""
+    """One source file: a comment, includes, a struct, and several functions."""
     parts = [_comment(random, 0)]
     parts.append("\n".join(f"#include <{random.choice(CODE_THINGS)}.h>" for _ in range(random.randint(1, 3))))
     thing = random.choice(CODE_THINGS)
@@ -24,7 +24,7 @@ def source(random: Random) -> str:
 
 
 def _comment(random: Random, indent: int) -> str:
-    """A comment over as many lines as it takes, each starting with a star."""
+    """A comment of several lines, each starting with a star."""
     tabs = "\t" * indent
     text = " ".join(sentence_without_speech(random) for _ in range(random.randint(1, 2)))
     lines = wrap(text, 66 - 8 * indent)
@@ -63,16 +63,16 @@ def _block(random: Random, thing: str, names: list[str], depth: int) -> list[str
 
 def _statement(random: Random, thing: str, names: list[str], depth: int) -> list[str]:
     tabs, kind = "\t" * depth, random.random()
-    if depth < DEEPEST and kind < 0.22:
+    if depth < MAX_DEPTH and kind < 0.22:
         lines = [f"{tabs}if ({_condition(random, thing, names)}) {{", *_block(random, thing, names, depth + 1)]
         if random.random() < 0.3:
             lines += [f"{tabs}}} else {{", *_block(random, thing, names, depth + 1)]
         return [*lines, f"{tabs}}}"]
-    if depth < DEEPEST and kind < 0.36:
+    if depth < MAX_DEPTH and kind < 0.36:
         name = random.choice(names)
         head = f"for ({name} = 0; {name} < {_operand(random, thing, names)}; {name}++)"
         return [f"{tabs}{head} {{", *_block(random, thing, names, depth + 1), f"{tabs}}}"]
-    if depth < DEEPEST and kind < 0.42:
+    if depth < MAX_DEPTH and kind < 0.42:
         return [
             f"{tabs}while ({_condition(random, thing, names)}) {{",
             *_block(random, thing, names, depth + 1),
@@ -99,7 +99,7 @@ def _condition(random: Random, thing: str, names: list[str]) -> str:
 
 
 def _expression(random: Random, thing: str, names: list[str], depth: int) -> str:
-    """Operands, calls and brackets, up to three deep."""
+    """Operands, calls and brackets, nested up to three deep."""
     kind = random.random()
     if depth >= 3 or kind < 0.4:
         return _operand(random, thing, names)
