@@ -11,7 +11,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from captioner.distributed.launch import LAUNCHED, LOST_RANK, JobFailedError
 from captioner.distributed.ranks import may_report_error
@@ -21,31 +22,48 @@ from captioner.training.signals import Interrupted
 
 def run_command(command: Callable[[], int | None]) -> int:
     """Run `command`; returns the process's exit code (the command's own one, where it gives one)."""
+    try:
+        with errors_as_exit_codes():
+            return command() or 0
+    except SystemExit as ended:
+        if isinstance(ended.code, int):
+            return ended.code
+        raise
+
+
+@contextmanager
+def errors_as_exit_codes() -> Iterator[None]:
+    """A context in which an exception becomes a message on stderr and SystemExit with the exit code for it."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the message is ours
     try:
-        return command() or 0
-    except Interrupted as stopped:  # training has saved and said so
-        return 0 if stopped.signal_number == signal.SIGTERM else 130
-    except KeyboardInterrupt:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if not isinstance(error, (KeyboardInterrupt, JobFailedError)) and os.environ.get("CAPTIONER_DEBUG") == "1":
+            raise
+        raise SystemExit(_report(error)) from error
+
+
+def _report(error: BaseException) -> int:
+    """Print what a user needs to know about an error; returns the exit code."""
+    if isinstance(error, Interrupted):  # training has saved a checkpoint, and printed how to resume
+        return 0 if error.signal_number == signal.SIGTERM else 130
+    if isinstance(error, KeyboardInterrupt):
         _say("\nStopped. Features that were computed so far are kept in the cache.\n")
         return 130
-    except JobFailedError as failed:  # the process that failed has spoken where it could
-        _say(f"error: {failed}\n" if str(failed) else "")
-        return failed.code
-    except Exception as error:
-        if os.environ.get("CAPTIONER_DEBUG") == "1":
-            raise
-        if LAUNCHED in os.environ and _is_only_lost(error):
-            return LOST_RANK  # the launcher says which process ended, and how
-        sentence = explain(error)
-        if sentence is None:
-            _say(
-                f"error: {type(error).__name__}: {error}\n"
-                "This is a bug in captioner: run the command again with CAPTIONER_DEBUG=1 to see where it happened.\n"
-            )
-            return 1
-        _say(f"error: {sentence}\n")
-        return 2
+    if isinstance(error, JobFailedError):  # the process that failed has printed its message, if it could
+        _say(f"error: {error}\n" if str(error) else "")
+        return error.code
+    if LAUNCHED in os.environ and _is_only_lost(error):
+        return LOST_RANK  # the launcher reports which process ended, and how
+    message = explain(error)
+    if message is None:
+        _say(
+            f"error: {type(error).__name__}: {error}\n"
+            "This is a bug in captioner: run the command again with CAPTIONER_DEBUG=1 to see where it happened.\n"
+        )
+        return 1
+    _say(f"error: {message}\n")
+    return 2
 
 
 def _is_only_lost(error: BaseException) -> bool:

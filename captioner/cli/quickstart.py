@@ -42,15 +42,17 @@ def _quickstart(arguments: argparse.Namespace) -> None:
     config = compose_train_settings(["experiment=demo", f"device={arguments.device}", *arguments.set])
     folder = Path(run_folder_name(None, "demo"))
 
-    from captioner.cli.train_job import start_run
+    from captioner.cli.train_job import train_in_folder
     from captioner.data.datasets.registry import load_dataset
     from captioner.data.images.decode import load_image
     from captioner.evaluation.evaluate import format_scores
     from captioner.inference import Captioner
     from captioner.plots import attention_sheet
+    from captioner.training.loop import TrainingResult
 
     folder.mkdir(parents=True)
-    result = start_run(config, folder)
+    result = train_in_folder(config, folder)
+    assert isinstance(result, TrainingResult)
     (split, evaluation), *_ = result.evaluations.items()
     sys.stdout.write(f"\nHeld-out images ({split}), captions by beam search:\n")
     sys.stdout.write(format_scores([(split, evaluation.scores.corpus)], "split") + "\n")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -19,10 +20,10 @@ from captioner.cli.choices import CONF
 from captioner.cli.data_source import check_data_source
 from captioner.cli.hydra_config import PRIMARY, register, task_of, training_settings
 from captioner.cli.hydra_versions import VERSION_BASE
-from captioner.cli.main import explain, run_command
+from captioner.cli.main import errors_as_exit_codes, explain
 from captioner.cli.overrides import check_overrides
 from captioner.cli.run_config import read_settings, resumed_settings
-from captioner.cli.runs_folder import CONFIG_FILE, check_unused_folder, remove_if_empty, shown
+from captioner.cli.runs_folder import CONFIG_FILE, RUNS_FOLDER, check_unused_folder, note_newest, remove_if_empty, shown
 from captioner.cli.setting_suggestions import HYDRA_FLAGS, check_flags
 from captioner.cli.settings_help import train_help
 from captioner.cli.tables import averaged_over_seeds, csv_table, markdown_table, run_rows
@@ -40,35 +41,33 @@ _finished: list[Path] = []  # the folders of this command's runs, for the table 
 
 def main() -> None:
     """The entry point of train.py and of `python -m captioner train`."""
-    sys.exit(run_command(_main))
-
-
-def _main() -> None:
-    _finished.clear()
-    _failed.clear()
-    place = join_launched_job()
-    register()
-    if place.size > 1 and {"-m", "--multirun"} & set(sys.argv):
-        raise ConfigError(
-            "A sweep (-m) is one run after the other, each in processes of its own: use python train.py -m … "
-            "trainer.devices=N, without torchrun."
-        )
-    check_flags(sys.argv[1:], HYDRA_FLAGS)
-    if {"-h", "--help"} & set(sys.argv):
-        overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-        sys.stdout.write(train_help(overrides, chosen_task(overrides)))
-        return
-    check_overrides(sys.argv[1:])
-    # Hydra's parser takes -m before the settings only; people write it anywhere.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
-    try:
-        primary = PRIMARY[chosen_task(sys.argv[1:])]
-        hydra.main(config_path=str(CONF), config_name=primary, **VERSION_BASE)(_job_of_sweep)()
-    finally:  # also when the sweep was stopped: what is finished deserves its table
-        if len(_finished) > 1:
-            _print_sweep(_finished)
-    if _failed:
-        raise _failed[0]
+    with errors_as_exit_codes():
+        _finished.clear()
+        _failed.clear()
+        place = join_launched_job()
+        register()
+        if place.size > 1 and {"-m", "--multirun"} & set(sys.argv):
+            raise ConfigError(
+                "A sweep (-m) is one run after the other, each in processes of its own: use python train.py -m … "
+                "trainer.devices=N, without torchrun."
+            )
+        check_flags(sys.argv[1:], HYDRA_FLAGS)
+        if {"-h", "--help"} & set(sys.argv):
+            overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+            sys.stdout.write(train_help(overrides, chosen_task(overrides)))
+            sys.exit(0)
+        check_overrides(sys.argv[1:])
+        # Hydra's parser takes -m before the settings only; people write it anywhere.
+        sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
+        try:
+            primary = PRIMARY[chosen_task(sys.argv[1:])]
+            hydra.main(config_path=str(CONF), config_name=primary, **VERSION_BASE)(_job)()
+        finally:  # also when the sweep was stopped: what is finished deserves its table
+            if len(_finished) > 1:
+                _print_sweep(_finished)
+        if _failed:
+            raise _failed[0]
+    sys.exit(0)
 
 
 def chosen_task(arguments: Sequence[str]) -> str:
@@ -91,10 +90,11 @@ def _print_sweep(folders: list[Path]) -> None:
     sys.stdout.write(f"\n{table}\n\nThe table is in {shown(folder)}/sweep.md and sweep.csv\n")
 
 
-def _job_of_sweep(composed: DictConfig) -> None:
-    """One run. An error is kept until the sweep's other runs have ended, and so that Hydra adds nothing to it."""
+@contextmanager
+def _error_kept_for_the_end() -> Iterator[None]:
+    """A context that keeps an error until the sweep's other runs have ended, and so that Hydra adds nothing to it."""
     try:
-        _job(composed)
+        yield
     except Exception as error:
         _failed.append(error)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -102,35 +102,38 @@ def _job_of_sweep(composed: DictConfig) -> None:
 
 
 def _job(composed: DictConfig) -> None:
-    """Check the settings and the run folder, then train in it."""
-    hydra, place = HydraConfig.get(), rank_info()
-    folder = Path(hydra.runtime.output_dir)
-    overrides = list(hydra.overrides.task)
-    resuming = composed.resume is not None or begun_by_this_job(folder)
-    try:
-        if composed.resume is None:
-            config = training_settings(composed)
-        else:
-            config = resumed_settings(Path(composed.resume), overrides)
-        check_device_name(config.device)
-        if not isinstance(config, LanguageModelConfig):
-            check_data_source(config.data)
-        elif place.size > 1:
-            raise ConfigError("task=language_model trains in one process: start it without torchrun.")
-        if not resuming and is_main_process():
-            check_unused_folder(folder, f"resume it with resume={shown(folder)}, or ")
-        if is_main_process():
-            first_value_in_job(BEGUN, str(folder))
+    """One run: check the settings and the run folder, then train in it."""
+    with _error_kept_for_the_end():
+        hydra, place = HydraConfig.get(), rank_info()
+        folder = Path(hydra.runtime.output_dir)
+        overrides = list(hydra.overrides.task)
+        resuming = composed.resume is not None or begun_by_this_job(folder)
+        try:
+            if composed.resume is None:
+                config = training_settings(composed)
+            else:
+                config = resumed_settings(Path(composed.resume), overrides)
+            check_device_name(config.device)
+            if not isinstance(config, LanguageModelConfig):
+                check_data_source(config.data)
+            elif place.size > 1:
+                raise ConfigError("task=language_model trains in one process: start it without torchrun.")
+            if not resuming and is_main_process():
+                check_unused_folder(folder, f"resume it with resume={shown(folder)}, or ")
+            if is_main_process():
+                first_value_in_job(BEGUN, str(folder))
 
-        from captioner.cli.train_job import print_result, train_in_folder
+            from captioner.cli.train_job import print_result, train_in_folder
 
-        result = train_in_folder(config, folder, overrides, resume=resuming)
-    finally:
-        if is_main_process():
-            remove_if_empty(folder)
-    _finished.append(folder)
-    if result is not None and hydra.mode == RunMode.RUN and is_main_process():
-        print_result(result)
+            result = train_in_folder(config, folder, overrides, resume=resuming)
+        finally:
+            if is_main_process():
+                remove_if_empty(folder)
+        _finished.append(folder)
+        if result is not None and is_main_process() and not isinstance(config, LanguageModelConfig):
+            note_newest(folder, RUNS_FOLDER)
+        if result is not None and hydra.mode == RunMode.RUN and is_main_process():
+            print_result(result)
 
 
 def begun_by_this_job(folder: Path) -> bool:

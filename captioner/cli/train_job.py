@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 from captioner.checkpoint.index import read_index
 from captioner.cli.overrides import as_argument
 from captioner.cli.run_config import write_settings
-from captioner.cli.runs_folder import RUNS_FOLDER, note_newest, shown
+from captioner.cli.runs_folder import shown
 from captioner.cli.tables import markdown_table
 from captioner.config import LanguageModelConfig, TrainConfig
 from captioner.distributed.checks import check_processes
@@ -26,32 +26,26 @@ from captioner.training.loop import TrainingResult, train
 from captioner.training.setup import prepare
 from captioner.training.signals import Interrupted
 
-T = TypeVar("T")
-
 
 def train_in_folder(
-    config: TrainConfig | LanguageModelConfig, folder: Path, overrides: Sequence[str], *, resume: bool
+    config: TrainConfig | LanguageModelConfig, folder: Path, overrides: Sequence[str] = (), *, resume: bool = False
 ) -> TrainingResult | LanguageResult | None:
     """Train in the run folder `folder`: here, or in `trainer.devices` processes that this one starts.
 
-    overrides: the command line, for those processes. Returns None where they have trained, and printed the result.
+    Nothing is written there before all settings and data have been checked. overrides: the command line, for those
+    processes. Returns None where they have trained, and printed the result.
     """
     if isinstance(config, LanguageModelConfig):
-        return start_language_run(config, folder, resume=resume)
+        language_run = prepare_language_run(config, folder, resume=resume)
+        with _resumable(config, folder):
+            return train_language_model(language_run)
     if rank_info() == RankInfo() and (config.trainer.devices or 1) > 1:
         launch_run(config, folder, overrides)
         return None
-    result = start_run(config, folder, resume=resume)
-    if is_main_process():
-        note_newest(folder, RUNS_FOLDER)
-    return result
-
-
-def start_run(config: TrainConfig, folder: Path, *, resume: bool = False) -> TrainingResult:
-    """Train a captioner in `folder`. Nothing is written there before all settings and data have been checked."""
     with process_group(choose_device(config.device), config.trainer.timeout_minutes):
         run = prepare(config, folder, resume=resume)
-        return _run_saved(lambda: train(run), config, folder)
+        with _resumable(config, folder):
+            return train(run)
 
 
 def launch_run(config: TrainConfig, folder: Path, overrides: Sequence[str]) -> None:
@@ -71,18 +65,13 @@ def launch_run(config: TrainConfig, folder: Path, overrides: Sequence[str]) -> N
         raise Interrupted(stopped_by)
 
 
-def start_language_run(config: LanguageModelConfig, folder: Path, *, resume: bool = False) -> LanguageResult:
-    """Train a language model in `folder`. Nothing is written there before all settings have been checked."""
-    run = prepare_language_run(config, folder, resume=resume)
-    return _run_saved(lambda: train_language_model(run), config, folder)
-
-
-def _run_saved(work: Callable[[], T], config: TrainConfig | LanguageModelConfig, folder: Path) -> T:
-    """Write the settings to the run folder, train, and print how to resume where training was stopped."""
+@contextmanager
+def _resumable(config: TrainConfig | LanguageModelConfig, folder: Path) -> Iterator[None]:
+    """Write the settings to the run folder; a training that is stopped inside prints how to resume it."""
     if is_main_process():
         write_settings(config, folder)
     try:
-        return work()
+        yield
     except Interrupted:
         if is_main_process():
             sys.stderr.write(f"Saved. Resume with: python train.py resume={shown(folder)}\n")
