@@ -1,11 +1,11 @@
-"""Things that are chosen by name: our own, and those that installed packages add by entry point.
+"""Registries of what settings choose by name: built-in items, and those that installed packages add by entry point.
 
-There is one registry each for decoders, encoders, data sets and metrics. The schema of the settings, the lists in
-`--help` and in the documentation, and the tests that try every choice are made from the registries, so adding a
-choice edits no list. docs/extending.md shows how to add one, here or from another package.
+Decoders, encoders, cells, data sets and metrics have one registry each. The settings' schema, the lists in `--help` and
+in the documentation, and the tests that try every choice read the registries, so a new item edits no list.
+docs/extending.md shows how to add one, in captioner or in another package.
 
-Nothing is imported before it is chosen: a built-in item may be given as "module:attribute", and an entry point is
-loaded when its name is asked for.
+No item is imported before it is chosen: a built-in item may be given as "module:attribute", and an entry point is
+loaded when its name is used.
 """
 
 from __future__ import annotations
@@ -22,17 +22,21 @@ T = TypeVar("T")
 
 
 def load_object(reference: str) -> Any:
-    """The object that "package.module:attribute" names; the module itself where there is no attribute."""
+    """The object that "package.module:attribute" names, or the module where the attribute is left out.
+
+    Raises ImportError or AttributeError where there is none.
+    """
     module, _, attribute = reference.partition(":")
     loaded = importlib.import_module(module)
     return getattr(loaded, attribute) if attribute else loaded
 
 
 class Registry(Generic[T]):
-    """Name → item, in this order: the built-in ones, those registered from Python, and the plug-ins by name.
+    """Name → item. Iteration gives the names in order: built-in, registered in Python, plug-ins sorted by name.
 
-    setting: the setting that chooses, as in "model.name", for messages; group: the entry points' group, as in
-    "captioner.decoders"; built_in: name → item, or "module:attribute" for an item that is imported when it is chosen.
+    setting: the setting whose value is the name, such as "model.name", for messages.
+    group: the entry point group of plug-ins, such as "captioner.decoders".
+    built_in: name → item, or "module:attribute" for an item that is imported when it is chosen.
     """
 
     def __init__(self, setting: str, group: str, built_in: Mapping[str, T | str] | None = None) -> None:
@@ -43,27 +47,27 @@ class Registry(Generic[T]):
         self._plugins: dict[str, list[EntryPoint]] | None = None
 
     def register(self, name: str, item: T) -> T:
-        """Add an item from Python; returns it. ConfigError where the name is taken: nothing is ever replaced."""
+        """Add an item and return it. ConfigError where the name is taken; no item is replaced."""
         if name in self:
             raise ConfigError(
-                f"{self.setting}={name} is taken already: register {item!r} under another name. "
+                f"{self.setting}={name} is taken: register {item!r} under another name. "
                 f"Taken: {', '.join(sorted(self))}."
             )
         self._items[name] = item
         return item
 
     def unregister(self, name: str) -> None:
-        """Take back what `register` added; for tests and notebooks."""
+        """Remove an item that `register` added."""
         del self._items[name]
 
     def __getitem__(self, name: str) -> T:
-        """The item of this name; ConfigError where there is none, several, or one that cannot be imported."""
+        """The item called `name`. ConfigError where there is none, or more than one, or the import fails."""
         choose(self.setting, name, self)
         found = self._entry_points().get(name, [])
         if len(found) + (name in self._items) > 1:
             owners = [_package(point) for point in found] + (["captioner itself"] if name in self._items else [])
             raise ConfigError(
-                f"{self.setting}={name} is provided by {' and by '.join(owners)}: which one is meant cannot be told. "
+                f"{self.setting}={name} is provided by {' and by '.join(owners)}, and only one may provide it. "
                 "Uninstall one of these packages, or rename its entry point."
             )
         if not found:
@@ -82,12 +86,12 @@ class Registry(Generic[T]):
         """Name → item, for lists. Leaves out the plug-ins that cannot be used: `registry[name]` raises why."""
         items: dict[str, T] = {}
         for name in self:
-            with contextlib.suppress(ConfigError):  # raised where the name is chosen
+            with contextlib.suppress(ConfigError):  # raised when the name is chosen
                 items[name] = self[name]
         return items
 
     def additions(self) -> tuple[str, ...]:
-        """The names that are not built in: registered from Python, or provided by installed packages."""
+        """The names that are not built in: registered in Python, or provided by installed packages."""
         return tuple(name for name in dict.fromkeys([*self._items, *self.plugins()]) if name not in self._built_in)
 
     def plugins(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""Search for captions: greedy, sampling and beam, over any decoder that can take one step.
+"""Caption search: greedy, sampling and beam search, with every decoder.
 
-Reading order: `hypothesis` (what goes in and comes out), `constraints` (what may be said), `run_decoding_loop` and
-`greedy` (one word after the other), `sampling`, `beam`; `docs/decoding.md` defines every setting exactly.
+Reading order: `hypothesis` (the result), `constraints` (which tokens are allowed), `decoding_loop` and `greedy` (one
+token at a time), `sampling`, `beam`. `docs/decoding.md` defines every setting.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ def search(
     n_best: int = 1,
     image_ids: Sequence[int | str] | None = None,
 ) -> list[list[Hypothesis]]:
-    """The hypotheses of every image, best first, by the search that `config.name` selects.
+    """The hypotheses of every image, best first, from the search that `config.name` selects.
 
-    n_best: how many an image, at most `beam_width`; greedy and sampling give one.
-    image_ids: what draws by lot, the search or the decoder's attention, is seeded with these and `config.seed` (its
-    place in the batch if None), so that it does not depend on the batch an image is in.
+    decoder: in eval mode, because dropout would make captions random.
+    n_best: the number of hypotheses per image, at most `beam_width`; greedy search and sampling return one.
+    image_ids: one per image; with `config.seed` they seed all sampling, of tokens or of attention, so that an image's
+        caption does not depend on its batch. None: the image's position in the batch.
     """
     ids = range(len(features.vector)) if image_ids is None else image_ids
     features = features._replace(seeds=image_seeds(config.seed, ids).to(features.vector.device))
     searches: dict[str, Callable[[], list[list[Hypothesis]]]] = {
-        "greedy": lambda: [[one] for one in greedy(decoder, features, config, special)],
-        "sample": lambda: [[one] for one in sample(decoder, features, config, special, image_ids)],
+        "greedy": lambda: [[best] for best in greedy(decoder, features, config, special)],
+        "sample": lambda: [[sampled] for sampled in sample(decoder, features, config, special, image_ids)],
         "beam": lambda: beam(decoder, features, config, special, n_best),
     }
     return searches[config.name]()

@@ -1,14 +1,13 @@
-"""Beam search over many images at once.
+"""Beam search over a batch of images.
 
-An image has K = `beam_width` places. At each step its open hypotheses are continued by every word, and the
-most probable continuations take the places that are free; one that says <END> is finished and keeps its place.
-So each image ends with K hypotheses, and a beam of one place is greedy search. (This is the search in the code
-that Xu et al. released with Show, Attend and Tell, 2015.)
+An image has K = `beam_width` places. At each step its open hypotheses are extended by every token, and the most
+probable extensions take the free places. One that ends with <END> is finished and keeps its place. So each image ends
+with K hypotheses, and a beam of width 1 is greedy search. This is the search in the code that Xu et al. released with
+Show, Attend and Tell (2015).
 
-The device does what is wide: one step of the decoder for all rows, then the best K of V words of each row. What
-is narrow, at most K·K candidates an image, is ranked in plain Python and double precision, as one would on paper.
-A hypothesis remembers the row it stood in at each step: its back pointers, by which its attention is found at
-the end. No history of scores is kept.
+The device computes the wide part: one step of the decoder for all rows, and the best K of V tokens of each row. The
+narrow part, at most K·K candidates per image, is ranked in Python in double precision. A hypothesis keeps its row at
+each step, as back pointers to its attention; no history of scores is stored.
 """
 
 from __future__ import annotations
@@ -36,46 +35,47 @@ def beam(
 ) -> list[list[Hypothesis]]:
     """The `n_best` hypotheses of every image, at most `beam_width`, best first; unfinished ones come last.
 
-    The search of an image stops as soon as they are certain: asking for more of them costs time, and never changes
-    the first ones. ConfigError where n_best < 1.
+    The search of an image stops as soon as they are certain. A larger `n_best` takes longer and never changes the first
+    ones. ConfigError for n_best < 1.
     """
     if n_best < 1:
-        raise ConfigError(f"n_best={n_best}: expected 1 or more hypotheses an image.")
+        raise ConfigError(f"n_best={n_best}: expected 1 or more hypotheses per image.")
     n_best = min(n_best, config.beam_width)
     device = features.vector.device
     state = decoder.init_state(features)
     beams = [_Beam(image) for image in range(features.vector.shape[0])]
-    batch, width = beams, 1  # the beams that are still searched, and how many rows each of them has
-    paths = [PartialHypothesis() for _ in batch]  # what each row continues
-    tokens = torch.full((len(batch),), special.start, device=device)
+    active, width = beams, 1  # the beams still being searched, and the number of rows of each
+    hypotheses = [PartialHypothesis() for _ in active]  # one per row
+    tokens = torch.full((len(active),), special.start, device=device)
     attention: list[Tensor | None] = []
 
-    while batch:
+    while active:
         logits, state, weights = decoder.step(tokens, state)
         attention.append(weights)
         logits = at_least_float32(logits)
-        total = logits.logsumexp(dim=1, keepdim=True)  # the model's own normaliser: before anything is forbidden
-        mask_forbidden_tokens(logits, paths, config, special)
+        total = logits.logsumexp(dim=1, keepdim=True)  # the model's own normalizer, before tokens are masked
+        mask_forbidden_tokens(logits, hypotheses, config, special)
         values, best = top_tokens(logits, config.beam_width)
-        log_probs, words = (values - total).tolist(), best.tolist()
+        log_probs, best_tokens = (values - total).tolist(), best.tolist()
 
-        for position, one in enumerate(batch):
-            one.advance(position * width, words, log_probs, config, special.end)
-        stay = [position for position, one in enumerate(batch) if not one.is_settled(n_best, config)]
-        if not stay:
+        for position, image_beam in enumerate(active):
+            image_beam.advance(position * width, best_tokens, log_probs, config, special.end)
+        remaining = [i for i, image_beam in enumerate(active) if not image_beam.is_settled(n_best, config)]
+        if not remaining:
             break
-        images = torch.tensor(stay, device=device)
-        everyone = len(stay) == len(batch)
-        batch = [batch[position] for position in stay]
-        width = max(len(one.open) for one in batch)
-        paths = [path for one in batch for path in _exactly(width, one.open)]
-        rows = torch.tensor([path.rows[-1] for path in paths], device=device)
-        tokens = torch.tensor([path.words[-1] for path in paths], device=device)
-        state = select_rows(state, rows) if everyone else select_images(state, images, rows)
+        images = torch.tensor(remaining, device=device)
+        all_remain = len(remaining) == len(active)
+        active = [active[position] for position in remaining]
+        width = max(len(image_beam.open) for image_beam in active)
+        hypotheses = [hypothesis for image_beam in active for hypothesis in _pad_to_width(width, image_beam.open)]
+        rows = torch.tensor([hypothesis.rows[-1] for hypothesis in hypotheses], device=device)
+        tokens = torch.tensor([hypothesis.tokens[-1] for hypothesis in hypotheses], device=device)
+        state = select_rows(state, rows) if all_remain else select_images(state, images, rows)
 
+    penalty = config.length_penalty
     return [
-        [path.hypothesis(attention, config.length_penalty) for path in one.ranked(config.length_penalty)[:n_best]]
-        for one in beams
+        [hypothesis.complete(attention, penalty) for hypothesis in image_beam.ranked(penalty)[:n_best]]
+        for image_beam in beams
     ]
 
 
@@ -84,59 +84,62 @@ class _Beam:
     """The hypotheses of one image."""
 
     image: int
-    open: list[PartialHypothesis] = field(default_factory=lambda: [PartialHypothesis()])  # the most probable first
-    finished: list[PartialHypothesis] = field(default_factory=list)  # in the order they were found
-    at_end: bool = False  # what is open can grow no more
+    open: list[PartialHypothesis] = field(default_factory=lambda: [PartialHypothesis()])  # most probable first
+    finished: list[PartialHypothesis] = field(default_factory=list)  # in the order in which they were found
+    at_end: bool = False  # whether the open hypotheses cannot be extended
 
     def advance(
-        self, first: int, words: list[list[int]], log_probs: list[list[float]], config: DecodeConfig, end: int
+        self, first: int, tokens: list[list[int]], log_probs: list[list[float]], config: DecodeConfig, end: int
     ) -> None:
-        """Continue the open hypotheses, which stand in rows `first`, `first` + 1, … of the batch.
+        """Extend the open hypotheses, which are in rows `first`, `first` + 1, … of the batch.
 
-        words[row], log_probs[row]: the row's best words, and their log-probabilities.
+        tokens[row], log_probs[row]: the row's most probable tokens and their log-probabilities.
         """
         candidates = []
-        for row, path in enumerate(self.open, start=first):
-            for word, log_prob in zip(words[row], log_probs[row], strict=True):
-                check_not_nan(log_prob, self.image, len(path.words))
+        for row, hypothesis in enumerate(self.open, start=first):
+            for token, log_prob in zip(tokens[row], log_probs[row], strict=True):
+                check_not_nan(log_prob, self.image, len(hypothesis.tokens))
                 if log_prob > MASKED:
-                    candidates.append((-(path.log_prob + log_prob), row, word, log_prob))
-        candidates.sort()  # among equals the better hypothesis first, then the lower word
+                    candidates.append((-(hypothesis.log_prob + log_prob), row, token, log_prob))
+        candidates.sort()  # among equals the better hypothesis first, then the lower token id
         places = config.beam_width - len(self.finished)
-        grown, ended = [], set()
-        for _, row, word, log_prob in candidates[:places]:
-            path = self.open[row - first]
-            if word == end:
-                self.finished.append(path.end(log_prob))
-                ended.add(row)
+        extended, ended_rows = [], set()
+        for _, row, token, log_prob in candidates[:places]:
+            hypothesis = self.open[row - first]
+            if token == end:
+                self.finished.append(hypothesis.end(log_prob))
+                ended_rows.add(row)
             else:
-                grown.append(path.append(word, log_prob, row))
-        if not candidates or len(self.open[0].words) == config.max_length:
-            # No word may follow: whatever has not ended here stays as it is, unfinished.
-            self.open = [path for row, path in enumerate(self.open, start=first) if row not in ended]
+                extended.append(hypothesis.append(token, log_prob, row))
+        if not candidates or len(self.open[0].tokens) == config.max_length:
+            # No token may follow: the hypotheses that did not end here stay as they are, unfinished.
+            self.open = [hypothesis for row, hypothesis in enumerate(self.open, start=first) if row not in ended_rows]
             self.at_end = True
         else:
-            self.open = grown
+            self.open = extended
 
     def is_settled(self, n_best: int, config: DecodeConfig) -> bool:
-        """Are the `n_best` certain: can no open hypothesis come among them any more?
+        """Whether the `n_best` are certain: no open hypothesis can still become one of them.
 
-        A log-probability never rises, and dividing it by the greatest length, max_length words and <END>, makes
-        the most of it: log_prob / (max_length + 1)**length_penalty bounds whatever may become of an open
-        hypothesis. One that is found later needs a higher score to win.
+        A log-probability never increases, and dividing it by the greatest length, max_length words and <END>, gives the
+        highest score: log_prob / (max_length + 1)**length_penalty bounds every extension of an open hypothesis. One
+        that is found later needs a strictly higher score.
         """
         if self.at_end or not self.open:
             return True
         if len(self.finished) < n_best:
             return False
-        scores = sorted((path.score(config.length_penalty) for path in self.finished), reverse=True)
+        scores = sorted((hypothesis.score(config.length_penalty) for hypothesis in self.finished), reverse=True)
         return scores[n_best - 1] >= self.open[0].log_prob / math.pow(config.max_length + 1, config.length_penalty)
 
     def ranked(self, length_penalty: float) -> list[PartialHypothesis]:
-        """The finished hypotheses, then the unfinished, each by falling score; among equals as they were found."""
-        return sorted([*self.finished, *self.open], key=lambda path: (not path.finished, -path.score(length_penalty)))
+        """The finished hypotheses, then the unfinished, each by decreasing score; equal ones as they were found."""
+        return sorted(
+            [*self.finished, *self.open],
+            key=lambda hypothesis: (not hypothesis.finished, -hypothesis.score(length_penalty)),
+        )
 
 
-def _exactly(width: int, paths: list[PartialHypothesis]) -> list[PartialHypothesis]:
-    """The paths, and the first again for spare rows: every image needs as many rows as the widest, to be ignored."""
-    return (paths + paths[:1] * width)[:width]
+def _pad_to_width(width: int, hypotheses: list[PartialHypothesis]) -> list[PartialHypothesis]:
+    """The hypotheses, and copies of the first one for unused rows: every image has as many rows as the widest."""
+    return (hypotheses + hypotheses[:1] * width)[:width]

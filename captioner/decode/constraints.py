@@ -1,4 +1,4 @@
-"""What a search may not say: a function that forbids, before the search chooses."""
+"""Constraints on the next token: forbidden ones are masked in the logits before a search selects."""
 
 from __future__ import annotations
 
@@ -16,37 +16,39 @@ MASKED = float("-inf")
 
 
 def mask_forbidden_tokens(
-    logits: Float[Tensor, "N V"], paths: Sequence[PartialHypothesis], config: DecodeConfig, special: SpecialTokens
+    logits: Float[Tensor, "N V"], hypotheses: Sequence[PartialHypothesis], config: DecodeConfig, special: SpecialTokens
 ) -> None:
-    """Set the logits of what row i may not say after `paths[i]` to -inf, in place.
+    """Set the logits of the tokens that may not follow `hypotheses[i]` to -inf in row i, in place.
 
-    Every path has the same number of words.
+    All hypotheses have the same length.
 
-    - <PAD> and <START> never; <UNK> only with `allow_unknown`.
-    - No word that would complete an n-gram a second time, where `no_repeat_ngram` is n > 0.
-    - <END> not before `min_length` words, except where no word is left to say.
+    - <PAD> and <START> are never allowed, <UNK> only with `allow_unknown`.
+    - With `no_repeat_ngram` n > 0, no token may complete an n-gram that the caption already has.
+    - <END> is not allowed before `min_length` words, unless no other token is allowed.
     """
     logits[:, special.pad] = MASKED
     logits[:, special.start] = MASKED
     if not config.allow_unknown:
         logits[:, special.unknown] = MASKED
     if config.no_repeat_ngram:
-        _forbid_repeats(logits, paths, config.no_repeat_ngram)
-    if len(paths[0].words) < config.min_length:
+        _mask_repeats(logits, hypotheses, config.no_repeat_ngram)
+    if len(hypotheses[0].tokens) < config.min_length:
         end = logits[:, special.end].clone()
         logits[:, special.end] = MASKED
         no_allowed_token = logits.amax(dim=1) == MASKED
         logits[:, special.end] = end.masked_fill(~no_allowed_token, MASKED)
 
 
-def repeating_tokens(words: Sequence[int], n: int) -> set[int]:
-    """The words that, said next, would complete an n-gram that `words` already holds."""
-    last = tuple(words[len(words) - n + 1 :]) if len(words) >= n else None
-    return {words[i + n - 1] for i in range(len(words) - n + 1) if tuple(words[i : i + n - 1]) == last}
+def repeating_tokens(tokens: Sequence[int], n: int) -> set[int]:
+    """The tokens that would complete an n-gram that `tokens` already has."""
+    last = tuple(tokens[len(tokens) - n + 1 :]) if len(tokens) >= n else None
+    return {tokens[i + n - 1] for i in range(len(tokens) - n + 1) if tuple(tokens[i : i + n - 1]) == last}
 
 
-def _forbid_repeats(logits: Float[Tensor, "N V"], paths: Sequence[PartialHypothesis], n: int) -> None:
-    pairs = [(row, word) for row, path in enumerate(paths) for word in repeating_tokens(path.words, n)]
+def _mask_repeats(logits: Float[Tensor, "N V"], hypotheses: Sequence[PartialHypothesis], n: int) -> None:
+    pairs = [
+        (row, token) for row, hypothesis in enumerate(hypotheses) for token in repeating_tokens(hypothesis.tokens, n)
+    ]
     if pairs:
-        rows, words = torch.tensor(pairs, device=logits.device).unbind(dim=1)
-        logits[rows, words] = MASKED
+        rows, tokens = torch.tensor(pairs, device=logits.device).unbind(dim=1)
+        logits[rows, tokens] = MASKED

@@ -1,4 +1,4 @@
-"""One hypothesis an image, word by word: the loop that greedy search and sampling share."""
+"""One hypothesis per image, token by token: the loop that greedy search and sampling share."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures, select_images
 from captioner.text.vocabulary import SpecialTokens
 
-# (logits (N, V) in which what is forbidden is -inf, the image of each row, words said) → the next tokens (N,)
-Choice = Callable[[Float[Tensor, "N V"], list[int], int], Int[Tensor, " N"]]
+TokenSelector = Callable[[Float[Tensor, "N V"], list[int], int], Int[Tensor, " N"]]
+"""(logits (N, V) with forbidden tokens at -inf, the image of each row, the length so far) → the next tokens (N,)."""
 
 
 @torch.inference_mode()
 def run_decoding_loop(
-    decoder: Decoder[Any], features: ImageFeatures, config: DecodeConfig, special: SpecialTokens, choose: Choice
+    decoder: Decoder[Any],
+    features: ImageFeatures,
+    config: DecodeConfig,
+    special: SpecialTokens,
+    select_tokens: TokenSelector,
 ) -> list[Hypothesis]:
-    """The hypothesis of every image that takes what `choose` says, up to <END> or `max_length` words.
+    """The hypothesis of every image that `select_tokens` builds, up to <END> or `max_length` words.
 
-    After the last word one more step is taken, in which only the choice of <END> counts: it finishes
-    the caption. A caption whose choice there is another word stays as it is, unfinished.
+    After the last word there is one more step, in which only <END> counts: it finishes the caption. If another token is
+    selected there, the caption stays as it is, unfinished.
     """
     device = features.vector.device
-    images = list(range(features.vector.shape[0]))  # the image of each row; those that are done leave
-    paths = [PartialHypothesis() for _ in images]
+    images = list(range(features.vector.shape[0]))  # the image of each row; finished ones are removed
+    hypotheses = [PartialHypothesis() for _ in images]
     attention: list[Tensor | None] = []
     state = decoder.init_state(features)
     tokens = torch.full((len(images),), special.start, device=device)
@@ -42,24 +46,24 @@ def run_decoding_loop(
         logits, state, weights = decoder.step(tokens, state)
         attention.append(weights)
         logits = at_least_float32(logits)
-        total = logits.logsumexp(dim=1)  # the model's own normaliser: before anything is forbidden
-        mask_forbidden_tokens(logits, [paths[image] for image in images], config, special)
-        tokens = choose(logits, images, length)
+        total = logits.logsumexp(dim=1)  # the model's own normalizer, before tokens are masked
+        mask_forbidden_tokens(logits, [hypotheses[image] for image in images], config, special)
+        tokens = select_tokens(logits, images, length)
         log_probs = logits.gather(1, tokens[:, None]).squeeze(1) - total
 
-        stay = []
+        active = []
         for row, (image, token, log_prob) in enumerate(zip(images, tokens.tolist(), log_probs.tolist(), strict=True)):
             check_not_nan(log_prob, image, length)
-            if log_prob == MASKED:  # nothing that is allowed has any probability: the caption stays unfinished
+            if log_prob == MASKED:  # no allowed token has a probability: the caption stays unfinished
                 continue
             if token == special.end:
-                paths[image] = paths[image].end(log_prob)
+                hypotheses[image] = hypotheses[image].end(log_prob)
             elif length < config.max_length:
-                paths[image] = paths[image].append(token, log_prob, row)
-                stay.append(row)
-        if 0 < len(stay) < len(images):
-            rows = torch.tensor(stay, device=device)
+                hypotheses[image] = hypotheses[image].append(token, log_prob, row)
+                active.append(row)
+        if 0 < len(active) < len(images):
+            rows = torch.tensor(active, device=device)
             state, tokens = select_images(state, rows, rows), tokens[rows]
-        images = [images[row] for row in stay]
+        images = [images[row] for row in active]
         length += 1
-    return [path.hypothesis(attention, config.length_penalty) for path in paths]
+    return [hypothesis.complete(attention, config.length_penalty) for hypothesis in hypotheses]

@@ -1,4 +1,4 @@
-"""Greedy search: always the most probable word."""
+"""Greedy search: the most probable token at each step."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from captioner.text.vocabulary import SpecialTokens
 def greedy(
     decoder: Decoder[Any], features: ImageFeatures, config: DecodeConfig, special: SpecialTokens
 ) -> list[Hypothesis]:
-    """One hypothesis an image: at each step the most probable token that is allowed, the lowest number among equals."""
+    """One hypothesis per image: at each step the most probable allowed token; among equals the lowest token id."""
     return run_decoding_loop(decoder, features, config, special, _most_probable)
 
 
 def _most_probable(logits: Float[Tensor, "N V"], images: list[int], length: int) -> Int[Tensor, " N"]:
-    return logits.max(dim=1).indices  # the first of equal ones, as torch promises
+    return logits.max(dim=1).indices  # the first of equal values, as torch guarantees

@@ -1,9 +1,9 @@
-"""What a search is given (a decoder that can take one step) and what it gives back (hypotheses).
+"""Hypotheses: the results of a search, and while they are built.
 
-How a caption is counted, here and in every search: its *words* are its tokens without <START> and
-<END>; its *log-probability* is the sum of ln p(token | image, tokens before) over the words and, where
-it is finished, over <END>, each under the model's own softmax over the whole vocabulary: neither
-forbidden words nor a temperature change it, so it is what scoring the caption again would give.
+In every search, a caption's tokens do not include <START> and <END>. Its log-probability is the sum of
+ln p(token | image, tokens before) over its tokens and, if it is finished, over <END>, each under the model's own
+softmax over the whole vocabulary. Masked tokens and a temperature do not change it, so scoring the caption again gives
+the same value.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from torch import Tensor
 class Hypothesis:
     """One caption that a search found for one image."""
 
-    tokens: tuple[int, ...]  # the words' numbers, without <START> and <END>
-    log_prob: float  # nats; see the top of this module
+    tokens: tuple[int, ...]  # token ids, without <START> and <END>
+    log_prob: float  # in nats; see the module's docstring
     score: float  # log_prob / length**length_penalty, by which beam search ranks
-    finished: bool  # did it reach <END>? False: cut at max_length, or nothing more was allowed
-    attention: Float[Tensor, "T P"] | None = field(default=None, compare=False, repr=False)  # a row a word
+    finished: bool  # whether it reached <END>; False: cut at max_length, or no token was allowed
+    attention: Float[Tensor, "T P"] | None = field(default=None, compare=False, repr=False)  # one row per token
 
 
 class PartialHypothesis(NamedTuple):
-    """A hypothesis while it grows."""
+    """A hypothesis while it is built."""
 
-    words: tuple[int, ...] = ()
+    tokens: tuple[int, ...] = ()
     log_prob: float = 0.0
-    rows: tuple[int, ...] = ()  # the row of the batch it stood in at each step: where its attention is
+    rows: tuple[int, ...] = ()  # its row in the batch at each step, for its attention
     finished: bool = False
 
-    def append(self, word: int, log_prob: float, row: int) -> PartialHypothesis:
-        """One word longer; `log_prob` is the word's own, `row` where the decoder said it."""
-        return PartialHypothesis((*self.words, word), self.log_prob + log_prob, (*self.rows, row))
+    def append(self, token: int, log_prob: float, row: int) -> PartialHypothesis:
+        """The hypothesis with one more token; `log_prob`: the token's, `row`: the decoder's row that predicted it."""
+        return PartialHypothesis((*self.tokens, token), self.log_prob + log_prob, (*self.rows, row))
 
     def end(self, log_prob: float) -> PartialHypothesis:
-        """Finished; `log_prob` is that of <END>."""
-        return PartialHypothesis(self.words, self.log_prob + log_prob, self.rows, finished=True)
+        """The finished hypothesis; `log_prob`: that of <END>."""
+        return PartialHypothesis(self.tokens, self.log_prob + log_prob, self.rows, finished=True)
 
     def score(self, length_penalty: float) -> float:
         """log_prob / length**length_penalty (the simpler form in Wu et al. 2016, section 7).
 
-        The length is the number of tokens whose log-probabilities were summed: the words, and <END>
-        where it is finished. So a penalty of 1 gives the mean log-probability of a token.
+        The length is the number of tokens whose log-probabilities are summed, with <END> if it is finished. So a
+        penalty of 1 gives the mean log-probability per token.
         """
-        length = len(self.words) + self.finished
+        length = len(self.tokens) + self.finished
         return self.log_prob / math.pow(max(length, 1), length_penalty)
 
-    def hypothesis(self, attention: Sequence[Tensor | None], length_penalty: float) -> Hypothesis:
-        """The result. `attention[t]`: (N, P), what the decoder returned at step t."""
-        # The step that said <END> has no word, so no row: `attention` may be longer than `rows`.
-        looked = [step[row] for step, row in zip(attention, self.rows, strict=False) if step is not None]
-        of_no_words = None if attention[0] is None else attention[0][:0]
-        weights = torch.stack(looked) if looked else of_no_words
-        return Hypothesis(self.words, self.log_prob, self.score(length_penalty), self.finished, weights)
+    def complete(self, attention: Sequence[Tensor | None], length_penalty: float) -> Hypothesis:
+        """The result. `attention[t]`: the (N, P) weights that the decoder returned at step t, or None."""
+        # The step of <END> has no row, so `attention` may be longer than `rows`.
+        weights = [step[row] for step, row in zip(attention, self.rows, strict=False) if step is not None]
+        without_tokens = None if attention[0] is None else attention[0][:0]
+        stacked = torch.stack(weights) if weights else without_tokens
+        return Hypothesis(self.tokens, self.log_prob, self.score(length_penalty), self.finished, stacked)

@@ -1,4 +1,4 @@
-"""Text drawn from a language model, token by token, after a prompt."""
+"""Samples text from a language model, token by token, after a prompt."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from captioner.text.vocabulary import SPECIAL_TOKENS
 
 @torch.no_grad()
 def sample_tokens(model: LanguageModel, prompt: Sequence[int], config: SamplingConfig) -> list[int]:
-    """`config.length` tokens that follow <START> and `prompt`, which is read but not given back.
+    """`config.length` token ids that follow <START> and `prompt`, without the prompt.
 
-    Each is drawn from softmax(logits / temperature), among the `top_k` most probable, then among the smallest set
-    of these with probability `top_p`; special tokens are never drawn. What is drawn depends on `seed` alone, and no
-    other random state is used or moved. Dropout is off; the model is left in the mode it was in.
+    Each is sampled from softmax(logits / temperature), limited to the `top_k` most probable tokens and then to the
+    smallest set of these with probability `top_p`; special tokens are excluded. The result depends on `seed` alone; no
+    other random state is read or changed. Dropout is off; the model's training mode is restored.
     """
     was_training = model.training
     model.eval()
@@ -31,17 +31,17 @@ def sample_tokens(model: LanguageModel, prompt: Sequence[int], config: SamplingC
     logits, hidden = model(read, model.initial(1))
     last, tokens = logits[:, -1], []
     for i in range(config.length):
-        token = sample_from_logits(allowed(last, config), uniform[:, i])
+        token = sample_from_logits(sampling_logits(last, config), uniform[:, i])
         tokens.append(int(token))
         last, hidden = model.step(token, hidden)
     model.train(was_training)
     return tokens
 
 
-def allowed(logits: Float[Tensor, "N V"], config: SamplingConfig) -> Float[Tensor, "N V"]:
-    """The logits that are drawn from: special tokens and what `top_k` and `top_p` cut at -inf."""
+def sampling_logits(logits: Float[Tensor, "N V"], config: SamplingConfig) -> Float[Tensor, "N V"]:
+    """The logits to sample from: special tokens, and those that `top_k` and `top_p` exclude, are -inf."""
     scaled = logits / config.temperature
-    scaled[:, : SPECIAL_TOKENS.unknown + 1] = MASKED  # they are the first numbers of every vocabulary
+    scaled[:, : SPECIAL_TOKENS.unknown + 1] = MASKED  # special tokens have the first ids of every vocabulary
     if config.top_k:
         scaled = keep_top_k(scaled, config.top_k)
     if config.top_p < 1:

@@ -1,4 +1,4 @@
-"""Text: captions to tokens, and tokens to numbers."""
+"""Text: captions to tokens, and tokens to token ids."""
 
 from captioner.text.ptb import ptb_tokenize
 from captioner.text.tokenizers import Tokenizer, build_tokenizer

@@ -1,7 +1,7 @@
-"""The official Java tokenizer, for those who want the original rather than `captioner.text.ptb`.
+"""The official Java tokenizer, an alternative to its Python version in `captioner.text.ptb`.
 
-The jar comes with pycocoevalcap, whose own wrapper writes into site-packages and loses step when a
-caption contains a character that Java takes for a line break; so the jar is called from here.
+The jar is part of pycocoevalcap. Its own wrapper writes into site-packages, and assigns tokens to the wrong captions if
+one contains a character that Java reads as a line break. Therefore this module calls the jar.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ JAR_VERSION = "3.4.1"
 
 
 def find_jar() -> Path:
-    """CoreNLP's jar inside the installed pycocoevalcap. Raises a CaptionerError that says what to install."""
+    """CoreNLP's jar inside the installed pycocoevalcap. CaptionerError, with what to install, where there is none."""
     spec = importlib.util.find_spec("pycocoevalcap")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         jar = Path(folder) / "tokenizer" / f"stanford-corenlp-{JAR_VERSION}.jar"
@@ -32,12 +32,13 @@ def find_jar() -> Path:
 
 
 def find_java() -> str:
-    """The `java` program; a CaptionerError that says what to install where there is none."""
+    """The `java` program. CaptionerError, with what to install, where there is none."""
     java = shutil.which("java")
     if java is None:
         raise CaptionerError(
             "tokenizer.backend=java needs a Java runtime, and there is no `java` on the PATH. Install one (for example "
-            "apt install default-jre, or conda install openjdk), or use tokenizer.backend=python: the same tokens."
+            "apt install default-jre, or conda install openjdk), or use tokenizer.backend=python, which gives the same "
+            "tokens."
         )
     return java
 
@@ -45,8 +46,8 @@ def find_java() -> str:
 def java_ptb_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
     """The tokens of each caption, in lower case, without COCO's punctuation.
 
-    All captions go through one run of Java, a line each, as pycocoevalcap gives them. Nothing is written to
-    disk. Raises a CaptionerError when Java fails.
+    Java runs once, with one caption per line, as in pycocoevalcap. Nothing is written to disk. CaptionerError where
+    Java fails.
     """
     if not captions:
         return []
@@ -58,5 +59,5 @@ def java_ptb_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
         raise CaptionerError(f"The Java tokenizer failed: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}")
     lines = done.stdout.decode("utf-8").replace("\r\n", "\n").split("\n")[:-1]
     if len(lines) != len(captions):
-        raise CaptionerError(f"The Java tokenizer gave {len(lines)} lines for {len(captions)} captions: out of step.")
+        raise CaptionerError(f"The Java tokenizer gave {len(lines)} lines for {len(captions)} captions.")
     return [[token for token in line.split(" ") if token and token not in PUNCTUATION] for line in lines]

@@ -1,12 +1,12 @@
-"""What the PTB tokenizer takes each character for.
+"""The kind of each character for the PTB tokenizer.
 
-Its rules tell apart letters, digits, quotes and so on, but hardly ever one letter beyond ASCII from
-another. So every character beyond ASCII is first replaced by one that stands for its kind, and the
-rules in `captioner.text.ptb_rules` are written for ASCII and the few stand-ins below.
+Its rules distinguish letters, digits, quotes and so on, but hardly ever two letters beyond ASCII. So every character
+beyond ASCII is first replaced by one representative of its kind, and the rules in `captioner.text.ptb_rules` are
+written for ASCII and the representatives below.
 
-The tables are the kinds that the official tokenizer (CoreNLP 3.4.1) tells apart, found by giving it
-every character of Unicode's first plane. Its letters and digits are those of Unicode 6.1, so
-`unicodedata`, which differs from one Python to the next, would not do.
+The tables list the kinds that the official tokenizer (CoreNLP 3.4.1) distinguishes, found by giving it every character
+of Unicode's first plane. Its letters and digits are those of Unicode 6.1. `unicodedata` cannot replace the tables,
+because its version depends on Python's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 LETTER = "é"
 DIGIT = "\u0660"
-MARK = "\u0301"  # combining marks and some modifiers: may stand in a word
+MARK = "\u0301"  # combining marks and some modifiers, which a word may contain
 SYMBOL = "§"  # a token of its own
 CURRENCY = "£"
 FRACTION = "½"
@@ -37,7 +37,7 @@ NO_BREAK_SPACE = "\u00a0"
 WIDE_SPACE = "\u2003"
 ZERO_WIDTH = "\u200b"
 NEXT_LINE = "\u0085"  # an ellipsis in Windows-1252, a line break in ISO 8859
-UNKNOWN = "\ufffd"  # dropped, unless inside a URL, an e-mail address or a tag
+UNKNOWN = "\ufffd"  # removed, except inside a URL, an e-mail address or a tag
 
 _LETTERS = """
 aa b5 ba c0-d6 d8-f6 f8-12f 132-17e 180-2c1 2c6-2d1 2e0-2e4 2ec 2ee 370-374 376-377 37a-37d 386 388-38a 38c 38e-3a1
@@ -90,7 +90,7 @@ a1 a6-a9 ac ae-b1 b4 b6-b8 bf d7 f7 37e 387 589 5be 5c0 5c3 5c6 5f3-5f4 600-603 
 """
 
 _THEMSELVES = FRACTION_SLASH + ELLIPSIS + COMMA + SOFT_HYPHEN + NO_BREAK_SPACE + NEXT_LINE + "ſıİ\u212a"
-"""Kinds of one character each. The last four are s, i, I and K where case is ignored."""
+"""Kinds with one character each. The last four equal s, i, I and K where case is ignored."""
 
 _KINDS = {
     LETTER: _LETTERS,
@@ -124,19 +124,19 @@ _RANGES = sorted(span for kind, table in _KINDS.items() for span in _read(table,
 _FIRSTS = [first for first, _, _ in _RANGES]
 
 
-class _StandIns(dict[int, str]):
-    """Code point → stand-in, for `str.translate`; remembers what it has looked up."""
+class _Representatives(dict[int, str]):
+    """Code point → representative of its kind, for `str.translate`; computed at the first use."""
 
     def __missing__(self, code: int) -> str:
         _, last, kind = _RANGES[bisect_right(_FIRSTS, code) - 1]
-        stand_in = chr(code) if code < 128 or chr(code) in _THEMSELVES else kind if code <= last else UNKNOWN
-        self[code] = stand_in
-        return stand_in
+        representative = chr(code) if code < 128 or chr(code) in _THEMSELVES else kind if code <= last else UNKNOWN
+        self[code] = representative
+        return representative
 
 
-_STAND_INS = _StandIns()
+_REPRESENTATIVES = _Representatives()
 
 
-def stand_ins(text: str) -> str:
-    """`text`, character for character, with those beyond ASCII replaced by what stands for their kind."""
-    return text if text.isascii() else text.translate(_STAND_INS)
+def character_kinds(text: str) -> str:
+    """`text` with each character beyond ASCII replaced by the representative of its kind; the length is the same."""
+    return text if text.isascii() else text.translate(_REPRESENTATIVES)

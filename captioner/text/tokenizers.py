@@ -1,4 +1,4 @@
-"""From a caption to tokens and back, by name: one small object that training, decoding and the metrics share."""
+"""Tokenizers by name: one object that training, decoding and the metrics share."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from captioner.text.ptb import ptb_tokenize
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """How captions become tokens. Two tokenizers of the same `name` and `version` give the same tokens.
+    """Splits captions into tokens. Two tokenizers with the same `name` and `version` give the same tokens.
 
-    `version` belongs into a metric's signature and a checkpoint: it changes whenever the tokens of any text change.
-    `tokenize_all` takes many captions at once, and gives the tokens of each.
+    version: part of a metric's signature and of a checkpoint; it changes whenever the tokens of any text change.
+    tokenize_all: a list of captions → the tokens of each.
+    separator: what `join` puts between tokens.
     """
 
     name: str
@@ -24,22 +25,22 @@ class Tokenizer:
     separator: str = " "
 
     def tokenize(self, caption: str) -> list[str]:
-        """The tokens of one caption. With the Java backend this starts Java: use `tokenize_all` for many."""
+        """The tokens of one caption. The Java backend starts Java for it; for many captions use `tokenize_all`."""
         return self.tokenize_all([caption])[0]
 
     def join(self, tokens: Sequence[str]) -> str:
-        """Tokens as text that a person can read."""
+        """Tokens as readable text."""
         return self.separator.join(tokens)
 
 
 def build_tokenizer(config: TokenizerConfig) -> Tokenizer:
-    """The tokenizer that the settings name.
+    """The tokenizer of these settings.
 
-    ptb: what the COCO evaluation uses (`captioner.text.ptb`); lower case, no punctuation.
-    whitespace: any language that parts words by space; case and punctuation stay.
-    char: characters, for languages that do not; runs of white space are one space.
+    ptb: that of the COCO evaluation (`captioner.text.ptb`); lower case, no punctuation.
+    whitespace: for languages that separate words by spaces; case and punctuation are kept.
+    char: characters, for languages that do not; a run of white space is one space.
 
-    `backend=java` raises a CaptionerError that says what to install where the jar or Java is missing.
+    With `backend=java`, CaptionerError where the jar or Java is missing; it says what to install.
     """
     if config.backend == "java":
         find_jar()

@@ -1,6 +1,6 @@
-"""The words a model may say, and their numbers.
+"""The vocabulary: the tokens that a model can generate, and their ids.
 
-Made from the training split's captions only; kept as JSON with the checkpoint that it belongs to.
+It is built from the captions of the training split only, and stored as JSON in the checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from captioner.errors import CheckpointError, DataError
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Numbers of the tokens that are not words. They come first in every vocabulary."""
+    """The ids of the tokens that are not words, the first of every vocabulary."""
 
     pad: int = 0
     start: int = 1
@@ -30,30 +30,34 @@ SPECIAL_NAMES = ("<PAD>", "<START>", "<END>", "<UNK>")
 
 
 class Vocabulary:
-    """Tokens ↔ numbers 0 … V−1. Number i is `tokens[i]`; the first four are the special tokens."""
+    """Tokens ↔ token ids 0 … V−1. Id i is that of `tokens[i]`; the first four are the special tokens."""
 
     special = SPECIAL_TOKENS
 
     def __init__(self, words: Iterable[str]) -> None:
-        """`words` without the special tokens, each once, most frequent first."""
+        """`words`: without the special tokens, each once, the most frequent first. DataError for a repeated one."""
         self.tokens: tuple[str, ...] = (*SPECIAL_NAMES, *words)
-        # Words only: a caption in which somebody wrote "<END>" does not end there.
-        self._numbers = {token: number for number, token in enumerate(self.tokens) if number >= len(SPECIAL_NAMES)}
+        # Without special tokens: a caption that contains the text "<END>" does not end there.
+        self._ids = {token: index for index, token in enumerate(self.tokens) if index >= len(SPECIAL_NAMES)}
         if len(set(self.tokens)) != len(self.tokens):
-            twice = [token for token, count in Counter(self.tokens).items() if count > 1]
-            raise DataError(f"A vocabulary holds each token once, but {', '.join(map(repr, twice[:5]))} came twice.")
+            repeated = [token for token, count in Counter(self.tokens).items() if count > 1]
+            listed = ", ".join(map(repr, repeated[:5]))
+            raise DataError(f"A vocabulary has each token once, but these occur twice: {listed}.")
 
     @classmethod
     def from_captions(cls, captions: Iterable[Sequence[str]], config: VocabularyConfig) -> Vocabulary:
-        """Every token seen at least `min_count` times, by falling frequency, ties in alphabetical order."""
+        """The tokens that occur at least `min_count` times, by decreasing frequency, equal ones in alphabetical order.
+
+        DataError where there is none.
+        """
         counts = Counter(token for caption in captions for token in caption)
         for name in SPECIAL_NAMES:
             counts.pop(name, None)
         kept = sorted((word for word in counts if counts[word] >= config.min_count), key=lambda w: (-counts[w], w))
         if not kept:
             raise DataError(
-                f"No word occurs {config.min_count} times in the training captions, so the vocabulary would be empty: "
-                f"lower vocabulary.min_count (the most frequent of {len(counts)} words occurs "
+                f"No word occurs {config.min_count} times in the training captions, so the vocabulary would be empty. "
+                f"Lower vocabulary.min_count (the most frequent of {len(counts)} words occurs "
                 f"{max(counts.values(), default=0)} times)."
             )
         return cls(kept[: config.max_size])
@@ -62,8 +66,8 @@ class Vocabulary:
         return len(self.tokens)
 
     def __contains__(self, token: object) -> bool:
-        """Is this word one of the vocabulary's words? Special tokens are not words."""
-        return token in self._numbers
+        """Whether this word is in the vocabulary. Special tokens are not words."""
+        return token in self._ids
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and self.tokens == other.tokens
@@ -72,26 +76,26 @@ class Vocabulary:
         return hash(self.tokens)
 
     def encode(self, tokens: Iterable[str]) -> list[int]:
-        """Numbers of `tokens`; a word that is not in the vocabulary becomes <UNK>. Adds no <START>, no <END>."""
+        """The ids of `tokens`; a word outside the vocabulary becomes <UNK>. No <START> or <END> is added."""
         unknown = self.special.unknown
-        return [self._numbers.get(token, unknown) for token in tokens]
+        return [self._ids.get(token, unknown) for token in tokens]
 
-    def decode(self, numbers: Iterable[int]) -> list[str]:
-        """Tokens of `numbers`, special ones included."""
-        return [self.tokens[number] for number in numbers]
+    def decode(self, token_ids: Iterable[int]) -> list[str]:
+        """The tokens with these ids, special ones included."""
+        return [self.tokens[token_id] for token_id in token_ids]
 
     def to_json(self) -> str:
-        """A JSON list of the tokens in the order of their numbers."""
+        """A JSON list of the tokens in the order of their ids."""
         return json.dumps(list(self.tokens), ensure_ascii=False, indent=0)
 
     @classmethod
     def from_json(cls, text: str, source: str = "the vocabulary") -> Vocabulary:
-        """What `to_json` wrote; `source` is named where it is something else (CheckpointError)."""
+        """The vocabulary that `to_json` wrote. CheckpointError for other content; it names `source`."""
         try:
             tokens = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise CheckpointError(
-                f"{source} is not JSON ({error}): restore it from a copy of the checkpoint."
+                f"{source} is not JSON ({error}). Restore it from a copy of the checkpoint."
             ) from error
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise CheckpointError(f"{source} should be a JSON list of strings.")
@@ -109,7 +113,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """Read what `save` wrote; CheckpointError where that is not what is there."""
+        """The vocabulary that `save` wrote. CheckpointError where the file cannot be read or has other content."""
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -87,7 +87,7 @@ def test_a_data_set_registered_from_python(package: Path) -> None:
     DATASETS.register("mine", settings)
     try:
         assert DATASETS["mine"] is settings
-        with pytest.raises(ConfigError, match="taken already"):
+        with pytest.raises(ConfigError, match="is taken"):
             DATASETS.register("mine", settings)
     finally:
         DATASETS.unregister("mine")

@@ -1,4 +1,4 @@
-"""Small decoders to search in, and the slow, obvious ways of doing what the searches do fast.
+"""Small decoders for the searches, and slow reference implementations of the searches.
 
 In float64, so that a batch and its images one by one agree to the last few bits and no tie is an accident.
 """
@@ -90,7 +90,7 @@ def same_logits(logits: list[float]) -> TableDecoder:
 
 @dataclass(frozen=True)
 class Scored:
-    """What stepping the decoder along one caption of one image gives."""
+    """The result of scoring one caption of one image step by step."""
 
     log_prob: float
     attention: Tensor | None  # (T, P), for the words
@@ -115,8 +115,8 @@ def repeats_an_ngram(words: tuple[int, ...], n: int) -> bool:
     return len(set(ngrams)) < len(ngrams)
 
 
-def may_be_said(words: tuple[int, ...], config: DecodeConfig) -> bool:
-    """Is a caption that begins with `words` allowed?"""
+def is_allowed(words: tuple[int, ...], config: DecodeConfig) -> bool:
+    """Whether a caption may begin with `words`."""
     forbidden = {SPECIAL_TOKENS.pad, SPECIAL_TOKENS.start, END}
     if not config.allow_unknown:
         forbidden.add(SPECIAL_TOKENS.unknown)
@@ -126,10 +126,10 @@ def may_be_said(words: tuple[int, ...], config: DecodeConfig) -> bool:
 
 
 def all_captions(size: int, config: DecodeConfig) -> list[tuple[int, ...]]:
-    """Every finished caption that is allowed, over a vocabulary of `size` tokens."""
+    """Every allowed finished caption over a vocabulary of `size` tokens."""
     captions = []
     for length in range(config.min_length, config.max_length + 1):
-        captions += [words for words in itertools.product(range(size), repeat=length) if may_be_said(words, config)]
+        captions += [words for words in itertools.product(range(size), repeat=length) if is_allowed(words, config)]
     return captions
 
 
@@ -154,9 +154,9 @@ def reference_beam(
         for words in open_:
             if len(words) >= config.min_length:
                 continuations.append((words, True))
-            # One word too many competes for a place as well: it cannot be taken, but neither can what it beats.
+            # A word beyond max_length competes for a place too: it cannot be taken, nor can what ranks below it.
             longer = replace(config, max_length=config.max_length + 1)
-            continuations += [((*words, w), False) for w in range(size) if may_be_said((*words, w), longer)]
+            continuations += [((*words, w), False) for w in range(size) if is_allowed((*words, w), longer)]
         continuations.sort(key=lambda one: -log_prob(*one))
         taken = continuations[: config.beam_width - len(finished)]
         finished += [words for words, ends in taken if ends]
@@ -172,7 +172,7 @@ def reference_beam(
 
 
 def assert_same(one: Hypothesis, other: Hypothesis) -> None:
-    """Equal, to the rounding of float64."""
+    """Equal up to float64 rounding."""
     assert one.tokens == other.tokens
     assert one.finished == other.finished
     torch.testing.assert_close(one.log_prob, other.log_prob, rtol=0, atol=1e-10)

@@ -1,4 +1,4 @@
-"""Beam search against brute force and against a beam that is written for clarity alone."""
+"""Beam search against brute force and against a simple reference implementation."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ SETTINGS = [
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("width", [1, 2, 3, 5])
 def test_stopping_early_and_batching_change_nothing(width: int, settings: dict[str, float], seed: int) -> None:
-    """The reference takes one image, has no bound to stop at, and goes on until all its places are finished."""
+    """The reference searches one image, without early stopping, until all its places are finished."""
     words, features = 5, make_features(6, seed)
     decoder = TinyDecoder(words, seed, end_bias=0.5)
     config = DecodeConfig(**{"max_length": 6, "beam_width": width, **settings})  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def test_stopping_early_and_batching_change_nothing(width: int, settings: dict[s
 
 @pytest.mark.parametrize(("penalty", "steps"), [(0.0, 1), (1.0, 5)])
 def test_it_stops_at_the_first_step_where_nothing_open_can_win(penalty: float, steps: int) -> None:
-    """Every step says <END> with probability 0.6, word 4 with 0.3, word 5 with 0.1; the empty caption wins.
+    """At every step <END> has probability 0.6, word 4 has 0.3, word 5 has 0.1; the empty caption wins.
 
     After t steps the most probable open hypothesis has t ln 0.3, and at best becomes 10 tokens long: with a
     penalty of 1 it can no longer win once t ln 0.3 / 10 <= ln 0.6, that is from t = 4.24 on; without, at once.
@@ -93,7 +93,7 @@ def test_it_stops_at_the_first_step_where_nothing_open_can_win(penalty: float, s
     assert decoder.steps == steps
 
 
-def test_images_that_are_done_leave_the_batch() -> None:
+def test_finished_images_are_removed_from_the_batch() -> None:
     decoder, features = TinyDecoder(words=10, end_bias=1.0), make_features(40)
     beam(decoder, features, DecodeConfig(max_length=15), SPECIAL_TOKENS)
     together, alone = list(decoder.batches), []
@@ -115,26 +115,26 @@ def test_asking_for_all_fills_the_beam_with_finished_captions() -> None:
 
 def test_an_unfinished_caption_never_wins_over_a_finished_one() -> None:
     table = torch.full((6, 6), -40.0, dtype=torch.float64)
-    table[:, 4] = 0.0  # 4 4 4 … is all but certain and never ends
+    table[:, 4] = 0.0  # 4 4 4 … is almost certain and never ends
     table[:, 2] = -5.0
     config = DecodeConfig(beam_width=2, max_length=3)
     (found,) = beam(TableDecoder(table), make_features(1), config, SPECIAL_TOKENS, n_best=2)
     assert [(one.tokens, one.finished) for one in found] == [((), True), ((4, 4, 4), False)]
 
 
-def test_of_equal_captions_the_lowest_numbers_win() -> None:
+def test_among_equal_captions_the_lowest_token_ids_win() -> None:
     config = DecodeConfig(beam_width=3, min_length=2, max_length=2, no_repeat_ngram=1)
     (found,) = beam(same_logits([0.0] * 40), make_features(1), config, SPECIAL_TOKENS, n_best=3)
     assert [(one.tokens, one.finished) for one in found] == [((4, 5), True), ((4, 6), False), ((4, 7), False)]
 
 
 @pytest.mark.parametrize("n_best", [0, -1])
-def test_fewer_than_one_hypothesis_is_refused(n_best: int) -> None:
+def test_fewer_than_one_hypothesis_is_an_error(n_best: int) -> None:
     with pytest.raises(ConfigError, match=f"n_best={n_best}"):
         beam(TinyDecoder(words=3), make_features(1), DecodeConfig(), SPECIAL_TOKENS, n_best)
 
 
-def test_a_beam_is_at_most_what_there_is_to_say() -> None:
+def test_a_beam_has_at_most_as_many_captions_as_exist() -> None:
     config = replace(DecodeConfig(), beam_width=50, max_length=2)
     (found,) = beam(TinyDecoder(words=1), make_features(1), config, SPECIAL_TOKENS, n_best=50)
     assert {one.tokens for one in found} == {(), (4,), (4, 4)}

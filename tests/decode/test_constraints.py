@@ -1,4 +1,4 @@
-"""What may be said next: `mask_forbidden_tokens` against the definition, word by word."""
+"""`mask_forbidden_tokens` against its definition, word by word."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.decode.decoders import END, repeats_an_ngram
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
-def test_repeats_are_the_words_that_would_say_an_ngram_twice(n: int) -> None:
+def test_repeating_tokens_would_complete_an_ngram_twice(n: int) -> None:
     for length in range(6):
         for words in itertools.product((0, 1, 2), repeat=length):
             if not repeats_an_ngram(words, n):

@@ -45,7 +45,7 @@ def test_a_beam_of_one_is_greedy_search(seed: int, settings: dict[str, float]) -
         assert_same(one, other)
 
 
-def test_of_equal_words_the_lowest_number_is_said() -> None:
+def test_among_equal_tokens_the_lowest_id_is_taken() -> None:
     config = DecodeConfig(name="greedy", max_length=3)
     (found,) = greedy(same_logits([0.0, 0.0, -1.0, 0.0, -2.0, 1.0, 1.0]), make_features(1), config, SPECIAL_TOKENS)
     assert found.tokens == (5, 5, 5)

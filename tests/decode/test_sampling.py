@@ -1,4 +1,4 @@
-"""Sampling: the right frequencies, the right support, and the same draws whatever the batch."""
+"""Sampling: the right frequencies, the right support, and samples that do not depend on the batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from torch import Tensor
 
 from captioner.config import DecodeConfig
 from captioner.decode.greedy import greedy
-from captioner.decode.sampling import NUCLEUS, keep_top_k, keep_top_p, sample, sample_from_logits, uniform_samples
+from captioner.decode.sampling import (
+    NUCLEUS_CANDIDATES,
+    keep_top_k,
+    keep_top_p,
+    sample,
+    sample_from_logits,
+    uniform_samples,
+)
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from tests.decode.decoders import END, TableDecoder, TinyDecoder, make_features, same_logits
@@ -30,8 +37,8 @@ def chi_square(counts: Counter[tuple[int, ...]], probabilities: dict[tuple[int, 
 @pytest.mark.parametrize(
     ("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.5, 0, 1.0), (2.0, 0, 1.0), (1.0, 2, 1.0), (1.5, 0, 0.7)]
 )
-def test_captions_are_drawn_as_often_as_their_probability(temperature: float, top_k: int, top_p: float) -> None:
-    """All captions of up to two words, over three words: 1 + 3 + 9 finished, and those cut off by the limit."""
+def test_captions_are_sampled_with_their_probability(temperature: float, top_k: int, top_p: float) -> None:
+    """All captions of up to two words, over three words: 1 + 3 + 9 finished, and those cut at the limit."""
     table = torch.tensor(np.random.default_rng(0).normal(size=(7, 7)))
     config = DecodeConfig(name="sample", max_length=2, temperature=temperature, top_k=top_k, top_p=top_p, seed=1)
     found = sample(TableDecoder(table), make_features(DRAWS), config, SPECIAL_TOKENS)
@@ -83,7 +90,7 @@ def test_a_low_temperature_and_a_single_choice_are_greedy_search() -> None:
         assert sample(decoder, features, config, SPECIAL_TOKENS) == expected
 
 
-def test_an_image_draws_by_its_id_and_the_seed_alone() -> None:
+def test_samples_depend_only_on_id_and_seed() -> None:
     ids = ["a", 7, "b"]
     draws = uniform_samples(0, ids, 50)
     torch.testing.assert_close(draws[[2, 0]], uniform_samples(0, ["b", "a"], 50), rtol=0, atol=0)
@@ -91,7 +98,7 @@ def test_an_image_draws_by_its_id_and_the_seed_alone() -> None:
     assert uniform_samples(0, [], 50).shape == (0, 50)
 
 
-def test_the_draws_keep_their_precision_when_the_features_have_little() -> None:
+def test_samples_do_not_depend_on_the_precision_of_features() -> None:
     decoder, features = same_logits([0.0] * 5000), make_features(200)
     config = DecodeConfig(name="sample", max_length=3)
     coarse = ImageFeatures(features.vector.bfloat16())
@@ -129,7 +136,7 @@ def test_top_k_keeps_the_k_most_probable_and_of_equals_the_first(k: int) -> None
 
 
 @pytest.mark.parametrize("p", [1e-9, 0.1, 0.5, 0.9, 0.999])
-@pytest.mark.parametrize("size", [7, NUCLEUS, 4 * NUCLEUS])
+@pytest.mark.parametrize("size", [7, NUCLEUS_CANDIDATES, 4 * NUCLEUS_CANDIDATES])
 @pytest.mark.parametrize("scale", [0.1, 3.0])
 def test_top_p_keeps_the_smallest_set_with_that_probability(p: float, size: int, scale: float) -> None:
     logits = torch.randn(6, size, dtype=torch.float64) * scale
@@ -151,13 +158,13 @@ def test_top_p_counts_what_top_k_left() -> None:
     assert support(kept) == [{0}]  # 0.4 / 0.7 = 0.571
 
 
-def test_a_word_is_drawn_over_its_share_of_the_unit_interval() -> None:
+def test_a_token_is_sampled_over_its_share_of_the_unit_interval() -> None:
     logits = torch.tensor([0.0, 0.5, 0.0, 0.25, 0.25, 0.0], dtype=torch.float64).log()
     for uniform, word in ((0.0, 1), (0.4999, 1), (0.5, 3), (0.7499, 3), (0.75, 4), (1 - 2**-53, 4)):
         assert sample_from_logits(logits[None], torch.tensor([uniform], dtype=torch.float64)).tolist() == [word]
 
 
-def test_the_largest_draw_never_leads_to_an_impossible_word() -> None:
+def test_the_largest_random_number_never_selects_an_impossible_token() -> None:
     logits = torch.randn(2000, 300)
     logits[:, 150:] = -math.inf
     largest = torch.full((2000,), 1 - 2**-24)

@@ -1,4 +1,4 @@
-"""The best words: `torch.topk` with its ties settled."""
+"""The most probable tokens: `torch.topk` with a defined order of ties."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from captioner.decode.scores import at_least_float32, top_tokens
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12, 13, 50])
 @pytest.mark.parametrize("spread", [1, 4, 1000])
-def test_the_highest_first_and_of_equals_the_lowest_number(count: int, spread: int) -> None:
+def test_the_highest_first_and_among_equals_the_lowest_id(count: int, spread: int) -> None:
     logits = torch.randint(0, spread, (60, 13)).float()
     values, words = top_tokens(logits, count)
     for row, row_values, row_words in zip(logits, values, words, strict=True):
@@ -21,7 +21,7 @@ def test_the_highest_first_and_of_equals_the_lowest_number(count: int, spread: i
         assert torch.equal(row_values, row[expected])
 
 
-def test_what_is_forbidden_comes_last() -> None:
+def test_masked_tokens_come_last() -> None:
     logits = torch.tensor([[-math.inf, 1.0, -math.inf, 2.0, -math.inf]])
     values, words = top_tokens(logits, 4)
     assert words[0, :2].tolist() == [3, 1]

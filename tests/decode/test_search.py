@@ -1,4 +1,4 @@
-"""What every search promises, whatever its name."""
+"""Properties of every search."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_log_probability_and_the_attention_are_those_of_scoring_the_caption_
 
 @every_search
 @pytest.mark.parametrize("seed", range(3))
-def test_a_batch_gives_what_its_images_give_one_by_one(name: str, seed: int) -> None:
+def test_an_image_gets_the_same_in_a_batch_as_alone(name: str, seed: int) -> None:
     features, ids = make_features(9, seed), [f"photo {i}" for i in range(9)]
     decoder = TinyDecoder(words=10, seed=seed, end_bias=1.5)
     config = DecodeConfig(name=name, max_length=12, no_repeat_ngram=2)
@@ -66,8 +66,8 @@ def test_a_batch_gives_what_its_images_give_one_by_one(name: str, seed: int) -> 
 
 @every_search
 @pytest.mark.parametrize("allow_unknown", [False, True])
-def test_only_words_are_said(name: str, allow_unknown: bool) -> None:
-    decoder = same_logits([9.0, 9.0, 1.0, 8.0, 0.0, 0.5])  # would love to say <PAD>, <START> and <UNK>
+def test_only_words_are_generated(name: str, allow_unknown: bool) -> None:
+    decoder = same_logits([9.0, 9.0, 1.0, 8.0, 0.0, 0.5])  # <PAD>, <START> and <UNK> are the most probable
     config = DecodeConfig(name=name, max_length=8, min_length=4, allow_unknown=allow_unknown)
     said = {
         token
@@ -93,7 +93,7 @@ def test_lengths_stay_between_min_and_max(name: str, end_bias: float, least: int
 @every_search
 def test_a_caption_of_max_length_is_finished_where_end_follows(name: str) -> None:
     logits = torch.full((6, 6), -50.0, dtype=torch.float64)
-    logits[1, 4], logits[4, 5], logits[5, END] = 0.0, 0.0, 0.0  # 4 5 <END> is all but certain
+    logits[1, 4], logits[4, 5], logits[5, END] = 0.0, 0.0, 0.0  # 4 5 <END> is almost certain
     for most, tokens, finished in ((2, (4, 5), True), (1, (4,), False)):
         config = DecodeConfig(name=name, max_length=most, beam_width=1)
         (found,) = search(TableDecoder(logits), make_features(1), config, SPECIAL_TOKENS)
@@ -103,7 +103,7 @@ def test_a_caption_of_max_length_is_finished_where_end_follows(name: str) -> Non
 
 @every_search
 @pytest.mark.parametrize("seed", range(3))
-def test_nothing_finished_still_gives_a_caption_marked_so(name: str, seed: int) -> None:
+def test_an_unfinished_caption_is_returned_and_marked(name: str, seed: int) -> None:
     decoder = TinyDecoder(words=8, seed=seed, end_bias=-math.inf)
     config = DecodeConfig(name=name, max_length=5)
     for found in search(decoder, make_features(4), config, SPECIAL_TOKENS):
@@ -115,7 +115,7 @@ def test_nothing_finished_still_gives_a_caption_marked_so(name: str, seed: int) 
 
 @every_search
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_no_ngram_is_said_twice(name: str, n: int) -> None:
+def test_no_ngram_is_generated_twice(name: str, n: int) -> None:
     decoder = TinyDecoder(words=4, end_bias=-12.0, sharpness=3.0)
     free = search(decoder, make_features(6), DecodeConfig(name=name, max_length=20), SPECIAL_TOKENS)
     assert any(repeats_an_ngram(found[0].tokens, n) for found in free), "else this test shows nothing"
@@ -135,7 +135,7 @@ def test_where_no_word_is_left_the_caption_ends_early(name: str) -> None:
 
 @every_search
 @pytest.mark.parametrize("top_p", [1.0, 0.5])
-def test_where_not_even_end_is_possible_what_was_said_so_far_is_returned(name: str, top_p: float) -> None:
+def test_without_any_possible_token_the_caption_so_far_is_returned(name: str, top_p: float) -> None:
     decoder = same_logits([0.0, 0.0, -math.inf, 0.0, 0.0, 0.0])
     config = DecodeConfig(name=name, max_length=9, no_repeat_ngram=1, top_p=top_p)
     (found,) = search(decoder, make_features(1), config, SPECIAL_TOKENS)
@@ -145,7 +145,7 @@ def test_where_not_even_end_is_possible_what_was_said_so_far_is_returned(name: s
 
 
 @every_search
-def test_a_model_that_can_say_nothing_says_nothing(name: str) -> None:
+def test_a_model_without_any_possible_token_gives_an_empty_caption(name: str) -> None:
     decoder = same_logits([0.0, 0.0, -math.inf, 0.0, -math.inf])
     (found,) = search(decoder, make_features(1), DecodeConfig(name=name), SPECIAL_TOKENS)
     assert (found[0].tokens, found[0].finished, found[0].log_prob) == ((), False, 0.0)
@@ -171,7 +171,7 @@ def test_searching_twice_gives_the_same_and_leaves_the_features_alone(name: str)
     before = features.vector.clone()
     decoder, config = TinyDecoder(words=9), DecodeConfig(name=name, seed=3)
     first = search(decoder, features, config, SPECIAL_TOKENS, n_best=2)
-    torch.rand(7)  # the global random state plays no part
+    torch.rand(7)  # the global random state has no influence
     assert search(decoder, features, config, SPECIAL_TOKENS, n_best=2) == first
     torch.testing.assert_close(features.vector, before, rtol=0, atol=0)
 
@@ -205,7 +205,7 @@ def test_every_decoder_of_the_package_can_be_searched(name: str, model: str, cel
     assert isinstance(decoder, Decoder)
     with torch.no_grad():
         for weights in decoder.parameters():
-            weights.mul_(3)  # so that images get captions of their own
+            weights.mul_(3)  # so that images get different captions
     features, config = make_features(5), DecodeConfig(name=name, max_length=7, min_length=1)
     together = search(decoder, features, config, SPECIAL_TOKENS, n_best=3, image_ids=range(5))
     for image, found in enumerate(together):

@@ -1,4 +1,4 @@
-"""The settings of a search: conf/decode/ and docs/decoding.md know all of them."""
+"""The settings of a search: conf/decode/ and docs/decoding.md list all of them."""
 
 from __future__ import annotations
 

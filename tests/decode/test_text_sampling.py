@@ -1,4 +1,4 @@
-"""Text is drawn from the model's own distribution, sharpened and cut as asked, and from nothing else."""
+"""Text is sampled from the model's own distribution, with temperature and truncation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from captioner.config import LanguageNetworkConfig, SamplingConfig
-from captioner.decode.text_sampling import allowed, sample_tokens
+from captioner.decode.text_sampling import sample_tokens, sampling_logits
 from captioner.nn.decoders.language_model import LanguageModel
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
@@ -36,7 +36,7 @@ def next_probabilities(model: LanguageModel, prompt: list[int], temperature: flo
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
 def test_the_first_token_follows_the_distribution(model: LanguageModel, temperature: float) -> None:
-    """1,500 seeds: the largest difference to the expected share is within five standard deviations."""
+    """1,500 seeds: the largest difference from the expected fraction is within five standard deviations."""
     draws, prompt = 1500, [5, 7]
     expected = next_probabilities(model, prompt, temperature)
     counts = torch.zeros(V)
@@ -46,8 +46,8 @@ def test_the_first_token_follows_the_distribution(model: LanguageModel, temperat
     assert bool(((counts / draws - expected).abs() <= 5 * spread + 1e-9).all())
 
 
-def test_each_token_is_read_before_the_next_is_drawn(model: LanguageModel) -> None:
-    """With what was said so far as the prompt, a nearly greedy model says the same again."""
+def test_each_token_is_read_before_the_next_is_sampled(model: LanguageModel) -> None:
+    """With the text so far as the prompt, a nearly greedy model continues in the same way."""
     cold = replace(PLAIN, temperature=1e-3, length=12)
     said = sample_tokens(model, [4], cold)
     for i in range(12):
@@ -73,7 +73,7 @@ def test_top_k_and_top_p_keep_what_they_say() -> None:
     logits = torch.log(torch.tensor([[9.0, 9.0, 9.0, 9.0, 0.5, 0.3, 0.15, 0.05]]))
 
     def kept(**cut: float) -> list[int]:
-        left = allowed(logits.clone(), SamplingConfig(**cut))[0]
+        left = sampling_logits(logits.clone(), SamplingConfig(**cut))[0]
         return [word for word, logit in enumerate(left.tolist()) if logit > float("-inf")]
 
     assert kept() == [4, 5, 6, 7]

@@ -1,4 +1,4 @@
-"""The decoders' equations in NumPy, word by word, straight from the papers: the oracle of the tests in this folder."""
+"""The decoders' equations in NumPy, word by word, as in the papers: the reference of the tests in this folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def gru(gates: Array, h: Array, w: Array, b: Array) -> list[Array]:
 
 
 def greff(gates: Array, hidden: list[Array], p: dict[str, Array], prefix: str, variant: str) -> list[Array]:
-    """The LSTM of Greff et al. 2017 with peepholes, written out, and its variants by the names of `model.cell`."""
+    """The LSTM of Greff et al. 2017 with peepholes, and its variants by the names of `model.cell`."""
     h, c = hidden[:2]
     names = [
         n
@@ -99,7 +99,7 @@ def cell_step(kind: str, p: dict[str, Array], prefix: str, gates: Array, hidden:
 
 
 def states_of(kind: str) -> int:
-    """How many vectors a cell carries."""
+    """The number of state vectors of a cell."""
     return {"lstm_full_gate_recurrence": 5}.get(kind, 2 if kind.startswith("lstm") else 1)
 
 
@@ -112,7 +112,7 @@ def stack_step(
     above: dict[int, Array] | None = None,
     residual: bool = False,
 ) -> tuple[Array, list[list[Array]]]:
-    """All layers of `decoder.stack`: `first_gates` is the whole input of the lowest one. The output, and the state."""
+    """All layers of `decoder.stack`: the output and the state. `first_gates`: the whole input of the lowest layer."""
     after: list[list[Array]] = []
     output = first_gates
     for layer in range(layers):
@@ -132,7 +132,7 @@ def word_logits(p: dict[str, Array], vector: Array) -> Array:
 
 
 def recurrent_logits(decoder: nn.Module, config: Any, v: Array, words: list[int]) -> Array:
-    """(T, V): h = tanh(Wxh·x + Whh·h + Wih·v) and its relatives: other cells, and v entering in other ways."""
+    """(T, V): h = tanh(Wxh·x + Whh·h + Wih·v), and the same with other cells and injections."""
     p, hidden_dim = parameters(decoder), config.hidden_dim
     states = states_of(config.cell)
     hidden = [[np.zeros(hidden_dim)] * states for _ in range(config.layers)]
@@ -165,7 +165,7 @@ def recurrent_logits(decoder: nn.Module, config: Any, v: Array, words: list[int]
 
 
 def energies(config: Any, p: dict[str, Array], keys: list[Array], h: Array) -> Array:
-    """e of every key for the query h; `keys` are W a of the cells (and that of a sentinel)."""
+    """e of every key for the query h; `keys`: W a of the regions (and that of a sentinel)."""
     if config.attention == "none":
         return np.zeros(len(keys))
     query = p["attention.query.weight"] @ h + p["attention.query.bias"]
@@ -175,14 +175,14 @@ def energies(config: Any, p: dict[str, Array], keys: list[Array], h: Array) -> A
 
 
 def attention_keys(config: Any, p: dict[str, Array], grid: Array) -> list[Array]:
-    """W a of every cell."""
+    """W a of every region."""
     return [a if config.attention == "none" else p["attention.keys.weight"] @ a for a in grid]
 
 
 def attention_logits(
-    decoder: nn.Module, config: Any, grid: Array, words: list[int], cells: list[int] | None = None
+    decoder: nn.Module, config: Any, grid: Array, words: list[int], regions: list[int] | None = None
 ) -> tuple[Array, Array]:
-    """(T, V) and (T, P): Show, Attend and Tell, eq. 1–7 and 13; with `cells` it looks at one at each word (9)."""
+    """(T, V) and (T, P): Show, Attend and Tell, eq. 1–7, 13; with `regions`, the context is one region per word (9)."""
     p = parameters(decoder)
     states = states_of(config.cell)
     if config.grid_dim:
@@ -190,12 +190,12 @@ def attention_logits(
     first = np.tanh(p["init.weight"] @ grid.mean(0) + p["init.bias"])
     pieces = np.split(first, states * config.layers)
     hidden = [pieces[layer * states : (layer + 1) * states] for layer in range(config.layers)]
-    rows, looked = [], []
+    rows, attention_rows = [], []
     keys = attention_keys(config, p, grid)
     for t, word in enumerate(words):
         h = hidden[-1][0]
         alpha = softmax(energies(config, p, keys, h))
-        z = alpha @ grid if cells is None else grid[cells[t]]
+        z = alpha @ grid if regions is None else grid[regions[t]]
         if config.gate != "none":
             z = sigmoid(p["gate.weight"] @ h + p["gate.bias"]) * z
         x = p["embedding.weight"][word]
@@ -203,8 +203,8 @@ def attention_logits(
         h, hidden = stack_step(config.cell, p, config.layers, gates, hidden, residual=config.residual)
         deep = x + p["hidden_to_word.weight"] @ h + p["hidden_to_word.bias"] + p["context_to_word.weight"] @ z
         rows.append(word_logits(p, deep))
-        looked.append(alpha)
-    return np.array(rows), np.array(looked)
+        attention_rows.append(alpha)
+    return np.array(rows), np.array(attention_rows)
 
 
 def adaptive_logits(decoder: nn.Module, config: Any, grid: Array, words: list[int]) -> tuple[Array, Array]:
@@ -214,7 +214,7 @@ def adaptive_logits(decoder: nn.Module, config: Any, grid: Array, words: list[in
     v_g = np.maximum(p["image.weight"] @ grid.mean(0) + p["image.bias"], 0)
     keys = attention_keys(config, p, v)
     hidden = [[np.zeros(config.hidden_dim)] * states_of(config.cell) for _ in range(config.layers)]
-    rows, looked = [], []
+    rows, attention_rows = [], []
     for word in words:
         x, before = p["embedding.weight"][word], hidden[-1][0]
         gates = p["stack.inputs.0.weight"] @ x + p["stack.inputs.0.bias"] + p["image_to_gates.weight"] @ v_g
@@ -229,12 +229,12 @@ def adaptive_logits(decoder: nn.Module, config: Any, grid: Array, words: list[in
         s = g * np.tanh(memory)
         alpha = softmax(energies(config, p, [*keys, p["sentinel_key.weight"] @ s], h))
         rows.append(word_logits(p, alpha[:-1] @ v + alpha[-1] * s + h))
-        looked.append(alpha[:-1])
-    return np.array(rows), np.array(looked)
+        attention_rows.append(alpha[:-1])
+    return np.array(rows), np.array(attention_rows)
 
 
 def finite_difference_gradient(function: Callable[[], torch.Tensor], parameter: torch.Tensor, index: int) -> float:
-    """∂function/∂parameter[index] by central differences; float64 is needed."""
+    """∂function/∂parameter[index] by central differences, in float64."""
     flat, step = parameter.data.view(-1), 1e-6
     before = float(flat[index])
     flat[index] = before + step

@@ -1,4 +1,4 @@
-"""The packed layout: nothing lost, nothing padded, torch's PackedSequence as the oracle."""
+"""The packed layout: complete, without padding, and equal to torch's PackedSequence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ images = st.lists(st.lists(caption, min_size=0, max_size=4), min_size=1, max_siz
 
 @settings(max_examples=50, deadline=None)
 @given(images)
-def test_every_caption_comes_back(captions: list[list[list[int]]]) -> None:
+def test_unpacking_returns_every_caption(captions: list[list[list[int]]]) -> None:
     packed = pack_captions(captions)
     said, read = unpack(packed.targets, packed), unpack(packed.inputs, packed)
     for row, (image, slot) in enumerate(zip(packed.images.tolist(), packed.caption_indices.tolist(), strict=True)):
@@ -40,7 +40,7 @@ def test_layout_is_that_of_torch(captions: list[list[list[int]]]) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(images)
-def test_last_words_are_where_each_caption_has_been_read(captions: list[list[list[int]]]) -> None:
+def test_last_token_positions(captions: list[list[list[int]]]) -> None:
     packed = pack_captions(captions)
     last = packed.last_token_positions()
     assert packed.rows[last].tolist() == list(range(len(packed.images)))

@@ -1,4 +1,4 @@
-"""What the text tests share: the official tokenizer, where it can run."""
+"""Shared by the text tests: the official tokenizer, where it can run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TokenizeAll = Callable[[Sequence[str]], list[list[str]]]
 
 @pytest.fixture(scope="session")
 def java() -> TokenizeAll:
-    """The official tokenizer. Behind every caption it sees one that begins with "A", so that all see the same."""
+    """The official tokenizer. Every caption is followed by one that begins with "A": the same context for all."""
     try:
         find_jar(), find_java()
     except CaptionerError as missing:

@@ -1,4 +1,4 @@
-"""Strings that are hard to tokenize. `python -m tests.text.ptb_cases` asks Java and writes `ptb_cases.json`.
+"""Strings that are difficult to tokenize. `python -m tests.text.ptb_cases` asks Java and writes `ptb_cases.json`.
 
 Each of the tokenizer's rules decides somewhere in them (a test makes sure), so a new rule needs a new case.
 """

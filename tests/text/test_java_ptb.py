@@ -1,4 +1,4 @@
-"""Calling the official tokenizer: captions and tokens stay in step, nothing is left on disk, errors say what to do."""
+"""Calling the official tokenizer: every caption gets its own tokens, nothing is left on disk, errors say what to do."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_equals_pycocoevalcap() -> None:
 
 @pytest.mark.usefixtures("java")
 @pytest.mark.parametrize("inside", ["\n", "\r", "\v", "\f", "\u2028", "\u2029", "\x85", "\0", "\ud800", "*NL*"])
-def test_no_character_puts_captions_out_of_step(inside: str) -> None:
+def test_no_character_shifts_tokens_to_another_caption(inside: str) -> None:
     captions = ["one dog", f"two{inside}dogs", "three dogs"]
     tokens = java_ptb_tokenize_all(captions)
     assert len(tokens) == 3
@@ -51,7 +51,7 @@ def test_no_character_puts_captions_out_of_step(inside: str) -> None:
     assert tokens[2] == ["three", "dogs"]
 
 
-def test_nothing_is_written_beside_the_jar(java: TokenizeAll, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_next_to_the_jar(java: TokenizeAll, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(find_jar().parent.iterdir())
     java(["a dog"])

@@ -15,16 +15,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from captioner.text.ptb import _NEXT_CAPTION, LINE_BREAKS, PUNCTUATION, _next_token, _tokens, ptb_tokenize
-from captioner.text.ptb_characters import stand_ins
+from captioner.text.ptb_characters import character_kinds
 from captioner.text.ptb_rules import RULES
 from tests.text.conftest import TokenizeAll
 from tests.text.ptb_cases import CASES, EXPECTED
 
 OFFICIAL: dict[str, list[str]] = json.loads(EXPECTED.read_text(encoding="utf-8"))
 PIECES = sorted({piece for case in CASES for piece in case.split() if "[^" not in piece})
-"""What is hard to tokenize, in small pieces; without the face that differs when a space gets into it."""
+"""Difficult text in small pieces, without the face that differs when it contains a space."""
 
-# Text made of hard pieces, glued or not, in any order.
+# Text of difficult pieces, with or without spaces, in any order.
 hard_text = st.lists(
     st.one_of(st.sampled_from(PIECES), st.sampled_from(["dog", "The", "A", "5", " ", "\t", "\n", ".", "'", "é"])),
     max_size=8,
@@ -47,7 +47,7 @@ def test_java_still_answers_so(java: TokenizeAll) -> None:
 def test_every_rule_decides_somewhere_in_the_table() -> None:
     deciding = set()
     for case in CASES:
-        kinds, place = stand_ins(LINE_BREAKS.sub(" ", case)) + _NEXT_CAPTION, 0
+        kinds, place = character_kinds(LINE_BREAKS.sub(" ", case)) + _NEXT_CAPTION, 0
         while place < len(kinds) - len(_NEXT_CAPTION):
             rule, place = _next_token(kinds, place)
             deciding.add(rule)
@@ -96,9 +96,9 @@ def test_lone_surrogates_are_dropped() -> None:
 @given(st.text("aA1.-'/&@ tn<>=\"", max_size=9))
 @settings(max_examples=60, deadline=None)
 def test_the_rule_that_matches_the_most_decides(text: str) -> None:
-    """By brute force: every rule on every stretch of text, so that no pattern stops short of its longest match."""
-    kinds = stand_ins(text) + _NEXT_CAPTION
-    seen = [re.compile(rule.token + rule.before, re.DOTALL) for rule in RULES]
+    """By brute force: every rule on every part of the text, so that no pattern stops before its longest match."""
+    kinds = character_kinds(text) + _NEXT_CAPTION
+    seen = [re.compile(rule.token + rule.lookahead, re.DOTALL) for rule in RULES]
     place = 0
     while place < len(text):
         lengths = [
@@ -125,7 +125,7 @@ def flickr_captions(real_data: Path) -> list[str]:
 
 
 def mutated_captions(count: int, seed: int) -> list[str]:
-    """Captions into which pieces and characters that are hard to tokenize were thrown."""
+    """Captions with inserted pieces and characters that are difficult to tokenize."""
     chance = random.Random(seed)
     words = ["a", "man", "in", "the", "street", "dogs", "Two", "people", "AND", "frisbee", "near", "water", "on", "it"]
     characters = (
@@ -175,7 +175,7 @@ def test_equal_on_many_mutated_captions(java: TokenizeAll) -> None:
 
 
 def test_tokenizing_twice_changes_nothing(real_data: Path) -> None:
-    """But for a last letter with its full stop: an initial before a quotation mark, and no longer one at the end."""
+    """Except a last letter with its full stop: before a quotation mark it is an initial, at the end it is not."""
     for caption in coco_captions(real_data)[::5] + flickr_captions(real_data)[::5]:
         tokens = ptb_tokenize(caption)
         if tokens and not (len(tokens[-1]) == 2 and tokens[-1].endswith(".")):

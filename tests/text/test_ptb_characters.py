@@ -1,4 +1,4 @@
-"""Which character stands for which."""
+"""The representatives of characters."""
 
 from __future__ import annotations
 
@@ -9,39 +9,41 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioner.text.ptb import ptb_tokenize
-from captioner.text.ptb_characters import DIGIT, LETTER, MARK, SYMBOL, UNKNOWN, stand_ins
+from captioner.text.ptb_characters import DIGIT, LETTER, MARK, SYMBOL, UNKNOWN, character_kinds
 from tests.text.conftest import TokenizeAll
 
 
 @given(st.text(max_size=50))
 @settings(max_examples=100, deadline=None)
-def test_one_stand_in_for_each_character(text: str) -> None:
-    assert len(stand_ins(text)) == len(text)
-    assert stand_ins(stand_ins(text)) == stand_ins(text)
+def test_one_representative_per_character(text: str) -> None:
+    assert len(character_kinds(text)) == len(text)
+    assert character_kinds(character_kinds(text)) == character_kinds(text)
 
 
 @given(st.text(st.characters(max_codepoint=127), max_size=50))
 @settings(max_examples=50, deadline=None)
-def test_ascii_stands_for_itself(text: str) -> None:
-    assert stand_ins(text) == text
-    assert stand_ins(f"{text}é")[:-1] == text
+def test_ascii_is_kept(text: str) -> None:
+    assert character_kinds(text) == text
+    assert character_kinds(f"{text}é")[:-1] == text
 
 
 def test_letters_and_digits_are_unicodes() -> None:
-    """Those of Unicode 3.2, which Python still has; nine Ethiopic digits are no decimal digits any more."""
+    """Those of Unicode 3.2, which Python contains; nine Ethiopic digits are no longer decimal digits."""
     category = unicodedata.ucd_3_2_0.category
     plane = [chr(code) for code in range(128, 0x10000)]
     letters = [character for character in plane if category(character).startswith("L")]
     digits = [character for character in plane if category(character) == "Nd"]
-    assert [character for character in letters if stand_ins(character) not in (LETTER, character)] == []
-    assert [character for character in digits if stand_ins(character) != DIGIT] == [chr(0x1369 + i) for i in range(9)]
+    assert [character for character in letters if character_kinds(character) not in (LETTER, character)] == []
+    assert [character for character in digits if character_kinds(character) != DIGIT] == [
+        chr(0x1369 + i) for i in range(9)
+    ]
 
 
 def test_kinds() -> None:
-    assert stand_ins("ñ中한") == LETTER * 3
-    assert stand_ins("\u0308\u0903") == MARK * 2
-    assert stand_ins("★→") == SYMBOL * 2
-    assert stand_ins("😀𝐀\ue000") == UNKNOWN * 3
+    assert character_kinds("ñ中한") == LETTER * 3
+    assert character_kinds("\u0308\u0903") == MARK * 2
+    assert character_kinds("★→") == SYMBOL * 2
+    assert character_kinds("😀𝐀\ue000") == UNKNOWN * 3
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Characters are exact; words keep every mark and every line."""
+"""Characters are exact; words keep every mark and every line break."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def test_what_a_word_is() -> None:
     assert join_tokens(["a", "\n", "b", "c"], "words") == "a\nb c"
 
 
-def test_other_levels_are_refused() -> None:
+def test_other_levels_are_an_error() -> None:
     with pytest.raises(ConfigError, match="Did you mean words"):
         split_text("a", "word")

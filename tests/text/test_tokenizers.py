@@ -1,4 +1,4 @@
-"""The three tokenizers as the rest of the program meets them."""
+"""The three tokenizers through their common interface."""
 
 from __future__ import annotations
 

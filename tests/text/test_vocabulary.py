@@ -1,4 +1,4 @@
-"""Which words a model may say, their numbers, and the file that keeps them."""
+"""The vocabulary: its words, their ids, and its file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3
 CAPTIONS = st.lists(st.lists(WORDS, max_size=6), max_size=12)
 
 
-def test_special_tokens_come_first_and_have_their_numbers() -> None:
+def test_special_tokens_come_first_and_have_their_ids() -> None:
     vocabulary = Vocabulary(["a", "dog"])
     assert vocabulary.tokens == ("<PAD>", "<START>", "<END>", "<UNK>", "a", "dog")
     special = SPECIAL_TOKENS
@@ -28,7 +28,7 @@ def test_special_tokens_come_first_and_have_their_numbers() -> None:
 
 @given(captions=CAPTIONS, min_count=st.integers(1, 3), max_size=st.none() | st.integers(1, 4))
 @settings(deadline=None, max_examples=60)
-def test_words_are_those_seen_often_most_frequent_first(
+def test_words_are_the_frequent_ones_most_frequent_first(
     captions: list[list[str]], min_count: int, max_size: int | None
 ) -> None:
     counts = Counter(word for caption in captions for word in caption if word not in SPECIAL_NAMES)
@@ -58,7 +58,7 @@ def test_encode_and_decode(words: set[str], caption: list[str]) -> None:
 
 
 def test_special_names_in_a_caption_are_no_special_tokens() -> None:
-    """A person who writes "<END>" does not end the caption there, nor become a word."""
+    """The text "<END>" in a caption does not end it, and is not a word."""
     vocabulary = Vocabulary.from_captions([["a", "<END>", "<PAD>"]] * 3, VocabularyConfig(min_count=1))
     assert vocabulary.tokens == (*SPECIAL_NAMES, "a")
     assert vocabulary.encode(["a", "<END>", "<START>"]) == [4, SPECIAL_TOKENS.unknown, SPECIAL_TOKENS.unknown]
@@ -66,10 +66,10 @@ def test_special_names_in_a_caption_are_no_special_tokens() -> None:
     assert "<END>" not in vocabulary
 
 
-def test_a_word_that_comes_twice_is_refused() -> None:
-    with pytest.raises(DataError, match="'dog' came twice"):
+def test_a_repeated_word_is_an_error() -> None:
+    with pytest.raises(DataError, match="occur twice: 'dog'"):
         Vocabulary(["dog", "cat", "dog"])
-    with pytest.raises(DataError, match="'<UNK>' came twice"):
+    with pytest.raises(DataError, match="occur twice: '<UNK>'"):
         Vocabulary(["<UNK>"])
 
 

@@ -4,7 +4,7 @@ A cell is only the recurrence. Everything that enters it (words, image, attentio
 sum of its terms already multiplied by their weights, with one block of H columns per gate. So products that do not
 depend on the previous state are computed once for all steps, and every injection works with every cell.
 
-`captioner.config.CELLS` names the cells; docs/cells.md describes them and shows how to add one.
+`captioner.config.CELLS` names the cells, docs/family.md lists their papers, and docs/extending.md shows how to add one.
 """
 
 from captioner.nn.cells.cell import Cell, Hidden, cells_of, init_input_bias

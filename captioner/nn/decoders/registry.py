@@ -19,11 +19,20 @@ def attention_decoder(config: AttentionConfig, vocabulary_size: int, feature_dim
 
 
 def build_decoder(config: ModelConfig, vocabulary_size: int, feature_dim: int) -> Decoder[Any]:
-    """The decoder that `config` names, with untrained weights. ConfigError where that is not a `Decoder`."""
-    decoder = load_object(type(config).decoder)(config, vocabulary_size, feature_dim)
-    if not isinstance(decoder, Decoder):
+    """The decoder that `config` names, with untrained weights. ConfigError where that cannot be imported or is not a
+    `Decoder`."""
+    reference = type(config).decoder
+    try:
+        build = load_object(reference)
+    except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"model.name={config.name}: {type(config).decoder} makes a {type(decoder).__name__}, which is not a "
-            "captioner.nn.decoders.decoder.Decoder: derive its class from that one."
+            f"model.name={config.name}: the decoder {reference} cannot be imported ({type(error).__name__}: {error}). "
+            f'Set {type(config).__name__}.decoder to "module:class" of the decoder.'
+        ) from error
+    if isinstance(build, type) and not issubclass(build, Decoder):
+        raise ConfigError(
+            f"model.name={config.name}: {reference} is not a captioner.nn.decoders.decoder.Decoder. "
+            "Derive its class from that one."
         )
+    decoder: Decoder[Any] = build(config, vocabulary_size, feature_dim)
     return decoder

@@ -1,4 +1,4 @@
-"""The cells against their equations in NumPy, against torch's own, and their gradients by finite differences."""
+"""The cells against their equations in NumPy and torch's networks, and their gradients against finite differences."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_sequence_of_steps_is_torch_s_own_network(name: str, theirs: type[nn.RNN
     ours, reference = build_cell(name, HIDDEN).double(), theirs(4, HIDDEN).double()
     with torch.no_grad():
         reference.bias_hh_l0.zero_()
-        if name == "gru":  # the candidate's recurrent bias is the one that no input bias can stand for
+        if name == "gru":  # the candidate's recurrent bias cannot be replaced by an input bias
             nn.init.normal_(ours.candidate_bias)
             reference.bias_hh_l0[2 * HIDDEN :] = ours.candidate_bias
         ours.recurrent.weight.copy_(reference.weight_hh_l0)
@@ -64,8 +64,8 @@ def test_forget_gate_starts_open() -> None:
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_the_open_block_is_the_forget_gate_s(name: str) -> None:
-    """With everything else zero, more of c is kept where the bias of the open block is 1."""
+def test_the_block_with_bias_one_is_the_forget_gate(name: str) -> None:
+    """With everything else zero, more of c is kept where the bias of the block is 1."""
     cell = build_cell(name, HIDDEN)
     if cell.forget_gate_block is None:
         assert name not in ("lstm", "lstm_peephole", "lstm_no_input_gate", "lstm_full_gate_recurrence")

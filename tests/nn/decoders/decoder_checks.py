@@ -1,4 +1,4 @@
-"""What must hold of every decoder, whatever its equations, and the captions that the tests of this folder share."""
+"""Checks for every decoder, and the captions that the tests of this folder share."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ CAPTIONS = [[[4, 5, 6], [7]], [[8, 9, 4, 5, 10]], [[6, 6], [5, 4, 4, 9], []]]
 
 
 def rows_of(packed: PackedCaptions, values: torch.Tensor) -> dict[tuple[int, int], np.ndarray]:
-    """(image, slot) → (T, …)."""
+    """(image, caption index) → (T, …)."""
     return {
         (int(packed.images[row]), int(packed.caption_indices[row])): values[packed.rows == row].detach().numpy()
         for row in range(len(packed.images))
     }
 
 
-def check_that_one_word_at_a_time_is_all_at_once(decoder: nn.Module, features: ImageFeatures) -> None:
-    """`step` after `step` gives the logits that the pass over whole captions gives."""
+def check_that_decoding_step_by_step_equals_teacher_forcing(decoder: nn.Module, features: ImageFeatures) -> None:
+    """Calling `step` for each token gives the logits of teacher forcing."""
     packed = pack_captions(CAPTIONS)
     for (image, slot), logits in rows_of(packed, decoder(features, packed).logits).items():
         grid = None if features.grid is None else features.grid[image][None]
@@ -47,7 +47,7 @@ def check_gradients(decoder: nn.Module, loss: Callable[[], torch.Tensor]) -> Non
         assert float(parameter.grad.view(-1)[index]) == pytest.approx(expected, abs=1e-7), name
 
 
-def memory_efficient_cross_entropy(decoder: nn.Module, features: ImageFeatures) -> Callable[[], torch.Tensor]:
-    """The mean cross-entropy of the shared captions, afresh at each call."""
+def mean_cross_entropy(decoder: nn.Module, features: ImageFeatures) -> Callable[[], torch.Tensor]:
+    """A function that computes the mean cross-entropy of the shared captions."""
     packed = pack_captions(CAPTIONS)
     return lambda: nn.functional.cross_entropy(decoder(features, packed).logits, packed.targets)

@@ -1,4 +1,4 @@
-"""Chen & Zitnick's captioner against its equations in NumPy, and what makes it what it is: words part it in two."""
+"""Chen & Zitnick's decoder against its equations in NumPy, and the separation of its two halves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.nn.decoders.decoder_checks import (
     D,
     V,
     check_gradients,
-    check_that_one_word_at_a_time_is_all_at_once,
+    check_that_decoding_step_by_step_equals_teacher_forcing,
     rows_of,
 )
 from tests.nn.equations import parameters, word_logits
@@ -34,7 +34,7 @@ CONFIGS = [
 def make(config: ChenZitnickConfig) -> tuple[Any, ImageFeatures]:
     torch.manual_seed(1)
     decoder = build_decoder(config, V, D).double().eval()
-    for parameter in decoder.parameters():  # no bias stays zero, or a missing one would not be noticed
+    for parameter in decoder.parameters():  # no bias is zero, so that a missing one is noticed
         torch.nn.init.normal_(parameter, std=0.5)
     return decoder, ImageFeatures(torch.randn(len(CAPTIONS), D, dtype=torch.float64))
 
@@ -71,7 +71,7 @@ def test_forward_is_the_equations() -> None:
     assert answer.losses["reconstruction"].total.item() == pytest.approx(0.7 * loss, rel=1e-12)
 
 
-def test_a_sentence_gives_the_features_after_its_last_word() -> None:
+def test_reconstruction_reads_the_whole_caption() -> None:
     decoder, features = make(PAPER)
     packed = pack_captions(CAPTIONS)
     for row, vector in enumerate(decoder.reconstruct_features(packed).detach().numpy()):
@@ -81,8 +81,8 @@ def test_a_sentence_gives_the_features_after_its_last_word() -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.cell)
-def test_one_word_at_a_time_is_all_at_once(config: ChenZitnickConfig) -> None:
-    check_that_one_word_at_a_time_is_all_at_once(*make(config))
+def test_decoding_step_by_step_equals_teacher_forcing(config: ChenZitnickConfig) -> None:
+    check_that_decoding_step_by_step_equals_teacher_forcing(*make(config))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.cell)
@@ -97,7 +97,7 @@ def test_gradients_are_those_of_finite_differences(config: ChenZitnickConfig) ->
     check_gradients(decoder, loss)
 
 
-def test_beams_of_an_image_share_it() -> None:
+def test_beams_of_an_image_share_its_features() -> None:
     decoder, features = make(CONFIGS[1])
     words = torch.tensor([4, 5, 6, 7, 8, 9])
     step = decoder.step(words, repeat_rows(decoder.init_state(features), 2))
@@ -122,14 +122,14 @@ def test_the_memory_does_not_see_the_image() -> None:
     assert decoder.image.weight.grad is None
 
 
-def test_an_encoder_that_learns_is_not_asked_to_make_its_features_easy() -> None:
+def test_the_reconstruction_loss_has_no_gradient_for_the_encoder() -> None:
     decoder, features = make(PAPER)
     vector = features.vector.requires_grad_()
     decoder(ImageFeatures(vector), pack_captions(CAPTIONS)).losses["reconstruction"].total.backward()
     assert vector.grad is None
 
 
-def test_an_image_without_features_costs_a_finite_loss() -> None:
+def test_an_image_with_zero_features_has_a_finite_loss() -> None:
     decoder, features = make(PAPER)
     losses = decoder(ImageFeatures(torch.zeros_like(features.vector)), pack_captions(CAPTIONS)).losses
     assert torch.isfinite(losses["reconstruction"].total)

@@ -1,4 +1,4 @@
-"""The language model against min-char-rnn written out in NumPy, loss and gradients; and its three ways of reading."""
+"""The language model against min-char-rnn in NumPy, loss and gradients; and its three ways of reading."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def model(cell: str = "lstm", layers: int = 1, **more: object) -> LanguageModel:
 def min_char_rnn(
     wxh: Array, whh: Array, why: Array, bh: Array, by: Array, inputs: list[int], targets: list[int], h: Array
 ) -> tuple[float, dict[str, Array], Array]:
-    """Forward and backward by hand: loss in nats, summed over the steps; gradients; the last h."""
+    """Forward and backward in NumPy: loss in nats, summed over the steps; gradients; the last h."""
     xs, hs, ps, loss = [], [h], [], 0.0
     for read, said in zip(inputs, targets, strict=True):
         xs.append(np.eye(V)[read])
@@ -120,8 +120,8 @@ def test_streams_do_not_see_each_other() -> None:
     assert torch.allclose(together[2:3], alone, atol=1e-12)
 
 
-def test_the_state_of_falling_rows_is_that_of_the_rows_still_there() -> None:
-    """`sequence_and_state` in packed order: after the last step, of the rows that are at work there."""
+def test_the_returned_state_is_that_of_the_active_rows() -> None:
+    """`sequence_and_state` in packed order returns the state of the rows that reach the last step."""
     stack = model("gru", 2).stack
     inputs = stack.project(torch.randn(6, 5))
     start = stack.initial(inputs[:3])

@@ -1,4 +1,4 @@
-"""m-RNN against its equations in NumPy, and that its recurrence reads nothing but words."""
+"""m-RNN against its equations in NumPy; its recurrence reads only words."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.nn.decoders.decoder_checks import (
     D,
     V,
     check_gradients,
-    check_that_one_word_at_a_time_is_all_at_once,
-    memory_efficient_cross_entropy,
+    check_that_decoding_step_by_step_equals_teacher_forcing,
+    mean_cross_entropy,
     rows_of,
 )
 from tests.nn.equations import lstm, parameters, word_logits
@@ -33,7 +33,7 @@ CONFIGS = [PAPER, GATED, MRNNConfig(**SMALL, cell="gru", layers=2, residual=True
 def make(config: MRNNConfig) -> tuple[Any, ImageFeatures]:
     torch.manual_seed(1)
     decoder = build_decoder(config, V, D).double().eval()
-    for parameter in decoder.parameters():  # no bias stays zero, or a missing one would not be noticed
+    for parameter in decoder.parameters():  # no bias is zero, so that a missing one is noticed
         torch.nn.init.normal_(parameter, std=0.5)
     return decoder, ImageFeatures(torch.randn(len(CAPTIONS), D, dtype=torch.float64))
 
@@ -65,14 +65,14 @@ def test_forward_is_the_equations(config: MRNNConfig) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.cell)
-def test_one_word_at_a_time_is_all_at_once(config: MRNNConfig) -> None:
-    check_that_one_word_at_a_time_is_all_at_once(*make(config))
+def test_decoding_step_by_step_equals_teacher_forcing(config: MRNNConfig) -> None:
+    check_that_decoding_step_by_step_equals_teacher_forcing(*make(config))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.cell)
 def test_gradients_are_those_of_finite_differences(config: MRNNConfig) -> None:
     decoder, features = make(config)
-    check_gradients(decoder, memory_efficient_cross_entropy(decoder, features))
+    check_gradients(decoder, mean_cross_entropy(decoder, features))
 
 
 def test_the_paper_s_recurrence_has_no_weight_on_words() -> None:
@@ -87,7 +87,7 @@ def test_the_recurrence_does_not_see_the_image() -> None:
     assert not torch.allclose(step.logits[0], step.logits[1])
 
 
-def test_beams_of_an_image_share_it() -> None:
+def test_beams_of_an_image_share_its_features() -> None:
     decoder, features = make(GATED)
     words = torch.tensor([4, 5, 6, 7, 8, 9])
     step = decoder.step(words, repeat_rows(decoder.init_state(features), 2))

@@ -1,4 +1,4 @@
-"""The lecture's decoder against NumPy, and its properties: one layout or another, one word or all, the same numbers."""
+"""The lecture's decoder against NumPy, in any layout, and step by step against teacher forcing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.nn.decoders.decoder_checks import (
     D,
     V,
     check_gradients,
-    check_that_one_word_at_a_time_is_all_at_once,
-    memory_efficient_cross_entropy,
+    check_that_decoding_step_by_step_equals_teacher_forcing,
+    mean_cross_entropy,
     rows_of,
 )
 from tests.nn.equations import recurrent_logits
@@ -46,7 +46,7 @@ def describe(config: RecurrentConfig) -> str:
 def make(config: RecurrentConfig) -> tuple[torch.nn.Module, ImageFeatures]:
     torch.manual_seed(1)
     decoder = build_decoder(config, V, D).double().eval()
-    for parameter in decoder.parameters():  # no bias stays zero, or a missing one would not be noticed
+    for parameter in decoder.parameters():  # no bias is zero, so that a missing one is noticed
         torch.nn.init.normal_(parameter, std=0.5)
     return decoder, ImageFeatures(torch.randn(len(CAPTIONS), D, dtype=torch.float64))
 
@@ -62,11 +62,11 @@ def test_forward_is_the_equation(config: RecurrentConfig) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=describe)
-def test_one_word_at_a_time_is_all_at_once(config: RecurrentConfig) -> None:
-    check_that_one_word_at_a_time_is_all_at_once(*make(config))
+def test_decoding_step_by_step_equals_teacher_forcing(config: RecurrentConfig) -> None:
+    check_that_decoding_step_by_step_equals_teacher_forcing(*make(config))
 
 
-def test_beams_of_an_image_share_it() -> None:
+def test_beams_of_an_image_share_its_features() -> None:
     decoder, features = make(CONFIGS[3])
     state = repeat_rows(decoder.init_state(features), 2)
     words = torch.tensor([4, 5, 6, 7, 8, 9])
@@ -81,7 +81,7 @@ def test_beams_of_an_image_share_it() -> None:
 @pytest.mark.parametrize("config", CONFIGS, ids=describe)
 def test_gradients_are_those_of_finite_differences(config: RecurrentConfig) -> None:
     decoder, features = make(config)
-    check_gradients(decoder, memory_efficient_cross_entropy(decoder, features))
+    check_gradients(decoder, mean_cross_entropy(decoder, features))
 
 
 def test_other_captions_in_the_batch_change_nothing() -> None:
@@ -92,7 +92,7 @@ def test_other_captions_in_the_batch_change_nothing() -> None:
 
 
 def test_image_enters_every_step() -> None:
-    """Change v after the first word, as a decoder that saw it only once could not notice."""
+    """A change of v after the first word changes the next logits."""
     decoder, features = make(CONFIGS[1])
     state = decoder.step(torch.tensor([1, 1, 1]), decoder.init_state(features)).state
     other = decoder.init_state(ImageFeatures(features.vector + 1))
@@ -101,7 +101,7 @@ def test_image_enters_every_step() -> None:
 
 
 def test_first_enters_the_first_step_only() -> None:
-    """After one word, two images differ in the state alone: with equal states they are one."""
+    """After one word, two images differ only in their states; with equal states their logits are equal."""
     decoder, features = make(RecurrentConfig(cell="gru", embedding_dim=4, hidden_dim=5, injection="first"))
     state = decoder.step(torch.tensor([1, 1, 1]), decoder.init_state(features)).state
     assert not torch.allclose(state.rows.hidden[0][0], state.rows.hidden[0][1])

@@ -1,6 +1,6 @@
-"""Every kind of attention and every score against its equations in NumPy, and what must hold of all of them.
+"""Every kind of attention and every score against its equations in NumPy, and their common properties.
 
-Hard attention is here as it looks without chance, by the expected context; `test_hard_attention` has what is drawn.
+Hard attention is tested here with the expected context; `test_hard_attention` tests its samples.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.nn.decoders.decoder_checks import (
     D,
     V,
     check_gradients,
-    check_that_one_word_at_a_time_is_all_at_once,
+    check_that_decoding_step_by_step_equals_teacher_forcing,
     rows_of,
 )
 from tests.nn.equations import adaptive_logits, attention_logits
@@ -75,14 +75,14 @@ def test_forward_is_the_equation(config: AttentionConfig) -> None:
     for (image, slot), logits in rows_of(packed, answer.logits).items():
         words = [1, *CAPTIONS[image][slot]]
         equations = adaptive_logits if config.attention == "adaptive" else attention_logits
-        expected, looked = equations(decoder, config, features.grid[image].numpy(), words)
+        expected, weights = equations(decoder, config, features.grid[image].numpy(), words)
         np.testing.assert_allclose(logits, expected, atol=1e-10)
-        np.testing.assert_allclose(attention[image, slot], looked, atol=1e-10)
+        np.testing.assert_allclose(attention[image, slot], weights, atol=1e-10)
 
 
 @every_kind
-def test_one_word_at_a_time_is_all_at_once(config: AttentionConfig) -> None:
-    check_that_one_word_at_a_time_is_all_at_once(*make(config))
+def test_decoding_step_by_step_equals_teacher_forcing(config: AttentionConfig) -> None:
+    check_that_decoding_step_by_step_equals_teacher_forcing(*make(config))
 
 
 @every_kind
@@ -98,7 +98,7 @@ def test_gradients_are_those_of_finite_differences(config: AttentionConfig) -> N
 
 
 @every_kind
-def test_attention_sums_to_one_or_less_where_it_may_look_away(config: AttentionConfig) -> None:
+def test_attention_sums_to_one_or_less_with_a_sentinel(config: AttentionConfig) -> None:
     decoder, features = make(config)
     attention = decoder(features, pack_captions(CAPTIONS)).attention
     assert (attention >= 0).all()
@@ -111,7 +111,7 @@ def test_attention_sums_to_one_or_less_where_it_may_look_away(config: AttentionC
 
 @every_kind
 def test_a_caption_does_not_depend_on_the_others_of_its_batch(config: AttentionConfig) -> None:
-    """Neither longer captions, which would be padding elsewhere, nor other images change it."""
+    """Neither longer captions nor other images change it."""
     decoder, features = make(config)
     packed, alone = pack_captions(CAPTIONS), pack_captions([[CAPTIONS[0][1]]])
     answer = decoder(ImageFeatures(features.vector[:1], features.grid[:1]), alone)
@@ -122,7 +122,7 @@ def test_a_caption_does_not_depend_on_the_others_of_its_batch(config: AttentionC
 
 @every_kind
 @pytest.mark.parametrize("search", ["greedy", "sample", "beam"])
-def test_every_search_gives_a_batch_what_its_images_give_one_by_one(config: AttentionConfig, search: str) -> None:
+def test_every_search_gives_an_image_the_same_in_a_batch_as_alone(config: AttentionConfig, search: str) -> None:
     decoder, features = make(config)
     decode = DecodeConfig(name=search, max_length=6)
     together = run_search(decoder, features, decode, SPECIAL_TOKENS, image_ids=["a", "b", "c"])
@@ -134,7 +134,7 @@ def test_every_search_gives_a_batch_what_its_images_give_one_by_one(config: Atte
         torch.testing.assert_close(alone[0].attention, together[image][0].attention, atol=1e-10, rtol=0)
 
 
-def test_without_attention_every_cell_weighs_the_same() -> None:
+def test_without_attention_every_region_has_the_same_weight() -> None:
     decoder, features = make(next(config for config in CONFIGS if config.attention == "none"))
     attention = decoder(features, pack_captions(CAPTIONS)).attention
     assert torch.equal(attention, torch.full_like(attention, 1 / P))
@@ -151,7 +151,7 @@ def test_the_sentinel_needs_a_memory_and_is_its_own_gate() -> None:
 
 
 @every_kind
-def test_order_of_grid_cells_moves_the_weights_and_nothing_else(config: AttentionConfig) -> None:
+def test_the_order_of_regions_permutes_only_the_weights(config: AttentionConfig) -> None:
     decoder, features = make(config)
     packed, order = pack_captions(CAPTIONS), torch.tensor([2, 0, 3, 1])
     before = decoder(features, packed)
@@ -173,7 +173,7 @@ def test_beams_of_an_image_share_its_grid(config: AttentionConfig) -> None:
 
 
 @every_kind
-def test_without_a_grid_it_says_so(config: AttentionConfig) -> None:
+def test_a_missing_grid_is_an_error(config: AttentionConfig) -> None:
     decoder, features = make(config)
     with pytest.raises(ValueError, match="grid"):
         decoder.init_state(ImageFeatures(features.vector))

@@ -33,7 +33,7 @@ def pretrained(request: pytest.FixtureRequest) -> tuple[str, EfficientNet]:
 
 
 def classify(network: EfficientNet, image: Image.Image, size: int) -> str:
-    """The most probable category, with the pixel arithmetic of the published weights written out."""
+    """The most probable category, with the preprocessing of the published weights written explicitly."""
     resized = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float()
     with torch.no_grad():
@@ -80,7 +80,7 @@ def draw_traffic_light() -> Image.Image:
     [(draw_clock(), "analog clock"), (draw_crossword(), "crossword puzzle"), (draw_traffic_light(), "traffic light")],
     ids=["clock", "crossword", "traffic light"],
 )
-def test_recognises_drawings(pretrained: tuple[str, EfficientNet], image: Image.Image, category: str) -> None:
+def test_recognizes_drawings(pretrained: tuple[str, EfficientNet], image: Image.Image, category: str) -> None:
     name, network = pretrained
     assert classify(network, image, lite.VARIANTS[name].image_size) == category
 
@@ -95,7 +95,7 @@ def test_recognises_drawings(pretrained: tuple[str, EfficientNet], image: Image.
         ("000000160012.jpg", {"pizza"}),
     ],
 )
-def test_recognises_photos(
+def test_recognizes_photos(
     real_data: Path, pretrained: tuple[str, EfficientNet], photo: str, categories: set[str]
 ) -> None:
     name, network = pretrained
@@ -110,7 +110,7 @@ def test_has_the_published_number_of_parameters(name: str, millions: float) -> N
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=5e-4)
 
 
-def test_normalisation_is_that_of_the_published_weights() -> None:
+def test_normalization_is_that_of_the_published_weights() -> None:
     byte = np.arange(256)
     np.testing.assert_allclose((byte / 255 - lite.MEAN) / lite.STD, (byte - 127) / 128, atol=1e-12)
 
@@ -152,7 +152,7 @@ def test_every_strided_convolution_is_padded_as_published() -> None:
     assert not any(isinstance(module, nn.SiLU) for module in network.modules())
 
 
-def test_weights_of_another_variant_are_refused() -> None:
+def test_weights_of_another_variant_are_an_error() -> None:
     state_dict = read_state_dict(lite.weights_file("efficientnet_lite0"))
     with pytest.raises(WeightsError, match=r"296 tensors, but efficientnet_lite1 has 386"):
         lite.with_torchvision_keys("efficientnet_lite1", state_dict)

@@ -1,4 +1,4 @@
-"""The encoder against torchvision's own forward passes, and what it promises about freezing, names and shapes."""
+"""The encoder against torchvision's own forward passes, and its freezing, names and shapes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ SLOW = {
 
 
 def random_encoder(name: str = "resnet18", image_size: int = 64, **settings: object) -> Encoder:
-    """Random weights, and random BatchNorm statistics too, so that leaving out a BatchNorm would show."""
+    """Random weights and random BatchNorm statistics, so that a missing BatchNorm is noticed."""
     config = dataclasses.replace(EncoderConfig(name, weights=None, image_size=image_size), **settings)
     encoder = build_encoder(config)
     with torch.no_grad():
@@ -87,7 +87,7 @@ def head_on(network: nn.Module, feature_map: Tensor) -> Tensor:
     ("name", "size"), [*QUICK.items(), *(pytest.param(*item, marks=pytest.mark.slow) for item in SLOW.items())]
 )
 def test_is_the_network_up_to_its_head(name: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Head(encoder(images)) is what torchvision's network gives: the right cut, nothing left out, cells in order."""
+    """Head(encoder(images)) equals torchvision's network: the right cut, all layers, the regions in order."""
     built: list[nn.Module] = []
 
     def remember(name: str, **options: object) -> nn.Module:
@@ -131,7 +131,7 @@ def test_every_available_network_can_be_cut(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 def test_scaling_by_the_transform_equals_scaling_by_the_network(name: str) -> None:
-    """torchvision normalises for ImageNet and lets these two networks undo it (`transform_input`)."""
+    """torchvision normalizes for ImageNet, and these two networks undo it (`transform_input`)."""
     pixels = torch.rand(1, 3, 8, 8)
     preset = torchvision.models.get_model_weights(name).DEFAULT.transforms()
     network = get_model(name, weights=None, aux_logits=False, init_weights=False, transform_input=True)
@@ -184,8 +184,8 @@ def test_the_bare_network_takes_the_weights_of_the_loaded_one() -> None:
 
 @pytest.mark.parametrize("low", [False, True])
 @pytest.mark.parametrize("right", [False, True])
-def test_cells_are_in_reading_order(low: bool, right: bool) -> None:
-    """What changes in one corner of the image changes a cell of that corner most."""
+def test_regions_are_in_reading_order(low: bool, right: bool) -> None:
+    """A change in one corner of the image changes a region of that corner most."""
     encoder = build_encoder(EncoderConfig("efficientnet_lite0"))
     image = torch.zeros(1, 3, 224, 224)
     changed = image.clone()
@@ -196,12 +196,12 @@ def test_cells_are_in_reading_order(low: bool, right: bool) -> None:
     assert 3 not in (row, column)
 
 
-# ----------------------------------------------------------------------------- freezing and learning
+# ----------------------------------------------------------------------------- freezing and fine-tuning
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
 def test_a_frozen_encoder_does_not_change(name: str) -> None:
-    """No gradients, no BatchNorm update, and none of the noise that training adds (stochastic depth)."""
+    """No gradients, no BatchNorm update and no stochastic depth."""
     encoder = random_encoder(name)
     before = copy.deepcopy(encoder.state_dict())
     images = torch.randn(4, 3, 64, 64, requires_grad=True)
@@ -217,7 +217,7 @@ def test_a_frozen_encoder_does_not_change(name: str) -> None:
 
 
 @pytest.mark.parametrize("batch_norm_eval", [True, False])
-def test_only_the_blocks_from_the_named_one_on_learn(batch_norm_eval: bool) -> None:
+def test_only_the_blocks_from_the_named_one_on_are_trained(batch_norm_eval: bool) -> None:
     encoder = random_encoder(fine_tune_from="layer3", batch_norm_eval=batch_norm_eval).train()
     before = copy.deepcopy(encoder.state_dict())
     encoder(torch.randn(2, 3, 64, 64)).grid.square().sum().backward()
@@ -230,14 +230,14 @@ def test_only_the_blocks_from_the_named_one_on_learn(batch_norm_eval: bool) -> N
             assert torch.equal(value, before[key]) != moved, key
 
 
-def test_frozen_blocks_below_a_learning_one_stay_in_eval_mode() -> None:
+def test_frozen_blocks_before_a_trainable_one_stay_in_eval_mode() -> None:
     encoder = random_encoder("efficientnet_b0", fine_tune_from="features.7").train()
     modes = {name: encoder.trunk.get_submodule(name).training for name in encoder.blocks}
     assert modes == {name: name in ("features.7", "features.8") for name in encoder.blocks}
     assert not any(module.training for module in encoder.eval().modules())
 
 
-def test_learning_all_of_it_and_the_frozen_one_agree() -> None:
+def test_a_trainable_and_a_frozen_encoder_agree() -> None:
     frozen = random_encoder()
     learning = random_encoder(fine_tune_from="conv1")
     learning.load_state_dict(frozen.state_dict())
@@ -246,12 +246,12 @@ def test_learning_all_of_it_and_the_frozen_one_agree() -> None:
     assert learning.blocks == ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4"]
 
 
-def test_nothing_is_recorded_for_gradients_where_nobody_asks() -> None:
+def test_a_frozen_encoder_records_no_gradients() -> None:
     with torch.no_grad():
         assert not random_encoder(fine_tune_from="layer4")(torch.randn(1, 3, 64, 64)).grid.requires_grad
 
 
-def test_held_nothing_learns_and_let_go_the_named_blocks_do() -> None:
+def test_freeze_and_unfreeze() -> None:
     encoder = random_encoder(fine_tune_from="layer4").train()
     images = torch.randn(2, 3, 64, 64)
     expected = encoder.eval()(images).grid.detach()
@@ -270,7 +270,7 @@ def test_held_nothing_learns_and_let_go_the_named_blocks_do() -> None:
     ("name", "fine_tune_from"), [("resnet18", "conv1"), ("resnet18", "layer3"), ("efficientnet_b0", "features.7")]
 )
 def test_gradient_checkpointing_changes_nothing(name: str, fine_tune_from: str, batch_norm_eval: bool) -> None:
-    """Same features, gradients, random depth (EfficientNet) and BatchNorm statistics, though blocks run twice."""
+    """Features, gradients, stochastic depth (EfficientNet) and BatchNorm statistics do not change."""
     found = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
@@ -291,8 +291,8 @@ def test_gradient_checkpointing_changes_nothing(name: str, fine_tune_from: str, 
         torch.testing.assert_close(plain, checkpointed)
 
 
-def test_learning_blocks_work_on_channels_last() -> None:
-    """Whatever lies between them: the layout in which convolutions are fastest is kept from block to block."""
+def test_trainable_blocks_keep_channels_last() -> None:
+    """The fastest layout for convolutions is kept from block to block."""
     encoder = random_encoder(fine_tune_from="layer2").train()
     layouts: list[bool] = []
     for block in ("layer2", "layer3", "layer4"):
@@ -303,7 +303,7 @@ def test_learning_blocks_work_on_channels_last() -> None:
     assert layouts == [True, True, True]
 
 
-def test_gradient_checkpointing_keeps_less() -> None:
+def test_gradient_checkpointing_stores_less() -> None:
     def kept(checkpointing: bool) -> int:
         sizes: list[int] = []
         encoder = random_encoder(fine_tune_from="conv1", gradient_checkpointing=checkpointing).train()
@@ -316,10 +316,10 @@ def test_gradient_checkpointing_keeps_less() -> None:
     assert kept(True) < 0.5 * kept(False)
 
 
-# --------------------------------------------------------------------- the folded copy of a frozen one
+# --------------------------------------------------------------------- the fused copy of frozen blocks
 
 
-def test_the_folded_copy_is_not_part_of_the_state() -> None:
+def test_the_fused_copy_is_not_in_the_state_dict() -> None:
     encoder = random_encoder()
     keys = list(encoder.state_dict())
     encoder(torch.randn(1, 3, 64, 64))
@@ -327,7 +327,7 @@ def test_the_folded_copy_is_not_part_of_the_state() -> None:
     assert any("running_mean" in key for key in keys)
 
 
-def test_the_folded_copy_follows_loaded_weights() -> None:
+def test_the_fused_copy_follows_loaded_weights() -> None:
     encoder, other = nn.Sequential(random_encoder()), nn.Sequential(random_encoder())
     images = torch.randn(1, 3, 64, 64)
     assert not torch.equal(encoder(images).vector, other(images).vector)
@@ -335,7 +335,7 @@ def test_the_folded_copy_follows_loaded_weights() -> None:
     assert torch.equal(encoder(images).vector, other(images).vector)
 
 
-def test_the_folded_copy_follows_a_move() -> None:
+def test_the_fused_copy_follows_a_move() -> None:
     encoder = nn.Sequential(random_encoder())
     images = torch.randn(1, 3, 64, 64)
     single = encoder(images).vector
@@ -352,7 +352,7 @@ def test_images_do_not_depend_on_their_batch(count: int) -> None:
     torch.testing.assert_close(encoder(images).grid, one_by_one, rtol=1e-4, atol=1e-4)
 
 
-# -------------------------------------------------------------------------------- a person's mistakes
+# -------------------------------------------------------------------------------- mistakes in the settings
 
 
 @pytest.mark.parametrize(
@@ -370,18 +370,18 @@ def test_images_do_not_depend_on_their_batch(count: int) -> None:
         ("quantized_resnet18", "is a quantization model"),
     ],
 )
-def test_refuses_what_is_not_a_classification_cnn(name: str, message: str) -> None:
+def test_other_networks_than_classification_cnns_are_errors(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_encoder(EncoderConfig(name))
 
 
-def test_refuses_a_block_that_does_not_exist_before_reading_weights() -> None:
+def test_an_unknown_block_is_an_error_before_weights_are_read() -> None:
     config = EncoderConfig("resnet18", weights="/nowhere.pth", fine_tune_from="layer5")
     with pytest.raises(ConfigError, match=r"Did you mean layer\d.* Its blocks are: conv1, bn1, layer1"):
         build_encoder(config)
 
 
-def test_refuses_images_that_are_too_small() -> None:
+def test_too_small_images_are_an_error() -> None:
     with pytest.raises(ConfigError, match=r"image_size=40 is too small for inception_v3"):
         build_encoder(EncoderConfig("inception_v3", weights=None, image_size=40))
 
@@ -390,7 +390,7 @@ def test_refuses_images_that_are_too_small() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_choice_of_the_command_line_is_as_its_comment_says(path: Path) -> None:
+def test_every_file_of_conf_encoder_is_described_correctly(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     values = yaml.safe_load(text)
     if path.stem == "torchvision":

@@ -1,4 +1,4 @@
-"""Weights from files and downloads: what fits is loaded, what does not is named, nothing is executed or left behind."""
+"""Weights from files and downloads: fitting ones are loaded, others are errors, nothing is executed or left behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ StateDict = dict[str, Tensor]
 
 @pytest.fixture(scope="module")
 def resnet18() -> StateDict:
-    """A whole random ResNet-18, head included, as torchvision publishes it."""
+    """A whole random ResNet-18 with its head, as torchvision publishes it."""
     torch.manual_seed(1)
     return dict(get_model("resnet18", weights=None).state_dict())
 
@@ -61,8 +61,8 @@ def test_loads_safetensors_without_a_head(resnet18: StateDict, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["mnasnet1_0", "googlenet", "inception_v3", "squeezenet1_1"])
-def test_loads_networks_with_their_own_ideas_of_a_state_dict(name: str, tmp_path: Path) -> None:
-    """MNASNet insists on metadata that safetensors lacks; the published inceptions bring auxiliary heads."""
+def test_loads_networks_with_unusual_state_dicts(name: str, tmp_path: Path) -> None:
+    """MNASNet needs metadata that safetensors lacks; the published Inceptions have auxiliary heads."""
     options = {"aux_logits": True, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
     state_dict = dict(get_model(name, weights=None, **options).state_dict())
     save_file(state_dict, tmp_path / "weights.safetensors")
@@ -118,7 +118,7 @@ def test_names_what_has_another_shape(resnet18: StateDict, tmp_path: Path) -> No
         build("resnet18", tmp_path / "weights.pth")
 
 
-def test_refuses_another_lite_variant() -> None:
+def test_another_lite_variant_is_an_error() -> None:
     with pytest.raises(WeightsError, match="belong to another variant"):
         build("efficientnet_lite1", lite.weights_file("efficientnet_lite0"))
 
@@ -142,13 +142,13 @@ def test_executes_nothing_in_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
 @pytest.mark.parametrize("content", [b"", b"these are not weights", b"PK\x03\x04 cut short"])
-def test_refuses_a_broken_file(name: str, content: bytes, tmp_path: Path) -> None:
+def test_a_broken_file_is_an_error(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=r"weights\.\w+ cannot be read as a state dict"):
         build("resnet18", tmp_path / name)
 
 
-def test_refuses_a_file_that_is_not_a_state_dict(resnet18: StateDict, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_state_dict_is_an_error(resnet18: StateDict, tmp_path: Path) -> None:
     torch.save({"model": resnet18, "epoch": 3}, tmp_path / "training.pth")
     with pytest.raises(WeightsError, match=r"holds a dict of model, epoch: expected a state dict"):
         build("resnet18", tmp_path / "training.pth")
@@ -174,7 +174,7 @@ def test_a_missing_file_is_named() -> None:
         ("efficientnet_lite0", "IMAGENET1K_V1", r"expected DEFAULT, a state-dict file, or null"),
     ],
 )
-def test_an_unknown_set_of_weights_names_those_there_are(name: str, weights: str, message: str) -> None:
+def test_an_unknown_set_of_weights_names_the_available_ones(name: str, weights: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(name, weights)
 
@@ -183,7 +183,7 @@ def test_an_unknown_set_of_weights_names_those_there_are(name: str, weights: str
 
 
 def publish(state_dict: StateDict, folder: Path, monkeypatch: pytest.MonkeyPatch, checksum: str | None = None) -> Path:
-    """Let torchvision's entry for ResNet-18 point at a file of ours, named after its checksum as torch expects."""
+    """Make torchvision's entry for ResNet-18 point at a local file, named after its checksum as torch expects."""
     folder.mkdir()
     torch.save(state_dict, folder / "new.pth")
     digest = checksum or hashlib.sha256((folder / "new.pth").read_bytes()).hexdigest()[:8]
@@ -216,7 +216,7 @@ def test_a_failed_checksum_leaves_nothing_behind(
     assert list(hub.iterdir()) == []
 
 
-def test_offline_names_every_way_out(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_names_every_alternative(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise URLError("no network")
 

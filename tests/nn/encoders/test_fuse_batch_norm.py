@@ -1,4 +1,4 @@
-"""Folding BatchNorm away changes nothing but the time. (Every torchvision family: see test_encoder.)"""
+"""Fusing BatchNorm does not change the output. test_encoder covers every torchvision family."""
 
 from __future__ import annotations
 

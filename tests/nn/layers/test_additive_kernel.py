@@ -1,4 +1,4 @@
-"""The fast energies against the equation, written plainly and differentiated by autograd."""
+"""The fast energies against the equation, with gradients by autograd."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captioner.nn.layers.attention import AdditiveAttention
 
 
 def losses_and_gradients(sizes: list[int], images: int, cells: int, width: int, fast: bool) -> list[Tensor]:
-    """Energies of a few steps and every gradient of a weighted sum of them."""
+    """The energies of a few steps, and all gradients of a weighted sum of them."""
     generator = torch.Generator().manual_seed(3)
 
     def draw(*shape: int) -> Tensor:
@@ -72,7 +72,7 @@ def test_without_a_gradient_too(images: int, each: int, cells: int, width: int, 
 
 @pytest.mark.parametrize("size", [0.01, 1.0, 30.0])
 def test_float32_is_as_close_to_the_equation_as_tanh_is(size: float) -> None:
-    """Small arguments, where 2σ − 1 has fewer digits than tanh, and large ones, where both are ±1."""
+    """For small arguments, where 2σ − 1 is less precise than tanh, and for large ones, where both are ±1."""
     generator = torch.Generator().manual_seed(0)
     keys, query = (size * torch.randn(shape, generator=generator) for shape in ((2, 50, 64), (4, 64)))
     score, images = torch.randn(64, generator=generator), torch.tensor([0, 1, 1, 0])
@@ -81,7 +81,7 @@ def test_float32_is_as_close_to_the_equation_as_tanh_is(size: float) -> None:
     assert float((found - exact).abs().max()) < 1e-6 * float(score.abs().sum())
 
 
-def test_backward_twice_gives_the_same_twice() -> None:
+def test_a_second_backward_pass_gives_the_same_gradients() -> None:
     keys = torch.randn(2, 3, 4, requires_grad=True)
     energies = StepEnergies(keys, torch.randn(4))(torch.randn(5, 4), torch.tensor([0, 1, 1, 0, 1])).sum()
     (first,) = torch.autograd.grad(energies, [keys], retain_graph=True)

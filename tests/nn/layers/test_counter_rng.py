@@ -1,4 +1,4 @@
-"""Counted random numbers against SplitMix64 in Python's own integers, and what makes them random enough."""
+"""Counter-based random numbers against SplitMix64 in Python integers, and their statistics."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_published_value() -> None:
 
 
 def test_even_and_independent() -> None:
-    """Of seeds 0, 1, 2, … as of one seed's numbers: mean and variance of the uniform, no correlation of neighbours."""
+    """Over seeds 0, 1, 2, … and over one seed's numbers: uniform mean and variance, no correlation of neighbors."""
     many = torch.arange(100_000)
     for values in (uniform(many, torch.zeros_like(many)), uniform(torch.zeros_like(many), many)):
         assert float(values.min()) >= 0

@@ -1,4 +1,4 @@
-"""Rows spread into the places of their images, against loops."""
+"""Rows grouped by image, against loops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CAPTIONS = st.lists(st.lists(st.lists(st.integers(4, 9), max_size=4), max_size=3
 
 @given(captions=CAPTIONS, data=st.data())
 @settings(max_examples=40, deadline=None)
-def test_each_row_stands_among_its_image_s_and_comes_back(captions: list[list[list[int]]], data: st.DataObject) -> None:
+def test_rows_are_grouped_by_image_and_ungrouped(captions: list[list[list[int]]], data: st.DataObject) -> None:
     packed = pack_captions(captions)
     for rows in (rows_of_captions(packed, len(captions)), rows_of_words(packed, len(captions))):
         count = data.draw(st.integers(1, len(rows.images)))

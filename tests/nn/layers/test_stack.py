@@ -1,4 +1,4 @@
-"""A stack of any cell, any depth and any width: all words at once, or one after the other, give the same numbers."""
+"""Recurrent layers of any cell, depth and width: a whole sequence gives the values of its steps."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ def test_a_sequence_is_its_steps(
             enters = {layer: columns[word : word + 1] for layer, columns in above.items()}
             output, state = stack.step(stack.project(words[word : word + 1]), state, enters)
             torch.testing.assert_close(output[0], outputs[word], atol=tolerance, rtol=tolerance)
-        if length == lengths[0]:  # still there at the last step
+        if length == lengths[0]:  # active at the last step
             for ours, theirs in zip(after, state, strict=True):
                 torch.testing.assert_close(ours[row], theirs[0], atol=tolerance, rtol=tolerance)

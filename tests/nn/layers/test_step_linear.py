@@ -12,7 +12,7 @@ from captioner.nn.layers.step_linear import StepLinear, deferred_weight_gradient
 
 
 def recurrence(layer: nn.Linear, steps: int, once: bool) -> tuple[Tensor, list[Tensor]]:
-    """A small recurrence whose rows grow fewer; its value and all gradients."""
+    """The value and all gradients of a small recurrence with decreasing numbers of rows."""
     start = torch.linspace(-1, 1, 15, dtype=torch.float64).view(3, 5).requires_grad_()
     layer.zero_grad()
     with deferred_weight_gradients(layer) if once else nullcontext():
@@ -27,7 +27,7 @@ def recurrence(layer: nn.Linear, steps: int, once: bool) -> tuple[Tensor, list[T
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("bias", [True, False])
-def test_same_numbers_as_the_plain_layer(steps: int, bias: bool) -> None:
+def test_values_and_gradients_are_those_of_the_plain_layer(steps: int, bias: bool) -> None:
     torch.manual_seed(0)
     layer = StepLinear(5, 5, bias=bias).double()
     (plain, expected), (value, gradients) = (recurrence(layer, steps, once) for once in (False, True))
@@ -37,7 +37,7 @@ def test_same_numbers_as_the_plain_layer(steps: int, bias: bool) -> None:
         torch.testing.assert_close(gradient, other, rtol=1e-12, atol=1e-14)
 
 
-def test_backward_twice_gives_the_same_twice() -> None:
+def test_a_second_backward_pass_gives_the_same_gradients() -> None:
     layer = StepLinear(4, 4).double()
     with deferred_weight_gradients(layer):
         value = layer(torch.tanh(layer(torch.ones(2, 4, dtype=torch.float64)))).sum()
