@@ -54,7 +54,7 @@ class DataConfig:
 
     name: str = "flickr8k"  # the data set; data=… sets it
     root: str | None = None  # the folder of the data set
-    limit: int | None = None  # keep only the first N images of every split; null: all
+    limit: int | None = None  # use only the first N images of every split; null: all
     num_workers: int = 2  # processes that decode images
     on_bad_image: str = "error"  # missing or damaged images: error stops and names one; skip omits and counts them
 
@@ -67,7 +67,7 @@ class DataConfig:
 
 @dataclass
 class ScenesConfig(DataConfig):
-    """The embedded data set: synthetic scenes, generated from a seed."""
+    """The built-in data set: synthetic scenes, generated from a seed."""
 
     reader: ClassVar[str] = "captioner.data.synthetic.scenes"
     needs_root: ClassVar[bool] = False
@@ -79,7 +79,7 @@ class ScenesConfig(DataConfig):
     )
 
     name: str = "scenes"
-    root: str | None = None  # the folder they are written to; null: in the cache folder (see cache.directory)
+    root: str | None = None  # the folder they are written to; null: in $CAPTIONER_CACHE, else in ~/.cache/captioner
     seed: int = 0  # of the images and captions
     train_size: int = 1600  # images of the split train
     val_size: int = 200  # images of the split val
@@ -104,7 +104,7 @@ class CocoConfig(DataConfig):
 
     name: str = "coco"
     root: str | None = None  # the folder that holds annotations/ and the image folders
-    year: int | None = None  # 2014 or 2017; null: whichever the folder holds
+    year: int | None = None  # 2014 or 2017; null: the one that the folder holds
     karpathy: str | None = None  # dataset_coco.json, or a folder of lists of file names; null: the official splits
 
     def __post_init__(self) -> None:
@@ -153,7 +153,7 @@ class FolderConfig(DataConfig):
     name: str = "folder"
     root: str | None = None  # the folder of images
     captions: str | None = None  # the file of captions (CSV, JSONL or COCO JSON), relative to root; null: found in root
-    val_fraction: float = 0.1  # share of images for val, and as many for test, when the file names no splits
+    val_fraction: float = 0.1  # fraction of the images for val, and for test, if the file names no splits
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -192,6 +192,6 @@ DATASETS: Registry[type[DataConfig]] = Registry(
 class CacheConfig:
     """The cache of a frozen encoder's features, which are computed once and read from disk in every epoch."""
 
-    enabled: bool = True  # keep features on disk, as far as the encoder is frozen and images are not augmented
+    enabled: bool = True  # store the features of the frozen part of the encoder, if images are not augmented
     directory: str | None = None  # the folder of the cache; null: $CAPTIONER_CACHE, else ~/.cache/captioner
-    flips: bool = False  # train on mirrored images half of the time; takes twice the disk space for train
+    flips: bool = False  # train on horizontally flipped images half of the time; doubles the disk space for train
