@@ -82,12 +82,7 @@ def _other_command(title: str, command: str, kind: type, train: Sequence[Setting
 
 def _renamed_section() -> str:
     rows = [
-        (f"`{entry.old}`", f"`{entry.new}`")
-        if isinstance(entry, RenamedSetting)
-        else (
-            f"`{entry.setting}={entry.value}`",
-            " ".join(f"`{name}={as_argument(value)}`" for name, value in entry.new),
-        )
+        (f"`{entry.shown}`", f"`{entry.new if isinstance(entry, RenamedSetting) else entry.replacement(None)}`")
         for entry in RENAMED
         if entry.is_active
     ]
