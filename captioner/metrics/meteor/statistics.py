@@ -1,0 +1,81 @@
+"""METEOR's 23 statistics of a caption, and its score from their sums.
+
+Columns: words of the hypothesis and of the reference, function words of both; for each module the matched content words
+of both and the matched function words of both; chunks; matched words of both.
+
+    P, R  = Σ_m w_m (δ matched content words + (1 − δ) matched function words) / (δ content words + (1 − δ) function words)
+    score = (1 − γ (chunks / matched words)^β) · P R / (α P + (1 − α) R)
+
+with α = 0.85, β = 0.2, γ = 0.6, δ = 0.75 (Denkowski and Lavie 2014, section 3, the values for ranking).
+A hypothesis that matches completely in one chunk is given no penalty, and no chunk in the sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import numpy as np
+
+from captioner.metrics.meteor.alignment import Alignment
+from captioner.metrics.ngrams import Floats
+
+HYPOTHESIS_WORDS, REFERENCE_WORDS, HYPOTHESIS_FUNCTION, REFERENCE_FUNCTION = range(4)
+FIRST_MODULE, CHUNKS, HYPOTHESIS_MATCHES, REFERENCE_MATCHES, COLUMNS = 4, 20, 21, 22, 23
+ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
+MODULE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
+"""w_m of equal words, stems, synonyms and paraphrases."""
+
+
+def alignment_statistics(
+    hypothesis: list[str], reference: list[str], alignment: Alignment, function_words: Set[str]
+) -> list[int]:
+    """The 23 statistics of one pair of captions."""
+    hypothesis_function = [word in function_words for word in hypothesis]
+    reference_function = [word in function_words for word in reference]
+    modules = [0] * 16
+    hypothesis_matches = reference_matches = 0
+    for start, length, hypothesis_start, hypothesis_length, module in alignment.matches:
+        for is_function in hypothesis_function[hypothesis_start : hypothesis_start + hypothesis_length]:
+            modules[4 * module + 2 * is_function] += 1
+        for is_function in reference_function[start : start + length]:
+            modules[4 * module + 2 * is_function + 1] += 1
+        hypothesis_matches += hypothesis_length
+        reference_matches += length
+    lengths = [len(hypothesis), len(reference), sum(hypothesis_function), sum(reference_function)]
+    return [*lengths, *modules, alignment.chunks, hypothesis_matches, reference_matches]
+
+
+def addable(statistics: Floats) -> Floats:
+    """(…, 23) the statistics as METEOR sums them: a complete match in one chunk counts no chunk."""
+    whole = (
+        (statistics[..., CHUNKS] == 1)
+        & (statistics[..., HYPOTHESIS_MATCHES] == statistics[..., HYPOTHESIS_WORDS])
+        & (statistics[..., REFERENCE_MATCHES] == statistics[..., REFERENCE_WORDS])
+    )
+    sums: Floats = np.array(statistics, np.float64)
+    sums[whole, CHUNKS] = 0
+    return sums
+
+
+def scores(sums: Floats) -> Floats:
+    """(…,) scores of (…, 23) sums of `addable` statistics."""
+    precision = _weighted_share(sums, 0)
+    recall = _weighted_share(sums, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = 1 / ((1 - ALPHA) / precision + ALPHA / recall)
+        matches = (sums[..., HYPOTHESIS_MATCHES] + sums[..., REFERENCE_MATCHES]) / 2
+        penalty = GAMMA * np.power(sums[..., CHUNKS] / matches, BETA)
+        found: Floats = mean * (1 - penalty)
+    return np.where(np.isfinite(found), found, 0.0)
+
+
+def _weighted_share(sums: Floats, side: int) -> Floats:
+    """Precision (side 0) or recall (side 1)."""
+    content = sums[..., FIRST_MODULE + side : CHUNKS : 4]
+    function = sums[..., FIRST_MODULE + 2 + side : CHUNKS : 4]
+    matched = (DELTA * content + (1 - DELTA) * function) @ MODULE_WEIGHTS
+    function_words = sums[..., HYPOTHESIS_FUNCTION + side]
+    words = DELTA * (sums[..., HYPOTHESIS_WORDS + side] - function_words) + (1 - DELTA) * function_words
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share: Floats = matched / words
+    return np.where(words > 0, share, 0.0)
