@@ -10,6 +10,15 @@ from pathlib import Path
 from typing import Any
 
 
+def cache_directory() -> Path:
+    """The folder of everything that can be computed again: `$CAPTIONER_CACHE` if set, else `~/.cache/captioner`.
+
+    The folder is not created here.
+    """
+    configured = os.environ.get("CAPTIONER_CACHE")
+    return Path(configured).expanduser() if configured else Path.home() / ".cache" / "captioner"
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace the file `path` by `content`; a kill at any moment leaves the old file or the new one, never a part.
 

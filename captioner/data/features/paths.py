@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 from captioner.errors import DataError
-
-
-def cache_directory() -> Path:
-    """The folder of everything that can be computed again: `$CAPTIONER_CACHE` if set, else `~/.cache/captioner`.
-
-    The folder is not created here.
-    """
-    configured = os.environ.get("CAPTIONER_CACHE")
-    return Path(configured).expanduser() if configured else Path.home() / ".cache" / "captioner"
+from captioner.files import cache_directory as cache_directory
 
 
 def check_disk_space(folder: Path, what: str, needed: int, advice: str) -> None:

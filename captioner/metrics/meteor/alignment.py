@@ -7,8 +7,8 @@ reference's words, from left to right.
 The paper asks for the alignment that covers most words, has the fewest chunks and the least distance. The jar, which
 defines the published scores, differs in three ways that this module reproduces:
 
-    weights     a phrase of n words counts n where it is matched exactly, else n / 2, rounded down: a single word matched
-                by stem, synonym or paraphrase counts 0, so it is taken only where it costs no chunk
+    weights     a phrase of n words counts n where it is matched exactly, else n / 2, rounded down: a single word
+                matched by stem, synonym or paraphrase counts 0, so it is taken only where it costs no chunk
     distance    the distance of a candidate is added to the hypotheses made after it at the same word (later candidates,
                 and the one that skips the word), not to its own
     beam        40 hypotheses, sorted before every word; of equal ones the earlier stays first
@@ -73,8 +73,8 @@ def align(candidates: Sequence[Match], reference_length: int, hypothesis_length:
         if len(paths) > 1:
             paths.sort(key=_SORT_KEY)
             del paths[BEAM:]
-        match = certain.get(position)
-        if match is not None:
+        if position in certain:
+            match = certain[position]
             paths = [path if path.position > position else _extended(path, match, path.cost) for path in paths]
         else:
             paths = _expanded(paths, position, by_start[position])

@@ -20,23 +20,19 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
 from captioner.metrics.java import MetricUnavailable, find_in_pycocoevalcap, find_java
-from captioner.metrics.metric import Metric, MetricResult, TokenizedCaptions
-from captioner.metrics.ngrams import Floats, Integers
+from captioner.metrics.meteor.resources import JAR
+from captioner.metrics.meteor.statistics import addable
+from captioner.metrics.ngrams import Floats
 
-JAR = "meteor/meteor-1.5.jar"
 MEMORY = "2G"  # limit for Java, which uses about 1 GiB for the paraphrase table
 SECONDS_TO_EXIT = 5.0
 
-# Columns of the statistics.
-HYPOTHESIS_WORDS, REFERENCE_WORDS, CHUNKS, HYPOTHESIS_MATCHES, REFERENCE_MATCHES = 0, 1, 20, 21, 22
 
-
-class Meteor:
+class MeteorJar:
     """A running METEOR process. It takes seconds to start, so reuse it; call `close`, or use it in a `with`.
 
     Raises MetricUnavailable if Java or the jar is missing, or if the process fails. Calls from several threads
@@ -66,7 +62,7 @@ class Meteor:
         """(I, 23): the statistics of each image. Captions are tokens joined by spaces; references: (I,) lists."""
         with self._lock:
             lines = [
-                self._ask(" ||| ".join(["SCORE", *map(_clean, captions), _clean(hypothesis)]), answers=1)[0]
+                self._ask(" ||| ".join(["SCORE", *map(clean, captions), clean(hypothesis)]), answers=1)[0]
                 for hypothesis, captions in zip(hypotheses, references, strict=True)
             ]
         return np.array([line.split() for line in lines], dtype=np.float64)
@@ -80,7 +76,7 @@ class Meteor:
 
     def evaluate_totals(self, statistics: Floats, weights: Floats) -> Floats:
         """(S,) corpus scores of S bootstrap samples; weights: (S, I) how often each sample contains each image."""
-        return self.evaluate(weights @ _addable(statistics))[0]
+        return self.evaluate(weights @ addable(statistics))[0]
 
     @property
     def is_running(self) -> bool:
@@ -99,7 +95,7 @@ class Meteor:
         self._from_java.close()
         self._errors.close()
 
-    def __enter__(self) -> Meteor:
+    def __enter__(self) -> MeteorJar:
         return self
 
     def __exit__(
@@ -124,45 +120,20 @@ class Meteor:
         return replies
 
 
-_shared: tuple[int, Meteor] | None = None
+_shared: tuple[int, MeteorJar] | None = None
 
 
-def shared_meteor() -> Meteor:
+def shared_jar() -> MeteorJar:
     """The METEOR process shared by all scoring in this Python process: started on first use, closed at exit."""
     global _shared
     # A forked child must not use its parent's pipes.
     if _shared is None or _shared[0] != os.getpid() or not _shared[1].is_running:
-        meteor = Meteor()
+        meteor = MeteorJar()
         atexit.register(meteor.close)
         _shared = os.getpid(), meteor
     return _shared[1]
 
 
-def _clean(caption: str) -> str:
+def clean(caption: str) -> str:
     """The caption without METEOR's field separator, line breaks and double spaces, as in pycocoevalcap."""
     return caption.replace("|||", "").replace("  ", " ").replace("\r", " ").replace("\n", " ")
-
-
-def _addable(statistics: Floats) -> Floats:
-    """The statistics as METEOR sums them: a hypothesis that matches completely, in one chunk, counts no chunk."""
-    whole = (
-        (statistics[:, CHUNKS] == 1)
-        & (statistics[:, HYPOTHESIS_MATCHES] == statistics[:, HYPOTHESIS_WORDS])
-        & (statistics[:, REFERENCE_MATCHES] == statistics[:, REFERENCE_WORDS])
-    )
-    addable: Floats = statistics.copy()
-    addable[whole, CHUNKS] = 0
-    return addable
-
-
-def _compute(captions: TokenizedCaptions) -> MetricResult:
-    statistics = shared_meteor().statistics(captions.hypothesis_texts, captions.reference_texts)
-    per_image, corpus = shared_meteor().evaluate(statistics)
-    return MetricResult({"METEOR": per_image}, {"METEOR": corpus}, statistics=statistics)
-
-
-def _resample(statistics: Any, rows: Integers, weights: Floats) -> dict[str, Floats]:
-    return {"METEOR": shared_meteor().evaluate_totals(statistics[rows], weights)}
-
-
-METRIC = Metric(_compute, scores=("METEOR",), resample=_resample, bootstrap_by_default=False)

@@ -1,4 +1,4 @@
-"""METEOR's own tokenization, which it applies to every caption (`-norm`), after the PTB tokenizer of the COCO evaluation.
+"""METEOR's own tokenization (`-norm`), which it applies to the tokens of the COCO evaluation's PTB tokenizer.
 
 Moses-style: punctuation is separated, hyphens inside words become spaces, contractions are split before the
 apostrophe, and a final period is kept only after an abbreviation or before a lower-case word. Patterns consume the
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 _LETTER = "A-Za-zÀ-ÖØ-öø-ž\u0400-\u0527\u1d00-\u1d7f\ua640-\ua66e\ua67e-\ua697"
 _WORD = "0-9" + _LETTER
 _CHARACTERS = str.maketrans(
-    {space: " " for space in "\t\u00a0\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))}
+    dict.fromkeys("\t\xa0\u202f\u205f\u3000" + "".join(map(chr, range(8192, 8203))), " ")
     | {"“": '"', "”": '"', "‘": "'", "’": "'", "`": "'", "–": " - "}
 )
 _SEPARATIONS = [
@@ -53,7 +53,8 @@ def normalize(caption: str, abbreviations: Mapping[str, bool]) -> list[str]:
         text = pattern.sub(replacement, text)
     words = text.split()
     split = " ".join(
-        _separate_period(word, following, abbreviations) for word, following in zip(words, [*words[1:], ""], strict=True)
+        _separate_period(word, following, abbreviations)
+        for word, following in zip(words, [*words[1:], ""], strict=True)
     )
     return [_without_periods(word) for word in split.lower().split()]
 

@@ -89,10 +89,15 @@ def _make(folder: Path, source: Path) -> None:
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     temporary.mkdir(parents=True)
     try:
-        arrays = _read_table(source)
-        for name, array in zip(_ARRAYS, arrays, strict=True):
+        table = _read_table(source)
+        arrays: dict[str, NDArray[np.generic]] = {
+            "phrases": table.phrases,
+            "starts": table.starts,
+            "paraphrases": table.paraphrases,
+        }
+        for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array)
-        lengths = {name: len(array) for name, array in zip(_ARRAYS, arrays, strict=True)}
+        lengths = {name: len(array) for name, array in arrays.items()}
         write_json(temporary / _DESCRIPTION, {"source": _identity(source), "lengths": lengths})
         if folder.exists():
             shutil.rmtree(folder)
@@ -101,7 +106,7 @@ def _make(folder: Path, source: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _read_table(source: Path) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint32]]:
+def _read_table(source: Path) -> Paraphrases:
     """The arrays of the index. The table has three lines per pair: a probability, a phrase, a paraphrase of it."""
     numbers: dict[str, int] = {}
     first, second = [], []
@@ -126,7 +131,7 @@ def _read_table(source: Path) -> tuple[NDArray[np.uint64], NDArray[np.uint32], N
     sources = place_of[np.array(first, np.int64)]
     order = np.argsort(sources, kind="stable")  # keeps the order of the table within a phrase
     starts = np.searchsorted(sources[order], np.arange(len(hashes) + 1)).astype(np.uint32)
-    return hashes, starts, place_of[np.array(second, np.int64)[order]]
+    return Paraphrases(hashes, starts, place_of[np.array(second, np.int64)[order]])
 
 
 def _hash(phrase: str) -> int:

@@ -3,7 +3,8 @@
 Columns: words of the hypothesis and of the reference, function words of both; for each module the matched content words
 of both and the matched function words of both; chunks; matched words of both.
 
-    P, R  = Σ_m w_m (δ matched content words + (1 − δ) matched function words) / (δ content words + (1 − δ) function words)
+    P, R  = Σ_m w_m (δ matched content words_m + (1 − δ) matched function words_m)
+            / (δ content words + (1 − δ) function words)
     score = (1 − γ (chunks / matched words)^β) · P R / (α P + (1 − α) R)
 
 with α = 0.85, β = 0.2, γ = 0.6, δ = 0.75 (Denkowski and Lavie 2014, section 3, the values for ranking).

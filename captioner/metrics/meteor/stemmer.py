@@ -23,8 +23,8 @@ _SPECIAL = {
     "only": "onli",
     "singly": "singl",
 }
-_UNCHANGED = frozenset("sky news howe atlas cosmos bias andes".split())
-_UNCHANGED_AFTER_1A = frozenset("inning outing canning herring earring proceed exceed succeed".split())
+_UNCHANGED = frozenset(["sky", "news", "howe", "atlas", "cosmos", "bias", "andes"])
+_UNCHANGED_AFTER_1A = frozenset(["inning", "outing", "canning", "herring", "earring", "proceed", "exceed", "succeed"])
 _STEP_2 = {
     "ational": "ate",
     "fulness": "ful",
@@ -62,9 +62,28 @@ _STEP_3 = {
     "ness": "",
     "ful": "",
 }
-_STEP_4 = "ement ance ence able ible ment ant ent ism ate iti ous ive ize ion al er ic".split()  # longest first
+_STEP_4 = [
+    "ement",
+    "ance",
+    "ence",
+    "able",
+    "ible",
+    "ment",
+    "ant",
+    "ent",
+    "ism",
+    "ate",
+    "iti",
+    "ous",
+    "ive",
+    "ize",
+    "ion",
+    "al",
+    "er",
+    "ic",
+]  # longest first
 _BEFORE_LI = "cdeghkmnrt"
-_DOUBLES = frozenset("bb dd ff gg mm nn pp rr tt".split())
+_DOUBLES = frozenset(["bb", "dd", "ff", "gg", "mm", "nn", "pp", "rr", "tt"])
 _REGION = re.compile("[aeiouy][^aeiouy]")
 _SHORT_SYLLABLE = re.compile("(?:[^aeiouy][aeiouy][^aeiouywxY]|^[aeiouy][^aeiouy])$")
 _VOWEL = re.compile("[aeiouy]")

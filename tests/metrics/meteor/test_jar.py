@@ -16,7 +16,7 @@ import pytest
 from captioner.config import TokenizerConfig
 from captioner.metrics import score
 from captioner.metrics.java import MetricUnavailable
-from captioner.metrics.meteor import Meteor, shared_meteor
+from captioner.metrics.meteor.jar import MeteorJar, shared_jar
 from captioner.text import build_tokenizer
 
 needs_meteor = pytest.mark.skipif(
@@ -35,14 +35,14 @@ def install_java(folder: Path, monkeypatch: pytest.MonkeyPatch, program: str) ->
 def test_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(MetricUnavailable, match="METEOR needs a Java runtime"):
-        Meteor()
+        MeteorJar()
 
 
 def test_without_the_jar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_java(tmp_path, monkeypatch, "")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MetricUnavailable, match=r"pip install 'captioner\[java\]'"):
-        Meteor()
+        MeteorJar()
 
 
 @pytest.mark.parametrize("program", ["sys.exit('no memory left')", "sys.stdin.readline(); sys.exit('no memory left')"])
@@ -51,7 +51,7 @@ def test_the_output_of_a_failed_process_is_reported(
 ) -> None:
     pytest.importorskip("pycocoevalcap")
     install_java(tmp_path, monkeypatch, program)
-    with Meteor() as meteor, pytest.raises(MetricUnavailable, match="no memory left"):
+    with MeteorJar() as meteor, pytest.raises(MetricUnavailable, match="no memory left"):
         meteor.statistics(["a dog"], [["a dog"]])
     assert not meteor.is_running
 
@@ -68,7 +68,7 @@ with open({str(log)!r}, "w") as log:
         print(*range(23), flush=True)
 """
     install_java(tmp_path, monkeypatch, echo)
-    with Meteor() as meteor:
+    with MeteorJar() as meteor:
         statistics = meteor.statistics(["a ||| dog", "日本"], [["one", "two"], ["x|||y"]])
     np.testing.assert_array_equal(statistics, np.arange(23.0)[None].repeat(2, axis=0))
     arguments, *lines = log.read_text("utf-8").splitlines()
@@ -89,14 +89,14 @@ def captions(request: pytest.FixtureRequest) -> dict[int, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def meteor() -> Iterator[Meteor]:
-    with Meteor() as process:
+def meteor() -> Iterator[MeteorJar]:
+    with MeteorJar() as process:
         yield process
 
 
 @pytest.mark.slow
 @needs_meteor
-def test_official(captions: dict[int, list[str]], meteor: Meteor) -> None:
+def test_official(captions: dict[int, list[str]], meteor: MeteorJar) -> None:
     from pycocoevalcap.meteor.meteor import Meteor as OfficialMeteor
 
     hypotheses = {i: texts[0] for i, texts in captions.items()} | {-1: "", -2: "犬 é", -3: "same words", -4: "x"}
@@ -117,7 +117,7 @@ def test_official(captions: dict[int, list[str]], meteor: Meteor) -> None:
 
 @pytest.mark.slow
 @needs_meteor
-def test_corpus_scores_of_subsets_from_their_statistics(captions: dict[int, list[str]], meteor: Meteor) -> None:
+def test_corpus_scores_of_subsets_from_their_statistics(captions: dict[int, list[str]], meteor: MeteorJar) -> None:
     """The weighted sums of the statistics give the corpus score of a bootstrap sample."""
     hypotheses = [texts[0] for texts in captions.values()] + ["two words", "one more caption"]
     references = [texts[1:] for texts in captions.values()] + [["two words"], ["one more caption", "x"]]
@@ -136,12 +136,12 @@ def test_corpus_scores_of_subsets_from_their_statistics(captions: dict[int, list
 def test_one_process_is_used_for_all_calls() -> None:
     package = Path(importlib.util.find_spec("pycocoevalcap").submodule_search_locations[0])
     files_before = set(package.rglob("*"))
-    first = score({1: "a dog"}, {1: ["the dog"]}, names=["METEOR"])
-    process = shared_meteor()
-    assert score({1: "a dog"}, {1: ["the dog"]}, names=["METEOR"]).corpus == first.corpus
-    assert 0 < first.corpus["METEOR"] < 1
-    assert first.per_image[1].keys() == {"METEOR"}
-    assert shared_meteor() is process
+    first = score({1: "a dog"}, {1: ["the dog"]}, names=["METEOR_java"])
+    process = shared_jar()
+    assert score({1: "a dog"}, {1: ["the dog"]}, names=["METEOR_java"]).corpus == first.corpus
+    assert 0 < first.corpus["METEOR_java"] < 1
+    assert first.per_image[1].keys() == {"METEOR_java"}
+    assert shared_jar() is process
     process.close()
     assert not process.is_running
     assert set(package.rglob("*")) == files_before

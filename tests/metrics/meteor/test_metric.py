@@ -1,0 +1,121 @@
+"""METEOR without Java equals the jar: the statistics exactly, the scores to 1e-12."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from captioner.config import TokenizerConfig
+from captioner.metrics import score
+from captioner.metrics.java import MetricUnavailable
+from captioner.metrics.meteor import resources
+from captioner.metrics.meteor.jar import MeteorJar
+from captioner.metrics.meteor.metric import Meteor, evaluate, shared_meteor
+from captioner.metrics.meteor.statistics import scores
+from captioner.text import build_tokenizer
+from tests.metrics.meteor.test_jar import needs_meteor
+
+# Hypothesis, references, and the jar's statistics and score.
+CASES = [
+    ("a dog runs", ["a dog runs"], "3 3 1 1 2 2 1 1 0 0 0 0 0 0 0 0 0 0 0 0 1 3 3", 1.0),
+    ("", ["a dog runs"], "0 3 0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0", 0.0),
+    ("dog", ["", "dog"], "1 1 0 0 1 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 1", 1.0),
+    ("2 dogs run", ["two dogs run"], "3 3 0 1 2 2 0 0 0 0 0 0 1 0 0 1 0 0 0 0 1 3 3", 0.9655172413793103),
+    ("zebras", ["zebra"], "1 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0", 0.0),
+    ("blorps", ["blorp"], "1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0 0 0 0 0 1 1 1", 0.6),
+    ("x in front of y", ["x before y"], "5 3 2 0 2 2 0 0 0 0 0 0 0 0 0 0 1 1 2 0 1 5 3", 0.8590308370044054),
+]
+
+WORDS = (
+    "a a the two dog dogs doggy puppy man men man's people person is are standing stands stand in on front of before "
+    "big large huge couch sofa couches ran run running u.s. us t-shirt don't , . ' \" ... 1,000 3:00 café – zzq zzqs"
+)
+
+
+@pytest.fixture(scope="module")
+def meteor() -> Meteor:
+    pytest.importorskip("pycocoevalcap")
+    return shared_meteor()
+
+
+@pytest.fixture(scope="module")
+def jar() -> Iterator[MeteorJar]:
+    with MeteorJar() as process:
+        yield process
+
+
+@pytest.mark.slow  # makes the index of paraphrases where there is none
+@pytest.mark.parametrize(("hypothesis", "references", "statistics", "expected"), CASES)
+def test_cases(meteor: Meteor, hypothesis: str, references: list[str], statistics: str, expected: float) -> None:
+    found = meteor.statistics([hypothesis], [references])
+    assert found[0].tolist() == [float(number) for number in statistics.split()]
+    assert evaluate(found)[0][0] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_probes(meteor: Meteor, real_data: Path) -> None:
+    probes, random_pairs = (
+        json.loads((real_data.parent / f"{name}.json").read_text("utf-8"))
+        for name in ("meteor_probes", "meteor_random_exact")
+    )
+    cases = [(probe["hypothesis"], probe["references"], probe["stats"]) for probe in probes]
+    cases += [(hypothesis, [reference], statistics) for hypothesis, reference, statistics in random_pairs]
+    found = meteor.statistics([case[0] for case in cases], [case[1] for case in cases])
+    np.testing.assert_array_equal(found, [list(map(float, case[2].split())) for case in cases])
+    np.testing.assert_allclose(evaluate(found)[0][: len(probes)], [probe["score"] for probe in probes], atol=1e-12)
+
+
+def check_equal(meteor: Meteor, jar: MeteorJar, hypotheses: list[str], references: list[list[str]]) -> None:
+    ours, theirs = meteor.statistics(hypotheses, references), jar.statistics(hypotheses, references)
+    np.testing.assert_array_equal(ours, theirs)
+    (our_scores, our_corpus), (their_scores, their_corpus) = evaluate(ours), jar.evaluate(theirs)
+    np.testing.assert_allclose(our_scores, their_scores, rtol=0, atol=1e-12)
+    assert our_corpus == pytest.approx(their_corpus, abs=1e-12)
+
+
+@pytest.mark.slow
+@needs_meteor
+def test_real_captions(meteor: Meteor, jar: MeteorJar, real_data: Path) -> None:
+    """Each caption of 600 COCO images against the image's others."""
+    annotations = json.loads((real_data / "coco_text/captions_val2017.json").read_text("utf-8"))["annotations"]
+    by_image: dict[int, list[str]] = defaultdict(list)
+    for annotation in annotations:
+        by_image[annotation["image_id"]].append(annotation["caption"])
+    tokenize = build_tokenizer(TokenizerConfig()).tokenize_all
+    groups = [[" ".join(tokens) for tokens in tokenize(captions)] for captions in list(by_image.values())[:600]]
+    pairs = [(group[i], group[:i] + group[i + 1 :]) for group in groups for i in range(len(group))]
+    check_equal(meteor, jar, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+
+
+@pytest.mark.slow
+@needs_meteor
+def test_made_captions(meteor: Meteor, jar: MeteorJar) -> None:
+    """Many ties, inflections, synonyms, paraphrases and punctuation, in any order."""
+    words = WORDS.split()
+    source = random.Random(0)
+    captions = [" ".join(source.choices(words, k=source.randint(0, 14))) for _ in range(4000)]
+    check_equal(meteor, jar, captions[:2000], [[one, captions[2 * i % 999]] for i, one in enumerate(captions[2000:])])
+
+
+def test_scores_of_nothing() -> None:
+    assert scores(np.zeros((2, 23))).tolist() == [0.0, 0.0]
+
+
+def test_without_pycocoevalcap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The score is listed as unavailable, with what to install."""
+    shared_meteor.cache_clear()
+
+    def missing(metric: str, name: str) -> Any:
+        raise MetricUnavailable(f"{metric} needs pycocoevalcap, which is not installed.")
+
+    monkeypatch.setattr(resources, "find_in_pycocoevalcap", missing)
+    found = score({1: "a dog"}, {1: ["the dog"]}, names=["METEOR"])
+    assert "pycocoevalcap" in found.unavailable["METEOR"]
+    assert "METEOR" not in found.corpus
