@@ -9,7 +9,7 @@ import pytest
 
 from captioner.metrics import score, spice
 from captioner.metrics.java import MetricUnavailable
-from tests.metrics.test_meteor import install_java
+from tests.metrics.meteor.test_jar import install_java
 
 
 @pytest.fixture
