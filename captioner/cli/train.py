@@ -44,9 +44,9 @@ def main() -> None:
     with errors_as_exit_codes():
         _finished.clear()
         _failed.clear()
-        place = join_launched_job()
+        rank = join_launched_job()
         register()
-        if place.size > 1 and {"-m", "--multirun"} & set(sys.argv):
+        if rank.world_size > 1 and {"-m", "--multirun"} & set(sys.argv):
             raise ConfigError(
                 "A sweep (-m) is one run after the other, each in processes of its own: use python train.py -m … "
                 "trainer.devices=N, without torchrun."
@@ -104,7 +104,7 @@ def _error_kept_for_the_end() -> Iterator[None]:
 def _job(composed: DictConfig) -> None:
     """One run: check the settings and the run folder, then train in it."""
     with _error_kept_for_the_end():
-        hydra, place = HydraConfig.get(), rank_info()
+        hydra, rank = HydraConfig.get(), rank_info()
         folder = Path(hydra.runtime.output_dir)
         overrides = list(hydra.overrides.task)
         resuming = composed.resume is not None or begun_by_this_job(folder)
@@ -116,7 +116,7 @@ def _job(composed: DictConfig) -> None:
             check_device_name(config.device)
             if not isinstance(config, LanguageModelConfig):
                 check_data_source(config.data)
-            elif place.size > 1:
+            elif rank.world_size > 1:
                 raise ConfigError("task=language_model trains in one process: start it without torchrun.")
             if not resuming and is_main_process():
                 check_unused_folder(folder, f"resume it with resume={shown(folder)}, or ")

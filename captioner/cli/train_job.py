@@ -51,9 +51,9 @@ def train_in_folder(
 def launch_run(config: TrainConfig, folder: Path, overrides: Sequence[str]) -> None:
     """Train a captioner in `trainer.devices` new processes; the first of them prints the result."""
     count = config.trainer.devices or 1
-    place = RankInfo(size=count, local_size=count)
-    check_processes(config, place)
-    choose_device(config.device, place)
+    rank = RankInfo(world_size=count, local_world_size=count)
+    check_processes(config, rank)
+    choose_device(config.device, rank)
     try:
         stopped_by = launch("train", [*overrides, f"hydra.run.dir={as_argument(str(folder.absolute()))}"], count)
     except JobFailedError as failed:

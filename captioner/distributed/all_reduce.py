@@ -1,9 +1,9 @@
-"""The gradients of all ranks added up, most of it while the backward pass is still at work.
+"""Sums the gradients of all ranks, mostly while the backward pass is still running.
 
-Backward meets the last layers first. So the parameters are put into buckets from the last to the first, and a bucket
-is sent as soon as all of its gradients are there. A large gradient is a bucket of its own and is summed in place; small
-ones are copied together, because to start a message costs as much as many bytes. Every rank sends the same buckets in
-the same order, and one that had no image of the batch sends zeros: no rank waits for what will not come.
+The backward pass reaches the last layers first. So parameters are grouped into buckets from the last to the first, and
+a bucket is all-reduced as soon as all of its gradients are computed. A large gradient is a bucket of its own and is
+summed in place; small ones are copied into one buffer, because starting a message costs as much as sending many bytes.
+Every rank sends the same buckets in the same order; a rank without an image of the batch sends zeros.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ BUCKET_BYTES = 1 << 20
 
 @contextmanager
 def summed_gradients(parameters: Iterable[nn.Parameter], *, overlap: bool) -> Iterator[None]:
-    """After the block, `.grad` of every parameter that learns is the sum over all ranks, equal on each to the last bit.
+    """A context after which `.grad` of every trainable parameter is the sum over all ranks, bit-identical on each.
 
-    `overlap`: send while backward works, for blocks in which it runs once at most.
+    overlap: send during the backward pass; for blocks that run it at most once.
+
+    Raises RankLostError where another rank has ended.
     """
-    if rank_info().size == 1:
+    if rank_info().world_size == 1:
         yield
         return
-    learning = [parameter for parameter in parameters if parameter.requires_grad]
-    sender = _Sender(bucketed(learning, BUCKET_BYTES))
-    handles = [_when_ready(parameter, sender.note) for parameter in learning if overlap]
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    sender = _Sender(bucketed(trainable, BUCKET_BYTES))
+    handles = [_when_ready(parameter, sender.gradient_ready) for parameter in trainable if overlap]
     try:
         yield
     finally:
@@ -43,7 +45,7 @@ def summed_gradients(parameters: Iterable[nn.Parameter], *, overlap: bool) -> It
 
 
 def bucketed(parameters: Sequence[nn.Parameter], most_bytes: int) -> list[list[nn.Parameter]]:
-    """The parameters from the last to the first, in buckets of at most so many bytes (or of one parameter)."""
+    """The parameters from the last to the first, in buckets of at most `most_bytes` bytes (or one larger parameter)."""
     buckets: list[list[nn.Parameter]] = []
     room = 0
     for parameter in reversed(parameters):
@@ -56,28 +58,28 @@ def bucketed(parameters: Sequence[nn.Parameter], most_bytes: int) -> list[list[n
     return buckets
 
 
-def _when_ready(parameter: nn.Parameter, note: Callable[[Tensor], None]) -> RemovableHandle:
-    handle: RemovableHandle = parameter.register_post_accumulate_grad_hook(note)  # type: ignore[no-untyped-call]
+def _when_ready(parameter: nn.Parameter, call: Callable[[Tensor], None]) -> RemovableHandle:
+    handle: RemovableHandle = parameter.register_post_accumulate_grad_hook(call)  # type: ignore[no-untyped-call]
     return handle
 
 
 class _Sender:
-    """Sends buckets in their order, each when it is full."""
+    """All-reduces buckets in order, each when its gradients are complete."""
 
     def __init__(self, buckets: list[list[nn.Parameter]]) -> None:
         self.buckets = buckets
         self.missing = [len(bucket) for bucket in buckets]
         self.bucket_of = {parameter: number for number, bucket in enumerate(buckets) for parameter in bucket}
-        self.sent: list[tuple[Tensor, Any]] = []  # a bucket's gradients in one row, and what to wait for
+        self.sent: list[tuple[Tensor, Any]] = []  # the gradients of a bucket in one row, and the handle to wait for
 
-    def note(self, parameter: Tensor) -> None:
-        """The gradient of `parameter` is there."""
-        self.missing[self.bucket_of[parameter]] -= 1  # type: ignore[index]  # hooks are given their parameter
+    def gradient_ready(self, parameter: Tensor) -> None:
+        """Count a computed gradient, and send every bucket that it completes."""
+        self.missing[self.bucket_of[parameter]] -= 1  # type: ignore[index]  # a hook gets its parameter
         while len(self.sent) < len(self.buckets) and self.missing[len(self.sent)] == 0:
             self._send()
 
     def finish(self) -> None:
-        """Send what is left, wait for all, and let the gradients be views of what came back."""
+        """Send the remaining buckets, wait for all, and make the gradients views of the sums."""
         while len(self.sent) < len(self.buckets):
             self._send()
         for bucket, (row, work) in zip(self.buckets, self.sent, strict=True):

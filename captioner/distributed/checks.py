@@ -1,4 +1,4 @@
-"""Can these settings be trained by several processes, and do the processes train one and the same model?"""
+"""Checks that settings can be trained by several processes, and that the processes train the same model."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from captioner.distributed.ranks import RankInfo, all_gather, rank_info
 from captioner.errors import ConfigError, TrainingError
 
 
-def check_processes(config: TrainConfig, place: RankInfo) -> None:
-    """ConfigError where these settings cannot be trained by a job of which `place` is one process."""
+def check_processes(config: TrainConfig, rank: RankInfo) -> None:
+    """Raise ConfigError if a job of `rank.world_size` processes cannot train with these settings."""
     trainer = config.trainer
-    if trainer.devices not in (None, place.size):
+    if trainer.devices not in (None, rank.world_size):
         raise ConfigError(
-            f"trainer.devices={trainer.devices}, but {place.size} process{'es were' if place.size > 1 else ' was'} "
-            "started: leave trainer.devices out (or null) under torchrun, which starts the processes itself."
+            f"trainer.devices={trainer.devices}, but {rank.world_size} "
+            f"process{'es were' if rank.world_size > 1 else ' was'} started: leave trainer.devices out (or null) under torchrun, which starts the processes itself."
         )
-    if trainer.batch_size < place.size:
+    if trainer.batch_size < rank.world_size:
         raise ConfigError(
             f"trainer.batch_size={trainer.batch_size} is the batch of all processes together, too small for "
-            f"{place.size} of them: expected {place.size} or more."
+            f"{rank.world_size} of them: expected {rank.world_size} or more."
         )
-    if place.size > 1 and config.encoder.fine_tune_from is not None and not config.encoder.batch_norm_eval:
+    if rank.world_size > 1 and config.encoder.fine_tune_from is not None and not config.encoder.batch_norm_eval:
         raise ConfigError(
-            f"encoder.batch_norm_eval=false cannot go with {place.size} processes, each of which would have statistics "
-            "of its own, of its part of the batch: set it to true, or train in one process."
+            f"encoder.batch_norm_eval=false cannot go with {rank.world_size} processes, because each would compute the "
+            "statistics of its own part of the batch: set it to true, or train in one process."
         )
 
 
 def check_ranks_agree(
     model: nn.Module, captions: EncodedCaptions, indices: Sequence[int], step: int, folder: Path
 ) -> None:
-    """TrainingError unless every process learns from the same captions, and has the same weights to the last bit."""
-    if rank_info().size == 1:
+    """Raise TrainingError unless all ranks train on the same images and captions, with bit-identical weights."""
+    if rank_info().world_size == 1:
         return
-    words = 0
-    for numbers in (*captions.arrays, np.asarray(indices)):
-        words = zlib.crc32(numbers.data, words)
+    data = 0
+    for array in (*captions.arrays, np.asarray(indices)):
+        data = zlib.crc32(array.data, data)
     weights = 0
     for parameter in model.parameters():
         if parameter.requires_grad:
             weights = zlib.crc32(parameter.detach().cpu().numpy().tobytes(), weights)
-    told = all_gather((words, weights))
-    for rank, (other_words, other_weights) in enumerate(told):
-        if (other_words, other_weights) != told[0]:
-            what = "training captions or images" if other_words != told[0][0] else "weights"
+    checksums = all_gather((data, weights))
+    for rank, checksum in enumerate(checksums):
+        if checksum != checksums[0]:
+            what = "training captions or images" if checksum[0] != checksums[0][0] else "weights"
             raise TrainingError(
-                f"Process {rank} has other {what} than process 0 at step {step}, so they do not train one model: give "
-                "all machines the same data, and the same versions of captioner and torch. Checkpoints, where there "
+                f"Process {rank} has other {what} than process 0 at step {step}, so they do not train the same model: "
+                "give all machines the same data, and the same versions of captioner and torch. Checkpoints, if there "
                 f"are any yet, are in {folder}."
             )

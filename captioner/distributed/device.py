@@ -20,17 +20,19 @@ def check_device_name(name: str) -> None:
         raise ConfigError(f"device={name!r} does not exist: expected auto, cpu, cuda, cuda:1 or mps.")
 
 
-def choose_device(name: str, place: RankInfo | None = None) -> torch.device:
-    """ "auto": CUDA, then Apple's MPS, then the CPU; otherwise the named one, checked (ConfigError).
+def choose_device(name: str, rank: RankInfo | None = None) -> torch.device:
+    """The device of this process: for "auto", CUDA if there is one, else Apple's MPS, else the CPU.
 
-    `place`: which of a job's processes asks (default: this one). Each on a machine has a GPU of its own.
+    rank: the process to choose for (default: this one); the processes of a machine use one GPU each.
+
+    Raises ConfigError for a device that this machine does not have, or that several processes cannot share.
     """
     import torch
 
     check_device_name(name)
-    place = place or rank_info()
-    if place.size > 1:
-        return _device_of_rank(name, place)
+    rank = rank or rank_info()
+    if rank.world_size > 1:
+        return _device_of_rank(name, rank)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -46,8 +48,8 @@ def choose_device(name: str, place: RankInfo | None = None) -> torch.device:
     return device
 
 
-def _device_of_rank(name: str, place: RankInfo) -> torch.device:
-    """One CUDA device a process, or the CPU for all."""
+def _device_of_rank(name: str, rank: RankInfo) -> torch.device:
+    """The CUDA device with the process's local rank, or the CPU."""
     import torch
 
     if name == "auto":
@@ -56,13 +58,13 @@ def _device_of_rank(name: str, place: RankInfo) -> torch.device:
         return torch.device("cpu")
     if name != "cuda":
         raise ConfigError(
-            f"device={name} cannot be shared by several processes: use device=cuda, where each process of a machine "
-            "takes the GPU of its own number, or device=cpu."
+            f"device={name} cannot be shared by several processes: use device=cuda, with which each process of a "
+            "machine takes one GPU, or device=cpu."
         )
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if place.local_size > there:
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if rank.local_world_size > gpus:
         raise ConfigError(
-            f"{place.local_size} processes on this machine need as many GPUs, and it has {there}: start fewer "
+            f"{rank.local_world_size} processes on this machine need as many GPUs, and it has {gpus}: start fewer "
             "(trainer.devices, or torchrun's --nproc_per_node), or use device=cpu."
         )
-    return torch.device("cuda", place.local_rank)
+    return torch.device("cuda", rank.local_rank)

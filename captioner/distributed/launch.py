@@ -1,9 +1,9 @@
-"""`trainer.devices=N`: N processes of one command, started, watched and ended together.
+"""`trainer.devices=N`: starts N processes of one command on this machine, watches them, and ends them together.
 
-What torchrun does for a job on one machine, with one message where something fails: each process runs
-`python -m captioner COMMAND …` with its place in the environment, and this one keeps their store and waits.
-A person's Ctrl-C or a SIGTERM is handed on to all. When a process ends badly the others are ended too, and when this
-one is killed they notice, save and stop.
+It does what torchrun does for one machine, but prints a single error message. Each process runs
+`python -m captioner COMMAND …` with its rank in the environment; this process hosts their key-value store and waits.
+Ctrl-C and SIGTERM are forwarded to all of them. When one fails, the others are ended too; when this process is killed,
+they notice it, save a checkpoint and stop.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from types import FrameType
 
 from captioner.distributed.ranks import RankInfo, join_job
 
-LOST_RANK = 3  # the exit code of a process that ends because another one has: never the reason
-LAUNCHED = "CAPTIONER_LAUNCHED"  # set in the environment of processes that were started here
-GRACE = 10.0  # seconds that the others have to end by themselves, before they are killed
+LOST_RANK = 3  # exit code of a process that ends only because another one has
+LAUNCHED = "CAPTIONER_LAUNCHED"  # set in the environment of the processes that `launch` starts
+GRACE = 10.0  # seconds until the other processes are killed
 POLL = 0.05
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
 
 class JobFailedError(Exception):
-    """A process of the job ended badly, and has said why unless there is a message here; `code` is for the shell."""
+    """A process of the job failed; it has printed the reason unless there is a message here. code: the exit code."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -38,16 +38,16 @@ class JobFailedError(Exception):
 
 
 def launch(command: str, options: Sequence[str], count: int) -> int | None:
-    """Run `python -m captioner COMMAND OPTIONS` in `count` processes; returns the signal that stopped them, if one did.
+    """Run `python -m captioner COMMAND OPTIONS` in `count` processes.
 
-    Raises JobFailedError where one of them fails.
+    Returns the number of the signal that stopped them, or None. Raises JobFailedError where one of them fails.
     """
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is there
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it exists at run time
 
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        with _forwarding_signals(processes) as asked:
+        with _forwarding_signals(processes) as received:
             for rank in range(count):
                 processes.append(_start(command, options, rank, count, store.port))
             failed = _wait(processes)
@@ -56,42 +56,42 @@ def launch(command: str, options: Sequence[str], count: int) -> int | None:
             if process.poll() is None:
                 process.kill()
             process.communicate()  # waits, and closes its input
-    if asked and (failed is None or processes[failed].returncode in (130, -asked[0])):
-        return asked[0]
+    if received and (failed is None or processes[failed].returncode in (130, -received[0])):
+        return received[0]
     if failed is not None:
         raise _explained(failed, processes)
     return None
 
 
 def join_launched_job() -> RankInfo:
-    """What every command that may run in several processes does first: nothing where it runs alone."""
-    place = join_job()
-    if place.rank > 0:  # progress bars are drawn on terminals only: by the first process
+    """Join the job of this process, if it is part of one; the first step of every command that can be distributed."""
+    info = join_job()
+    if info.rank > 0:  # progress bars appear on terminals only, so this hides those of the other ranks
         sys.stderr = _NoTerminal(sys.stderr.buffer, encoding="utf-8", line_buffering=True)
     if LAUNCHED in os.environ:
         _stop_with_launcher()
-    return place
+    return info
 
 
 class _NoTerminal(io.TextIOWrapper):
-    """A stream that says it is no terminal, though it may be."""
+    """A stream that is not a terminal for whoever asks."""
 
     def isatty(self) -> bool:
         return False
 
 
 def _stop_with_launcher() -> None:
-    """Behave as after SIGTERM when the launcher is gone, however it went."""
+    """Send this process SIGTERM when the launcher has ended, for whatever reason."""
 
     def watch() -> None:
-        os.read(sys.stdin.fileno(), 1)  # nothing is ever written there: this returns when the other end is closed
+        os.read(sys.stdin.fileno(), 1)  # nothing is written there, so this returns when the launcher closes it
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
 def program() -> list[str]:
-    """What runs captioner's commands here, installed or not."""
+    """The command line that runs captioner here, installed or not."""
     return [sys.executable, "-m", "captioner"]
 
 
@@ -100,28 +100,28 @@ def _start(command: str, options: Sequence[str], rank: int, count: int, port: in
     path = os.pathsep.join(filter(None, (str(PACKAGE_PARENT), os.environ.get("PYTHONPATH"))))
     defaults = {"OMP_NUM_THREADS": str(max(1, cores // count))}
     if sys.platform == "linux":
-        defaults["GLOO_SOCKET_IFNAME"] = "lo"  # all on this machine, whatever its name resolves to
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+        defaults["GLOO_SOCKET_IFNAME"] = "lo"  # all processes are on this machine
+    rank_info = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": True, LAUNCHED: 1}
     return subprocess.Popen(
         [*program(), command, *options],
-        env={**defaults, **os.environ, "PYTHONPATH": path, **{key: str(v) for key, v in {**place, **job}.items()}},
+        env={**defaults, **os.environ, "PYTHONPATH": path, **{key: str(v) for key, v in {**rank_info, **job}.items()}},
         stdin=subprocess.PIPE,  # see _stop_with_launcher
-        start_new_session=True,  # a terminal's Ctrl-C reaches the launcher only, which hands it on once
+        start_new_session=True,  # a terminal's Ctrl-C reaches the launcher only, which forwards it once
     )
 
 
 @contextmanager
 def _forwarding_signals(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
-    """Inside, signals that ask to stop go to all processes; gives the list of those received."""
+    """A context that forwards SIGINT and SIGTERM to all processes; yields the list of the signals received."""
     received: list[int] = []
 
-    def hand_on(number: int, frame: FrameType | None) -> None:
+    def forward(number: int, frame: FrameType | None) -> None:
         received.append(number)
         for process in processes:
             process.send_signal(number)
 
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:
@@ -130,9 +130,9 @@ def _forwarding_signals(processes: Sequence[subprocess.Popen[bytes]]) -> Iterato
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
-    """Until all have ended, or one has ended badly and the others had time to: the one that is the reason, if any."""
+    """Wait until all have ended, or one has failed and `GRACE` has passed; returns the first rank that failed."""
     deadline: float | None = None
-    order: list[int] = []  # ranks that ended badly, as they were seen
+    order: list[int] = []  # ranks that failed, in the order in which they were seen
     while True:
         codes = [process.poll() for process in processes]
         order += [rank for rank, code in enumerate(codes) if code and rank not in order]
@@ -145,9 +145,9 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
 
 def _explained(rank: int, processes: Sequence[subprocess.Popen[bytes]]) -> JobFailedError:
     code = processes[rank].returncode
-    if code > 0:  # it has said why
+    if code > 0:  # it has printed its message
         return JobFailedError(code, "")
     name = signal.Signals(-code).name
     reason = " (the system does so when memory runs out)" if name == "SIGKILL" else ""
-    message = f"Process {rank} of {len(processes)} was killed by {name}{reason}, and so the job was ended."
+    message = f"Process {rank} of {len(processes)} was killed by {name}{reason}, so the job was ended."
     return JobFailedError(128 - code, message)

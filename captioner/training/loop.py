@@ -129,7 +129,7 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
     trainer, progress = run.config.trainer, run.progress
     decode = DecodeConfig(name=GREEDY, max_length=run.config.decode.max_length)
     started = time.perf_counter()
-    is_single_process = rank_info().size == 1  # several processes must stop at the same place: after the validation
+    is_single_process = rank_info().world_size == 1  # several processes stop together, after the validation
     try:
         with (
             using_ema_weights(run),
@@ -164,7 +164,7 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
 
 def log_start(run: Run, log: RunLog) -> None:
     """Log the notices about the data, the phases of a new run, and what is trained on what."""
-    config, progress, processes = run.config, run.progress, rank_info().size
+    config, progress, processes = run.config, run.progress, rank_info().world_size
     for notice in dict.fromkeys((*run.train_set.notices, *run.val_set.notices)):
         log.info(f"Note: {notice}")
     if progress.step == 0:  # the log of a resumed run has these lines already

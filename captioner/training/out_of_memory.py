@@ -41,7 +41,7 @@ def out_of_memory_explained(run: Run, advice: Callable[[Run], str]) -> Iterator[
 def while_training(run: Run) -> str:
     """For `out_of_memory_explained`: what makes a training step smaller."""
     micro_batches, batch_size = max(1, run.gradient_accumulation_steps), run.config.trainer.batch_size
-    size = -(-batch_size // (micro_batches * rank_info().size))
+    size = -(-batch_size // (micro_batches * rank_info().world_size))
     learning = not run.model.encoder.frozen and not run.config.encoder.gradient_checkpointing
     same = (
         [f"trainer.gradient_accumulation_steps={2 * micro_batches} (now {micro_batches}; null finds it)"]

@@ -139,8 +139,8 @@ def load_weights_on_all(run: Run, which: str) -> Path:
 
 def restore_random_state_of_rank(run: Run, others: list[dict[str, Tensor]]) -> None:
     """Give every process but the first the random state it had, or, where their number is another now, a new one."""
-    place = rank_info()
-    if place.rank > 0 and len(others) == place.size - 1:
-        restore_random_state(others[place.rank - 1], run.device)
-    elif place.rank > 0:
-        torch.manual_seed(mix_seeds(run.config.seed, run.progress.step, place.rank))
+    info = rank_info()
+    if info.rank > 0 and len(others) == info.world_size - 1:
+        restore_random_state(others[info.rank - 1], run.device)
+    elif info.rank > 0:
+        torch.manual_seed(mix_seeds(run.config.seed, run.progress.step, info.rank))

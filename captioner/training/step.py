@@ -85,7 +85,7 @@ def _steps(
     Images that turn out to be unreadable only while a step is under way still count in that step's totals.
     """
     trainer = run.config.trainer
-    size = -(-trainer.batch_size // (rank_info().size * micro_batches))
+    size = -(-trainer.batch_size // (rank_info().world_size * micro_batches))
 
     def divided(batch: Sequence[int]) -> list[list[int]]:
         own = share(batch)  # this process's part, where there are several

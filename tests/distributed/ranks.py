@@ -122,7 +122,7 @@ def resumptions(folder: Path) -> None:
 
 def gradients_of(overlap: bool) -> list[list[float]]:
     """Gradients of a network whose rank-th row alone is seen by each rank, and whose last bias nobody uses."""
-    rank, size = rank_info().rank, rank_info().size
+    rank, size = rank_info().rank, rank_info().world_size
     network, inputs = some_network()
     with summed_gradients(network.parameters(), overlap=overlap):
         if rank < size - 1 or size == 1:  # the last rank has no image
@@ -145,7 +145,7 @@ def learn(
 
     def step_and_interrupt(run: Run, *arguments: Any) -> dict[str, float]:
         losses = step_before(run, *arguments)
-        if run.progress.step == stop_after and rank_info().rank == rank_info().size - 1:
+        if run.progress.step == stop_after and rank_info().rank == rank_info().world_size - 1:
             signal.raise_signal(signal.SIGINT)
         return losses
 

@@ -205,7 +205,7 @@ def test_buckets_go_from_the_last_layer_to_the_first() -> None:
 )
 def test_settings_that_ranks_cannot_train(tmp_path: Path, trainer: dict[str, int], size: int, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        check_processes(with_trainer(settings(tmp_path), **trainer), RankInfo(size=size, local_size=size))
+        check_processes(with_trainer(settings(tmp_path), **trainer), RankInfo(world_size=size, local_world_size=size))
 
 
 def test_batch_statistics_of_a_part_are_refused(tmp_path: Path) -> None:
@@ -213,4 +213,4 @@ def test_batch_statistics_of_a_part_are_refused(tmp_path: Path) -> None:
     config.encoder = EncoderConfig(fine_tune_from="trunk.6", batch_norm_eval=False)
     check_processes(config, RankInfo())
     with pytest.raises(ConfigError, match=r"batch_norm_eval=false cannot go with 2 processes"):
-        check_processes(config, RankInfo(size=2, local_size=2))
+        check_processes(config, RankInfo(world_size=2, local_world_size=2))
