@@ -21,7 +21,8 @@ def check_processes(config: TrainConfig, rank: RankInfo) -> None:
     if trainer.devices not in (None, rank.world_size):
         raise ConfigError(
             f"trainer.devices={trainer.devices}, but {rank.world_size} "
-            f"process{'es were' if rank.world_size > 1 else ' was'} started: leave trainer.devices out (or null) under torchrun, which starts the processes itself."
+            f"process{'es were' if rank.world_size > 1 else ' was'} started: leave trainer.devices out "
+            "(or null) under torchrun, which starts the processes itself."
         )
     if trainer.batch_size < rank.world_size:
         raise ConfigError(

@@ -1,6 +1,6 @@
-"""Real processes connected by gloo, for tests: each runs a function of this module and leaves its answer in a file.
+"""Real processes connected by gloo, for tests: each runs a function of this module and writes its result to a file.
 
-run_ranks("first_visit", 2, folder)  →  what each rank's `first_visit(folder)` returned, in their order
+run_ranks("collectives_and_run", 2, folder)  →  what each rank's `collectives_and_run(folder)` returned, in their order
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_ranks(work: str, size: int, folder: Path) -> list[Any]:
-    """Run `work(folder)` of this module in `size` processes; fails with the errors of those that fail."""
+    """The results of `work(folder)` of this module in `size` processes; fails with the errors of those that fail."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
     processes = []
@@ -65,7 +65,7 @@ def run_ranks(work: str, size: int, folder: Path) -> list[Any]:
 
 
 def write_data(folder: Path) -> None:
-    """Sixteen images to train on, and three to validate with, which ranks cannot share evenly."""
+    """Write sixteen training images, and three validation images, which ranks cannot share evenly."""
     write_tiny_data(folder / "data")
     table = folder / "data" / "captions.csv"
     lines = table.read_text().splitlines()
@@ -74,7 +74,7 @@ def write_data(folder: Path) -> None:
 
 
 def settings(folder: Path, dropout: float = 0.0) -> TrainConfig:
-    """Of a run on the data of `write_data`: four steps an epoch, the last of one image only."""
+    """Settings of a run on the data of `write_data`: four steps per epoch, the last with one image."""
     config = with_trainer(
         tiny_config(FolderConfig(root=str(folder / "data"), captions="captions.csv", num_workers=0)), batch_size=5
     )
@@ -83,47 +83,47 @@ def settings(folder: Path, dropout: float = 0.0) -> TrainConfig:
     )
 
 
-def first_visit(folder: Path) -> dict[str, Any]:
-    """One answer of every function that ranks exchange values with, and a run in `folder/ranks`."""
-    place = rank_info()
+def collectives_and_run(folder: Path) -> dict[str, Any]:
+    """One result of every collective operation, and a run in `folder/ranks`."""
+    rank = rank_info().rank
 
-    def refuse() -> None:
+    def fail() -> None:
         raise DataError("no such file")
 
-    bad = {place.rank: f"image {place.rank}"}
+    bad = {rank: f"image {rank}"}
     all_gather_union(bad)
     try:
-        broadcast_from_rank0(refuse)
-        refused = ""
+        broadcast_from_rank0(fail)
+        message = ""
     except CaptionerError as error:
-        refused = str(error)
+        message = str(error)
     return {
-        "said": first_value_in_job("word", f"rank {place.rank}"),
+        "first_value": first_value_in_job("word", f"rank {rank}"),
         "share": share(list(range(7))),
-        "gathered": all_gather(place.rank),
-        "added": all_reduce({"both": 1.5} if place.rank else {"both": 2.0, "first": 1.0}),
-        "first": broadcast_from_rank0(lambda: f"of {place.rank}"),
-        "united": sorted(bad.values()),
-        "refused": refused,
-        "speaks": may_report_error(),
+        "all_gather": all_gather(rank),
+        "all_reduce": all_reduce({"both": 1.5} if rank else {"both": 2.0, "first": 1.0}),
+        "broadcast": broadcast_from_rank0(lambda: f"of {rank}"),
+        "union": sorted(bad.values()),
+        "error": message,
+        "reports_errors": may_report_error(),
         "gradients": [gradients_of(overlap) for overlap in (True, False)],
-        **learn(folder, "ranks"),
+        **train_in(folder, "ranks"),
     }
 
 
-def resumptions(folder: Path) -> None:
-    """Runs that are stopped or resumed by this number of ranks."""
-    learn(folder, "whole", dropout=0.3)
-    learn(folder, "halves", dropout=0.3, stop_after=3)
-    learn(folder, "halves", dropout=0.3, resume=True)
-    learn(folder, "begun_by_ranks", stop_after=3)
-    learn(folder, "begun_by_one", resume=True)
+def resumed_runs(folder: Path) -> None:
+    """Runs that are stopped or resumed in a job of this size."""
+    train_in(folder, "whole", dropout=0.3)
+    train_in(folder, "halves", dropout=0.3, stop_after=3)
+    train_in(folder, "halves", dropout=0.3, resume=True)
+    train_in(folder, "started_by_ranks", stop_after=3)
+    train_in(folder, "started_by_one", resume=True)
 
 
 def gradients_of(overlap: bool) -> list[list[float]]:
-    """Gradients of a network whose rank-th row alone is seen by each rank, and whose last bias nobody uses."""
+    """Summed gradients of a network, to which each rank gives its own input rows; no rank uses the last layer."""
     rank, size = rank_info().rank, rank_info().world_size
-    network, inputs = some_network()
+    network, inputs = three_layers()
     with summed_gradients(network.parameters(), overlap=overlap):
         if rank < size - 1 or size == 1:  # the last rank has no image
             rows = inputs[rank :: max(1, size - 1)]
@@ -131,16 +131,16 @@ def gradients_of(overlap: bool) -> list[list[float]]:
     return [parameter.grad.flatten().tolist() for parameter in network.parameters() if parameter.grad is not None]
 
 
-def some_network() -> tuple[nn.Sequential, torch.Tensor]:
-    """The same on every rank."""
+def three_layers() -> tuple[nn.Sequential, torch.Tensor]:
+    """A network and its inputs, equal on every rank."""
     torch.manual_seed(3)
     return nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2), nn.Linear(2, 1)), torch.randn(6, 4)
 
 
-def learn(
+def train_in(
     folder: Path, name: str, *, dropout: float = 0.0, resume: bool = False, stop_after: int | None = None
 ) -> dict[str, Any]:
-    """A run in `folder/name`. `stop_after`: the last rank is sent SIGINT after this step, as by Ctrl-C."""
+    """The results of a run in `folder/name`. stop_after: the step after which the last rank gets SIGINT."""
     step_before = training.train_step
 
     def step_and_interrupt(run: Run, *arguments: Any) -> dict[str, float]:
@@ -162,13 +162,13 @@ def learn(
     return {
         "scores": evaluation.scores.corpus,
         "captions": evaluation.captions,
-        "random": torch.rand(3).tolist(),
+        "random_values": torch.rand(3).tolist(),
         "few": [captions_of(run, limit) for limit in (1, 3)],
     }
 
 
 def every_model(folder: Path) -> dict[str, list[float]]:
-    """The losses of an epoch of every model of conf/ that draws nothing by lot, and of a fine-tuned encoder."""
+    """The losses of an epoch of every model of conf/ except hard attention, and of a fine-tuned encoder."""
     options = [[f"model={path.stem}"] for path in sorted(CONF.glob("model/*.yaml")) if path.stem != "hard_attention"]
     options.append(["model=attention", "encoder.fine_tune_from=features.12", "trainer.gradient_accumulation_steps=2"])
     return {" ".join(chosen): losses_with(folder, chosen) for chosen in options}
@@ -177,7 +177,7 @@ def every_model(folder: Path) -> dict[str, list[float]]:
 def losses_with(folder: Path, options: list[str]) -> list[float]:
     """The losses of an epoch with these settings of train.py, on the data of `write_data`.
 
-    By SGD: Adam divides a gradient that is nearly 0 by its own size, and so makes steps of what is only rounding.
+    SGD, because Adam divides a gradient near 0 by its own size, and so turns rounding errors into steps.
     """
     plain = settings(folder)
     chosen = compose_train_settings([*options, "model.dropout=0"])
@@ -200,15 +200,15 @@ def captions_of(run: Run, limit: int) -> dict[str, str]:
 
 
 WORK: dict[str, Callable[[Path], Any]] = {
-    "first_visit": first_visit,
-    "resumptions": resumptions,
+    "collectives_and_run": collectives_and_run,
+    "resumed_runs": resumed_runs,
     "every_model": every_model,
 }
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     work, folder = sys.argv[1], Path(sys.argv[2])
-    place = join_job()
+    rank = join_job().rank
     with process_group(torch.device("cpu"), 1.0):
         answer = WORK[work](folder)
-    (folder / f"{work}.{place.rank}.json").write_text(json.dumps(answer))
+    (folder / f"{work}.{rank}.json").write_text(json.dumps(answer))
