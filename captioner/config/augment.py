@@ -1,4 +1,4 @@
-"""How the images of a training are varied."""
+"""Augmentation of the training images."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from captioner.errors import ConfigError
 
 @dataclass
 class AugmentConfig:
-    """How the images of a training are varied, anew in each epoch; by default not at all.
+    """Augmentation of the training images, sampled anew in each epoch; by default none.
 
-    A box of the image is shown in place of the whole, both as seen by evaluation (see TransformConfig.resize): with
-    a scale of 1 and a ratio of 1 it is what evaluation shows.
+    A random resized crop replaces the whole image, both as evaluation prepares it (see TransformConfig.resize): with a
+    scale of 1 and a ratio of 1 it is the image of evaluation.
     """
 
-    scale: tuple[float, float] = (1.0, 1.0)  # the box's share of the area, from … to
-    ratio: tuple[float, float] = (1.0, 1.0)  # its width / height, from … to, relative to the whole's
+    scale: tuple[float, float] = (1.0, 1.0)  # area of the random resized crop, as a share of the image: from, to
+    ratio: tuple[float, float] = (1.0, 1.0)  # aspect ratio of the crop, relative to that of the image: from, to
     flip: float = 0.0  # share of images that are mirrored left to right
-    after: int = 0  # epochs that see every image whole, and from the cache, before images are varied
+    after: int = 0  # epochs without augmentation (from the cache) before augmentation starts
 
     def __post_init__(self) -> None:
         low, high = self.scale
@@ -35,11 +35,11 @@ class AugmentConfig:
         at_least("augment.after", self.after, 0)
         if self.after and not self.active:
             raise ConfigError(
-                f"augment.after={self.after} says when images are varied, but nothing varies them: set "
+                f"augment.after={self.after} sets when augmentation starts, but there is none: set "
                 "augment.scale, augment.ratio or augment.flip, or choose augment=standard."
             )
 
     @property
     def active(self) -> bool:
-        """Is anything varied, sooner or later?"""
+        """Are images augmented in any epoch?"""
         return replace(self, after=0) != AugmentConfig()

@@ -1,4 +1,4 @@
-"""What each command is given: all groups together."""
+"""The settings of each command: all groups together."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ class EvaluateConfig:
     checkpoint: str | None = None  # a run folder (its best checkpoint) or a checkpoint folder
     results: str | None = None  # or a file of captions: COCO results JSON, [{"image_id": …, "caption": "…"}]
     compare: str | None = None  # a second file of captions: paired bootstrap over images against `results`
-    report: bool = False  # also write report.html: scores, captions beside their images, plots, attention
+    report: bool = False  # also write report.html: scores, images with their captions, plots, attention
     baselines: list[str] = field(default_factory=list)  # more checkpoints, to compare with the first in the report
-    hard_at_test: str | None = None  # expected or sample: how hard attention looks; null: as it was trained to
+    hard_at_test: str | None = None  # hard attention: expected or sample; null: as in the settings of the model
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)

@@ -1,4 +1,4 @@
-"""The language model of `task=language_model`: its text, its network, its trainer, and how it is sampled."""
+"""The settings of `task=language_model`: the text, the network, training and sampling."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class TextConfig:
 
     text: str | None = None  # a UTF-8 file; null: a text that is generated from `seed`
     level: str = "characters"  # what a token is: characters, or words
-    min_count: int = 1  # tokens seen less often than this in the training part become <UNK>
-    val_fraction: float = 0.05  # share of the text, before its end, that chooses the best checkpoint
-    test_fraction: float = 0.05  # share of the text, at its end, that is measured once, when training is over
+    min_count: int = 1  # tokens that occur less often in the training part become <UNK>
+    val_fraction: float = 0.05  # share of the text, before the test part, that chooses the best checkpoint
+    test_fraction: float = 0.05  # share of the text, at its end, that is evaluated once, after training
     size: int = 300_000  # characters of the generated text
     seed: int = 0  # of the generated text
 
@@ -38,7 +38,7 @@ class TextConfig:
 
 @dataclass
 class LanguageNetworkConfig(ModelConfig):
-    """Token → embedding → cells one above the other → the next token."""
+    """A recurrent language model: embedding, stacked RNN layers, output layer over the next token."""
 
     name: str = "language_model"  # language_model
     embedding_dim: int = 64
@@ -48,18 +48,18 @@ class LanguageNetworkConfig(ModelConfig):
 
 @dataclass
 class LanguageTrainerConfig:
-    """How long, in which portions, and what is kept."""
+    """Duration, batches, validation and checkpoints."""
 
     max_epochs: int = 12  # passes over the training part
     max_steps: int | None = None  # stop after this many optimizer steps, whatever the epoch
-    streams: int = 32  # places of the text that are read side by side
-    window: int = 64  # tokens over which the gradient flows back; the state goes on to the next window
-    validate_every: int = 200  # steps
-    patience: int | None = 5  # stop after this many validations without a gain; null: never
-    log_every: int = 20  # steps
+    streams: int = 32  # sequences per batch: the text is split into this many streams, read in parallel
+    window: int = 64  # tokens of truncated backpropagation; the state is passed on to the next window
+    validate_every: int = 200  # steps between validations
+    patience: int | None = 5  # stop after this many validations without a lower loss; null: never
+    log_every: int = 20  # steps between log lines
     keep_last: int = 1  # checkpoints kept besides the best one
-    sample_stages: int = 5  # samples written to samples.md at so many stages, the last at the end; 0: none
-    baseline_order: int = 5  # counts of so many tokens before are measured beside the model; 0: none
+    sample_stages: int = 5  # times that a sample is written to samples.md, the last at the end; 0: never
+    baseline_order: int = 5  # highest order of the n-gram baselines, in tokens of context; 0: no baselines
     tensorboard: bool = False  # also write TensorBoard files (pip install 'captioner[tensorboard]')
 
     def __post_init__(self) -> None:
@@ -73,14 +73,14 @@ class LanguageTrainerConfig:
 
 @dataclass
 class SamplingConfig:
-    """How text is drawn from the model."""
+    """How text is sampled from the model."""
 
-    prompt: str = ""  # what the model reads before it goes on
-    length: int = 500  # tokens that are drawn
-    temperature: float = 1.0  # below 1 the probable tokens become more probable, above 1 less
+    prompt: str = ""  # text that the sample continues
+    length: int = 500  # tokens to sample
+    temperature: float = 1.0  # logits are divided by this
     top_k: int = 0  # only the k most probable tokens; 0: all
-    top_p: float = 1.0  # then the fewest most probable tokens with at least this probability; 1: all
-    seed: int = 0  # fixes what is drawn
+    top_p: float = 1.0  # only the fewest most probable tokens with at least this probability; 1: all
+    seed: int = 0  # of the sampling
 
     def __post_init__(self) -> None:
         at_least("sampling.length", self.length, 1)

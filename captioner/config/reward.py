@@ -1,4 +1,4 @@
-"""Whether, and how, a captioner learns from the score of captions that it says by itself."""
+"""Self-critical training, the RL phase: the model is rewarded for the scores of captions that it generates."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from captioner.config.checks import at_least, within
 
 @dataclass
 class RewardConfig:
-    """From some epoch on: captions drawn from the model, rewarded by their scores (Rennie et al. 2017)."""
+    """Self-critical training (Rennie et al. 2017): sampled captions are rewarded by their CIDEr-D."""
 
-    after: int | None = None  # epochs that learn from the data set's captions, before; null: all do
-    samples: int = 5  # captions drawn for each image, each judged against the mean of the others
-    learning_rate: float = 1e-4  # from then on, in the place of optim.learning_rate, with a schedule of its own
-    bleu: float = 0.0  # the reward is CIDEr-D (0 to 10) + so much × BLEU-4 (0 to 1, of single captions, smoothed)
+    after: int | None = None  # epochs of cross-entropy training before the RL phase; null: no RL phase
+    samples: int = 5  # captions sampled per image; the baseline of each is the mean reward of the others
+    learning_rate: float = 1e-4  # of the RL phase, instead of optim.learning_rate, with a schedule of its own
+    bleu: float = 0.0  # the reward is CIDEr-D (0 to 10) + this × BLEU-4 of the caption (0 to 1, smoothed)
 
     def __post_init__(self) -> None:
         at_least("reward.after", self.after, 1)

@@ -1,4 +1,4 @@
-"""The optimizer, the trainer, and which figures are reported."""
+"""The settings of the optimizer, of training and of the metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _METRICS = "captioner.metrics.registry"  # imported when a value is not the defa
 
 @dataclass
 class OptimConfig:
-    """The optimizer and how its learning rate moves."""
+    """The optimizer and its learning rate schedule."""
 
     choices: ClassVar[dict[str, Iterable[str]]] = {
         "name": ("adam", "adamw", "sgd"),
@@ -24,14 +24,14 @@ class OptimConfig:
 
     name: str = "adamw"  # adam, adamw or sgd
     learning_rate: float = 1e-3  # at the end of the warm-up
-    encoder_learning_rate: float = 1e-5  # for the encoder's blocks that learn
+    encoder_learning_rate: float = 1e-5  # of the trainable blocks of the encoder
     weight_decay: float = 0.0  # decoupled for adamw, an L2 penalty for adam and sgd
-    betas: tuple[float, float] = (0.9, 0.999)  # sgd: the first is its momentum
+    betas: tuple[float, float] = (0.9, 0.999)  # decay rates of the moments; for sgd the first is its momentum
     schedule: str = "cosine"  # constant, cosine (to zero over the run) or step
     warmup_steps: int = 100  # optimizer steps in which the learning rate rises linearly from zero
-    step_epochs: int = 3  # step: multiply by step_factor every so many epochs
-    step_factor: float = 0.5  # step: what the learning rate is multiplied by
-    clip_norm: float | None = 5.0  # clip the gradient's norm to this; null: never
+    step_epochs: int = 3  # step: epochs after which the learning rate is multiplied by step_factor
+    step_factor: float = 0.5  # step: factor of the learning rate
+    clip_norm: float | None = 5.0  # largest norm of the gradient; null: no clipping
 
     def __post_init__(self) -> None:
         check_choices("optim", self)
@@ -47,7 +47,7 @@ class OptimConfig:
 
 @dataclass
 class TrainerConfig:
-    """How long, in which portions, and what is kept."""
+    """Duration, batches, validation and checkpoints."""
 
     choices: ClassVar[dict[str, Iterable[str]]] = {
         "precision": ("float32", "bfloat16", "float16"),
@@ -56,26 +56,26 @@ class TrainerConfig:
 
     max_epochs: int = 12  # passes over the training images
     max_steps: int | None = None  # stop after this many optimizer steps, whatever the epoch
-    batch_size: int = 16  # images, of all processes together; each brings all its captions
+    batch_size: int = 16  # images per optimizer step, over all ranks, each with all its captions
     # micro-batches per batch, one in memory at a time; null: find what fits
     gradient_accumulation_steps: int | None = 1
-    devices: int | None = None  # processes to start here, each with a GPU of its own; null: one, or torchrun's
-    timeout_minutes: float = 10.0  # how long a process waits for the others' gradients before it ends the job
-    captions_per_image: int | None = None  # use this many of an image's captions an epoch, drawn anew; null: all
-    max_caption_length: int = 30  # words; longer training captions are cut
+    devices: int | None = None  # processes to start on this machine, one GPU each; null: one, or those of torchrun
+    timeout_minutes: float = 10.0  # how long a rank waits for the others before the job ends
+    captions_per_image: int | None = None  # captions sampled per image in each epoch; null: all
+    max_caption_length: int = 30  # in words; longer training captions are truncated
     label_smoothing: float = 0.1  # share of the target probability that is spread over all words
-    validate_every: int = 1  # epochs between scores of captions generated for the validation split
-    monitor: str = "CIDEr"  # the score that chooses the best checkpoint
+    validate_every: int = 1  # epochs between validations, which score generated captions
+    monitor: str = "CIDEr"  # the score that selects the best checkpoint
     patience: int | None = 4  # stop after this many validations without a better score; null: never
     log_every: int = 10  # steps between log lines
     keep_last: int = 1  # checkpoints kept besides the best one
-    evaluate_splits: list[str] = field(default_factory=lambda: ["val"])  # scored with the best checkpoint at the end
-    eval_batch_size: int = 64  # images
+    evaluate_splits: list[str] = field(default_factory=lambda: ["val"])  # evaluated at the end with the best checkpoint
+    eval_batch_size: int = 64  # images captioned together in validation and evaluation
     precision: str = "float32"  # float32, or mixed precision: bfloat16, float16 (GPU only)
     float32_matmul_precision: str = "highest"  # highest, or operands rounded to TF32 or bfloat16: high, medium
-    ema: float | None = None  # decay of a moving average of the weights, then scored and kept instead; null: none
-    compile: bool = False  # the cells' steps by torch.compile (for GPUs; takes a minute to start)
-    detect_anomaly: bool = False  # on a NaN, say in which module and operation it arose (slow)
+    ema: float | None = None  # decay of a moving average of the weights, used instead of them; null: none
+    compile: bool = False  # compile the steps of the cells with torch.compile (for GPUs; starts in a minute)
+    detect_anomaly: bool = False  # report the module and operation in which a NaN arose (slow)
     tensorboard: bool = False  # also write TensorBoard files (pip install 'captioner[tensorboard]')
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ DEFAULT_METRICS = ("Bleu", "ROUGE_L", "CIDEr", "METEOR")
 
 @dataclass
 class MetricConfig:
-    """Which figures an evaluation reports."""
+    """The metrics that an evaluation reports."""
 
     choices: ClassVar[dict[str, Iterable[str]]] = {"grounding": ("generated", "references")}
 
@@ -106,7 +106,7 @@ class MetricConfig:
     names: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))
     rare_at_most: int | None = None  # Diversity: also the recall of words that training captions use at most this often
     per_image: bool = False  # also write a CSV file with every image's scores
-    grounding: str | None = None  # attention inside the box of what a word names, in captions: generated or references
+    grounding: str | None = None  # attention inside the boxes of named objects, in captions: generated or references
 
     def __post_init__(self) -> None:
         check_choices("metric", self)

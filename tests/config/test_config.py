@@ -150,7 +150,7 @@ def test_settings_that_contradict_each_other() -> None:
     c.TrainConfig(
         cache=c.CacheConfig(flips=True), augment=c.AugmentConfig(flip=0.5, after=1)
     )  # cached flips first, then augmentation
-    with pytest.raises(ConfigError, match=r"augment\.after=2 says when images are varied, but nothing varies them"):
+    with pytest.raises(ConfigError, match=r"augment\.after=2 sets when augmentation starts, but there is none"):
         c.AugmentConfig(after=2)
 
 
