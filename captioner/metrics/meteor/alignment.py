@@ -48,18 +48,13 @@ class Alignment(NamedTuple):
     chunks: int
 
 
-class _Path(NamedTuple):
-    """A hypothesis of the search.
+_Linked = tuple[Match, object] | None  # the last match and, in the same form, those before it
+_Path = tuple[int, int, int, int, _Linked]
+"""A hypothesis of the search, as a plain tuple, since there are millions: (cost, last end, position, used, matches).
 
-    cost: the three criteria. last_end: where the open chunk ends in the hypothesis; -1 without an open chunk. position:
-    the next word of the reference. used: the hypothesis's words as bits. matches: the last one and those before.
-    """
-
-    cost: int
-    last_end: int
-    position: int
-    used: int
-    matches: tuple[Match, object] | None
+cost: the three criteria. last end: where the open chunk ends in the hypothesis; -1 without an open chunk. position: the
+next word of the reference. used: the hypothesis's words as bits.
+"""
 
 
 def align(candidates: Sequence[Match], reference_length: int, hypothesis_length: int) -> Alignment:
@@ -68,48 +63,52 @@ def align(candidates: Sequence[Match], reference_length: int, hypothesis_length:
     for match in candidates:
         by_start[match.start].append(match)
     certain = _certain_matches(candidates, reference_length, hypothesis_length)
-    paths = [_Path(0, -1, 0, 0, None)]
+    paths: list[_Path] = [(0, -1, 0, 0, None)]
     for position in range(reference_length):
         if len(paths) > 1:
             paths.sort(key=_SORT_KEY)
             del paths[BEAM:]
         if position in certain:
             match = certain[position]
-            paths = [path if path.position > position else _extended(path, match, path.cost) for path in paths]
+            paths = [path if path[2] > position else _extended(path, match, path[0]) for path in paths]
         else:
             paths = _expanded(paths, position, by_start[position])
     paths.sort(key=_SORT_KEY)
-    closed = [path if path.last_end < 0 else path._replace(cost=path.cost + _CHUNK) for path in paths[:BEAM]]
-    best = min(closed, key=_SORT_KEY)
-    return Alignment(_unlinked(best.matches), (best.cost + (1 << 80)) % _WORD // _CHUNK)
+    cost, matches = min(
+        ((cost + _CHUNK if last_end >= 0 else cost, linked) for cost, last_end, _, _, linked in paths[:BEAM]),
+        key=_SORT_KEY,
+    )
+    return Alignment(_unlinked(matches), cost % _WORD // _CHUNK)
 
 
 def _expanded(paths: list[_Path], position: int, options: list[Match]) -> list[_Path]:
     """Every path with each match that may begin at this word, and without any."""
     expanded: list[_Path] = []
     for path in paths:
-        cost, last_end, next_position, used, matches = path
+        cost, last_end, next_position, used, linked = path
         if next_position > position:  # inside a phrase that is matched
             expanded.append(path)
             continue
         for match in options:
-            bits = ((1 << match.hypothesis_length) - 1) << match.hypothesis_start
-            if not used & bits:
+            _, _, hypothesis_start, hypothesis_length, _ = match
+            if not used >> hypothesis_start & ((1 << hypothesis_length) - 1):
                 expanded.append(_extended(path, match, cost))
-                cost += abs(match.start - match.hypothesis_start)
-        expanded.append(_Path(cost + _CHUNK if last_end >= 0 else cost, -1, position + 1, used, matches))
+                cost += abs(position - hypothesis_start)
+        expanded.append((cost + _CHUNK if last_end >= 0 else cost, -1, position + 1, used, linked))
     return expanded
 
 
 def _extended(path: _Path, match: Match, cost: int) -> _Path:
     """The path with one more match. `cost`: of the path, with the distances of the candidates before this one."""
+    _, last_end, _, used, linked = path
     start, length, hypothesis_start, hypothesis_length, module = match
     words = length + hypothesis_length if module == EXACT else length // 2 + hypothesis_length // 2
     cost -= words * _WORD
-    if path.last_end >= 0 and path.last_end != hypothesis_start:
+    if last_end >= 0 and last_end != hypothesis_start:
         cost += _CHUNK
-    used = path.used | ((1 << hypothesis_length) - 1) << hypothesis_start
-    return _Path(cost, hypothesis_start + hypothesis_length, start + length, used, (match, path.matches))
+    end = hypothesis_start + hypothesis_length
+    used |= ((1 << hypothesis_length) - 1) << hypothesis_start
+    return cost, end, start + length, used, (match, linked)
 
 
 def _certain_matches(candidates: Sequence[Match], reference_length: int, hypothesis_length: int) -> dict[int, Match]:
@@ -128,7 +127,7 @@ def _certain_matches(candidates: Sequence[Match], reference_length: int, hypothe
     }
 
 
-def _unlinked(linked: tuple[Match, object] | None) -> tuple[Match, ...]:
+def _unlinked(linked: _Linked) -> tuple[Match, ...]:
     matches: list[Match] = []
     node: object = linked
     while isinstance(node, tuple):

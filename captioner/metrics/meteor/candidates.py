@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,19 +24,24 @@ class CandidateFinder:
         self.resources: Resources = load_resources()
         self._paraphrases = open_paraphrases(cache)
         self._places: dict[str, int] = {}  # phrase → its place in the table, -1 for none
-        self._paraphrases_of = lru_cache(maxsize=100_000)(self._paraphrases.of)
+        self._ranks_of = lru_cache(maxsize=100_000)(self._find_ranks)
         self._synsets = lru_cache(maxsize=100_000)(lambda word: synsets_of(word, self.resources))
-        self._modules = lru_cache(maxsize=1_000_000)(self._modules_of)
+        self._modules: dict[str, dict[str, tuple[int, ...]]] = {}  # word → other word → the modules that match them
+        self.phrases = lru_cache(maxsize=50_000)(self._find_phrases)
 
-    def find(self, hypothesis: Sequence[str], reference: Sequence[str]) -> list[Match]:
+    def find(self, hypothesis: tuple[str, ...], reference: tuple[str, ...]) -> list[Match]:
         """All candidates: equal words, equal stems, synonyms, then paraphrases.
 
         A paraphrase that the table has in both directions is found twice, and so is never certain.
         """
         single: tuple[list[Match], ...] = ([], [], [])
         for start, word in enumerate(reference):
+            known = self._modules.setdefault(word, {word: (EXACT,)})
             for hypothesis_start, other in enumerate(hypothesis):
-                for module in (EXACT,) if word == other else self._modules(other, word):
+                modules = known.get(other)
+                if modules is None:
+                    modules = known[other] = self._modules_of(other, word)
+                for module in modules:
                     single[module].append(Match(start, 1, hypothesis_start, 1, module))
         reference_phrases, hypothesis_phrases = self.phrases(reference), self.phrases(hypothesis)
         backward = [
@@ -50,7 +54,7 @@ class CandidateFinder:
         ]
         return [*single[EXACT], *single[STEM], *single[SYNONYM], *backward, *forward]
 
-    def phrases(self, words: Sequence[str]) -> _Phrases:
+    def _find_phrases(self, words: tuple[str, ...]) -> _Phrases:
         """The phrases of a caption that the table has, by their start and then their length."""
         spans = [
             (start, length, " ".join(words[start : start + length]))
@@ -68,12 +72,17 @@ class CandidateFinder:
         spans: dict[int, list[tuple[int, int]]] = {}
         for start, length, place in others:
             spans.setdefault(place, []).append((start, length))
-        return [
-            (start, length, *span)
-            for start, length, place in phrases
-            for paraphrase in self._paraphrases_of(place)
-            for span in spans.get(paraphrase, ())
-        ]
+        pairs = []
+        for start, length, place in phrases:
+            ranks = self._ranks_of(place)
+            found = [paraphrase for paraphrase in spans if paraphrase in ranks]
+            for paraphrase in sorted(found, key=ranks.__getitem__) if len(found) > 1 else found:
+                pairs += [(start, length, *span) for span in spans[paraphrase]]
+        return pairs
+
+    def _find_ranks(self, place: int) -> dict[int, int]:
+        """The paraphrases of a phrase → their rank in the table."""
+        return {paraphrase: rank for rank, paraphrase in enumerate(self._paraphrases.of(place))}
 
     def _modules_of(self, word: str, other: str) -> tuple[int, ...]:
         """The modules that match two different words."""

@@ -26,28 +26,33 @@ class Meteor:
 
     def __init__(self) -> None:
         self._finder = CandidateFinder(cache_directory())
+        self._words = lru_cache(maxsize=50_000)(self._find_words)
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
         """(I, 23) statistics of each hypothesis with the reference of its best score, the first of equal ones.
 
         hypotheses: (I,) captions; references: (I,) one or more captions each; both as tokens joined by spaces.
         """
-        rows = [
-            self._best(self._words(hypothesis), [self._words(caption) for caption in captions])
-            for hypothesis, captions in zip(hypotheses, references, strict=True)
-        ]
-        return np.array(rows, np.float64).reshape(-1, COLUMNS)
+        counts = [len(captions) for captions in references]
+        rows = np.array(
+            [
+                self._statistics_of_pair(self._words(hypothesis), self._words(caption))
+                for hypothesis, captions in zip(hypotheses, references, strict=True)
+                for caption in captions
+            ],
+            np.float64,
+        ).reshape(-1, COLUMNS)
+        every = scores(addable(rows))
+        ends = np.cumsum(counts, dtype=np.int64)
+        best = [end - count + int(np.argmax(every[end - count : end])) for end, count in zip(ends, counts, strict=True)]
+        return rows[np.array(best, np.int64)]
 
-    def _words(self, caption: str) -> list[str]:
-        return normalize(clean(caption), self._finder.resources.abbreviations)
+    def _find_words(self, caption: str) -> tuple[str, ...]:
+        return tuple(normalize(clean(caption), self._finder.resources.abbreviations))
 
-    def _best(self, hypothesis: list[str], references: list[list[str]]) -> list[int]:
-        function_words = self._finder.resources.function_words
-        rows = []
-        for reference in references:
-            alignment = align(self._finder.find(hypothesis, reference), len(reference), len(hypothesis))
-            rows.append(alignment_statistics(hypothesis, reference, alignment, function_words))
-        return rows[int(np.argmax(scores(addable(np.array(rows, np.float64)))))]
+    def _statistics_of_pair(self, hypothesis: tuple[str, ...], reference: tuple[str, ...]) -> list[int]:
+        alignment = align(self._finder.find(hypothesis, reference), len(reference), len(hypothesis))
+        return alignment_statistics(hypothesis, reference, alignment, self._finder.resources.function_words)
 
 
 def evaluate(statistics: Floats) -> tuple[Floats, float]:

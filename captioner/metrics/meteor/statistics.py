@@ -13,7 +13,7 @@ A hypothesis that matches completely in one chunk is given no penalty, and no ch
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 import numpy as np
 
@@ -28,7 +28,7 @@ MODULE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
 
 
 def alignment_statistics(
-    hypothesis: list[str], reference: list[str], alignment: Alignment, function_words: Set[str]
+    hypothesis: Sequence[str], reference: Sequence[str], alignment: Alignment, function_words: Set[str]
 ) -> list[int]:
     """The 23 statistics of one pair of captions."""
     hypothesis_function = [word in function_words for word in hypothesis]
