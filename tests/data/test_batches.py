@@ -1,4 +1,4 @@
-"""Order and choice are functions of the seed and the epoch alone, and nothing is lost or doubled."""
+"""The order of images and the choice of captions are functions of seed and epoch; no image is lost or repeated."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ TOKENS = [[["a", "dog", "runs"], ["the", "dog"]], [], [["a", "cat", "asleep"]]]
 
 
 def test_tokens_stay_with_their_image() -> None:
-    """A caption of nothing but punctuation has no token and is left out; an image without a caption stays."""
+    """A caption of punctuation only has no token and is left out; an image without a caption is kept."""
     assert list(tokenize_captions(SOME, build_tokenizer(TokenizerConfig()))) == TOKENS
 
 
-def test_numbers_of_captions_cut_to_length() -> None:
+def test_token_ids_of_truncated_captions() -> None:
     vocabulary = Vocabulary.from_captions([["a"] * 3, ["dog"] * 2, ["the"]], VocabularyConfig(min_count=1))
     a, dog, the = vocabulary.encode(["a", "dog", "the"])
     unknown = vocabulary.special.unknown
@@ -86,17 +86,17 @@ def test_epochs_and_seeds_have_their_own_order() -> None:
     assert len(orders) == 100
 
 
-def test_every_image_comes_at_every_place() -> None:
-    """No image is favoured: over many epochs the mean place of each is the middle."""
+def test_every_position_is_equally_likely_for_every_image() -> None:
+    """The mean position of each image over many epochs is the middle."""
     places = torch.zeros(10)
     for epoch in range(2000):
         (order,) = epoch_batches(range(10), 10, seed=0, epoch=epoch)
         places[order] += torch.arange(10.0)
-    standard_error = (99 / 12 / 2000) ** 0.5  # of the mean of 2000 uniform draws from 0 … 9
+    standard_error = (99 / 12 / 2000) ** 0.5  # of the mean of 2000 uniform samples from 0 … 9
     assert (places / 2000 - 4.5).abs().max() < 5 * standard_error
 
 
-def test_order_does_not_draw_from_the_training_s_random_state() -> None:
+def test_the_order_does_not_change_the_training_s_random_state() -> None:
     before = torch.get_rng_state()
     epoch_batches(range(50), 8, seed=0, epoch=0)
     choose_captions([[4], [5], [6]], 2, seed=0, epoch=0, index=0)
@@ -116,7 +116,7 @@ def test_sequential_batches(count: int, batch_size: int) -> None:
 
 @given(captions=st.integers(1, 8), count=st.integers(1, 9), seed=SEEDS, epoch=st.integers(0, 50))
 @settings(deadline=None, max_examples=50)
-def test_captions_are_drawn_without_replacement(captions: int, count: int, seed: int, epoch: int) -> None:
+def test_captions_are_sampled_without_replacement(captions: int, count: int, seed: int, epoch: int) -> None:
     every = [[number] for number in range(captions)]
     chosen = choose_captions(every, count, seed, epoch, index=3)
     assert len(chosen) == min(count, captions)
@@ -130,7 +130,7 @@ def test_all_captions_keep_their_order() -> None:
     assert choose_captions(every, 3, 0, 0, 0) == every
 
 
-def test_each_caption_is_chosen_as_often_and_each_image_for_itself() -> None:
+def test_captions_are_sampled_uniformly_and_independently_for_each_image() -> None:
     every = [[number] for number in range(5)]
     counts = torch.zeros(5)
     together = 0
@@ -139,4 +139,4 @@ def test_each_caption_is_chosen_as_often_and_each_image_for_itself() -> None:
         counts[first[0]] += 1
         together += first == second
     assert (counts / 2000 - 0.2).abs().max() < 5 * (0.2 * 0.8 / 2000) ** 0.5
-    assert abs(together / 2000 - 0.2) < 5 * (0.2 * 0.8 / 2000) ** 0.5  # neighbours do not share their choice
+    assert abs(together / 2000 - 0.2) < 5 * (0.2 * 0.8 / 2000) ** 0.5  # neighboring images are independent

@@ -1,4 +1,4 @@
-"""From the words of a caption to the objects they name."""
+"""The objects that a caption names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COCO = object_names(
         ("teddy bears next to a bear", [("teddy bears", "teddy bear"), ("bear", "bear")]),
         ("an orange hydrant", [("hydrant", "fire hydrant")]),
         ("benches , buses and oranges", [("benches", "bench"), ("buses", "bus"), ("oranges", "orange")]),
-        ("a cat on a sofa", []),  # no box of this data set is called so
+        ("a cat on a sofa", []),  # no box of this data set has this label
         ("", []),
     ],
 )
@@ -45,13 +45,13 @@ def test_coco_s_categories(caption: str, expected: list[tuple[str, str]]) -> Non
     assert [(" ".join(words[where]), label) for where, label in named_objects(words, COCO)] == expected
 
 
-def test_every_name_that_the_scenes_have_for_a_thing() -> None:
+def test_every_name_of_an_object_in_the_scenes() -> None:
     names = object_names(dataset(_LABEL_NAMES, *NOUNS))
     for label, noun in NOUNS.items():
         for name in noun.names:
             assert names[(name.one,)] == names[(name.several,)] == label
 
 
-def test_what_has_no_boxes_names_nothing() -> None:
+def test_without_boxes_there_are_no_names() -> None:
     assert object_names(dataset(LABEL_NAMES)) == {}
     assert list(named_objects(["a", "dog"], {})) == []

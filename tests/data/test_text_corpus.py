@@ -1,4 +1,4 @@
-"""From a file to streams: every token in its place, held-out parts at the end, mistakes in one sentence."""
+"""From a text file to streams: the order of tokens, the held-out splits at the end, and errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from captioner.errors import DataError
 TEXT = "".join(chr(ord("a") + i % 7) for i in range(1000)) + "é" + "xyz" * 20
 
 
-def test_parts_follow_each_other_and_are_the_whole_text(tmp_path: Path) -> None:
+def test_the_splits_follow_each_other_and_cover_the_text(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text(TEXT, encoding="utf-8")
     parts = load_text(TextConfig(text=str(path), val_fraction=0.1, test_fraction=0.05))
@@ -28,20 +28,20 @@ def test_parts_follow_each_other_and_are_the_whole_text(tmp_path: Path) -> None:
     assert parts.name == "text.txt"
 
 
-def test_words_and_rare_ones(tmp_path: Path) -> None:
+def test_words_and_rare_words(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("one two one two three, " * 30 + "rare " + "one " * 10)
     parts = load_text(TextConfig(text=str(path), level="words", min_count=2))
     assert set(parts.vocabulary.tokens[4:]) == {"one", "two", "three", ","}
 
 
-def test_characters_stay_as_they_are(tmp_path: Path) -> None:
+def test_characters_are_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes("\ufeffa\r\nb\tc\u2028\x00".encode())
     assert read_text(path) == "a\r\nb\tc\u2028\x00"
 
 
-def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_text_are_an_error(tmp_path: Path) -> None:
     latin, empty, short = (tmp_path / name for name in ("latin.txt", "empty.txt", "short.txt"))
     latin.write_bytes(b"abc\xe9def")
     empty.write_text(" \n")
@@ -60,7 +60,7 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
 
 @given(st.integers(2, 300), st.integers(1, 6), st.integers(1, 20), st.integers(0, 9), st.integers(0, 9))
 @settings(deadline=None, max_examples=80)
-def test_streams_are_pieces_of_the_text_that_follow_each_other(
+def test_streams_are_consecutive_pieces_of_the_text(
     count: int, streams: int, window: int, seed: int, epoch: int
 ) -> None:
     tokens = torch.arange(10, 10 + count)
@@ -77,6 +77,6 @@ def test_streams_are_pieces_of_the_text_that_follow_each_other(
     assert windows_per_epoch(count, streams, window) == -(-targets.shape[1] // window)
 
 
-def test_the_first_token_moves_from_epoch_to_epoch() -> None:
+def test_the_first_token_varies_between_epochs() -> None:
     starts = {int(text_streams(torch.arange(1000), 4, 32, 1, 0, epoch)[1][0, 0]) for epoch in range(20)}
     assert len(starts) > 5

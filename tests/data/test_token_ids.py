@@ -1,4 +1,4 @@
-"""Captions in three arrays are what lists of lists are, in a tenth of the memory."""
+"""Encoded captions are equal to lists of lists and take a tenth of the memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOKENIZER = build_tokenizer(TokenizerConfig())
 
 @given(NUMBERS, st.integers(1, 7))
 @settings(deadline=None, max_examples=60)
-def test_they_are_the_lists(lists: list[list[list[int]]], most: int) -> None:
+def test_encoded_captions_equal_the_lists(lists: list[list[list[int]]], most: int) -> None:
     encoded = EncodedCaptions.from_lists(lists)
     assert len(encoded) == len(lists)
     assert list(encoded) == [encoded[image] for image in range(len(lists))] == lists
@@ -41,7 +41,7 @@ def test_they_are_the_lists(lists: list[list[list[int]]], most: int) -> None:
 
 
 def shards(folder: Path, pairs: int) -> CaptionDataset:
-    """Pairs whose captions have eight to twelve of two thousand words, but for every fiftieth, which has none."""
+    """Pairs whose captions have eight to twelve of two thousand words; every fiftieth caption has none."""
     generator = random.Random(0)
     image = jpeg()
     borders = range(0, pairs + 1, max(1, pairs // 2))
@@ -56,8 +56,8 @@ def shards(folder: Path, pairs: int) -> CaptionDataset:
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 1000])
-def test_captions_of_shards_are_those_of_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    """Caption by caption, whatever number of images is tokenized together."""
+def test_captions_of_shards_equal_those_of_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """For any number of images per tokenizer call."""
     monkeypatch.setattr(batches, "IMAGES_PER_CALL", at_once)
     dataset = shards(tmp_path, 120)
     tokens = [[words for caption in image.captions if (words := TOKENIZER.tokenize(caption))] for image in dataset]
@@ -73,14 +73,14 @@ def test_captions_of_shards_are_those_of_lists(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_pair_of_a_shard_takes_less_than_a_hundred_bytes(tmp_path: Path) -> None:
-    """Ten words are 40 bytes, where they begin 16, the pair's place in the list and in an epoch's order 16.
+    """Ten words take 40 bytes, their offsets 16, the pair's index and its position in an epoch 16.
 
-    Counted is what Python and NumPy have allocated, as its growth with the pairs: what there is once does not count.
+    Measured as the growth of allocations by Python and NumPy with the number of pairs.
     """
     dataset = shards(tmp_path, 3500)
 
     def bytes_of(pairs: int) -> tuple[int, int]:
-        """In arrays; in lists."""
+        """(bytes in arrays, bytes in lists)."""
         some = replace(dataset, images=dataset.images[:pairs])
         tracemalloc.start()
         try:
@@ -98,4 +98,4 @@ def test_a_pair_of_a_shard_takes_less_than_a_hundred_bytes(tmp_path: Path) -> No
     fewer, more = bytes_of(2500), bytes_of(3500)
     in_arrays, in_lists = ((large - small) / 1000 for small, large in zip(fewer, more, strict=True))
     assert in_arrays < 85
-    assert in_lists > 200  # so that the bound above would not hold of them
+    assert in_lists > 200  # the bound above does not hold for lists

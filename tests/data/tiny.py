@@ -1,4 +1,4 @@
-"""Data sets of a few images, written as the readers expect them."""
+"""Small data sets in the formats of the readers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def jpeg(color: str = "red", size: tuple[int, int] = (8, 6)) -> bytes:
 
 
 def write_images(folder: Path, names: Sequence[str]) -> None:
-    """An image under every name; no two hold the same bytes."""
+    """An image with each name; all have different content."""
     for number, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def write_images(folder: Path, names: Sequence[str]) -> None:
 
 
 def coco_captions(captions: Mapping[int, Sequence[str]], name: Callable[[int], str]) -> dict[str, Any]:
-    """A COCO captions file: image id → captions, and what each image is called."""
+    """A COCO captions file from image id → captions and a function from id to file name."""
     images = [{"id": image_id, "file_name": name(image_id)} for image_id in captions]
     pairs = [(image_id, caption) for image_id, every in captions.items() for caption in every]
     annotations = [
@@ -37,14 +37,14 @@ def coco_captions(captions: Mapping[int, Sequence[str]], name: Callable[[int], s
 
 
 def write_json(path: Path, content: object) -> Path:
-    """The content as a JSON file, its folder made."""
+    """Write a JSON file; creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
 def write_text(path: Path, content: str) -> Path:
-    """The content as UTF-8, its folder made."""
+    """Write a UTF-8 file; creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode())
     return path
@@ -64,7 +64,7 @@ FLICKR8K = [f"{number}_ab{number:02d}.jpg" for number in range(40)]
 
 
 def flickr8k_tokens(names: Sequence[str], captions: int = 2) -> str:
-    """Flickr8k.token.txt of these images, with the entry of an image that does not exist, as the real one has it."""
+    """Flickr8k.token.txt of these images, with an entry for a nonexistent image, as in the official file."""
     lines = [f"{name}#{index}\tA dog {index} , said of {name} .\n" for name in names for index in range(captions)]
     bad = "2258277193_586949ec62.jpg.1#0\tPeople waiting .\n"
     return "".join(lines) + bad
@@ -80,7 +80,7 @@ def write_flickr8k(root: Path, text_folder: str = "", image_folder: str = "Image
 
 
 def write_flickr30k(path: Path) -> None:
-    """Karpathy's file of Flickr30k, and its images beside it: two of train, one each of val and test."""
+    """Karpathy's file of Flickr30k and its images: two of train, one each of val and test."""
     parts = {"1000092795.jpg": "train", "10002456.jpg": "val", "1000268201.jpg": "test", "1000344755.jpg": "train"}
     images = [
         {"filename": name, "split": part, "imgid": number, "sentences": [{"raw": f"Caption {i} ."} for i in range(5)]}

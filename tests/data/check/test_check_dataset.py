@@ -1,4 +1,4 @@
-"""A data set with one of everything that can be wrong, and what the report says of it."""
+"""A data set with every kind of problem, and the report on it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _said(report: DatasetReport, severity: str) -> list[str]:
     return [problem.text for problem in report.problems if problem.severity == severity]
 
 
-def test_nothing_wrong(tmp_path: Path) -> None:
+def test_no_problems(tmp_path: Path) -> None:
     write_images(tmp_path, ["a.png", "b.png"])
     report = _check(_write(tmp_path, [("a.png", "one dog", "train"), ("b.png", "one red dog", "val")]), min_count=1)
     assert report.problems == report.errors == []
@@ -55,7 +55,7 @@ def test_one_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     Image.fromarray(noise).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:-300])
     (tmp_path / "empty.png").touch()
-    Image.new("L", (8, 8)).save(tmp_path / "grey.png")
+    Image.new("L", (8, 8)).save(tmp_path / "gray.png")
     Image.new("CMYK", (8, 8)).save(tmp_path / "print.jpg")
     Image.new("RGB", (40, 40)).save(tmp_path / "huge.png")
     exif = Image.Exif()
@@ -63,10 +63,10 @@ def test_one_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     Image.new("RGB", (9, 9)).save(tmp_path / "turned.jpg", exif=exif)
     for copy in ("copy.png", "copy_in_val.png"):
         shutil.copy(tmp_path / "copied.png", tmp_path / copy)
-    train = ["fine.png", "copied.png", "cut.png", "empty.png", "grey.png", "print.jpg", "huge.png", "turned.jpg"]
+    train = ["fine.png", "copied.png", "cut.png", "empty.png", "gray.png", "print.jpg", "huge.png", "turned.jpg"]
     rows = [(name, f"a dog named {name}", "train") for name in [*train, "none.png", "copy.png"]]
     rows += [("fine.png", "twice", "train"), ("fine.png", "twice", "train"), ("fine.png", "", "train")]
-    rows += [("grey.png", "long " * 51, "train"), ("cut.png", "same", "train"), ("copy_in_val.png", "same", "val")]
+    rows += [("gray.png", "long " * 51, "train"), ("cut.png", "same", "train"), ("copy_in_val.png", "same", "val")]
     config = _write(tmp_path, rows)
     report = _check(config)
     assert _said(report, "error") == [
@@ -77,7 +77,7 @@ def test_one_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "cut.png" in _said(report, "error")[2]
     assert _said(report, "warning") == [
         "1 caption of train without any token (fine).",
-        "1 caption of train longer than 50 tokens (grey: 51 tokens).",
+        "1 caption of train longer than 50 tokens (gray: 51 tokens).",
         f"1 image of more than 0 million pixels, slow to decode ({tmp_path}/huge.png).",
         "1 image of train with a copy in val (copied.png = copy_in_val.png).",
     ]
@@ -85,7 +85,7 @@ def test_one_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "1 caption of train repeated for the same image (fine).",
         "1 caption shared by several images ('same' 2 times).",
         f"1 image stored as CMYK, converted to RGB ({tmp_path}/print.jpg).",
-        f"1 image stored as gray, converted to RGB ({tmp_path}/grey.png).",
+        f"1 image stored as gray, converted to RGB ({tmp_path}/gray.png).",
         f"1 image rotated or flipped as EXIF specifies ({tmp_path}/turned.jpg).",
         "1 image of train with a copy under another name (copied.png = copy.png).",
     ]
@@ -102,7 +102,7 @@ def test_one_id_in_two_splits(tmp_path: Path) -> None:
     write_text(tmp_path / "Flickr_8k.devImages.txt", "a.jpg\nb.jpg\n")
     report = _check(Flickr8kConfig(root=str(tmp_path), num_workers=0))
     assert _said(report, "error") == ["1 image of train also in val (a)."]
-    assert report.images == 2  # the shared one is decoded once
+    assert report.images == 2  # the shared image is decoded once
 
 
 def test_a_split_that_cannot_be_read(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_vocabulary_counts_as_brute_force_does(tmp_path: Path) -> None:
     )
 
 
-def test_report_says_lengths_and_cost() -> None:
+def test_report_of_lengths_and_cost() -> None:
     report = DatasetReport("folder", "DIR", "ptb", {"train": (100, 500)}, images=100, bytes_per_image=10**8)
     report.lengths = Counter({1: 10, 2: 20, 3: 5, 90: 1})
     report.images_per_second = 0.5
@@ -169,7 +169,7 @@ def test_report_says_lengths_and_cost() -> None:
     assert "0 images per second in parallel, 2.8 h" in report.format()
 
 
-def test_found_speaks_english() -> None:
+def test_messages_of_problems() -> None:
     assert problem("note", [], "image", "x") == []
     assert problem("note", ["a"], "image of val", "x")[0].text == "1 image of val x (a)."
     assert problem("note", list("abcde"), "image of val", "x")[0].text == "5 images of val x (a, b, c and 2 more)."

@@ -1,4 +1,4 @@
-"""One image file at a time: how it is stored and what is wrong with it."""
+"""Checks of single image files: how they are stored, and their faults."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_sixteen_bit_color(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("orientation", "turned"), [(1, False), (2, True), (6, True), (9, False)])
-def test_turned(tmp_path: Path, orientation: int, turned: bool) -> None:
+def test_rotated(tmp_path: Path, orientation: int, turned: bool) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     assert inspect_image(_save(tmp_path / "a.jpg", "RGB", exif=exif)).rotated is turned
@@ -77,7 +77,7 @@ def test_faults(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_many_at_once_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_give_the_same_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "MIN_FOR_PROCESSES", 1)
     names = [f"{number}.png" for number in range(70)]
     write_images(tmp_path, names[1:])

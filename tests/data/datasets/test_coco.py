@@ -1,4 +1,4 @@
-"""COCO's official layout, Karpathy's splits of it, and what is wrong with files that are not so."""
+"""COCO's official layout, Karpathy's splits, and errors for invalid files."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def test_official_layout(tmp_path: Path, year: int, capsys: pytest.CaptureFixtur
     assert all(image.path.is_file() and image.path.parent.name == f"train{year}" for image in train)
     assert "Karpathy" in " ".join(val.notices)
     assert bool(train.notices) == (year == 2017)
-    assert capsys.readouterr() == ("", "")  # pycocotools talks
+    assert capsys.readouterr() == ("", "")  # pycocotools prints messages
 
 
-def test_images_may_lie_in_images(tmp_path: Path) -> None:
+def test_images_may_be_in_a_folder_images(tmp_path: Path) -> None:
     write_coco(tmp_path)
     (tmp_path / "images").mkdir()
     for part in ("train2017", "val2017"):
@@ -55,7 +55,7 @@ def test_both_years(tmp_path: Path) -> None:
     assert (chosen.name, chosen.notices) == ("coco2014", ())
 
 
-def test_only_val_is_there(tmp_path: Path) -> None:
+def test_only_val_exists(tmp_path: Path) -> None:
     write_coco(tmp_path)
     (tmp_path / "annotations/captions_train2017.json").unlink()
     assert available_splits(_config(tmp_path)) == ["val"]
@@ -80,7 +80,7 @@ def test_captions_keep_the_files_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("{", "is not JSON"),
         ("", "is not JSON"),
@@ -108,12 +108,12 @@ def test_captions_keep_the_files_order(tmp_path: Path) -> None:
         ('{"images": [], "annotations": []}', "is empty"),
     ],
 )
-def test_broken_annotations(tmp_path: Path, content: str, says: str) -> None:
+def test_broken_annotations(tmp_path: Path, content: str, message: str) -> None:
     write_coco(tmp_path)
     path = write_text(tmp_path / "annotations/captions_val2017.json", content)
-    with pytest.raises(DataError, match=says) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         load_dataset(_config(tmp_path), "val")
-    assert "empty" in says or path.name in str(caught.value) or str(tmp_path) in str(caught.value)
+    assert "empty" in message or path.name in str(caught.value) or str(tmp_path) in str(caught.value)
 
 
 def test_truncated_annotations_say_where(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ _JSON = st.recursive(
 
 
 def _outcome(read: Callable[[], Any]) -> Any:
-    """What was read, or the sentence that says why it was not; any other exception fails the test."""
+    """The data set, or the message of the DataError; other exceptions fail the test."""
     try:
         return read()
     except CaptionerError as error:
@@ -156,7 +156,7 @@ def _outcome(read: Callable[[], Any]) -> Any:
 
 @given(content=st.dictionaries(_KEYS, _JSON, max_size=4) | _JSON)
 @settings(max_examples=60, deadline=None)
-def test_any_json_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: Any) -> None:
+def test_any_json_is_read_or_a_data_error(tmp_path_factory: pytest.TempPathFactory, content: Any) -> None:
     path = write_json(tmp_path_factory.getbasetemp() / "fuzz.json", content)
     outcome = _outcome(lambda: read_captions(path))
     if isinstance(outcome, str):
@@ -168,7 +168,7 @@ def test_any_json_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, c
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_one_thing_changed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    """Replace any one value of a good file by any other: it is read, or refused in a sentence."""
+    """Replace any value of a valid file by another: it is read, or a DataError."""
     root = tmp_path_factory.mktemp("changed")
     content = coco_captions({4: ["a"], 5: ["b", "c"]}, lambda number: f"{number}.png")
     write_images(root / "val2017", ["4.png", "5.png"])
@@ -243,7 +243,7 @@ def test_karpathy_lists(tmp_path: Path, year: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "says"),
+    ("image", "message"),
     [
         ({"split": "trian", "filename": "a.jpg", "sentences": []}, "the split is 'trian'"),
         ({"split": "val", "sentences": []}, "has no 'filename'"),
@@ -255,13 +255,13 @@ def test_karpathy_lists(tmp_path: Path, year: int) -> None:
         ({"split": "test", "filename": "a.jpg", "sentences": []}, "empty"),
     ],
 )
-def test_broken_karpathy_json(tmp_path: Path, image: dict[str, Any], says: str) -> None:
+def test_broken_karpathy_json(tmp_path: Path, image: dict[str, Any], message: str) -> None:
     write_json(tmp_path / "k.json", {"images": [image]})
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError, match=message):
         load_dataset(_config(tmp_path, karpathy="k.json"), "val")
 
 
-def test_karpathy_that_is_not_there(tmp_path: Path) -> None:
+def test_karpathy_file_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.karpathy=k\.json does not exist"):
         load_dataset(_config(tmp_path, karpathy="k.json"), "val")
     (tmp_path / "empty").mkdir()
@@ -322,10 +322,10 @@ def test_real_files(real_data: Path) -> None:
     assert (len(train), len(val)) == (129, 30)
     for dataset in (train, val):
         raw = json.loads((real_data / f"coco_mini/annotations/captions_{dataset.split}2017.json").read_bytes())
-        said: dict[int, list[str]] = {image["id"]: [] for image in raw["images"]}
+        captions: dict[int, list[str]] = {image["id"]: [] for image in raw["images"]}
         for annotation in raw["annotations"]:
-            said[annotation["image_id"]].append(annotation["caption"])
-        assert dataset.references == said
+            captions[annotation["image_id"]].append(annotation["caption"])
+        assert dataset.references == captions
 
 
 def test_real_karpathy_lists(real_data: Path) -> None:

@@ -1,4 +1,4 @@
-"""Flickr30k by Karpathy's file."""
+"""Flickr30k with Karpathy's file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_splits(tmp_path: Path) -> None:
     assert "29,000" in train.notices[0]
 
 
-def test_the_file_may_lie_elsewhere(tmp_path: Path) -> None:
+def test_the_file_may_be_elsewhere(tmp_path: Path) -> None:
     write_flickr30k(tmp_path / "dataset_flickr30k.json")
     (tmp_path / "elsewhere").mkdir()
     elsewhere = (tmp_path / "dataset_flickr30k.json").rename(tmp_path / "elsewhere/splits.json")

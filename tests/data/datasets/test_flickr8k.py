@@ -1,4 +1,4 @@
-"""Flickr8k in both layouts that circulate."""
+"""Flickr8k in both common layouts."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def test_no_lists_fixed_split(tmp_path: Path, layout: str) -> None:
     assert sorted(id for members in ids.values() for id in members) == sorted(Path(name).stem for name in FLICKR8K)
     assert len(ids["train"]) > len(ids["val"]) > 0
     assert all("split by a hash" in dataset.notices[0] for dataset in splits.values())
-    assert load_dataset(config, "val") == splits["val"]  # the same every time
+    assert load_dataset(config, "val") == splits["val"]  # always the same
 
 
 def test_the_split_by_hash_never_changes(tmp_path: Path) -> None:
     write_images(tmp_path / "Images", FLICKR8K)
     write_text(tmp_path / "captions.txt", "image,caption\n" + "".join(f"{name},a\n" for name in FLICKR8K))
     val = load_dataset(Flickr8kConfig(root=str(tmp_path)), "val")
-    # whose SHA-256 begins with the digit 0 or 1, so is below 1/8 of all, as `sha256sum` says
+    # whose SHA-256 begins with the digit 0 or 1, that is, below 1/8 (computed with `sha256sum`)
     assert [image.image_id for image in val] == ["9_ab09", "16_ab16"]
 
 
@@ -69,7 +69,7 @@ def test_only_some_lists(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         ("Flickr8k.token.txt", "a.jpg#0 no tab\n", "line 1: expected NAME.jpg#0, a tab"),
         ("Flickr8k.token.txt", "\na.jpg#0\tfine\na.jpg\tno number\n", "line 3"),
@@ -80,10 +80,10 @@ def test_only_some_lists(tmp_path: Path) -> None:
         ("Flickr_8k.trainImages.txt", "", "is empty"),
     ],
 )
-def test_broken_files(tmp_path: Path, name: str, content: str, says: str) -> None:
+def test_broken_files(tmp_path: Path, name: str, content: str, message: str) -> None:
     write_flickr8k(tmp_path)
     write_text(tmp_path / name, content)
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError, match=message):
         load_dataset(Flickr8kConfig(root=str(tmp_path)), "train")
 
 
@@ -97,12 +97,12 @@ FILES = ("Flickr8k.token.txt", "captions.txt", "Flickr_8k.trainImages.txt")
 
 @given(content=st.text('ab.jpg#01\t\r\n ,"/\\', max_size=60) | st.text(max_size=30), name=st.sampled_from(FILES))
 @settings(max_examples=60, deadline=None)
-def test_any_text_is_refused(tmp_path_factory: pytest.TempPathFactory, content: str, name: str) -> None:
+def test_any_text_is_a_data_error(tmp_path_factory: pytest.TempPathFactory, content: str, name: str) -> None:
     root = tmp_path_factory.mktemp("fuzz")
     if name == FILES[2]:
         write_text(root / FILES[0], "a.jpg#0\ta dog\n")
     (root / name).write_bytes(content.encode("utf-8", "replace"))
-    with pytest.raises(CaptionerError) as caught:  # no image is on disk, so at the latest that is said
+    with pytest.raises(CaptionerError) as caught:  # in any case because no image exists
         load_dataset(Flickr8kConfig(root=str(root)), "train")
     assert str(root) in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""A person's own images and captions, however they wrote them down."""
+"""The user's own images and captions, in all formats."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_tables(tmp_path: Path, name: str, content: str) -> None:
         assert dataset.notices == ()
 
 
-def test_an_image_that_nobody_has_described(tmp_path: Path) -> None:
+def test_an_image_without_captions(tmp_path: Path) -> None:
     write_images(tmp_path, ["a.png", "b.jpg"])
     write_text(
         tmp_path / "captions.jsonl", _json_lines([_OBJECTS[0], {"image": "a.png", "captions": [], "split": "train"}])
@@ -95,7 +95,7 @@ def test_coco_json_keeps_its_ids(tmp_path: Path) -> None:
 )
 @settings(max_examples=50, deadline=None)
 def test_any_caption_survives(tmp_path_factory: pytest.TempPathFactory, captions: list[str], table: bool) -> None:
-    """Commas, quotes, line breaks, any script: what was written is what is read."""
+    """Commas, quotes, line breaks, any script: captions are read as they were written."""
     root = tmp_path_factory.mktemp("captions")
     rows = [("x/1.jpg", caption, "val") for caption in captions]
     objects = [{"image": image, "caption": caption, "split": split} for image, caption, split in rows]
@@ -106,7 +106,7 @@ def test_any_caption_survives(tmp_path_factory: pytest.TempPathFactory, captions
     assert read_split(_config(root), "val").references == {"x/1": captions}
 
 
-def test_folders_in_the_folder(tmp_path: Path) -> None:
+def test_subfolders(tmp_path: Path) -> None:
     names = ["dog.jpg", "pets/dog.jpg", "pets/old/dog.jpg", "photo.of.me.jpg"]
     write_images(tmp_path, names)
     rows = [
@@ -132,7 +132,7 @@ def test_linked_images(tmp_path: Path) -> None:
     "name", ["../x.jpg", "a/../../x.jpg", "/etc/x.jpg", "..", ".", "..\\x.jpg", "C:\\x.jpg", "C:/x.jpg", "//h/x"]
 )
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "json"])
-def test_names_that_lead_out_are_refused(tmp_path: Path, name: str, kind: str) -> None:
+def test_names_outside_of_the_folder_are_an_error(tmp_path: Path, name: str, kind: str) -> None:
     content = {
         "csv": f"image,caption\n{name},x\n",
         "jsonl": json.dumps({"image": name, "caption": "x"}),
@@ -173,7 +173,7 @@ def test_no_validation_wanted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("", r"line 1: the columns are \[\]"),
         ("photo,caption\na,b\n", "line 1: the columns are .*'image'"),
@@ -195,15 +195,15 @@ def test_no_validation_wanted(tmp_path: Path) -> None:
         (f"image,caption\na.jpg,{'x' * 200_000}\n", "not CSV: field larger"),
     ],
 )
-def test_broken_tables(tmp_path: Path, content: str, says: str) -> None:
+def test_broken_tables(tmp_path: Path, content: str, message: str) -> None:
     path = write_text(tmp_path / "captions.csv", content)
-    with pytest.raises(DataError, match=says) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         load_dataset(_config(tmp_path), "train")
-    assert str(path) in str(caught.value) or "has no split" in says
+    assert str(path) in str(caught.value) or "has no split" in message
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ('{"image": "a.jpg", "caption": "x"}\n{"image":', "line 2 is not JSON"),
         ('["a.jpg", "x"]', "line 1 is a list, not an object with 'image'"),
@@ -217,9 +217,9 @@ def test_broken_tables(tmp_path: Path, content: str, says: str) -> None:
         ('{"image": "a.jpg", "caption": "x", "split": 5}', "'split' is an integer"),
     ],
 )
-def test_broken_json_lines(tmp_path: Path, content: str, says: str) -> None:
+def test_broken_json_lines(tmp_path: Path, content: str, message: str) -> None:
     write_text(tmp_path / "captions.jsonl", content)
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError, match=message):
         load_dataset(_config(tmp_path), "train")
 
 
@@ -253,7 +253,7 @@ _TEXT = st.text("ab.jpg,;\t\"'\r\n/\\\0{}[]:caption image split train", max_size
 
 @given(text=_TEXT, header=st.sampled_from(["", "image,caption\n", "image;caption;split\n"]), table=st.booleans())
 @settings(max_examples=100, deadline=None)
-def test_any_text_is_read_or_refused(
+def test_any_text_is_read_or_a_data_error(
     tmp_path_factory: pytest.TempPathFactory, text: str, header: str, table: bool
 ) -> None:
     root = tmp_path_factory.mktemp("fuzz")

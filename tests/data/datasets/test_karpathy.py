@@ -1,4 +1,4 @@
-"""Karpathy's counts: exact where the file is complete, a notice where it is a part, an error where it is wrong."""
+"""Karpathy's counts: no notice for a complete file, a notice for an incomplete one, an error for other splits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _write(path: Path, counts: dict[str, int]) -> Path:
     return write_json(path, {"images": [image for image in images for _ in range(counts[image["split"]])]})
 
 
-def test_published_counts_say_nothing() -> None:
+def test_published_counts_give_no_notice() -> None:
     assert COUNTS["coco"] == {"train": 113_287, "val": 5_000, "test": 5_000}
     for dataset, counts in COUNTS.items():
         for split in counts:
@@ -31,7 +31,7 @@ def test_complete_but_divided_differently() -> None:
 
 
 def test_a_part_of_it() -> None:
-    assert check_counts({"train": 10, "test": 5_000}, "test", "coco", PATH) == []  # this split is whole
+    assert check_counts({"train": 10, "test": 5_000}, "test", "coco", PATH) == []  # this split is complete
     assert "are not comparable" in check_counts({"train": 10, "test": 5_000}, "train", "coco", PATH)[0]
 
 

@@ -1,4 +1,4 @@
-"""What holds for every source: names of splits, missing images, blank captions, the limit, unique ids."""
+"""Checks for all data sets: names of splits, missing images, blank captions, the limit, unique ids."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_missing_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"1 of the 4 images .* not on disk \({tmp_path}/b\.png\)"):
         load_dataset(config, "train")
     assert [image.image_id for image in missing_images(read_split(config, "train"))] == ["b"]
-    assert _ids(dataclasses.replace(config, limit=1)) == ["a"]  # nobody asked for b
+    assert _ids(dataclasses.replace(config, limit=1)) == ["a"]  # b is beyond the limit
     skipping = load_dataset(dataclasses.replace(config, on_bad_image="skip", limit=2), "train")
     assert [image.image_id for image in skipping] == ["a", "c"]
     assert "1 of the 4 images" in skipping.notices[0]

@@ -1,4 +1,4 @@
-"""Names of splits, and the split made by hash."""
+"""Names of splits, and splits made by a hash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_names_of_val(name: str) -> None:
     assert split_name(name) == "val"
 
 
-def test_names_that_are_none() -> None:
+def test_names_of_no_split() -> None:
     assert [split_name(name) for name in ("train", "test", "restval", "", "tests")] == [
         "train",
         "test",

@@ -1,4 +1,4 @@
-"""A web server on 127.0.0.1 that can be made to misbehave."""
+"""A web server on 127.0.0.1 with configurable faults."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Server:
-    """What it offers, how it misbehaves, and what it was asked."""
+    """Its files, its faults, and the requests that it received."""
 
     files: dict[str, bytes]
-    ranges: bool = True  # can it begin in the middle of a file?
-    lengths: bool = True  # does it say how long a file is?
-    cuts: list[int] = field(default_factory=list)  # the n-th answer breaks off after so many bytes
-    statuses: list[int] = field(default_factory=list)  # the n-th request is answered with this error
-    range_answer: str | None = None  # a Content-Range of its own making
+    ranges: bool = True  # supports Range requests
+    lengths: bool = True  # sends Content-Length
+    cuts: list[int] = field(default_factory=list)  # number of bytes after which the n-th response ends
+    statuses: list[int] = field(default_factory=list)  # HTTP error of the n-th response
+    range_answer: str | None = None  # an invalid Content-Range
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # (path, Range)
     url: str = ""
 
 
 @contextlib.contextmanager
 def serving(server: Server) -> Iterator[Server]:
-    """The server, running; `server.url` is its address."""
+    """Runs the server; `server.url` is its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""What can be downloaded, from a server on loopback in place of the real ones."""
+"""The downloads, from a local server instead of the real ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _zip(files: dict[str, bytes]) -> bytes:
 
 @pytest.fixture
 def coco_server(monkeypatch: pytest.MonkeyPatch) -> Server:
-    """COCO 2017 with two images a split, and a catalogue that describes it."""
+    """COCO 2017 with two images per split, and a table of archives that describes it."""
     ids = {"train": [1, 2], "val": [3, 4]}
     captions = {
         f"annotations/captions_{part}2017.json": json.dumps(
@@ -46,7 +46,7 @@ def coco_server(monkeypatch: pytest.MonkeyPatch) -> Server:
     zips = {"annotations/annotations_trainval2017.zip": _zip(captions)}
     for part, numbers in ids.items():
         zips[f"zips/{part}2017.zip"] = _zip({f"{part}2017/{number:012d}.jpg": jpeg() for number in numbers})
-    catalogue = {
+    archives = {
         (part, 2017): download.Archive(
             RemoteFile(path, len(zips[path]), f"md5:{hashlib.md5(zips[path]).hexdigest()}"), unpacked, 2
         )
@@ -56,7 +56,7 @@ def coco_server(monkeypatch: pytest.MonkeyPatch) -> Server:
             ("val", "zips/val2017.zip", "val2017/*.jpg"),
         ]
     }
-    monkeypatch.setattr(download, "COCO_ARCHIVES", catalogue)
+    monkeypatch.setattr(download, "COCO_ARCHIVES", archives)
     return Server(zips)
 
 
@@ -75,7 +75,7 @@ def test_coco_from_nothing_to_a_data_set(tmp_path: Path, coco_server: Server) ->
     assert len(load_dataset(CocoConfig(root=str(tmp_path)), "val")) == 2
 
 
-def test_coco_parts_and_archives_that_stay(tmp_path: Path, coco_server: Server) -> None:
+def test_coco_parts_and_kept_archives(tmp_path: Path, coco_server: Server) -> None:
     with serving(coco_server) as server:
         for _ in range(2):
             download.download_coco(tmp_path, parts=["val"], mirrors=[server.url], keep_archives=True, progress=False)
@@ -96,7 +96,7 @@ def test_coco_settings_are_checked(tmp_path: Path) -> None:
         download.download_coco(tmp_path, parts=["trian"])
 
 
-def test_catalogue_is_complete() -> None:
+def test_table_of_archives_is_complete() -> None:
     assert set(download.COCO_ARCHIVES) == {(part, year) for part in download.COCO_PARTS for year in (2014, 2017)}
     for (part, year), archive in download.COCO_ARCHIVES.items():
         assert str(year) in archive.file.name
@@ -109,7 +109,7 @@ def test_catalogue_is_complete() -> None:
     assert images == {2014: 123_287, 2017: 123_287}
 
 
-def test_catalogue_is_documented() -> None:
+def test_table_of_archives_is_documented() -> None:
     page = (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")
     for archive in download.COCO_ARCHIVES.values():
         digits = str(archive.file.checksum).removeprefix("md5:")
@@ -133,7 +133,7 @@ def test_weights_are_checked_by_the_hash_in_their_name(tmp_path: Path, monkeypat
         monkeypatch.setattr(download, "torchvision_entry", lambda name, weights: entry)
         with pytest.raises(DataError, match="sha256"):
             download.download_weights("net", mirrors=[wrong.url], folder=tmp_path, progress=False)
-        path = download.download_weights("net", folder=tmp_path, progress=False)  # its own server
+        path = download.download_weights("net", folder=tmp_path, progress=False)  # torchvision's server
     assert path == tmp_path / name
     assert path.read_bytes() == body
 

@@ -1,4 +1,4 @@
-"""Downloads against a server on loopback: what breaks is resumed, what is wrong is never kept."""
+"""Downloads from a local server: interruptions are resumed, wrong files are never kept."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _server(**settings: object) -> Server:
 
 
 def _nobody() -> str:
-    """An address where nothing listens."""
+    """An address without a server."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -49,7 +49,7 @@ def test_whole_file(tmp_path: Path, file: RemoteFile) -> None:
         assert path == tmp_path / "new" / "images.zip"
         assert path.read_bytes() == BODY
         assert not path.with_name("images.zip.part").exists()
-        _fetch(file, tmp_path / "new", server)  # there already: not asked for again
+        _fetch(file, tmp_path / "new", server)  # exists: not requested again
     assert server.requests == [("/zips/images.zip", None)]
 
 
@@ -61,7 +61,7 @@ def test_sha256_by_its_first_digits(tmp_path: Path) -> None:
 
 @given(cuts=st.lists(st.integers(1, 120_000), min_size=1, max_size=4))
 @settings(max_examples=10, deadline=None)
-def test_connection_that_breaks_is_carried_on(tmp_path_factory: pytest.TempPathFactory, cuts: list[int]) -> None:
+def test_a_lost_connection_is_resumed(tmp_path_factory: pytest.TempPathFactory, cuts: list[int]) -> None:
     folder = tmp_path_factory.mktemp("broken")
     with serving(_server(cuts=list(cuts))) as server:
         assert _fetch(FILE, folder, server).read_bytes() == BODY
@@ -72,7 +72,7 @@ def test_connection_that_breaks_is_carried_on(tmp_path_factory: pytest.TempPathF
     assert [asked for _, asked in server.requests] == [f"bytes={start}-" if start else None for start in begins]
 
 
-def test_interrupted_run_is_carried_on_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_is_resumed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "CHUNK", 50_000)
     asked_for = 0
 
@@ -96,15 +96,15 @@ def test_interrupted_run_is_carried_on_by_the_next(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("file", [FILE, UNCHECKED])
-def test_server_that_cannot_begin_in_the_middle(tmp_path: Path, file: RemoteFile) -> None:
+def test_server_without_range_requests(tmp_path: Path, file: RemoteFile) -> None:
     with serving(_server(ranges=False, cuts=[100_000])) as server:
         assert _fetch(file, tmp_path, server).read_bytes() == BODY
     assert len(server.requests) == 2
 
 
-def test_server_that_says_no_length(tmp_path: Path) -> None:
+def test_server_without_content_length(tmp_path: Path) -> None:
     with serving(_server(lengths=False, cuts=[100_000])) as server:
-        assert _fetch(FILE, tmp_path, server).read_bytes() == BODY  # the published size shows that it broke off
+        assert _fetch(FILE, tmp_path, server).read_bytes() == BODY  # the published size reveals the interruption
 
 
 def test_missing_on_one_mirror_found_on_the_next(tmp_path: Path) -> None:
@@ -113,13 +113,13 @@ def test_missing_on_one_mirror_found_on_the_next(tmp_path: Path) -> None:
     assert len(empty.requests) == 1  # a 404 is final
 
 
-def test_half_from_one_mirror_the_rest_from_the_next(tmp_path: Path) -> None:
+def test_a_download_continues_on_the_next_mirror(tmp_path: Path) -> None:
     with serving(_server(cuts=[100_000, 0, 0])) as weak, serving(_server()) as server:
         assert _fetch(FILE, tmp_path, weak, server).read_bytes() == BODY
     assert server.requests == [("/zips/images.zip", "bytes=100000-")]
 
 
-def test_busy_server_is_asked_again(tmp_path: Path) -> None:
+def test_a_busy_server_is_tried_again(tmp_path: Path) -> None:
     with serving(_server(statuses=[503])) as server:
         assert _fetch(FILE, tmp_path, server).read_bytes() == BODY
 
@@ -134,14 +134,14 @@ def test_wrong_bytes_are_not_kept(tmp_path: Path) -> None:
             assert _fetch(FILE, tmp_path, bad, server).read_bytes() == BODY
 
 
-def test_page_in_place_of_the_file(tmp_path: Path) -> None:
+def test_an_html_page_instead_of_the_file(tmp_path: Path) -> None:
     page = Server({FILE.path: b"<html>please log in</html>"})
     with serving(page) as portal, pytest.raises(DataError, match="26 bytes instead of the published 300,000"):
         _fetch(FILE, tmp_path, portal)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_part_of_another_file_is_begun_anew(tmp_path: Path) -> None:
+def test_a_part_of_another_file_is_downloaded_again(tmp_path: Path) -> None:
     (tmp_path / "images.zip.part").write_bytes(b"x" * 1000)
     with serving(_server()) as server:
         assert _fetch(FILE, tmp_path, server).read_bytes() == BODY
@@ -155,11 +155,11 @@ def test_part_as_long_as_the_file_or_longer(tmp_path: Path, length: int, file: R
         assert _fetch(file, tmp_path, server).read_bytes() == BODY
 
 
-def test_senseless_range_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_content_range_is_an_error(tmp_path: Path) -> None:
     strange = _server(cuts=[1000], range_answer="bytes 7-8/9")
     with serving(strange) as server, pytest.raises(DataError, match="is invalid"):
         _fetch(FILE, tmp_path, server)
-    assert (tmp_path / "images.zip.part").read_bytes() == BODY[:1000]  # kept for another try
+    assert (tmp_path / "images.zip.part").read_bytes() == BODY[:1000]  # kept for another attempt
 
 
 def test_no_connection_says_what_to_do_by_hand(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_other_file_of_that_name_is_left_alone(tmp_path: Path) -> None:
     assert mine.read_bytes() == b"mine"
 
 
-def test_no_room_on_the_disk(tmp_path: Path) -> None:
+def test_a_disk_that_is_too_small(tmp_path: Path) -> None:
     with serving(_server()) as server, pytest.raises(DataError, match="GB free"):
         _fetch(RemoteFile("x", size=10**18), tmp_path, server)
 
@@ -198,7 +198,7 @@ def test_mirrors_are_checked(tmp_path: Path, mirrors: list[str]) -> None:
         fetch(FILE, tmp_path, mirrors, progress=False)
 
 
-def test_folder_that_cannot_be(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with serving(_server()) as server, pytest.raises(DataError, match="cannot be written"):
         _fetch(FILE, tmp_path / "file" / "below", server)

@@ -1,4 +1,4 @@
-"""Unpacking: the files, only the files, and nothing outside the folder."""
+"""Unpacking zip archives: all files, and nothing outside of the folder."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def test_unpacks_everything_and_again_nothing(tmp_path: Path) -> None:
     assert paths == [folder / name for name in FILES]
     assert _contents(folder) == FILES
     before = {path: path.stat().st_mtime_ns for path in paths}
-    (folder / "train2017/2.jpg").unlink()  # as if it had been stopped
+    (folder / "train2017/2.jpg").unlink()  # as after an interruption
     unpack_zip(archive, folder, progress=False)
     assert _contents(folder) == FILES
     assert before[paths[0]] == paths[0].stat().st_mtime_ns
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil", "C:/evil", "C:evil", "//server/share/evil"])
-def test_names_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
+def test_names_outside_of_the_folder_are_an_error(tmp_path: Path, name: str) -> None:
     archive = _zip(tmp_path / "a.zip", {"good": b"", name: b"evil"})
     with pytest.raises(DataError, match="is outside of"):
         unpack_zip(archive, tmp_path / "out", progress=False)
-    assert _contents(tmp_path).keys() == {"a.zip"}  # not even the good one
+    assert _contents(tmp_path).keys() == {"a.zip"}  # not even the valid one
 
 
-def test_links_are_refused(tmp_path: Path) -> None:
+def test_links_are_an_error(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
@@ -58,7 +58,7 @@ def test_links_are_refused(tmp_path: Path) -> None:
         unpack_zip(tmp_path / "a.zip", tmp_path / "out", progress=False)
 
 
-def test_a_different_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
+def test_a_different_existing_file_is_not_changed(tmp_path: Path) -> None:
     archive = _zip(tmp_path / "a.zip", FILES)
     mine = tmp_path / "out/train2017/2.jpg"
     mine.parent.mkdir(parents=True)

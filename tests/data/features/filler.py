@@ -1,9 +1,9 @@
-"""A process that fills a cache with numbers, slowly, for tests of several at once.
+"""A process that slowly fills a cache with numbers, for tests with several processes.
 
     python tests/data/features/filler.py FOLDER FIRST LAST PAUSE [DIE_AFTER]
 
-It begins when it is given a line, and appends each key that it computes to FOLDER/../computed-<process id>.
-With DIE_AFTER it kills itself in the middle of writing the shard that would be its next after so many.
+It starts when it reads a line, and appends each key that it computes to FOLDER/../computed-<process id>.
+With DIE_AFTER it kills itself while writing the next shard after that many.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ ROW_SHAPE = (2, 3)
 
 
 def row(key: str) -> np.ndarray:
-    """(P, D) float16 that belong to a key and to no other."""
+    """(P, D) float16, different for each key."""
     return np.arange(6, dtype=np.float16).reshape(ROW_SHAPE) + np.float16(7 * int(key))
 
 
 def main(folder: Path, first: int, last: int, pause: float, die_after: int | None) -> None:
-    filling.SHARD_ROWS, filling.BATCH, filling.WAIT = 8, 2, 0.02  # small, so that much happens
+    filling.SHARD_ROWS, filling.BATCH, filling.WAIT = 8, 2, 0.02  # small, so that there are many shards and batches
     log = (folder.parent / f"computed-{os.getpid()}").open("a")
     written = 0
     write_atomically = storage.write_atomically
 
     def write_or_die(path: Path, content: bytes) -> None:
         nonlocal written
-        if die_after is not None and written == die_after and path.suffix == ".json":  # its data are there
+        if die_after is not None and written == die_after and path.suffix == ".json":  # its data has been written
             path.with_name(f".{path.name}.0.tmp").write_bytes(content[:20])
             os.kill(os.getpid(), signal.SIGKILL)
         write_atomically(path, content)

@@ -1,4 +1,4 @@
-"""The cache gives what the encoder gives, computes it once, and never believes what is not whole and its own."""
+"""The cache returns the encoder's features, computes them once, and never uses incomplete or foreign data."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class Filled(NamedTuple):
     features: FeatureCache
-    encoded: int  # images that went through the encoder
+    encoded: int  # number of encoded images
 
 
 class Cache:
-    """The cache in one folder; `open` counts what the encoder is asked for."""
+    """A cache in one folder; `open` counts the images that are encoded."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -125,17 +125,17 @@ def encode(encoder: Encoder, dataset: CaptionDataset, view: View = FULL_VIEW) ->
 
 
 def assert_close(found: Tensor, expected: Tensor) -> None:
-    """Equal within float16's rounding, 2⁻¹¹ of the value, and what a convolution's order of sums adds."""
+    """Equal up to float16 rounding, 2⁻¹¹ of the value, and the summation order of convolutions."""
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=2**-10, atol=1e-5)
 
 
-# ------------------------------------------------------------------------------------- what it gives
+# ------------------------------------------------------------------------------------- values
 
 
-def test_gives_what_the_encoder_gives(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+def test_returns_the_features_of_the_encoder(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
     vector, grid = encode(encoder, dataset)
-    assert vector.std(dim=0).mean() > 0.01  # the images differ, so that no comparison here is idle
+    assert vector.std(dim=0).mean() > 0.01  # the images differ, so the comparisons are meaningful
     features, encoded = cache.open(dataset, encoder)
     assert encoded == COUNT
     order = [7, 0, 9, 7]
@@ -159,8 +159,8 @@ def test_vector_is_the_mean_of_the_grid(cache: Cache, dataset: CaptionDataset, e
 
 
 @pytest.mark.parametrize("with_grid", [True, False])
-def test_mirrored_images(cache: Cache, dataset: CaptionDataset, encoder: Encoder, with_grid: bool) -> None:
-    """Kept beside the plain ones, which are not computed again for them, and found by the same index."""
+def test_flipped_images(cache: Cache, dataset: CaptionDataset, encoder: Encoder, with_grid: bool) -> None:
+    """Stored in addition to the features of unflipped images, which are not computed again."""
     assert cache.open(dataset, encoder, with_grid=with_grid).encoded == COUNT
     features, encoded = cache.open(dataset, encoder, with_grid=with_grid, flipped=True)
     assert encoded == COUNT
@@ -177,20 +177,20 @@ def test_mirrored_images(cache: Cache, dataset: CaptionDataset, encoder: Encoder
 
 
 @pytest.mark.usefixtures("few_rows")
-def test_vectors_are_taken_from_grids_that_are_there(
+def test_vectors_are_computed_from_stored_grids(
     cache: Cache, dataset: CaptionDataset, encoder: Encoder, tmp_path: Path
 ) -> None:
-    """No image goes through the encoder again, and nobody can tell where its vector came from."""
+    """No image is encoded again, and the vectors are the same."""
     cache.open(replace(dataset, images=dataset.images[:8]), encoder, with_grid=True)
     vectors, encoded = cache.open(dataset, encoder, with_grid=False)
     assert encoded == COUNT - 8
     vectors_only, encoded = Cache(tmp_path / "alone").open(dataset, encoder, with_grid=False)
     assert encoded == COUNT
     assert torch.equal(vectors.get(range(COUNT)).vector, vectors_only.get(range(COUNT)).vector)
-    assert sum(len(shard) for shard in vectors.shards) == COUNT  # kept: the next time no grid is read either
+    assert sum(len(shard) for shard in vectors.shards) == COUNT  # stored: no grid is read the next time
 
 
-def test_grids_that_are_damaged_are_named_when_vectors_are_taken(
+def test_damaged_grids_are_named_when_vectors_are_computed(
     cache: Cache, dataset: CaptionDataset, encoder: Encoder
 ) -> None:
     cache.open(dataset, encoder, with_grid=True)
@@ -200,7 +200,7 @@ def test_grids_that_are_damaged_are_named_when_vectors_are_taken(
         cache.open(dataset, encoder, with_grid=False)
 
 
-def test_values_beyond_float16_become_its_greatest(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+def test_values_beyond_float16_are_clamped(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
     def huge(module: torch.nn.Module, arguments: Any, features: Any) -> Any:
         return type(features)(features.vector, torch.full_like(features.grid, 1e9))
 
@@ -211,10 +211,10 @@ def test_values_beyond_float16_become_its_greatest(cache: Cache, dataset: Captio
     assert grid.unique().tolist() == [65504.0]
 
 
-# ------------------------------------------------------------------------------- computed once, kept
+# ------------------------------------------------------------------------------- computed once, stored
 
 
-def test_is_filled_once_and_read_after(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+def test_is_filled_once_and_then_read(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
     first, encoded = cache.open(dataset, encoder)
     assert encoded == COUNT
     second, encoded = cache.open(dataset, encoder)
@@ -223,8 +223,8 @@ def test_is_filled_once_and_read_after(cache: Cache, dataset: CaptionDataset, en
 
 
 @pytest.mark.usefixtures("few_rows")
-def test_more_images_are_added_to_what_is_there(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
-    """A limit first, the whole after; and other names, folders and orders of the same images."""
+def test_more_images_are_added_to_the_stored_ones(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    """First with a limit, then all; and other names, folders and orders of the same images."""
     assert cache.open(replace(dataset, images=dataset.images[:3]), encoder).encoded == 3
     whole, encoded = cache.open(dataset, encoder)
     assert encoded == COUNT - 3
@@ -243,7 +243,7 @@ def test_limit_of_a_real_data_set(cache: Cache, encoder: Encoder, tmp_path: Path
 
 
 def test_shards_are_not_kept_open(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
-    """COCO has 482 of them, twice that with mirrored images, and a process may open 1,024 files."""
+    """COCO has 482, twice that with flipped images, and a process may open 1,024 files."""
     cache.open(dataset, encoder)
     before = len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
     features = [cache.open(dataset, encoder).features for _ in range(3)]
@@ -262,21 +262,21 @@ def test_same_bytes_under_two_names(cache: Cache, dataset: CaptionDataset, encod
     assert cache.open(twins, encoder).encoded == 0
 
 
-# ----------------------------------------------------------------- the right features or none at all
+# ----------------------------------------------------------------- keys
 
 
 def test_other_weights_are_another_cache(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
     cache.open(dataset, encoder)
     with torch.no_grad():
         next(encoder.trunk.parameters())[0] += 0.5
-    encoder.load_state_dict(encoder.state_dict())  # as a checkpoint does: what was folded is folded anew
+    encoder.load_state_dict(encoder.state_dict())  # as when loading a checkpoint: folded weights are folded again
     features, encoded = cache.open(dataset, encoder)
     assert encoded == COUNT
     assert_close(features.get(range(COUNT)).vector, encode(encoder, dataset)[0])
 
 
 def test_other_statistics_are_another_cache(cache: Cache, dataset: CaptionDataset) -> None:
-    """BatchNorm's running mean is a buffer, not a parameter, and as much a part of the network."""
+    """BatchNorm's running mean is a buffer, not a parameter, but also part of the network."""
     encoder = build_encoder(replace(ENCODER, name="shufflenet_v2_x0_5"))
     cache.open(dataset, encoder)
     name = next(name for name, _ in encoder.named_buffers() if name.endswith("running_mean"))
@@ -302,11 +302,11 @@ def test_other_bytes_of_an_image_are_another_image(cache: Cache, dataset: Captio
     assert not torch.equal(before.get([4]).vector, after.get([4]).vector)
 
 
-# ------------------------------------------------------------------------------ killed, side by side
+# ------------------------------------------------------------------------------ interruptions
 
 
 @pytest.mark.usefixtures("few_rows")
-def test_an_interrupted_fill_is_carried_on(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+def test_an_interrupted_fill_is_resumed(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
     def interrupt(encoded: int) -> None:
         if encoded == 6:
             raise KeyboardInterrupt
@@ -323,7 +323,7 @@ def test_an_interrupted_fill_is_carried_on(cache: Cache, dataset: CaptionDataset
 def test_killed_while_a_shard_is_written(
     cache: Cache, dataset: CaptionDataset, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    """Before the second shard's data are there, or between data and listing: nothing of it is believed."""
+    """Before the second shard's data is written, or between data and listing: the shard is not used."""
     write, of_shards = storage_module.write_atomically, 0
 
     def kill_at_second(path: Path, content: bytes) -> None:
@@ -343,7 +343,7 @@ def test_killed_while_a_shard_is_written(
     assert_close(features.get(range(COUNT)).vector, encode(encoder, dataset)[0])
 
 
-# ------------------------------------------------------------------------------------ damaged, foreign
+# ------------------------------------------------------------------------------------ damaged or foreign files
 
 
 def truncated_error(path: Path) -> None:
@@ -382,7 +382,7 @@ def test_damaged_features_are_named(
         cache.open(dataset, encoder)
     assert str(data) in str(error.value)
     assert f"Delete {listing_file}" in str(error.value)
-    listing_file.unlink()  # what the message says
+    listing_file.unlink()  # as the message says
     features, encoded = cache.open(dataset, encoder)
     assert encoded == COUNT
     assert_close(features.get(range(COUNT)).vector, encode(encoder, dataset)[0])
@@ -419,8 +419,8 @@ def test_damaged_listings_are_named(
         cache.open(dataset, encoder)
 
 
-def test_shards_of_other_weights_are_refused(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
-    """Same shape, same images, same names: only their folder says that they are of other weights."""
+def test_shards_of_other_weights_are_an_error(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+    """The same shape, images and names: only the folder differs."""
     cache.open(dataset, encoder)
     stranger = build_encoder(ENCODER)
     others = Cache(cache.root.parent / "others")
@@ -431,7 +431,7 @@ def test_shards_of_other_weights_are_refused(cache: Cache, dataset: CaptionDatas
         others.open(dataset, stranger)
 
 
-def test_about_of_something_else_is_refused(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+def test_a_changed_about_file_is_an_error(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
     cache.open(dataset, encoder)
     about = cache.folders[0] / "about.json"
     about.write_text(about.read_text().replace("bilinear", "bicubic"))
@@ -439,13 +439,13 @@ def test_about_of_something_else_is_refused(cache: Cache, dataset: CaptionDatase
         cache.open(dataset, encoder)
 
 
-# ----------------------------------------------------------------------------------- where it cannot be
+# ----------------------------------------------------------------------------------- unusable folders
 
 
 def test_a_disk_that_is_too_small(
     cache: Cache, dataset: CaptionDataset, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needed = COUNT * 9 * 512 * 2  # images × cells × features × bytes
+    needed = COUNT * 9 * 512 * 2  # images × regions × features × bytes
     usage = shutil.disk_usage(cache.root.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
     with pytest.raises(DataError, match=r"features of 10 images need 0\.0 GB, but .* cache\.enabled=false"):
@@ -463,7 +463,7 @@ def test_a_folder_that_cannot_be_made(cache: Cache, dataset: CaptionDataset, enc
 def test_a_folder_that_cannot_be_written(
     cache: Cache, dataset: CaptionDataset, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A colleague's cache may be read; only what is not in it cannot be added."""
+    """A read-only cache can be read; only missing features cannot be added."""
     some = replace(dataset, images=dataset.images[:6])
     cache.open(some, encoder)
 
@@ -481,12 +481,12 @@ def test_a_folder_that_cannot_be_written(
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:100])])
 def test_bad_images(cache: Cache, dataset: CaptionDataset, encoder: Encoder, damage: Callable[[Path], object]) -> None:
-    """One that is not there, and one that cannot be decoded, at two places of the data set."""
+    """A missing image and one that cannot be decoded."""
     damage(dataset.images[3].path)
     damage(dataset.images[8].path)
     with pytest.raises(ImageError, match=r"3\.png.*data\.on_bad_image=skip"):
         cache.open(dataset, encoder)
-    for _ in range(2):  # filled, and read after
+    for _ in range(2):  # filled, then read
         features, _ = cache.open(dataset, encoder, skip=True)
         assert set(features.bad) == {3, 8}
         assert "3.png" in features.bad[3]
@@ -506,7 +506,7 @@ def test_a_batch_of_bad_images_only(cache: Cache, dataset: CaptionDataset, encod
     assert len(features.rows) == COUNT - 2
 
 
-def test_bad_copies_are_named_both(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
+def test_both_copies_of_a_bad_image_are_named(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:
     for index in (2, 5):
         dataset.images[index].path.write_bytes(b"no image")
     bad = cache.open(dataset, encoder, skip=True).features.bad

@@ -1,4 +1,4 @@
-"""Several processes fill one folder: nothing is lost, nothing half-written is believed, nothing is done twice."""
+"""Several processes fill one cache: nothing is lost, no incomplete shard is used, nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def start(folder: Path, first: int, last: int, pause: float, *die_after: int) ->
     return subprocess.Popen([str(argument) for argument in arguments], stdin=pipe, stdout=pipe, text=True)
 
 
-def let_go(process: subprocess.Popen[str]) -> None:
-    """Wait until it is ready, and let it begin."""
+def release(process: subprocess.Popen[str]) -> None:
+    """Wait until the process is ready, and start it."""
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -46,7 +46,7 @@ def let_go(process: subprocess.Popen[str]) -> None:
 
 
 def read_all(folder: Path) -> dict[str, np.ndarray]:
-    """Every row that counts now, each shard compared with its checksum."""
+    """All rows in complete shards; checksums are verified."""
     shards = FeatureShardFolder(folder, ROW_SHAPE)
     shards.refresh()
     opened = {name: shards.open(name) for name in {name for name, _ in shards.index.values()}}
@@ -58,54 +58,54 @@ def computed(folder: Path, process: subprocess.Popen[str]) -> list[str]:
 
 
 def files(folder: Path) -> set[str]:
-    """Endings of what is there."""
+    """The suffixes of the files in the folder."""
     return {path.name.split(".", 1)[1] for path in folder.iterdir() if path.name != "lock"}
 
 
 def test_three_processes_of_which_one_is_killed(folder: Path) -> None:
-    """Overlapping wishes; the first dies by SIGKILL between a shard's data and its listing; read all the while."""
-    dying = start(folder, 0, 120, 0.004, 1)
-    living = [start(folder, 0, 160, 0.004), start(folder, 40, 200, 0.004)]
-    let_go(dying)
-    log = folder.parent / f"computed-{dying.pid}"
-    while not log.exists() or len(log.read_text().split()) <= 8:  # until it is at the shard at which it dies
+    """Overlapping keys; the first process is killed between a shard's data and its listing; others read."""
+    killed = start(folder, 0, 120, 0.004, 1)
+    running = [start(folder, 0, 160, 0.004), start(folder, 40, 200, 0.004)]
+    release(killed)
+    log = folder.parent / f"computed-{killed.pid}"
+    while not log.exists() or len(log.read_text().split()) <= 8:  # until it reaches the shard at which it is killed
         time.sleep(0.001)
-    for process in living:
-        let_go(process)
+    for process in running:
+        release(process)
     seen: dict[str, np.ndarray] = {}
-    while any(process.poll() is None for process in living):
+    while any(process.poll() is None for process in running):
         now = read_all(folder)
         assert seen.keys() <= now.keys()
         assert all(np.array_equal(rows, row(key)) for key, rows in now.items())
         seen = now
-    for process in (dying, *living):
+    for process in (killed, *running):
         process.communicate()
-    assert dying.returncode == -9
-    assert [process.returncode for process in living] == [0, 0]
+    assert killed.returncode == -9
+    assert [process.returncode for process in running] == [0, 0]
 
     found = read_all(folder)
     assert found.keys() == {str(number) for number in range(200)}
     assert all(np.array_equal(rows, row(key)) for key, rows in found.items())
-    times = Counter(key for process in (dying, *living) for key in computed(folder, process))
+    times = Counter(key for process in (killed, *running) for key in computed(folder, process))
     twice = [key for key, count in times.items() if count > 1]
     assert max(times.values()) <= 2
-    assert set(twice) <= set(computed(folder, dying))
-    assert 0 < len(twice) <= 8  # the one shard that the dead one had in hand
-    assert min(len(computed(folder, process)) for process in living) > 0
+    assert set(twice) <= set(computed(folder, killed))
+    assert 0 < len(twice) <= 8  # the unfinished shard of the killed process
+    assert min(len(computed(folder, process)) for process in running) > 0
     assert files(folder) == {"f16", "json"}, "no claim and no part of a file is left behind"
 
 
 @given(
-    wishes=st.lists(st.integers(0, 30), max_size=40, unique=True),
+    wanted=st.lists(st.integers(0, 30), max_size=40, unique=True),
     there=st.sets(st.integers(0, 30)),
     bad=st.sets(st.integers(0, 30)),
     ahead=st.integers(0, 5),
 )
 @settings(max_examples=40, deadline=None)
-def test_what_is_wanted_is_there_whatever_was(
-    tmp_path_factory: pytest.TempPathFactory, wishes: list[int], there: set[int], bad: set[int], ahead: int
+def test_all_wanted_keys_are_computed_whatever_was_stored(
+    tmp_path_factory: pytest.TempPathFactory, wanted: list[int], there: set[int], bad: set[int], ahead: int
 ) -> None:
-    """`ahead`: so many batches are asked for before the first is given, as worker processes do."""
+    """ahead: the number of batches requested before the first is returned, as with worker processes."""
     folder = tmp_path_factory.mktemp("cache")
     asked: list[str] = []
 
@@ -135,17 +135,17 @@ def test_what_is_wanted_is_there_whatever_was(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(filling, "SHARD_ROWS", 8)
         patch.setattr(filling, "BATCH", 2)
-        found_bad = fill(FeatureShardFolder(folder, ROW_SHAPE), [str(key) for key in wishes], produce, advance)
-    assert set(found_bad) == {str(key) for key in wishes if key in bad and key not in there}
-    assert sorted(asked) == sorted(str(key) for key in wishes if key not in there)
-    assert done == len(wishes)
+        found_bad = fill(FeatureShardFolder(folder, ROW_SHAPE), [str(key) for key in wanted], produce, advance)
+    assert set(found_bad) == {str(key) for key in wanted if key in bad and key not in there}
+    assert sorted(asked) == sorted(str(key) for key in wanted if key not in there)
+    assert done == len(wanted)
     found = read_all(folder)
-    assert found.keys() == {str(key) for key in there | (set(wishes) - bad)}
+    assert found.keys() == {str(key) for key in there | (set(wanted) - bad)}
     assert all(np.array_equal(rows, row(key)) for key, rows in found.items())
     assert files(folder) <= {"f16", "json"}
 
 
-def test_a_living_claim_is_respected_and_a_dead_one_is_cleared_away(folder: Path) -> None:
+def test_locks_of_running_processes_are_respected_and_those_of_dead_ones_removed(folder: Path) -> None:
     ours, theirs = ShardLocks(folder), ShardLocks(folder)
     with theirs.exclusive():
         name = theirs.lock_new_shard(["1", "2"])
@@ -155,20 +155,20 @@ def test_a_living_claim_is_respected_and_a_dead_one_is_cleared_away(folder: Path
     with ours.exclusive():
         assert ours.keys_locked_elsewhere() == {"1", "2"}
     assert {path.name for path in folder.iterdir()} == {"lock", f"{name}.claim", f"{name}.f16", f".{name}.f16.abc.tmp"}
-    theirs._files[name].close()  # as the system does when a process ends
+    theirs._files[name].close()  # as the operating system does when a process ends
     with ours.exclusive():
         assert ours.keys_locked_elsewhere() == set()
     assert {path.name for path in folder.iterdir()} == {"lock"}
 
 
-def test_a_claim_cut_short_by_a_kill_is_no_claim(folder: Path) -> None:
+def test_an_incomplete_lock_file_of_a_dead_process_is_removed(folder: Path) -> None:
     (folder / "shard-1.claim").write_text('["1", "2')
     with ShardLocks(folder) as locks, locks.exclusive():
         assert locks.keys_locked_elsewhere() == set()
     assert not (folder / "shard-1.claim").exists()
 
 
-def test_claims_are_given_up_when_something_goes_wrong(folder: Path) -> None:
+def test_locks_are_released_after_an_error(folder: Path) -> None:
     def fail(batches: Iterator[list[str]]) -> Iterator[FeatureRows]:
         next(batches)
         raise KeyboardInterrupt
@@ -193,5 +193,5 @@ def test_a_folder_without_locks_or_space_is_named(folder: Path, monkeypatch: pyt
 
 
 def test_constants_fit_each_other() -> None:
-    """A shard is whole batches, so that none of them is small."""
+    """A shard consists of full batches."""
     assert filling.SHARD_ROWS % filling.BATCH == 0

@@ -1,4 +1,4 @@
-"""Cache or encoder: training and evaluation cannot tell which one their features come from."""
+"""Features from the cache and from the encoder are the same for training and evaluation."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def test_both_give_the_same(dataset: CaptionDataset, encoder: Encoder, data: Fol
             torch.testing.assert_close(ours.grid, theirs.grid, rtol=2**-10, atol=1e-5)
 
 
-def test_mirrored_from_the_cache_or_from_pixels_is_the_same(
+def test_flips_from_the_cache_and_from_pixels_are_the_same(
     dataset: CaptionDataset, encoder: Encoder, data: FolderConfig
 ) -> None:
-    """Each (epoch, image) has its own draw; evaluation, which names no epoch, sees every image as it is."""
+    """Each (epoch, image) is flipped independently; evaluation, without an epoch, is never flipped."""
     settings = {"with_grid": True, "data": data, "device": torch.device("cpu")}
     nothing, flip = Augmentation(AugmentConfig(), 1), Augmentation(AugmentConfig(flip=0.5), 1)
     stored, live, asked = (
@@ -90,7 +90,7 @@ def test_mirrored_from_the_cache_or_from_pixels_is_the_same(
         assert flipped == ({i for i in indices if flip.view(epoch, i).flipped} if epoch is not None else set())
 
 
-def test_varied_images_are_never_cached_and_evaluation_sees_them_whole(
+def test_augmented_images_are_never_cached_and_evaluation_is_not_augmented(
     dataset: CaptionDataset, encoder: Encoder, data: FolderConfig
 ) -> None:
     augmentation = Augmentation(AugmentConfig(scale=(0.3, 0.6), flip=0.5), 1)
@@ -109,7 +109,7 @@ def test_varied_images_are_never_cached_and_evaluation_sees_them_whole(
 
 
 def gradients(encoder: Encoder, features: FeatureSource, batch: list[int]) -> dict[str, Tensor]:
-    """Of some number that depends on the whole grid."""
+    """The gradients of a scalar that depends on the whole grid."""
     encoder.zero_grad()
     ((_, found),) = features.batches([batch])
     assert found.grid is not None
@@ -117,8 +117,8 @@ def gradients(encoder: Encoder, features: FeatureSource, batch: list[int]) -> di
     return {name: own.grad.clone() for name, own in encoder.named_parameters() if own.grad is not None}
 
 
-def test_of_an_encoder_that_learns_the_frozen_part_is_cached(dataset: CaptionDataset, data: FolderConfig) -> None:
-    """Features and gradients are those from pixels, to float16 rounding, and follow the weights."""
+def test_the_frozen_part_of_a_partly_trainable_encoder_is_cached(dataset: CaptionDataset, data: FolderConfig) -> None:
+    """Features and gradients equal those from pixels up to float16 rounding, and change with the weights."""
     learner = build_encoder(replace(ENCODER, fine_tune_from="features.12"))
     live, partly = (source(dataset, learner, data, cached=cached) for cached in (False, True))
     assert (type(live), type(partly)) == (OnTheFlyFeatures, PartiallyCachedFeatures)
@@ -137,7 +137,7 @@ def test_of_an_encoder_that_learns_the_frozen_part_is_cached(dataset: CaptionDat
                     parameter.mul_(1.1)
 
 
-def test_an_encoder_that_learns_as_a_whole_is_never_cached(dataset: CaptionDataset, data: FolderConfig) -> None:
+def test_a_fully_trainable_encoder_is_never_cached(dataset: CaptionDataset, data: FolderConfig) -> None:
     learner = build_encoder(replace(ENCODER, fine_tune_from="features.0"))
     assert isinstance(source(dataset, learner, data, cached=True), OnTheFlyFeatures)
     assert not (Path(os.environ["CAPTIONER_CACHE"]) / "features").exists()

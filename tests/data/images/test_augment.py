@@ -1,4 +1,4 @@
-"""What a training sees of an image: as the settings say, evenly, and the same whoever asks."""
+"""Augmentation: the crops match the settings, are uniformly distributed and reproducible."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ STANDARD = AugmentConfig(scale=(0.4, 0.7), ratio=(0.75, 4 / 3), flip=0.5)
 
 
 def views(config: AugmentConfig, count: int = 2000) -> np.ndarray:
-    """(count, 5): left, top, width, height, mirrored; over images and epochs."""
+    """(count, 5): left, top, width, height, flipped; over images and epochs."""
     augmentation = Augmentation(config, seed=3)
     return np.array([augmentation.view(number % 7, number // 7) for number in range(count)], dtype=float)
 
 
-def test_by_default_nothing_is_varied() -> None:
+def test_by_default_there_is_no_augmentation() -> None:
     assert not AugmentConfig().active
     assert all(
         Augmentation(AugmentConfig(), seed).view(epoch, 5) == FULL_VIEW for seed in range(9) for epoch in range(9)
@@ -37,7 +37,7 @@ def test_by_default_nothing_is_varied() -> None:
     seed=st.integers(0, 2**40),
 )
 @settings(deadline=None, max_examples=100)
-def test_boxes_are_inside_and_have_the_area_that_was_asked_for(
+def test_crops_are_inside_the_image_and_have_the_area_of_the_settings(
     low: float, high: float, narrow: float, wide: float, seed: int
 ) -> None:
     low, high = sorted((low, high))
@@ -48,12 +48,12 @@ def test_boxes_are_inside_and_have_the_area_that_was_asked_for(
         assert 0 <= left <= left + width <= 1 + 1e-12
         assert 0 <= top <= top + height <= 1 + 1e-12
         assert low - 1e-9 <= width * height <= high + 1e-9
-        fits = low > 0 and narrow >= high and wide <= 1 / high  # whatever the area, such a ratio does
+        fits = low > 0 and narrow >= high and wide <= 1 / high  # this ratio fits for every area
         assert not fits or narrow - 1e-9 <= width / height <= wide + 1e-9
 
 
-def test_draws_are_uniform() -> None:
-    """Kolmogorov-Smirnov against the uniform distribution, and no draw tells another."""
+def test_crops_are_uniformly_distributed() -> None:
+    """Kolmogorov-Smirnov test against the uniform distribution; the values are uncorrelated."""
     drawn = views(STANDARD)
     left, top, width, height, flipped = drawn.T
     shares = {
@@ -79,11 +79,11 @@ def test_a_function_of_seed_epoch_and_image() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_so_many_are_mirrored(share: float) -> None:
+def test_the_fraction_of_flipped_images(share: float) -> None:
     flipped = views(AugmentConfig(flip=share)).T[4]
     assert abs(flipped.mean() - share) <= 3.3 * math.sqrt(share * (1 - share) / len(flipped))
 
 
-def test_mirroring_alone_shows_the_same_images_mirrored_as_with_boxes() -> None:
-    """So cached features with `cache.flips` are those of a training from pixels with `augment.flip`."""
+def test_flips_are_the_same_with_and_without_crops() -> None:
+    """So training with `cache.flips` equals training from pixels with `augment.flip`."""
     assert np.array_equal(views(AugmentConfig(flip=0.5)).T[4], views(STANDARD).T[4])

@@ -1,4 +1,4 @@
-"""Whatever the file, the RGB image a person would see; whatever the damage, one sentence that names the file."""
+"""Every image format gives the RGB image that a viewer shows; every damaged file gives an ImageError that names it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_every_source_gives_the_same_image(tmp_path: Path) -> None:
     sources[3].close()
 
 
-def test_grey_and_transparent_arrays() -> None:
+def test_gray_and_transparent_arrays() -> None:
     np.testing.assert_array_equal(_pixels(GREY), _gray(GREY))
     np.testing.assert_array_equal(_pixels(GREY[:, :, None]), _gray(GREY))
     np.testing.assert_array_equal(_pixels(torch.from_numpy(GREY)[None]), _gray(GREY))
@@ -69,7 +69,7 @@ def test_bfloat16_tensor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "says"),
+    ("source", "message"),
     [
         (np.zeros((2, 2), np.int64), "int64"),
         (np.zeros((2, 2), bool), "bool"),
@@ -88,8 +88,8 @@ def test_bfloat16_tensor() -> None:
         ([1, 2], "list"),
     ],
 )
-def test_what_is_no_image(source: Any, says: str) -> None:
-    with pytest.raises(ImageError, match=says):
+def test_objects_that_are_not_images(source: Any, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
         load_image(source)
 
 
@@ -111,7 +111,7 @@ def test_lossless_formats(format: str) -> None:
     np.testing.assert_array_equal(_pixels(_file(Image.fromarray(RGB), format, **options)), RGB)
 
 
-def test_grey_and_one_bit() -> None:
+def test_gray_and_one_bit() -> None:
     np.testing.assert_array_equal(_pixels(_file(Image.fromarray(GREY), "PNG")), _gray(GREY))
     bits = GREY > 127
     np.testing.assert_array_equal(_pixels(_file(Image.fromarray(bits), "PNG")), _gray(np.where(bits, 255, 0)))
@@ -120,7 +120,7 @@ def test_grey_and_one_bit() -> None:
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
 @given(values=hnp.arrays(np.uint16, (5, 4)))
 @settings(max_examples=10, deadline=None)
-def test_sixteen_bit_grey_is_scaled(format: str, values: np.ndarray) -> None:
+def test_sixteen_bit_gray_is_scaled(format: str, values: np.ndarray) -> None:
     expected = np.floor(values.astype(np.float64) * 255 / 65535 + 0.5)
     np.testing.assert_array_equal(_pixels(_file(Image.fromarray(values), format)), _gray(expected))
 
@@ -160,10 +160,10 @@ def test_transparency_is_composited_on_white(rgba: np.ndarray) -> None:
     alpha = rgba[:, :, 3:].astype(np.float64) / 255
     expected = rgba[:, :, :3] * alpha + 255 * (1 - alpha)
     assert np.abs(_pixels(_file(Image.fromarray(rgba), "PNG")) - expected).max() <= 1
-    grey = Image.fromarray(rgba).convert("LA")
-    values, alpha = (np.asarray(band).astype(np.float64) for band in grey.split())
+    gray = Image.fromarray(rgba).convert("LA")
+    values, alpha = (np.asarray(band).astype(np.float64) for band in gray.split())
     expected = _gray(values * alpha / 255 + 255 - alpha)
-    for source in (_file(grey, "PNG"), grey):
+    for source in (_file(gray, "PNG"), gray):
         assert np.abs(_pixels(source) - expected).max() <= 1
 
 
@@ -220,7 +220,7 @@ def test_first_frame() -> None:
 
 
 def _stored(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """How a camera stores `upright`: the inverse of what EXIF says of rows and columns (EXIF 2.3, 4.6.4)."""
+    """`upright` as a camera stores it: the inverse of the EXIF orientation (EXIF 2.3, section 4.6.4)."""
     swapped = upright.transpose(1, 0, 2)
     return {
         1: upright,
@@ -259,7 +259,7 @@ def test_orientation_that_does_not_exist(value: int) -> None:
 @pytest.mark.parametrize(
     "exif", [b"Exif\x00\x00garbage", b"Exif\x00\x00II*\x00\x08\x00\x00\x00\xff\xff", b"Exif\x00\x00"]
 )
-def test_broken_exif_is_no_reason_to_stop(exif: bytes) -> None:
+def test_broken_exif_is_ignored(exif: bytes) -> None:
     photo = Image.new("RGB", (16, 8), "red")
     assert load_image(_file(photo, "JPEG", exif=exif)).size == (16, 8)
 
@@ -267,7 +267,7 @@ def test_broken_exif_is_no_reason_to_stop(exif: bytes) -> None:
 # ------------------------------------------------------------------------------------------- size
 
 
-def test_huge_jpegs_are_decoded_smaller_where_that_is_enough() -> None:
+def test_huge_jpegs_are_decoded_at_a_fraction_of_their_size() -> None:
     photo = _file(Image.new("RGB", (1600, 1200), (200, 100, 50)), "JPEG")
     assert load_image(photo).size == (1600, 1200)
     for at_least in (1, 50, 100, 150, 299):
@@ -313,7 +313,7 @@ def test_truncated_files(tmp_path: Path, format: str) -> None:
         load_image(path)
 
 
-def test_files_that_are_no_images(tmp_path: Path) -> None:
+def test_files_that_are_not_images(tmp_path: Path) -> None:
     path = tmp_path / "x.jpg"
     with pytest.raises(ImageError, match=r"x\.jpg does not exist"):
         load_image(path)
@@ -362,16 +362,16 @@ def test_random_bytes(content: bytes) -> None:
 def test_real_photos(real_data: Path) -> None:
     paths = sorted((real_data / "coco_mini").glob("*/*.jpg"))
     assert {path.suffix for path in paths} <= IMAGE_SUFFIXES
-    grey = 0
+    gray = 0
     for path in paths:
         decoded = load_image(path, at_least=224)
         with Image.open(path) as image:
             assert decoded.size == image.size  # COCO's photos are no larger than 640: decoded whole
         red, green, blue = np.moveaxis(np.asarray(decoded).astype(int), 2, 0)
-        grey += int(max(abs(red - green).max(), abs(green - blue).max()) <= 1)
-    assert grey >= 1  # black and white photos
+        gray += int(max(abs(red - green).max(), abs(green - blue).max()) <= 1)
+    assert gray >= 1  # black and white photos
 
 
-def test_formats_that_are_read_are_registered() -> None:
+def test_supported_formats_are_registered_in_pillow() -> None:
     Image.init()
     assert set(images._FORMATS) <= set(Image.OPEN)

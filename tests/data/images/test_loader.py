@@ -1,4 +1,4 @@
-"""Images come in the order asked for, whoever decodes them, and a bad one is named."""
+"""Images are loaded in order, in any number of processes, and unreadable ones are named."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_batches_come_in_order(paths: list[Path], workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_views_are_those_of_the_index_whoever_decodes(paths: list[Path], workers: int) -> None:
+def test_views_depend_on_the_index_for_any_number_of_workers(paths: list[Path], workers: int) -> None:
     view_of = partial(Augmentation(AugmentConfig(scale=(0.3, 0.9), flip=0.5), seed=0).view, 4)
     loaded = list(load_image_batches(paths, BATCHES, TRANSFORM, DataConfig(num_workers=workers), view_of))
     for one in loaded:
@@ -56,8 +56,8 @@ def test_views_are_those_of_the_index_whoever_decodes(paths: list[Path], workers
         assert torch.equal(one.images, torch.stack(images))
 
 
-def test_a_small_part_of_a_large_photo_is_decoded_fine(tmp_path: Path) -> None:
-    """The whole of it may be decoded at a quarter of its size; a tenth of it must not."""
+def test_a_small_crop_of_a_large_photo_is_decoded_at_full_size(tmp_path: Path) -> None:
+    """The full image may be decoded at a quarter of its size; a crop of a tenth must not."""
     path = tmp_path / "large.jpg"
     Image.effect_noise((400, 400), 60).convert("RGB").save(path)
     view = View(0.2, 0.2, 0.1, 0.1)
@@ -65,7 +65,7 @@ def test_a_small_part_of_a_large_photo_is_decoded_fine(tmp_path: Path) -> None:
     assert torch.equal(loaded.images[0], image_to_tensor(load_image(path), TRANSFORM, view))
 
 
-def test_batches_may_be_made_as_they_are_asked_for(paths: list[Path]) -> None:
+def test_batches_may_be_generated_on_demand(paths: list[Path]) -> None:
     asked = []
 
     def batches() -> Iterator[list[int]]:
@@ -83,15 +83,15 @@ def test_no_batches(paths: list[Path]) -> None:
     assert load(paths, batches=[], num_workers=2) == []
 
 
-def test_the_random_state_of_training_is_not_touched(paths: list[Path]) -> None:
-    """A run with workers and one without draw the same dropout."""
+def test_the_random_state_of_training_is_unchanged(paths: list[Path]) -> None:
+    """Dropout is the same with and without worker processes."""
     before = torch.get_rng_state()
     load(paths, num_workers=1)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_bad_image_stops_and_is_named(paths: list[Path], workers: int) -> None:
+def test_a_bad_image_raises_an_error_that_names_it(paths: list[Path], workers: int) -> None:
     paths[4].write_bytes(paths[4].read_bytes()[:80])
     data = DataConfig(num_workers=workers)
     batches = load_image_batches(paths, BATCHES, TRANSFORM, data)
@@ -112,7 +112,7 @@ def test_bad_images_are_left_out(paths: list[Path]) -> None:
 
 
 def test_large_photos_are_decoded_small(tmp_path: Path) -> None:
-    """A JPEG file far larger than needed is decoded at part of its size, here as anywhere."""
+    """A JPEG file far larger than needed is decoded at a fraction of its size."""
     path = tmp_path / "large.jpg"
     Image.effect_noise((400, 400), 60).convert("RGB").save(path)
     (loaded,) = load([path], [[0]])

@@ -1,4 +1,4 @@
-"""The one preprocessing, against Pillow and arithmetic done by hand."""
+"""Preprocessing, compared with Pillow and with calculations by hand."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_squash_stretches_the_whole_image(size: tuple[int, int], interpolation: 
 
 @pytest.mark.parametrize("interpolation", RESAMPLING)
 @pytest.mark.parametrize("size", [(20, 10), (30, 10), (10, 25), (18, 12), (24, 36), (4, 6)])
-def test_crop_is_the_middle_of_the_image_resized(size: tuple[int, int], interpolation: str) -> None:
-    """Resize the shorter side to 8, then cut the middle: what torchvision's weights expect, in one step."""
+def test_crop_is_the_resized_center_of_the_image(size: tuple[int, int], interpolation: str) -> None:
+    """Resize the shorter side to 8, then crop the center: the preprocessing of torchvision's weights."""
     image, scale = noise(*size), 8 / min(size)
     width, height = (round(side * scale) for side in size)
     left, top = (width - 8) // 2, (height - 8) // 2
@@ -58,7 +58,7 @@ def test_crop_is_the_middle_of_the_image_resized(size: tuple[int, int], interpol
 
 @pytest.mark.parametrize("size", [(13, 8), (8, 13), (40, 9), (9, 40)])
 def test_crop_of_an_odd_margin_is_symmetric(size: tuple[int, int]) -> None:
-    """Half a pixel is cut on either side, so mirroring before or after is the same."""
+    """Half a pixel is cropped on each side, so flipping before or after gives the same."""
     image, crop = noise(*size), replace(PLAIN, resize="crop")
     for mirror in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM):
         found = resize_image(image.transpose(mirror), crop)
@@ -77,7 +77,7 @@ def test_crop_does_not_see_the_margins() -> None:
 
 
 def test_antialiased() -> None:
-    """Every pixel counts: a fine chessboard becomes grey, where picking single pixels would give black or white."""
+    """All pixels contribute: a fine chessboard becomes gray, not black or white."""
     board = Image.fromarray(((np.indices((64, 64)).sum(axis=0) % 2) * 255).astype(np.uint8)).convert("RGB")
     found = pixels(resize_image(board, PLAIN)).astype(int)
     assert np.abs(found - 127).max() <= 4
@@ -95,10 +95,10 @@ def test_an_image_of_the_right_size_is_not_touched(resize: str) -> None:
     crop=st.booleans(),
 )
 @settings(deadline=None, max_examples=40)
-def test_a_box_is_seen_where_its_pixels_are(
+def test_a_projected_box_covers_the_same_pixels(
     size: tuple[int, int], corners: tuple[int, int, int, int], crop: bool
 ) -> None:
-    """Looked up pixel by pixel of the square that the encoder sees."""
+    """Compared pixel by pixel in the encoder's input."""
     transform = replace(PLAIN, resize="crop" if crop else "squash")
     width, height = size
     left, right = sorted(min(at, width) for at in corners[:2])
@@ -106,7 +106,7 @@ def test_a_box_is_seen_where_its_pixels_are(
     seen = project_box(Box("dog", left, top, right - left, bottom - top), width, height, transform.resize)
     image = np.zeros((height, width), dtype=bool)
     image[top:bottom, left:right] = True
-    x = (np.arange(400) + 0.5) / 400  # centres of the pixels of the square that the encoder sees
+    x = (np.arange(400) + 0.5) / 400  # centers of the pixels of the encoder's input
     side = (min(size), min(size)) if crop else size
     columns = ((width - side[0]) / 2 + x * side[0]).astype(int)
     rows = ((height - side[1]) / 2 + x * side[1]).astype(int)
@@ -114,12 +114,12 @@ def test_a_box_is_seen_where_its_pixels_are(
     expected = np.zeros((400, 400), dtype=bool)
     if seen is not None:
         expected[np.ix_((seen[1] < x) & (x < seen[3]), (seen[0] < x) & (x < seen[2]))] = True
-    assert (expected ^ inside).mean() < 0.01  # pixels that an edge cuts
+    assert (expected ^ inside).mean() < 0.01  # pixels on the edges
     assert (seen is not None) or not inside.any()
 
 
-def test_normalisation_is_exact() -> None:
-    """(pixel / 255 − mean) / std a channel, in float32, as (channel, row, column)."""
+def test_normalization_is_exact() -> None:
+    """(pixel / 255 − mean) / std per channel, in float32, as (channel, row, column)."""
     transform = TransformConfig(size=8)
     image = noise(8, 8)
     found = image_to_tensor(image, transform)
@@ -160,7 +160,7 @@ def test_values_beyond_an_image_are_clipped() -> None:
 
 @given(size=SIZES, crop=st.booleans())
 @settings(deadline=None, max_examples=40)
-def test_the_whole_view_is_what_evaluation_shows(size: tuple[int, int], crop: bool) -> None:
+def test_the_full_view_equals_no_view(size: tuple[int, int], crop: bool) -> None:
     transform = replace(PLAIN, resize="crop" if crop else "squash")
     image = noise(*size)
     assert torch.equal(image_to_tensor(image, transform), image_to_tensor(image, transform, FULL_VIEW))
@@ -168,8 +168,8 @@ def test_the_whole_view_is_what_evaluation_shows(size: tuple[int, int], crop: bo
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
 @pytest.mark.parametrize("size", [(40, 24), (24, 40), (32, 32)])
-def test_a_view_is_that_part_resized(size: tuple[int, int], resize: str) -> None:
-    """Its left half from a quarter of the height on, by cutting whole pixels out first."""
+def test_a_view_is_the_resized_crop(size: tuple[int, int], resize: str) -> None:
+    """The left half below the first quarter, compared with cropping whole pixels first."""
     image, transform = noise(*size), replace(PLAIN, resize=resize)
     width, height = size
     side = min(size)
@@ -181,7 +181,7 @@ def test_a_view_is_that_part_resized(size: tuple[int, int], resize: str) -> None
     np.testing.assert_array_equal(pixels(found), pixels(expected))
 
 
-def test_a_mirrored_view_is_the_view_mirrored() -> None:
+def test_a_flipped_view_is_the_view_flipped() -> None:
     image, view = noise(30, 20), View(0.25, 0.1, 0.5, 0.8)
     plain, flipped = (image_to_tensor(image, PLAIN, view._replace(flipped=flip)) for flip in (False, True))
     assert torch.equal(flipped, plain.flip(-1))
@@ -195,10 +195,10 @@ def test_a_mirrored_view_is_the_view_mirrored() -> None:
     resize=st.sampled_from(["squash", "crop"]),
 )
 @settings(deadline=None, max_examples=60)
-def test_no_view_leaves_the_image(
+def test_views_never_exceed_the_image(
     size: tuple[int, int], place: tuple[float, float], shares: tuple[float, float], resize: str
 ) -> None:
-    """Pillow refuses a box that is outside by the last bit of a rounding."""
+    """Pillow raises an error for a box that exceeds the image by a rounding error."""
     width, height = shares
     view = View(place[0] * (1 - width), place[1] * (1 - height), width, height)
     assert resize_image(noise(*size), replace(PLAIN, resize=resize), view).size == (8, 8)

@@ -1,4 +1,4 @@
-"""Images of scenes: every object is where its box says, in its color, and clutter changes nothing that is said."""
+"""Images of scenes: every object fills its box and shows its color, and clutter does not affect captions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _alone(kind: str, color: str = "red", texture: str = "plain", longest: float
 
 
 def _painted(scene: Scene) -> np.ndarray:
-    """(rows, columns) of the image: how far it is from the same image without objects, largest channel."""
+    """(rows, columns): the difference from the same image without objects, in the channel where it is largest."""
     with_objects = np.asarray(draw_scene(scene, random.Random(3)), dtype=int)
     without = np.asarray(backdrop(scene.place, scene.horizon, random.Random(3)), dtype=int)
     return np.abs(with_objects - without).max(axis=2)
@@ -37,7 +37,7 @@ def test_every_kind_and_every_color_can_be_drawn() -> None:
 
 @pytest.mark.parametrize(("kind", "stance"), [*((kind, "air") for kind in KINDS), ("bird", "ground")])
 def test_the_box_is_tight(kind: str, stance: str) -> None:
-    """Within 8 % of the object's longer side, and nothing sticks out."""
+    """The drawing fills the box to within 8 % of its longer side and does not exceed it."""
     scene = _alone(kind)
     placement = scene.main_placements[0]
     tile, (left, top) = draw_object(artist_of(kind, stance), scene.main, placement, PAINTS["red"])
@@ -54,8 +54,8 @@ def test_the_box_is_tight(kind: str, stance: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_objects_own_color_is_what_there_is_most_of(kind: str) -> None:
-    """Of all paints, most of the object's pixels are nearest to its own."""
+def test_most_of_an_object_has_its_color(kind: str) -> None:
+    """More pixels are nearest to the object's color than to any other."""
     for color in ("red", "blue", "yellow"):
         scene = _alone(kind, color)
         tile, _ = draw_object(artist_of(kind, "ground"), scene.main, scene.main_placements[0], PAINTS[color])
@@ -82,7 +82,7 @@ def test_a_texture_shows_and_keeps_the_outline(texture: str) -> None:
         assert changed.mean() > 0.02, kind
 
 
-def test_a_mirrored_object_is_the_mirror_image() -> None:
+def test_a_flipped_object_is_the_flipped_drawing() -> None:
     dog = Appearance("dog", "red")
     here, there = (
         np.asarray(draw_object(ARTISTS["dog"], dog, Placement(50, 60, 120, 91, flipped), PAINTS["red"])[0], dtype=int)
@@ -93,7 +93,7 @@ def test_a_mirrored_object_is_the_mirror_image() -> None:
 
 
 def test_nothing_is_drawn_far_outside_the_boxes() -> None:
-    """But shadows and ripples, which lie at an object's foot."""
+    """Except for shadows and ripples below an object."""
     for index in range(40):
         scene = generate_scene(4, "train", index).scene
         with_objects = np.asarray(draw_scene(scene, random.Random(3)), dtype=int)

@@ -1,4 +1,4 @@
-"""Scenes as files: the same bytes from the same seed, COCO's format, all or nothing, nobody's folder overwritten."""
+"""Scenes as files: reproducible bytes, COCO's format, written atomically, without overwriting other folders."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def digest(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_the_data_set_is_what_was_asked_for(tmp_path: Path) -> None:
+def test_the_data_set_matches_its_settings(tmp_path: Path) -> None:
     config = small(tmp_path / "scenes")
     image_ids = []
     for split, size in zip(SPLITS, (5, 2, 3), strict=True):
@@ -60,7 +60,7 @@ def test_the_data_set_is_what_was_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_files_are_cocos(tmp_path: Path) -> None:
-    """Read with pycocotools, which is what everybody else reads them with."""
+    """Read with pycocotools, the usual reader."""
     coco = pytest.importorskip("pycocotools.coco")
     config = small(tmp_path / "scenes")
     dataset = load_scenes(config, "train")
@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path: Path) -> No
         capture_output=True,
         text=True,
     )
-    assert finished.stdout == finished.stderr == ""  # no progress bar where there is no terminal
+    assert finished.stdout == finished.stderr == ""  # no progress bar without a terminal
     assert digest(tmp_path / "here") == digest(tmp_path / "there")
     assert len(digest(tmp_path / "here")) == 10 + 6 + 1
 
@@ -117,7 +117,7 @@ def test_splits_are_independent_streams() -> None:
     assert len({generate_scene(0, split, 0).captions for split in SPLITS}) == 3
 
 
-def test_without_a_root_the_cache_is_used_and_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_root_scenes_are_generated_once_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     config = small()
     folder = scenes_directory(config)
     assert folder.is_relative_to(cache_directory() / "scenes")
@@ -200,7 +200,7 @@ def test_an_interrupted_run_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_one_clear_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_clear_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -210,8 +210,8 @@ def test_a_full_disk_is_one_clear_sentence(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_run_left_behind_is_not_believed(tmp_path: Path) -> None:
-    """SIGKILL in the middle: the hidden folder stays, and the next run does not look at it."""
+def test_files_of_a_killed_run_are_not_used(tmp_path: Path) -> None:
+    """SIGKILL during generation: the hidden folder remains, and the next run does not read it."""
     left = tmp_path / ".scenes.partial-0123456789abcdef"
     (left / "train").mkdir(parents=True)
     assert len(load_scenes(small(tmp_path / "scenes"), "train")) == 5
@@ -229,7 +229,7 @@ def test_two_processes_may_race(tmp_path: Path) -> None:
 
 
 def test_the_loser_of_a_race_takes_the_winners_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Certain, where the test above is likely: another run finishes while this one is drawing."""
+    """Deterministic version of the test above: another run finishes while this one is generating."""
     config = small(tmp_path / "scenes")
     write = generate._write_json
 
@@ -245,7 +245,7 @@ def test_the_loser_of_a_race_takes_the_winners_scenes(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("damage", ["{", '{"images": []}', '{"images": [{"id": 1}], "annotations": []}'])
-def test_altered_annotations_are_one_clear_sentence(tmp_path: Path, damage: str) -> None:
+def test_changed_annotations_are_one_clear_message(tmp_path: Path, damage: str) -> None:
     load_scenes(small(tmp_path / "scenes"), "train")
     (tmp_path / "scenes/annotations/captions_train.json").write_text(damage)
     with pytest.raises(DataError, match="train"):
@@ -257,7 +257,7 @@ def test_a_split_that_does_not_exist() -> None:
         load_scenes(small(), "trian")
 
 
-def test_more_scenes_than_can_be_numbered() -> None:
+def test_too_many_scenes_for_the_image_ids() -> None:
     with pytest.raises(DataError, match="train_size"):
         load_scenes(ScenesConfig(train_size=1_000_001), "train")
 

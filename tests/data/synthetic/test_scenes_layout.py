@@ -1,4 +1,4 @@
-"""Scenes before they are painted: what the layout says holds in the coordinates, and splits keep apart."""
+"""Layouts of scenes: relations hold in the coordinates, and held-out combinations stay in their split."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_boxes_are_inside_the_image_and_not_tiny() -> None:
                 assert placement.width / placement.height == pytest.approx(kind.width / kind.height)
 
 
-def test_what_stands_or_floats_is_below_the_horizon() -> None:
+def test_standing_and_floating_objects_are_below_the_horizon() -> None:
     for scene in scenes("train"):
         for appearance, placement in scene.objects():
             seated = scene.relation == "on" and appearance is scene.main
@@ -100,7 +100,7 @@ def test_every_kind_color_place_and_relation_occurs_in_training() -> None:
     assert {scene.relation for scene in scenes("train")} == {None, *RELATIONS}
 
 
-def test_nothing_is_where_it_cannot_be() -> None:
+def test_objects_are_only_in_possible_places() -> None:
     for scene in scenes("train"):
         for appearance, _ in scene.objects():
             assert scene.place in KINDS[appearance.kind].places
@@ -161,7 +161,7 @@ def test_relations_and_numbers_are_reserved_sparingly() -> None:
         assert owners.count(None) > 0.7 * len(owners)
 
 
-def test_a_fact_has_one_name_from_either_side() -> None:
+def test_equivalent_relations_have_one_name() -> None:
     assert related("cat", "below", "kite") == related("kite", "above", "cat") == ("kite", "above", "cat")
     assert related("cat", "left of", "dog") == related("dog", "right of", "cat") == ("cat", "beside", "dog")
     assert related("cat", "on", "chair") != related("chair", "on", "cat")

@@ -1,4 +1,4 @@
-"""What people say of a scene: read back by a small parser of English, and compared with the layout."""
+"""Captions of scenes: parsed by a small English parser and compared with the layout."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def look_of(scene: Scene, kind: str) -> tuple[Appearance, tuple[Placement, ...]]
     return scene.other, scene.other_placements
 
 
-def test_every_sentence_names_an_object_and_says_nothing_false_of_it() -> None:
+def test_every_caption_names_an_object_and_is_true() -> None:
     for _, scene, tokens in everything():
         mentions = read_mentions(tokens)
         assert mentions, tokens
@@ -148,7 +148,7 @@ def test_every_sentence_names_an_object_and_says_nothing_false_of_it() -> None:
 
 
 def test_every_color_belongs_to_an_object_or_to_the_surroundings() -> None:
-    """So the parser misses no claim about a color."""
+    """So the parser misses no statement about a color."""
     for _, scene, tokens in everything():
         mentions = read_mentions(tokens)
         claimed = {place for mention in mentions for place in range(mention.start, mention.end)}
@@ -158,7 +158,7 @@ def test_every_color_belongs_to_an_object_or_to_the_surroundings() -> None:
                 assert predicate or tokens[place + 1] in SCENERY, tokens
 
 
-def test_relations_are_the_scenes_own_and_sides_are_right() -> None:
+def test_relations_match_the_layout() -> None:
     seen: set[str] = set()
     for _, scene, tokens in everything():
         mentions = read_mentions(tokens)
@@ -179,7 +179,7 @@ def test_relations_are_the_scenes_own_and_sides_are_right() -> None:
     assert seen == set(RELATION_READINGS)
 
 
-def test_no_training_sentence_expresses_a_reserved_combination() -> None:
+def test_no_training_caption_expresses_a_reserved_combination() -> None:
     for _, scene, sentences in generated("train"):
         for sentence in sentences:
             mentions = read_mentions(ptb_tokenize(sentence))
@@ -196,7 +196,7 @@ def test_no_training_sentence_expresses_a_reserved_combination() -> None:
                     assert all(reserved_for(composition) is None for composition in shown), sentence
 
 
-def test_some_test_sentences_do_express_what_training_never_says() -> None:
+def test_some_test_captions_express_combinations_that_are_not_in_training() -> None:
     new = 0
     for _, _, sentences in generated("test"):
         mentions = [mention for sentence in sentences for mention in read_mentions(ptb_tokenize(sentence))]
@@ -230,7 +230,7 @@ def test_a_before_a_consonant() -> None:
     assert with_article("house") == "a house"
 
 
-def test_five_different_sentences_of_different_people() -> None:
+def test_five_different_captions() -> None:
     lengths = set()
     for split in SPLITS:
         for _, _, sentences in generated(split):
@@ -241,7 +241,7 @@ def test_five_different_sentences_of_different_people() -> None:
     assert max(lengths) >= 14
 
 
-def test_people_differ_in_what_they_look_at() -> None:
+def test_captions_describe_different_aspects() -> None:
     """Some leave out the color, the relation or the other object; some begin with the other one."""
     pairs = [scene for scene in generated("train") if scene.scene.other is not None]
     for wanted in (1, 2):

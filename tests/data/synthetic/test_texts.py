@@ -1,4 +1,4 @@
-"""The generated text is what its docstring promises: brackets close, quotes close, lines are broken, seeds decide."""
+"""The generated text: brackets and quotes close, lines are broken at a width, and the seed determines all."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_wrapping_keeps_every_word(text: str, width: int) -> None:
     assert all(len(line) <= width or " " not in line for line in lines)
 
 
-def test_a_seed_is_a_text_and_a_longer_one_goes_on() -> None:
+def test_a_seed_determines_the_text_and_a_shorter_text_is_its_beginning() -> None:
     text = generate_text(20_000, 0)
     assert len(text) == 20_000
     assert text == generate_text(20_000, 0)

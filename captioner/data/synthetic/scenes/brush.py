@@ -162,7 +162,7 @@ def _circle() -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _bend(steps: int) -> np.ndarray:
-    """(steps, 4): weights of four neighbouring points along a Catmull-Rom segment from the second to the third."""
+    """(steps, 4): weights of four neighboring points along a Catmull-Rom segment from the second to the third."""
     t = np.linspace(0, 1, steps, endpoint=False)
     return 0.5 * np.stack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1)
 

@@ -136,19 +136,19 @@ def _any_scene(rng: random.Random) -> Scene:
         return _pair(rng, place, horizon, kind, relation, other)
     if arrangement == "group":
         count = rng.randint(2, 5)
-        appearance = _look(rng, kind, place, "medium")
+        appearance = _sample_appearance(rng, kind, place, "medium")
         return Scene(
             place, horizon, appearance, _row_placements(rng, appearance, count, kind_stance(kind, place), horizon)
         )
     size = rng.choice(tuple(_ALONE))
-    appearance = _look(rng, kind, place, size)
+    appearance = _sample_appearance(rng, kind, place, size)
     width, height = _extent(kind, _ALONE[size], most_wide=230, most_high=225)
     left = rng.uniform(MARGIN, IMAGE_SIZE - MARGIN - width)
     top = _level(rng, kind_stance(kind, place), height, horizon)
     return Scene(place, horizon, appearance, (Placement(left, top, width, height, rng.random() < 0.5),))
 
 
-def _look(rng: random.Random, kind: str, place: str, size: str, unlike: str | None = None) -> Appearance:
+def _sample_appearance(rng: random.Random, kind: str, place: str, size: str, unlike: str | None = None) -> Appearance:
     colors = [color for color in COLORS if (color, place) not in CAMOUFLAGE and color != unlike]
     textures = KINDS[kind].textures
     texture = rng.choice(textures) if textures and rng.random() < 0.35 else "plain"
@@ -199,8 +199,8 @@ def _pair(rng: random.Random, place: str, horizon: float, kind: str, relation: s
     sizes = ("medium", "medium")
     if relation in ("left of", "right of", "above", "below"):
         sizes = (rng.choice(tuple(_IN_PAIR)), rng.choice(tuple(_IN_PAIR)))
-    main = _look(rng, kind, place, sizes[0])
-    other_appearance = _look(rng, other, place, sizes[1], unlike=main.color)
+    main = _sample_appearance(rng, kind, place, sizes[0])
+    other_appearance = _sample_appearance(rng, other, place, sizes[1], unlike=main.color)
     stance = kind_stance(kind, place)
     if relation in ("left of", "right of"):
         ordered = (main, other_appearance) if relation == "left of" else (other_appearance, main)

@@ -1,4 +1,4 @@
-"""Headers of tar archives: what Python's tarfile reads, and nothing of what somebody made to do harm."""
+"""Headers of tar archives: the members that Python's tarfile reads, and errors for malicious archives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def members(content: bytes) -> list[Member]:
 @pytest.mark.parametrize("kind", FORMATS)
 @given(st.dictionaries(NAMES.map(lambda name: name.strip("/") or "x"), st.binary(max_size=1200), max_size=5))
 @settings(deadline=None, max_examples=25)
-def test_members_are_those_of_tarfile(kind: int, files: dict[str, bytes]) -> None:
+def test_members_equal_those_of_tarfile(kind: int, files: dict[str, bytes]) -> None:
     content = tar(files.items(), kind)
     found = members(content)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
@@ -43,7 +43,7 @@ def test_members_are_those_of_tarfile(kind: int, files: dict[str, bytes]) -> Non
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_long_names_and_folders(kind: int) -> None:
-    """Beyond 100 bytes each format has its own way; folders are no files."""
+    """Each format stores names beyond 100 bytes differently; folders are not files."""
     name = "photos/" + "a" * 95 + "/" + "b" * 90 + ".jpg"
     stream = io.BytesIO(tar([("cat.txt", b"a cat"), (name, b"123")], kind))
     with tarfile.open(fileobj=stream, mode="a", format=kind) as archive:
@@ -59,7 +59,7 @@ def test_long_names_and_folders(kind: int) -> None:
 
 
 @pytest.mark.parametrize(("kind", "what"), [(b"1", "link"), (b"2", "link"), (b"3", "device"), (b"6", "pipe")])
-def test_links_and_devices_are_refused(kind: bytes, what: str) -> None:
+def test_links_and_devices_are_an_error(kind: bytes, what: str) -> None:
     with pytest.raises(DataError, match=rf"shard\.tar cannot be used as a shard: it holds a {what} \('evil\.jpg'\)"):
         members(header(b"evil.jpg", kind=kind) + END)
 
@@ -90,13 +90,13 @@ def test_links_and_devices_are_refused(kind: bytes, what: str) -> None:
         (header(kind=b"x", size=b"00000000024\0") + b"20 GNU.sparse.m=1.0\n".ljust(512, b"\0") + END, "sparse"),
     ],
 )
-def test_what_would_be_misread_is_refused(content: bytes, sentence: str) -> None:
+def test_archives_that_would_be_misread_are_an_error(content: bytes, sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
         members(content)
 
 
-def test_an_archive_cut_anywhere_is_refused() -> None:
-    """But in its end marker, of which one block of zeros is enough."""
+def test_a_truncated_archive_is_an_error() -> None:
+    """Except within the end marker, of which one block of zeros is enough."""
     whole = header(size=b"00000000003\0") + b"abc".ljust(512, b"\0") + END
     for length in range(len(whole) - 512):
         with pytest.raises(DataError):
@@ -106,8 +106,8 @@ def test_an_archive_cut_anywhere_is_refused() -> None:
 
 @given(st.data())
 @settings(deadline=None, max_examples=250)
-def test_altered_bytes_never_lead_outside(data: st.DataObject) -> None:
-    """Whatever is overwritten: an error with a sentence, or members that lie in the file."""
+def test_changed_bytes_give_an_error_or_members_inside_the_file(data: st.DataObject) -> None:
+    """Whatever is overwritten: a DataError, or members inside the file."""
     files = [("a.jpg", b"1" * 700), ("a.txt", b"a cat"), ("n/" * 60 + ".jpg", b"2")]
     content = bytearray(tar(files, data.draw(st.sampled_from(FORMATS))))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -115,7 +115,7 @@ def test_altered_bytes_never_lead_outside(data: st.DataObject) -> None:
         new = data.draw(st.binary(min_size=1, max_size=12))
         content[place : place + len(new)] = new
     if data.draw(st.booleans()):
-        for block in range(0, len(content) - 511, 512):  # so that more than the checksum is tested
+        for block in range(0, len(content) - 511, 512):  # correct the checksum, so that other checks are tested
             if content[block + 257 : block + 262] == b"ustar":
                 total = sum(content[block : block + 512]) - sum(content[block + 148 : block + 156]) + 8 * ord(" ")
                 content[block + 148 : block + 156] = b"%06o\0 " % total

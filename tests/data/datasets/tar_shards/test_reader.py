@@ -1,4 +1,4 @@
-"""data=shards beside data=folder: the same images, captions, features and training; and which archives are meant."""
+"""data=shards equals data=folder: images, captions, features and training; and the patterns of archives."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> FolderConfig:
 
 @pytest.fixture
 def shards(folder: FolderConfig, tmp_path: Path) -> ShardsConfig:
-    """The same data, five images an archive."""
+    """The same data, with five images per archive."""
     for split in SPLITS:
         pack_shards(load_dataset(folder, split), tmp_path / "shards", 5)
     return ShardsConfig(root=str(tmp_path / "shards"), num_workers=0)
@@ -57,7 +57,7 @@ def ids(dataset: CaptionDataset) -> list[int | str]:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_it_is_the_folder_s_data(folder: FolderConfig, shards: ShardsConfig, split: str) -> None:
+def test_the_data_equals_that_of_the_folder(folder: FolderConfig, shards: ShardsConfig, split: str) -> None:
     ours, theirs = load_dataset(shards, split), load_dataset(folder, split)
     assert available_splits(shards) == list(SPLITS)
     assert ours.references == theirs.references
@@ -94,16 +94,16 @@ def test_features_are_the_same_bit_for_bit(
         assert torch.equal(our_features.grid, their_features.grid)
 
 
-def test_data_check_says_the_same(folder: FolderConfig, shards: ShardsConfig) -> None:
+def test_data_check_gives_the_same_report(folder: FolderConfig, shards: ShardsConfig) -> None:
     ours, theirs = (check_dataset(config, TokenizerConfig(), progress=False) for config in (shards, folder))
     assert (ours.sizes, ours.lengths, ours.vocabulary) == (theirs.sizes, theirs.lengths, theirs.vocabulary)
     assert ours.images == theirs.images == 32
-    # names of images aside, which are paths in one and members in the other
+    # except for the names of images, which are paths or members
     assert [problem.severity for problem in ours.problems] == [problem.severity for problem in theirs.problems]
     assert not ours.errors
 
 
-def test_slices_limits_and_copies_are_those_of_a_tuple(shards: ShardsConfig) -> None:
+def test_slices_limits_and_copies_equal_those_of_a_tuple(shards: ShardsConfig) -> None:
     images = load_dataset(shards, "train").images
     assert isinstance(images, ShardImages)
     every = tuple(images)
@@ -123,8 +123,8 @@ def test_slices_limits_and_copies_are_those_of_a_tuple(shards: ShardsConfig) -> 
 
 @given(st.integers(1, 5), st.integers(1, 7), st.integers(0, 3), st.integers(0, 99))
 @settings(deadline=None, max_examples=30)
-def test_ranks_and_workers_share_every_pair_once_an_epoch(ranks: int, batch_size: int, epoch: int, seed: int) -> None:
-    """Batches go round among the ranks as the engine deals them, and among the workers as a DataLoader does."""
+def test_ranks_and_workers_read_every_pair_once_per_epoch(ranks: int, batch_size: int, epoch: int, seed: int) -> None:
+    """Batches are divided among ranks as in training, and among workers as in a DataLoader."""
     count = 53
     batches = epoch_batches(range(count), batch_size, seed, epoch)
     parts = [[batch[rank::ranks] for batch in batches] for rank in range(ranks)]
@@ -153,13 +153,13 @@ def test_a_shard_is_indexed_once(shards: ShardsConfig, monkeypatch: pytest.Monke
     assert [path.name for path in calls] == [f"train-0000{number}.tar" for number in range(4)]
 
 
-def test_indexing_in_several_processes_is_the_same(shards: ShardsConfig, tmp_path: Path) -> None:
+def test_indexing_in_several_processes_gives_the_same_index(shards: ShardsConfig, tmp_path: Path) -> None:
     several = load_dataset(replace(shards, num_workers=3), "train").references
     assert several == load_dataset(shards, "train").references
 
 
-def test_an_archive_that_changes_underway_is_found_out(shards: ShardsConfig) -> None:
-    """Of the same size, and even of the same time: the image's header is another one."""
+def test_a_changed_archive_is_detected(shards: ShardsConfig) -> None:
+    """With the same size and modification time, but another header of the image."""
     image = load_dataset(shards, "val").images[1]
     assert isinstance(image.path, ImageInTar)
     content = bytearray(image.path.archive.read_bytes())
@@ -192,7 +192,7 @@ def test_bad_images_are_named(tmp_path: Path) -> None:
         load_image(dataset.images[1].path)
 
 
-def test_captions_without_an_image_stop_or_are_left_out(tmp_path: Path) -> None:
+def test_captions_without_an_image_are_an_error_or_left_out(tmp_path: Path) -> None:
     write_tar(tmp_path / "train.tar", [*one_pair("a"), ("b.txt", b"of nothing"), *one_pair("c", " ")])
     config = ShardsConfig(root=str(tmp_path), num_workers=0)
     with pytest.raises(DataError, match=r"1 captions of train have no image in their shard \(train\.tar:b\)"):
@@ -212,7 +212,7 @@ def test_keys_that_repeat_between_shards(tmp_path: Path) -> None:
     assert "have keys in common" in dataset.notices[0]
 
 
-def test_ids_that_repeat_in_one_shard_are_refused(tmp_path: Path) -> None:
+def test_repeated_ids_in_one_shard_are_an_error(tmp_path: Path) -> None:
     pairs = [("a.jpg", b"1"), ("a.json", b'{"image_id": 5}'), ("b.jpg", b"2"), ("b.json", b'{"image_id": 5}')]
     write_tar(tmp_path / "train.tar", pairs)
     with pytest.raises(DataError, match=r"such as 5 \(a\.jpg, b\.jpg\)"):
@@ -230,12 +230,12 @@ def test_ids_that_repeat_in_one_shard_are_refused(tmp_path: Path) -> None:
         ("a{}b{", ["ab{"]),
     ],
 )
-def test_braces_are_those_of_a_shell(pattern: str, expected: list[str]) -> None:
+def test_braces_expand_as_in_a_shell(pattern: str, expected: list[str]) -> None:
     assert expand_braces(pattern) == expected
 
 
 @pytest.mark.parametrize("pattern", ["{0..9999999}", "{0..9999}{0..9999}", "{0..9}" * 9])
-def test_a_pattern_of_too_many_is_refused(pattern: str) -> None:
+def test_a_pattern_of_too_many_shards_is_an_error(pattern: str) -> None:
     with pytest.raises(DataError, match="more than 1,000,000 shards"):
         expand_braces(pattern)
 
@@ -252,7 +252,7 @@ def test_a_pattern_of_too_many_is_refused(pattern: str) -> None:
         ({"train": "{train-1.tar,train-*.tar}"}, ["train-1.tar", "train-0.tar"]),
     ],
 )
-def test_which_archives_are_meant(tmp_path: Path, settings: dict[str, str], expected: list[str]) -> None:
+def test_which_archives_are_found(tmp_path: Path, settings: dict[str, str], expected: list[str]) -> None:
     for name in ("train-0.tar", "train-1.tar", "trainer.tar", "validation.tar", "more/5.tar", "more/6.tar"):
         write_tar(tmp_path / name, [])
     config = ShardsConfig(root=str(tmp_path), **settings)
@@ -282,7 +282,7 @@ def test_folders_named_as_splits(tmp_path: Path) -> None:
         ({"root": None}, r"data\.root is not set"),
     ],
 )
-def test_a_mistake_is_one_sentence(tmp_path: Path, settings: dict[str, Any], sentence: str) -> None:
+def test_a_mistake_is_one_message(tmp_path: Path, settings: dict[str, Any], sentence: str) -> None:
     for number in range(2):
         write_tar(tmp_path / f"train-{number}.tar", one_pair(f"{number}"))
     with pytest.raises(DataError, match=sentence):
@@ -296,7 +296,7 @@ def test_a_folder_without_shards(tmp_path: Path) -> None:
 
 @given(pattern=st.text(st.characters(blacklist_categories=["Cs"]), max_size=12))
 @settings(deadline=None, max_examples=100)
-def test_no_pattern_does_worse_than_an_error(tmp_path_factory: pytest.TempPathFactory, pattern: str) -> None:
+def test_every_pattern_gives_files_or_an_error(tmp_path_factory: pytest.TempPathFactory, pattern: str) -> None:
     root = tmp_path_factory.getbasetemp() / "patterns"
     write_tar(root / "train-0.tar", [])
     with suppress(DataError):

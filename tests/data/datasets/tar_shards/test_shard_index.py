@@ -1,4 +1,4 @@
-"""The index of a shard: what it says of an archive, when it is trusted, and what it refuses."""
+"""The index of a shard: its content, when it is used, and which archives are an error."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_one_of_everything(tmp_path: Path) -> None:
     assert images == [b"a cat's image", b"a dog's", b"1", b"2", b"3", b"4"]
 
 
-def test_an_index_is_of_one_archive_as_it_was(tmp_path: Path) -> None:
+def test_an_index_is_not_used_for_a_changed_archive(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "shard.tar", CAT)
     assert read_index(archive) is None
     assert len(indexed(archive)) == 1
@@ -94,8 +94,8 @@ def test_an_index_is_of_one_archive_as_it_was(tmp_path: Path) -> None:
     assert len(indexed(archive)) == 2
 
 
-def test_a_damaged_index_is_never_believed(tmp_path: Path) -> None:
-    """Whichever byte is altered, it is found out: at once, or, of captions, when they are read."""
+def test_a_damaged_index_is_never_used(tmp_path: Path) -> None:
+    """A change of any byte is detected: when the index is opened, or for captions when they are read."""
     archive = write_tar(tmp_path / "shard.tar", CAT)
     good = list(indexed(archive).texts())
     file = index_file(archive)
@@ -125,14 +125,14 @@ def test_a_damaged_index_is_never_believed(tmp_path: Path) -> None:
         ([("cat.txt", b"a" * (MAX_CAPTION_BYTES + 1))], r"cat\.txt has 1,048,577 bytes"),
     ],
 )
-def test_what_cannot_be_a_pair_is_named(tmp_path: Path, files: list[tuple[str, bytes]], sentence: str) -> None:
+def test_invalid_pairs_are_named(tmp_path: Path, files: list[tuple[str, bytes]], sentence: str) -> None:
     archive = write_tar(tmp_path / "shard.tar", files)
     with pytest.raises(DataError, match=sentence):
         build_index(archive)
     assert read_index(archive) is None
 
 
-def test_an_archive_that_is_not_there(tmp_path: Path) -> None:
+def test_an_archive_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"shard\.tar cannot be read: No such file"):
         build_index(tmp_path / "shard.tar")
 
@@ -145,5 +145,5 @@ def test_a_cache_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_pair_takes_twenty_bytes_of_memory() -> None:
-    """What docs/data.md says."""
+    """As docs/data.md states."""
     assert ROW_BYTES == 20
