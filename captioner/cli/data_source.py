@@ -11,7 +11,6 @@ from captioner.cli.overrides import as_argument
 from captioner.cli.run_config import change_settings, read_settings
 from captioner.cli.runs_folder import CONFIG_FILE
 from captioner.config import DataConfig
-from captioner.data.datasets.registry import available_splits
 from captioner.errors import ConfigError
 from captioner.schema import data_settings, to_plain
 
@@ -19,6 +18,8 @@ from captioner.schema import data_settings, to_plain
 def check_data_source(data: DataConfig) -> None:
     """DataError where the data set's folder is missing or not named. Reads no file and does not import torch."""
     if data.root is None or not Path(data.root).expanduser().is_dir():
+        from captioner.data.datasets.registry import available_splits
+
         available_splits(data)  # the reader's message says which files it expects in the folder
 
 

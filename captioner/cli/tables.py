@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from captioner.cli.run_config import read_settings
-from captioner.cli.runs_folder import CONFIG_FILE, METRICS_FILE, read_metrics
+from captioner.cli.runs_folder import CONFIG_FILE, METRICS_FILE, read_metrics, shown
 from captioner.errors import DataError
+from captioner.files import write_atomically
 from captioner.metrics.format import markdown_lines
 
 LESS_IS_BETTER = ("loss", "bits per", "perplexity per")
@@ -155,3 +157,15 @@ def sorted_rows(rows: Sequence[dict[str, str]], column: str) -> list[dict[str, s
         return (True, -number if worse_if_more else number, "")
 
     return sorted(rows, key=key)
+
+
+def write_sweep_table(folders: Sequence[Path]) -> str:
+    """Write the table of a sweep's runs to sweep.md and sweep.csv beside them; returns it with the files' place."""
+    folder = Path(os.path.commonpath([run.parent for run in folders]))
+    rows = run_rows(folders, folder)
+    table = markdown_table(rows)
+    if averaged := averaged_over_seeds(rows):
+        table += f"\n\nAveraged over seeds:\n\n{markdown_table(averaged)}"
+    write_atomically(folder / "sweep.md", (table + "\n").encode())
+    write_atomically(folder / "sweep.csv", csv_table(rows).encode())
+    return f"\n{table}\n\nThe table is in {shown(folder)}/sweep.md and sweep.csv\n"

@@ -5,7 +5,6 @@ Nothing here imports torch: `--help` and a mistake answer at once. `train_job` d
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,13 +25,11 @@ from captioner.cli.run_config import read_settings, resumed_settings
 from captioner.cli.runs_folder import CONFIG_FILE, RUNS_FOLDER, check_unused_folder, note_newest, remove_if_empty, shown
 from captioner.cli.setting_suggestions import HYDRA_FLAGS, check_flags
 from captioner.cli.settings_help import train_help
-from captioner.cli.tables import averaged_over_seeds, csv_table, markdown_table, run_rows
 from captioner.config import TASKS, LanguageModelConfig
 from captioner.distributed.device import check_device_name
 from captioner.distributed.launch import join_launched_job
 from captioner.distributed.ranks import first_value_in_job, is_main_process, rank_info
 from captioner.errors import ConfigError, choose
-from captioner.files import write_atomically
 
 BEGUN = "run begun"  # what the first process tells the job's store
 _failed: list[Exception] = []
@@ -64,7 +61,9 @@ def main() -> None:
             hydra.main(config_path=str(CONF), config_name=primary, **VERSION_BASE)(_job)()
         finally:  # also when the sweep was stopped: what is finished deserves its table
             if len(_finished) > 1:
-                _print_sweep(_finished)
+                from captioner.cli.tables import write_sweep_table
+
+                sys.stdout.write(write_sweep_table(_finished))
         if _failed:
             raise _failed[0]
     sys.exit(0)
@@ -77,17 +76,6 @@ def chosen_task(arguments: Sequence[str]) -> str:
         return choose("task", given["task"], TASKS)
     run_folder = Path(given.get("resume", ""))
     return task_of(read_settings(run_folder)) if (run_folder / CONFIG_FILE).is_file() else TASKS[0]
-
-
-def _print_sweep(folders: list[Path]) -> None:
-    folder = Path(os.path.commonpath([run.parent for run in folders]))
-    rows = run_rows(folders, folder)
-    table = markdown_table(rows)
-    if averaged := averaged_over_seeds(rows):
-        table += f"\n\nAveraged over seeds:\n\n{markdown_table(averaged)}"
-    write_atomically(folder / "sweep.md", (table + "\n").encode())
-    write_atomically(folder / "sweep.csv", csv_table(rows).encode())
-    sys.stdout.write(f"\n{table}\n\nThe table is in {shown(folder)}/sweep.md and sweep.csv\n")
 
 
 @contextmanager
