@@ -47,19 +47,19 @@ def compute_features(config: TrainConfig, split: str | None, *, with_grid: bool)
 
 
 def _announce(plans: Sequence[CachePlan], encoder: Encoder, device: torch.device) -> None:
-    """What is there, what will be computed, and where."""
+    """Print what is cached, what will be computed, and where."""
     shards = plans[0].shards
     rows, columns = encoder.grid_size
     shape = f"a grid of {rows}×{columns}" if plans[0].with_grid else "one vector"
     _print(
-        f"Features of {encoder.name}, {shape} × {encoder.feature_dim} numbers an image ({shards.row_bytes:,} bytes), "
-        f"computed on {device}, kept in {shards.path}"
+        f"Features of {encoder.name}, {shape} × {encoder.feature_dim} values per image ({shards.row_bytes:,} bytes), "
+        f"computed on {device}, stored in {shards.path}"
     )
     for notice in dict.fromkeys(notice for plan in plans for notice in plan.dataset.notices):
         _print(f"Note: {notice}")
     for plan in plans:
         flipped = " (flipped ones included)" if plan.flipped else ""
-        taken = f" ({len(plan.from_grids):,} of them from grids that are there)" if plan.from_grids else ""
+        taken = f" ({len(plan.from_grids):,} of them from stored grids)" if plan.from_grids else ""
         _print(
             f"  {plan.dataset.split:<6}{len(plan.sources):>8,} images{flipped}, {len(plan.missing):>8,} to compute"
             f"{taken}, {plan.bytes_missing / 1e6:,.1f} MB"
@@ -67,28 +67,30 @@ def _announce(plans: Sequence[CachePlan], encoder: Encoder, device: torch.device
 
 
 def _fill(plans: Sequence[CachePlan], encoder: Encoder, config: TrainConfig, device: torch.device) -> None:
-    """Say how much and how long, then do it."""
+    """Print the size and the expected time, then compute."""
     missing, needed = sum(len(plan.missing) for plan in plans), sum(plan.bytes_missing for plan in plans)
     check_cache_disk_space(plans[0].shards.path, missing, needed)
     speed = encoding_speed(max(plans, key=lambda plan: len(plan.to_encode)), encoder, config.data, device)
     if speed is not None:
         seconds = sum(len(plan.to_encode) for plan in plans) / speed
-        _print(f"About {_duration(seconds)} for {needed / 1e9:.2f} GB, at the {speed:.1f} images a second of a trial.")
+        _print(
+            f"About {_duration(seconds)} for {needed / 1e9:.2f} GB, at the {speed:.1f} images per second of a trial."
+        )
     started = time.perf_counter()
     bad: dict[str, str] = {}
     for plan in plans:
         found = plan.bad | fill_cache(plan, encoder, config.data, device)
         bad |= {str(plan.dataset.images[index].path): why for index, why in found.items()}
     seconds = time.perf_counter() - started
-    _print(f"Computed {missing - len(bad):,} images in {_duration(seconds)} ({missing / seconds:.1f} a second).")
+    _print(f"Computed {missing - len(bad):,} images in {_duration(seconds)} ({missing / seconds:.1f} per second).")
     if bad:
         _print(f"Left out {len(bad):,} images that cannot be read, such as: {next(iter(bad.values()))}")
 
 
 def _conclude(shards: FeatureShardFolder) -> None:
-    """Where, how much, and what could be deleted."""
+    """Print where the features are, their size, and which folders could be deleted."""
     shards.refresh()
-    _print(f"Kept: {len(shards.index):,} images, {_size(shards.path) / 1e9:.2f} GB in {shards.path}")
+    _print(f"Stored: {len(shards.index):,} images, {_size(shards.path) / 1e9:.2f} GB in {shards.path}")
     for folder in folders_of_other_versions(shards.path.parent):
         _print(
             f"Note: {folder} was written by another version of this program and is never read. Delete it to free "

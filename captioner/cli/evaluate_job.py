@@ -60,7 +60,7 @@ def evaluate_in_folder(config: EvaluateConfig, overrides: list[str], folder: Pat
 
 
 def _score_files(config: EvaluateConfig) -> list[Evaluation]:
-    """`results`, and behind it the file it is to be compared with, if any."""
+    """The evaluation of `results`, and of the file it is compared with, if any."""
     dataset = load_dataset(config.data, config.split)
     novelty = _training_captions(config, config.data)
     return [
@@ -71,7 +71,7 @@ def _score_files(config: EvaluateConfig) -> list[Evaluation]:
 
 
 def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[ReportedSystem], CaptionDataset]:
-    """Each checkpoint's captions and scores, all on the data set of the first one's run, or the one that was given."""
+    """Caption and score with each checkpoint, on the given data set, else on that of the first checkpoint's run."""
     device = choose_device(config.device)
     paths = [Path(str(config.checkpoint)), *map(Path, config.baselines)]
     checkpoints = [load_checkpoint(path, device) for path in paths]
@@ -104,7 +104,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
             config.tokenizer if is_given("tokenizer", overrides) else settings.tokenizer,
             dataset,
             features,
-            _decode(settings.decode, config.decode, overrides),
+            _decode_settings(settings.decode, config.decode, overrides),
             config.metric,
             config.batch_size,
             novelty,
@@ -126,7 +126,7 @@ def _set_hard_at_test(checkpoint: LoadedCheckpoint, how: str) -> None:
 
 
 def _example_captions(captioner: Captioner, evaluation: Evaluation, dataset: CaptionDataset) -> dict[ImageId, Caption]:
-    """Captions with their attention of a few images, the same ones for every system."""
+    """Captions, with attention weights, of a few images, which are the same for every system."""
     chosen = choose_examples(list(evaluation.captions), EXAMPLES)
     paths = {image.image_id: image.path for image in dataset}
     captions = captioner.caption([paths[image_id] for image_id in chosen])
@@ -134,15 +134,15 @@ def _example_captions(captioner: Captioner, evaluation: Evaluation, dataset: Cap
 
 
 def _training_captions(config: EvaluateConfig, data: DataConfig) -> list[str] | None:
-    """What a caption must differ from to be novel: read only where that is asked for and there is such a split."""
+    """The training captions, where a metric needs them and the data set has a split train."""
     needed = any(METRICS[name].needs_training_captions for name in config.metric.names)
     if not needed or "train" not in available_splits(data):
         return None
     return read_split(data, "train").all_captions
 
 
-def _decode(trained: DecodeConfig, composed: DecodeConfig, overrides: list[str]) -> DecodeConfig:
-    """The checkpoint's own search; with `decode=…` another; with `decode.x=…` its own with that value."""
+def _decode_settings(trained: DecodeConfig, composed: DecodeConfig, overrides: list[str]) -> DecodeConfig:
+    """The decode settings: the checkpoint's, changed by `decode.KEY=VALUE`; or those of `decode=CHOICE`."""
     if any(override.startswith("decode=") for override in overrides):
         return composed
     names = {override.removeprefix("decode.").split("=")[0] for override in overrides if override.startswith("decode.")}
@@ -150,6 +150,7 @@ def _decode(trained: DecodeConfig, composed: DecodeConfig, overrides: list[str])
 
 
 def _print(evaluations: list[Evaluation], names: list[str], folder: Path) -> None:
+    """Print the scores, one row per system, what could not be scored, and where everything was written."""
     first = evaluations[0]
     if len(names) > 1:
         rows = [(name, evaluation.scores.corpus) for name, evaluation in zip(names, evaluations, strict=True)]

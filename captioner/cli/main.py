@@ -1,8 +1,6 @@
-"""How every command ends: 0 when done, 2 with one clear sentence for a person's mistake, 130 after Ctrl-C.
+"""Exit codes and messages of all commands: 0 when done, 2 and one message for a user's mistake, 130 after Ctrl-C.
 
-Of several processes that train as one, the first that fails speaks for all.
-
-`CAPTIONER_DEBUG=1` shows the traceback instead of the sentence.
+Of several ranks of a job, only the first that fails prints a message. `CAPTIONER_DEBUG=1` shows the traceback instead.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from captioner.training.signals import Interrupted
 
 
 def run_command(command: Callable[[], int | None]) -> int:
-    """Run `command`; returns the process's exit code (the command's own one, where it gives one)."""
+    """Run `command` and print its error, if any; returns the exit code, which `command` may return itself."""
     try:
         with errors_as_exit_codes():
             return command() or 0
@@ -48,37 +46,37 @@ def _report(error: BaseException) -> int:
     if isinstance(error, Interrupted):  # training has saved a checkpoint, and printed how to resume
         return 0 if error.signal_number == signal.SIGTERM else 130
     if isinstance(error, KeyboardInterrupt):
-        _say("\nStopped. Features that were computed so far are kept in the cache.\n")
+        _print_error("\nStopped. Features that were computed so far are kept in the cache.\n")
         return 130
     if isinstance(error, JobFailedError):  # the process that failed has printed its message, if it could
-        _say(f"error: {error}\n" if str(error) else "")
+        _print_error(f"error: {error}\n" if str(error) else "")
         return error.code
-    if LAUNCHED in os.environ and _is_only_lost(error):
+    if LAUNCHED in os.environ and _is_lost_rank(error):
         return LOST_RANK  # the launcher reports which process ended, and how
     message = explain(error)
     if message is None:
-        _say(
+        _print_error(
             f"error: {type(error).__name__}: {error}\n"
             "This is a bug in captioner: run the command again with CAPTIONER_DEBUG=1 to see where it happened.\n"
         )
         return 1
-    _say(f"error: {message}\n")
+    _print_error(f"error: {message}\n")
     return 2
 
 
-def _is_only_lost(error: BaseException) -> bool:
-    """Did this process end for no other reason than that another one had?"""
+def _is_lost_rank(error: BaseException) -> bool:
+    """Whether the only reason for this error is that another process of the job has ended."""
     return any(isinstance(cause, RankLostError) and cause.is_ended for cause in _chain(error))
 
 
-def _say(text: str) -> None:
-    """To the terminal, unless another process of this job has said already what went wrong."""
+def _print_error(text: str) -> None:
+    """Write to stderr, unless another process of this job has reported an error already."""
     if text and may_report_error():
         sys.stderr.write(text)
 
 
 def explain(error: BaseException) -> str | None:
-    """One clear sentence for a mistake of the person's, or None for a bug of ours."""
+    """The message for a user's mistake or a failing machine; None for a bug in captioner."""
     for cause in _chain(error):
         if isinstance(cause, CaptionerError):
             return str(cause)
@@ -87,16 +85,16 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}."
-    if any(map(_is_out_of_memory, _chain(error))):  # training has a longer sentence of its own
+    if any(map(_is_out_of_memory, _chain(error))):  # training has a longer message
         return (
-            "Memory ran out. Fewer images at a time need less (batch_size=8 for evaluate.py), and so does a narrower "
-            "search (decode.beam_width); the captions of an image do not depend on how many are captioned together."
+            "Memory ran out. Caption fewer images at a time (batch_size=8 for evaluate.py) or use a narrower beam "
+            "(decode.beam_width). The batch size does not change the captions."
         )
     return None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    if "torch" not in sys.modules:  # nothing of torch's can have failed, and importing it takes seconds
+    if "torch" not in sys.modules:  # no torch code can have failed, and importing torch takes seconds
         return isinstance(error, MemoryError)
     from captioner.training.out_of_memory import is_out_of_memory
 
@@ -104,7 +102,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _comes_from(error: BaseException, *packages: str) -> bool:
-    """Is the exception one of these packages', or was it raised inside one of them?"""
+    """Whether the exception's type is from one of these packages, or it was raised inside one of them."""
     places, trace = [type(error).__module__], error.__traceback__
     while trace is not None:
         if trace.tb_next is None:
@@ -114,6 +112,7 @@ def _comes_from(error: BaseException, *packages: str) -> bool:
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
+    """The exception and its causes, the last one first."""
     chain = []
     while error is not None and error not in chain:
         chain.append(error)
@@ -122,15 +121,15 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def _explain_hydra(error: BaseException) -> str:
-    """Hydra's and OmegaConf's messages, shortened, with near misses."""
-    from hydra.errors import OverrideParseException  # here: most commands start without Hydra, and faster
+    """A short message with near misses, made from one of Hydra's or OmegaConf's."""
+    from hydra.errors import OverrideParseException  # here: most commands do not need Hydra, and start faster
 
     from captioner.cli.choices import why_missing
     from captioner.cli.setting_suggestions import unknown_setting
 
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if not type(error).__module__.startswith(("hydra", "omegaconf", "antlr4")):  # it trusts what it is given
-        return f"These settings cannot be put together ({first_line}): expected KEY=VALUE and GROUP=CHOICE."
+    if not type(error).__module__.startswith(("hydra", "omegaconf", "antlr4")):  # an internal error of Hydra
+        return f"These settings cannot be combined ({first_line}): expected KEY=VALUE and GROUP=CHOICE."
     if isinstance(error, OverrideParseException):
         return f"{error.override} cannot be read: expected KEY=VALUE, quoted where the shell needs it."
     if match := re.search(r"Could not (?:find|load) '(.+)/(.+)'", first_line):
@@ -143,7 +142,7 @@ def _explain_hydra(error: BaseException) -> str:
     if match := re.search(r"In '(.+)/(.+)': ConfigKeyError", first_line):
         group, choice = match.groups()
         return (
-            f"{group}={choice} does not go with the model that was chosen: it has no model.{group} to set. "
+            f"{group}={choice} does not fit the chosen model, which has no setting model.{group}. "
             f"Choose another model=…, or leave {group}=… out."
         )
     if match := re.search(r"Could not override '([^']+)'", first_line):

@@ -1,4 +1,4 @@
-"""The runs in a folder: which are finished, what they found, and which captioner was finished last."""
+"""Run folders: which runs are finished, their metrics, and which captioner was finished last."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from captioner.files import is_unfinished, write_atomically
 
 RUNS_FOLDER = Path("runs")
 CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.json"
-NEWEST_FILE = ".newest"  # in the folder of all runs: which was finished last, whatever the clock says
+NEWEST_FILE = ".newest"  # in the folder of all runs: names the run finished last, independent of the clock
 
 
 def finished_runs(folder: Path, task: str | None = None) -> list[Path]:
-    """The folders below `folder`, also those of sweeps, in which a training (of `task`) was finished, oldest first."""
+    """The finished runs (of `task`) in `folder` and in its sweeps, oldest first."""
     found = [run for run in _runs(folder, METRICS_FILE) if (run / "checkpoints" / INDEX_FILE).is_file()]
     if task is not None:
         found = [run for run in found if read_metrics(run).get("task", "captioning") == task]
@@ -24,23 +24,23 @@ def finished_runs(folder: Path, task: str | None = None) -> list[Path]:
 
 
 def unfinished_runs(folder: Path) -> list[Path]:
-    """Those that can be carried on to their end, by name."""
+    """The runs in `folder` and in its sweeps that can be resumed, by name."""
     return sorted(run for run in _runs(folder, CONFIG_FILE) if not (run / METRICS_FILE).is_file())
 
 
 def _runs(folder: Path, file: str) -> list[Path]:
-    """The folders below `folder`, two deep, that hold a file of this name."""
+    """The folders below `folder`, two levels deep, that contain a file of this name."""
     return [path.parent for pattern in (file, f"*/{file}", f"*/*/{file}") for path in folder.glob(pattern)]
 
 
 def note_newest(run: Path, runs: Path) -> None:
-    """Remember that this one was finished last, where it is below `runs`."""
+    """Record in `runs` that `run` was finished last; does nothing where `run` is not below `runs`."""
     if run.resolve().is_relative_to(runs.resolve()):
         write_atomically(runs / NEWEST_FILE, str(run.resolve().relative_to(runs.resolve())).encode())
 
 
 def newest_run(runs: Path) -> Path:
-    """The captioner that was finished last, also inside a sweep; CheckpointError says how to get one."""
+    """The captioner that was finished last, sweeps included; CheckpointError where there is none."""
     finished = finished_runs(runs, "captioning")
     if not finished:
         raise CheckpointError(
@@ -70,7 +70,7 @@ def default_checkpoint() -> tuple[str | Path, str]:
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
-    """A run's `metrics.json`; DataError where it cannot be read."""
+    """Read a run's metrics.json; DataError where it cannot be read."""
     path = run / METRICS_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -82,14 +82,14 @@ def read_metrics(run: Path) -> dict[str, Any]:
 
 
 def check_unused_folder(folder: Path, hint: str) -> None:
-    """ConfigError where the run folder `folder` holds anything: a run is never overwritten.
+    """ConfigError where a run folder contains anything, for a run is never overwritten.
 
     hint: what else the person may have wanted, as the beginning of the message's last clause.
     """
     there = sorted(path.name for path in folder.iterdir() if not is_unfinished(path))
     if there:
         raise ConfigError(
-            f"{shown(folder)} is not empty (it holds {', '.join(there[:4])}{' …' if len(there) > 4 else ''}), and an "
+            f"{shown(folder)} is not empty (it has {', '.join(there[:4])}{' …' if len(there) > 4 else ''}), and an "
             f"existing run is never overwritten: {hint}name another hydra.run.dir."
         )
 

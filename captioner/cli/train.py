@@ -31,7 +31,7 @@ from captioner.distributed.launch import join_launched_job
 from captioner.distributed.ranks import first_value_in_job, is_main_process, rank_info
 from captioner.errors import ConfigError, choose
 
-BEGUN = "run begun"  # what the first process tells the job's store
+BEGUN = "run begun"  # key of the job's store; rank 0 stores the run folder there
 _failed: list[Exception] = []
 _finished: list[Path] = []  # the folders of this command's runs, for the table at a sweep's end
 
@@ -125,6 +125,6 @@ def _job(composed: DictConfig) -> None:
 
 
 def begun_by_this_job(folder: Path) -> bool:
-    """Had this job begun the run in `folder` before torchrun restarted it? The same answer in all processes."""
+    """Whether this job had begun the run in `folder` before torchrun restarted it; the same value on all ranks."""
     begun = first_value_in_job(BEGUN, "") == str(folder)  # "" where no process has given a value
     return first_value_in_job(f"resumes/{rank_info().attempt}", str(begun)) == str(True) and rank_info().attempt > 0

@@ -106,15 +106,15 @@ def print_result(result: TrainingResult | LanguageResult) -> None:
 
 
 def _print_language_result(result: LanguageResult) -> None:
-    figures = result.figures
+    results = result.figures
     rows = [
-        {"": name.replace("_", " "), **{part: f"{value:.3f}" for part, value in figures[name].items()}}
+        {"": name.replace("_", " "), **{part: f"{value:.3f}" for part, value in results[name].items()}}
         for name in ("bits_per_character", "bits_per_word", "perplexity_per_word")
-        if name in figures
+        if name in results
     ]
     rows += [
         {"": f"counting, {row['tokens_before']} before", "val": f"{row['val']:.3f}", "test": f"{row['test']:.3f}"}
-        for row in figures.get("counting", [])
+        for row in results.get("counting", [])
     ]
     sys.stdout.write(
         f"\n{markdown_table(rows)}\n\nRun folder: {shown(result.folder)}\n"

@@ -1,4 +1,4 @@
-"""python -m captioner cache: what training will read is there before it, whatever stops the process meanwhile."""
+"""python -m captioner cache: training finds the features that the command computed, even after a kill."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_all_splits_are_computed_once(command: Command, tiny: FolderConfig) -> N
     assert result.code == 0, result.err
     (folder,) = folders()
     assert str(folder) in result.out
-    assert "9,216 bytes" in result.out  # 3 × 3 cells × 512 numbers × 2
+    assert "9,216 bytes" in result.out  # 3 × 3 locations × 512 channels × 2
     for split, images in (("train", 16), ("val", 8), ("test", 8)):
         assert re.search(rf"{split} +{images} images, +{images} to compute", result.out)
     assert "Computed 32 images" in result.out
     again = command(main, *DATA, *ENCODER)
     assert again.code == 0, again.err
     assert "Computed" not in again.out
-    assert "Kept: 32 images" in again.out
+    assert "Stored: 32 images" in again.out
 
 
 def test_one_split_then_the_rest(command: Command, tiny: FolderConfig) -> None:
@@ -62,7 +62,7 @@ def test_one_split_then_the_rest(command: Command, tiny: FolderConfig) -> None:
 def test_vectors_are_taken_from_the_grids(command: Command, tiny: FolderConfig) -> None:
     assert command(main, *DATA, *ENCODER, "split=val").code == 0
     result = command(main, *DATA, *ENCODER, "kind=vector")
-    assert re.search("val +8 images, +8 to compute .8 of them from grids that are there.", result.out)
+    assert re.search("val +8 images, +8 to compute .8 of them from stored grids.", result.out)
     assert len(folders()) == 2
 
 
@@ -75,7 +75,7 @@ def test_mirrored_images_of_train_only(command: Command, tiny: FolderConfig) -> 
 def test_training_reads_what_the_command_computed(
     command: Command, tiny: FolderConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same options, `cache` in the place of `train`, an encoder with random weights included."""
+    """`cache` with the options of `train` computes what training needs, also for an encoder with random weights."""
     assert command(main, *SMALL, "model=attention").code == 0
     monkeypatch.setattr(cache_module, "encode_rows", None)  # nothing may be encoded any more
     for model in ("attention", "lstm"):
@@ -83,16 +83,16 @@ def test_training_reads_what_the_command_computed(
         assert result.code == 0, result.err
 
 
-def test_it_says_how_long(command: Command, tiny: FolderConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_prints_the_expected_time(command: Command, tiny: FolderConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "BATCH", 2)
     assert re.search(
-        r"About \d+ s for 0\.00 GB, at the \d+\.\d images a second of a trial\.", command(main, *DATA, *ENCODER).out
+        r"About \d+ s for 0\.00 GB, at the \d+\.\d images per second of a trial\.", command(main, *DATA, *ENCODER).out
     )
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(7.4, "7 s"), (150, "2 min"), (9000, "2.5 h")])
-def test_durations(seconds: float, said: str) -> None:
-    assert _duration(seconds) == said
+@pytest.mark.parametrize(("seconds", "text"), [(7.4, "7 s"), (150, "2 min"), (9000, "2.5 h")])
+def test_durations(seconds: float, text: str) -> None:
+    assert _duration(seconds) == text
 
 
 def test_bad_images_are_counted_and_named(command: Command, tiny: FolderConfig) -> None:
@@ -117,7 +117,7 @@ def test_folders_of_other_versions_are_named(command: Command, tiny: FolderConfi
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         (["splt=val"], "splt does not exist. Did you mean split?"),
         (["--split", "val"], "settings are KEY=VALUE, without dashes. Write split=val"),
@@ -131,16 +131,14 @@ def test_folders_of_other_versions_are_named(command: Command, tiny: FolderConfi
         (["cache.directory=data/captions.csv"], "name another folder with cache.directory"),
     ],
 )
-def test_a_mistake_is_one_clear_sentence(
-    command: Command, tiny: FolderConfig, options: list[str], sentence: str
-) -> None:
+def test_a_mistake_is_one_clear_message(command: Command, tiny: FolderConfig, options: list[str], message: str) -> None:
     result = command(main, *DATA, *ENCODER, *options)
     assert result.code == 2, result.out
-    assert sentence in result.err
+    assert message in result.err
     assert "Traceback" not in result.err
 
 
-def test_a_disk_that_is_too_small_is_said_before_anything_is_computed(
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_computed(
     command: Command, tiny: FolderConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(".")
@@ -196,5 +194,5 @@ def test_killed_and_filled_by_two_others(tmp_path: Path) -> None:
     for key, row in found.items():
         np.testing.assert_allclose(row, expected[key], rtol=2**-9, atol=1e-3)
     names = [key for path in folder.glob("shard-*.json") for key in re.findall(r'"([0-9a-f]{32})"', path.read_text())]
-    assert len(names) == 776, "nothing was kept twice"
+    assert len(names) == 776, "nothing was stored twice"
     assert {path.suffix for path in folder.iterdir()} <= {".json", ".f16", ""}, "nothing half-written is left"

@@ -58,11 +58,11 @@ def test_a_broken_image_among_others_is_named_and_the_others_captioned(command: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (["nothing.jpg"], "nothing.jpg"),
         (["data/003.png", "--contour", "50"], "expected a share between 0 and 1"),
-        (["empty"], "holds no images"),
+        (["empty"], "contains no images"),
         (["data/003.png", "--checkpoint", "runs/frist"], "Did you mean runs/first"),
         (["data/003.png", "--plot", "nowhere/out.png"], "nowhere"),
         (["data/003.png", "--alternatives", "-1"], "expected 0 or more"),
@@ -70,11 +70,11 @@ def test_a_broken_image_among_others_is_named_and_the_others_captioned(command: 
         (["data/003.png", "--device", "gpu"], "device='gpu'"),
     ],
 )
-def test_a_mistake_is_one_clear_sentence(command: Command, run: Path, arguments: list[str], sentence: str) -> None:
+def test_a_mistake_is_one_clear_message(command: Command, run: Path, arguments: list[str], message: str) -> None:
     Path("empty").mkdir()
     result = command(main, *arguments)
     assert result.code == 2, result.err
-    assert sentence in result.err
+    assert message in result.err
     assert "Traceback" not in result.err
 
 

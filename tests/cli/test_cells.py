@@ -36,7 +36,7 @@ def test_a_language_model(command: Command) -> None:
         "layer1.forget_gate.3.png",
         "layer1.forget_gate.3.html",
     }
-    for options, sentence in (
+    for options, message in (
         (["--property", "qoutes"], "Did you mean quotes?"),
         (["--unit", "layer1.h.12"], "layer1.h has the units 0 to 11"),
         (["--text", "nowhere.txt"], "nowhere.txt does not exist"),
@@ -47,7 +47,7 @@ def test_a_language_model(command: Command) -> None:
     ):
         result = command(main, "--checkpoint", "run", "--out", "wrong", *options)
         assert result.code == 2
-        assert sentence in result.err
+        assert message in result.err
     assert not Path("wrong").exists()
 
 
@@ -64,9 +64,9 @@ def test_a_captioner(command: Command, tiny: FolderConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"), [(["--unit", "a"], "--checkpoint is missing"), (["--checkpoint", "no"], "no is")]
+    ("options", "message"), [(["--unit", "a"], "--checkpoint is missing"), (["--checkpoint", "no"], "no is")]
 )
-def test_mistakes(command: Command, options: list[str], sentence: str) -> None:
+def test_mistakes(command: Command, options: list[str], message: str) -> None:
     result = command(main, *options)
     assert result.code == 2
-    assert sentence in result.err
+    assert message in result.err

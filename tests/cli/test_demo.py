@@ -29,7 +29,7 @@ from captioner.demo.server import address_of, is_loopback, listen
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (["--port", "70000"], "--port 70000 is out of range"),
         (["--host", "no-such-host.invalid", "--port", "0"], "--host no-such-host.invalid is not known here"),
@@ -39,10 +39,10 @@ from captioner.demo.server import address_of, is_loopback, listen
         (["runs/a"], "write --checkpoint runs/a"),
     ],
 )
-def test_what_a_person_can_get_wrong(command: Command, arguments: list[str], sentence: str) -> None:
+def test_what_a_person_can_get_wrong(command: Command, arguments: list[str], message: str) -> None:
     result = command(main, *arguments)
     assert result.code == 2
-    assert sentence in result.err
+    assert message in result.err
     assert "Traceback" not in result.err
 
 

@@ -34,7 +34,7 @@ def test_a_serious_finding_is_exit_code_1(command: Command, run: str) -> None:
     assert json.loads(as_json.out) == findings
 
 
-def test_mistakes_are_one_sentence(command: Command, run: str) -> None:
+def test_mistakes_are_one_message(command: Command, run: str) -> None:
     assert "--checkpoint is missing" in command(main, "--images", "3").err
     assert "Did you mean --images" in command(main, "--checkpoint", run, "--imags", "3").err
     assert "--images=0" in command(main, "--checkpoint", run, "--images", "0").err

@@ -80,7 +80,7 @@ def test_report_of_one_and_of_two(command: Command, run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         (["results=run/captions_val.json", "report=true", *DATA], "has no model"),
         (["checkpoint=run", "baselines=[nowhere]"], "nowhere"),
@@ -97,13 +97,13 @@ def test_report_of_one_and_of_two(command: Command, run: Path) -> None:
         (["--checkpoint", "run"], "Write checkpoint=run"),
     ],
 )
-def test_a_mistake_is_one_clear_sentence(command: Command, run: Path, options: list[str], sentence: str) -> None:
+def test_a_mistake_is_one_clear_message(command: Command, run: Path, options: list[str], message: str) -> None:
     Path("broken.json").write_text('[{"image_id": "016", "caption": ')
     rows = json.loads(Path("run/captions_val.json").read_text())
     Path("missing.json").write_text(json.dumps(rows[1:]))
     result = command(main, *options, "hydra.run.dir=out")
     assert result.code == 2, result.err
-    assert sentence in result.err
+    assert message in result.err
     assert "Traceback" not in result.err
     assert not Path("out").exists()
 

@@ -1,4 +1,4 @@
-"""`captioner export`: one command from a run to what can be handed on, and from there to the same captions."""
+"""`captioner export`: a run becomes a small folder or file that gives the same captions."""
 
 from __future__ import annotations
 
@@ -50,25 +50,25 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("captioner.cli.repro_command.training_command", lambda settings: "python train.py")
 
 
-def said(result: Outcome) -> str:
+def output_of(result: Outcome) -> str:
     assert result.code == 0, result.err
     return result.out
 
 
-def test_a_folder_and_an_archive_say_what_the_run_says(
+def test_a_folder_and_an_archive_caption_as_the_run_does(
     here: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (here / "notes.md").write_text("It takes blue for black.\n")
-    expected = said(command(caption, "data/003.png", "--checkpoint", "runs/first"))
-    assert "Written: small (" in said(
+    expected = output_of(command(caption, "data/003.png", "--checkpoint", "runs/first"))
+    assert "Written: small (" in output_of(
         command(main, "--checkpoint", "runs/first", "--out", "small", "--notes", "notes.md")
     )
     monkeypatch.setattr("captioner.cli.repro_command.training_command", lambda settings: "")  # once is enough
-    assert "Written: small.zip (" in said(command(main, "--checkpoint", "runs/first", "--out", "small.zip"))
+    assert "Written: small.zip (" in output_of(command(main, "--checkpoint", "runs/first", "--out", "small.zip"))
     for checkpoint in ("small", "small.zip", "small/checkpoints/step-00000001"):
         if not Path(checkpoint).exists():
             checkpoint = str(next(Path("small/checkpoints").glob("step-*")))
-        assert said(command(caption, "data/003.png", "--checkpoint", checkpoint)) == expected
+        assert output_of(command(caption, "data/003.png", "--checkpoint", checkpoint)) == expected
     for path in ("small", "small.zip"):
         assert Captioner.pretrained(path, "cpu").caption("data/003.png").text == expected.strip()
     card = (here / "small" / "MODEL_CARD.md").read_text()
@@ -81,12 +81,12 @@ def test_a_folder_and_an_archive_say_what_the_run_says(
     assert json.loads((here / "small/metrics.json").read_text()) == json.loads(
         (here / "runs/first/metrics.json").read_text()
     )
-    shutil.copytree("small", "runs/handed_on")
-    assert "handed_on" in said(command(runs))
+    shutil.copytree("small", "runs/shared")
+    assert "shared" in output_of(command(runs))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (["--checkpoint", "runs/frist", "--out", "x"], "Did you mean runs/first"),
         (["--checkpoint", "runs/first", "--out", "x.rar"], "or a name that ends in .tar.gz"),
@@ -100,10 +100,10 @@ def test_a_folder_and_an_archive_say_what_the_run_says(
     ],
 )
 @pytest.mark.usefixtures("quick")
-def test_a_mistake_is_one_clear_sentence(here: Path, command: Command, arguments: list[str], sentence: str) -> None:
+def test_a_mistake_is_one_clear_message(here: Path, command: Command, arguments: list[str], message: str) -> None:
     result = command(main, *arguments)
     assert result.code == 2, result.err
-    assert sentence in result.err
+    assert message in result.err
     assert not Path("x").exists()
 
 
@@ -112,7 +112,7 @@ def test_an_archive_is_not_replaced_by_accident(here: Path, command: Command) ->
     Path("mine.zip").write_bytes(b"mine")
     assert command(main, "--checkpoint", "runs/first", "--out", "mine.zip").code == 2
     assert Path("mine.zip").read_bytes() == b"mine"
-    said(command(main, "--checkpoint", "runs/first", "--out", "mine.zip", "--replace"))
+    output_of(command(main, "--checkpoint", "runs/first", "--out", "mine.zip", "--replace"))
     with pytest.raises(CheckpointError, match="is an archive: unpack it"):
         load_checkpoint(Path("mine.zip"))
 

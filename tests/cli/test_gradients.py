@@ -22,7 +22,7 @@ def test_an_image_and_a_table(command: Command) -> None:
     assert len(rows) == 12
     assert list(rows[0]) == ["distance", "rnn", "second (lstm)", "rnn, untrained", "second (lstm), untrained"]
     assert all(float(value) >= 0 for row in rows for value in row.values())
-    for options, sentence in (
+    for options, message in (
         (["--checkpoint", "lst", "rnn"], "lst is not a folder"),
         (["--checkpoint", "rnn", "--distance", "5000"], "lower one of them"),
         (["--checkpoint", "rnn", "--out", "nowhere"], "--out nowhere is not a folder"),
@@ -31,4 +31,4 @@ def test_an_image_and_a_table(command: Command) -> None:
     ):
         wrong = command(main, *options)
         assert wrong.code == 2
-        assert sentence in wrong.err
+        assert message in wrong.err

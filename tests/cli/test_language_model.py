@@ -63,7 +63,7 @@ def test_a_sweep_ends_in_one_table_that_runs_shows_again(command: Command) -> No
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         (["task=language_modle"], "task='language_modle' does not exist. Did you mean language_model?"),
         (["model.cell=lsmt"], "model.cell='lsmt' does not exist. Did you mean lstm?"),
@@ -76,17 +76,17 @@ def test_a_sweep_ends_in_one_table_that_runs_shows_again(command: Command) -> No
         (["sampling.temperature=0"], "sampling.temperature=0"),
     ],
 )
-def test_a_mistake_is_one_clear_sentence(command: Command, options: list[str], sentence: str) -> None:
+def test_a_mistake_is_one_clear_message(command: Command, options: list[str], message: str) -> None:
     given = [option for option in TASK if option.split("=")[0] != options[0].split("=")[0]]
     result = command(main, *given, "hydra.run.dir=run", *options)
     assert result.code == 2, result.err
-    assert sentence in result.err
+    assert message in result.err
     assert "Traceback" not in result.err
     assert not Path("run").exists(), "no empty run folder is left behind"
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         (["--prompt", "a"], "--checkpoint is missing"),
         (["--checkpoint", "nowhere"], "nowhere is not a folder"),
@@ -97,10 +97,10 @@ def test_a_mistake_is_one_clear_sentence(command: Command, options: list[str], s
         (["prompt=a b"], "write --prompt 'a b' instead of prompt=a b"),
     ],
 )
-def test_mistakes_of_sample(command: Command, options: list[str], sentence: str) -> None:
+def test_mistakes_of_sample(command: Command, options: list[str], message: str) -> None:
     result = command(sample, *options)
     assert result.code == 2
-    assert sentence in result.err
+    assert message in result.err
 
 
 def test_help(command: Command) -> None:

@@ -1,4 +1,4 @@
-"""Processes that are started together end together: watched with small programs, and with real trainings."""
+"""Processes that are started together end together: with small programs, and with real training."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ sys.exit(130 if got == [signal.SIGINT] else 0 if got == [signal.SIGTERM] else 9)
 
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """program(code): what every process then runs, in place of captioner; it knows its `rank`."""
+    """program(code): every process runs this code instead of captioner; `rank` is defined in it."""
 
     def run(code: str) -> None:
         start = "import os, signal, sys, time\n"
@@ -49,7 +49,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 def pids(folder: Path, count: int) -> list[int]:
-    """Process numbers, once all have noted theirs."""
+    """The process ids, once all processes have written theirs."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         found = [folder / f"{rank}.pid" for rank in range(count)]
@@ -105,7 +105,7 @@ def test_the_reason_is_the_process_that_failed_by_itself(program: Callable[[str]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_handed_on_once(program: Callable[[str], None], tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_is_forwarded_once(program: Callable[[str], None], tmp_path: Path, number: signal.Signals) -> None:
     program(COUNT_SIGNALS)
     before = signal.getsignal(number)
 
@@ -137,7 +137,7 @@ def test_processes_stop_when_their_launcher_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         (["trainer.devices=2", "trainer.batch_size=1"], "trainer.batch_size=1 is the batch of all processes together"),
         (["trainer.devices=2", "device=cuda"], "2 processes on this machine need as many GPUs, and it has 0"),
@@ -147,13 +147,13 @@ def test_processes_stop_when_their_launcher_is_killed(tmp_path: Path) -> None:
     ],
 )
 def test_nothing_is_started_for_settings_that_cannot_work(
-    command: Command, tiny: FolderConfig, options: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch
+    command: Command, tiny: FolderConfig, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(launching, "program", lambda: ["/nothing/that/could/be/started"])
     result = command(main, *[option for option in SMALL if option != "device=cpu"], "hydra.run.dir=run", *options)
     assert result.code == 2
-    assert sentence in result.err
+    assert message in result.err
     assert not Path("run").exists()
 
 
@@ -186,7 +186,7 @@ needs_pgrep = pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pg
 
 @pytest.mark.slow
 @needs_pgrep
-def test_killed_stopped_and_carried_on(command: Command, tiny: FolderConfig) -> None:
+def test_killed_stopped_and_resumed(command: Command, tiny: FolderConfig) -> None:
     """A training in two processes: one of them killed; resumed and stopped by SIGTERM; resumed by one process."""
     job = start("-m", "captioner", "train", *TRAINING, "trainer.devices=2", "hydra.run.dir=run")
     wait_for(lambda: steps_of(Path("run")))
@@ -225,7 +225,7 @@ def test_torchrun_restarts_a_job_and_evaluates_its_model(command: Command, tiny:
     os.kill(children(job)[-1], signal.SIGKILL)
     errors = job.communicate(timeout=120)[1]
     assert job.returncode == 0, errors
-    (run,) = Path("runs").glob("[!.]*")  # beside it lies the note of which run is newest
+    (run,) = Path("runs").glob("[!.]*")  # .newest is beside it
     assert "Resuming" in (run / "log.txt").read_text()
     assert steps_of(run) == list(range(1, 49))
     assert (run / "metrics.json").exists()

@@ -1,4 +1,4 @@
-"""How a training ends, as a real process: its exit code, its last words, and what it leaves on a real disk."""
+"""How training ends in a real process: exit code, last message, and what is left on a real disk."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def start(folder: Path, *command: str) -> subprocess.Popen[str]:
 
 
 def wait_for_epochs(process: subprocess.Popen[str], count: int) -> str:
-    """What it says until so many epochs are validated."""
+    """The output of the process until `count` epochs are validated."""
     assert process.stderr is not None
-    said = ""
+    output = ""
     for line in process.stderr:
-        said += line
+        output += line
         count -= line.startswith("epoch")
         if count == 0:
-            return said
-    raise AssertionError(said)
+            return output
+    raise AssertionError(output)
 
 
 @pytest.mark.slow
@@ -81,9 +81,9 @@ def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path: Path, tiny: Fol
     assert "Traceback" not in done.stderr
 
 
-def test_memory_that_runs_out_is_said_in_a_sentence(capfd: pytest.CaptureFixture[str]) -> None:
+def test_out_of_memory_is_explained(capfd: pytest.CaptureFixture[str]) -> None:
     def command() -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried")
 
     assert run_command(command) == 2
-    assert "error: Memory ran out. Fewer images at a time" in capfd.readouterr().err
+    assert "error: Memory ran out. Caption fewer images at a time" in capfd.readouterr().err

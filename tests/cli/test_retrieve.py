@@ -55,7 +55,7 @@ def test_captions_find_their_images_and_a_query_finds_white(command: Command, ti
 
 def test_a_model_that_cannot_reconstruct_features_and_other_mistakes(command: Command, tiny: FolderConfig) -> None:
     assert command(train, *SMALL, "hydra.run.dir=run").code == 0
-    for options, sentence in [
+    for options, message in [
         (["--checkpoint", "run"], "model=chen_zitnick"),
         (["--checkpoint", "nowhere"], "nowhere"),
         (["--checkpoint", "run", "--qeury", "dog"], "Did you mean --query?"),
@@ -63,7 +63,7 @@ def test_a_model_that_cannot_reconstruct_features_and_other_mistakes(command: Co
     ]:
         result = command(main, *options)
         assert result.code == 2
-        assert sentence in result.err
+        assert message in result.err
         assert "Traceback" not in result.err
 
 

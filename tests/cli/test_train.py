@@ -94,7 +94,7 @@ def test_an_existing_run_is_never_overwritten(command: Command, tiny: FolderConf
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         (["trainer.max_epoch=3"], "trainer.max_epoch does not exist. Did you mean trainer.max_epochs"),
         (["model=atention"], "model=atention does not exist. Did you mean attention"),
@@ -123,16 +123,14 @@ def test_an_existing_run_is_never_overwritten(command: Command, tiny: FolderConf
         (["data.captions=unsplit.csv", "data.val_fraction=0"], "has no val split"),
     ],
 )
-def test_a_mistake_is_one_clear_sentence(
-    command: Command, tiny: FolderConfig, options: list[str], sentence: str
-) -> None:
+def test_a_mistake_is_one_clear_message(command: Command, tiny: FolderConfig, options: list[str], message: str) -> None:
     small = [option for option in SMALL if not any(option.startswith(o.split("=")[0] + "=") for o in options)]
     if any(option.startswith("data=") for option in options):
         small = [option for option in small if not option.startswith("data.")]
     Path("data/unsplit.csv").write_text("image,caption\n000.png,red\n001.png,green\n")
     result = command(main, *small, "hydra.run.dir=run", *options)
     assert result.code == 2, result.err
-    assert sentence in result.err
+    assert message in result.err
     assert "Traceback" not in result.err
     assert not Path("run").exists(), "no empty run folder is left behind"
 

@@ -1,4 +1,4 @@
-"""After fuzzing: how many cases of each kind there were, and how they ended (`make fuzz`)."""
+"""Prints after fuzzing how many cases of each kind there were, and how they ended (`make fuzz`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.fuzz.harness import OUTCOMES
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """A table; a case that ended otherwise is a failure above it."""
+    """Print the table. A case that ended in another way is reported above it as a failure."""
     if not OUTCOMES:
         return
     terminalreporter.section("fuzzed cases")
@@ -17,5 +17,5 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     rows.append(("all", sum(read for _, read, _ in rows), sum(refused for *_, refused in rows)))
     for kind, read, refused in rows:
         terminalreporter.write_line(
-            f"{kind:<12} {read + refused:>6,} cases: {refused:>6,} refused with a sentence, {read:>6,} read"
+            f"{kind:<12} {read + refused:>6,} cases: {refused:>6,} refused with a message, {read:>6,} read"
         )

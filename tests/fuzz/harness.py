@@ -1,7 +1,7 @@
-"""What every fuzzed case must keep to, and how many cases there are.
+"""The rules that every fuzzed case must keep, and how many cases there are.
 
-The cases are the same at every run, so that a test which passed does not fail on another day; with
-CAPTIONER_FUZZ=random they are new ones.
+The cases are the same in every run, so that a test does not pass on one day and fail on the next. With
+CAPTIONER_FUZZ=random they are new.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from hypothesis import strategies as st
 from captioner.errors import CaptionerError
 
 T = TypeVar("T")
-CANARY = "executed"  # what a payload that is run leaves in the folder that is watched
+CANARY = "executed"  # a payload that is executed leaves a file of this name in the watched folder
 OUTCOMES: Counter[tuple[str, str]] = Counter()  # (kind, "read" or "refused") → cases; conftest.py prints it
-_refusals: list[str] = []  # of the case under way
-SECONDS = 20  # more than any case takes, on a machine with other work
+_refusals: list[str] = []  # of the current case
+SECONDS = 20  # more than any case takes, also on a busy machine
 
 
 @dataclass
 class Case:
-    """What a test is given, shown in few words where it fails."""
+    """The input of a test; its repr is short, for the report of a failure."""
 
     value: Any
 
@@ -41,13 +41,13 @@ class Case:
 
 
 def shares(fast: int, all_of_them: int) -> pytest.MarkDecorator:
-    """The parameter `cases`: a few for every day, all of them for the slow tests."""
+    """Parametrize `cases`: few cases in the fast tests, all in the slow ones."""
     slow = pytest.param(all_of_them, id="all", marks=pytest.mark.slow)
     return pytest.mark.parametrize("cases", [pytest.param(fast, id="some"), slow])
 
 
 def fuzz(cases: int, strategy: st.SearchStrategy[T], check: Callable[[T], None]) -> None:
-    """Run `check` on so many cases."""
+    """Run `check` on this many cases of `strategy`."""
     done = 0
     kind = Path(os.environ["PYTEST_CURRENT_TEST"].partition("::")[0]).stem.removeprefix("test_")
 
@@ -72,12 +72,12 @@ def fuzz(cases: int, strategy: st.SearchStrategy[T], check: Callable[[T], None])
 
 
 class HarmError(AssertionError):
-    """Something was changed, or took too long."""
+    """A case changed something, or took too long."""
 
 
 @contextmanager
 def harmless(folder: Path) -> Iterator[None]:
-    """Inside, something succeeds or raises a CaptionerError, in reasonable time, and nothing in `folder` changes."""
+    """Check that the block succeeds or raises a CaptionerError in time, and leaves `folder` unchanged."""
     before = tree(folder)
     with time_limit(SECONDS), refusal_noted():
         yield
@@ -87,7 +87,7 @@ def harmless(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def refusal_noted() -> Iterator[None]:
-    """Inside, something succeeds, or is refused by a CaptionerError, which is counted."""
+    """Let the block succeed or raise a CaptionerError, and count the latter."""
     try:
         yield
     except CaptionerError as error:
@@ -95,7 +95,7 @@ def refusal_noted() -> Iterator[None]:
 
 
 def note_refusal(message: str) -> None:
-    """A refusal is a sentence for people: it says something, and shows no code."""
+    """Count a refusal, whose message is not empty and contains no traceback."""
     assert message.strip()
     assert "Traceback (most recent call last)" not in message
     _refusals.append(message)
@@ -103,7 +103,7 @@ def note_refusal(message: str) -> None:
 
 @contextmanager
 def replaced(path: Path, content: bytes) -> Iterator[None]:
-    """Inside, a file has other content."""
+    """Give a file other content inside the block."""
     before = path.read_bytes()
     path.write_bytes(content)
     try:
@@ -113,7 +113,7 @@ def replaced(path: Path, content: bytes) -> Iterator[None]:
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """Every file and folder below, with a hash of its content, or where it leads."""
+    """Path → hash of the content, or mode of a folder or link, for everything below `folder`."""
     found = {}
     for path in folder.rglob("*"):
         is_content = path.is_file() and not path.is_symlink()
@@ -123,7 +123,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Fail where this takes longer."""
+    """HarmError where the block takes longer than `seconds`."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return

@@ -40,7 +40,7 @@ class Made(NamedTuple):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """A run of two steps, and one that is prepared to be carried on from there."""
+    """A run of two steps, and one that is prepared to resume from there."""
     folder = tmp_path_factory.mktemp("fuzzed")
     config = replace(tiny_config(write_tiny_data(folder / "data")), cache=CacheConfig(directory=str(folder / "cache")))
     (folder / "run").mkdir()
@@ -51,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def use(made: Made, *, load: bool = True) -> None:
     """Whatever a checkpoint is used for; nothing of it may do harm. `load`: also to caption."""
-    actions: list[Callable[[], Any]] = [lambda: load_trainer_state(made.checkpoint), lambda: carry_on(made.run)]
+    actions: list[Callable[[], Any]] = [lambda: load_trainer_state(made.checkpoint), lambda: resume_training(made.run)]
     if load:
         actions += [lambda: load_checkpoint(made.folder), lambda: load_checkpoint(made.checkpoint)]
     with harmless(made.folder):
@@ -60,7 +60,7 @@ def use(made: Made, *, load: bool = True) -> None:
                 action()
 
 
-def carry_on(run: Run) -> None:
+def resume_training(run: Run) -> None:
     """From its checkpoint, one step."""
     restore(run)
     for step in training_batches(run):
@@ -214,6 +214,6 @@ def test_it_still_works(made: Made, tmp_path: Path) -> None:
     """After all that, the checkpoint is what it was: the cases above were not refused for another reason."""
     moved = shutil.copytree(made.checkpoint, tmp_path / "moved")
     assert load_checkpoint(moved).vocabulary == made.run.vocabulary
-    carry_on(made.run)
+    resume_training(made.run)
     assert made.run.progress.step == 3
     assert Captioner.from_checkpoint(moved, device="cpu").caption(torch.zeros(3, 64, 64)).tokens is not None

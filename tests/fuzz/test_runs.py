@@ -1,4 +1,4 @@
-"""What finished runs left behind, edited and damaged: the table of runs says which file cannot be used."""
+"""Edited and damaged files of finished runs: the table of runs names the file that cannot be used."""
 
 from __future__ import annotations
 

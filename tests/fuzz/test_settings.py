@@ -1,4 +1,4 @@
-"""Settings from the command line and from a run's config.yaml: a sentence, or settings of the right types."""
+"""Settings from the command line and from a run's config.yaml: one message, or settings of the right types."""
 
 from __future__ import annotations
 
@@ -71,19 +71,19 @@ ATTACKS = [
 
 @contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """Inside, nothing may fail in a way for which the command line has no sentence."""
+    """Check that every error of the block has a message for the command line."""
     try:
         with harmless(folder):
             yield
     except Exception as error:
-        sentence = None if isinstance(error, HarmError) else explain(error)
-        if not sentence:
+        message = None if isinstance(error, HarmError) else explain(error)
+        if not message:
             raise
-        note_refusal(sentence)
+        note_refusal(message)
 
 
-def is_whole(config: Any) -> None:
-    """Settings that were accepted can be kept and read again."""
+def check_storable(config: Any) -> None:
+    """Check that accepted settings can be stored and read again."""
     yaml.safe_load(yaml.safe_dump(to_plain(config)))
 
 
@@ -93,7 +93,7 @@ def test_command_line(cases: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     def check(overrides: list[str]) -> None:
         with explained(tmp_path):
-            is_whole(compose_train_settings(overrides))
+            check_storable(compose_train_settings(overrides))
 
     fuzz(cases, OVERRIDES, check)
 
@@ -111,6 +111,6 @@ def test_resumed_settings(cases: int, tmp_path: Path, monkeypatch: pytest.Monkey
     def check(case: tuple[bytes, list[str]]) -> None:
         content, overrides = case
         with replaced(path, content), explained(tmp_path):
-            is_whole(resumed_settings(Path("run"), ["resume=run", *overrides]))
+            check_storable(resumed_settings(Path("run"), ["resume=run", *overrides]))
 
     fuzz(cases, st.tuples(files, st.just([])) | st.tuples(unchanged, OVERRIDES), check)

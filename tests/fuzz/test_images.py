@@ -29,16 +29,16 @@ def image(kind: str, mode: str = "RGB") -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
     stream = io.BytesIO()
-    drawn = Image.linear_gradient("L").resize((24, 16)).convert(mode)
+    drawing = Image.linear_gradient("L").resize((24, 16)).convert(mode)
     if kind in ("JPEG", "PNG", "WEBP"):
-        drawn.save(stream, kind, exif=exif)
+        drawing.save(stream, kind, exif=exif)
     else:
-        drawn.save(stream, kind)
+        drawing.save(stream, kind)
     return stream.getvalue()
 
 
 def png_of(size: tuple[int, int], depth: int, color: int) -> bytes:
-    """A PNG file whose header says so, checksum included, and which holds a few pixels."""
+    """A PNG file with this header, checksum included, and few pixels."""
     header = struct.pack(">IIBBBBB", *size, depth, color, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 999)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -47,7 +47,7 @@ def png_of(size: tuple[int, int], depth: int, color: int) -> bytes:
 
 
 def gif_of(width: int, height: int) -> bytes:
-    """A GIF file whose screen is so large."""
+    """A GIF file with this screen size."""
     return b"GIF89a" + struct.pack("<HH", width % 65_536, height % 65_536) + image("GIF")[10:]
 
 
