@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import shutil
@@ -70,7 +71,12 @@ def test_readme_evaluation_settings_exist() -> None:
 
 
 def test_readme_commands_exist() -> None:
-    assert {command for command, *_ in commands("python", "-m", "captioner")} <= set(COMMANDS)
+    """Those with --flags are also parsed."""
+    for command, *options in [*commands("python", "-m", "captioner"), *commands("python", "caption.py")]:
+        name, flags = (command, options) if command in COMMANDS else ("caption", [command, *options])
+        module = importlib.import_module(f"captioner.cli.{name}")
+        if hasattr(module, "_parser"):
+            module._parser().parse_args(flags)
 
 
 def test_readme_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
