@@ -7,14 +7,13 @@
     none       e_i = 0                                 equal weights: the baseline for attention
 
 Wa·a (`keys`) is computed once per image and shared by all of its rows; Wh·h (`query`) is computed once per step. To add
-a score, write a class with the methods of `Attention` and name it in `build_attention` and `AttentionConfig`.
+a score, subclass `Attention` and name the class in `build_attention` and `AttentionConfig`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -28,28 +27,25 @@ Energies = Callable[[Tensor, RowsByImage], Tensor]
 """Queries (N, A) and the images of their rows → energies (N, P)."""
 
 
-@runtime_checkable
-class Attention(Protocol):
-    """The contract of a score."""
+class Attention(nn.Module):
+    """The contract of a score.
 
-    def keys(self, grid: Tensor) -> Tensor:
-        """(B, P, D) → (B, P, A), which queries are compared with."""
-        ...
+    keys: (B, P, D) → (B, P, A), which queries are compared with; query: (N, H) → (N, A). Both may be modules.
+    """
 
-    def query(self, hidden: Tensor) -> Tensor:
-        """(N, H) → (N, A)."""
-        ...
+    keys: Callable[[Tensor], Tensor]
+    query: Callable[[Tensor], Tensor]
 
     def energies(self, keys: Tensor, queries: Tensor) -> Tensor:
         """e (N, P) of N = B·K rows, the K rows of one image adjacent."""
-        ...
+        raise NotImplementedError
 
     def batch_energies(self, keys: Tensor) -> Energies:
         """For teacher forcing: a function that computes e of rows in any order, called once per step."""
-        ...
+        raise NotImplementedError
 
 
-class AdditiveAttention(nn.Module):
+class AdditiveAttention(Attention):
     """e = w·tanh(keys + query)."""
 
     def __init__(self, feature_dim: int, hidden_dim: int, attention_dim: int) -> None:
@@ -84,7 +80,7 @@ def _in_blocks(keys: Tensor) -> bool:
     return keys.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
 
-class DotProductAttention(nn.Module):
+class DotProductAttention(Attention):
     """e = query·keys / √A."""
 
     def __init__(self, feature_dim: int, hidden_dim: int, attention_dim: int) -> None:
@@ -104,7 +100,7 @@ class DotProductAttention(nn.Module):
         return lambda queries, rows: rows.ungroup(torch.bmm(rows.group(queries), transposed_keys))
 
 
-class UniformAttention(nn.Module):
+class UniformAttention(Attention):
     """e = 0: the context is the mean of the grid at every step. It has no parameters."""
 
     def keys(self, grid: Float[Tensor, "B P D"]) -> Float[Tensor, "B P 0"]:
