@@ -1,10 +1,11 @@
-"""A decoder, an encoder, a cell and a data set from outside the package are trained, saved, loaded and used.
+"""A decoder, an encoder, a cell, a data set and a metric from outside the package are trained, saved and used.
 
 One module defines them; it is added to the registries in Python, or by the entry points of an installed package.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 import torch
 
 from captioner.checkpoint.checkpoint import load_checkpoint
-from captioner.config import CELLS, DATASETS, DECODERS, ENCODERS, CacheConfig, EncoderConfig, TrainConfig
+from captioner.config import CELLS, DATASETS, DECODERS, ENCODERS, CacheConfig, EncoderConfig, MetricConfig, TrainConfig
 from captioner.errors import ConfigError
 from captioner.inference import Captioner
+from captioner.metrics import METRICS
 from captioner.nn.build import build_model
 from captioner.registry import Registry, load_object
 from captioner.training.loop import train
@@ -23,17 +25,19 @@ from captioner.training.setup import prepare
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
 TOYS = '''
-"""A toy decoder, encoder, cell and data set."""
+"""A toy decoder, encoder, cell, data set and metric."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
 from captioner.config import DataConfig, ModelConfig, TransformConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage
+from captioner.metrics import Metric, MetricResult
 from captioner.nn.cells import Cell
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.encoders.trunk import EncoderNetwork
@@ -101,12 +105,20 @@ def available_splits(config):
 def read_split(config, split):
     images = [CaptionedImage(path.stem, path, ("a toy",)) for path in sorted(Path(config.root).glob("*.png"))]
     return CaptionDataset("toy_data", split, tuple(images[:8] if split == "train" else images[8:12]))
+
+
+def toy_lengths(captions):
+    return MetricResult(per_image={"Toy": np.array([float(len(words)) for words in captions.hypotheses])})
+
+
+TOY_METRIC = Metric(toy_lengths, scores=("Toy",), monitors=("Toy",))
 '''
 ITEMS = {
     "toy_decoder": (DECODERS, "captioner.decoders", "toys:ToyDecoderConfig"),
     "toy_encoder": (ENCODERS, "captioner.encoders", "toys:toy_encoder"),
     "toy_cell": (CELLS, "captioner.cells", "toys:ToyCell"),
     "toy_data": (DATASETS, "captioner.datasets", "toys:ToyDataConfig"),
+    "Toy": (METRICS, "captioner.metrics", "toys:TOY_METRIC"),
 }
 
 
@@ -137,9 +149,10 @@ def toys(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 def toy_settings(folder: Path) -> TrainConfig:
     """One epoch of two steps with the toys, and a checkpoint at its end."""
     root = write_tiny_data(folder / "data").root
-    config = with_trainer(tiny_config(DATASETS["toy_data"](root=root, num_workers=0)), max_epochs=1)  # type: ignore[arg-type]
+    config = with_trainer(tiny_config(DATASETS["toy_data"](root=root, num_workers=0)), max_epochs=1, monitor="Toy")  # type: ignore[arg-type]
     config.model = DECODERS["toy_decoder"](name="toy_decoder", embedding_dim=6, scale=1.5)  # type: ignore[call-arg]
     config.encoder = EncoderConfig(name="toy_encoder", weights=None)
+    config.metric = MetricConfig(names=["Toy"])
     config.cache = CacheConfig(directory=str(folder / "cache"))
     return config
 
@@ -152,6 +165,10 @@ def test_toys_are_trained_saved_loaded_and_caption(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in result.model.decoder.state_dict().items()}
     train(result)
     assert result.progress.step == 2
+    validations = [
+        record for record in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if "Toy" in record
+    ]
+    assert [record["epoch"] for record in validations] == [1]
     after = result.model.decoder.state_dict()
     assert all(not torch.equal(after[name], value) for name, value in before.items())
     loaded = load_checkpoint(run, torch.device("cpu"))
@@ -205,8 +222,8 @@ def test_settings_that_name_no_decoder_say_so(monkeypatch: pytest.MonkeyPatch, r
 
 
 def test_every_registry_has_the_documented_entry_point_group() -> None:
-    registries: list[Registry[object]] = [DECODERS, ENCODERS, CELLS, DATASETS]  # type: ignore[list-item]
+    registries: list[Registry[object]] = [DECODERS, ENCODERS, CELLS, DATASETS, METRICS]  # type: ignore[list-item]
     groups = [registry.group for registry in registries]
-    assert groups == [f"captioner.{kind}" for kind in ("decoders", "encoders", "cells", "datasets")]
+    assert groups == [f"captioner.{kind}" for kind in ("decoders", "encoders", "cells", "datasets", "metrics")]
     text = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
     assert all(f"`{group}`" in text for group in groups)
