@@ -17,7 +17,7 @@ from peers import AttentionStepByStep
 
 from captioner.config import AttentionConfig, DecodeConfig, RecurrentConfig
 from captioner.decode import search
-from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 

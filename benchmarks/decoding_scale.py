@@ -15,7 +15,7 @@ from measure import peak_memory, report
 
 from captioner.config import AttentionConfig, DecodeConfig
 from captioner.decode import search
-from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 

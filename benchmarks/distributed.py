@@ -24,7 +24,7 @@ from torch.distributed import TCPStore
 from captioner.config import AttentionConfig, EncoderConfig, ModelConfig, OptimConfig, RecurrentConfig
 from captioner.distributed.all_reduce import summed_gradients
 from captioner.distributed.ranks import all_gather, all_reduce, join_job, process_group, share
-from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import pack_captions

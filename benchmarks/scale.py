@@ -40,7 +40,7 @@ from captioner.data.dataset import CaptionDataset, CaptionedImage
 from captioner.data.images.decode import load_image
 from captioner.data.images.transforms import image_to_tensor
 from captioner.distributed.ranks import join_job, process_group
-from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import pack_captions

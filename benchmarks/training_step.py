@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from captioner.config import AttentionConfig, ModelConfig, RecurrentConfig
-from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.types import ImageFeatures
 from captioner.training.cross_entropy import memory_efficient_cross_entropy

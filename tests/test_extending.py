@@ -18,7 +18,7 @@ from captioner.config import CELLS, DATASETS, DECODERS, ENCODERS, CacheConfig, E
 from captioner.errors import ConfigError
 from captioner.inference import Captioner
 from captioner.metrics import METRICS
-from captioner.nn.build import build_model
+from captioner.nn.build_model import build_model
 from captioner.registry import Registry, load_object
 from captioner.training.loop import train
 from captioner.training.setup import prepare

@@ -87,7 +87,7 @@ class RecurrentConfig(ModelConfig):
 class AttentionConfig(ModelConfig):
     """A decoder that attends: Show, Attend and Tell (Xu et al. 2015), or adaptive attention (Lu et al. 2017)."""
 
-    decoder: ClassVar[str] = "captioner.nn.decoders.registry:attention_decoder"
+    decoder: ClassVar[str] = "captioner.nn.decoders.build_decoder:attention_decoder"
 
     choices: ClassVar[dict[str, Iterable[str]]] = {
         **ModelConfig.choices,

@@ -28,7 +28,7 @@ from captioner.distributed.ranks import (
 )
 from captioner.errors import ConfigError, DataError, choose
 from captioner.evaluation.grounding import NEEDS_ATTENTION
-from captioner.nn.build import build_model
+from captioner.nn.build_model import build_model
 from captioner.nn.model import CaptioningModel
 from captioner.text.tokenizers import build_tokenizer
 from captioner.text.vocabulary import Vocabulary

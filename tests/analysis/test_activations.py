@@ -17,8 +17,8 @@ from captioner.analysis.activations import (
 )
 from captioner.config import CELLS, AttentionConfig, LanguageNetworkConfig, ModelConfig, RecurrentConfig
 from captioner.errors import ConfigError
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.decoders.language_model import LanguageModel
-from captioner.nn.decoders.registry import build_decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 

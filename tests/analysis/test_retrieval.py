@@ -11,7 +11,7 @@ import torch
 from captioner.analysis.retrieval import feature_reconstructor, image_vectors, reconstruct_features, similarity
 from captioner.config import ChenZitnickConfig, RecurrentConfig
 from captioner.errors import ConfigError
-from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures
 

@@ -27,7 +27,7 @@ from captioner.checkpoint.checkpoint import (
 from captioner.checkpoint.index import Index, find_checkpoint, read_index
 from captioner.config import AttentionConfig, DecodeConfig, ModelConfig, RecurrentConfig, TokenizerConfig
 from captioner.errors import CheckpointError
-from captioner.nn.build import build_model
+from captioner.nn.build_model import build_model
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures

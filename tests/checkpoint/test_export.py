@@ -26,7 +26,7 @@ from captioner.checkpoint.index import find_checkpoint
 from captioner.config import AttentionConfig, DecodeConfig, EncoderConfig, TokenizerConfig
 from captioner.errors import CheckpointError, ConfigError, WeightsError
 from captioner.inference import Captioner
-from captioner.nn.build import build_model
+from captioner.nn.build_model import build_model
 from captioner.text.vocabulary import Vocabulary
 from tests.checkpoint.forging import forge_config
 from tests.tiny import ENCODER

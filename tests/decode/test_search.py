@@ -10,8 +10,8 @@ import torch
 from captioner.config import CELLS, DECODERS, DecodeConfig
 from captioner.decode import search
 from captioner.errors import CaptionerError
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.decoders.decoder import Decoder
-from captioner.nn.decoders.registry import build_decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from tests.decode.decoders import (

@@ -12,7 +12,7 @@ import torch
 
 from captioner.config import RecurrentConfig
 from captioner.errors import ConfigError
-from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.training import compile as compiling
 from captioner.training.compile import compile_steps
 from captioner.training.setup import prepare

@@ -20,7 +20,7 @@ from captioner.data.batches import epoch_batches
 from captioner.data.features.sources import FeatureSource, open_features
 from captioner.data.images.augment import Augmentation
 from captioner.errors import CheckpointError, ConfigError, ImageError, TrainingError
-from captioner.nn.build import build_model
+from captioner.nn.build_model import build_model
 from captioner.training import loop as training
 from captioner.training import setup as preparation
 from captioner.training.logs import read_records

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioner.config import OptimConfig, RecurrentConfig
-from captioner.nn.build import build_model
+from captioner.nn.build_model import build_model
 from captioner.nn.model import CaptioningModel
 from captioner.training.optimizer import build_optimizer, schedule_factor, set_learning_rate
 from tests.tiny import ENCODER

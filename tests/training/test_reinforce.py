@@ -15,7 +15,7 @@ from torch import Tensor
 
 from captioner.config import AttentionConfig
 from captioner.nn.decoders import hard_attention
-from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.types import ImageFeatures
 from captioner.training.losses import BatchTotals, captioning_losses

@@ -18,7 +18,7 @@ from captioner.decode.sampling import SampledCaption
 from captioner.errors import ConfigError
 from captioner.metrics import BleuReward, score
 from captioner.metrics.ngrams import Floats
-from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from captioner.training import loop as training

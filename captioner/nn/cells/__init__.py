@@ -7,12 +7,12 @@ depend on the previous state are computed once for all steps, and every injectio
 `captioner.config.CELLS` names the cells, docs/family.md lists their papers, and docs/extending.md shows how to add one.
 """
 
+from captioner.nn.cells.build_cell import build_cell
 from captioner.nn.cells.cell import Cell, Hidden, cells_of, init_input_bias
 from captioner.nn.cells.gru import GRUCell
 from captioner.nn.cells.lstm import LSTMCell
 from captioner.nn.cells.lstm_variants import LSTMVariantCell
 from captioner.nn.cells.mutations import MUT1Cell, MUT2Cell, MUT3Cell
-from captioner.nn.cells.registry import build_cell
 from captioner.nn.cells.rnn import RNNCell
 
 __all__ = [

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from captioner.config import ChenZitnickConfig
-from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures, repeat_rows, select_rows
 from tests.nn.decoders.decoder_checks import (

@@ -9,8 +9,8 @@ import torch
 from captioner.config import AttentionConfig, DecodeConfig
 from captioner.decode import search
 from captioner.nn.decoders import hard_attention
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.decoders.hard_attention import sample_locations
-from captioner.nn.decoders.registry import build_decoder
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS

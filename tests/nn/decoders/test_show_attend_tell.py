@@ -12,7 +12,7 @@ import torch
 from captioner.config import AttentionConfig, DecodeConfig
 from captioner.decode import search as run_search
 from captioner.errors import ConfigError
-from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures, repeat_rows
 from captioner.text.vocabulary import SPECIAL_TOKENS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from captioner.config import EncoderConfig, ModelConfig
-from captioner.nn.decoders.registry import build_decoder
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.model import CaptioningModel
 
