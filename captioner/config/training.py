@@ -65,7 +65,7 @@ class TrainerConfig:
     max_caption_length: int = 30  # in words; longer training captions are truncated
     label_smoothing: float = 0.1  # share of the target probability that is spread over all words
     validate_every: int = 1  # epochs between validations, which score generated captions
-    monitor: str = "CIDEr"  # the score that selects the best checkpoint
+    monitor: str = "CIDEr"  # the score that selects the best checkpoint, such as CIDEr, Bleu_4 or ROUGE_L
     patience: int | None = 4  # stop after this many validations without a better score; null: never
     log_every: int = 10  # steps between log lines
     keep_last: int = 1  # checkpoints kept besides the best one
