@@ -1,8 +1,8 @@
-"""`trainer.compile`: the steps of the recurrent cells by torch.compile, which joins their small operations into one.
+"""`trainer.compile`: compile the steps of the recurrent cells, which fuses their elementwise operations.
 
-Only the cells' steps are compiled, with free row counts: a caption's length then never asks for another compilation.
-Worth its minute of start-up on a GPU; on a CPU the plain steps, with their one weight gradient for all steps, are as
-fast or faster (see benchmarks/NOTES.md).
+Only the cells' steps are compiled, with dynamic row counts, so captions of another length need no recompilation. This
+pays on a GPU, after about a minute of compilation; on a CPU the uncompiled steps are as fast or faster, because they
+compute one weight gradient for all steps (see benchmarks/NOTES.md).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from captioner.nn.layers.step_linear import StepLinear
 
 
 def compile_steps(decoder: nn.Module, device: torch.device) -> int:
-    """Compile every cell's `step` in place, on its first use; returns how many there are.
+    """Replace every cell's `step` by a compiled one, which is compiled at its first call; returns the number of cells.
 
-    ConfigError where the compiler that torch.compile needs is missing.
+    Raises ConfigError where the compiler that torch.compile needs is missing.
     """
     compilers = (os.environ.get("CXX", "g++"), "clang++")
     if device.type != "mps" and not any(map(shutil.which, compilers)):

@@ -1,7 +1,7 @@
-"""Cross-entropy over the vocabulary, the largest tensor of a training step, touched as seldom as possible.
+"""Memory-efficient cross-entropy over the vocabulary, whose logits are the largest tensor of a training step.
 
-`torch.nn.functional.cross_entropy` writes the log-probabilities, a zero tensor as large for the gradient, and the
-gradient. Here p − q, which is the gradient, is made from the log-probabilities at once. It is the oracle in the tests.
+`torch.nn.functional.cross_entropy` allocates the log-probabilities, a zero tensor of their size for the gradient, and
+the gradient. Here the gradient, p − q, is computed in the memory of the log-probabilities. Tests compare the two.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch.autograd.function import once_differentiable
 def memory_efficient_cross_entropy(
     logits: Float[Tensor, "M V"], targets: Int[Tensor, " M"], label_smoothing: float
 ) -> Float[Tensor, ""]:
-    """Σ over the M words of −Σ_v q_v log p_v, in nats; q is 1 − ε at the target, plus ε/V everywhere.
+    """Σ over the M tokens of −Σ_v q_v log p_v, in nats, where q is 1 − ε at the target, plus ε/V everywhere.
 
-    Label smoothing: Szegedy et al. 2016, section 7. Differentiable once.
+    ε: `label_smoothing` (Szegedy et al. 2016, section 7). Differentiable once; one backward pass per call.
     """
-    loss: Tensor = _WordLoss.apply(logits, targets, label_smoothing)
+    loss: Tensor = _CrossEntropy.apply(logits, targets, label_smoothing)
     return loss
 
 
-class _WordLoss(torch.autograd.Function):
-    """p − q is the gradient, and p is at hand as log p."""
+class _CrossEntropy(torch.autograd.Function):
+    """Saves log p, and computes the gradient p − q from it in place."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
@@ -42,7 +42,7 @@ class _WordLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, None, None]:
         (log_probs, targets), smoothing = ctx.saved_tensors, ctx.label_smoothing
-        gradient = log_probs.exp_()  # and p − q in the end, in the same memory: torch refuses a second backward pass
+        gradient = log_probs.exp_()  # becomes p − q in place; PyTorch prevents a second backward pass
         if smoothing:
             gradient -= smoothing / gradient.shape[1]
         gradient.scatter_add_(1, targets.unsqueeze(1), gradient.new_full((len(gradient), 1), smoothing - 1))

@@ -1,4 +1,4 @@
-"""A disk that is full, read-only or gone while a run writes to it: what is safe, and what to do."""
+"""Errors of a full, read-only or missing disk: what to do, and which checkpoint is intact."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from captioner.errors import CheckpointError, StorageError
 _ADVICE = {
     errno.ENOSPC: "Free some space on its disk.",
     errno.EDQUOT: "Free some space: your quota there is used up.",
-    errno.EROFS: "Its disk can only be read now: make it writable again.",
+    errno.EROFS: "Its disk is read-only now: make it writable again.",
     errno.EACCES: "Make it writable again.",
     errno.EIO: "Its disk may be failing: copy the run folder to another one.",
-    errno.ESTALE: "Its network disk was lost: bring it back.",
+    errno.ESTALE: "Its network disk was lost: mount it again.",
 }
 
 
 @contextmanager
 def disk_errors_explained(run_folder: Path) -> Iterator[None]:
-    """Inside, an OSError (a file of the run could not be written) becomes a StorageError that a person can act on."""
+    """A context in which an OSError, of a file that could not be written, becomes a StorageError with advice."""
     try:
         yield
     except OSError as error:
@@ -30,11 +30,11 @@ def disk_errors_explained(run_folder: Path) -> Iterator[None]:
 
 
 def explain_disk_error(error: OSError, run_folder: Path) -> str:
-    """What could not be written and why, what can be done about it, and which checkpoint is whole."""
+    """The message of an OSError: the file, the reason, what to do, and which checkpoint is intact."""
     if not run_folder.is_dir():
         return (
             f"{run_folder} is gone: it was removed or renamed while the run was writing to it. If it was renamed, its "
-            "checkpoints are where it is now."
+            "checkpoints are in the renamed folder."
         )
     what = f"{error.filename or run_folder} could not be written ({error.strerror or error})."
     advice = f" {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
@@ -42,5 +42,5 @@ def explain_disk_error(error: OSError, run_folder: Path) -> str:
         index = read_index(run_folder)
     except CheckpointError:
         index = None
-    safe = f" The checkpoint {index.latest} is whole." if index is not None else " There is no checkpoint yet."
+    safe = f" The checkpoint {index.latest} is intact." if index is not None else " There is no checkpoint yet."
     return what + advice + safe

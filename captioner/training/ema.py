@@ -1,9 +1,9 @@
-"""A moving average of the weights: what is validated, kept as the best, and captioned with.
+"""An exponential moving average (EMA) of the weights, which is validated, stored and used for captioning.
 
     w̄ ← d·w̄ + (1 − d)·w   after every step,   d = min(decay, (1 + step) / (10 + step))
 
-(Polyak & Juditsky 1992; the ramp lets the average forget its random start.) The average of the last thousand steps lies
-where single steps only pass by, and scores like a lower learning rate would.
+(Polyak & Juditsky 1992; with the ramp of d the average soon forgets the random initial weights.) An average over about
+1,000 steps has less noise than the weights of single steps, and scores as after a lower learning rate.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class ExponentialMovingAverage:
-    """The average of the parameters that learn, beside the parameters themselves."""
+    """The moving average of trainable parameters, in addition to the parameters."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
         self.parameters = list(parameters)
@@ -25,13 +25,13 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after optimizer step `step` (the first is 1)."""
+        """Update the averages with the weights after optimizer step `step` (the first is 1)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.averages, list[Tensor](self.parameters), 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Inside, the model's weights are the averages."""
+        """A context in which the model's weights are the averages."""
         self._swap()
         try:
             yield
@@ -39,9 +39,12 @@ class ExponentialMovingAverage:
             self._swap()
 
     def restore(self, weights: Sequence[Tensor]) -> None:
-        """The model holds the averages, as a checkpoint does: take them, and give it `weights` to go on with."""
+        """Take the averages from the model, as it was loaded from a checkpoint, and set its weights to `weights`.
+
+        Raises ValueError if their shapes differ.
+        """
         if [w.shape for w in weights] != [p.shape for p in self.parameters]:
-            raise ValueError("the weights beside the average have other shapes")
+            raise ValueError("the weights and their moving average have other shapes")
         with torch.no_grad():
             for average, parameter, weight in zip(self.averages, self.parameters, weights, strict=True):
                 average.copy_(parameter)

@@ -1,4 +1,4 @@
-"""What a run writes while it goes: logs for a person and for a program, a table of scores, TensorBoard on request."""
+"""The log files of a run: text for a reader, records for a program, a table of scores, and TensorBoard on request."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from captioner.training.tensorboard import FOLDER as TENSORBOARD_FOLDER
 from captioner.training.tensorboard import TensorBoardLog
 
 TEXT_FILE, RECORDS_FILE, TABLE_FILE = "log.txt", "log.jsonl", "log.csv"
-VALIDATION = "validation"  # the kind of record that makes a row of the table
+VALIDATION = "validation"  # the kind of record that is a row of the table
 
 LogSizes = dict[str, int]
-"""How long each log file was at a moment: a checkpoint keeps it, and a resumed run goes back to it."""
+"""The size of each log file in bytes. A checkpoint stores them, and a resumed run truncates the files to them."""
 
 
 class RunLog:
-    """`log.txt`, `log.jsonl` and `log.csv` in the run folder; what is said also goes to the terminal.
+    """`log.txt`, `log.jsonl` and `log.csv` in the run folder; messages are printed too.
 
-    `mark`: what `mark()` gave when the checkpoint was saved from which the run is carried on. All that was logged
-    later is forgotten, for it will be done again: so nothing is missing and nothing stands there twice, whenever the
-    run was killed. None for a new run; {} for one that begins again.
-    `step`: where the run stands, which is all that a checkpoint without a mark (of format 1) tells.
-    Of several processes only the first writes and speaks; the others' logs are silent.
+    sizes: the result of `sizes()` when the checkpoint was saved from which the run is resumed. Later lines are removed,
+    because the run will write them again: no line is missing or written twice, whenever the run was killed. None for a
+    new run, {} for one that starts again.
+    step: the step of the checkpoint; checkpoints of format 1 store no sizes.
+    Only rank 0 writes; the logs of other ranks are silent.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class RunLog:
         self._text.flush()
 
     def record(self, kind: str, step: int, **values: Any) -> None:
-        """A line for a program: {"kind": …, "step": …, …}; of a validation also a row of the table.
+        """Write a record {"kind": …, "step": …, …} to log.jsonl; a validation is also a row of log.csv.
 
-        Numbers that JSON has no word for, infinite and NaN, become null.
+        Infinite values and NaN, which JSON does not have, become null.
         """
         if self.silent:
             return
-        values = {name: None if _is_lost(value) else value for name, value in values.items()}
+        values = {name: None if _is_not_finite(value) else value for name, value in values.items()}
         record = {"kind": kind, "step": step, **values}
         self._records.write(json.dumps(record, ensure_ascii=False) + "\n")
         self._records.flush()
@@ -85,7 +85,7 @@ class RunLog:
             self.tensorboard.scalars(kind, step, values)
 
     def sizes(self) -> LogSizes:
-        """How long each file is now, and on disk: what was logged before a checkpoint does not get lost after it."""
+        """The current sizes of the log files, after flushing them to disk."""
         if self.silent:
             return {}
         for file in (self._text, self._records):
@@ -123,7 +123,7 @@ class RunLog:
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """All records of a run's `log.jsonl`; a line that is none, such as one cut off by a kill, is left out."""
+    """All records of a run's `log.jsonl`, without lines that are not records, such as one that a kill cut off."""
     return [record for record, _ in _records_and_lines(folder / RECORDS_FILE)]
 
 
@@ -137,33 +137,36 @@ def _records_and_lines(path: Path) -> list[tuple[dict[str, Any], bytes]]:
     return found
 
 
-def _is_lost(value: object) -> bool:
+def _is_not_finite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
 def checked_log_sizes(stored: Any) -> LogSizes | None:
-    """A checkpoint's mark; None where it has none, ValueError where it is no mark."""
+    """The log sizes of a checkpoint; None where it has none. Raises ValueError for anything else."""
     if stored is None:
         return None
     if not isinstance(stored, dict) or not all(type(length) is int and length >= 0 for length in stored.values()):
-        raise ValueError("it should say how long each log file was")
+        raise ValueError("expected the size of each log file")
     return {str(name): length for name, length in stored.items()}
 
 
 def rewind(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Cut every log file back to the length that it had, and remove those that were not there yet."""
+    """Truncate every log file to its stored size, and remove those that did not exist yet."""
     for name in _rewound(folder):
         path = folder / name
         if name not in sizes:
             path.unlink()
         elif path.stat().st_size >= sizes[name]:
             os.truncate(path, sizes[name])
-        elif name in (TEXT_FILE, RECORDS_FILE):  # it lost its end, perhaps in a power cut: no half line is gone on with
+        elif name in (
+            TEXT_FILE,
+            RECORDS_FILE,
+        ):  # the end is missing: remove a partial line
             os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def _rewound(folder: Path) -> list[str]:
-    """The log files that grow line by line, by their path in the run folder. The table is made from them."""
+    """The log files that are appended to, by their paths in the run folder; log.csv is written from them."""
     events = sorted(f"{TENSORBOARD_FOLDER}/{path.name}" for path in (folder / TENSORBOARD_FOLDER).glob("*"))
     return [name for name in (TEXT_FILE, RECORDS_FILE, *events) if (folder / name).is_file()]
 

@@ -1,4 +1,4 @@
-"""What training makes small: a batch's losses by name, "loss" their weighted sum."""
+"""The losses of cross-entropy training, by name; "loss" is their weighted sum."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from captioner.training.reinforce import reinforce_term
 
 @dataclass(frozen=True)
 class BatchTotals:
-    """Over how many words, captions and images a step's means are taken.
+    """The numbers of words, captions and images of an optimizer step, over which its losses are means.
 
-    A step may come in portions: micro-batches one after the other, or parts of a batch in several processes. With the
-    totals of the whole step, the losses and gradients of its portions add up to those of the undivided batch.
+    A step may be divided into micro-batches, and among processes. With the totals of the whole step, the losses and
+    gradients of its parts add up to those of the undivided batch. <END> counts as a word.
     """
 
     words: int
@@ -28,10 +28,9 @@ class BatchTotals:
 
     @staticmethod
     def of(captions: Sequence[Sequence[Sequence[int]]]) -> BatchTotals:
-        """Of captions as word numbers, image by image; <END> counts as a word, for it must be said."""
-        return BatchTotals(
-            sum(len(words) + 1 for own in captions for words in own), sum(map(len, captions)), len(captions)
-        )
+        """The totals of the captions of some images, each caption as token ids without <END>."""
+        words = sum(len(tokens) + 1 for captions_of_image in captions for tokens in captions_of_image)
+        return BatchTotals(words, sum(map(len, captions)), len(captions))
 
 
 def captioning_losses(

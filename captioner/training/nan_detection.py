@@ -1,4 +1,4 @@
-"""Where a NaN arose: the module in the forward pass, or the operation in the backward pass, by name."""
+"""Finds where a NaN arises: the module in the forward pass, or the operation in the backward pass."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from captioner.errors import TrainingError
 
 _OPERATION = re.compile(r"Function '(\w+?)(?:Backward\d*)?' returned nan values")
 _CALL = re.compile(r'File "[^"]*?(captioner/[^"]+)", line (\d+)')
-_TRACE = "Error detected in"  # how the warning starts in which torch says where the operation was called
+_TRACE = "Error detected in"  # the start of torch's warning with the traceback of the operation
 
 
 @contextmanager
 def nan_source_reported(model: nn.Module, place: str) -> Iterator[None]:
-    """Inside, the first number that is infinite or NaN raises TrainingError with what it comes from. Slow.
+    """A context in which the first infinite value or NaN raises TrainingError with the name of its source. Slow.
 
-    Forward, every module's output is looked at; backward, torch's anomaly mode watches every operation. `place`: which
-    step this is, for the message.
+    In the forward pass every module's output is checked; in the backward pass torch's anomaly mode checks every
+    operation. place: the step, for the message.
     """
 
     def watch(name: str) -> Callable[[nn.Module, object, object], None]:
-        def look(module: nn.Module, inputs: object, output: object) -> None:
-            found = output if isinstance(output, tuple) else (output,)
-            if any(isinstance(tensor, Tensor) and not torch.isfinite(tensor).all() for tensor in found):
+        def check(module: nn.Module, inputs: object, output: object) -> None:
+            outputs = output if isinstance(output, tuple) else (output,)
+            if any(isinstance(tensor, Tensor) and not torch.isfinite(tensor).all() for tensor in outputs):
                 raise TrainingError(
-                    f"In the forward pass, {name} ({type(module).__name__}) was the first to give a number that is "
-                    f"infinite or NaN, {place}. If its input was fine, its weights are too large: lower "
+                    f"In the forward pass, {name} ({type(module).__name__}) was the first to return an infinite "
+                    f"value or NaN, {place}. If its input was fine, its weights are too large: lower "
                     "optim.learning_rate."
                 )
 
-        return look
+        return check
 
     handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
     try:
@@ -50,7 +50,7 @@ def nan_source_reported(model: nn.Module, place: str) -> Iterator[None]:
                 calls = _CALL.findall("".join(traces))
                 call = f", called in {calls[-1][0]}, line {calls[-1][1]}," if calls else ""
                 raise TrainingError(
-                    f"In the backward pass, {operation[1]}{call} was the first to give a gradient that is NaN, "
+                    f"In the backward pass, {operation[1]}{call} was the first to return a NaN gradient, "
                     f"{place}. Lower optim.learning_rate, or clip the gradient with optim.clip_norm."
                 ) from error
     finally:
@@ -60,7 +60,7 @@ def nan_source_reported(model: nn.Module, place: str) -> Iterator[None]:
 
 @contextmanager
 def _traces() -> Iterator[list[str]]:
-    """What anomaly mode warns of inside: where the operation that failed was called. Other warnings go their way."""
+    """A context that collects the tracebacks of anomaly mode's warnings; other warnings are shown as usual."""
     traces: list[str] = []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Anomaly Detection has been enabled")

@@ -1,4 +1,4 @@
-"""The optimizer, its parameter groups, the clipped gradient, and the learning rate as a function of the step."""
+"""The optimizer and its parameter groups, gradient clipping, and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from captioner.nn.model import CaptioningModel
 
 
 def build_optimizer(model: CaptioningModel, config: OptimConfig, encoder_starts: int = 0) -> torch.optim.Optimizer:
-    """Adam, AdamW or SGD over what learns: the decoder, and the encoder's thawed blocks at their own rate.
+    """Adam, AdamW or SGD over the decoder and the trainable blocks of the encoder, which have their own learning rate.
 
-    Every group carries `base_rate`, the rate that the schedule multiplies. `encoder_starts`: the step from which the
-    encoder learns; it then has a warm-up of its own.
+    Every group has a `base_rate`, which the schedule multiplies. encoder_starts: the step at which the encoder becomes
+    trainable; it then has a warm-up of its own.
     """
     groups: list[dict[str, Any]] = [
         {"params": list(model.decoder.parameters()), "base_rate": config.learning_rate},
@@ -31,24 +31,24 @@ def build_optimizer(model: CaptioningModel, config: OptimConfig, encoder_starts:
 
 
 def build_optimizer_of_one_rate(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """The same over a model without an encoder: every weight learns at `learning_rate`."""
+    """The optimizer of a model without an encoder: all parameters have the rate `learning_rate`."""
     return _build([{"params": list(model.parameters()), "base_rate": config.learning_rate}], config)
 
 
 def _build(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
-    learning = [{**group, "lr": group["base_rate"]} for group in groups if group["params"]]
+    nonempty = [{**group, "lr": group["base_rate"]} for group in groups if group["params"]]
     if config.name == "sgd":
-        return torch.optim.SGD(learning, momentum=config.betas[0], weight_decay=config.weight_decay)
+        return torch.optim.SGD(nonempty, momentum=config.betas[0], weight_decay=config.weight_decay)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
-    optimizer: torch.optim.Optimizer = kind(learning, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+    optimizer: torch.optim.Optimizer = kind(nonempty, betas=config.betas, weight_decay=config.weight_decay, fused=True)
     return optimizer
 
 
 def schedule_factor(config: OptimConfig, step: int, total_steps: int, steps_per_epoch: int) -> float:
-    """What the base rate is multiplied by at optimizer step `step` (the first is 0).
+    """The factor of the base learning rates at optimizer step `step` (the first is 0).
 
-    A linear warm-up; then constant, half a cosine down to zero at `total_steps` (Loshchilov &
-    Hutter 2017), or a power of `step_factor` that grows every `step_epochs` epochs.
+    A linear warm-up, and then 1, half a cosine down to 0 at `total_steps` (Loshchilov & Hutter 2017), or `step_factor`
+    to a power that grows by 1 every `step_epochs` epochs.
     """
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
@@ -61,19 +61,22 @@ def schedule_factor(config: OptimConfig, step: int, total_steps: int, steps_per_
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float, step: int) -> float:
-    """Set every group's rate to its base rate times `factor`; returns the first group's.
+    """Set every group's learning rate to its base rate times `factor`; returns that of the first group.
 
-    A group that starts later than step 0 has a linear warm-up of its own from there.
+    A group that starts after step 0 has a linear warm-up of its own from its first step.
     """
     for group in optimizer.param_groups:
         group["lr"] = group["base_rate"] * factor
         if group.get("starts"):
-            own_step = max(0, step - group["starts"] + 1)
-            group["lr"] *= min(1.0, own_step / max(1, group["warmup_steps"]))
+            step_of_group = max(0, step - group["starts"] + 1)
+            group["lr"] *= min(1.0, step_of_group / max(1, group["warmup_steps"]))
     return float(optimizer.param_groups[0]["lr"])
 
 
 def clip_gradient(optimizer: torch.optim.Optimizer, clip_norm: float | None) -> Tensor:
-    """Scale the whole gradient down to `clip_norm` where it is longer (Pascanu et al. 2013); returns its norm."""
+    """Scale the gradient of all parameters to the norm `clip_norm` if it is longer; returns the norm before.
+
+    Pascanu et al. 2013. None: no clipping.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return torch.nn.utils.clip_grad_norm_(parameters, float("inf") if clip_norm is None else clip_norm)

@@ -1,4 +1,4 @@
-"""Memory that runs out: said with the setting to change, and, on request, found out before training starts."""
+"""Out-of-memory errors: explained with the settings to change and, on request, avoided by a search before training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Is this how torch or Python say that memory ran out? A CPU's allocator raises a plain RuntimeError."""
+    """Whether an error means that memory ran out. PyTorch's CPU allocator raises a plain RuntimeError."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _WORDS)
     )
@@ -25,7 +25,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def out_of_memory_explained(run: Run, advice: Callable[[Run], str]) -> Iterator[None]:
-    """Inside, memory that runs out raises TrainingError with what may be done about it."""
+    """A context in which an out-of-memory error raises TrainingError with the settings to change."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -34,42 +34,42 @@ def out_of_memory_explained(run: Run, advice: Callable[[Run], str]) -> Iterator[
         saved = read_index(run.folder) is not None
         raise TrainingError(
             f"Memory ran out on {run.device} at step {run.progress.step + 1}, {advice(run)}"
-            f"{f' Then carry on with resume={run.folder}.' if saved else ''}"
+            f"{f' Then resume with resume={run.folder}.' if saved else ''}"
         ) from error
 
 
 def while_training(run: Run) -> str:
-    """For `out_of_memory_explained`: what makes a training step smaller."""
+    """Advice for `out_of_memory_explained`: the settings that make a training step smaller."""
     micro_batches, batch_size = max(1, run.gradient_accumulation_steps), run.config.trainer.batch_size
     size = -(-batch_size // (micro_batches * rank_info().world_size))
-    learning = not run.model.encoder.frozen and not run.config.encoder.gradient_checkpointing
-    same = (
+    fine_tunes = not run.model.encoder.frozen and not run.config.encoder.gradient_checkpointing
+    remedies = (
         [f"trainer.gradient_accumulation_steps={2 * micro_batches} (now {micro_batches}; null finds it)"]
         if size > 1
         else []
     )
-    same += ["encoder.gradient_checkpointing=true"] if learning else []
+    remedies += ["encoder.gradient_checkpointing=true"] if fine_tunes else []
     return (
         f"training with {size} images at a time. "
-        + (f"The same training in less memory: {', and '.join(same)}. Or choose " if same else "Choose ")
+        + (f"The same training in less memory: {', and '.join(remedies)}. Or choose " if remedies else "Choose ")
         + "a lower trainer.batch_size, trainer.captions_per_image or trainer.max_caption_length."
     )
 
 
 def while_captioning(run: Run) -> str:
-    """For `out_of_memory_explained`: what makes validation and the final evaluation smaller."""
+    """Advice for `out_of_memory_explained`: the setting that makes validation and evaluation smaller."""
     size = run.config.trainer.eval_batch_size
     return f"captioning {size} images at a time. Lower trainer.eval_batch_size: the captions stay the same."
 
 
 def find_accumulation_steps(run: Run) -> int:
-    """In how few portions, a power of two, the largest batch there can be fits into memory.
+    """The smallest number of micro-batches, a power of two, with which the largest possible batch fits into memory.
 
-    Each trial computes losses and gradients and undoes what they left: weights, optimizer and random state are as
-    before. TrainingError where not even one image at a time fits.
+    Each trial computes losses and gradients of one micro-batch; weights, optimizer and random state are unchanged
+    afterwards. Raises TrainingError if not even one image at a time fits.
     """
     micro_batches = 1
-    with _undone(run):
+    with _state_preserved(run):
         while not _fits(run, micro_batches):
             if micro_batches >= run.config.trainer.batch_size:
                 raise TrainingError(
@@ -84,12 +84,13 @@ def find_accumulation_steps(run: Run) -> int:
 
 def _fits(run: Run, micro_batches: int) -> bool:
     try:
-        learning = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
-        # Adam's two averages come with the first update, and will be there during every later step.
-        averages = [torch.empty_like(own) for own in learning if own not in run.optimizer.state for _ in range(2)]
-        step = largest_micro_batch(run, micro_batches)
-        for micro_batch in step.micro_batches:
-            micro_batch_losses(run, micro_batch, step.totals)["loss"].backward()  # type: ignore[no-untyped-call]
+        parameters = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+        # Adam allocates its two moving averages at the first update; every later step needs memory for them.
+        new = [parameter for parameter in parameters if parameter not in run.optimizer.state]
+        averages = [torch.empty_like(parameter) for parameter in new for _ in range(2)]
+        batch = largest_micro_batch(run, micro_batches)
+        for micro_batch in batch.micro_batches:
+            micro_batch_losses(run, micro_batch, batch.totals)["loss"].backward()  # type: ignore[no-untyped-call]
         del averages
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -101,8 +102,8 @@ def _fits(run: Run, micro_batches: int) -> bool:
 
 
 @contextmanager
-def _undone(run: Run) -> Iterator[None]:
-    """Random state, running statistics and mode are afterwards what they were."""
+def _state_preserved(run: Run) -> Iterator[None]:
+    """A context that restores random state, running statistics and mode of the model."""
     devices = [run.device] if run.device.type == "cuda" else []
     buffers = {name: buffer.clone() for name, buffer in run.model.named_buffers()}
     was_training = run.model.training

@@ -1,4 +1,4 @@
-"""Where a run stands, and how a checkpoint keeps it: shared by every task that is trained."""
+"""The progress of a run, and its place in a checkpoint; used for every task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from captioner.errors import CheckpointError
 
 ADAM = {"step": False, "exp_avg": True, "exp_avg_sq": True}
 OPTIMIZER_STATE_SHAPES = {torch.optim.SGD: {"momentum_buffer": True}, torch.optim.Adam: ADAM, torch.optim.AdamW: ADAM}
-"""Optimizer → what it keeps of each weight that it has moved: has it the weight's shape, or is it one number?"""
+"""Optimizer → its state per parameter: name → whether the tensor has the parameter's shape, or is a scalar."""
 
 
 def planned_steps(max_epochs: int, max_steps: int | None, steps_per_epoch: int) -> int:
@@ -24,7 +24,7 @@ def planned_steps(max_epochs: int, max_steps: int | None, steps_per_epoch: int) 
 
 @dataclass
 class Progress:
-    """Where a run stands: all that a resumed run must know besides weights, optimizer and random state."""
+    """The progress of a run: what a resumed run needs besides weights, optimizer state and random state."""
 
     step: int = 0  # optimizer steps done
     epoch: int = 0  # epochs done
@@ -33,19 +33,19 @@ class Progress:
     best_step: int = 0
     validations_without_gain: int = 0
     stopped_early: bool = False
-    last_validation_step: int = 0  # of the last validation
-    words: int = 0  # learnt from, each as often as it was
-    seconds: float = 0.0  # that this took
-    sums: dict[str, float] = field(default_factory=dict)  # of the steps since the log's last line
-    steps_summed: int = 0  # how many those are
+    last_validation_step: int = 0  # the step of the last validation
+    words: int = 0  # trained on, counted in every epoch
+    seconds: float = 0.0  # of training time for them
+    sums: dict[str, float] = field(default_factory=dict)  # of the losses since the last log line
+    steps_summed: int = 0  # the number of steps in `sums`
 
     @property
     def words_per_second(self) -> float:
-        """How fast the run learns, over all of its sessions."""
+        """The training speed of the whole run, also over interruptions."""
         return self.words / self.seconds if self.seconds else 0.0
 
     def is_over(self, total_steps: int) -> bool:
-        """Have all steps been done, or has the score stopped getting better?"""
+        """Whether all steps are done, or the run has stopped early."""
         return self.step >= total_steps or self.stopped_early
 
     def add(self, values: dict[str, float]) -> None:
@@ -71,11 +71,14 @@ class Progress:
             self.epoch, self.batch = self.epoch - 1, steps_per_epoch
 
     def recheck_early_stopping(self, patience: int | None) -> None:
-        """Resumed, perhaps with more patience: would the run have been stopped early with this one too?"""
+        """After a resume with another patience: keep `stopped_early` only if this patience has run out as well."""
         self.stopped_early = self.stopped_early and patience is not None and self.validations_without_gain >= patience
 
     def update_best(self, score: float, patience: int | None, *, is_over: bool) -> bool:
-        """Note a validation's score (more is better): is it the best so far, and has patience run out?"""
+        """Count a validation's score, where higher is better; returns whether it is the best so far.
+
+        Sets `stopped_early` after `patience` validations without a better score; None never does.
+        """
         is_best = score > self.best_score
         self.last_validation_step = self.step
         if is_best:
@@ -87,7 +90,7 @@ class Progress:
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Where torch's random numbers stand in this process."""
+    """The state of torch's random number generators in this process."""
     state = {"random_state": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda_random_state"] = torch.cuda.get_rng_state(device)
@@ -95,29 +98,30 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Put back what `random_state` gave."""
+    """Restore the state that `random_state` returned."""
     torch.set_rng_state(state["random_state"])
     if device.type == "cuda" and "cuda_random_state" in state:
         torch.cuda.set_rng_state(state["cuda_random_state"], device)
 
 
 def trainer_state(progress: Progress, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Any]:
-    """What must be kept besides the weights for a run to go on exactly: plain values and tensors."""
+    """What a checkpoint stores besides the weights for an exact resume: plain values and tensors."""
     return {"progress": dict(vars(progress)), "optimizer": optimizer.state_dict(), **random_state(device)}
 
 
 def restore_trainer_state(
     state: dict[str, Any], optimizer: torch.optim.Optimizer, device: torch.device, file: Path
 ) -> Progress:
-    """Put back what `trainer_state` gave; CheckpointError names `file` where it belongs to another run.
+    """Restore the state that `trainer_state` returned; returns the progress.
 
-    Rates, decay and the like stay what the optimizer was made with: they are settings, which may change on resume.
+    Learning rates, weight decay and betas keep the values of `optimizer`: they are settings, which may change on
+    resume. Raises CheckpointError with the name of `file` if the state does not fit.
     """
     settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     try:
         optimizer.load_state_dict(state["optimizer"])
-        for group, own in zip(optimizer.param_groups, settings, strict=True):
-            group.update(own)
+        for group, current in zip(optimizer.param_groups, settings, strict=True):
+            group.update(current)
         check_optimizer_state(optimizer)
         progress = progress_from_plain(state["progress"])
         restore_random_state(state, device)
@@ -129,29 +133,27 @@ def restore_trainer_state(
 
 
 def progress_from_plain(values: dict[str, Any]) -> Progress:
-    """What `vars(progress)` was; ValueError or TypeError where it cannot have been."""
-    progress = Progress(
-        **({"last_validation_step": values["step"]} | values)
-    )  # older ones do not say when they were validated
+    """The progress whose `vars` were stored; raises KeyError, TypeError or ValueError for anything else."""
+    progress = Progress(**({"last_validation_step": values["step"]} | values))  # older checkpoints lack it
     for name, default in vars(Progress()).items():
         value = getattr(progress, name)
         if type(value) is not type(default) or (isinstance(value, int) and not 0 <= value < 2**63):
             raise ValueError(f"its {name} is {value!r:.40}")
     if not all(type(total) is float for total in progress.sums.values()):
-        raise ValueError("its sums are no numbers")
+        raise ValueError("its sums are not numbers")
     return progress
 
 
 def check_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
-    """ValueError where what an optimizer keeps of a weight is not what it would have kept, which torch does not check.
+    """Raise ValueError if the optimizer's state of a parameter has unexpected names or shapes; torch does not check it.
 
-    Of a weight that has not learnt yet, such as those of an encoder whose turn comes later, it keeps nothing.
+    A parameter that has not been updated yet, such as that of an encoder that is still frozen, has no state.
     """
     shapes: dict[str, bool] = OPTIMIZER_STATE_SHAPES[type(optimizer)]
-    for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
-        own = optimizer.state[weight]
-        if own and own.keys() != shapes.keys():
-            raise ValueError(f"of a weight the optimizer keeps {sorted(map(str, own))}, not {sorted(shapes)}")
-        for name, value in own.items():
-            if not isinstance(value, Tensor) or value.shape != (weight.shape if shapes[name] else ()):
-                raise ValueError(f"the optimizer's {name} does not fit its weight")
+    for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+        state = optimizer.state[parameter]
+        if state and state.keys() != shapes.keys():
+            raise ValueError(f"the optimizer's state has {sorted(map(str, state))}, not {sorted(shapes)}")
+        for name, value in state.items():
+            if not isinstance(value, Tensor) or value.shape != (parameter.shape if shapes[name] else ()):
+                raise ValueError(f"the optimizer's {name} does not fit its parameter")

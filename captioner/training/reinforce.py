@@ -1,11 +1,12 @@
-"""Learning from what was drawn by lot: REINFORCE (Williams 1992), as Xu et al. 2015, section 4.1 use it.
+"""REINFORCE (Williams 1992) for sampled attention, as in Xu et al. 2015, section 4.1.
 
-For the cost C(s) = −log p(y | s, a) of a caption, s drawn from p(s | a) and any b that does not depend on s:
+For the cost C(s) = −log p(y | s, a) of a caption, locations s sampled from p(s | a), and any baseline b that does not
+depend on s:
 
     ∇ E[C(s)] = E[∇C(s) + (C(s) − b) ∇ log p(s | a)]
 
-The first term is the gradient of the loss that is there anyway. What comes here is a tensor of value 0 whose gradient
-is the second, so that a loss with it still reads as what it was.
+The first term is the gradient of the cross-entropy. `reinforce_term` has the value 0 and the second term as its
+gradient, so adding it does not change the value of the loss.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from captioner.nn.types import SampledAttention
 
 
 def reinforce_term(
-    logits: Float[Tensor, "M V"], captions: PackedCaptions, drawn: SampledAttention, label_smoothing: float
+    logits: Float[Tensor, "M V"], captions: PackedCaptions, sampled: SampledAttention, label_smoothing: float
 ) -> Float[Tensor, ""]:
-    """Σ over captions of (C − b·T) · log p(s), less its value. T: a caption's words; C: its cost, smoothed as the loss.
+    """Σ over the N captions of (C − b·T) · log p(s), minus its value. T: the tokens of a caption; C: its cost.
 
-    log p(s) is the sum over the caption's words, for all of them depend on where was looked before. So do, through the
-    hidden state, the probabilities of later choices, whose gradients flow back as those of everything else.
+    log p(s) is summed over all tokens of a caption, because every token depends on the locations sampled before it.
+    C has the label smoothing of the loss.
     """
     with torch.no_grad():
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         costs = F.cross_entropy(logits, captions.targets, reduction="none", label_smoothing=label_smoothing)
-        luck = _by_caption(costs - drawn.baseline, captions)
-    log_probs = _by_caption(drawn.log_probs, captions)
-    return drawn.weight * (luck * (log_probs - log_probs.detach())).sum()
+        advantage = _by_caption(costs - sampled.baseline, captions)
+    log_probs = _by_caption(sampled.log_probs, captions)
+    return sampled.weight * (advantage * (log_probs - log_probs.detach())).sum()
 
 
 def _by_caption(values: Float[Tensor, " M"], captions: PackedCaptions) -> Float[Tensor, " N"]:
-    """The sum over each caption's words."""
+    """Sums over the tokens of each caption."""
     return values.new_zeros(len(captions.images)).index_add(0, captions.rows, values)

@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of a run: `save` and `restore` are each other's inverse."""
+"""Saves a run to a checkpoint, and restores it: `save` and `restore` are inverses."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ from captioner.training.run import Run
 
 
 def save(run: Run, log: RunLog, *, is_best: bool) -> None:
-    """A checkpoint from which the run can be carried on exactly; its weights are the average, where one is kept.
+    """Write a checkpoint from which the run can be resumed exactly; with `trainer.ema`, its weights are the average.
 
-    Of several processes the first writes it, with the random states of all.
+    Rank 0 writes it, with the random states of all ranks.
     """
     check_ranks_agree(run.model, run.captions, run.indices, run.progress.step, run.folder)
     all_gather_union(run.train_features.bad)
@@ -75,14 +75,15 @@ def _write(run: Run, log: RunLog, other_random_states: list[dict[str, Tensor]], 
 
 
 def using_ema_weights(run: Run) -> AbstractContextManager[None]:
-    """Inside, the model has the weights that are scored and kept: the average, where there is one."""
+    """A context in which the model has the weights that are scored and stored: with `trainer.ema`, their average."""
     return nullcontext() if run.ema is None else run.ema.in_place()
 
 
 def restore(run: Run) -> None:
-    """Put weights, optimizer, random state and position back where the run's latest checkpoint has them.
+    """Restore weights, optimizer, random state and progress from the run's latest checkpoint.
 
-    A run that was killed before its first checkpoint begins again, and forgets what it had logged.
+    A run that was killed before its first checkpoint starts again, and removes what it had logged. Raises
+    CheckpointError if the checkpoint does not fit the run.
     """
     run.log_sizes = {}
     if broadcast_from_rank0(lambda: read_index(run.folder)) is None:
@@ -96,7 +97,7 @@ def restore(run: Run) -> None:
         restore_random_state_of_rank(run, state.get("other_random_states", []))  # older checkpoints have none
         run.log_sizes = checked_log_sizes(state.get("log_sizes"))
         run.skipped_images |= {str(split): set(indices) for split, indices in state.get("skipped_images", {}).items()}
-        if state.get("scaler"):  # empty where another precision was trained with
+        if state.get("scaler"):  # empty if the run used another precision
             run.scaler.load_state_dict(state["scaler"])
         if run.config.trainer.gradient_accumulation_steps is None:  # found once: dropout masks depend on micro-batches
             run.gradient_accumulation_steps = int(state.get("gradient_accumulation_steps", 0))
@@ -112,16 +113,16 @@ def restore(run: Run) -> None:
 
 
 def check_vocabulary(run: Run) -> None:
-    """CheckpointError where the run's latest checkpoint has other words than the training captions give now."""
+    """Raise CheckpointError if the vocabulary of the latest checkpoint differs from that of the training captions."""
     if load_vocabulary(find_checkpoint(run.folder, "latest")) != run.vocabulary:
         raise CheckpointError(
-            f"{run.folder} cannot be resumed: its vocabulary is not the one that the training captions give now. "
-            "The captions, the tokenizer or the vocabulary's settings have changed since it was started."
+            f"{run.folder} cannot be resumed: its vocabulary is not the one of the training captions. The "
+            "captions, the tokenizer or the settings of vocabulary have changed since it was started."
         )
 
 
 def load_weights_on_all(run: Run, which: str) -> Path:
-    """Fill the model from the run's "latest" or "best" checkpoint, which only the first process must be able to read.
+    """Load the weights of the "latest" or "best" checkpoint on all ranks; only rank 0 reads the files.
 
     Returns the checkpoint's folder.
     """
@@ -138,7 +139,7 @@ def load_weights_on_all(run: Run, which: str) -> Path:
 
 
 def restore_random_state_of_rank(run: Run, others: list[dict[str, Tensor]]) -> None:
-    """Give every process but the first the random state it had, or, where their number is another now, a new one."""
+    """Restore the random state of every rank above 0, or seed a new one if the number of ranks has changed."""
     info = rank_info()
     if info.rank > 0 and len(others) == info.world_size - 1:
         restore_random_state(others[info.rank - 1], run.device)

@@ -1,17 +1,18 @@
-"""Self-critical sequence training: learning from the score of captions that the model says by itself.
+"""Self-critical sequence training (SCST): reinforcement learning from the scores of sampled captions.
 
-Teacher forcing makes the next word of a person's caption likely; what counts in the end is how the captions score that
-the model says. For K captions w_1 … w_K of an image, drawn from p(w | image), with rewards r(w) = their score,
+Cross-entropy training makes the next word of a reference caption probable, while captions are judged by the scores of
+whole generated captions. For K captions w_1 … w_K of an image, sampled from p(w | image), with rewards r(w) = their
+scores,
 
     ∇ E[r(w)] = E[(r(w_k) − b_k) ∇ log p(w_k | image)],     b_k = the mean of r(w_j) over j ≠ k
 
-(Rennie et al. 2017, section 3: REINFORCE; their b is the reward of the greedy caption, the mean of the others is that
-of Luo 2020, which needs no further search). b_k does not depend on w_k, so it changes no expectation.
+(Rennie et al. 2017, section 3: REINFORCE. Their baseline b is the reward of the greedy caption; the mean of the other
+samples is that of Luo 2020, and needs no further search.) b_k does not depend on w_k, so it does not bias the gradient.
 
-The score is CIDEr-D, or it and BLEU-4. Document frequencies are the training captions'. <END> counts as a word of
-references and captions, or a model learns that captions may break off ("a dog in a"). Dropout is off in both halves,
-drawing and learning, and words that may not be said count in neither: the estimate is exact only under the very
-distribution that captions were drawn from.
+The reward is CIDEr-D, or CIDEr-D + bleu × BLEU-4, with the document frequencies of the training captions. <END> counts
+as a word of references and captions; otherwise a model learns to break captions off ("a dog in a"). Dropout is off
+while captions are sampled and while their gradient is computed, and forbidden tokens have probability 0 in both: the
+estimate is unbiased only for the distribution that the captions were sampled from.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,19 +39,19 @@ from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
 Reward = Callable[[Sequence[int], Sequence[Sequence[int]]], Floats]
-"""(H images, by their number; H captions, with <END> where they reached it) → H rewards."""
+"""(H image indices; H captions as token ids, with <END> unless they were cut off) → H rewards."""
 
 
 def caption_reward(captions: EncodedCaptions, indices: Sequence[int], bleu: float = 0.0) -> Reward:
-    """CIDEr-D + `bleu` × BLEU-4 against the captions of the images `indices`, by their number in the data set."""
+    """The reward CIDEr-D + `bleu` × BLEU-4, with the captions of the images `indices` of the data set as references."""
     references: dict[int | str, Sequence[Sequence[int]]] = {
-        index: [(*words, SPECIAL_TOKENS.end) for words in captions[index]] for index in indices
+        index: [(*tokens, SPECIAL_TOKENS.end) for tokens in captions[index]] for index in indices
     }
     cider_d = CiderReward(DocumentFrequencies.from_references(references.values()), references)
     if not bleu:
         return cider_d
     bleu_4 = BleuReward(references)
-    return lambda images, said: cider_d(images, said) + bleu * bleu_4(images, said)
+    return lambda images, generated: cider_d(images, generated) + bleu * bleu_4(images, generated)
 
 
 def self_critical_losses(
@@ -64,16 +65,16 @@ def self_critical_losses(
     seed: int,
     images: int,
 ) -> dict[str, Tensor]:
-    """ "loss": minus the mean reward of drawn captions, with the gradient above; "reward": their mean.
+    """The losses of a micro-batch, by name: "loss", minus the mean reward with the gradient above, and "reward".
 
-    `indices`: the images of `features`, for the reward; `samples`: K; `max_length`: words, as in decoding; `seed`:
-    what is drawn for an image depends on it and on the image alone; `images`: of the whole step, where these are
-    one portion of it. The model is left in the mode it was in.
+    indices: the data-set indices of the B images of `features`; samples: K, the captions sampled per image;
+    max_length: the maximum number of words; seed: the samples of an image depend on the seed and the image alone;
+    images: the number of images of the whole step, over which the losses are means. Restores the model's mode.
     """
     was_training = model.training
     model.eval()
     try:
-        drawn = sample_captions(
+        sampled = sample_captions(
             model.decoder,
             features,
             SPECIAL_TOKENS,
@@ -82,31 +83,32 @@ def self_critical_losses(
             seed=seed,
             image_ids=indices,
         )
-        captions = pack_captions([[one.tokens for one in own] for own in drawn]).to(features.vector.device)
+        captions = pack_captions([[caption.tokens for caption in of_image] for of_image in sampled]).to(
+            features.vector.device
+        )
         logits = model(features, captions).logits
     finally:
         model.train(was_training)
-    said = [one for own in drawn for one in own]
-    heard = [(*one.tokens, SPECIAL_TOKENS.end) if one.finished else one.tokens for one in said]
-    rewards = torch.from_numpy(reward([index for index in indices for _ in range(samples)], heard)).view(-1, samples)
-    others = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)
-    finished = torch.tensor([one.finished for one in said]).view(-1, samples)
-    place = (captions.images.cpu(), captions.caption_indices.cpu())
-    log_probs = _log_probs_of_captions(logits, captions, finished[place].to(logits.device))
-    surrogate = ((rewards - others)[place].to(log_probs) * (log_probs - log_probs.detach())).sum()
+    flat = [caption for of_image in sampled for caption in of_image]
+    tokens = [(*caption.tokens, SPECIAL_TOKENS.end) if caption.finished else caption.tokens for caption in flat]
+    rewards = torch.from_numpy(reward([index for index in indices for _ in range(samples)], tokens)).view(-1, samples)
+    baselines = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)
+    finished = torch.tensor([caption.finished for caption in flat]).view(-1, samples)
+    packed_order = (captions.images.cpu(), captions.caption_indices.cpu())
+    log_probs = _log_probs_of_captions(logits, captions, finished[packed_order].to(logits.device))
+    surrogate = ((rewards - baselines)[packed_order].to(log_probs) * (log_probs - log_probs.detach())).sum()
     mean = rewards.sum().to(log_probs) / (images * samples)
     return {"loss": -mean - surrogate / (images * samples), "reward": mean}
 
 
 def _log_probs_of_captions(
-    logits: Float[Tensor, "M V"], captions: PackedCaptions, ended: Tensor
+    logits: Float[Tensor, "M V"], captions: PackedCaptions, finished: Bool[Tensor, " N"]
 ) -> Float[Tensor, " N"]:
-    """log p of each caption; where one was cut, another word than <END> was chosen in its place."""
+    """log p of each caption. One that was cut off ends with log(1 − p(<END>)): another token was sampled there."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).clone()
-    mask_forbidden_tokens(
-        logits, [PartialHypothesis()], DecodeConfig(name="sample"), SPECIAL_TOKENS
-    )  # as where they were drawn
-    words = -F.cross_entropy(logits, captions.targets, reduction="none")
-    cut = ~ended[captions.rows] & (captions.targets == SPECIAL_TOKENS.end)
-    words = torch.where(cut, torch.log1p(-words.exp().clamp(max=1 - 1e-6)), words)
-    return words.new_zeros(len(captions.images)).index_add(0, captions.rows, words)
+    # The captions were sampled with these tokens masked.
+    mask_forbidden_tokens(logits, [PartialHypothesis()], DecodeConfig(name="sample"), SPECIAL_TOKENS)
+    log_probs = -F.cross_entropy(logits, captions.targets, reduction="none")
+    cut = ~finished[captions.rows] & (captions.targets == SPECIAL_TOKENS.end)
+    log_probs = torch.where(cut, torch.log1p(-log_probs.exp().clamp(max=1 - 1e-6)), log_probs)
+    return log_probs.new_zeros(len(captions.images)).index_add(0, captions.rows, log_probs)

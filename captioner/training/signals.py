@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop after the step at hand, so that nothing learnt is lost."""
+"""Ctrl-C and SIGTERM as a request to stop after the current step, so that a checkpoint can be saved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captioner.distributed.ranks import is_main_process
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop, and all that it has learnt is saved; `signal_number` says by what."""
+    """Training was stopped by the signal `signal_number`, and has saved a checkpoint."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal.Signals(signal_number).name)
@@ -22,7 +22,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """A context in which the first SIGINT or SIGTERM only sets `signal_number`; the second acts as usual."""
+    """A context in which the first SIGINT or SIGTERM only sets `signal_number`; the second has its usual effect."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
@@ -31,7 +31,7 @@ class StopRequest:
 
     def _ask(self, signal_number: int, frame: FrameType | None) -> None:
         self.signal_number = signal_number
-        self._restore()  # a second signal stops at once
+        self._restore()  # a second signal stops the process
         if self._at_once:
             raise Interrupted(signal_number)
         if is_main_process():
@@ -39,7 +39,7 @@ class StopRequest:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Inside, a request raises Interrupted wherever it meets the program: for long work that changes nothing."""
+        """A context in which a request raises Interrupted at once: for long work that changes no state."""
         self._at_once = True
         try:
             if self.signal_number is not None:

@@ -1,4 +1,4 @@
-"""One optimizer step: the losses of a batch, in one portion or several, their gradient, and the update."""
+"""One optimizer step: the losses of a batch, summed over its micro-batches, their gradient, and the update."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from captioner.training.self_critical import self_critical_losses
 
 
 class MicroBatch(NamedTuple):
-    """Some images of a batch, by their number in the training set, and their captions."""
+    """Some images of a batch: data-set indices, features and captions."""
 
     indices: list[int]
     features: ImageFeatures
@@ -41,7 +41,7 @@ class TrainingBatch:
     `micro_batches` can be iterated once; one of them is in memory at a time.
     """
 
-    number: int  # within the epoch
+    number: int  # within the epoch, from 0
     indices: list[int]  # of its images in the training set
     totals: BatchTotals
     micro_batches: Iterator[MicroBatch]
@@ -61,7 +61,7 @@ def training_batches(run: Run) -> Iterator[TrainingBatch]:
 
 
 def largest_micro_batch(run: Run, micro_batches: int) -> TrainingBatch:
-    """The first portion of the largest step there can be, the longest captions: to find out what fits into memory."""
+    """One micro-batch of the images with the longest captions: the largest that `micro_batches` per batch can give."""
     trainer = run.config.trainer
 
     def longest(index: int) -> list[list[int]]:
@@ -80,16 +80,16 @@ def _steps(
     micro_batches: int,
     first: int,
 ) -> Iterator[TrainingBatch]:
-    """Batches of images as steps of so many portions; `first`: the number of the first of them.
+    """Training batches of `batches`, each divided into `micro_batches`; first: the number of the first batch.
 
-    Images that turn out to be unreadable only while a step is under way still count in that step's totals.
+    An image that is found to be unreadable during a step still counts in the totals of that step.
     """
     trainer = run.config.trainer
     size = -(-trainer.batch_size // (rank_info().world_size * micro_batches))
 
     def divided(batch: Sequence[int]) -> list[list[int]]:
-        own = share(batch)  # this process's part, where there are several
-        return [own[start : start + size] for start in range(0, len(own), size)]
+        images = share(batch)  # those of this process
+        return [images[start : start + size] for start in range(0, len(images), size)]
 
     features = iterate_with_autocast(
         run.train_features.batches((part for batch in batches for part in divided(batch)), run.progress.epoch),
@@ -99,15 +99,15 @@ def _steps(
     for number, batch in enumerate(batches, first):
         indices = [index for index in batch if index not in run.train_features.bad]
         packed = (
-            MicroBatch(some, encoded, pack_captions(list(map(captions_of, some))).to(run.device))
-            for some, encoded in islice(features, len(divided(batch)))
-            if some
+            MicroBatch(readable, encoded, pack_captions(list(map(captions_of, readable))).to(run.device))
+            for readable, encoded in islice(features, len(divided(batch)))
+            if readable
         )
         yield TrainingBatch(number, indices, BatchTotals.of(list(map(captions_of, indices))), packed)
 
 
 def micro_batch_losses(run: Run, micro_batch: MicroBatch, totals: BatchTotals) -> dict[str, Tensor]:
-    """The losses of one portion of a step, in the run's precision."""
+    """The losses of a micro-batch by name, for the objective of the current phase; "loss" is to be minimized."""
     trainer = run.config.trainer
     with autocast(trainer.precision, run.device):
         if run.reward is not None and run.phase.objective == SELF_CRITICAL:
@@ -130,37 +130,37 @@ def micro_batch_losses(run: Run, micro_batch: MicroBatch, totals: BatchTotals) -
         )
 
 
-def train_step(run: Run, step: TrainingBatch) -> dict[str, float]:
-    """Update the weights; returns the losses, the gradient's norm before clipping, and the learning rate.
+def train_step(run: Run, batch: TrainingBatch) -> dict[str, float]:
+    """Update the weights with one batch; returns its losses, the gradient norm before clipping, and the learning rate.
 
-    Returns nothing, and updates nothing, where not one image of the batch could be read.
-    Raises TrainingError, with the weights as they were, for a loss or a gradient that is no number.
+    Returns {} and updates nothing where no image of the batch could be read. Raises TrainingError, and leaves the
+    weights unchanged, for a loss or a gradient that is infinite or NaN.
     """
     optim, progress = run.config.optim, run.progress
     learning_rate = set_learning_rate(run.optimizer, learning_rate_factor(run), progress.step)
     run.optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
     with summed_gradients(run.model.parameters(), overlap=run.gradient_accumulation_steps == 1):
-        for micro_batch in step.micro_batches:
-            losses = micro_batch_losses(run, micro_batch, step.totals)
+        for micro_batch in batch.micro_batches:
+            losses = micro_batch_losses(run, micro_batch, batch.totals)
             run.scaler.scale(losses["loss"]).backward()  # type: ignore[no-untyped-call]
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
-    figures = all_reduce({name: float(value) for name, value in sums.items()})
+    results = all_reduce({name: float(value) for name, value in sums.items()})
     progress.step += 1
-    progress.batch = step.number + 1
-    if not figures:
+    progress.batch = batch.number + 1
+    if not results:
         return {}
     run.scaler.unscale_(run.optimizer)
     norm = clip_gradient(run.optimizer, optim.clip_norm)
-    figures["gradient_norm"] = float(norm)
-    check_finite_losses(run, step, figures)
+    results["gradient_norm"] = float(norm)
+    check_finite_losses(run, batch, results)
     run.scaler.step(run.optimizer)
     run.scaler.update()
     if run.ema is not None:
         run.ema.update(progress.step)
-    run.model.decoder.after_optimizer_step(figures)
-    return figures | {"learning_rate": learning_rate}
+    run.model.decoder.after_optimizer_step(results)
+    return results | {"learning_rate": learning_rate}
 
 
 def learning_rate_factor(run: Run) -> float:
@@ -170,23 +170,23 @@ def learning_rate_factor(run: Run) -> float:
     return run.phase.learning_rate_factor * schedule_factor(run.config.optim, step, steps, run.steps_per_epoch)
 
 
-def check_finite_losses(run: Run, step: TrainingBatch, figures: dict[str, float]) -> None:
-    """TrainingError where the loss or the gradient is infinite or no number: what, in which batch, what to do."""
-    lost = {"loss": figures["loss"]}
-    # With a larger scale an infinite gradient is no mishap: the step is passed over and the scale halved.
+def check_finite_losses(run: Run, batch: TrainingBatch, results: dict[str, float]) -> None:
+    """Raise TrainingError if the loss or the gradient is infinite or NaN; the message names the batch and remedies."""
+    checked = {"loss": results["loss"]}
+    # With a larger scale an infinite gradient is expected: the scaler skips the step and halves the scale.
     if run.scaler.get_scale() <= 1:
-        lost["gradient's norm"] = figures["gradient_norm"]
-    for what, value in lost.items():
+        checked["gradient's norm"] = results["gradient_norm"]
+    for what, value in checked.items():
         if not math.isfinite(value):
             raise TrainingError(
-                f"The {what} became {value} {describe_batch(run, step)}. Lower optim.learning_rate, or clip the "
-                "gradient with optim.clip_norm; trainer.detect_anomaly=true says where it arises. Earlier "
-                f"checkpoints are in {run.folder}: resume from one with such a setting beside resume=."
+                f"The {what} became {value} {describe_batch(run, batch)}. Lower optim.learning_rate, or clip the "
+                "gradient with optim.clip_norm; trainer.detect_anomaly=true reports where it arises. Earlier "
+                f"checkpoints are in {run.folder}: resume from one with such a setting after resume=."
             )
 
 
-def describe_batch(run: Run, step: TrainingBatch) -> str:
+def describe_batch(run: Run, batch: TrainingBatch) -> str:
     """ "at step 12 (epoch 1), in the batch of images 000, 001, …": for messages."""
-    number = run.progress.epoch * run.steps_per_epoch + step.number + 1
-    names = ", ".join(str(run.train_set.images[index].image_id) for index in step.indices)
+    number = run.progress.epoch * run.steps_per_epoch + batch.number + 1
+    names = ", ".join(str(run.train_set.images[index].image_id) for index in batch.indices)
     return f"at step {number} (epoch {run.progress.epoch + 1}), in the batch of images {names}"

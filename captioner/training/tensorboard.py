@@ -1,9 +1,9 @@
-"""TensorBoard's event files, one a session of the run, in `tensorboard/` of the run folder.
+"""TensorBoard event files, one per session of the run, in `tensorboard/` of the run folder.
 
-Written by ourselves rather than through torch's SummaryWriter for two reasons. Its files are named after the clock, and
-TensorBoard reads them in the order of their names: here the name counts the sessions, so a clock that was set back
-disturbs nothing. And it writes from a thread of its own: here what was logged is in the file, so that the length of
-the file at a checkpoint says what had been logged by then.
+They are written here rather than by torch's SummaryWriter for two reasons. SummaryWriter names files by the clock, and
+TensorBoard reads them in the order of their names; here the name counts the sessions, so a clock that was set back has
+no effect. And SummaryWriter writes from a thread; here every value is in the file when the call returns, so that the
+size of the file at a checkpoint covers all that was logged before.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ FOLDER = "tensorboard"
 
 
 class TensorBoardLog:
-    """Scalars, texts and images by step. `step`: where a resumed run stands; a TensorBoard that is
-    open meanwhile then drops what it has read of later steps, which are done again."""
+    """Writes scalars, texts and images by step.
+
+    step: the step of a resumed run; an open TensorBoard then discards later steps, which are trained again.
+    """
 
     def __init__(self, run_folder: Path, step: int | None = None) -> None:
         try:

@@ -75,7 +75,9 @@ def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path: Path, tiny: Fol
         [*own_mounts, script], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines() == 2 * ["2 index.json step-00000004"], done
-    assert "No space left on device). Free some space on its disk. The checkpoint step-00000004 is whole" in done.stderr
+    assert (
+        "No space left on device). Free some space on its disk. The checkpoint step-00000004 is intact" in done.stderr
+    )
     assert "python train.py resume=disk/run" in done.stderr
     assert "disk/run/config.yaml: Read-only file system" in done.stderr
     assert "Traceback" not in done.stderr

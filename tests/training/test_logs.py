@@ -146,8 +146,8 @@ def steps(path: Path, tag: str) -> list[int]:
 
 
 @pytest.mark.parametrize("stored", [[], 7, {"log.txt": -1}, {"log.txt": 1.5}, {"log.txt": "1"}, {"log.txt": True}])
-def test_a_mark_that_is_none(stored: object) -> None:
-    with pytest.raises(ValueError, match="how long each log file was"):
+def test_invalid_log_sizes(stored: object) -> None:
+    with pytest.raises(ValueError, match="expected the size of each log file"):
         checked_log_sizes(stored)
 
 

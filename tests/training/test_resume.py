@@ -271,7 +271,7 @@ def test_a_run_folder_that_is_removed_under_the_run(config: TrainConfig, tmp_pat
 def test_a_run_folder_that_is_renamed_is_carried_on_there(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
     folder, renamed = tmp_path / "run", tmp_path / "renamed"
     with (
-        pytest.raises(StorageError, match="its checkpoints are where it is now"),
+        pytest.raises(StorageError, match="its checkpoints are in the renamed folder"),
         calling_before(training, "train_step", 6, lambda: folder.rename(renamed)),
     ):
         run(config, folder)

@@ -17,7 +17,15 @@ from captioner.evaluation.evaluate import generate_captions
 from captioner.training.loop import train
 from captioner.training.resume import load_weights_on_all
 from captioner.training.run import Run
-from captioner.training.sample_captions import LINE, SHADE, SHOWN, TILE, attention_sheet, caption_samples, lit
+from captioner.training.sample_captions import (
+    LINE,
+    SHADE,
+    SHOWN,
+    TILE,
+    attention_sheet,
+    caption_samples,
+    lit_by_attention,
+)
 from captioner.training.setup import prepare
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
@@ -103,7 +111,7 @@ def test_the_sheet_is_bright_where_the_weight_is(attending: Run) -> None:
 
 def test_lit_everywhere_it_is_itself() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (TILE, TILE, 3)).astype(np.uint8))
-    assert np.array_equal(np.asarray(lit(image, np.ones((3, 3), np.float32))), np.asarray(image))
+    assert np.array_equal(np.asarray(lit_by_attention(image, np.ones((3, 3), np.float32))), np.asarray(image))
 
 
 def test_an_image_that_is_gone_is_grey(attending: Run) -> None:
