@@ -1,4 +1,4 @@
-"""A language model whose weights were chosen by hand, so that it is known which unit does what."""
+"""A language model with weights set by hand, so that the units that track a property are known."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def counting_and_toggling() -> LanguageModel:
     cell, inputs = model.stack.cells[0], model.stack.inputs[0]
     quote, line_break = VOCABULARY.encode(['"', "\n"])
     with torch.no_grad():
-        model.embedding.weight.copy_(torch.eye(size))  # one-hot: a column of the weight is a token's own
+        model.embedding.weight.copy_(torch.eye(size))  # one-hot: each column of the weight belongs to one token
         i, f, g, o = range(0, 24, 6)
         recurrent: torch.Tensor = cell.recurrent.weight
         for unit in (COUNTS, TOGGLES):

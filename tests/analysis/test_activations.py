@@ -88,10 +88,10 @@ def test_update_gates_of_the_mut_cells(cell: str) -> None:
     with record_cell_states(model) as recorded:
         model.step(torch.tensor([4, 5]), (before,))
     x = model.stack.project(model.embedding(torch.tensor([4, 5])))[:, :H]
-    own = model.stack.cells[0]
-    seen = {"mut1": 0.0, "mut2": 1.0, "mut3": 1.0}[cell]
+    cell_of_layer = model.stack.cells[0]
+    factor = {"mut1": 0.0, "mut2": 1.0, "mut3": 1.0}[cell]
     state = before.tanh() if cell == "mut3" else before
-    added = seen * state @ own.update.weight.t() if seen else 0.0
+    added = factor * state @ cell_of_layer.update.weight.t() if factor else 0.0
     assert torch.allclose(recorded["layer1.update_gate"][0], torch.sigmoid(x + added).detach(), atol=1e-12)
 
 

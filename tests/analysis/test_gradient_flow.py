@@ -83,8 +83,8 @@ def test_rnn_is_the_product_of_diag_times_whh() -> None:
 
     norms = gradient_norms(model, tokens)
     assert norms.shape == (3, T)
-    for row, own in zip(norms.tolist(), tokens.tolist(), strict=True):
-        assert row == pytest.approx(norms_by_jacobians(weights, own, step, 1), rel=1e-10)
+    for row, stream in zip(norms.tolist(), tokens.tolist(), strict=True):
+        assert row == pytest.approx(norms_by_jacobians(weights, stream, step, 1), rel=1e-10)
 
 
 def test_lstm_is_the_product_of_its_jacobian_over_h_and_c() -> None:
@@ -109,8 +109,8 @@ def test_lstm_is_the_product_of_its_jacobian_over_h_and_c() -> None:
         jacobian = np.block([[through @ by_h + output_by_h, through @ by_c], [by_h, by_c]])
         return np.concatenate([o * np.tanh(after), after]), jacobian
 
-    for row, own in zip(gradient_norms(model, tokens).tolist(), tokens.tolist(), strict=True):
-        assert row == pytest.approx(norms_by_jacobians(weights, own, step, 2), rel=1e-10)
+    for row, stream in zip(gradient_norms(model, tokens).tolist(), tokens.tolist(), strict=True):
+        assert row == pytest.approx(norms_by_jacobians(weights, stream, step, 2), rel=1e-10)
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -271,7 +271,7 @@ def test_temporary_folders_of_killed_runs_are_removed(run_folder: Path) -> None:
 # ------------------------------------------------------------------------ missing, altered, of another kind
 
 
-def refused(folder: Path, match: str, name: str = "config.json") -> None:
+def check_load_fails(folder: Path, match: str, name: str = "config.json") -> None:
     with pytest.raises(CheckpointError, match=match) as error:
         load_checkpoint(folder)
     assert str(folder) in str(error.value)
@@ -281,7 +281,7 @@ def refused(folder: Path, match: str, name: str = "config.json") -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    refused(folder, f"is incomplete: {name} is missing", name)
+    check_load_fails(folder, f"is incomplete: {name} is missing", name)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -289,9 +289,9 @@ def test_an_altered_file_is_named(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[-9] ^= 1
     (folder / name).write_bytes(content)
-    refused(folder, "was altered or damaged", name)
+    check_load_fails(folder, "was altered or damaged", name)
     (folder / name).write_bytes(content[:100])
-    refused(folder, "was altered or damaged", name)
+    check_load_fails(folder, "was altered or damaged", name)
 
 
 def test_altered_weights_are_not_resumed_from(folder: Path) -> None:
@@ -352,7 +352,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 @pytest.mark.parametrize(("change", "match"), CHANGES.values(), ids=CHANGES.keys())
 def test_an_altered_config_is_named(folder: Path, change: Callable[[dict[str, Any]], object], match: str) -> None:
     forge_config(folder, change)
-    refused(folder, match)
+    check_load_fails(folder, match)
 
 
 @pytest.mark.parametrize(
@@ -369,15 +369,15 @@ def test_an_altered_config_is_named(folder: Path, change: Callable[[dict[str, An
 )
 def test_a_config_that_does_not_fit_the_weights(folder: Path, change: dict[str, Any]) -> None:
     forge_config(folder, lambda config: config["model"].update(change))
-    refused(folder, r"model\.safetensors does not fit the model that config\.json and vocab\.json describe")
+    check_load_fails(folder, r"model\.safetensors does not fit the model that config\.json and vocab\.json describe")
 
 
 def test_a_vocabulary_that_does_not_fit(folder: Path) -> None:
     for words in (["a"], [str(number) for number in range(99)]):
         forge(folder, "vocab.json", Vocabulary(words).to_json().encode())
-        refused(folder, "does not fit the model", "vocab.json")
+        check_load_fails(folder, "does not fit the model", "vocab.json")
     forge(folder, "vocab.json", b'["a"]')
-    refused(folder, "should begin with <PAD>", "vocab.json")
+    check_load_fails(folder, "should begin with <PAD>", "vocab.json")
 
 
 def test_huge_sizes_allocate_no_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,7 +393,7 @@ def test_huge_sizes_allocate_no_memory(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(checkpoint, "build_decoder", watch)
     widest = {"hidden_dim": 65_536, "embedding_dim": 65_536, "attention_dim": 65_536, "layers": 64, "gate": "vector"}
     forge_config(folder, lambda config: config["model"].update(widest))
-    refused(folder, r"model\.safetensors does not fit the model")
+    check_load_fails(folder, r"model\.safetensors does not fit the model")
     assert allocated == [{"meta"}]
 
 
@@ -401,7 +401,7 @@ def test_a_weights_file_with_other_content(folder: Path) -> None:
     size = (folder / "model.safetensors").stat().st_size
     for content in (b"\0" * size, b"\xff" * size, pickle.dumps({}) * size):
         forge(folder, "model.safetensors", content)
-        refused(folder, r"model\.safetensors does not fit")
+        check_load_fails(folder, r"model\.safetensors does not fit")
 
 
 # ------------------------------------------------------------------------------------ nothing is executed
@@ -459,7 +459,7 @@ def test_a_damaged_trainer_state_is_named(folder: Path, damage: str) -> None:
 def test_settings_are_not_interpolated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "resnet18")
     forge_config(folder, lambda config: config["encoder"].update(name="${oc.env:SECRET}"))
-    refused(folder, r"encoder\.name='\$\{oc\.env:SECRET\}' does not exist")
+    check_load_fails(folder, r"encoder\.name='\$\{oc\.env:SECRET\}' does not exist")
 
 
 def test_weights_named_in_the_settings_are_not_read(folder: Path) -> None:

@@ -91,8 +91,8 @@ def test_an_export_omits_published_encoder_weights_and_the_trainer_state(run: Pa
     }
     with pytest.raises(CheckpointError, match=r"trainer\.pt is missing"):
         load_trainer_state(checkpoint)
-    said = json.loads((checkpoint / "config.json").read_text())["omitted_weights"]
-    assert said["blocks"] == load_checkpoint(run).model.encoder.blocks
+    omitted = json.loads((checkpoint / "config.json").read_text())["omitted_weights"]
+    assert omitted["blocks"] == load_checkpoint(run).model.encoder.blocks
 
 
 def test_an_export_contains_only_the_fine_tuned_blocks_of_the_encoder(tmp_path: Path) -> None:

@@ -63,13 +63,13 @@ def test_float16_rounds_matrices_and_not_vectors(tmp_path: Path) -> None:
 
 def test_the_largest_matrices_are_stored_in_8_bits_until_it_fits(tmp_path: Path) -> None:
     weights = {"small": torch.randn(4, 4), "large": torch.randn(40, 50), "middle": torch.randn(10, 10)}
-    whole = size_in_bytes(to_float16(weights))
-    assert whole == 2 * (16 + 2000 + 100)
-    assert compress_to(weights, whole)[1] == []
-    packed, in_8_bits = compress_to(weights, whole - 1)
+    total = size_in_bytes(to_float16(weights))
+    assert total == 2 * (16 + 2000 + 100)
+    assert compress_to(weights, total)[1] == []
+    packed, in_8_bits = compress_to(weights, total - 1)
     assert in_8_bits == ["large"]
-    assert size_in_bytes(packed) == whole - 2000 + 40 * 4
-    assert compress_to(weights, whole - 1900)[1] == ["large", "middle"]
+    assert size_in_bytes(packed) == total - 2000 + 40 * 4
+    assert compress_to(weights, total - 1900)[1] == ["large", "middle"]
     with pytest.raises(CheckpointError, match=r"take at least [\d,]+ bytes, and the limit leaves 100"):
         compress_to(weights, 100)
     write_weights(packed, tmp_path / "w.safetensors")
@@ -87,9 +87,9 @@ def test_values_that_float16_cannot_represent_are_errors(number: float) -> None:
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_tied_weights_are_stored_once_and_stay_tied(tmp_path: Path, device: str) -> None:
     model = Tied()
-    own = unique_weights(model)
-    assert set(own) == {"first.weight", "second.bias", "count"}
-    write_weights(own, tmp_path / "w.safetensors")
+    unique = unique_weights(model)
+    assert set(unique) == {"first.weight", "second.bias", "count"}
+    write_weights(unique, tmp_path / "w.safetensors")
     with torch.device(device):
         other = Tied()
     load_into(other, read_weights(tmp_path / "w.safetensors"))

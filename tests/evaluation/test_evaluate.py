@@ -92,9 +92,9 @@ def test_every_image_has_a_caption_in_the_order_of_the_data(
 ) -> None:
     found = evaluate(trained, dataset, data)
     assert list(found.captions) == [image.image_id for image in dataset]
-    assert len(set(found.captions.values())) >= 3  # it looks at the images
+    assert len(set(found.captions.values())) >= 3  # captions depend on the images
     right = sum(found.captions[image.image_id] in image.captions for image in dataset)
-    assert right >= len(dataset) - 1  # and knows what it sees
+    assert right >= len(dataset) - 1  # and are correct
 
 
 def test_references_do_not_influence_captions(
@@ -176,12 +176,12 @@ def test_images_without_captions_are_captioned_but_not_scored(
     trained: LoadedCheckpoint, dataset: CaptionDataset, data: FolderConfig
 ) -> None:
     silent = (replace(dataset.images[0], captions=()), *dataset.images[1:])
-    some = evaluate(trained, replace(dataset, images=silent), data)
-    assert set(some.captions) == {image.image_id for image in dataset}
+    evaluation = evaluate(trained, replace(dataset, images=silent), data)
+    assert set(evaluation.captions) == {image.image_id for image in dataset}
     without = evaluate(trained, replace(dataset, images=dataset.images[1:]), data)
-    assert some.scores.corpus == without.scores.corpus
-    assert some.signature["images"] == len(dataset) - 1
-    assert some.signature["skipped_images"] == 0
+    assert evaluation.scores.corpus == without.scores.corpus
+    assert evaluation.signature["images"] == len(dataset) - 1
+    assert evaluation.signature["skipped_images"] == 0
 
 
 def test_nothing_to_score_against(dataset: CaptionDataset) -> None:
@@ -193,7 +193,7 @@ def test_nothing_to_score_against(dataset: CaptionDataset) -> None:
         score_captions({}, dataset, ["Bleu"], TOKENIZER)
 
 
-# ---------------------------------------------------------------------------------------- what is written
+# ---------------------------------------------------------------------------------------- files
 
 
 def test_files(trained: LoadedCheckpoint, dataset: CaptionDataset, data: FolderConfig, tmp_path: Path) -> None:
@@ -292,4 +292,4 @@ def test_text_table() -> None:
         ["val", "21.37", "100.00", "-"],
         ["a", "longer", "name", "0.00", "-", "12.35"],
     ]
-    assert len({len(line) for line in table}) == 1  # columns stand below each other
+    assert len({len(line) for line in table}) == 1  # columns are aligned

@@ -26,10 +26,10 @@ from tests.tiny import tiny_config, train_tiny, write_tiny_data
 
 def dataset_with_boxes(folder: Path, *boxes: tuple[Box, ...], size: tuple[int, int] = (40, 20)) -> CaptionDataset:
     images = []
-    for number, own in enumerate(boxes):
+    for number, of_image in enumerate(boxes):
         path = folder / f"{number}.png"
         Image.new("RGB", size).save(path)
-        images.append(CaptionedImage(number, path, ("a dog",), own))
+        images.append(CaptionedImage(number, path, ("a dog",), of_image))
     return CaptionDataset("coco2017", "val", tuple(images))
 
 

@@ -17,8 +17,8 @@ def test_it_runs_on_small_data() -> None:
     pytest.importorskip("pycocoevalcap", reason="the benchmark compares with pycocoevalcap")
     command = [sys.executable, str(SCRIPT), "--images", "300", "--largest", "2000", "--runs", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    figures = json.loads(done.stdout)
-    assert figures["whole_set"]["ratio"] > 5
-    assert figures["reward"]["warm_ratio"] > 5
-    assert figures["growth"]["images"] == [1000, 2000]
-    assert figures["tokenizer"]["captions"] == 2000
+    results = json.loads(done.stdout)
+    assert results["whole_set"]["ratio"] > 5
+    assert results["reward"]["warm_ratio"] > 5
+    assert results["growth"]["images"] == [1000, 2000]
+    assert results["tokenizer"]["captions"] == 2000

@@ -18,12 +18,12 @@ caption = st.lists(st.integers(0, 6), min_size=1, max_size=9)
 def test_equals_nltk_s_sentence_bleu_with_add_one_smoothing(data: st.DataObject) -> None:
     references = data.draw(st.lists(st.lists(caption, min_size=1, max_size=4), min_size=1, max_size=4))
     images = data.draw(st.lists(st.integers(0, len(references) - 1), min_size=1, max_size=8))
-    said = data.draw(st.lists(caption, min_size=len(images), max_size=len(images)))
+    hypotheses = data.draw(st.lists(caption, min_size=len(images), max_size=len(images)))
     expected = [
         sentence_bleu(references[image], words, smoothing_function=SmoothingFunction().method2)
-        for image, words in zip(images, said, strict=True)
+        for image, words in zip(images, hypotheses, strict=True)
     ]
-    assert BleuReward(dict(enumerate(references)))(images, said) == pytest.approx(expected, abs=1e-8)
+    assert BleuReward(dict(enumerate(references)))(images, hypotheses) == pytest.approx(expected, abs=1e-8)
 
 
 def test_an_empty_caption_scores_0_and_a_perfect_one_1() -> None:

@@ -16,14 +16,14 @@ NAMES = ("Bleu", "ROUGE_L", "CIDEr")
 WHITESPACE = TokenizerConfig(name="whitespace")
 
 
-def sentence(generator: random.Random) -> list[str]:
+def random_caption(generator: random.Random) -> list[str]:
     return [f"w{int(30 * generator.random() ** 2)}" for _ in range(generator.randint(5, 12))]
 
 
 def system(quality: float, seed: int, images: int = 150) -> Scores:
     """The scores of a system that copies each word of a reference with probability `quality`."""
     truth = random.Random(0)
-    references = {index: [sentence(truth), sentence(truth)] for index in range(images)}
+    references = {index: [random_caption(truth), random_caption(truth)] for index in range(images)}
     generator = random.Random(seed)
     hypotheses = {
         index: " ".join(word if generator.random() < quality else "wrong" for word in captions[0])
@@ -67,7 +67,7 @@ def test_intervals_contain_the_value_and_grow_with_confidence() -> None:
 def test_the_interval_of_a_mean_equals_the_normal_approximation() -> None:
     scores = system(0.7, seed=1, images=400)
     interval = bootstrap_intervals(scores, samples=2000)["CIDEr"]
-    values = [figures["CIDEr"] for figures in scores.per_image.values()]
+    values = [values["CIDEr"] for values in scores.per_image.values()]
     half = 1.96 * np.std(values) / np.sqrt(len(values))
     assert interval.high - interval.low == pytest.approx(2 * half, rel=0.1)
 

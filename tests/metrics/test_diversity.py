@@ -12,8 +12,8 @@ from captioner.text import ptb_tokenize
 
 
 def test_by_hand() -> None:
-    figures = diversity([["a", "dog", "on", "a"], ["a", "dog"], []])
-    assert figures == {
+    scores = diversity([["a", "dog", "on", "a"], ["a", "dog"], []])
+    assert scores == {
         "Distinct_1": 3 / 6,
         "Distinct_2": 3 / 4,
         "Vocabulary": 3.0,

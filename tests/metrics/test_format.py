@@ -42,8 +42,8 @@ def test_csv_is_exact(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["caption"] for row in rows] == list(CAPTIONS.values())
     assert [row["image_id"] for row in rows] == ["7", "b"]
-    for row, figures in zip(rows, scores.per_image.values(), strict=True):
-        assert {name: float(row[name]) for name in figures} == figures
+    for row, values in zip(rows, scores.per_image.values(), strict=True):
+        assert {name: float(row[name]) for name in values} == values
 
 
 @pytest.mark.parametrize("names", [["Diversity"]])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from captioner.errors import DataError
 from captioner.metrics.grounding_scores import ObjectWord, coverage, format_grounding, grounding
 
-ROWS, COLUMNS, FINE = 3, 4, 60  # 60 pixels a side: every cell and every box on it is a whole number of pixels
+ROWS, COLUMNS, FINE = 3, 4, 60  # 60 pixels a side: every region and every box is a whole number of pixels
 sides = st.integers(0, FINE - 1).flatmap(lambda low: st.tuples(st.just(low), st.integers(low + 1, FINE)))
 boxes_of_sides = st.tuples(sides, sides).map(lambda s: (s[0][0], s[1][0], s[0][1], s[1][1]))
 BOXES = st.lists(boxes_of_sides, min_size=1, max_size=4)  # left, top, right, bottom
@@ -74,12 +74,12 @@ def words(seed: int, scale: float = 1.0) -> tuple[list[ObjectWord], list[list[tu
 def test_the_three_scores_are_their_definitions() -> None:
     object_words, boxes = words(0)
     found = grounding(object_words, without_box=3)
-    inside = [share_by_pixels(word.attention, own) for word, own in zip(object_words, boxes, strict=True)]
-    area = [pixels_inside(own).mean() for own in boxes]
+    inside = [share_by_pixels(word.attention, of_word) for word, of_word in zip(object_words, boxes, strict=True)]
+    area = [pixels_inside(of_word).mean() for of_word in boxes]
     chance = []
-    for word, own in zip(object_words, boxes, strict=True):
+    for word, of_word in zip(object_words, boxes, strict=True):
         others = [other.attention for other in object_words if other.image_id != word.image_id]
-        chance.append(np.mean([share_by_pixels(other, own) for other in others]))
+        chance.append(np.mean([share_by_pixels(other, of_word) for other in others]))
     assert found.attention.value == pytest.approx(np.mean(inside), abs=1e-12)
     assert found.uniform.value == pytest.approx(np.mean(area), abs=1e-12)
     assert found.chance.value == pytest.approx(np.mean(chance), abs=1e-12)
@@ -93,7 +93,9 @@ def test_the_three_scores_are_their_definitions() -> None:
 def test_intervals_come_from_resampling_images() -> None:
     """Compared with sampling images with replacement and averaging over all of their words."""
     object_words, boxes = words(1)
-    inside = np.array([share_by_pixels(word.attention, own) for word, own in zip(object_words, boxes, strict=True)])
+    inside = np.array(
+        [share_by_pixels(word.attention, of_word) for word, of_word in zip(object_words, boxes, strict=True)]
+    )
     of_image = [[0, 1], [2, 3, 4], [6], [5]]  # in the order 5, 7, 9, "seven"
     means = []
     for images in np.random.default_rng(3).integers(4, size=(100, 4)):

@@ -55,36 +55,46 @@ def test_generated_unicode(pairs: list[tuple[list[str], list[str]]]) -> None:
     )
 
 
-def sentence(seed: int, length: int, words: int = 30) -> list[str]:
+def random_caption(seed: int, length: int, words: int = 30) -> list[str]:
     generator = random.Random(seed)
     return [f"w{generator.randrange(words)}" for _ in range(length)]
 
 
 ADVERSARIAL: dict[str, list[tuple[list[str], list[list[str]]]]] = {
-    "one image": [(sentence(1, 9), [sentence(2, 9), sentence(3, 7)])],
-    "one image, equal": [(sentence(1, 9), [sentence(1, 9)])],
-    "empty hypotheses": [([], [sentence(1, 9)]), ([], [[], sentence(2, 3)]), ([], [[]])],
-    "empty references": [(sentence(1, 3), [[]]), (sentence(2, 3), [[], []]), (sentence(3, 3), [sentence(3, 3)])],
+    "one image": [(random_caption(1, 9), [random_caption(2, 9), random_caption(3, 7)])],
+    "one image, equal": [(random_caption(1, 9), [random_caption(1, 9)])],
+    "empty hypotheses": [([], [random_caption(1, 9)]), ([], [[], random_caption(2, 3)]), ([], [[]])],
+    "empty references": [
+        (random_caption(1, 3), [[]]),
+        (random_caption(2, 3), [[], []]),
+        (random_caption(3, 3), [random_caption(3, 3)]),
+    ],
     "one word": [(["w1"], [["w1"]]), (["w1"], [["w2"], ["w1", "w2"]]), (["w2"], [[]])],
     "two and three words": [
-        (sentence(i, 2 + i % 2, 4), [sentence(i + 9, 3, 4), sentence(i + 99, 2, 4)]) for i in range(20)
+        (random_caption(i, 2 + i % 2, 4), [random_caption(i + 9, 3, 4), random_caption(i + 99, 2, 4)])
+        for i in range(20)
     ],
     "repeated words": [(["a"] * i, [["a"] * j for j in range(1, 8)]) for i in range(1, 12)] + [(["b"], [["b", "b"]])],
     "very long": [
-        (sentence(1, 300, 60), [sentence(2, 250, 60), sentence(3, 2, 60)]),
-        (sentence(4, 5, 60), [sentence(5, 280, 60)]),
+        (random_caption(1, 300, 60), [random_caption(2, 250, 60), random_caption(3, 2, 60)]),
+        (random_caption(4, 5, 60), [random_caption(5, 280, 60)]),
     ],
     "around 64 words": [
-        (sentence(i, i, 20), [sentence(-i, 128 - i, 20), sentence(i, i, 20)[::-1]]) for i in range(60, 70)
+        (random_caption(i, i, 20), [random_caption(-i, 128 - i, 20), random_caption(i, i, 20)[::-1]])
+        for i in range(60, 70)
     ],
     "1 to 50 references": [
-        (sentence(i, 8), [sentence(100 * i + j, 4 + j % 9) for j in range(i)]) for i in range(1, 51)
+        (random_caption(i, 8), [random_caption(100 * i + j, 4 + j % 9) for j in range(i)]) for i in range(1, 51)
     ],
     "ties in reference length": [
-        (sentence(i, 6), [sentence(i + 7, 6 + d), sentence(i + 8, 6 - d)]) for i in range(20) for d in (1, 2)
+        (random_caption(i, 6), [random_caption(i + 7, 6 + d), random_caption(i + 8, 6 - d)])
+        for i in range(20)
+        for d in (1, 2)
     ],
-    "the same references everywhere": [(sentence(i, 6, 5), [sentence(1, 6, 5), sentence(2, 7, 5)]) for i in range(9)],
-    "nothing in common": [(["x", "y", "z"] * 2, [sentence(i, 9)]) for i in range(5)],
+    "the same references everywhere": [
+        (random_caption(i, 6, 5), [random_caption(1, 6, 5), random_caption(2, 7, 5)]) for i in range(9)
+    ],
+    "nothing in common": [(["x", "y", "z"] * 2, [random_caption(i, 9)]) for i in range(5)],
     "Unicode": [(["犬", "é", "é"], [["犬", "é"], ["🐕", "‍"]]), (["ß", "İ", "ﬁ"], [["ß", "İ", "fi"]])],
 }
 
@@ -126,8 +136,8 @@ def test_the_scores_in_the_documentation(real_data: Path) -> None:
     corpus = score(
         {i: texts[0] for i, texts in captions.items()}, {i: texts[1:] for i, texts in captions.items()}
     ).corpus
-    figures = [f"{corpus[name]:.6f}" for name in ("Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr")]
-    assert [cell.strip() for cell in row.split("|")[2:6]] == figures
+    quoted = [f"{corpus[name]:.6f}" for name in ("Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr")]
+    assert [cell.strip() for cell in row.split("|")[2:6]] == quoted
 
 
 @pytest.mark.slow
@@ -162,4 +172,4 @@ def test_from_text_to_scores(real_data: Path, backend: str) -> None:
     ours = score(hypotheses, references, tokenizer=TokenizerConfig(backend=backend))
     assert ours.corpus == pytest.approx(corpus, abs=1e-9, rel=0)
     for name, values in per_image.items():
-        assert [figures[name] for figures in ours.per_image.values()] == pytest.approx(values, abs=1e-9, rel=0), name
+        assert [scores[name] for scores in ours.per_image.values()] == pytest.approx(values, abs=1e-9, rel=0), name

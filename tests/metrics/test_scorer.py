@@ -21,7 +21,7 @@ REFERENCES = {
     "two": ["Two cats sleep on a bed."],
 }
 CHEAP = ("Bleu", "ROUGE_L", "CIDEr", "CIDEr_plain")
-FIGURES = {"Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr", "CIDEr_plain"}
+NAMES = {"Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr", "CIDEr_plain"}
 
 text = st.text(st.sampled_from(" .,'AaBb1½\u00a0犬"), max_size=20)
 captions = st.dictionaries(st.integers(0, 99), st.tuples(text, st.lists(text, min_size=1, max_size=3)), min_size=1)
@@ -29,9 +29,9 @@ captions = st.dictionaries(st.integers(0, 99), st.tuples(text, st.lists(text, mi
 
 def test_scores_of_a_call() -> None:
     scores = score(HYPOTHESES, REFERENCES, names=CHEAP)
-    assert scores.corpus.keys() == FIGURES
+    assert scores.corpus.keys() == NAMES
     assert list(scores.per_image) == [1, "two", 3]
-    assert all(figures.keys() == FIGURES for figures in scores.per_image.values())
+    assert all(scores_of_image.keys() == NAMES for scores_of_image in scores.per_image.values())
     assert scores.unavailable == {}
     tokenizer = build_tokenizer(TokenizerConfig())
     expected = {"tokenizer": "ptb", "tokenizer_version": tokenizer.version, "images": 3, "references": 6}
@@ -40,7 +40,7 @@ def test_scores_of_a_call() -> None:
 
 
 def test_default_metrics() -> None:
-    assert score(HYPOTHESES, REFERENCES).corpus.keys() == FIGURES - {"CIDEr_plain"}
+    assert score(HYPOTHESES, REFERENCES).corpus.keys() == NAMES - {"CIDEr_plain"}
 
 
 def test_tokens_and_text_get_equal_scores() -> None:
@@ -50,7 +50,9 @@ def test_tokens_and_text_get_equal_scores() -> None:
         tokenize(list(HYPOTHESES.values())), [tokenize(REFERENCES[image_id]) for image_id in HYPOTHESES], names=CHEAP
     )
     assert by_text.corpus == by_tokens.corpus
-    assert [figures["CIDEr"] for figures in by_text.per_image.values()] == by_tokens.per_image["CIDEr"].tolist()
+    assert [scores_of_image["CIDEr"] for scores_of_image in by_text.per_image.values()] == by_tokens.per_image[
+        "CIDEr"
+    ].tolist()
 
 
 @settings(max_examples=40, deadline=None)
@@ -70,8 +72,8 @@ def test_the_order_of_images_does_not_matter(images: dict[int, Any], seed: int) 
 @given(captions)
 def test_scores_are_in_their_ranges(images: dict[int, Any]) -> None:
     scores = score({i: images[i][0] for i in images}, {i: images[i][1] for i in images}, names=CHEAP)
-    for figures in (scores.corpus, *scores.per_image.values()):
-        for name, value in figures.items():
+    for scores_of_image in (scores.corpus, *scores.per_image.values()):
+        for name, value in scores_of_image.items():
             assert 0 <= value <= (10 if name.startswith("CIDEr") else 1) + 1e-9, name
 
 
