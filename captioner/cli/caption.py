@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from captioner.cli.flags import FlagParser, add_checkpoint, add_device, add_json
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import default_checkpoint
 from captioner.distributed.device import check_device_name
 from captioner.errors import CaptionerError, ImageError
+
+if TYPE_CHECKING:
+    from captioner.inference import Caption
 
 
 def main() -> None:
@@ -50,12 +55,7 @@ def _parser() -> FlagParser:
 
 
 def _caption(arguments: argparse.Namespace) -> None:
-    if arguments.alternatives < 0:
-        raise CaptionerError(f"--alternatives {arguments.alternatives}: expected 0 or more.")
-    if arguments.plot is not None and not arguments.plot.absolute().parent.is_dir():
-        raise CaptionerError(f"--plot {arguments.plot}: the folder {arguments.plot.absolute().parent} does not exist.")
-    if arguments.contour is not None and not 0 < arguments.contour < 1:
-        raise CaptionerError(f"--contour {arguments.contour}: expected a share between 0 and 1, such as 0.5.")
+    _check_values(arguments)
     paths = list_images(arguments.images)
     checkpoint = arguments.checkpoint
     if checkpoint is None:
@@ -64,7 +64,6 @@ def _caption(arguments: argparse.Namespace) -> None:
             sys.stderr.write(notice + "\n")
     if len(paths) == 1 and not paths[0].exists():
         raise ImageError(f"{paths[0]} does not exist. Expected an image.")
-    check_device_name(arguments.device)
 
     from dataclasses import replace
 
@@ -74,46 +73,65 @@ def _caption(arguments: argparse.Namespace) -> None:
     decode = captioner.decode
     if arguments.beam_width is not None:
         decode = replace(decode, name="beam", beam_width=arguments.beam_width)
-    captioned, unreadable = [], []
+    captioned: list[tuple[Path, Caption]] = []
     for path in paths:
         try:
             caption = captioner.caption(path, decode=decode, alternatives=arguments.alternatives)
         except ImageError as error:
             if len(paths) == 1:
                 raise
-            unreadable.append(path)
             sys.stderr.write(f"error: {error}\n")
             continue
         captioned.append((path, caption))
-        if arguments.json:
-            record = {
-                "path": str(path),
-                "caption": caption.text,
-                "log_prob": caption.log_prob,
-                "finished": caption.finished,
-                "alternatives": [{"caption": c.text, "log_prob": c.log_prob} for c in caption.alternatives],
-            }
-            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
-        else:
-            prefix = f"{path}: " if len(paths) > 1 else ""
-            sys.stdout.write(f"{prefix}{caption.text}\n")
-            for other in caption.alternatives:
-                sys.stdout.write(f"  {other.log_prob:7.2f}  {other.text}\n")
+        _print(path, caption, as_json=arguments.json, with_path=len(paths) > 1)
     if arguments.plot is not None and captioned:
-        from captioner.data.images.decode import load_image
-        from captioner.plots import attention_sheet
+        _write_plot(captioned, captioner.transform.resize, arguments)
+    if unreadable := len(paths) - len(captioned):
+        raise ImageError(f"{unreadable} of {len(paths)} images could not be read; the others are captioned.")
 
-        attention_sheet(
-            [load_image(path) for path, _ in captioned],
-            [caption for _, caption in captioned],
-            arguments.plot,
-            resize=captioner.transform.resize,
-            scale=arguments.scale,
-            contour=arguments.contour,
-        )
-        sys.stderr.write(f"Written: {arguments.plot}\n")
-    if unreadable:
-        raise ImageError(f"{len(unreadable)} of {len(paths)} images could not be read; the others are captioned.")
+
+def _check_values(arguments: argparse.Namespace) -> None:
+    """CaptionerError for a value that cannot work, before anything is loaded."""
+    if arguments.alternatives < 0:
+        raise CaptionerError(f"--alternatives {arguments.alternatives}: expected 0 or more.")
+    if arguments.plot is not None and not arguments.plot.absolute().parent.is_dir():
+        raise CaptionerError(f"--plot {arguments.plot}: the folder {arguments.plot.absolute().parent} does not exist.")
+    if arguments.contour is not None and not 0 < arguments.contour < 1:
+        raise CaptionerError(f"--contour {arguments.contour}: expected a share between 0 and 1, such as 0.5.")
+    check_device_name(arguments.device)
+
+
+def _print(path: Path, caption: Caption, *, as_json: bool, with_path: bool) -> None:
+    """Print one caption and its alternatives, as text or as a line of JSON."""
+    if as_json:
+        record = {
+            "path": str(path),
+            "caption": caption.text,
+            "log_prob": caption.log_prob,
+            "finished": caption.finished,
+            "alternatives": [{"caption": c.text, "log_prob": c.log_prob} for c in caption.alternatives],
+        }
+        sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+        return
+    sys.stdout.write(f"{path}: {caption.text}\n" if with_path else f"{caption.text}\n")
+    for other in caption.alternatives:
+        sys.stdout.write(f"  {other.log_prob:7.2f}  {other.text}\n")
+
+
+def _write_plot(captioned: Sequence[tuple[Path, Caption]], resize: str, arguments: argparse.Namespace) -> None:
+    """Write the plot of --plot; here, for without it captioning need not import the plotting library."""
+    from captioner.data.images.decode import load_image
+    from captioner.plots import attention_sheet
+
+    attention_sheet(
+        [load_image(path) for path, _ in captioned],
+        [caption for _, caption in captioned],
+        arguments.plot,
+        resize=resize,
+        scale=arguments.scale,
+        contour=arguments.contour,
+    )
+    sys.stderr.write(f"Written: {arguments.plot}\n")
 
 
 def list_images(given: list[Path]) -> list[Path]:
