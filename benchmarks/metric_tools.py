@@ -2,7 +2,7 @@
 
 Reads COCO's annotation file; each image's first caption is scored against its others. Prints a Markdown table with one
 row per tool; a tool that is not installed is skipped and named at the end.
-pycocoevalcap comes with `pip install 'captioner[java]'`, sacrebleu with `pip install sacrebleu`; nltk's
+pycocoevalcap comes with `pip install 'captioner[meteor]'`, sacrebleu with `pip install sacrebleu`; nltk's
 METEOR needs `python -m nltk.downloader wordnet`. Takes a few minutes.
 """
 

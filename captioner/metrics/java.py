@@ -29,5 +29,5 @@ def find_in_pycocoevalcap(metric: str, name: str) -> Path:
             return Path(folder) / name
     problem = "is not installed" if spec is None else f"lacks {name}"
     raise MetricUnavailable(
-        f"{metric} needs pycocoevalcap, which {problem}. Install it: pip install 'captioner[java]'."
+        f"{metric} needs pycocoevalcap, which {problem}. Install it: pip install 'captioner[meteor]'."
     )

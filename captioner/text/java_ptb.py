@@ -27,7 +27,7 @@ def find_jar() -> Path:
             return jar
     raise CaptionerError(
         "tokenizer.backend=java needs the jar that comes with pycocoevalcap, which is not installed. "
-        "Install it: pip install 'captioner[java]'. Or use tokenizer.backend=python, which gives the same tokens."
+        "Install it: pip install 'captioner[meteor]'. Or use tokenizer.backend=python, which gives the same tokens."
     )
 
 

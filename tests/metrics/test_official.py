@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from captioner.config import TokenizerConfig
 from captioner.metrics import score, score_tokens
 
-pytest.importorskip("pycocoevalcap", reason="the oracle is pycocoevalcap: pip install 'captioner[java]'")
+pytest.importorskip("pycocoevalcap", reason="the oracle is pycocoevalcap: pip install 'captioner[meteor]'")
 
 from tests.metrics.oracle import Tokens, official
 

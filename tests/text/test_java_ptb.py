@@ -61,7 +61,7 @@ def test_nothing_is_written_next_to_the_jar(java: TokenizeAll, tmp_path: Path, m
 
 def test_says_what_to_install_without_the_jar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(CaptionerError, match=r"pip install 'captioner\[java\]'"):
+    with pytest.raises(CaptionerError, match=r"pip install 'captioner\[meteor\]'"):
         build_tokenizer(TokenizerConfig(backend="java"))
 
 

@@ -79,6 +79,11 @@ class MeteorJar:
         return self.evaluate(weights @ addable(statistics))[0]
 
     @property
+    def process_id(self) -> int:
+        """The number that the operating system has given to the Java process."""
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         """Whether the process is alive."""
         return self._process.poll() is None

@@ -41,7 +41,7 @@ def test_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_the_jar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_java(tmp_path, monkeypatch, "")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MetricUnavailable, match=r"pip install 'captioner\[java\]'"):
+    with pytest.raises(MetricUnavailable, match=r"pip install 'captioner\[meteor\]'"):
         MeteorJar()
 
 
