@@ -40,7 +40,7 @@ def test_pack_and_read_again(command: Command, tiny: FolderConfig) -> None:
     again = command(main, "pack", "splits=[val]", "out=again", "data=shards", "data.root=shards")
     assert "val: 8 images in 1 shards" in again.out
     assert [path.name for path in Path("again").iterdir()] == ["val-00000.tar"]
-    assert "holds shards of train already" in command(main, "pack", "data=folder", "data.root=data", "out=shards").err
+    assert "already holds shards of train" in command(main, "pack", "data=folder", "data.root=data", "out=shards").err
     given_twice = ("data.train=train-00000.tar", "data.train=train-00001.tar")  # as bash makes of braces
     assert "data.train is given 2 times" in command(main, "check", "data=shards", *given_twice).err
 

@@ -80,4 +80,4 @@ def test_without_boxes_or_a_checkpoint_it_says_what_is_missing(command: Command,
     assert not Path("run").exists()
     result = command(main, *COCO, "results=x.json", "metric.grounding=generated")
     assert result.code == 2
-    assert "a file of captions does not say where was looked" in result.err
+    assert "a file of captions has no attention weights" in result.err
