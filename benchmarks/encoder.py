@@ -26,11 +26,11 @@ def variants(name: str, batch_size: int) -> dict[str, Callable[[], Tensor]]:
     size = encoder.transform.size
     images = torch.randn(batch_size, 3, size, size)
     channels_last = images.contiguous(memory_format=torch.channels_last)
-    folded: nn.Module = fuse_batch_norm(encoder.trunk)
+    fused: nn.Module = fuse_batch_norm(encoder.trunk)
     return {
         "torchvision": lambda: encoder.trunk(images),
         "channels last": lambda: encoder.trunk(channels_last),
-        "+ folded": lambda: folded(channels_last),
+        "+ fused BatchNorm": lambda: fused(channels_last),
         "encoder": lambda: encoder(images).grid,
     }
 

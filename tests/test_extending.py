@@ -20,6 +20,7 @@ from captioner.inference import Captioner
 from captioner.metrics import METRICS
 from captioner.nn.build_model import build_model
 from captioner.registry import Registry, load_object
+from captioner.training.compile import compile_steps
 from captioner.training.loop import train
 from captioner.training.setup import prepare
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
@@ -200,6 +201,9 @@ def test_mistakes_of_an_extension_have_a_message(tmp_path: Path) -> None:
         build_model(DECODERS["toy_decoder"](), EncoderConfig("toy_encoder", weights=None, fine_tune_from="con"), 9)
     with pytest.raises(ConfigError, match=r"encoder.name='toy_encodr' does not exist. Did you mean toy_encoder"):
         build_model(DECODERS["toy_decoder"](), EncoderConfig("toy_encodr", weights=None), 9)
+    decoder = build_model(DECODERS["toy_decoder"](), EncoderConfig("toy_encoder", weights=None), 9).decoder
+    with pytest.raises(ConfigError, match=r"trainer.compile=true has no effect: .* ToyDecoder has none"):
+        compile_steps(decoder, torch.device("cpu"))
     settings = DECODERS["attention"](attention="adaptive", cell="toy_cell", gate="none")  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match=r"model.cell=toy_cell: the sentinel reads the cell's memory"):
         build_model(settings, EncoderConfig("toy_encoder", weights=None), 9)

@@ -22,8 +22,14 @@ from captioner.nn.layers.step_linear import StepLinear
 def compile_steps(decoder: nn.Module, device: torch.device) -> int:
     """Replace every cell's `step` by a compiled one, which is compiled at its first call; returns the number of cells.
 
-    Raises ConfigError where the compiler that torch.compile needs is missing.
+    Raises ConfigError where the decoder has no RNN cell, or torch.compile lacks its compiler.
     """
+    cells = cells_of(decoder)
+    if not cells:
+        raise ConfigError(
+            f"trainer.compile=true has no effect: it compiles RNN cells, and {type(decoder).__name__} has none. Leave "
+            "trainer.compile false."
+        )
     compilers = (os.environ.get("CXX", "g++"), "clang++")
     if device.type != "mps" and not any(map(shutil.which, compilers)):
         raise ConfigError(
@@ -35,7 +41,6 @@ def compile_steps(decoder: nn.Module, device: torch.device) -> int:
             "trainer.compile=true needs Triton on a GPU, and it is not installed: pip install triton, or leave "
             "trainer.compile false."
         )
-    cells = cells_of(decoder)
     for cell in cells:
         for layer in cell.modules():
             if isinstance(layer, StepLinear):

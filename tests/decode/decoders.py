@@ -99,15 +99,15 @@ class Scored:
 def score_caption(decoder: Decoder[Any], features: ImageFeatures, words: tuple[int, ...], finished: bool) -> Scored:
     """Score one caption of one image, step by step, by the definition."""
     state = decoder.init_state(features)
-    log_prob, looked = 0.0, []
+    log_prob, attention_rows = 0.0, []
     targets = (*words, END) if finished else words
     for previous, target in zip((SPECIAL_TOKENS.start, *targets), targets, strict=False):
         with torch.no_grad():
             logits, state, attention = decoder.step(torch.tensor([previous]), state)
         log_prob += float(logits[0].log_softmax(dim=0)[target])
         if attention is not None:
-            looked.append(attention[0])
-    return Scored(log_prob, torch.stack(looked[: len(words)]) if looked[: len(words)] else None)
+            attention_rows.append(attention[0])
+    return Scored(log_prob, torch.stack(attention_rows[: len(words)]) if attention_rows[: len(words)] else None)
 
 
 def repeats_an_ngram(words: tuple[int, ...], n: int) -> bool:

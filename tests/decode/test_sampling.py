@@ -29,7 +29,7 @@ DRAWS = 8_000
 
 def chi_square(counts: Counter[tuple[int, ...]], probabilities: dict[tuple[int, ...], float]) -> float:
     """Pearson's statistic; about Normal(k, 2k) for k = outcomes − 1 where every outcome is frequent."""
-    assert set(counts) <= set(probabilities), "something impossible was drawn"
+    assert set(counts) <= set(probabilities), "an impossible caption was sampled"
     total = sum(counts.values())
     return sum((counts[one] - total * p) ** 2 / (total * p) for one, p in probabilities.items())
 

@@ -28,16 +28,16 @@ def test_computes_the_same_without_batch_norm() -> None:
         )
     ).double()
     images = torch.randn(2, 3, 9, 9, dtype=torch.float64)
-    folded = fuse_batch_norm(network)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
-    torch.testing.assert_close(folded(images), network(images), rtol=1e-12, atol=1e-12)
+    fused = fuse_batch_norm(network)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+    torch.testing.assert_close(fused(images), network(images), rtol=1e-12, atol=1e-12)
 
 
 def test_leaves_the_original_alone() -> None:
     network = randomised(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    folded = fuse_batch_norm(network)
-    assert not folded.training
+    fused = fuse_batch_norm(network)
+    assert not fused.training
     assert network.training
     assert isinstance(network[1], nn.BatchNorm2d)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
@@ -46,6 +46,6 @@ def test_leaves_the_original_alone() -> None:
 def test_keeps_a_batch_norm_that_does_not_follow_a_convolution() -> None:
     network = randomised(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)))
     images = torch.randn(2, 3, 5, 5)
-    folded = fuse_batch_norm(network)
-    assert sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules()) == 2
-    torch.testing.assert_close(folded(images), network(images))
+    fused = fuse_batch_norm(network)
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in fused.modules()) == 2
+    torch.testing.assert_close(fused(images), network(images))

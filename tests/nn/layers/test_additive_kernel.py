@@ -22,12 +22,12 @@ def losses_and_gradients(sizes: list[int], images: int, cells: int, width: int, 
 
     keys, score = draw(images, cells, width).requires_grad_(), draw(width).requires_grad_()
     queries = [draw(size, width).requires_grad_() for size in sizes]
-    looked = [torch.randint(images, (size,), generator=generator) for size in sizes]
+    image_of_row = [torch.randint(images, (size,), generator=generator) for size in sizes]
     weights = [draw(size, cells) for size in sizes]
     step = StepEnergies(keys, score) if fast else None
     energies = [
         step(query, rows) if step else torch.tanh(keys[rows] + query.unsqueeze(1)) @ score
-        for query, rows in zip(queries, looked, strict=True)
+        for query, rows in zip(queries, image_of_row, strict=True)
     ]
     total = torch.stack([(energy * weight).sum() for energy, weight in zip(energies, weights, strict=True)]).sum()
     gradients = torch.autograd.grad(total, [keys, score, *queries])
