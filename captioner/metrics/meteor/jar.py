@@ -84,6 +84,11 @@ class MeteorJar:
         return self._process.pid
 
     @property
+    def process_id(self) -> int:
+        """The number that the operating system gave the Java process."""
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         """Whether the process is alive."""
         return self._process.poll() is None
