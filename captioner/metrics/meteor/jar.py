@@ -80,11 +80,6 @@ class MeteorJar:
 
     @property
     def process_id(self) -> int:
-        """The number that the operating system has given to the Java process."""
-        return self._process.pid
-
-    @property
-    def process_id(self) -> int:
         """The number that the operating system gave the Java process."""
         return self._process.pid
 

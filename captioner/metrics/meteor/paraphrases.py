@@ -16,6 +16,7 @@ import gzip
 import json
 import shutil
 import uuid
+from array import array
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -109,12 +110,15 @@ def _make(folder: Path, source: Path) -> None:
 def _read_table(source: Path) -> Paraphrases:
     """The arrays of the index. The table has three lines per pair: a probability, a phrase, a paraphrase of it."""
     numbers: dict[str, int] = {}
-    first, second = [], []
+    first, second = array("I"), array("I")
+    phrase, number = "", -1
     try:
         with gzip.open(source, "rt", encoding="utf-8") as lines:
             while entry := [line.strip() for line in islice(lines, 3)]:
-                _, phrase, paraphrase = entry
-                first.append(numbers.setdefault(phrase, len(numbers)))
+                _, next_phrase, paraphrase = entry
+                if next_phrase != phrase:  # the table is sorted by it
+                    phrase, number = next_phrase, numbers.setdefault(next_phrase, len(numbers))
+                first.append(number)
                 second.append(numbers.setdefault(paraphrase, len(numbers)))
     except (OSError, EOFError, ValueError) as error:
         raise MetricUnavailable(
@@ -128,10 +132,10 @@ def _read_table(source: Path) -> Paraphrases:
     hashes = hashes[by_hash]
     if (hashes[1:] == hashes[:-1]).any():
         raise MetricUnavailable(f"Two phrases of {source} have one hash, which its index cannot tell apart.")
-    sources = place_of[np.array(first, np.int64)]
+    sources = place_of[np.frombuffer(first, np.uint32)]
     order = np.argsort(sources, kind="stable")  # keeps the order of the table within a phrase
     starts = np.searchsorted(sources[order], np.arange(len(hashes) + 1)).astype(np.uint32)
-    return Paraphrases(hashes, starts, place_of[np.array(second, np.int64)[order]])
+    return Paraphrases(hashes, starts, place_of[np.frombuffer(second, np.uint32)[order]])
 
 
 def _hash(phrase: str) -> int:
