@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from captioner.files import write_json
 from captioner.metrics.java import MetricUnavailable, find_in_pycocoevalcap
@@ -33,6 +34,7 @@ LONGEST = 7  # words of a phrase
 FORMAT_VERSION = 1
 _ARRAYS = ("phrases", "starts", "paraphrases")
 _DESCRIPTION = "index.json"
+_PAIRS_PER_UPDATE = 100_000  # of the progress bar
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,13 +115,18 @@ def _read_table(source: Path) -> Paraphrases:
     first, second = array("I"), array("I")
     phrase, number = "", -1
     try:
-        with gzip.open(source, "rt", encoding="utf-8") as lines:
+        with (
+            gzip.open(source, "rt", encoding="utf-8") as lines,
+            tqdm(desc="METEOR's paraphrases, once", unit=" pairs", unit_scale=True, disable=None) as progress,
+        ):
             while entry := [line.strip() for line in islice(lines, 3)]:
                 _, next_phrase, paraphrase = entry
                 if next_phrase != phrase:  # the table is sorted by it
                     phrase, number = next_phrase, numbers.setdefault(next_phrase, len(numbers))
                 first.append(number)
                 second.append(numbers.setdefault(paraphrase, len(numbers)))
+                if len(first) % _PAIRS_PER_UPDATE == 0:
+                    progress.update(_PAIRS_PER_UPDATE)
     except (OSError, EOFError, ValueError) as error:
         raise MetricUnavailable(
             f"METEOR's paraphrases in {source} cannot be read ({error}). "
