@@ -18,7 +18,7 @@ from captioner.cli.data_source import check_data_source, data_of_run
 from captioner.cli.hydra_config import evaluate_settings, register
 from captioner.cli.hydra_versions import VERSION_BASE
 from captioner.cli.main import run_command
-from captioner.cli.overrides import check_overrides
+from captioner.cli.overrides import check_overrides, is_given
 from captioner.cli.runs_folder import check_unused_folder, remove_if_empty
 from captioner.cli.setting_suggestions import HYDRA_FLAGS, check_flags
 from captioner.cli.settings_help import evaluate_help
@@ -100,8 +100,3 @@ def _check_files(config: EvaluateConfig, overrides: list[str]) -> None:
         if file is not None and not Path(file).is_file():
             raise DataError(f"{file} does not exist: expected a file of captions (COCO results JSON).")
     check_data_source(data)
-
-
-def is_given(group: str, overrides: list[str]) -> bool:
-    """Whether the command line sets anything of this group."""
-    return any(override.lstrip("+").startswith((f"{group}=", f"{group}.")) for override in overrides)

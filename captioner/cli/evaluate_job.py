@@ -8,7 +8,7 @@ from pathlib import Path
 
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.cli.data_source import data_of_run
-from captioner.cli.evaluate import is_given
+from captioner.cli.overrides import is_given
 from captioner.cli.runs_folder import shown
 from captioner.config import HARD_AT_TEST, DataConfig, DecodeConfig, EvaluateConfig
 from captioner.data.dataset import CaptionDataset

@@ -50,3 +50,8 @@ def flat_settings(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= flat_settings(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
+
+
+def is_given(group: str, overrides: list[str]) -> bool:
+    """Whether the command line sets anything of this group."""
+    return any(override.lstrip("+").startswith((f"{group}=", f"{group}.")) for override in overrides)
