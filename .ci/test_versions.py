@@ -23,7 +23,7 @@ except ModuleNotFoundError:  # Python 3.10; mypy installs tomli there
 
 ROOT = Path(__file__).resolve().parent.parent
 PRERELEASES = ["hydra-core>=1.3.2.dev0", "omegaconf>=2.3.0.dev0"]  # a bound with "dev" makes pip consider pre-releases
-EXTRAS = ("encoders", "tensorboard", "demo", "java")
+FOR_DEVELOPMENT = ("dev", "docs", "notebook")  # extras that are installed in their newest version
 SHOWN = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "pillow", "safetensors", "matplotlib", "jaxtyping")
 
 
@@ -49,7 +49,8 @@ def main() -> int:
 def lower_bounds(project: dict) -> list[str]:
     """ "name==X" for each "name>=X" that a user's installation has; development tools keep their newest version."""
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *(entry for extra in EXTRAS for entry in extras[extra])]
+    wanted = [*project["dependencies"]]
+    wanted += [entry for extra in extras if extra not in FOR_DEVELOPMENT for entry in extras[extra]]
     return [re.sub(r"^([\w.-]+)>=([\w.]+).*", r"\1==\2", entry) for entry in wanted]
 
 
