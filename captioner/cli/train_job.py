@@ -106,7 +106,7 @@ def print_result(result: TrainingResult | LanguageResult) -> None:
 
 
 def _print_language_result(result: LanguageResult) -> None:
-    results = result.figures
+    results = result.metrics
     rows = [
         {"": name.replace("_", " "), **{part: f"{value:.3f}" for part, value in results[name].items()}}
         for name in ("bits_per_character", "bits_per_word", "perplexity_per_word")

@@ -1,4 +1,4 @@
-"""How well a language model predicts text it never saw: bits a token, every token scored once."""
+"""The held-out loss of a language model: bits per token, with every token scored once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch.nn import functional as F
 from captioner.nn.decoders.language_model import LanguageModel
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
-WINDOW = 256  # tokens that are read at once; the figures do not depend on it
+WINDOW = 256  # tokens per forward pass; the results do not depend on it
 
 
 @torch.no_grad()
 def token_bits(model: LanguageModel, tokens: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
     """−log₂ p(token_i | <START>, token_1 … token_{i−1}) of every token, on the CPU, float32.
 
-    One stream from the zero state, the state carried from the first token to the last. Dropout is off; the model is
-    left in the mode it was in.
+    One stream from the zero state; the state is carried from the first token to the last. Dropout is off, and the mode
+    of the model is restored.
     """
     was_training = model.training
     model.eval()
@@ -28,13 +28,13 @@ def token_bits(model: LanguageModel, tokens: Int[Tensor, " N"]) -> Float[Tensor,
     inputs = torch.cat([tokens.new_tensor([SPECIAL_TOKENS.start]), tokens[:-1]]).to(device)
     targets = tokens.to(device)
     hidden, bits = model.initial(1), []
-    for read, said in zip(torch.split(inputs, WINDOW), torch.split(targets, WINDOW), strict=True):
-        logits, hidden = model(read[None], hidden)
-        bits.append(F.cross_entropy(logits[0], said, reduction="none") / math.log(2))
+    for window, target in zip(torch.split(inputs, WINDOW), torch.split(targets, WINDOW), strict=True):
+        logits, hidden = model(window[None], hidden)
+        bits.append(F.cross_entropy(logits[0], target, reduction="none") / math.log(2))
     model.train(was_training)
     return torch.cat(bits).cpu()
 
 
 def mean_bits(model: LanguageModel, tokens: Int[Tensor, " N"]) -> float:
-    """Bits a token: the mean of `token_bits`, summed in float64."""
+    """Bits per token: the mean of `token_bits`, summed in float64."""
     return float(token_bits(model, tokens).double().mean())

@@ -1,4 +1,4 @@
-"""A language model's run: everything that stands before the first step, and what a checkpoint keeps of it."""
+"""The run of a language model: its preparation, and its checkpoints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from captioner.training.progress import Progress, planned_steps, restore_trainer
 
 @dataclass
 class LanguageRun:
-    """What the parts of a run share. Made once, by `prepare_language_run`; progress, state and weights change."""
+    """The state of a training. Made by `prepare_language_run`; weights, progress and `hidden` change."""
 
     config: LanguageModelConfig
     folder: Path
@@ -38,7 +38,7 @@ class LanguageRun:
     steps_per_epoch: int
     model: LanguageModel
     optimizer: torch.optim.Optimizer
-    hidden: Hidden  # of every stream, where the next window begins
+    hidden: Hidden  # the state of every stream at the start of the next window
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
     log_sizes: LogSizes | None = None  # of the log files at the checkpoint from which the run is resumed
@@ -51,17 +51,17 @@ class LanguageRun:
 
     @property
     def is_over(self) -> bool:
-        """Have all steps been done, or has the score stopped getting better?"""
+        """Whether all steps are done, or the run has stopped early."""
         return self.progress.is_over(self.total_steps)
 
     @property
     def unit(self) -> str:
-        """What a token is called: character or word."""
+        """The name of a token: character or word."""
         return self.config.data.level.removesuffix("s")
 
 
 def prepare_language_run(config: LanguageModelConfig, folder: Path, *, resume: bool = False) -> LanguageRun:
-    """Everything that stands before the first step. `resume`: from the latest checkpoint of the run in `folder`."""
+    """A run that is ready to train; resume: continue from the latest checkpoint of the run in `folder`."""
     torch.manual_seed(config.seed)
     device = choose_device(config.device)
     parts = load_text(config.data)
@@ -84,7 +84,7 @@ def prepare_language_run(config: LanguageModelConfig, folder: Path, *, resume: b
 
 
 def save_language_run(run: LanguageRun, log: RunLog, *, is_best: bool) -> None:
-    """A checkpoint from which the run can be carried on exactly, in the middle of an epoch too."""
+    """Write a checkpoint from which the run can be resumed exactly, also within an epoch."""
     state = trainer_state(run.progress, run.optimizer, run.device) | {
         "hidden": list(run.hidden),
         "log_sizes": log.sizes(),
@@ -102,9 +102,10 @@ def save_language_run(run: LanguageRun, log: RunLog, *, is_best: bool) -> None:
 
 
 def restore_language_run(run: LanguageRun) -> None:
-    """Put weights, optimizer, random state, position and the streams' state back to those of the latest checkpoint.
+    """Restore weights, optimizer, random state, progress and the streams' states from the latest checkpoint.
 
-    A run that was killed before its first checkpoint begins again, and forgets what it had logged.
+    A run that was killed before its first checkpoint starts again, and removes what it had logged. Raises
+    CheckpointError if the checkpoint does not fit the run.
     """
     run.log_sizes = {}
     if read_index(run.folder) is None:
@@ -112,8 +113,8 @@ def restore_language_run(run: LanguageRun) -> None:
     folder = find_checkpoint(run.folder, "latest")
     if load_vocabulary(folder) != run.parts.vocabulary:
         raise CheckpointError(
-            f"{run.folder} cannot be resumed: its vocabulary is not the one that the text gives now. The text, or the "
-            "settings that cut it, have changed since it was started."
+            f"{run.folder} cannot be resumed: its vocabulary is not the one of the text. The text, or the settings "
+            "that tokenize it, have changed since it was started."
         )
     load_weights(run.model, folder)
     state = load_trainer_state(folder)
@@ -121,8 +122,8 @@ def restore_language_run(run: LanguageRun) -> None:
     shapes = [tensor.shape for tensor in hidden] if isinstance(hidden, list) else None
     if shapes != [tensor.shape for tensor in run.hidden]:
         raise CheckpointError(
-            f"{folder / TRAINER_FILE} does not fit this run: it keeps the state of other streams. A resumed run keeps "
-            "its trainer.streams."
+            f"{folder / TRAINER_FILE} does not fit this run: it has the state of another number of streams. Resume "
+            "with the trainer.streams of the run."
         )
     run.progress = restore_trainer_state(state, run.optimizer, run.device, folder / TRAINER_FILE)
     run.progress.recheck_early_stopping(run.config.trainer.patience)

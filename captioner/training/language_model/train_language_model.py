@@ -1,8 +1,8 @@
-"""Training a language model, top to bottom: windows of text, the state carried from each to the next.
+"""The training loop of a language model: windows of text, with the state carried from each to the next.
 
-Truncated backpropagation through time: B streams of text are read side by side, T tokens at a step. The state
-after a window is where the next one begins, but no gradient flows back over the border. Two runs with one seed
-on a CPU give the same bytes, and a resumed run gives those of an uninterrupted one.
+Truncated backpropagation through time: B streams of text are read in parallel, T tokens per step. The state after a
+window is the initial state of the next one, but no gradient flows back across the border. Two runs with one seed on a
+CPU give the same bytes, and a resumed run gives those of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from captioner.training.optimizer import clip_gradient, schedule_factor, set_lea
 from captioner.training.signals import Interrupted, StopRequest
 
 SAMPLES_FILE = "samples.md"
-MOST_COUNTED = 1_000_000  # tokens, at the training part's end, of which the counts are made: they take a GB of memory
+MOST_COUNTED = 1_000_000  # tokens at the end of the training part for the n-gram baselines: they take a GB of memory
 
 
 @dataclass(frozen=True)
 class LanguageResult:
-    """What a finished run found; `figures` is what `metrics.json` holds."""
+    """The result of a finished run; metrics: the content of `metrics.json`."""
 
     folder: Path
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 def train_language_model(run: LanguageRun) -> LanguageResult:
-    """Train a prepared run to its end and measure its best checkpoint.
+    """Train a prepared run to its end, and evaluate its best checkpoint.
 
-    Raises a CaptionerError for anything a person can mend, and Interrupted, after saving, when asked
-    to stop. The folder then holds a checkpoint that can be carried on from exactly.
+    Raises a CaptionerError with a message for the user, or Interrupted where it was asked to stop: a checkpoint is
+    then saved from which the run can be resumed exactly.
     """
     trainer = run.config.trainer
     step = run.progress.step if run.resumed else None
@@ -61,7 +61,7 @@ def train_language_model(run: LanguageRun) -> LanguageResult:
         RunLog(run.folder, sizes=run.log_sizes, step=step, tensorboard=trainer.tensorboard) as log,
         StopRequest() as stop,
     ):
-        describe(run, log)
+        log_start(run, log)
         while not run.is_over:
             train_epoch(run, log, stop)
         with stop.at_once():
@@ -69,7 +69,7 @@ def train_language_model(run: LanguageRun) -> LanguageResult:
 
 
 def train_epoch(run: LanguageRun, log: RunLog, stop: StopRequest) -> None:
-    """The rest of the current epoch."""
+    """Train the remaining windows of the current epoch."""
     trainer, progress = run.config.trainer, run.progress
     run.model.train()
     since_log, log_started = 0, time.perf_counter()
@@ -98,7 +98,7 @@ def train_epoch(run: LanguageRun, log: RunLog, stop: StopRequest) -> None:
             is_best = validate(run, log) if is_validated else False
             if run.is_over or progress.step in stages(run.total_steps, trainer.sample_stages):
                 write_sample(run, log)
-            if is_validated:  # last: what is logged of this step belongs to its checkpoint
+            if is_validated:  # last, so that the checkpoint covers the log lines of this step
                 save_language_run(run, log, is_best=is_best)
             if stop.signal_number is not None:
                 save_language_run(run, log, is_best=False)
@@ -109,9 +109,9 @@ def train_epoch(run: LanguageRun, log: RunLog, stop: StopRequest) -> None:
 
 
 def windows_of_epoch(run: LanguageRun) -> Iterator[tuple[Tensor, Tensor]]:
-    """What is read and what should be said, (B, T) each: the windows of the current epoch that are still to be done.
+    """Inputs and targets, (B, T) each, of the windows of the current epoch that are still to be trained.
 
-    At an epoch's beginning the streams start anew, from the zero state.
+    At the start of an epoch the streams start from the zero state.
     """
     trainer, progress, special = run.config.trainer, run.progress, run.parts.vocabulary.special
     streams = text_streams(
@@ -126,8 +126,10 @@ def windows_of_epoch(run: LanguageRun) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def train_step(run: LanguageRun, inputs: Tensor, targets: Tensor) -> dict[str, float]:
-    """One optimizer step on a window (B, T); returns the loss in nats a token, the gradient's norm before clipping,
-    and the learning rate. The state goes on to the next window, cut off from the graph of this one."""
+    """One optimizer step on a window (B, T); the detached state becomes the initial state of the next window.
+
+    Returns the loss in nats per token, the gradient norm before clipping, and the learning rate.
+    """
     optim, progress = run.config.optim, run.progress
     factor = schedule_factor(optim, progress.step, run.total_steps, run.steps_per_epoch)
     learning_rate = set_learning_rate(run.optimizer, factor, progress.step)
@@ -136,7 +138,7 @@ def train_step(run: LanguageRun, inputs: Tensor, targets: Tensor) -> dict[str, f
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = clip_gradient(run.optimizer, optim.clip_norm)
-    if torch.isfinite(loss) and torch.isfinite(norm):  # weights that are still good stay so
+    if torch.isfinite(loss) and torch.isfinite(norm):  # otherwise the weights stay unchanged
         run.optimizer.step()
     run.hidden = tuple(tensor.detach() for tensor in hidden)
     progress.step += 1
@@ -145,7 +147,7 @@ def train_step(run: LanguageRun, inputs: Tensor, targets: Tensor) -> dict[str, f
 
 
 def explain_lost_training(run: LanguageRun, what: str, value: float) -> str:
-    """What happened, where, and what to do about it."""
+    """The message for a loss or gradient that is infinite or NaN, with the step and remedies."""
     return (
         f"The {what} became {value} at step {run.progress.step} (epoch {run.progress.epoch + 1}). Lower "
         f"optim.learning_rate, or clip the gradient with optim.clip_norm; earlier checkpoints are in {run.folder}."
@@ -153,32 +155,32 @@ def explain_lost_training(run: LanguageRun, what: str, value: float) -> str:
 
 
 def validate(run: LanguageRun, log: RunLog) -> bool:
-    """Score the validation part, and decide whether to go on; returns whether this was the best score so far."""
+    """Score the validation part, and check for early stopping; returns whether this is the best score so far."""
     progress, started = run.progress, time.perf_counter()
     bits = mean_bits(run.model, run.parts.val)
     is_best = progress.update_best(-bits, run.config.trainer.patience, is_over=run.is_over)
     seconds = round(time.perf_counter() - started, 2)
     log.record("validation", progress.step, epoch=progress.epoch + 1, **{f"bits_per_{run.unit}": bits}, seconds=seconds)
-    log.info(f"step {progress.step}  val {bits:.3f} bits a {run.unit}{'  (best)' if is_best else ''}")
+    log.info(f"step {progress.step}  val {bits:.3f} bits per {run.unit}{'  (best)' if is_best else ''}")
     if progress.stopped_early:
-        log.info(f"Stopped early: no gain for {run.config.trainer.patience} validations.")
+        log.info(f"Stopped early: no better score for {run.config.trainer.patience} validations.")
     return is_best
 
 
 def stages(total_steps: int, count: int) -> list[int]:
-    """The steps after which a sample is drawn: total^(k/count) for k = 1 … count, for most is learnt at first."""
+    """The steps after which a text is sampled: total^(k/count) for k = 1 … count, because most is learned early."""
     return sorted({round(total_steps ** (k / count)) for k in range(1, count + 1)})
 
 
 def write_sample(run: LanguageRun, log: RunLog) -> None:
-    """Draw a text, log it, and write the samples of all stages so far to `samples.md`."""
+    """Sample a text, log it, and write the samples of all stages so far to `samples.md`."""
     if run.config.trainer.sample_stages == 0:
         return
     config, vocabulary, level = run.config, run.parts.vocabulary, run.config.data.level
     prompt = vocabulary.encode(split_text(config.sampling.prompt, level))
     text = join_tokens(vocabulary.decode(sample_tokens(run.model, prompt, config.sampling)), level)
     log.record("sample", run.progress.step, text=config.sampling.prompt + text)
-    pieces = [f"# What the model writes\n\nTemperature {config.sampling.temperature}, seed {config.sampling.seed}.\n"]
+    pieces = [f"# Samples\n\nTemperature {config.sampling.temperature}, seed {config.sampling.seed}.\n"]
     for record in read_records(run.folder):
         if record["kind"] == "sample":
             fence = "`" * max(3, 1 + max(map(len, re.findall("`+", record["text"])), default=0))
@@ -186,8 +188,8 @@ def write_sample(run: LanguageRun, log: RunLog) -> None:
     write_atomically(run.folder / SAMPLES_FILE, "\n".join(pieces).encode("utf-8"))
 
 
-def describe(run: LanguageRun, log: RunLog) -> None:
-    """Say what is about to happen."""
+def log_start(run: LanguageRun, log: RunLog) -> None:
+    """Log unknown tokens of the held-out parts, and what is trained on what."""
     parts, config = run.parts, run.config
     for part in ("val", "test"):
         if unknown := parts.count_unknown(part):
@@ -201,23 +203,23 @@ def describe(run: LanguageRun, log: RunLog) -> None:
 
 
 def finish(run: LanguageRun) -> LanguageResult:
-    """Measure the best checkpoint on both held-out parts, and what counting alone achieves there."""
+    """Evaluate the best checkpoint, and the n-gram baselines, on both held-out parts."""
     load_weights(run.model, find_checkpoint(run.folder, "best"))
     held_out = {"val": run.parts.val, "test": run.parts.test}
     bits = {part: mean_bits(run.model, tokens) for part, tokens in held_out.items()}
-    figures: dict[str, Any] = {"task": run.config.task, f"bits_per_{run.unit}": bits}
+    metrics: dict[str, Any] = {"task": run.config.task, f"bits_per_{run.unit}": bits}
     if run.config.data.level == "words":
-        figures["perplexity_per_word"] = {part: 2**value for part, value in bits.items()}
+        metrics["perplexity_per_word"] = {part: 2**value for part, value in bits.items()}
     if order := run.config.trainer.baseline_order:
-        size = len(run.parts.vocabulary) - run.parts.vocabulary.special.unknown  # <UNK> may be said, the others not
-        counting = NgramLanguageModel(run.parts.train[-MOST_COUNTED:].tolist(), order, size)
-        by_part = {part: counting.bits(tokens.tolist()) for part, tokens in held_out.items()}
-        figures["counting"] = [
+        size = len(run.parts.vocabulary) - run.parts.vocabulary.special.unknown  # without special tokens except <UNK>
+        baseline = NgramLanguageModel(run.parts.train[-MOST_COUNTED:].tolist(), order, size)
+        by_part = {part: baseline.bits(tokens.tolist()) for part, tokens in held_out.items()}
+        metrics["counting"] = [
             {"tokens_before": k, **{part: by_part[part][k] for part in held_out}} for k in range(order + 1)
         ]
-    figures["tokens"] = {part: len(tokens) for part, tokens in {"train": run.parts.train, **held_out}.items()}
-    figures["unknown"] = {part: run.parts.count_unknown(part) for part in held_out}
-    figures["run"] = {
+    metrics["tokens"] = {part: len(tokens) for part, tokens in {"train": run.parts.train, **held_out}.items()}
+    metrics["unknown"] = {part: run.parts.count_unknown(part) for part in held_out}
+    metrics["run"] = {
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "best_step": run.progress.best_step,
         "steps": run.progress.step,
@@ -225,5 +227,5 @@ def finish(run: LanguageRun) -> LanguageResult:
         "tokens_per_second": round(run.progress.words_per_second),
         "seed": run.config.seed,
     }
-    write_json(run.folder / "metrics.json", figures)
-    return LanguageResult(run.folder, figures)
+    write_json(run.folder / "metrics.json", metrics)
+    return LanguageResult(run.folder, metrics)
