@@ -171,7 +171,7 @@ def test_another_text_or_other_streams_cannot_be_resumed(tmp_path: Path) -> None
     folder = run(SMALL, tmp_path / "run")
     text = tmp_path / "text.txt"
     text.write_text("abcdef" * 500)
-    with pytest.raises(CheckpointError, match="its vocabulary is not the one that the text gives now"):
+    with pytest.raises(CheckpointError, match="its vocabulary is not the one of the text"):
         prepare_language_run(replace(SMALL, data=replace(SMALL.data, text=str(text))), folder, resume=True)
     with pytest.raises(CheckpointError, match=r"the trainer\.streams of the run"):
         prepare_language_run(trainer(streams=4), folder, resume=True)
