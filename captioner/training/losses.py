@@ -54,10 +54,10 @@ def captioning_losses(
     answer = model(features, captions)
     words = memory_efficient_cross_entropy(answer.logits, captions.targets, label_smoothing) / totals.words
     losses = {"loss": words, "words": words.detach()}
-    for name, own in answer.losses.items():
-        mean = own.total / (totals.captions if own.per == "caption" else totals.words)
+    for name, auxiliary in answer.losses.items():
+        mean = auxiliary.total / (totals.captions if auxiliary.per == "caption" else totals.words)
         losses[name] = mean.detach()
-        losses["loss"] = losses["loss"] + own.weight * mean
+        losses["loss"] = losses["loss"] + auxiliary.weight * mean
     if answer.sampled_attention is not None:
         surrogate = reinforce_term(answer.logits, captions, answer.sampled_attention, label_smoothing) / totals.words
         losses["loss"] = losses["loss"] + surrogate

@@ -1,4 +1,4 @@
-"""Training from the cache is training from pixels, to the rounding of float16; varied images resume exactly."""
+"""Training from the cache equals training from pixels, up to float16 rounding; augmented runs resume exactly."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def losses(folder: Path) -> list[float]:
     return [record["loss"] for record in read_records(folder) if record["kind"] == "train"]
 
 
-def test_the_first_loss_differs_by_no_more_than_rounding_can_make_it(config: TrainConfig, tmp_path: Path) -> None:
-    """To first order a loss L of numbers f, each moved by at most 2⁻¹¹|f|, moves by at most 2⁻¹¹ Σ |f·∂L/∂f|."""
+def test_the_first_loss_is_within_the_rounding_bound(config: TrainConfig, tmp_path: Path) -> None:
+    """To first order a loss L of features f, each changed by at most 2⁻¹¹|f|, changes by at most 2⁻¹¹ Σ |f·∂L/∂f|."""
     indices = list(range(8))
 
     def first_loss(cache: CacheConfig) -> tuple[Tensor, Tensor]:
@@ -57,10 +57,10 @@ def test_the_first_loss_differs_by_no_more_than_rounding_can_make_it(config: Tra
     assert difference <= bound
 
 
-def test_the_curve_from_the_cache_is_that_of_rounded_features(
+def test_losses_from_the_cache_are_those_of_rounded_features(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rounding is all that lies between: with it training from pixels gives the same losses, without it close ones.
+    """Rounding is the only difference: with it training from pixels gives the same losses, without it close ones.
 
     The second bound, 1e-3 of losses from 2.4 to 2.9, is some twenty times what is found here over 24 steps.
     """
@@ -77,13 +77,13 @@ def test_the_curve_from_the_cache_is_that_of_rounded_features(
     monkeypatch.setattr(OnTheFlyFeatures, "_encode", encode_and_round)
     rounded = losses(run(replace(config, cache=PIXELS), tmp_path / "rounded"))
     assert len(cached) == 24
-    assert cached == pytest.approx(rounded, abs=1e-5)  # portions of another size may round a number the other way
+    assert cached == pytest.approx(rounded, abs=1e-5)  # batches of another size may round differently
     assert cached != live
     assert cached == pytest.approx(live, abs=1e-3)
     assert max(live) - min(live) > 0.2, "something was learnt meanwhile"
 
 
-def test_mirrored_from_the_cache_is_mirrored_from_pixels(config: TrainConfig, tmp_path: Path) -> None:
+def test_cached_flips_equal_flipped_pixels(config: TrainConfig, tmp_path: Path) -> None:
     config = with_trainer(config, max_epochs=1)
     plain = losses(run(config, tmp_path / "plain"))
     cached = losses(run(replace(config, cache=CacheConfig(flips=True)), tmp_path / "cached"))
@@ -99,10 +99,10 @@ VARIATIONS = {
 
 
 @pytest.mark.parametrize("variation", VARIATIONS.values(), ids=VARIATIONS.keys())
-def test_interrupted_and_resumed_is_uninterrupted(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     config: TrainConfig, tmp_path: Path, variation: dict[str, CacheConfig | AugmentConfig]
 ) -> None:
-    """Stopped inside the second epoch; resumed with another number of worker processes."""
+    """Stopped within the second epoch, and resumed with another number of worker processes."""
     varied = replace(config, **variation)
     whole, stopped = run(varied, tmp_path / "whole"), tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Compiled steps give the same training, and say so where they cannot be had."""
+"""Compiled steps train the same model, and a missing compiler is an error."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from captioner.training.step import train_step, training_batches
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
 
-def test_no_compiler_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
     decoder = build_decoder(RecurrentConfig(embedding_dim=4, hidden_dim=4), 9, 5)
     for device in ("cpu", "cuda"):
         with pytest.raises(ConfigError, match=r"neither g\+\+ nor clang\+\+"):
             compile_steps(decoder, torch.device(device))
-    assert compile_steps(decoder, torch.device("mps")) == 1  # Metal compiles by itself
+    assert compile_steps(decoder, torch.device("mps")) == 1  # Metal needs no C++ compiler
 
 
-def test_no_triton_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_triton_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling.shutil, "which", lambda name: name)
     monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda name: None)
     decoder = build_decoder(RecurrentConfig(embedding_dim=4, hidden_dim=4), 9, 5)
@@ -40,7 +40,7 @@ def test_no_triton_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_is_eager(tmp_path: Path) -> None:
+def test_compiled_steps_equal_eager_steps(tmp_path: Path) -> None:
     config = with_trainer(tiny_config(write_tiny_data(tmp_path / "data")), batch_size=8)
     config = replace(config, model=replace(config.model, dropout=0.0))
     losses = []
@@ -48,6 +48,6 @@ def test_compiled_is_eager(tmp_path: Path) -> None:
         run = prepare(with_trainer(config, compile=compiled), tmp_path / f"{compiled}")
         run.model.train()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the compiler's own
+            warnings.simplefilter("ignore")  # of the compiler
             losses.append([train_step(run, step)["loss"] for step in training_batches(run)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

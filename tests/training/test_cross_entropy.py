@@ -1,4 +1,4 @@
-"""The loss over words against `torch.nn.functional.cross_entropy`, and by finite differences."""
+"""The memory-efficient loss against `torch.nn.functional.cross_entropy`, and by finite differences."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def test_gradient_by_finite_differences(smoothing: float) -> None:
         assert float(found.view(-1)[place]) == pytest.approx(float(above - below) / (2 * small), abs=1e-8)
 
 
-def test_a_second_backward_pass_is_refused_not_wrong() -> None:
-    """The gradient takes the log-probabilities' memory."""
+def test_a_second_backward_pass_is_an_error() -> None:
+    """The gradient overwrites the log-probabilities."""
     logits = torch.randn(4, 5, requires_grad=True)
     loss = memory_efficient_cross_entropy(logits, torch.tensor([0, 4, 2, 2]), 0.1)
     loss.backward(retain_graph=True)

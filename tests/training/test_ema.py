@@ -9,7 +9,7 @@ from torch import nn
 from captioner.training.ema import ExponentialMovingAverage
 
 
-def test_follows_its_recurrence() -> None:
+def test_the_average_follows_its_recurrence() -> None:
     parameter = nn.Parameter(torch.tensor([0.0, 4.0], dtype=torch.float64))
     average = ExponentialMovingAverage([parameter], decay=0.6)
     expected = parameter.detach().clone()
@@ -22,7 +22,7 @@ def test_follows_its_recurrence() -> None:
         torch.testing.assert_close(average.averages[0], expected, rtol=1e-12, atol=1e-12)
 
 
-def test_weights_are_back_afterwards_also_after_an_error() -> None:
+def test_weights_are_restored_afterwards_also_after_an_error() -> None:
     parameter = nn.Parameter(torch.tensor([1.0]))
     average = ExponentialMovingAverage([parameter], decay=0.9)
     with torch.no_grad():
@@ -35,8 +35,8 @@ def test_weights_are_back_afterwards_also_after_an_error() -> None:
     assert average.averages[0].tolist() == [1.0]
 
 
-def test_restored_as_it_was_saved() -> None:
-    parameter = nn.Parameter(torch.tensor([1.0]))  # what a checkpoint holds: the average
+def test_the_restored_average_is_the_saved_one() -> None:
+    parameter = nn.Parameter(torch.tensor([1.0]))  # a checkpoint stores the average
     average = ExponentialMovingAverage([parameter], decay=0.9)
     average.restore([torch.tensor([5.0])])
     assert (parameter.tolist(), average.averages[0].tolist()) == ([5.0], [1.0])

@@ -1,4 +1,4 @@
-"""What a long run must not do: build graphs that nobody uses, and keep what an epoch has left behind."""
+"""Memory of long runs: no unused autograd graphs, and no growth from epoch to epoch."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
 @pytest.fixture
 def config(tmp_path: Path) -> TrainConfig:
-    """An encoder that learns, so that features have gradients wherever nobody forbids it; and much else."""
+    """A trainable encoder, so that features have gradients unless they are disabled; and many other options."""
     config = with_trainer(tiny_config(write_tiny_data(tmp_path / "data")), ema=0.9, precision="bfloat16")
     return replace(config, encoder=replace(config.encoder, fine_tune_from="features.12"))
 
 
 def kept_for_backward(work: Callable[[], object]) -> int:
-    """How many tensors `work` keeps for a backward pass: each is a piece of a graph."""
+    """The number of tensors that `work` saves for a backward pass."""
     kept = 0
 
     def note(tensor: Tensor) -> Tensor:
@@ -57,11 +57,11 @@ def test_validation_builds_no_graph(config: TrainConfig, tmp_path: Path, fine_tu
     run.model.train()
     assert (
         kept_for_backward(lambda: train_step(run, next(training_batches(run)))) > 50
-    )  # where there is one, it is seen
+    )  # with a graph, the count is not 0
 
 
 class Held(NamedTuple):
-    """What the process holds after an epoch."""
+    """The memory of the process after an epoch."""
 
     objects: int
     tensors: int
@@ -97,18 +97,18 @@ def test_memory_stays_flat_over_epochs(
     found = held_after_each_epoch(long, tmp_path / "run", monkeypatch)
     settled, last = found[3], found[-1]
     assert last.tensors == settled.tensors
-    assert last.objects - settled.objects < 8 * 10  # a validation leaves its row of the table behind
+    assert last.objects - settled.objects < 8 * 10  # each validation adds a row to log.csv
     assert last.megabytes - settled.megabytes < 6
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux how much memory a process has")
-def test_a_leak_would_be_seen(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_leak_would_be_detected(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leaked: list[Tensor] = []
     step = training.train_step
 
     def leaking(run: Run, *more: Any) -> dict[str, float]:
-        leaked.append(torch.ones(9 * 2**20))  # 36 MB: more than the C library ever takes from what was freed
+        leaked.append(torch.ones(9 * 2**20))  # 36 MB: more than the C library reuses of freed memory
         return step(run, *more)
 
     monkeypatch.setattr(training, "train_step", leaking)

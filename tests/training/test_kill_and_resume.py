@@ -1,4 +1,4 @@
-"""Real processes, really killed: a small share of what `benchmarks/kill_and_resume.py` does."""
+"""Real processes are killed and resumed: a small part of `benchmarks/kill_and_resume.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The logs of a run that was killed and carried on are those of one that was not."""
+"""The logs of a run that was killed and resumed equal those of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def log_steps(log: RunLog, first: int, last: int) -> None:
 
 
 def lines(folder: Path) -> list[str]:
-    """log.txt without its times."""
+    """The lines of log.txt without their times."""
     return [line.split("  ", 1)[1] for line in (folder / "log.txt").read_text().splitlines()]
 
 
-def test_it_goes_back_to_its_mark(tmp_path: Path) -> None:
+def test_a_resumed_log_is_truncated_to_its_stored_size(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
@@ -46,7 +46,7 @@ def test_it_goes_back_to_its_mark(tmp_path: Path) -> None:
     assert (killed / "log.csv").read_bytes() == (whole / "log.csv").read_bytes()
 
 
-def test_the_table_has_a_row_a_validation(tmp_path: Path) -> None:
+def test_the_table_has_a_row_per_validation(tmp_path: Path) -> None:
     with RunLog(tmp_path) as log:
         log_steps(log, 1, 2)
         log.record("validation", 4, CIDEr=0.5, METEOR=0.25)
@@ -58,7 +58,7 @@ def test_the_table_has_a_row_a_validation(tmp_path: Path) -> None:
     ]
 
 
-def test_a_run_that_begins_again_forgets_all(tmp_path: Path) -> None:
+def test_a_run_that_starts_again_removes_its_logs(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     with RunLog(tmp_path, tensorboard=True) as log:
         log_steps(log, 1, 3)
@@ -69,8 +69,8 @@ def test_a_run_that_begins_again_forgets_all(tmp_path: Path) -> None:
     assert [(step, value) for _, step, value in scalars(tmp_path)] == [(1, 1.0)]
 
 
-def test_without_a_mark_the_step_decides(tmp_path: Path) -> None:
-    """What checkpoints of format 1 allow."""
+def test_without_sizes_records_are_removed_by_step(tmp_path: Path) -> None:
+    """As for checkpoints of format 1."""
     with RunLog(tmp_path) as log:
         log_steps(log, 1, 5)
     with RunLog(tmp_path, step=3) as log:
@@ -79,7 +79,7 @@ def test_without_a_mark_the_step_decides(tmp_path: Path) -> None:
     assert (tmp_path / "log.csv").read_text().count("\n") == 2
 
 
-def test_a_file_that_lost_its_end_is_not_made_longer(tmp_path: Path) -> None:
+def test_a_file_that_lost_its_end_is_not_extended(tmp_path: Path) -> None:
     with RunLog(tmp_path) as log:
         log_steps(log, 1, 3)
         sizes = log.sizes()
@@ -93,7 +93,7 @@ def test_a_file_that_lost_its_end_is_not_made_longer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("clock", [0.0, 4e9])
-def test_the_clock_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: float) -> None:
+def test_the_clock_has_no_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: float) -> None:
     """The clock is set back to 1970, or far ahead, while the run is interrupted."""
     pytest.importorskip("tensorboard")
     with RunLog(tmp_path, tensorboard=True) as log:
@@ -108,8 +108,8 @@ def test_the_clock_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (steps(first, "train/loss"), steps(second, "train/loss")) == ([1, 2, 3], [4, 5, 6])
 
 
-def test_tensorboard_drops_what_is_done_again(tmp_path: Path) -> None:
-    """Also one that is open meanwhile, and has read it."""
+def test_tensorboard_discards_repeated_steps(tmp_path: Path) -> None:
+    """Also a TensorBoard that is open and has read them."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -151,8 +151,8 @@ def test_invalid_log_sizes(stored: object) -> None:
         checked_log_sizes(stored)
 
 
-def test_a_mark_leads_nowhere_else(tmp_path: Path) -> None:
-    """Names in a mark are not opened: only the run's own files are cut."""
+def test_log_sizes_of_other_files_are_ignored(tmp_path: Path) -> None:
+    """Names in a checkpoint are not opened; only the run's own log files are truncated."""
     other = tmp_path / "other"
     other.write_text("precious")
     run = tmp_path / "run"
@@ -170,7 +170,7 @@ def test_records_are_lines_of_json(tmp_path: Path) -> None:
     assert read_records(tmp_path) == [expected]
 
 
-def test_what_json_has_no_word_for_is_null(tmp_path: Path) -> None:
+def test_infinite_values_and_nan_become_null(tmp_path: Path) -> None:
     with RunLog(tmp_path) as log:
         log.record("train", 1, loss=1.5, gradient_norm=float("inf"), learning_rate=float("nan"), name="x")
     (line,) = (tmp_path / "log.jsonl").read_text().splitlines()

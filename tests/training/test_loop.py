@@ -1,4 +1,4 @@
-"""Training as a whole: it learns, two runs are one run, a resumed run is an uninterrupted one, Ctrl-C loses nothing."""
+"""The training loop: it learns, is reproducible, resumes exactly after Ctrl-C, and enters its phases."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def assert_same_weights(first: Path, second: Path) -> None:
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
-    """The log without what a clock decides."""
+    """The log records without measured times."""
     clock = ("seconds", "words_per_second")
     return [{k: v for k, v in record.items() if k not in clock} for record in read_records(folder)]
 
@@ -76,7 +76,7 @@ def expected_captions(image_id: str) -> list[str]:
     return [f"a {color} half on the {side}", f"the {side} is {color}"]
 
 
-def test_a_finished_run_holds_what_it_should(config: TrainConfig, tmp_path: Path) -> None:
+def test_the_files_of_a_finished_run(config: TrainConfig, tmp_path: Path) -> None:
     folder = run(config, tmp_path / "run")
     metrics = json.loads((folder / "metrics.json").read_text())
     captions = json.loads((folder / "captions_val.json").read_text())
@@ -100,8 +100,8 @@ def test_two_runs_give_the_same_bytes(config: TrainConfig, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 6])
-def test_interrupted_and_resumed_is_uninterrupted(config: TrainConfig, tmp_path: Path, stop_after: int) -> None:
-    """Stopped inside the first epoch, at an epoch's end, and inside the second."""
+def test_a_resumed_run_equals_an_uninterrupted_one(config: TrainConfig, tmp_path: Path, stop_after: int) -> None:
+    """Stopped within the first epoch, at its end, and within the second."""
     whole = run(config, tmp_path / "whole")
     stopped = tmp_path / "stopped"
     with pytest.raises(Interrupted):
@@ -140,8 +140,8 @@ def test_hard_attention_resumes_exactly_with_its_baseline(config: TrainConfig, t
     assert float(early) != float(weights(whole)["decoder.hard.baseline"])
 
 
-def test_the_average_is_what_is_kept_and_scored(config: TrainConfig, tmp_path: Path) -> None:
-    """Its training is that of a run without; its weights and captions are not."""
+def test_the_ema_is_scored_and_stored(config: TrainConfig, tmp_path: Path) -> None:
+    """The training equals that of a run without EMA; stored weights and captions differ."""
     plain, using_ema_weights = (
         run(config, tmp_path / "plain"),
         run(with_trainer(config, ema=0.9), tmp_path / "averaged"),
@@ -157,21 +157,21 @@ def test_the_average_is_what_is_kept_and_scored(config: TrainConfig, tmp_path: P
     assert any(torch.equal(tensor, last["decoder.embedding.weight"]) for tensor in state["raw_weights"])
 
 
-def test_an_average_cannot_be_dropped_on_resume(config: TrainConfig, tmp_path: Path) -> None:
+def test_the_ema_cannot_be_dropped_on_resume(config: TrainConfig, tmp_path: Path) -> None:
     folder = run(with_trainer(config, ema=0.9), tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"trainer\.ema"):
         prepare(config, folder, resume=True)
 
 
 def test_another_precision_on_resume(config: TrainConfig, tmp_path: Path) -> None:
-    """A run in bfloat16 has no scale to hand on to one in float16, which then starts with its own."""
+    """A checkpoint of a bfloat16 run has no gradient scale; a float16 run would start with a new one."""
     folder = run(with_trainer(config, max_epochs=1, precision="bfloat16"), tmp_path / "run")
     run(with_trainer(config, precision="float32"), folder, resume=True)
     assert read_records(folder)[-1]["epoch"] == 2
 
 
 def test_another_learning_rate_on_resume(config: TrainConfig, tmp_path: Path) -> None:
-    """What the message about a lost training advises must take effect."""
+    """The message for an infinite loss advises this."""
     constant = replace(config, optim=replace(config.optim, schedule="constant"))
     folder = run(with_trainer(constant, max_epochs=1), tmp_path / "run")
     slower = replace(constant, optim=replace(constant.optim, learning_rate=0.002, weight_decay=0.1, betas=(0.5, 0.6)))
@@ -191,7 +191,7 @@ def test_bfloat16_learns_as_float32_does(config: TrainConfig, tmp_path: Path) ->
 
 
 def interrupt_after(steps: int, config: TrainConfig, folder: Path) -> None:
-    """Train, and send this process SIGINT after so many steps, as Ctrl-C does."""
+    """Train, and send this process SIGINT after `steps` steps, as Ctrl-C does."""
     folder.mkdir()
     before = training.train_step
 
@@ -209,7 +209,7 @@ def interrupt_after(steps: int, config: TrainConfig, folder: Path) -> None:
 
 
 def assert_resumes_as(whole: Path, config: TrainConfig, folder: Path, stop_after: int) -> None:
-    """Stopped after so many steps and carried on in `folder`, the training is that of the uninterrupted run `whole`."""
+    """Stopped after `stop_after` steps and resumed in `folder`, the training equals the uninterrupted run `whole`."""
     with pytest.raises(Interrupted):
         interrupt_after(stop_after, config, folder)
     run(config, folder, resume=True)
@@ -217,7 +217,7 @@ def assert_resumes_as(whole: Path, config: TrainConfig, folder: Path, stop_after
     assert curve(whole) == curve(folder)
 
 
-def test_more_epochs_on_resume_go_on_from_the_end(config: TrainConfig, tmp_path: Path) -> None:
+def test_more_epochs_on_resume(config: TrainConfig, tmp_path: Path) -> None:
     folder = run(config, tmp_path / "run")
     run(with_trainer(config, max_epochs=3), folder, resume=True)
     validations = [record["epoch"] for record in read_records(folder) if record["kind"] == "validation"]
@@ -225,7 +225,7 @@ def test_more_epochs_on_resume_go_on_from_the_end(config: TrainConfig, tmp_path:
 
 
 def test_log_lines_are_means_over_epochs_and_interruptions(config: TrainConfig, tmp_path: Path) -> None:
-    """Every third of four steps an epoch: a line's means are those of the three steps before it, wherever they were."""
+    """A line every three steps, four steps per epoch: means are over the last three steps, across epochs."""
     each = curve(run(with_trainer(config, log_every=1), tmp_path / "each"))
     losses = [record["loss"] for record in each if record["kind"] == "train"]
     stopped = tmp_path / "stopped"
@@ -250,14 +250,14 @@ def test_max_steps_ends_inside_an_epoch(config: TrainConfig, tmp_path: Path) -> 
 
 
 def test_early_stopping(config: TrainConfig, tmp_path: Path) -> None:
-    frozen = replace(config, optim=replace(config.optim, learning_rate=0.0))  # nothing can get better
+    frozen = replace(config, optim=replace(config.optim, learning_rate=0.0))  # the score cannot improve
     folder = run(with_trainer(frozen, max_epochs=9, patience=2), tmp_path / "run")
     validations = [record for record in read_records(folder) if record["kind"] == "validation"]
-    assert len(validations) == 3  # the first is the best, the next two are no better
+    assert len(validations) == 3  # the first is the best, and the next two are not better
     assert "Stopped early" in (folder / "log.txt").read_text()
 
 
-def test_fine_tuning_moves_the_named_blocks_only(config: TrainConfig, tmp_path: Path) -> None:
+def test_fine_tuning_changes_the_named_blocks_only(config: TrainConfig, tmp_path: Path) -> None:
     encoder = replace(config.encoder, fine_tune_from="features.12")
     tuned = replace(config, encoder=encoder, optim=replace(config.optim, encoder_learning_rate=0.01))
     folder = run(with_trainer(tuned, max_steps=2), tmp_path / "run")
@@ -272,8 +272,8 @@ def test_fine_tuning_moves_the_named_blocks_only(config: TrainConfig, tmp_path: 
     assert all("features.12." in name for name in moved), moved
 
 
-def test_each_batch_is_encoded_with_the_weights_of_its_moment(config: TrainConfig, tmp_path: Path) -> None:
-    """Fine-tuning, stopped and resumed in mid-epoch: an encoder that worked ahead would have used older weights."""
+def test_each_batch_is_encoded_with_the_current_weights(config: TrainConfig, tmp_path: Path) -> None:
+    """Fine-tuning, stopped and resumed within an epoch: an encoder that ran ahead would have used older weights."""
     encoder = replace(config.encoder, fine_tune_from="features.12")
     tuned = replace(config, encoder=encoder, optim=replace(config.optim, encoder_learning_rate=0.01))
     whole = run(with_trainer(tuned, max_epochs=1), tmp_path / "whole")
@@ -284,8 +284,8 @@ def test_each_batch_is_encoded_with_the_weights_of_its_moment(config: TrainConfi
 
 
 @pytest.mark.parametrize("stop_after", [3, 4, 6])
-def test_staged_fine_tuning_resumes_exactly(config: TrainConfig, tmp_path: Path, stop_after: int) -> None:
-    """The decoder first, then both: stopped before, at and after the border between the stages."""
+def test_fine_tuning_after_an_epoch_resumes_exactly(config: TrainConfig, tmp_path: Path, stop_after: int) -> None:
+    """The decoder first, then both: stopped before, at and after the start of the second phase."""
     encoder = replace(config.encoder, fine_tune_from="features.12", fine_tune_after=1)
     staged = replace(config, encoder=encoder, optim=replace(config.optim, encoder_learning_rate=0.01))
     whole = run(staged, tmp_path / "whole")
@@ -299,7 +299,7 @@ def test_staged_fine_tuning_resumes_exactly(config: TrainConfig, tmp_path: Path,
     assert_resumes_as(whole, staged, tmp_path / "stopped", stop_after)
 
 
-def test_the_second_stage_is_announced_once_and_asked_for_in_time(config: TrainConfig, tmp_path: Path) -> None:
+def test_the_second_phase_is_logged_once_and_must_start_in_time(config: TrainConfig, tmp_path: Path) -> None:
     encoder = replace(config.encoder, fine_tune_from="features.12", fine_tune_after=1)
     staged = replace(config, encoder=encoder)
     with pytest.raises(Interrupted):
@@ -310,7 +310,7 @@ def test_the_second_stage_is_announced_once_and_asked_for_in_time(config: TrainC
         prepare(with_trainer(staged, max_epochs=1), tmp_path / "late")
 
 
-def test_patience_waits_for_the_second_stage(config: TrainConfig, tmp_path: Path) -> None:
+def test_patience_waits_for_fine_tuning(config: TrainConfig, tmp_path: Path) -> None:
     encoder = replace(config.encoder, fine_tune_from="features.12", fine_tune_after=4)
     nothing_learns = replace(config.optim, learning_rate=0.0, encoder_learning_rate=0.0)
     staged = replace(with_trainer(config, max_epochs=9, patience=2), encoder=encoder, optim=nothing_learns)
@@ -320,8 +320,8 @@ def test_patience_waits_for_the_second_stage(config: TrainConfig, tmp_path: Path
 
 
 @pytest.mark.parametrize("stop_after", [3, 4, 6])
-def test_images_varied_from_an_epoch_on_resume_exactly(config: TrainConfig, tmp_path: Path, stop_after: int) -> None:
-    """Whole images first, as without variation; then boxes: stopped before, at and after the border."""
+def test_augmentation_after_an_epoch_resumes_exactly(config: TrainConfig, tmp_path: Path, stop_after: int) -> None:
+    """Whole images first, as without augmentation, then crops: stopped before, at and after the second phase starts."""
     mirrored = replace(config, cache=replace(config.cache, flips=True))
     varied = replace(mirrored, augment=AugmentConfig(scale=(0.3, 0.9), flip=0.5, after=1))
     whole, plain = run(varied, tmp_path / "whole"), run(mirrored, tmp_path / "plain")
@@ -337,10 +337,10 @@ def test_images_varied_from_an_epoch_on_resume_exactly(config: TrainConfig, tmp_
     assert (stopped / "log.txt").read_text().count("augmented images; training features from pixels") == 1
 
 
-def test_two_stages_that_begin_together_compute_the_features_of_training_once(
+def test_a_phase_opens_the_training_features_once(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of whole images would be cached, only to be left unused."""
+    """Fine-tuning and augmentation start together; features of whole images would be cached in vain."""
     encoder = replace(config.encoder, fine_tune_from="features.12", fine_tune_after=1)
     staged = prepare(replace(config, encoder=encoder, augment=AugmentConfig(flip=0.5, after=1)), tmp_path / "run")
     opened: list[Augmentation | None] = []
@@ -352,7 +352,7 @@ def test_two_stages_that_begin_together_compute_the_features_of_training_once(
     monkeypatch.setattr(preparation, "open_features", noting)
     staged.progress.epoch = 1
     assert preparation.begin_epoch(staged)
-    assert opened == [Augmentation(staged.config.augment, staged.config.seed), None]  # of training, of validation
+    assert opened == [Augmentation(staged.config.augment, staged.config.seed), None]  # training, validation
     assert not preparation.begin_epoch(staged)
     assert len(opened) == 2
 
@@ -362,7 +362,7 @@ def test_augmentation_must_start_before_the_last_epoch_ends(config: TrainConfig)
         replace(config, augment=AugmentConfig(flip=0.5, after=config.trainer.max_epochs))
 
 
-def test_patience_waits_for_varied_images(config: TrainConfig, tmp_path: Path) -> None:
+def test_patience_waits_for_augmentation(config: TrainConfig, tmp_path: Path) -> None:
     nothing_learns = replace(config.optim, learning_rate=0.0)
     late = replace(with_trainer(config, max_epochs=9, patience=2), optim=nothing_learns)
     folder = run(replace(late, augment=AugmentConfig(flip=0.5, after=4)), tmp_path / "run")
@@ -377,7 +377,7 @@ def test_every_cell_trains(config: TrainConfig, tmp_path: Path, cell: str) -> No
     assert (folder / "metrics.json").exists()
 
 
-def test_bad_image_is_named_or_left_out(config: TrainConfig, tmp_path: Path) -> None:
+def test_a_bad_image_is_an_error_or_skipped(config: TrainConfig, tmp_path: Path) -> None:
     broken = Path(str(config.data.root)) / "003.png"
     broken.write_bytes(broken.read_bytes()[:100])
     with pytest.raises(ImageError, match=r"003\.png"):
@@ -393,7 +393,7 @@ def test_bad_image_is_named_or_left_out(config: TrainConfig, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("stop_after", [2, 6])
 @pytest.mark.parametrize("cached", [True, False])
-def test_images_left_out_are_named_once_and_the_run_resumes_exactly(
+def test_skipped_images_are_logged_once_and_the_run_resumes_exactly(
     config: TrainConfig, tmp_path: Path, cached: bool, stop_after: int
 ) -> None:
     for name in ("003.png", "010.png", "017.png"):
@@ -404,7 +404,7 @@ def test_images_left_out_are_named_once_and_the_run_resumes_exactly(
     assert [said.count(f"{number}.png") for number in ("003", "010", "017")] == [1, 1, 1]
 
 
-def test_batches_of_unreadable_images_only_are_no_part_of_the_means(config: TrainConfig, tmp_path: Path) -> None:
+def test_batches_without_readable_images_are_not_part_of_the_means(config: TrainConfig, tmp_path: Path) -> None:
     skipping = replace(config, data=replace(config.data, on_bad_image="skip"), cache=CacheConfig(enabled=False))
     single = with_trainer(skipping, batch_size=1, max_steps=6, log_every=1)
     prepared = prepare(single, tmp_path)
@@ -423,13 +423,13 @@ def test_random_encoder_of_another_size_is_another_cache(config: TrainConfig, tm
     assert len(list(Path(os.environ["CAPTIONER_CACHE"]).glob("features/*"))) == 2
 
 
-def test_a_lost_loss_stops_at_once_and_names_the_batch(config: TrainConfig, tmp_path: Path) -> None:
+def test_an_infinite_loss_ends_the_run_and_names_the_batch(config: TrainConfig, tmp_path: Path) -> None:
     lost = replace(config, optim=replace(config.optim, learning_rate=1e30, warmup_steps=0, clip_norm=None))
     with pytest.raises(TrainingError, match=r"The loss became (nan|inf) at step \d+ \(epoch 1\), in the batch .*0\d\d"):
         run(lost, tmp_path / "run")
 
 
-def test_a_forged_trainer_state_is_refused(
+def test_a_forged_trainer_state_is_an_error(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run(with_trainer(config, max_steps=1), tmp_path / "run")

@@ -1,4 +1,4 @@
-"""The losses against their equations in NumPy, on padded arrays and in loops, as a textbook writes them."""
+"""The losses against their equations in NumPy, with loops over padded arrays."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def random_answer(captions: list[list[list[int]]], seed: int = 0) -> Answer:
 
 
 def packed(answer: Answer, captions: list[list[list[int]]]) -> tuple[PackedCaptions, DecoderOutput]:
-    """The same in packed order, as a decoder would give it."""
+    """The arrays in packed order, as a decoder returns them."""
     layout = pack_captions(captions)
     sources = [(image, slot) for image, own in enumerate(captions) for slot in range(len(own))]
     steps = torch.cat([torch.full((size,), step) for step, size in enumerate(layout.batch_sizes)])
@@ -60,7 +60,7 @@ def losses(
     label_smoothing: float = 0.0,
     doubly_stochastic: float = 0.0,
 ) -> dict[str, Tensor]:
-    """Of a model that gives this answer; with its attention's penalty among its own losses, where it attends."""
+    """The losses of a model that returns `answer`, with the attention penalty as its auxiliary loss if it attends."""
     if answer.attention is not None:
         penalty = doubly_stochastic_loss(answer.attention, layout, doubly_stochastic)
         answer = answer._replace(losses={**penalty, **answer.losses})
@@ -69,7 +69,7 @@ def losses(
 
 
 def cross_entropy(answer: Answer, smoothing: float) -> float:
-    """−Σ_v q(v) ln p(v), q = (1 − ε)·[v is the word] + ε/V, mean over the words that are there."""
+    """−Σ_v q(v) ln p(v), q = (1 − ε)·[v is the target] + ε/V, mean over the targets that are not padding."""
     total, words = 0.0, 0
     for logits, targets in zip(answer.logits, answer.targets, strict=True):
         for row, target in zip(logits, targets, strict=True):
@@ -84,7 +84,7 @@ def cross_entropy(answer: Answer, smoothing: float) -> float:
 
 
 def penalty(attention: np.ndarray) -> float:
-    """Mean over captions and cells of (1 − Σ_t α)²."""
+    """Mean over captions and regions of (1 − Σ_t α)²."""
     values = []
     for caption in attention:
         for cell in range(P):
@@ -113,7 +113,7 @@ def test_losses_are_their_equations(captions: list[list[list[int]]], smoothing: 
 @given(captions=CAPTIONS, data=st.data())
 @settings(deadline=None, max_examples=25)
 def test_the_order_of_captions_does_not_matter(captions: list[list[list[int]]], data: st.DataObject) -> None:
-    """Captions of an image, and images of a batch, in another order: the same words with the same answers."""
+    """Captions of an image, and images of a batch, in another order have equal losses."""
     answer = random_answer(captions)
     flat = [words for own in captions for words in own]
     order = data.draw(st.permutations(range(len(flat))))
@@ -129,8 +129,8 @@ def test_the_order_of_captions_does_not_matter(captions: list[list[list[int]]], 
 
 @given(captions=CAPTIONS, cut=st.integers(1, 2))
 @settings(deadline=None, max_examples=25)
-def test_portions_add_up_to_the_batch(captions: list[list[list[int]]], cut: int) -> None:
-    """With the totals of the whole batch, the losses of its portions sum to the batch's own."""
+def test_micro_batches_add_up_to_the_batch(captions: list[list[list[int]]], cut: int) -> None:
+    """With the totals of the whole batch, the losses of its micro-batches sum to those of the batch."""
     flat = [[words] for own in captions for words in own]
     answer, options = random_answer(flat), {"label_smoothing": 0.1, "doubly_stochastic": 0.5}
     whole = losses(*reversed(packed(answer, flat)), **options)
@@ -144,7 +144,7 @@ def test_portions_add_up_to_the_batch(captions: list[list[list[int]]], cut: int)
     assert sums == pytest.approx({name: float(value) for name, value in whole.items()}, rel=1e-9)
 
 
-def test_looking_at_every_cell_once_costs_nothing() -> None:
+def test_attention_that_sums_to_one_per_region_has_no_penalty() -> None:
     layout = pack_captions([[[4] * (P - 1)]])
     assert float(doubly_stochastic_penalty(torch.eye(P), layout)) == 0.0
     looked_at_one = torch.zeros(P, P)
@@ -160,7 +160,7 @@ def test_a_decoder_that_does_not_attend_has_no_penalty() -> None:
 
 
 @pytest.mark.parametrize("totals", [None, BatchTotals(words=10, captions=4, images=3)])
-def test_a_model_s_own_losses_join_as_means_over_the_words(totals: BatchTotals | None) -> None:
+def test_auxiliary_losses_are_added_as_means(totals: BatchTotals | None) -> None:
     captions = [[[4, 5], [6]]]
     layout, answer = packed(random_answer(captions), captions)
     own = torch.tensor(6.0, requires_grad=True)
@@ -175,7 +175,7 @@ def test_a_model_s_own_losses_join_as_means_over_the_words(totals: BatchTotals |
     assert float(own.grad) == pytest.approx(1 / words)
 
 
-def test_only_the_loss_carries_a_gradient() -> None:
+def test_only_the_loss_has_a_gradient() -> None:
     captions = [[[4, 5], [6]]]
     layout, answer = packed(random_answer(captions), captions)
     logits, attention = answer.logits.requires_grad_(), answer.attention

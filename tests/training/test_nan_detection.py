@@ -1,4 +1,4 @@
-"""A NaN is named with the place where it arose."""
+"""A NaN is reported with the module or operation in which it arose."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLACE = "at step 3 (epoch 1), in the batch of images 7"
 
 
 class Sick(nn.Module):
-    """0 · √0: a fine value whose gradient is 0 · ∞."""
+    """0 · √0: a finite value whose gradient is 0 · ∞."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         return (inputs * 0).sqrt() * 0
@@ -35,7 +35,7 @@ def test_forward_the_module_is_named() -> None:
         nan_source_reported(model, PLACE),
     ):
         model(torch.ones(1, 2))
-    model(torch.ones(1, 2))  # nobody watches any more
+    model(torch.ones(1, 2))  # no hook is left
 
 
 def test_backward_the_operation_is_named() -> None:
@@ -44,7 +44,7 @@ def test_backward_the_operation_is_named() -> None:
         model(torch.ones(1, 2)).sum().backward()
 
 
-def test_backward_the_line_of_ours_is_named() -> None:
+def test_backward_the_line_in_captioner_is_named() -> None:
     attention = AdditiveAttention(3, 2, 2)
 
     def spoil_the_gradient() -> None:
@@ -65,7 +65,7 @@ def test_other_errors_pass() -> None:
 def test_other_warnings_pass() -> None:
     with pytest.warns(UserWarning, match="look here") as told, nan_source_reported(nn.Linear(1, 1), PLACE):
         warnings.warn("look here", stacklevel=1)
-    assert len(told) == 1  # torch's own, that anomaly mode is slow, is said by the setting's comment
+    assert len(told) == 1  # torch's warning that anomaly mode is slow is suppressed
 
 
 def test_in_training_the_batch_is_named_as_well(tmp_path: Path) -> None:

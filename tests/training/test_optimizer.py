@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step, and whose rate it is."""
+"""The learning-rate schedule, and the learning rates of the parameter groups."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def factors(config: OptimConfig, total: int, steps_per_epoch: int = 10) -> list[
 
 @given(schedule=SCHEDULES, warmup=st.integers(1, 50))
 @settings(deadline=None, max_examples=30)
-def test_warm_up_is_a_straight_line_that_ends_at_one(schedule: str, warmup: int) -> None:
+def test_the_warm_up_is_linear_and_ends_at_one(schedule: str, warmup: int) -> None:
     found = factors(OptimConfig(schedule=schedule, warmup_steps=warmup), total=warmup)
     assert found == pytest.approx([(step + 1) / warmup for step in range(warmup)])
     assert found[-1] == 1.0
@@ -45,11 +45,11 @@ def test_cosine_falls_from_one_to_zero(warmup: int, after: int) -> None:
     assert found[0] == 1.0
     assert all(0 < later < sooner for sooner, later in pairwise(found))
     assert schedule_factor(config, total, total, 10) == pytest.approx(0.0, abs=1e-15)
-    assert schedule_factor(config, total + 7, total, 10) == pytest.approx(0.0, abs=1e-15)  # and no second wave
+    assert schedule_factor(config, total + 7, total, 10) == pytest.approx(0.0, abs=1e-15)  # it stays at 0
     assert schedule_factor(config, warmup + after // 2, total, 10) == pytest.approx(0.5, abs=2 / after)
 
 
-def test_step_is_a_staircase_of_epochs() -> None:
+def test_step_changes_every_few_epochs() -> None:
     config = OptimConfig(schedule="step", warmup_steps=0, step_epochs=2, step_factor=0.1)
     assert factors(config, total=70) == pytest.approx([1] * 20 + [0.1] * 20 + [0.01] * 20 + [0.001] * 10)
 
@@ -70,15 +70,15 @@ def model(fine_tune_from: str | None = None) -> CaptioningModel:
 CONFIG = OptimConfig(learning_rate=0.02, encoder_learning_rate=0.003, weight_decay=0.1, betas=(0.8, 0.95))
 
 
-def test_a_frozen_encoder_is_no_group() -> None:
+def test_a_frozen_encoder_has_no_parameter_group() -> None:
     frozen = model()
     (group,) = build_optimizer(frozen, CONFIG).param_groups
     assert {id(p) for p in group["params"]} == {id(p) for p in frozen.decoder.parameters()}
-    assert len(group["params"]) == len(set(map(id, group["params"])))  # the tied weight once
+    assert len(group["params"]) == len(set(map(id, group["params"])))  # the tied weight appears once
     assert (group["lr"], group["weight_decay"], group["betas"]) == (0.02, 0.1, (0.8, 0.95))
 
 
-def test_thawed_blocks_learn_at_their_own_rate() -> None:
+def test_trainable_blocks_have_their_own_rate() -> None:
     tuned = model("features.11")
     decoder, encoder = build_optimizer(tuned, CONFIG).param_groups
     assert (decoder["lr"], encoder["lr"]) == (0.02, 0.003)
@@ -98,11 +98,11 @@ def test_all_rates_follow_the_schedule() -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
 )
-def test_names(name: str, kind: type) -> None:
+def test_the_name_selects_the_optimizer(name: str, kind: type) -> None:
     assert type(build_optimizer(model(), replace(CONFIG, name=name))) is kind
 
 
-def test_sgd_goes_down_the_gradient_with_the_first_beta_as_its_momentum() -> None:
+def test_the_first_beta_is_the_momentum_of_sgd() -> None:
     """w − lr · g, then w − lr · (½ g + g)."""
     learner = model()
     optimizer = build_optimizer(learner, replace(CONFIG, name="sgd", betas=(0.5, 0.9), weight_decay=0.0))

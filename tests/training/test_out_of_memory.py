@@ -1,4 +1,4 @@
-"""Memory that runs out: the words, and the search for what fits, with an allocator that is told to fail."""
+"""Out-of-memory errors: their messages, and the search for what fits, with simulated failures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def at_most(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
-    """Memory for so many images at a time; returns what is asked for."""
+    """Memory for `images` images at a time; returns the list of the batch sizes that were tried."""
 
     def limit(images: int) -> list[int]:
         asked: list[int] = []
@@ -59,7 +59,7 @@ def at_most(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
     return limit
 
 
-def test_real_failures_are_recognised() -> None:
+def test_real_failures_are_recognized() -> None:
     with pytest.raises(RuntimeError) as found:
         torch.empty(2**50)
     assert is_out_of_memory(found.value)
@@ -77,7 +77,7 @@ def test_the_smallest_gradient_accumulation_steps_that_fit(
     assert asked == [8, 4, 2, 1][: len(asked)]
 
 
-def test_a_trial_leaves_nothing_behind(run: Run, at_most: Callable[[int], list[int]]) -> None:
+def test_a_trial_changes_nothing(run: Run, at_most: Callable[[int], list[int]]) -> None:
     at_most(2)
     weights = [parameter.detach().clone() for parameter in run.model.parameters()]
     random_state = torch.get_rng_state()
@@ -95,15 +95,15 @@ def test_nothing_fits(run: Run, at_most: Callable[[int], list[int]]) -> None:
         find_accumulation_steps(run)
 
 
-def test_what_was_found_is_used_said_and_kept(run: Run, at_most: Callable[[int], list[int]]) -> None:
+def test_the_value_found_is_used_logged_and_stored(run: Run, at_most: Callable[[int], list[int]]) -> None:
     at_most(4)
     train(run)
     assert "gradient_accumulation_steps=2 is the smallest" in (run.folder / "log.txt").read_text()
     assert prepare(run.config, run.folder, resume=True).gradient_accumulation_steps == 2
 
 
-def test_memory_is_kept_free_for_what_the_optimizer_will_hold(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adam's averages are not there at the first step, but at all others: they must fit beside the activations."""
+def test_memory_is_reserved_for_the_optimizer_state(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adam's averages do not exist at the first step, but must fit beside the activations of all others."""
     made: list[int] = []
     empty_like = torch.empty_like
     monkeypatch.setattr(torch, "empty_like", lambda own: made.append(own.numel()) or empty_like(own))
@@ -129,7 +129,7 @@ def test_the_trial_has_the_longest_captions(run: Run) -> None:
     assert sorted(len(words) for words in unpack(captions.targets, captions)) == [29, 30]  # <END> counted
 
 
-def test_what_fits_is_asked_anew_when_the_encoder_begins_to_learn(tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_search_is_repeated_when_fine_tuning_starts(tmp_path: Path, monkeypatch: Any) -> None:
     data = write_tiny_data(tmp_path / "data")
     config = with_trainer(tiny_config(data), gradient_accumulation_steps=None)
     config = replace(config, encoder=replace(config.encoder, fine_tune_from="features.12", fine_tune_after=1))
@@ -142,7 +142,7 @@ def test_what_fits_is_asked_anew_when_the_encoder_begins_to_learn(tmp_path: Path
     assert prepare(config, tmp_path / "run", resume=True).gradient_accumulation_steps == 4
 
 
-def test_running_out_says_what_to_change(run: Run) -> None:
+def test_the_message_names_the_settings_to_change(run: Run) -> None:
     run.gradient_accumulation_steps = 2
     for advice, expected in (
         (
@@ -165,7 +165,7 @@ def test_one_image_at_a_time_cannot_be_divided(run: Run) -> None:
 
 
 @pytest.mark.parametrize("where", ["train_step", "generate_captions", "evaluate_model"])
-def test_running_out_is_explained_wherever_it_happens(run: Run, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_out_of_memory_is_explained_wherever_it_happens(run: Run, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     def run_out(*arguments: Any) -> None:
         raise MemoryError
 
@@ -174,4 +174,4 @@ def test_running_out_is_explained_wherever_it_happens(run: Run, monkeypatch: pyt
     setting = "trainer.gradient_accumulation_steps" if where == "train_step" else "trainer.eval_batch_size"
     with pytest.raises(TrainingError, match=setting) as told:
         train(run)
-    assert ("resume=" in str(told.value)) == (where == "evaluate_model")  # by then there is something to carry on from
+    assert ("resume=" in str(told.value)) == (where == "evaluate_model")  # only then there is a checkpoint

@@ -1,4 +1,4 @@
-"""Number formats: refused where they cannot work, close to float32 where they can."""
+"""Precisions: an error where the device lacks them, and close to float32 elsewhere."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from captioner.training.precision import (
 CPU = torch.device("cpu")
 
 
-def test_float16_on_a_cpu_is_refused_with_the_alternative() -> None:
+def test_float16_on_a_cpu_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"needs a GPU.*bfloat16"):
         check_precision("float16", CPU)
     check_precision("bfloat16", CPU)
     check_precision("float16", torch.device("cuda"))
 
 
-def test_a_gpu_that_only_imitates_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_emulates_bfloat16_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
     with pytest.raises(ConfigError, match=r"newer GPU than Tesla T4.*float16"):
@@ -90,8 +90,8 @@ def test_only_float16_needs_a_scaler() -> None:
     assert build_scaler("float16", CPU).is_enabled()
 
 
-def test_what_is_summed_stays_in_float32() -> None:
-    """The words' log-probabilities, and the attention, whose sums over a caption the penalty looks at."""
+def test_sums_stay_in_float32() -> None:
+    """Log-probabilities, and attention weights, whose sums over a caption the penalty uses."""
     torch.manual_seed(0)
     decoder = AttentionDecoder(AttentionConfig(embedding_dim=8, hidden_dim=8, attention_dim=8, dropout=0.0), 20, 6)
     grid = torch.randn(2, 9, 6)

@@ -1,4 +1,4 @@
-"""Where a run stands: what is best, when patience ends, and that a checkpoint gives all of it back."""
+"""The progress of a run: the best score, early stopping, and the round trip through a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from captioner.training.progress import Progress, restore_trainer_state, trainer
 CPU = torch.device("cpu")
 
 
-def test_the_first_score_is_the_best_and_equal_ones_are_no_gain() -> None:
+def test_the_first_score_is_the_best_and_equal_scores_are_not_better() -> None:
     progress = Progress(step=7)
     assert progress.update_best(-3.0, None, is_over=False)
     assert (progress.best_score, progress.best_step) == (-3.0, 7)
@@ -39,7 +39,7 @@ def test_a_run_at_its_end_was_not_stopped_early() -> None:
     assert not progress.stopped_early
 
 
-def test_means_are_those_of_the_steps_since_they_were_taken() -> None:
+def test_means_are_over_the_steps_since_the_last_call() -> None:
     progress = Progress()
     for loss in (3.0, 5.0, 4.0):
         progress.add({"loss": loss})
@@ -56,7 +56,7 @@ def stepped() -> tuple[torch.nn.Linear, torch.optim.Optimizer]:
     return model, optimizer
 
 
-def test_what_is_restored_is_what_was_kept() -> None:
+def test_the_restored_state_is_the_stored_one() -> None:
     _, optimizer = stepped()
     state = trainer_state(Progress(step=3, stopped_early=True), optimizer, CPU)
     drawn = torch.rand(5)
@@ -77,7 +77,7 @@ OPTIMIZERS = {
 
 
 def part_way(name: str) -> torch.optim.Optimizer:
-    """Of two layers the second has not learnt yet."""
+    """Two layers, of which the second has not been updated yet."""
     layers = torch.nn.ModuleList(torch.nn.Linear(3, 3) for _ in range(2))
     optimizer: torch.optim.Optimizer = OPTIMIZERS[name](layers.parameters())
     layers[0](torch.ones(1, 3)).sum().backward()
@@ -86,7 +86,7 @@ def part_way(name: str) -> torch.optim.Optimizer:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_of_weights_that_have_not_learnt_yet_nothing_is_kept(name: str) -> None:
+def test_parameters_without_updates_have_no_state(name: str) -> None:
     state = trainer_state(Progress(step=1), part_way(name), CPU)
     other = part_way(name)
     assert restore_trainer_state(state, other, CPU, Path("trainer.pt")).step == 1
@@ -107,14 +107,14 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_what_an_optimizer_would_not_have_kept_is_refused(damage: Callable[[dict[str, Any]], Any]) -> None:
+def test_an_invalid_optimizer_state_is_an_error(damage: Callable[[dict[str, Any]], Any]) -> None:
     state = copy.deepcopy(trainer_state(Progress(), part_way("adam"), CPU))
     damage(state["optimizer"]["state"][0])
     with pytest.raises(CheckpointError, match=r"trainer\.pt does not fit this run"):
         restore_trainer_state(state, part_way("adam"), CPU, Path("trainer.pt"))
 
 
-def test_another_run_s_state_is_refused_with_its_file() -> None:
+def test_the_state_of_another_run_is_an_error_with_its_file() -> None:
     state = trainer_state(Progress(), stepped()[1], CPU)
     with pytest.raises(CheckpointError, match=r"run/trainer\.pt does not fit this run"):
         restore_trainer_state({**state, "progress": {"stp": 1}}, stepped()[1], CPU, Path("run/trainer.pt"))

@@ -1,6 +1,6 @@
-"""The estimate of hard attention's gradient, on a problem so small that all that may be drawn can be listed.
+"""The gradient estimate of hard attention, on a problem small enough to enumerate all sampled locations.
 
-Its mean over all sequences of cells, each by its probability, is the gradient of the bound: exactly, not nearly.
+Its mean over all sequences of locations, weighted by their probabilities, is exactly the gradient of the bound.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from captioner.training.losses import BatchTotals, captioning_losses
 from tests.nn.equations import attention_logits, finite_difference_gradient
 
 V, D, P = 7, 4, 2
-CAPTIONS = [[[4, 5], []], [[5]]]  # with <END> 3 + 1 + 2 words: 2**6 sequences of cells
+CAPTIONS = [[[4, 5], []], [[5]]]  # with <END> 3 + 1 + 2 words: 2**6 sequences of locations
 CONFIG = AttentionConfig(
     embedding_dim=3, hidden_dim=4, attention_dim=3, dropout=0.0, attention="hard", gate="none", doubly_stochastic=0.0,
     hard_expected_share=0.0, hard_entropy=0.0,
@@ -39,14 +39,14 @@ def make(config: AttentionConfig = CONFIG) -> tuple[Any, ImageFeatures, PackedCa
     return decoder, ImageFeatures(grid.mean(1), grid), pack_captions(CAPTIONS)
 
 
-def look_at(monkeypatch: pytest.MonkeyPatch, cells: tuple[int, ...]) -> None:
-    """From here on the decoder draws these, word by word in packed order."""
-    left = list(cells)
+def force_locations(monkeypatch: pytest.MonkeyPatch, locations: tuple[int, ...]) -> None:
+    """Make the decoder sample these locations, token by token in packed order."""
+    left = list(locations)
 
-    def draw(weights: Tensor, numbers: Tensor) -> Tensor:
+    def sample(weights: Tensor, numbers: Tensor) -> Tensor:
         return torch.tensor([left.pop(0) for _ in range(len(weights))])
 
-    monkeypatch.setattr(hard_attention, "sample_locations", draw)
+    monkeypatch.setattr(hard_attention, "sample_locations", sample)
 
 
 def losses(decoder: Any, features: ImageFeatures, packed: PackedCaptions, **options: Any) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ def losses(decoder: Any, features: ImageFeatures, packed: PackedCaptions, **opti
 
 
 def gradient(decoder: Any, loss: Tensor) -> Tensor:
-    """Of all parameters, as one vector; those that the loss does not touch have none."""
+    """The gradient of all parameters as one vector, 0 for those that the loss does not depend on."""
     parameters = list(decoder.parameters())
     parts = torch.autograd.grad(loss, parameters, allow_unused=True)
     return torch.cat([
@@ -63,14 +63,14 @@ def gradient(decoder: Any, loss: Tensor) -> Tensor:
 
 
 def estimates(monkeypatch: pytest.MonkeyPatch, baseline: float) -> tuple[Tensor, Tensor, Tensor]:
-    """For every sequence of cells its probability (S,) and the estimate (S, parameters); and the bound's gradient."""
+    """The probability (S,) and the estimate (S, parameters) of every sequence, and the gradient of the bound."""
     decoder, features, packed = make()
     decoder.hard.baseline.fill_(baseline)
     probabilities, found, bound = [], [], torch.zeros((), dtype=torch.float64)
-    for cells in itertools.product(range(P), repeat=len(packed.targets)):
-        look_at(monkeypatch, cells)
+    for locations in itertools.product(range(P), repeat=len(packed.targets)):
+        force_locations(monkeypatch, locations)
         loss = losses(decoder, features, packed)["loss"]
-        look_at(monkeypatch, cells)
+        force_locations(monkeypatch, locations)
         answer = decoder(features, packed)
         probability = answer.sampled_attention.log_probs.sum().exp()
         cost = torch.nn.functional.cross_entropy(answer.logits, packed.targets, label_smoothing=SMOOTHING)
@@ -90,15 +90,15 @@ def test_the_mean_of_the_estimates_is_the_gradient_of_the_bound(
     torch.testing.assert_close(probabilities @ found, exact, atol=1e-12, rtol=1e-9)
 
 
-def test_without_the_second_term_the_mean_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test above can fail: what autograd alone gives is not the bound's gradient."""
+def test_without_the_second_term_the_mean_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: autograd alone does not give the gradient of the bound."""
     monkeypatch.setattr("captioner.training.losses.reinforce_term", lambda *_: 0.0)
     probabilities, found, exact = estimates(monkeypatch, 0.0)
     assert float((probabilities @ found - exact).abs().max()) > 1e-3
 
 
 def test_a_baseline_near_the_cost_lowers_the_variance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Σ_s p(s) |g(s) − ḡ|², exactly, without a baseline and with what a word costs on average."""
+    """Σ_s p(s) |g(s) − ḡ|², exactly, without a baseline and with the average cost of a token."""
     spread = {}
     for baseline in (0.0, 2.0):
         probabilities, found, exact = estimates(monkeypatch, baseline)
@@ -107,7 +107,7 @@ def test_a_baseline_near_the_cost_lowers_the_variance(monkeypatch: pytest.Monkey
 
 
 def test_the_bound_is_that_of_the_equations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its gradient again: the equations in NumPy, summed over each caption's sequences, and finite differences."""
+    """Its gradient from the equations in NumPy, summed over each caption's sequences, by finite differences."""
     decoder, features, packed = make()
     _, _, exact = estimates(monkeypatch, 0.0)
 
@@ -116,12 +116,12 @@ def test_the_bound_is_that_of_the_equations(monkeypatch: pytest.MonkeyPatch) -> 
         for image, own in enumerate(CAPTIONS):
             for caption in own:
                 said = [*caption, 2]
-                for cells in itertools.product(range(P), repeat=len(said)):
+                for locations in itertools.product(range(P), repeat=len(said)):
                     grid, words = features.grid[image].numpy(), [1, *caption]
-                    logits, looked = attention_logits(decoder, CONFIG, grid, words, list(cells))
+                    logits, looked = attention_logits(decoder, CONFIG, grid, words, list(locations))
                     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
                     wanted = (1 - SMOOTHING) * np.eye(V)[said] + SMOOTHING / V
-                    probability = np.prod([alpha[cell] for alpha, cell in zip(looked, cells, strict=True)])
+                    probability = np.prod([alpha[cell] for alpha, cell in zip(looked, locations, strict=True)])
                     total += probability * float(-(wanted * log_p).sum())
         return torch.tensor(total / len(packed.targets), dtype=torch.float64)
 
@@ -133,16 +133,16 @@ def test_the_bound_is_that_of_the_equations(monkeypatch: pytest.MonkeyPatch) -> 
         start += parameter.numel()
 
 
-def test_the_loss_reads_as_if_nothing_were_learnt_from_luck(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reinforce_term_does_not_change_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, features, packed = make()
-    look_at(monkeypatch, (0, 1, 0, 1, 0, 1))
+    force_locations(monkeypatch, (0, 1, 0, 1, 0, 1))
     found = losses(decoder, features, packed)
     assert float(found["loss"].detach()) == pytest.approx(float(found["words"]), abs=1e-12)
     assert found.keys() == {"loss", "words", "entropy"}
 
 
-def test_by_expectation_the_gradient_is_soft_attention_s() -> None:
-    """With all images seen by expectation there is no luck to learn from."""
+def test_in_expectation_the_gradient_is_that_of_soft_attention() -> None:
+    """With `hard_expected_share=1` there is no REINFORCE term."""
     soft = AttentionConfig(**{**vars(CONFIG), "attention": "soft"})
     hard = AttentionConfig(**{**vars(CONFIG), "hard_expected_share": 1.0})
     (one, features, packed), (other, _, _) = make(soft), make(hard)
@@ -154,7 +154,7 @@ def test_micro_batches_add_up_to_the_batch() -> None:
     """Micro-batches, and the parts of several processes, share one baseline and the totals of the whole step."""
     config = AttentionConfig(**{**vars(CONFIG), "hard_entropy": 0.1, "hard_at_test": "sample"})
     decoder, features, packed = make(config)
-    decoder.eval()  # draws by the images' seeds, which know nothing of portions
+    decoder.eval()  # samples by the seeds of the images, which do not depend on micro-batches
     features = features._replace(seeds=torch.tensor([3, 4]))
     whole = losses(decoder, features, packed)["loss"]
     parts = [

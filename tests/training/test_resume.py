@@ -1,4 +1,4 @@
-"""However a run was ended, the resumed one gives the bytes of one that was not: weights, logs, figures, captions."""
+"""A run that ended in any way resumes to the bytes of an uninterrupted one: weights, logs, scores, captions."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(config: TrainConfig, folder: Path, *, resume: bool = False) -> Path:
 
 
 def lasting(folder: Path) -> dict[str, Any]:
-    """All that a run leaves behind, without what a clock decides."""
+    """The results of a run, without measured times."""
     metrics = json.loads((folder / "metrics.json").read_text())
     del metrics["run"]["words_per_second"]
     said = [line.split("  ", 1)[1] for line in (folder / "log.txt").read_text().splitlines()]
@@ -71,13 +71,13 @@ def assert_same(whole: Path, resumed: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nothing happened to."""
+    """The uninterrupted run."""
     return run(config, tmp_path_factory.mktemp("whole") / "run")
 
 
 @contextmanager
 def calling_before(owner: Any, name: str, number: int, act: Callable[[], None]) -> Iterator[None]:
-    """Do something just before the call of this number of a function."""
+    """Call `act` just before the call number `number` of a function."""
     before, calls = getattr(owner, name), 0
 
     def call(*arguments: Any, **more: Any) -> Any:
@@ -96,14 +96,14 @@ def calling_before(owner: Any, name: str, number: int, act: Callable[[], None]) 
 
 @pytest.fixture
 def usual_ctrl_c() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt, also where the tests were started in the background, which ignores it."""
+    """SIGINT raises KeyboardInterrupt, also where it is ignored because the tests run in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def ask(number: int) -> Callable[[], None]:
-    """To this thread: what is sent to the process may reach another one, late, and two of a kind become one."""
+    """Raise a signal in this thread: signals to the process may arrive late, in another thread, or merged."""
     return lambda: signal.raise_signal(number)
 
 
@@ -119,7 +119,7 @@ def ask(number: int) -> Callable[[], None]:
         pytest.param("train_step", 8, id="at the last step"),
     ],
 )
-def test_asked_to_stop_anywhere(config: TrainConfig, whole: Path, tmp_path: Path, name: str, call: int) -> None:
+def test_stopped_at_any_point(config: TrainConfig, whole: Path, tmp_path: Path, name: str, call: int) -> None:
     folder = tmp_path / "run"
     with (
         pytest.raises(Interrupted) as stopped,
@@ -133,7 +133,7 @@ def test_asked_to_stop_anywhere(config: TrainConfig, whole: Path, tmp_path: Path
 
 
 @pytest.mark.usefixtures("usual_ctrl_c")
-def test_asked_twice_ends_at_once_and_believes_nothing_half_written(
+def test_a_second_signal_ends_at_once_and_partial_files_are_ignored(
     config: TrainConfig, whole: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -158,7 +158,7 @@ def test_asked_twice_ends_at_once_and_believes_nothing_half_written(
 
 @pytest.mark.parametrize("moment", range(1, 40, 6))
 def test_killed_at_any_moment(config: TrainConfig, whole: Path, tmp_path: Path, moment: int) -> None:
-    """Before the events of this number of any kind that a run does to the disk, its logs and its state."""
+    """Killed before event number `moment` of those that change the disk."""
     folder = tmp_path / "run"
     folder.mkdir()
     prepared = prepare(config, folder)
@@ -184,7 +184,7 @@ def test_a_disk_that_fails_at_any_moment(config: TrainConfig, whole: Path, tmp_p
 
 @contextmanager
 def failing_from(moment: int, error: BaseException) -> Iterator[None]:
-    """From its event of this number on, everything that a run does to the disk fails."""
+    """From event number `moment` on, every write to the disk fails."""
     events = 0
     patches = [
         (safetensors.torch, "save_model"),
@@ -215,7 +215,7 @@ def failing_from(moment: int, error: BaseException) -> Iterator[None]:
 def test_logged_after_the_checkpoint_and_killed_is_not_logged_twice(
     config: TrainConfig, whole: Path, tmp_path: Path
 ) -> None:
-    """Stopped at an epoch's end, resumed, and killed once that epoch's validation is logged, but not yet saved."""
+    """Stopped at the end of an epoch, resumed, and killed when the validation is logged but not saved yet."""
     folder = tmp_path / "run"
     with pytest.raises(Interrupted), calling_before(training, "train_step", 4, ask(signal.SIGINT)):
         run(config, folder)
@@ -230,9 +230,9 @@ def test_logged_after_the_checkpoint_and_killed_is_not_logged_twice(
     assert_same(whole, folder)
 
 
-def test_the_last_k_and_the_best_are_kept(config: TrainConfig, tmp_path: Path) -> None:
+def test_the_last_and_the_best_checkpoints_are_kept(config: TrainConfig, tmp_path: Path) -> None:
     config = with_trainer(config, keep_last=2, max_epochs=4, patience=None)
-    frozen = replace(config, optim=replace(config.optim, learning_rate=0.0))  # so that the first stays the best
+    frozen = replace(config, optim=replace(config.optim, learning_rate=0.0))  # so that the first is the best
     folder = run(frozen, tmp_path / "run")
     index = read_index(folder)
     assert index is not None
@@ -240,13 +240,13 @@ def test_the_last_k_and_the_best_are_kept(config: TrainConfig, tmp_path: Path) -
     assert {path.name for path in (folder / "checkpoints").glob("step-*")} == {index.best, *index.last}
 
 
-def test_a_finished_run_is_finished(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
+def test_resuming_a_finished_run_changes_nothing(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(whole, tmp_path / "run"))
     run(config, folder, resume=True)
     assert_same(whole, folder)
 
 
-def test_a_run_that_was_stopped_early_goes_on_with_more_patience_only(
+def test_an_early_stopped_run_continues_with_more_patience_only(
     config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     frozen = replace(config, optim=replace(config.optim, learning_rate=0.0))
@@ -258,7 +258,7 @@ def test_a_run_that_was_stopped_early_goes_on_with_more_patience_only(
     assert read_records(folder)[-1]["epoch"] == 5
 
 
-def test_a_run_folder_that_is_removed_under_the_run(config: TrainConfig, tmp_path: Path) -> None:
+def test_a_run_folder_that_is_removed_during_the_run(config: TrainConfig, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with (
         pytest.raises(StorageError, match="run is gone: it was removed or renamed"),
@@ -268,7 +268,7 @@ def test_a_run_folder_that_is_removed_under_the_run(config: TrainConfig, tmp_pat
     assert not folder.exists()
 
 
-def test_a_run_folder_that_is_renamed_is_carried_on_there(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
+def test_a_renamed_run_folder_is_resumed_there(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
     folder, renamed = tmp_path / "run", tmp_path / "renamed"
     with (
         pytest.raises(StorageError, match="its checkpoints are in the renamed folder"),
@@ -280,8 +280,8 @@ def test_a_run_folder_that_is_renamed_is_carried_on_there(config: TrainConfig, w
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
-def test_writes_that_really_fail(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
-    """Inside safetensors and torch, which tell of it in words of their own."""
+def test_real_write_errors(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
+    """In safetensors and torch, which have exceptions of their own."""
     import resource
 
     for limit in (1 << 20, 4096):

@@ -1,4 +1,4 @@
-"""What TensorBoard shows after every validation is what the model says, and where it looks."""
+"""After every validation TensorBoard shows generated captions, and the attention of each word."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GREEDY = DecodeConfig(name="greedy", max_length=8)
 
 
 def trained(folder: Path, **settings: Any) -> Run:
-    """A run of two epochs, a validation after each."""
+    """A run of two epochs, with a validation after each."""
     cache = CacheConfig(directory=str(folder / "cache"))
     config = replace(tiny_config(write_tiny_data(folder / "data")), cache=cache)
     (folder / "run").mkdir()
@@ -49,7 +49,7 @@ def attending(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def events(run: Run, tag: str) -> dict[int, Any]:
-    """Step → what the event file holds under this tag."""
+    """Step → the value with this tag in the event file."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util.tensor_util import make_ndarray
 
@@ -62,21 +62,21 @@ def events(run: Run, tag: str) -> dict[int, Any]:
     }
 
 
-def test_the_captions_are_those_that_were_scored(attending: Run) -> None:
+def test_the_captions_are_the_scored_ones(attending: Run) -> None:
     run = attending
     found = events(run, "validation/captions")
     assert list(found) == [4, 8]
     load_weights_on_all(run, "latest")
-    said = generate_captions(
+    generated = generate_captions(
         run.model, run.vocabulary, run.tokenizer, run.val_set, run.val_features, GREEDY, batch_size=4
     )
     _, _, *rows = found[8].item().decode().splitlines()
-    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-    assert len(cells) == SHOWN
+    entries = [[entry.strip() for entry in row.strip("|").split("|")] for row in rows]
+    assert len(entries) == SHOWN
     images = {str(image.image_id): image for image in run.val_set.images}
-    for image_id, model, person in cells:
-        assert model == said[images[image_id].image_id]
-        assert person == images[image_id].captions[0]
+    for image_id, caption, reference in entries:
+        assert caption == generated[images[image_id].image_id]
+        assert reference == images[image_id].captions[0]
 
 
 def test_the_image_of_attention_can_be_read_back(attending: Run) -> None:
@@ -99,7 +99,7 @@ def test_the_sheet_is_bright_where_the_weight_is(attending: Run) -> None:
     rows, columns = attending.model.encoder.grid_size
     (sample, *_) = caption_samples(attending, GREEDY)
     attention = torch.zeros(2, rows * columns)
-    attention[0, 0], attention[1, -1] = 1.0, 0.5  # the first cell, then, half as much, the last
+    attention[0, 0], attention[1, -1] = 1.0, 0.5  # the first region, then the last with half the weight
     sheet = attention_sheet(attending, [replace(sample, words=["one", "two"], attention=attention)]).float().numpy()
     plain, first, last = (sheet[LINE:, column * TILE : (column + 1) * TILE] for column in range(3))
     corner, opposite = (slice(0, 8), slice(0, 8)), (slice(-8, None), slice(-8, None))
@@ -109,12 +109,12 @@ def test_the_sheet_is_bright_where_the_weight_is(attending: Run) -> None:
     np.testing.assert_allclose(last[opposite], (SHADE + (1 - SHADE) * 0.5) * plain[opposite], atol=1.5)
 
 
-def test_lit_everywhere_it_is_itself() -> None:
+def test_full_attention_leaves_the_image_unchanged() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (TILE, TILE, 3)).astype(np.uint8))
     assert np.array_equal(np.asarray(lit_by_attention(image, np.ones((3, 3), np.float32))), np.asarray(image))
 
 
-def test_an_image_that_is_gone_is_grey(attending: Run) -> None:
+def test_a_missing_image_is_gray(attending: Run) -> None:
     """The cache still has its features."""
     samples = caption_samples(attending, GREEDY)
     path = Path(str(attending.val_set.images[samples[0].index].path))

@@ -1,4 +1,4 @@
-"""Learning from rewards: the gradient's estimate, on a problem so small that every caption can be listed."""
+"""Self-critical training: the gradient estimate, on a problem small enough to enumerate every caption."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ EVERY_CAPTION = [
 
 
 def made_up_reward(images: Sequence[int], captions: Sequence[Sequence[int]]) -> Floats:
-    """Any function of image and caption, <END> included."""
+    """An arbitrary function of image and caption, with <END>."""
     return np.array([(7 * image + sum(3**i * word for i, word in enumerate(words))) % 11 / 3
                      for image, words in zip(images, captions, strict=True)])  # fmt: skip
 
 
 class Model(nn.Module):
-    """A decoder of six words, of which it may say two and <END>."""
+    """A decoder with six tokens, of which it can generate two and <END>."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Model(nn.Module):
         return self.decoder(features, captions)
 
     def probability(self, caption: SampledCaption) -> Tensor:
-        """By the chain rule, step by step."""
+        """The probability of a caption, as the product over its steps."""
         state, token, product = self.decoder.init_state(self.features), SPECIAL_TOKENS.start, torch.ones(()).double()
         for word in (*caption.tokens, SPECIAL_TOKENS.end):
             step = self.decoder.step(torch.tensor([token]), state)
@@ -81,9 +81,9 @@ def gradient(model: Model, value: Tensor) -> Tensor:
 
 
 def test_the_estimate_is_unbiased(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its mean over all pairs of captions, each by its probability, is the gradient of the expected reward: exactly.
+    """Its mean over all pairs of captions, weighted by their probabilities, is the gradient of the expected reward.
 
-    In training mode too: with dropout, or with words that may not be said, it would not be.
+    Exactly, and in training mode too: with dropout, or with forbidden tokens in the probabilities, it would differ.
     """
     model = Model().eval()
     probabilities = [model.probability(one) for one in EVERY_CAPTION]
@@ -115,8 +115,8 @@ def test_the_estimate_is_unbiased(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(found, -gradient(model, expected), rtol=1e-9, atol=1e-12)
 
 
-def test_what_is_drawn_are_captions_of_the_model() -> None:
-    """As often as their probabilities say (Pearson's statistic), each image by itself."""
+def test_captions_are_sampled_by_their_probabilities() -> None:
+    """Their frequencies match (Pearson's statistic)."""
     model, count = Model().eval(), 4000
     drawn = self_critical.sample_captions(
         model.decoder, model.features, SPECIAL_TOKENS, count=count, max_length=LONGEST, seed=3, image_ids=["a"]
@@ -128,63 +128,63 @@ def test_what_is_drawn_are_captions_of_the_model() -> None:
     assert statistic < outcomes + 5 * (2 * outcomes) ** 0.5
 
 
-def test_an_image_draws_the_same_in_any_batch() -> None:
+def test_the_samples_of_an_image_do_not_depend_on_the_batch() -> None:
     model = Model().eval()
     grid = torch.randn(3, 2, D).double()
     features = ImageFeatures(grid.mean(1), grid)
 
-    def draw(rows: list[int]) -> list[list[SampledCaption]]:
+    def sample(rows: list[int]) -> list[list[SampledCaption]]:
         some = ImageFeatures(features.vector[rows], grid[rows])
         return self_critical.sample_captions(
             model.decoder, some, SPECIAL_TOKENS, count=5, max_length=6, seed=0, image_ids=rows
         )
 
-    together = draw([0, 1, 2])
-    assert [draw([row])[0] for row in range(3)] == together
-    assert draw([2, 0]) == [together[2], together[0]]
+    together = sample([0, 1, 2])
+    assert [sample([row])[0] for row in range(3)] == together
+    assert sample([2, 0]) == [together[2], together[0]]
     assert len(set(together[0])) > 1
 
 
 def test_the_reward_is_cider_d() -> None:
-    """Of the whole set's captions by our own corpus scorer, with <END> as a word of each."""
+    """As our corpus scorer computes it for the whole set, with <END> as a word of each caption."""
     captions = [[[4, 5, 6], [4, 6]], [[5, 5, 7]], [[8, 4], [7, 6, 5, 4]]]
-    said = [[4, 5], [5, 7, 7], [8, 4]]
+    generated = [[4, 5], [5, 7, 7], [8, 4]]
 
     def text(words: Sequence[int]) -> str:
         return " ".join(f"w{word}" for word in (*words, SPECIAL_TOKENS.end))
 
     expected = score(
-        dict(enumerate(map(text, said))),
+        dict(enumerate(map(text, generated))),
         {index: list(map(text, own)) for index, own in enumerate(captions)},
         names=["CIDEr"],
     ).per_image
     reward = caption_reward(EncodedCaptions.from_lists(captions), range(3))
-    found = reward(range(3), [(*words, SPECIAL_TOKENS.end) for words in said])
+    found = reward(range(3), [(*words, SPECIAL_TOKENS.end) for words in generated])
     assert found == pytest.approx([own["CIDEr"] for own in expected.values()], rel=1e-9)
 
 
 def test_bleu_is_added_by_its_weight() -> None:
     captions = EncodedCaptions.from_lists([[[4, 5, 6], [4, 6]], [[5, 5, 7]]])
-    images, said = [0, 1, 1], [[4, 5, SPECIAL_TOKENS.end], [5, 7], [5, 5, 7, SPECIAL_TOKENS.end]]
-    found = caption_reward(captions, range(2), bleu=2.0)(images, said)
+    images, generated = [0, 1, 1], [[4, 5, SPECIAL_TOKENS.end], [5, 7], [5, 5, 7, SPECIAL_TOKENS.end]]
+    found = caption_reward(captions, range(2), bleu=2.0)(images, generated)
     end = (SPECIAL_TOKENS.end,)
-    bleu_4 = BleuReward({0: [(4, 5, 6, *end), (4, 6, *end)], 1: [(5, 5, 7, *end)]})(images, said)
-    assert found == pytest.approx(caption_reward(captions, range(2))(images, said) + 2 * bleu_4, rel=1e-12)
+    bleu_4 = BleuReward({0: [(4, 5, 6, *end), (4, 6, *end)], 1: [(5, 5, 7, *end)]})(images, generated)
+    assert found == pytest.approx(caption_reward(captions, range(2))(images, generated) + 2 * bleu_4, rel=1e-12)
     assert bleu_4[2] == pytest.approx(1)
     assert 0 < bleu_4[1] < bleu_4[0] < 1
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> TrainConfig:
-    """Two epochs of captions, two of rewards, three steps each."""
+    """Two epochs of cross-entropy training and two of self-critical training, three steps each."""
     config = with_trainer(tiny_config(write_tiny_data(tmp_path / "data")), batch_size=6, max_epochs=4)
     cache = replace(config.cache, directory=str(tmp_path / "cache"))
     return replace(config, cache=cache, reward=RewardConfig(after=2, samples=3, learning_rate=0.01, bleu=1.0))
 
 
 @pytest.mark.parametrize("stop_after", [5, 6, 8])
-def test_resumed_is_uninterrupted(config: TrainConfig, tmp_path: Path, stop_after: int) -> None:
-    """Stopped before, at and after the border between the stages."""
+def test_a_resumed_run_equals_an_uninterrupted_one(config: TrainConfig, tmp_path: Path, stop_after: int) -> None:
+    """Stopped before, at and after the start of self-critical training."""
     whole = run(config, tmp_path / "whole")
     records = [record for record in read_records(whole) if record["kind"] == "train"]
     assert "reward" not in records[0]
@@ -196,7 +196,7 @@ def test_resumed_is_uninterrupted(config: TrainConfig, tmp_path: Path, stop_afte
     assert_resumes_as(whole, config, tmp_path / "stopped", stop_after)
 
 
-def test_the_rate_follows_a_schedule_of_each_stage(config: TrainConfig, tmp_path: Path) -> None:
+def test_each_objective_has_its_own_schedule(config: TrainConfig, tmp_path: Path) -> None:
     optim = replace(config.optim, warmup_steps=0, learning_rate=0.5)
     first, second = plan_phases(replace(config, optim=optim))
     assert (first.schedule_steps(3, 12), second.schedule_steps(3, 12)) == ((0, 6), (6, 6))
@@ -206,7 +206,7 @@ def test_the_rate_follows_a_schedule_of_each_stage(config: TrainConfig, tmp_path
 
 @pytest.mark.parametrize("accumulate", [2, 6])
 def test_micro_batches_make_the_same_step(config: TrainConfig, tmp_path: Path, accumulate: int) -> None:
-    """What an image draws does not depend on the portion it is in."""
+    """The samples of an image do not depend on its micro-batch."""
     config = replace(config, model=replace(config.model, dropout=0.0))
 
     def rewarded(config: TrainConfig, folder: Path) -> tuple[list[dict[str, float]], list[Tensor]]:
@@ -214,8 +214,8 @@ def test_micro_batches_make_the_same_step(config: TrainConfig, tmp_path: Path, a
         prepared.progress.step, prepared.progress.epoch = 6, 2
         assert begin_epoch(prepared)
         prepared.model.train()
-        figures = [training.train_step(prepared, step) for step in training.training_batches(prepared)]
-        return figures, [parameter.detach().clone() for parameter in prepared.model.decoder.parameters()]
+        losses = [training.train_step(prepared, step) for step in training.training_batches(prepared)]
+        return losses, [parameter.detach().clone() for parameter in prepared.model.decoder.parameters()]
 
     whole, weights = rewarded(config, tmp_path / "whole")
     micro_batches, others = rewarded(
@@ -227,7 +227,7 @@ def test_micro_batches_make_the_same_step(config: TrainConfig, tmp_path: Path, a
         torch.testing.assert_close(other, weight, rtol=1e-3, atol=1e-4)
 
 
-def test_settings_that_make_no_sense_are_refused(config: TrainConfig) -> None:
+def test_invalid_settings(config: TrainConfig) -> None:
     with pytest.raises(ConfigError, match=r"reward\.after=4 leaves no epoch"):
         replace(config, reward=RewardConfig(after=4))
     hard = AttentionConfig(**{**vars(config.model), "attention": "hard", "gate": "none"})

@@ -1,4 +1,4 @@
-"""One optimizer step: portions of a batch make the same step as the whole batch."""
+"""One optimizer step: the micro-batches of a batch give the same step as the whole batch."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
 @pytest.fixture
 def config(tmp_path: Path) -> TrainConfig:
-    """Batches of six of sixteen images, the last one smaller; no dropout, whose masks follow the portions."""
+    """Batches of six of sixteen images, the last one smaller; no dropout, whose masks depend on micro-batches."""
     config = with_trainer(tiny_config(write_tiny_data(tmp_path / "data")), batch_size=6)
     cache = replace(config.cache, directory=str(tmp_path / "cache"))
     return replace(config, model=replace(config.model, dropout=0.0), cache=cache)
 
 
 def epoch(config: TrainConfig, folder: Path) -> tuple[list[dict[str, float]], list[Tensor], Run]:
-    """The figures of an epoch's steps, and the weights after it."""
+    """The losses of the steps of an epoch, and the weights after it."""
     run = prepare(config, folder)
     run.model.train()
-    figures = [train_step(run, step) for step in training_batches(run)]
-    return figures, [parameter.detach().clone() for parameter in run.model.decoder.parameters()], run
+    losses = [train_step(run, step) for step in training_batches(run)]
+    return losses, [parameter.detach().clone() for parameter in run.model.decoder.parameters()], run
 
 
 @pytest.mark.parametrize("accumulate", [2, 3, 6, 100])
@@ -49,14 +49,14 @@ def test_micro_batches_make_the_same_step(config: TrainConfig, tmp_path: Path, a
 
 
 def test_the_baseline_moves_by_the_mean_of_the_whole_step(config: TrainConfig, tmp_path: Path) -> None:
-    """Not by that of each portion: with all images seen by expectation the portions make the same step."""
+    """Not by that of each micro-batch: with `hard_expected_share=1` micro-batches give the same step."""
     hard = AttentionConfig(**{**vars(config.model), "attention": "hard", "gate": "none", "hard_expected_share": 1.0})
     for name, accumulate in (("whole", 1), ("micro-batches", 3)):
-        figures, _, run = epoch(
+        losses, _, run = epoch(
             with_trainer(replace(config, model=hard), gradient_accumulation_steps=accumulate), tmp_path / name
         )
         expected = math.log(len(run.vocabulary))
-        for own in figures:
+        for own in losses:
             expected = 0.9 * expected + 0.1 * own["words"]
         assert float(run.model.decoder.hard.baseline) == pytest.approx(expected, rel=1e-6)
 
@@ -64,7 +64,7 @@ def test_the_baseline_moves_by_the_mean_of_the_whole_step(config: TrainConfig, t
 def test_one_micro_batch_at_a_time(config: TrainConfig, tmp_path: Path) -> None:
     run = prepare(with_trainer(config, gradient_accumulation_steps=3), tmp_path / "run")
     sizes = [[len(captions.images) for _, _, captions in step.micro_batches] for step in training_batches(run)]
-    assert sizes == [[4, 4, 4], [4, 4, 4], [4, 4]]  # two captions an image
+    assert sizes == [[4, 4, 4], [4, 4, 4], [4, 4]]  # two captions per image
 
 
 def test_totals_are_those_of_the_whole_batch(config: TrainConfig, tmp_path: Path) -> None:
@@ -75,8 +75,8 @@ def test_totals_are_those_of_the_whole_batch(config: TrainConfig, tmp_path: Path
         assert step.totals.captions == sum(len(captions.images) for captions in packed)
 
 
-def test_an_infinite_gradient_is_refused_and_leaves_the_weights(config: TrainConfig, tmp_path: Path) -> None:
-    """The loss is a number, its gradient is not: as after an overflow in the backward pass."""
+def test_an_infinite_gradient_is_an_error_and_keeps_the_weights(config: TrainConfig, tmp_path: Path) -> None:
+    """The loss is finite, its gradient is not: as after an overflow in the backward pass."""
     run = prepare(config, tmp_path / "run")
     before = [parameter.detach().clone() for parameter in run.model.decoder.parameters()]
     run.model.decoder.embedding.weight.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[union-attr]
@@ -86,8 +86,8 @@ def test_an_infinite_gradient_is_refused_and_leaves_the_weights(config: TrainCon
     assert all(map(torch.equal, before, run.model.decoder.parameters()))
 
 
-def test_with_a_scaler_an_infinite_gradient_passes_the_step_over(config: TrainConfig, tmp_path: Path) -> None:
-    """As in float16, whose first scales are too large: the weights stay, the scale is halved, until it cannot be."""
+def test_with_a_scaler_an_infinite_gradient_skips_the_step(config: TrainConfig, tmp_path: Path) -> None:
+    """As in float16, whose first scales are too large: weights stay, and the scale is halved down to 1."""
     run = prepare(with_trainer(config, batch_size=4), tmp_path / "run")
     run.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     before = [parameter.detach().clone() for parameter in run.model.decoder.parameters()]
@@ -111,15 +111,15 @@ def test_the_scale_does_not_change_the_step(config: TrainConfig, tmp_path: Path)
     for scale in (1.0, 1024.0):
         run = prepare(config, tmp_path / "run")
         run.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-        figures = train_step(run, next(training_batches(run)))
-        found.append((figures, [parameter.detach().clone() for parameter in run.model.decoder.parameters()]))
+        losses = train_step(run, next(training_batches(run)))
+        found.append((losses, [parameter.detach().clone() for parameter in run.model.decoder.parameters()]))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     for plain, scaled in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(plain, scaled)
 
 
-def test_a_batch_of_unreadable_images_is_passed_over(config: TrainConfig, tmp_path: Path) -> None:
-    """From pixels, where nobody knows before the batch is read; the step counts, for the schedule and for resuming."""
+def test_a_batch_of_unreadable_images_is_skipped(config: TrainConfig, tmp_path: Path) -> None:
+    """Without the cache, an image is found unreadable in its step; the step counts for schedule and resume."""
     skipping = replace(
         config, cache=replace(config.cache, enabled=False), data=replace(config.data, on_bad_image="skip")
     )

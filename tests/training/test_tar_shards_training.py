@@ -1,4 +1,4 @@
-"""Training from tar shards: bit for bit that from the folder they were made of, and resumable inside a shard."""
+"""Training from tar shards is bit-identical to training from their folder, and resumes within a shard."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.training.test_loop import assert_same_weights, curve, interrupt_after
 
 @pytest.fixture(params=[True, False], ids=["cached", "from pixels"])
 def configs(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[TrainConfig, TrainConfig]:
-    """The same settings on a folder, and on shards of it of five pairs; a batch has four."""
+    """Equal settings for a folder, and for its shards of five pairs; a batch has four."""
     folder = replace(tiny_config(write_tiny_data(tmp_path / "data")), cache=CacheConfig(enabled=request.param))
     for split in ("train", "val"):
         pack_shards(load_dataset(folder.data, split), tmp_path / "shards", 5)
     return folder, replace(folder, data=ShardsConfig(root=str(tmp_path / "shards"), num_workers=0))
 
 
-def test_it_is_the_training_from_a_folder(configs: tuple[TrainConfig, TrainConfig], tmp_path: Path) -> None:
+def test_shards_train_the_model_of_the_folder(configs: tuple[TrainConfig, TrainConfig], tmp_path: Path) -> None:
     from_folder, from_shards = (run(config, tmp_path / config.data.name) for config in configs)
     assert_same_weights(from_folder, from_shards)
     assert curve(from_folder) == curve(from_shards)
@@ -33,8 +33,8 @@ def test_it_is_the_training_from_a_folder(configs: tuple[TrainConfig, TrainConfi
     assert captions[0] == captions[1]
 
 
-def test_it_resumes_inside_a_shard(configs: tuple[TrainConfig, TrainConfig], tmp_path: Path) -> None:
-    """After five of eight steps, 20 pairs of shards of five and one; and the indexes have been lost in between."""
+def test_a_run_resumes_within_a_shard(configs: tuple[TrainConfig, TrainConfig], tmp_path: Path) -> None:
+    """After five of eight steps, 20 pairs in shards of five and one; the indexes are deleted in between."""
     _, config = configs
     whole = run(config, tmp_path / "whole")
     with pytest.raises(Interrupted):

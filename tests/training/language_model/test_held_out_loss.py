@@ -1,4 +1,4 @@
-"""Bits a token against the definition, one token after the other."""
+"""Bits per token against the definition, token by token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_token_is_scored_once_given_all_before_it(model: LanguageModel, mo
     bits = token_bits(model, tokens)
     assert bits.shape == (11,)
     model.eval()
-    for i in range(11):  # the whole text before, from the zero state, anew for each token
+    for i in range(11):  # all tokens before, from the zero state, for each token
         read = torch.tensor([[SPECIAL_TOKENS.start, *tokens[:i].tolist()]])
         logits, _ = model(read, model.initial(1))
         expected = -float(logits[0, -1].detach().log_softmax(0)[tokens[i]]) / math.log(2)
@@ -33,7 +33,7 @@ def test_every_token_is_scored_once_given_all_before_it(model: LanguageModel, mo
     assert mean_bits(model, tokens) == pytest.approx(float(bits.mean()))
 
 
-def test_windows_change_nothing_and_the_mode_is_kept(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_have_no_effect_and_the_mode_is_restored(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = torch.randint(9, (40,))
     whole = token_bits(model.train(), tokens)
     assert model.training
@@ -42,6 +42,6 @@ def test_windows_change_nothing_and_the_mode_is_kept(model: LanguageModel, monke
     assert not model.training
 
 
-def test_a_model_that_knows_nothing_needs_log_v_bits(model: LanguageModel) -> None:
+def test_a_uniform_model_needs_log_v_bits(model: LanguageModel) -> None:
     torch.nn.init.zeros_(model.output.words.weight)
     assert mean_bits(model, torch.randint(9, (5,))) == pytest.approx(math.log2(9))

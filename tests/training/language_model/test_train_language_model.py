@@ -1,4 +1,4 @@
-"""A language model's training as a whole: it learns, two runs are one, resumed is uninterrupted, nothing is lost."""
+"""Training a language model: it learns, is reproducible, and resumes exactly."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SMALL = LanguageModelConfig(
     ),
     device="cpu",
 )
-STEPS = 2 * 13  # 2400 training characters: 297 a stream, 13 windows an epoch
+STEPS = 2 * 13  # 2400 training characters: 297 per stream, 13 windows per epoch
 
 
 def run(config: LanguageModelConfig, folder: Path, **more: bool) -> Path:
@@ -57,13 +57,13 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
-    """The log without what a clock decides."""
+    """The log records without measured times."""
     clock = ("seconds", "tokens_per_second")
     return [{k: v for k, v in record.items() if k not in clock} for record in read_records(folder)]
 
 
-def test_it_learns_what_follows_what(tmp_path: Path) -> None:
-    """A text that repeats: soon next to no bits are left, where one character before leaves more than one."""
+def test_it_learns_a_repeated_text(tmp_path: Path) -> None:
+    """Its loss falls to nearly 0 bits; with one character of context it would stay above 1."""
     text = tmp_path / "text.txt"
     text.write_text("the cat sat on the mat (and (then) it left). " * 60)
     model = replace(SMALL.model, layers=1, hidden_dim=32)
@@ -75,7 +75,7 @@ def test_it_learns_what_follows_what(tmp_path: Path) -> None:
     assert figures["counting"][1]["test"] > 1
 
 
-def test_a_finished_run_holds_what_it_should(tmp_path: Path) -> None:
+def test_the_files_of_a_finished_run(tmp_path: Path) -> None:
     folder = run(SMALL, tmp_path / "run")
     figures = json.loads((folder / "metrics.json").read_text())
     assert figures["task"] == "language_model"
@@ -95,14 +95,14 @@ def test_a_finished_run_holds_what_it_should(tmp_path: Path) -> None:
     assert figures["bits_per_character"]["val"] == pytest.approx(best, abs=1e-9)
 
 
-def test_two_runs_are_one_and_seeds_differ(tmp_path: Path) -> None:
+def test_runs_are_reproducible_and_seeds_differ(tmp_path: Path) -> None:
     assert_same_run(run(SMALL, tmp_path / "first"), run(SMALL, tmp_path / "second"))
     assert curve(run(replace(SMALL, seed=1), tmp_path / "third")) != curve(tmp_path / "first")
 
 
 @pytest.mark.parametrize("stop_after", [1, 5, 13, 17])
-def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, stop_after: int) -> None:
-    """Stopped in the middle of an epoch, at a validation, at an epoch's end, and inside the second."""
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, stop_after: int) -> None:
+    """Stopped within an epoch, at a validation, at the end of an epoch, and within the second."""
     whole, stopped = run(SMALL, tmp_path / "whole"), tmp_path / "stopped"
     with pytest.raises(Interrupted):
         interrupt_after(stop_after, stopped)
@@ -112,7 +112,7 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, stop_after: in
 
 
 def interrupt_after(steps: int, folder: Path) -> None:
-    """Train, and send this process SIGINT after so many steps, as Ctrl-C does."""
+    """Train, and send this process SIGINT after `steps` steps, as Ctrl-C does."""
     folder.mkdir()
     before = language_training.train_step
 
@@ -129,7 +129,7 @@ def interrupt_after(steps: int, folder: Path) -> None:
         language_training.train_step = before
 
 
-def test_the_state_goes_on_but_the_gradient_does_not(tmp_path: Path) -> None:
+def test_the_state_is_carried_but_the_gradient_is_not(tmp_path: Path) -> None:
     first = prepare_language_run(SMALL, tmp_path)
     start = first.hidden
     language_training.train_step(first, torch.randint(4, 9, (8, 24)), torch.randint(4, 9, (8, 24)))
@@ -137,7 +137,7 @@ def test_the_state_goes_on_but_the_gradient_does_not(tmp_path: Path) -> None:
     assert not any(state.requires_grad for state in first.hidden)
 
 
-def test_it_stops_when_nothing_is_gained(tmp_path: Path) -> None:
+def test_early_stopping(tmp_path: Path) -> None:
     config = replace(trainer(patience=2, max_epochs=50), optim=OptimConfig(learning_rate=0.0))
     folder = run(config, tmp_path / "run")
     assert json.loads((folder / "metrics.json").read_text())["run"]["steps"] == 15
@@ -145,7 +145,7 @@ def test_it_stops_when_nothing_is_gained(tmp_path: Path) -> None:
     assert (folder / "samples.md").read_text().count("## After 15 steps") == 1
 
 
-def test_a_lost_loss_is_said_at_once(tmp_path: Path) -> None:
+def test_an_infinite_loss_ends_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     lost = prepare_language_run(SMALL, folder)
@@ -154,8 +154,8 @@ def test_a_lost_loss_is_said_at_once(tmp_path: Path) -> None:
         train_language_model(lost)
 
 
-def test_an_infinite_gradient_is_refused_and_leaves_the_weights(tmp_path: Path) -> None:
-    """The loss is a number, its gradient is not."""
+def test_an_infinite_gradient_is_an_error_and_keeps_the_weights(tmp_path: Path) -> None:
+    """The loss is finite, its gradient is not."""
     folder = tmp_path / "run"
     folder.mkdir()
     lost = prepare_language_run(SMALL, folder)
@@ -177,20 +177,20 @@ def test_another_text_or_other_streams_cannot_be_resumed(tmp_path: Path) -> None
         prepare_language_run(trainer(streams=4), folder, resume=True)
 
 
-def test_a_checkpoint_of_one_task_is_not_taken_for_the_other(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_task_is_an_error(tmp_path: Path) -> None:
     folder = run(SMALL, tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"task=language_model.* use it with python -m captioner sample"):
         load_checkpoint(folder)
     checkpoint = find_checkpoint(folder)
     forge_config(checkpoint, lambda config: config.update(task="captioning"))
-    with pytest.raises(CheckpointError, match=r"was altered"):  # its groups are not those of a captioner
+    with pytest.raises(CheckpointError, match=r"was altered"):  # its settings are not those of captioning
         load_language_model(folder)
     forge(checkpoint, "config.json", json.dumps({"format_version": FORMAT_VERSION, "task": "captioning"}).encode())
     with pytest.raises(CheckpointError, match=r"task=captioning.* use it with python caption\.py"):
         load_language_model(folder)
 
 
-def test_settings_that_ask_for_more_than_the_file_holds_are_refused(tmp_path: Path) -> None:
+def test_settings_larger_than_the_weights_file_are_an_error(tmp_path: Path) -> None:
     folder = find_checkpoint(run(SMALL, tmp_path / "run"))
     forge_config(folder, lambda config: config["model"].update(hidden_dim=60_000))
     with pytest.raises(CheckpointError, match="does not fit the model"):
@@ -207,13 +207,13 @@ def test_words_have_a_perplexity(tmp_path: Path) -> None:
     assert figures["unknown"]["test"] > 0
 
 
-def test_no_samples_and_no_counts_on_request(tmp_path: Path) -> None:
+def test_samples_and_baselines_can_be_disabled(tmp_path: Path) -> None:
     folder = run(trainer(sample_stages=0, baseline_order=0), tmp_path / "run")
     assert not (folder / "samples.md").exists()
     assert "counting" not in json.loads((folder / "metrics.json").read_text())
 
 
-def test_stages_are_close_together_at_first() -> None:
+def test_sample_stages_are_denser_at_the_start() -> None:
     assert stages(2000, 5) == [5, 21, 96, 437, 2000]
     assert stages(1, 5) == [1]
     assert stages(10, 0) == []
