@@ -135,5 +135,5 @@ def test_every_file_of_conf_is_tested() -> None:
 def test_injection_is_rejected_by_a_model_without_that_setting(command: Command, model: str) -> None:
     result = command(main, f"model={model}", "injection=pre", "hydra.run.dir=run")
     assert result.code == 2
-    assert "injection=pre does not go with the model" in result.err
+    assert "injection=pre does not fit the chosen model" in result.err
     assert not Path("run").exists()
