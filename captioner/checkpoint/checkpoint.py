@@ -141,9 +141,9 @@ def _library_errors_as_os_errors(target: Path) -> Iterator[None]:
         yield
     except (SafetensorError, RuntimeError) as error:
         text = str(error)
-        if not any(sign in text for sign in ("I/O error", "PytorchStreamWriter", "Parent directory")):
+        if not any(sign in text for sign in ("I/O error", "IoError", "PytorchStreamWriter", "Parent directory")):
             raise
-        code = int(match[1]) if (match := re.search(r"os error (\d+)", text)) else errno.EIO
+        code = int(match[1]) if (match := re.search(r"(?:os error|Os { code:) (\d+)", text)) else errno.EIO
         full = shutil.disk_usage(target.parent).free < 1 << 20 if target.parent.is_dir() else False
         code = errno.ENOSPC if full else code
         raise OSError(code, os.strerror(code), str(target)) from error
