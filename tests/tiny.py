@@ -1,4 +1,4 @@
-"""Data and settings so small that a training takes a second: shared by the tests of engine and command line."""
+"""Data and settings so small that a training takes a second, shared by many tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from captioner.training.setup import prepare
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (250, 250, 250)}
 SIDES = ("left", "right")
 ENCODER = EncoderConfig(name="squeezenet1_1", weights=None, image_size=64)
-"""A small network with random weights, no download: a grid of 3 × 3 cells, 512 features.
+"""A small network with random weights, without a download: a grid of 3 × 3 regions, 512 channels.
 
 It has no BatchNorm, whose untrained statistics would leave nothing of an image in the features of
 other small networks (their spread is 1e-5, here it is 0.5).
@@ -35,7 +35,7 @@ other small networks (their spread is 1e-5, here it is 0.5).
 
 
 def write_tiny_data(folder: Path, images: int = 32) -> FolderConfig:
-    """Images with a colored half and two captions each, as a CSV with splits; returns settings to read them."""
+    """Write images with a colored half, two captions each, and splits, as a CSV file; returns settings to read them."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     generator = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def write_tiny_data(folder: Path, images: int = 32) -> FolderConfig:
 
 
 def tiny_config(data: FolderConfig) -> TrainConfig:
-    """Two epochs of four steps, attention, no dropout left out: every part of the path is used."""
+    """Two epochs of four steps of a model with attention and dropout."""
     return TrainConfig(
         model=AttentionConfig(embedding_dim=8, hidden_dim=12, attention_dim=6, dropout=0.2, tie_embeddings=True),
         encoder=ENCODER,
@@ -71,12 +71,12 @@ def tiny_config(data: FolderConfig) -> TrainConfig:
 
 
 def with_trainer(config: TrainConfig, **settings: object) -> TrainConfig:
-    """The same with other trainer settings."""
+    """`config` with other trainer settings."""
     return replace(config, trainer=replace(config.trainer, **settings))  # type: ignore[arg-type]
 
 
 def train_tiny(folder: Path) -> Path:
-    """A finished run, in a second or two, whose model says what is right of (almost) every image in `folder/data`."""
+    """Train for a second or two; returns the run, whose captions are right for almost every image in `folder/data`."""
     config = with_trainer(
         tiny_config(write_tiny_data(folder / "data")),
         max_epochs=80,
