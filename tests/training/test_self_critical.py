@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captioner.config import AttentionConfig, RewardConfig, TrainConfig
+from captioner.config import AttentionConfig, OptimConfig, RewardConfig, TrainConfig
 from captioner.data.token_ids import EncodedCaptions
 from captioner.decode.sampling import SampledCaption
 from captioner.errors import ConfigError
@@ -202,6 +202,14 @@ def test_each_objective_has_its_own_schedule(config: TrainConfig, tmp_path: Path
     assert (first.schedule_steps(3, 12), second.schedule_steps(3, 12)) == ((0, 6), (6, 6))
     assert first.learning_rate_factor == 1
     assert second.learning_rate_factor * 0.5 == pytest.approx(0.01)
+
+
+def test_patience_waits_for_self_critical_training(config: TrainConfig, tmp_path: Path) -> None:
+    """It has run out after the last epoch of cross-entropy training, and counts from 0 again."""
+    nothing_learns = replace(with_trainer(config, max_epochs=9, patience=2), optim=OptimConfig(learning_rate=0.0))
+    folder = run(replace(nothing_learns, reward=RewardConfig(after=3, samples=3)), tmp_path / "run")
+    validations = [record["epoch"] for record in read_records(folder) if record["kind"] == "validation"]
+    assert validations == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("accumulate", [2, 6])
