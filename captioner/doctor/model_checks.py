@@ -32,15 +32,17 @@ def check_identical_captions(context: DiagnosticContext) -> Finding:
 def check_image_matters(context: DiagnosticContext) -> Finding:
     """The cross-entropy of the references with their image, with another image, and with features of zero."""
     sample, device = context.val, context.device
+    if len(sample.token_ids) < 2:
+        return Finding("the image matters", "skipped", "there is only one image.")
     with_own = nats_per_word(context.checkpoint, sample.features, sample.token_ids, device)
     shifts = [shift for shift in (1, 2, 3) if shift < len(sample.token_ids)]
     others = [nats_per_word(context.checkpoint, rolled(sample.features, s), sample.token_ids, device) for s in shifts]
-    other = sum(others) / max(len(others), 1)
+    other = sum(others) / len(others)
     none = nats_per_word(context.checkpoint, zeroed(sample.features), sample.token_ids, device)
     gap = other - with_own
     return make_finding(
         "the image matters",
-        severity_by_limits(-gap, -0.05, -0.01) if others else None,
+        severity_by_limits(-gap, -0.05, -0.01),
         f"the cross-entropy of the references is {with_own:.3f} nats per word with their image, {other:.3f} with "
         f"another image ({gap:+.3f}), {none:.3f} with features of zero.",
         "The decoder generates generic captions. See the checks of the features, raise optim.learning_rate or "

@@ -103,6 +103,10 @@ def test_a_decoder_whose_image_weights_are_zero(
     assert "generated for 100%" in identical.evidence
 
 
+def test_one_image_has_no_other_image(diagnose: Callable[..., DiagnosticContext]) -> None:
+    assert check_image_matters(diagnose(max_images=1)).severity == "skipped"
+
+
 @pytest.mark.parametrize(("share", "severity"), [(0.0, "healthy"), (0.25, "warning"), (0.75, "serious")])
 def test_dead_units(
     diagnose: Callable[..., DiagnosticContext],
