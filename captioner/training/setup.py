@@ -28,6 +28,7 @@ from captioner.distributed.ranks import (
 )
 from captioner.errors import ConfigError, DataError, choose
 from captioner.evaluation.grounding import NEEDS_ATTENTION
+from captioner.metrics.registry import METRICS
 from captioner.nn.build_model import build_model
 from captioner.nn.model import CaptioningModel
 from captioner.text.tokenizers import build_tokenizer
@@ -142,6 +143,8 @@ def check_settings(config: TrainConfig) -> None:
         )
     if config.metric.grounding is not None and not config.model.attends:
         raise ConfigError(NEEDS_ATTENTION)
+    for name in set(config.metric.names).intersection(METRICS.plugins()):
+        METRICS[name]  # raises if it cannot be imported
     for split in config.trainer.evaluate_splits:
         name = choose("trainer.evaluate_splits", split_name(split) or split, available)
         if config.metric.grounding is not None:

@@ -74,6 +74,15 @@ def test_the_documented_data_set_is_read_and_checked(data: DataConfig) -> None:
     assert data_settings(to_plain(data)) == data
 
 
+def test_the_folder_of_a_data_set_is_checked(data: DataConfig) -> None:
+    with pytest.raises(DataError, match=r"data\.root is not set\. Give data\.root=DIR"):
+        available_splits(replace(data, root=None))
+    with pytest.raises(DataError, match=r"data\.root=/nowhere does not exist"):
+        load_dataset(replace(data, root="/nowhere"), "val")
+    with pytest.raises(DataError, match="has no split"):
+        load_dataset(replace(data, root=str(Path(__file__).parent)), "val")
+
+
 def test_the_documented_data_set_is_trained_on(data: DataConfig, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

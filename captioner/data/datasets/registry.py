@@ -17,7 +17,7 @@ import numpy as np
 
 from captioner.config import DATASETS, DataConfig
 from captioner.data.dataset import Box, CaptionDataset, CaptionedImage, ImageId, ImagePath
-from captioner.data.datasets.annotation_files import join_names, path_exists
+from captioner.data.datasets.annotation_files import data_root, join_names, path_exists
 from captioner.data.datasets.splits import split_name
 from captioner.errors import ConfigError, DataError, near_misses
 from captioner.registry import load_object
@@ -53,7 +53,9 @@ class BoxReader(DatasetReader, Protocol):
 
 def available_splits(config: DataConfig) -> list[str]:
     """The splits that `load_dataset` can load, of train, val and test. Reads no images."""
-    return _reader(config).available_splits(config)
+    reader = _reader(config)
+    _check_root(config)
+    return reader.available_splits(config)
 
 
 def load_dataset(config: DataConfig, split: str) -> CaptionDataset:
@@ -109,7 +111,7 @@ def add_boxes(config: DataConfig, dataset: CaptionDataset) -> CaptionDataset:
 def read_split(config: DataConfig, split: str) -> CaptionDataset:
     """One split as its files define it, with unique image ids. Images may be missing and captions blank."""
     reader = _reader(config)
-    splits = reader.available_splits(config)
+    splits = available_splits(config)
     where = f" at {config.root}" if config.root else ""
     if not splits:
         raise DataError(f"{config.name}{where} has no split: its files list no images.")
@@ -122,6 +124,12 @@ def read_split(config: DataConfig, split: str) -> CaptionDataset:
     dataset = reader.read_split(config, name)
     _check_unique_ids(dataset)
     return dataset
+
+
+def _check_root(config: DataConfig) -> None:
+    """DataError if a data set of another package needs `data.root` and has none. Built-in readers say what it holds."""
+    if config.needs_root and config.name in DATASETS.additions():
+        data_root(config, f"the data set {config.name}")
 
 
 def _check_unique_ids(dataset: CaptionDataset) -> None:
