@@ -33,6 +33,7 @@ from captioner.checkpoint.migrations import FORMAT_VERSION, format_version, migr
 from captioner.checkpoint.omitted_weights import OmittedWeights, restore_omitted_weights
 from captioner.checkpoint.weights import load_into, read_weights
 from captioner.config import (
+    DECODERS,
     TASKS,
     DecodeConfig,
     EncoderConfig,
@@ -313,6 +314,13 @@ def _parse_settings(folder: Path, raw: dict[str, Any]) -> CheckpointSettings:
             decode=from_plain(DecodeConfig, raw.get("decode"), "decode"),
         )
     except ConfigError as error:
+        name = raw["model"].get("name") if isinstance(raw.get("model"), dict) else None
+        if isinstance(name, str) and name not in DECODERS:
+            raise CheckpointError(
+                f"{folder / CONFIG_FILE} needs model.name={name!r}, which is not installed."
+                f"{near_misses(name, DECODERS)} Install the package that provides it. "
+                f"Installed: {', '.join(sorted(DECODERS))}."
+            ) from error
         raise altered(folder, error) from error
 
 

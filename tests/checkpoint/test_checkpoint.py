@@ -330,7 +330,10 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "extra key": (lambda config: config["model"].update(hiden_dim=8), r"model\.hiden_dim does not exist"),
     "no group": (lambda config: config.pop("transform"), "transform must be a group of settings"),
     "no model": (lambda config: config.pop("model"), "model.name='None' does not exist"),
-    "unknown model": (lambda config: config["model"].update(name="transformer"), "model.name='transformer'"),
+    "unknown model": (
+        lambda config: config["model"].update(name="transformer"),
+        "which is not installed",
+    ),
     "model is a list": (lambda config: config.update(model=[]), "model.name='None'"),
     "wrong type": (lambda config: config["decode"].update(beam_width="3"), "decode.beam_width='3' has the wrong type"),
     "bool for int": (lambda config: config["model"].update(layers=True), "model.layers=True has the wrong type"),
