@@ -18,6 +18,7 @@ from captioner.cli.runs_folder import CONFIG_FILE, METRICS_FILE, read_metrics, s
 from captioner.errors import DataError
 from captioner.files import write_atomically
 from captioner.metrics.format import markdown_lines
+from captioner.metrics.registry import print_factor
 
 LOWER_IS_BETTER = ("loss", "bits per", "perplexity per")
 FACTS = ("run", "split", "decoder parameters", "words/s", "tokens/s", "epochs", "loss")
@@ -48,7 +49,7 @@ def _row(record: dict[str, Any]) -> dict[str, str]:
         row["loss"] = f"{facts['loss']:.3f}"
     if record.get("task") == "language_model":
         return language_model_row(row, record)
-    row |= {name: f"{100 * value:.2f}" for name, value in record.items() if isinstance(value, float)}
+    row |= {name: f"{print_factor(name) * value:.2f}" for name, value in record.items() if isinstance(value, float)}
     if "CIDEr" in record.get("intervals", {}):
         low, high = record["intervals"]["CIDEr"]
         row["CIDEr 95 %"] = f"{100 * low:.1f} – {100 * high:.1f}"

@@ -33,6 +33,7 @@ from captioner.metrics.bootstrap import bootstrap_intervals
 from captioner.metrics.coco_results import read_results, write_results
 from captioner.metrics.format import write_per_image_csv
 from captioner.metrics.grounding_scores import Grounding, grounding_record
+from captioner.metrics.registry import print_factor
 from captioner.nn.model import CaptioningModel
 from captioner.schema import to_plain
 from captioner.text.tokenizers import Tokenizer
@@ -260,12 +261,13 @@ def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def format_scores(rows: Sequence[tuple[str, Mapping[str, float]]], title: str = "") -> str:
-    """A text table of scores × 100, as papers print them, with one row per system."""
+    """A text table of scores, times 100 unless they are lengths or counts, with one row per system."""
     names = list(dict.fromkeys(name for _, scores in rows for name in scores))
+    factors = {name: print_factor(name) for name in names}
     width = max([len(name) for name, _ in rows] + [len(title)])
     lines = [f"{title:<{width}}  " + "  ".join(f"{name:>7}" for name in names)]
     for name, scores in rows:
-        values = (f"{100 * scores[column]:7.2f}" if column in scores else f"{'-':>7}" for column in names)
+        values = (f"{factors[column] * scores[column]:7.2f}" if column in scores else f"{'-':>7}" for column in names)
         lines.append(
             f"{name:<{width}}  "
             + "  ".join(f"{value:>{max(7, len(n))}}" for value, n in zip(values, names, strict=True))

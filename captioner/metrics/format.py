@@ -11,7 +11,7 @@ from typing import Any
 
 from captioner.files import write_atomically
 from captioner.metrics.bootstrap import Comparison, Interval
-from captioner.metrics.registry import is_percentage
+from captioner.metrics.registry import is_percentage, print_factor
 from captioner.metrics.scorer import Scores
 
 
@@ -33,16 +33,17 @@ def format_table(scores: Scores, intervals: Mapping[str, Interval] | None = None
 
 
 def format_comparison(comparisons: Mapping[str, Comparison], first: str = "first", second: str = "second") -> str:
-    """A Markdown table of two systems, scores times 100; interval and p-value are those of the difference."""
+    """A Markdown table of two systems, percentages times 100; interval and p-value are those of the difference."""
     rows = [
         [
             name,
-            *(f"{100 * value:.2f}" for value in (row.first, row.second)),
-            f"{100 * row.difference:+.2f}",
-            f"{100 * row.low:+.2f} … {100 * row.high:+.2f}",
+            *(f"{factor * value:.2f}" for value in (row.first, row.second)),
+            f"{factor * row.difference:+.2f}",
+            f"{factor * row.low:+.2f} … {factor * row.high:+.2f}",
             f"{row.p_value:.3g}",
         ]
         for name, row in comparisons.items()
+        for factor in (print_factor(name),)
     ]
     return "\n".join(markdown_lines(["score", first, second, "difference", "interval", "p"], rows))
 

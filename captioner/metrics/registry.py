@@ -43,6 +43,12 @@ def validation_metrics(monitor: str) -> list[str]:
     return list(dict.fromkeys([*VALIDATION_METRICS, *of_monitor]))
 
 
+def print_factor(score: str) -> int:
+    """What tables multiply a score by: 1 for a length, a count or whatever else is no percentage, otherwise 100."""
+    known = any(score in metric.scores for metric in METRICS.loadable().values())
+    return 1 if known and not is_percentage(score) else 100
+
+
 def is_percentage(score: str) -> bool:
     """Whether papers print a score times 100."""
     for metric in METRICS.loadable().values():

@@ -22,6 +22,7 @@ from captioner.files import write_atomically
 from captioner.metrics.bootstrap import Interval
 from captioner.metrics.coco_results import ImageId
 from captioner.metrics.format import signature_line
+from captioner.metrics.registry import print_factor
 from captioner.plots import CaptionLike, attention_overlay
 from captioner.report.charts import COLORS, REFERENCES, Series, line_chart
 from captioner.report.style import STYLE
@@ -91,13 +92,14 @@ def _scores(systems: Sequence[ReportedSystem]) -> str:
         cells = ""
         for name in names:
             value, interval = system.evaluation.scores.corpus.get(name), system.intervals.get(name)
+            factor = print_factor(name)
             if value is None:
                 cells += "<td>–</td>"
             elif interval is None:
-                cells += f"<td>{value:g}</td>" if value > 10 else f"<td>{100 * value:.1f}</td>"
+                cells += f"<td>{value:g}</td>" if value > 10 else f"<td>{factor * value:.1f}</td>"
             else:
-                spread = f"{100 * interval.low:.1f} – {100 * interval.high:.1f}"
-                cells += f"<td>{100 * value:.1f}<small>{spread}</small></td>"
+                spread = f"{factor * interval.low:.1f} – {factor * interval.high:.1f}"
+                cells += f"<td>{factor * value:.1f}<small>{spread}</small></td>"
         rows += f"<tr><th>{_badge(number)}{escape(system.name)}</th>{cells}</tr>"
     unavailable = {name: why for system in systems for name, why in system.evaluation.scores.unavailable.items()}
     notes = "".join(f"<p>{escape(name)} unavailable: {escape(why)}</p>" for name, why in unavailable.items())

@@ -25,7 +25,8 @@ from captioner.evaluation.evaluate import (
     score_captions,
     write_evaluation,
 )
-from captioner.metrics.registry import validation_metrics
+from captioner.metrics.registry import print_factor, validation_metrics
+from captioner.nn.cells import cells_of
 from captioner.training.disk_errors import disk_errors_explained
 from captioner.training.epoch_log import EpochLog
 from captioner.training.logs import RunLog, read_records
@@ -155,7 +156,7 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
     log.record("validation", progress.step, epoch=progress.epoch, **scores, seconds=round(seconds, 2))
     if log.tensorboard is not None:
         log_samples(run, samples, log.tensorboard)
-    shown = "  ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
+    shown = "  ".join(f"{name} {print_factor(name) * value:.1f}" for name, value in scores.items())
     log.info(f"epoch {progress.epoch}  step {progress.step}  {shown}{'  (best)' if is_best else ''}")
     if progress.stopped_early:
         log.info(f"Stopped early: {trainer.monitor} has not improved for {trainer.patience} validations.")
@@ -176,8 +177,9 @@ def log_start(run: Run, log: RunLog) -> None:
         log.info(f"The run was stopped early: raise trainer.patience={config.trainer.patience} to train it further.")
     parameters = count_parameters(run.model.decoder)
     captions = run.captions.captions_per_image[np.asarray(run.indices)].sum()
+    cell = f"{config.model.cell}, " if any(cells_of(run.model.decoder)) else ""  # a decoder may have no such cell
     log.info(
-        f"{'Resuming' if run.resumed else 'Training'} {config.model.name} ({config.model.cell}, "
+        f"{'Resuming' if run.resumed else 'Training'} {config.model.name} ({cell}"
         f"{parameters / 1e6:.1f} M parameters) on {len(run.indices)} images and {captions} captions of "
         f"{run.train_set.name}; {len(run.vocabulary)} words; encoder {run.model.encoder.name}; on {run.device}"
         f"{f' in {processes} processes' if processes > 1 else ''}; "

@@ -13,11 +13,12 @@ import pytest
 from captioner import registry
 from captioner.config import CacheConfig, MetricConfig, TrainerConfig
 from captioner.errors import ConfigError
+from captioner.evaluation.evaluate import format_scores
 from captioner.metrics import METRICS, Metric, MetricResult, TokenizedCaptions, bootstrap_intervals, format_table, score
-from captioner.metrics.registry import monitored_scores, validation_metrics
+from captioner.metrics.registry import monitored_scores, print_factor, validation_metrics
 from captioner.training.logs import read_records
 from captioner.training.loop import train
-from captioner.training.setup import prepare
+from captioner.training.setup import check_settings, prepare
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
 HYPOTHESES = {1: "a dog runs", 2: "a cat"}
@@ -83,11 +84,31 @@ def test_a_package_that_cannot_be_imported_is_named_where_its_metric_is_chosen(m
     assert "CIDEr" in monitored_scores()
 
 
+def test_a_package_that_cannot_be_imported_is_named_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, {"Length_ratio": "not_a_module:METRIC"})
+    config = replace(tiny_config(write_tiny_data(tmp_path / "data")), metric=MetricConfig(names=["Length_ratio"]))
+    with pytest.raises(ConfigError, match=r"metric\.names=Length_ratio cannot be used"):
+        check_settings(config)
+
+
+def test_a_length_is_not_printed_times_100() -> None:
+    METRICS.register("Words", Metric(length_ratio, scores=("Words",), percentages=()))
+    try:
+        assert [print_factor(name) for name in ("Words", "CIDEr", "Novel", "Vocabulary", "a grounding score")] == [
+            *(1, 100, 100, 1, 100)
+        ]
+        assert format_scores([("val", {"Words": 7.5, "CIDEr": 0.5})]).split()[-2:] == ["7.50", "50.00"]
+    finally:
+        METRICS.unregister("Words")
+
+
 def test_two_metrics_of_one_name_are_both_named(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, {"Bleu": "tests.metrics.test_extending_metric:LENGTH_RATIO"})
     with pytest.raises(ConfigError, match=r"metric\.names=Bleu is provided by .*captioner itself"):
         score(HYPOTHESES, REFERENCES, names=["Bleu"])
-    with pytest.raises(ConfigError, match="taken already"):
+    with pytest.raises(ConfigError, match="is taken"):
         METRICS.register("CIDEr", LENGTH_RATIO)
 
 
