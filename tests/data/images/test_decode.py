@@ -122,7 +122,11 @@ def test_gray_and_one_bit() -> None:
 @settings(max_examples=10, deadline=None)
 def test_sixteen_bit_gray_is_scaled(format: str, values: np.ndarray) -> None:
     expected = np.floor(values.astype(np.float64) * 255 / 65535 + 0.5)
-    np.testing.assert_array_equal(_pixels(_file(Image.fromarray(values), format)), _gray(expected))
+    if format == "PPM":  # written by hand: Pillow before 11 cannot
+        content = b"P5 4 5 65535\n" + values.astype(">u2").tobytes()
+    else:
+        content = _file(Image.fromarray(values), format)
+    np.testing.assert_array_equal(_pixels(content), _gray(expected))
 
 
 def test_sixteen_bit_big_endian() -> None:
