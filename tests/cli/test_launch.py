@@ -120,10 +120,10 @@ def test_a_signal_is_forwarded_once(program: Callable[[str], None], tmp_path: Pa
 
 @pytest.mark.slow
 def test_processes_stop_when_their_launcher_is_killed(tmp_path: Path) -> None:
-    inner = "import os, sys, time\nfrom captioner.cli import launch\nlaunch._stop_with_launcher()\n"
+    inner = "import os, sys, time\nfrom captioner.distributed import launch\nlaunch._stop_with_launcher()\n"
     inner += f"{OWN_RANK}{NOTE}\n{STAY}"
     outer = (
-        "import sys\nfrom captioner.cli import launch\n"
+        "import sys\nfrom captioner.distributed import launch\n"
         "launch.program = lambda: [sys.executable, '-c', sys.argv[2]]\nlaunch.launch('train', [sys.argv[1]], 2)"
     )
     launcher = subprocess.Popen([sys.executable, "-c", outer, str(tmp_path), inner], cwd=ROOT)
