@@ -90,7 +90,7 @@ def new_folder(run_folder: Path, step: int) -> tuple[Path, Path]:
     A resumed run that was killed while saving may save a step again: `step-00000120.2`.
     """
     folder = run_folder / "checkpoints"
-    folder.mkdir(exist_ok=True)  # not its parents: the run folder may have been removed while the run was going on
+    folder.mkdir(exist_ok=True)  # not its parents: the run folder may have been removed during the run
     for rest in filter(is_unfinished, folder.iterdir()):  # left by a killed process
         shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
     name, number = f"step-{step:08d}", 1

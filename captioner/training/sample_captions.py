@@ -98,7 +98,7 @@ def encoder_view(run: Run, index: int) -> Image.Image:
     """A validation image as the encoder gets it, resized to a tile; gray if it can no longer be read."""
     try:
         image = load_image(run.val_set.images[index].path, at_least=TILE)
-    except ImageError:  # its features may be in the cache, so training goes on
+    except ImageError:  # its features may be in the cache, so training continues
         return Image.new("RGB", (TILE, TILE), "gray")
     return resize_image(image, run.model.encoder.transform).resize((TILE, TILE))
 
