@@ -92,7 +92,7 @@ class Registry(Generic[T]):
 
     def additions(self) -> tuple[str, ...]:
         """The names that are not built in: registered in Python, or provided by installed packages."""
-        return tuple(name for name in dict.fromkeys([*self._items, *self.plugins()]) if name not in self._built_in)
+        return tuple(name for name in self if name not in self._built_in)
 
     def plugins(self) -> tuple[str, ...]:
         """The names that installed packages provide."""

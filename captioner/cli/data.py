@@ -110,7 +110,7 @@ def _pack(arguments: Sequence[str]) -> None:
 
     from captioner.data.datasets.registry import available_splits, load_dataset
     from captioner.data.datasets.tar_shards.pack import pack_shards, packed_bytes
-    from captioner.data.features.paths import check_disk_space
+    from captioner.data.features.disk_space import check_disk_space
 
     out, size = Path(settings.out), settings.images_per_shard
     datasets = [load_dataset(data, split) for split in settings.splits or available_splits(data)]

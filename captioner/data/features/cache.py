@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from captioner.config import CacheConfig, DataConfig
 from captioner.data.dataset import CaptionDataset, ImagePath
+from captioner.data.features.disk_space import check_disk_space
 from captioner.data.features.fill import BATCH, FeatureRows, Producer, fill
-from captioner.data.features.paths import check_disk_space
 from captioner.data.features.storage import ADVICE, FeatureShardFolder, feature_cache_root, open_feature_shards
 from captioner.data.images.loader import check_bad_images, load_image_batches
 from captioner.data.images.transforms import FULL_VIEW, View

@@ -26,9 +26,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from captioner.data.features.paths import cache_directory
 from captioner.errors import DataError
-from captioner.files import write_atomically
+from captioner.files import cache_directory, write_atomically
 
 FORMAT_VERSION = 3
 SHARD_ROWS = 256

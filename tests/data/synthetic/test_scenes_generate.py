@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from captioner.config import ScenesConfig
-from captioner.data.features.paths import cache_directory
 from captioner.data.synthetic import scenes
 from captioner.data.synthetic.scenes import generate_scenes as generate
 from captioner.data.synthetic.scenes import load_scenes
@@ -22,6 +21,7 @@ from captioner.data.synthetic.scenes.generate_scenes import generate_scene, scen
 from captioner.data.synthetic.scenes.layout import IMAGE_SIZE
 from captioner.data.synthetic.scenes.sheet import contact_sheet, main
 from captioner.errors import ConfigError, DataError
+from captioner.files import cache_directory
 
 SPLITS = ("train", "val", "test")
 

@@ -26,10 +26,9 @@ import numpy as np
 from captioner.data.dataset import ImageId
 from captioner.data.datasets.annotation_files import check_text
 from captioner.data.datasets.tar_shards.members import Member, read_content, read_members
-from captioner.data.features.paths import cache_directory
 from captioner.data.images.decode import IMAGE_SUFFIXES
 from captioner.errors import DataError
-from captioner.files import write_atomically
+from captioner.files import cache_directory, write_atomically
 
 FORMAT_VERSION = 1
 MAX_IMAGE_BYTES = 1 << 28  # bytes; read into memory whole

@@ -23,13 +23,13 @@ from captioner.config import ScenesConfig
 from captioner.data.dataset import Box, CaptionDataset, CaptionedImage
 from captioner.data.datasets.annotation_files import path_exists, read_json
 from captioner.data.datasets.splits import SPLITS
-from captioner.data.features.paths import cache_directory
 from captioner.data.synthetic.scenes.drawing import draw_scene
 from captioner.data.synthetic.scenes.layout import IMAGE_SIZE, Scene, sample_scene
 from captioner.data.synthetic.scenes.sentences import CAPTIONS_PER_SCENE, describe
 from captioner.data.synthetic.scenes.words import NOUNS
 from captioner.data.synthetic.scenes.world import KINDS
 from captioner.errors import DataError, choose
+from captioner.files import cache_directory
 
 GENERATOR_VERSION = 1
 """Must be increased when the same seed gives other images or captions."""

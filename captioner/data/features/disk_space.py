@@ -1,4 +1,4 @@
-"""The cache folder, and a check that a disk has room."""
+"""A check that a disk has room for what is to be written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 from captioner.errors import DataError
-from captioner.files import cache_directory as cache_directory
 
 
 def check_disk_space(folder: Path, what: str, needed: int, advice: str) -> None:
