@@ -17,13 +17,8 @@ from captioner.data.features.sources import open_features
 from captioner.distributed.device import choose_device
 from captioner.distributed.ranks import is_main_process, process_group
 from captioner.errors import ConfigError, choose
-from captioner.evaluation.evaluate import (
-    Evaluation,
-    evaluate_model,
-    evaluate_results,
-    format_scores,
-    write_evaluation,
-)
+from captioner.evaluation.evaluate import evaluate_model
+from captioner.evaluation.evaluation import Evaluation, evaluate_results, format_scores, write_evaluation
 from captioner.evaluation.grounding import NEEDS_ATTENTION
 from captioner.inference import Caption, Captioner
 from captioner.metrics.bootstrap import bootstrap_intervals, paired_bootstrap

@@ -45,7 +45,7 @@ def _quickstart(arguments: argparse.Namespace) -> None:
     from captioner.cli.train_job import train_in_folder
     from captioner.data.datasets.registry import load_dataset
     from captioner.data.images.decode import load_image
-    from captioner.evaluation.evaluate import format_scores
+    from captioner.evaluation.evaluation import format_scores
     from captioner.inference import Captioner
     from captioner.plots import attention_sheet
     from captioner.training.loop import TrainingResult

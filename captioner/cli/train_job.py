@@ -18,7 +18,7 @@ from captioner.distributed.device import choose_device
 from captioner.distributed.launch import JobFailedError, launch
 from captioner.distributed.ranks import RankInfo, is_main_process, process_group, rank_info
 from captioner.errors import StorageError
-from captioner.evaluation.evaluate import format_scores
+from captioner.evaluation.evaluation import format_scores
 from captioner.metrics.grounding_scores import format_grounding
 from captioner.training.language_model.language_model_run import prepare_language_run
 from captioner.training.language_model.train_language_model import SAMPLES_FILE, LanguageResult, train_language_model

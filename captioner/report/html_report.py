@@ -17,7 +17,7 @@ from PIL import Image
 from captioner.config import TokenizerConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage
 from captioner.data.images.decode import load_image
-from captioner.evaluation.evaluate import Evaluation
+from captioner.evaluation.evaluation import Evaluation
 from captioner.files import write_atomically
 from captioner.metrics.bootstrap import Interval
 from captioner.metrics.coco_results import ImageId

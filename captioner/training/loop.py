@@ -18,13 +18,8 @@ import torch
 from captioner.config import DecodeConfig, MetricConfig
 from captioner.data.datasets.registry import add_boxes, load_dataset
 from captioner.distributed.ranks import all_gather, all_gather_union, broadcast_from_rank0, is_main_process, rank_info
-from captioner.evaluation.evaluate import (
-    Evaluation,
-    evaluate_model,
-    generate_captions,
-    score_captions,
-    write_evaluation,
-)
+from captioner.evaluation.evaluate import evaluate_model, generate_captions
+from captioner.evaluation.evaluation import Evaluation, score_captions, write_evaluation
 from captioner.metrics.registry import print_factor, validation_metrics
 from captioner.nn.cells import cells_of
 from captioner.training.disk_errors import disk_errors_explained

@@ -18,12 +18,11 @@ from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import load_dataset
 from captioner.data.features.sources import open_features
 from captioner.errors import ConfigError, DataError, ImageError
-from captioner.evaluation.evaluate import (
+from captioner.evaluation.evaluate import evaluate_model, generate_captions
+from captioner.evaluation.evaluation import (
     Evaluation,
-    evaluate_model,
     evaluate_results,
     format_scores,
-    generate_captions,
     metrics_record,
     score_captions,
     write_evaluation,

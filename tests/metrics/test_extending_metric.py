@@ -13,7 +13,7 @@ import pytest
 from captioner import registry
 from captioner.config import CacheConfig, MetricConfig, TrainerConfig
 from captioner.errors import ConfigError
-from captioner.evaluation.evaluate import format_scores
+from captioner.evaluation.evaluation import format_scores
 from captioner.metrics import METRICS, Metric, MetricResult, TokenizedCaptions, bootstrap_intervals, format_table, score
 from captioner.metrics.registry import monitored_scores, print_factor, validation_metrics
 from captioner.training.logs import read_records

@@ -11,7 +11,7 @@ The id of an image is its path without the suffix ("cat", "pets/dog"), or the id
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from captioner.config import FolderConfig
@@ -30,6 +30,7 @@ from captioner.errors import DataError
 
 EXPECTED = "your images and captions.csv (or captions.jsonl, captions.json)"
 CAPTION_FILES = ("captions.csv", "captions.jsonl", "captions.json", "captions.txt", "captions.tsv")
+IMAGE_FOLDERS = ("", "images", "Images")
 SUFFIXES = (".csv", ".jsonl", ".json", ".tsv")
 
 
@@ -50,7 +51,7 @@ def _read(config: FolderConfig) -> tuple[list[CaptionedImage], dict[ImageId, str
     """(all images, image id → split, notices)."""
     root = data_root(config, EXPECTED)
     path = _captions_file(root, config.captions)
-    images, named = _read_coco(path, root) if path.suffix.lower() == ".json" else _read_rows(path, root)
+    images, named = read_file(path, root)
     without = [image.path.name for image in images if named[image.image_id] is None]
     if images and len(without) == len(images):
         hashed = split_by_hash(named, config.val_fraction)
@@ -61,6 +62,20 @@ def _read(config: FolderConfig) -> tuple[list[CaptionedImage], dict[ImageId, str
             f"{path} gives a split for some images, but not for {len(without):,} of them ({join_names(without)})."
         )
     return images, {image_id: split for image_id, split in named.items() if split}, ()
+
+
+def read_file(
+    path: Path, root: Path, *, find_images: bool = True
+) -> tuple[list[CaptionedImage], dict[ImageId, str | None]]:
+    """(all images of a captions file, image id → the split that the file gives, or None).
+
+    root: the folder of the images. find_images: look for the folder inside `root` that holds them; without it nothing
+    but the captions file is looked at, and the images' paths may be wrong.
+    """
+    candidates = IMAGE_FOLDERS if find_images else IMAGE_FOLDERS[:1]
+    if path.suffix.lower() == ".json":
+        return _read_coco(path, root, candidates)
+    return _read_rows(path, root, candidates)
 
 
 def _captions_file(root: Path, given: str | None) -> Path:
@@ -83,9 +98,11 @@ def _captions_file(root: Path, given: str | None) -> Path:
     raise DataError(f"{root} has {found}. Set data.captions to a CSV, JSONL or COCO JSON file in it.")
 
 
-def _read_coco(path: Path, root: Path) -> tuple[list[CaptionedImage], dict[ImageId, str | None]]:
+def _read_coco(
+    path: Path, root: Path, candidates: Sequence[str]
+) -> tuple[list[CaptionedImage], dict[ImageId, str | None]]:
     entries = read_captions(path)
-    folder = _image_folder(root, (entry.file_name for entry in entries))
+    folder = _image_folder(root, candidates, (entry.file_name for entry in entries))
     images = []
     splits: dict[ImageId, str | None] = {}
     for entry in entries:
@@ -97,10 +114,12 @@ def _read_coco(path: Path, root: Path) -> tuple[list[CaptionedImage], dict[Image
     return images, splits
 
 
-def _read_rows(path: Path, root: Path) -> tuple[list[CaptionedImage], dict[ImageId, str | None]]:
+def _read_rows(
+    path: Path, root: Path, candidates: Sequence[str]
+) -> tuple[list[CaptionedImage], dict[ImageId, str | None]]:
     """(images in the order of their first rows, image id → split or None)."""
     rows = list(read_json_lines(path) if path.suffix.lower() == ".jsonl" else read_table(path))
-    folder = _image_folder(root, (row.image for row in rows))
+    folder = _image_folder(root, candidates, (row.image for row in rows))
     captions: dict[str, list[str]] = {}
     names: dict[ImageId, str] = {}
     splits: dict[ImageId, str | None] = {}
@@ -122,8 +141,10 @@ def _read_rows(path: Path, root: Path) -> tuple[list[CaptionedImage], dict[Image
     return images, splits
 
 
-def _image_folder(root: Path, names: Iterable[str]) -> Path:
-    """The folder in which most of the first 20 images exist: root, root/images or root/Images."""
+def _image_folder(root: Path, candidates: Sequence[str], names: Iterable[str]) -> Path:
+    """The folder, of the `candidates` in `root`, in which most of the first 20 images exist."""
+    folders = [root / candidate for candidate in candidates]
+    if len(folders) == 1:
+        return folders[0]
     first = [name for name, _ in zip(names, range(20), strict=False)]
-    candidates = [root, root / "images", root / "Images"]
-    return max(candidates, key=lambda folder: sum(path_exists(folder / os.path.normpath(name)) for name in first))
+    return max(folders, key=lambda folder: sum(path_exists(folder / os.path.normpath(name)) for name in first))

@@ -1,0 +1,143 @@
+"""The scores of the captions of a split: what an evaluation is, how captions are scored, and what is written.
+
+Nothing here imports torch: captions from a file are scored without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from captioner.config import DecodeConfig, MetricConfig, TokenizerConfig
+from captioner.data.dataset import CaptionDataset, ImageId
+from captioner.errors import DataError
+from captioner.files import write_json
+from captioner.metrics import METRICS, Scores, score
+from captioner.metrics.bootstrap import bootstrap_intervals
+from captioner.metrics.coco_results import read_results, write_results
+from captioner.metrics.format import write_per_image_csv
+from captioner.metrics.grounding_scores import Grounding, grounding_record
+from captioner.metrics.registry import print_factor
+from captioner.schema import to_plain
+from captioner.version import __version__
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The generated captions of a split and their scores.
+
+    skipped: image id → why the image could not be read. signature: all that must be equal for scores to be comparable.
+    """
+
+    split: str
+    captions: dict[ImageId, str]
+    scores: Scores
+    skipped: dict[ImageId, str]
+    signature: dict[str, Any]
+    notices: tuple[str, ...] = ()
+    grounding: Grounding | None = None
+
+
+def score_captions(
+    captions: Mapping[ImageId, str],
+    dataset: CaptionDataset,
+    metric: MetricConfig,
+    tokenizer: TokenizerConfig,
+    training_captions: Iterable[str] | None = None,
+) -> Scores:
+    """Score captions against the split's references; images without references are left out.
+
+    captions: image id → generated caption. training_captions: for metrics that need them, such as "Diversity".
+    Raises DataError if no image has a reference.
+    """
+    references = {
+        image_id: of_image for image_id, of_image in dataset.references.items() if of_image and image_id in captions
+    }
+    if not references:
+        raise DataError(f"No image of {dataset.name}'s {dataset.split} split has a reference caption to score against.")
+    hypotheses = {image_id: captions[image_id] for image_id in references}
+    return score(
+        hypotheses,
+        references,
+        names=metric.names,
+        tokenizer=tokenizer,
+        training_captions=training_captions,
+        rare_at_most=metric.rare_at_most,
+    )
+
+
+def evaluate_results(
+    path: Path,
+    dataset: CaptionDataset,
+    tokenizer: TokenizerConfig,
+    metric: MetricConfig,
+    training_captions: Iterable[str] | None = None,
+) -> Evaluation:
+    """Score the captions in a file that `read_results` reads: one per image of the split that has references."""
+    captions = read_results(path, [image.image_id for image in dataset if image.captions])
+    scores = score_captions(captions, dataset, metric, tokenizer, training_captions)
+    signature = evaluation_signature(dataset, scores, None) | {"results": path.name}
+    return Evaluation(dataset.split, captions, scores, {}, signature, dataset.notices)
+
+
+def evaluation_signature(dataset: CaptionDataset, scores: Scores, decode: DecodeConfig | None) -> dict[str, Any]:
+    """All that must be equal for two sets of scores to be comparable."""
+    return {
+        "captioner": __version__,
+        "data": dataset.name,
+        "split": dataset.split,
+        "decode": to_plain(decode) if decode is not None else None,
+        **scores.signature,
+    }
+
+
+def write_evaluation(
+    folder: Path, evaluation: Evaluation, *, per_image: bool, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write `captions_<split>.json` (COCO's results format), `metrics.json` and, if `per_image`, a CSV file.
+
+    extra: more entries for `metrics.json`. Raises OSError.
+    """
+    write_results(folder / f"captions_{evaluation.split}.json", evaluation.captions)
+    write_json(folder / "metrics.json", metrics_record(evaluation) | dict(extra or {}))
+    if per_image:
+        write_per_image_csv(folder / f"per_image_{evaluation.split}.csv", evaluation.scores, evaluation.captions)
+
+
+def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
+    """The content of `metrics.json`: scores as unrounded fractions, why others are unavailable, and the signature.
+
+    intervals: 95 % bootstrap intervals over images, except for METEOR, whose program would run for minutes.
+    """
+    record: dict[str, Any] = dict(evaluation.scores.corpus)
+    statistics = evaluation.scores.statistics
+    quick = {name: values for name, values in statistics.items() if METRICS[name].bootstrap_by_default}
+    intervals = bootstrap_intervals(replace(evaluation.scores, statistics=quick))
+    record["intervals"] = {name: [interval.low, interval.high] for name, interval in intervals.items()}
+    if evaluation.grounding is not None:
+        for name, interval in evaluation.grounding.scores.items():
+            record[name] = interval.value
+            record["intervals"][name] = [interval.low, interval.high]
+        record["grounding"] = grounding_record(evaluation.grounding)
+    record["unavailable"] = evaluation.scores.unavailable
+    record["signature"] = evaluation.signature
+    if evaluation.skipped:
+        record["skipped"] = {str(image_id): why for image_id, why in evaluation.skipped.items()}
+    return record
+
+
+def format_scores(rows: Sequence[tuple[str, Mapping[str, float]]], title: str = "") -> str:
+    """A text table of scores, times 100 unless they are lengths or counts, with one row per system."""
+    names = list(dict.fromkeys(name for _, scores in rows for name in scores))
+    factors = {name: print_factor(name) for name in names}
+    width = max([len(name) for name, _ in rows] + [len(title)])
+    lines = [f"{title:<{width}}  " + "  ".join(f"{name:>7}" for name in names)]
+    for name, scores in rows:
+        values = (f"{factors[column] * scores[column]:7.2f}" if column in scores else f"{'-':>7}" for column in names)
+        lines.append(
+            f"{name:<{width}}  "
+            + "  ".join(f"{value:>{max(7, len(n))}}" for value, n in zip(values, names, strict=True))
+        )
+    return "\n".join(lines)
