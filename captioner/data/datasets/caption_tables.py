@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from captioner.data.datasets.annotation_files import check_text, get_field, read_text
+from captioner.data.datasets.faults import Faults
 from captioner.data.datasets.splits import ALIASES, SPLITS, split_name
 from captioner.errors import DataError
 
@@ -29,8 +30,10 @@ class Row(NamedTuple):
 def read_table(path: Path) -> Iterator[Row]:
     """The rows of a CSV file. Its header must have image (or filename) and caption, and may have split.
 
-    Other columns are ignored. DataError, with the line number, for a file in another format.
+    Other columns are ignored. DataError, with the line numbers, for a file in another format; after the last row for
+    rows that cannot be read.
     """
+    faults = Faults()
     text = read_text(path)
     header = text.partition("\n")[0]
     delimiter = next((mark for mark in DELIMITERS if "caption" in _columns(header.split(mark))), ",")
@@ -48,46 +51,62 @@ def read_table(path: Path) -> Iterator[Row]:
         split = columns.index("split") if "split" in columns else None
         line = reader.line_num + 1
         for values in reader:
-            if len(values) > 0:
-                if len(values) != len(columns):
+            row = None
+            with faults.collected():
+                if values and len(values) != len(columns):
                     raise DataError(
                         f"{path}, line {line}: {len(values)} columns, but the header has {len(columns)}. "
                         f"Put captions that contain {delimiter!r} in double quotes."
                     )
-                yield Row(
-                    line,
-                    _image(values[image], path, line),
-                    check_text(values[caption], f"{path}, line {line}"),
-                    None if split is None else _split(values[split], path, line),
-                )
+                if values:
+                    row = Row(
+                        line,
+                        _image(values[image], path, line),
+                        check_text(values[caption], f"{path}, line {line}"),
+                        None if split is None else _split(values[split], path, line),
+                    )
+            if row is not None:
+                yield row
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: not CSV: {error}.") from error
+        faults.found.append(f"{path}, line {reader.line_num}: not CSV: {error}.")
+    faults.check()
 
 
 def read_json_lines(path: Path) -> Iterator[Row]:
-    """The captions of a file with one JSON object per line: image, caption or captions (a list), optionally split."""
+    """The captions of a file with one JSON object per line: image, caption or captions (a list), optionally split.
+
+    DataError, with the line numbers, after the last line for lines that cannot be read.
+    """
+    faults = Faults()
     for line, text in enumerate(read_text(path).split("\n"), start=1):
-        if not text.strip():
-            continue
-        where = f"{path}, line {line}"
-        try:
-            record = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{where} is not JSON: {error}.") from error
-        keys = record if type(record) is dict else {}
-        key = next((name for name in IMAGE_COLUMNS if name in keys), IMAGE_COLUMNS[0])
-        image = _image(get_field(record, key, str, where), path, line)
-        split = _split(get_field(record, "split", str, where), path, line) if keys.get("split") is not None else None
-        if "captions" in keys:
-            captions = get_field(record, "captions", list, where)
-            for caption in captions:
-                if type(caption) is not str:
-                    raise DataError(f"{where}: 'captions' holds {caption!r}. Expected a list of strings.")
-        else:
-            captions = [get_field(record, "caption", str, where)]
-        for caption in captions or [""]:  # images without a caption are kept
-            yield Row(line, image, check_text(caption, where), split)
+        rows: list[Row] = []
+        with faults.collected():
+            rows = _json_rows(text, path, line) if text.strip() else []
+        yield from rows
+    faults.check()
+
+
+def _json_rows(text: str, path: Path, line: int) -> list[Row]:
+    """The captions of one line."""
+    where = f"{path}, line {line}"
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is not JSON: {error}.") from error
+    keys = record if type(record) is dict else {}
+    key = next((name for name in IMAGE_COLUMNS if name in keys), IMAGE_COLUMNS[0])
+    image = _image(get_field(record, key, str, where), path, line)
+    split = _split(get_field(record, "split", str, where), path, line) if keys.get("split") is not None else None
+    if "captions" in keys:
+        captions = get_field(record, "captions", list, where)
+        for caption in captions:
+            if type(caption) is not str:
+                raise DataError(f"{where}: 'captions' holds {caption!r}. Expected a list of strings.")
+    else:
+        captions = [get_field(record, "caption", str, where)]
+    # images without a caption are kept
+    return [Row(line, image, check_text(caption, where), split) for caption in captions or [""]]
 
 
 def _columns(names: list[str]) -> list[str]:

@@ -23,8 +23,9 @@ from captioner.data.datasets.annotation_files import (
     join_names,
     path_exists,
 )
-from captioner.data.datasets.caption_tables import read_json_lines, read_table
+from captioner.data.datasets.caption_tables import Row, read_json_lines, read_table
 from captioner.data.datasets.coco import read_captions
+from captioner.data.datasets.faults import Faults
 from captioner.data.datasets.splits import SPLITS, split_by_hash, split_name
 from captioner.errors import DataError
 
@@ -118,27 +119,37 @@ def _read_rows(
     path: Path, root: Path, candidates: Sequence[str]
 ) -> tuple[list[CaptionedImage], dict[ImageId, str | None]]:
     """(images in the order of their first rows, image id → split or None)."""
-    rows = list(read_json_lines(path) if path.suffix.lower() == ".jsonl" else read_table(path))
+    faults, rows = Faults(), list[Row]()
+    with faults.collected():
+        for row in read_json_lines(path) if path.suffix.lower() == ".jsonl" else read_table(path):
+            rows.append(row)  # one by one, so that those read before a fault are kept
     folder = _image_folder(root, candidates, (row.image for row in rows))
     captions: dict[str, list[str]] = {}
     names: dict[ImageId, str] = {}
     splits: dict[ImageId, str | None] = {}
     for row in rows:
-        name = check_image_name(row.image, folder, f"{path}, line {row.line}")
-        image_id = PurePosixPath(name).with_suffix("").as_posix()
-        if names.setdefault(image_id, name) != name:
-            raise DataError(
-                f"{path}, line {row.line}: {name} and {names[image_id]} differ only in their suffix, so both have "
-                f"the id {image_id!r}. Rename one of them."
-            )
-        if splits.setdefault(image_id, row.split) != row.split:
-            raise DataError(
-                f"{path}, line {row.line}: {name} is in {row.split or 'no split'} here and in "
-                f"{splits[image_id] or 'no split'} in an earlier line. An image belongs to one split."
-            )
-        captions.setdefault(name, []).append(row.caption)
+        with faults.collected():
+            name = check_image_name(row.image, folder, f"{path}, line {row.line}")
+            image_id = PurePosixPath(name).with_suffix("").as_posix()
+            _check_row(row, name, names.setdefault(image_id, name), splits.setdefault(image_id, row.split), path)
+            captions.setdefault(name, []).append(row.caption)
+    faults.check()
     images = [CaptionedImage(image_id, folder / name, tuple(captions[name])) for image_id, name in names.items()]
     return images, splits
+
+
+def _check_row(row: Row, name: str, first_name: str, first_split: str | None, path: Path) -> None:
+    """DataError if the row's image has the id of another one, `first_name`, or another split than in earlier rows."""
+    if name != first_name:
+        raise DataError(
+            f"{path}, line {row.line}: {name} and {first_name} differ only in their suffix, so both have "
+            f"the id {PurePosixPath(name).with_suffix('').as_posix()!r}. Rename one of them."
+        )
+    if row.split != first_split:
+        raise DataError(
+            f"{path}, line {row.line}: {name} is in {row.split or 'no split'} here and in "
+            f"{first_split or 'no split'} in an earlier line. An image belongs to one split."
+        )
 
 
 def _image_folder(root: Path, candidates: Sequence[str], names: Iterable[str]) -> Path:
