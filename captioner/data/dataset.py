@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias, overload
 
-from captioner.data.datasets.tar_shards.tar_image import ImageInTar
+from captioner.data.stored_image import StoredImage
 
-ImagePath: TypeAlias = Path | ImageInTar
+ImagePath: TypeAlias = Path | StoredImage
 """Where an image is stored. Both types have `name` and `read_bytes`, and `str` of them is for messages."""
 
 ImageId = int | str

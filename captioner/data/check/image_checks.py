@@ -87,7 +87,7 @@ def inspect_image(path: ImagePath) -> Inspection:
 
 
 def _is_empty(path: ImagePath) -> bool:
-    return path.is_file() and path.stat().st_size == 0 if isinstance(path, Path) else path.size == 0
+    return path.is_file() and path.stat().st_size == 0 if isinstance(path, Path) else path.byte_count() == 0
 
 
 def _mode(image: Image.Image) -> str:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from captioner.data.datasets.tar_shards.tar_image import ImageInTar
+from captioner.data.stored_image import StoredImage
 from captioner.errors import ImageError
 
 if TYPE_CHECKING:
     import torch
 
-ImageSource: TypeAlias = "str | Path | ImageInTar | bytes | Image.Image | np.ndarray | torch.Tensor"
+ImageSource: TypeAlias = "str | Path | StoredImage | bytes | Image.Image | np.ndarray | torch.Tensor"
 
 # fmt: off
 IMAGE_SUFFIXES = frozenset({
@@ -56,9 +56,9 @@ _ORIENTATION = 0x0112
 def load_image(source: ImageSource, at_least: int | None = None) -> Image.Image:
     """The image as a new PIL image of mode RGB: upright, on white if it is transparent, the first of several frames.
 
-    source: a path, or an image in a tar archive; the bytes of an image file; a PIL image of any mode; a NumPy array
-        (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); a tensor (3, H, W), (1, H, W) or (4, H, W). Arrays and tensors hold
-        uint8, or floats in [0, 1].
+    source: a path, or a `StoredImage`, such as an image in a tar archive; the bytes of an image file; a PIL image of
+        any mode; a NumPy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); a tensor (3, H, W), (1, H, W)
+        or (4, H, W). Arrays and tensors hold uint8, or floats in [0, 1].
     at_least: the number of pixels that the shorter side needs. A JPEG file more than four times as large is decoded at
         1/2, 1/4 or 1/8 of its size, but never below twice `at_least`, which is much faster.
 
@@ -73,7 +73,7 @@ def load_image(source: ImageSource, at_least: int | None = None) -> Image.Image:
         return _decode(source, "The PIL image")
     if isinstance(source, bytes):
         return load_image_bytes(source, "The image given as bytes", at_least)
-    if isinstance(source, ImageInTar):
+    if isinstance(source, StoredImage):
         try:
             content = source.read_bytes()
         except OSError as error:
@@ -103,7 +103,7 @@ def load_image_bytes(
     return _open(io.BytesIO(content), name, len(content), at_least, max_pixels)
 
 
-def image_size(path: Path | ImageInTar) -> tuple[int, int]:
+def image_size(path: Path | StoredImage) -> tuple[int, int]:
     """(width, height) of an image file as stored, before any EXIF rotation. Reads only the header."""
     try:
         with Image.open(path if isinstance(path, Path) else io.BytesIO(path.read_bytes()), formats=_FORMATS) as image:

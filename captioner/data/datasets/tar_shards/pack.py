@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from captioner.data.dataset import CaptionDataset, CaptionedImage, ImagePath
 from captioner.data.datasets.annotation_files import join_names
-from captioner.data.datasets.tar_shards.tar_image import ImageInTar
 from captioner.data.images.decode import IMAGE_SUFFIXES
 from captioner.errors import ConfigError, DataError, ImageError
 
@@ -79,7 +78,7 @@ def _pair_bytes(image: CaptionedImage) -> int:
 
 def _size(path: ImagePath) -> int:
     try:
-        return path.size if isinstance(path, ImageInTar) else path.stat().st_size
+        return path.stat().st_size if isinstance(path, Path) else path.byte_count()
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}.") from error
 

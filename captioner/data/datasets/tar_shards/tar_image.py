@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.data.datasets.tar_shards.members import BLOCK
+from captioner.data.stored_image import StoredImage
 
 
 @dataclass(frozen=True)
-class ImageInTar:
+class ImageInTar(StoredImage):
     """`size` bytes at `offset` of `archive`, directly after a header with the CRC-32 `header_crc`.
 
     The archive is opened for each image. That takes a hundredth of the time of decoding, and processes that were
@@ -26,6 +27,10 @@ class ImageInTar:
 
     def __str__(self) -> str:
         return f"{self.archive}:{self.name}"
+
+    def byte_count(self) -> int:
+        """The number of bytes of the image file."""
+        return self.size
 
     def read_bytes(self) -> bytes:
         """The content of the image file; OSError if the archive cannot be read or has changed since it was indexed."""
