@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -17,7 +18,7 @@ from captioner.data.dataset import CaptionDataset
 from captioner.data.images.loader import load_image_batches
 from captioner.decode import Hypothesis, search
 from captioner.nn.packing import PackedCaptions, pack_captions
-from captioner.nn.types import ImageFeatures
+from captioner.nn.types import ImageFeatures, join_features
 from captioner.text.tokenizers import build_tokenizer
 from captioner.training.losses import captioning_losses
 
@@ -87,8 +88,7 @@ def _sample(
     tensors = torch.cat([part.images for part in loaded if part.indices])
     with torch.no_grad():
         parts = [checkpoint.model.encode(part.to(device)) for part in torch.split(tensors, BATCH_SIZE)]
-    grids = [part.grid for part in parts if part.grid is not None]
-    features = ImageFeatures(torch.cat([part.vector for part in parts]), torch.cat(grids) if grids else None)
+    features = join_features(parts)
     tokenizer = build_tokenizer(replace(checkpoint.settings.tokenizer, backend="python"))
     tokens = [tokenizer.tokenize_all(list(image.captions)) for image in sampled]
     token_ids = [[checkpoint.vocabulary.encode(words) for words in captions if words] for captions in tokens]
@@ -100,9 +100,13 @@ def batches(features: ImageFeatures, *lists: Sequence[Item]) -> list[tuple[Image
     found = []
     for start in range(0, len(features.vector), BATCH_SIZE):
         part = slice(start, start + BATCH_SIZE)
-        grid = None if features.grid is None else features.grid[part]
-        found.append((ImageFeatures(features.vector[part], grid), [list(items[part]) for items in lists]))
+        of_part = features.images(partial(_rows, part))
+        found.append((of_part, [list(items[part]) for items in lists]))
     return found
+
+
+def _rows(part: slice, tensor: Tensor) -> Tensor:
+    return tensor[part]
 
 
 def generate(checkpoint: LoadedCheckpoint, features: ImageFeatures, decode: DecodeConfig) -> list[Hypothesis]:

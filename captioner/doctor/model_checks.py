@@ -53,14 +53,13 @@ def check_image_matters(context: DiagnosticContext) -> Finding:
 
 def rolled(features: ImageFeatures, shift: int) -> ImageFeatures:
     """The features shifted by `shift` images, so that every image has those of another one."""
-    grid = None if features.grid is None else features.grid.roll(shift, 0)
-    return ImageFeatures(features.vector.roll(shift, 0), grid)
+    return features.images(lambda tensor: tensor.roll(shift, 0))
 
 
 def zeroed(features: ImageFeatures) -> ImageFeatures:
     """Features of zero."""
     grid = None if features.grid is None else torch.zeros_like(features.grid)
-    return ImageFeatures(torch.zeros_like(features.vector), grid)
+    return features._replace(vector=torch.zeros_like(features.vector), grid=grid)
 
 
 def check_attention(context: DiagnosticContext) -> Finding:

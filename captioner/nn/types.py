@@ -5,11 +5,13 @@ A search works with every decoder because it only ever selects rows and images o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 PartsT = TypeVar("PartsT", bound="tuple[Any, ...]")
@@ -20,15 +22,28 @@ RowPartsT = TypeVar("RowPartsT", bound="tuple[Any, ...]")
 class ImageFeatures(NamedTuple):
     """Encoder output for B images.
 
-    vector: (B, D), the mean of the grid.
+    vector: (B, D), the mean of the grid, or the class token of a vision transformer.
     grid: (B, P, D), the P regions in reading order; None where only the vector was computed.
     seeds: (B,) int64, one seed per image, for a decoder that samples where to attend. A search sets them, so that the
         samples of an image do not depend on the batch it is in. None: each image's position in the batch is its seed.
+    mask: (B, P) bool, False for padding, where images have different numbers of regions. The regions of an image come
+        first, and there is at least one. None: no region is padding.
     """
 
     vector: Tensor
     grid: Tensor | None = None
     seeds: Tensor | None = None
+    mask: Tensor | None = None
+
+    def images(self, select: Callable[[Tensor], Tensor]) -> ImageFeatures:
+        """The features after `select`, which selects or reorders images, is applied to each tensor."""
+        return ImageFeatures._make(None if part is None else select(part) for part in self)
+
+    def grid_mean(self) -> Tensor:
+        """(B, D): the mean of each image's regions, without padding. ValueError where there is no grid."""
+        if self.grid is None:
+            raise ValueError("there is no grid, only the vector")
+        return mean_of_regions(self.grid, self.mask)
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,35 @@ class DecoderOutput(NamedTuple):
     attention: Tensor | None = None
     losses: Mapping[str, AuxiliaryLoss] = MappingProxyType({})
     sampled_attention: SampledAttention | None = None
+
+
+def mean_of_regions(grid: Float[Tensor, "B P D"], mask: Tensor | None) -> Float[Tensor, "B D"]:
+    """The mean over the regions; `mask`: (B, P) bool, False for padding, or None."""
+    if mask is None:
+        return grid.mean(dim=1)
+    counts = mask.sum(dim=1, keepdim=True).to(grid.dtype)
+    return (grid * mask.unsqueeze(2)).sum(dim=1) / counts
+
+
+def join_features(parts: Sequence[ImageFeatures]) -> ImageFeatures:
+    """The features of several batches as those of one. Grids with fewer regions than others are padded."""
+    vector = torch.cat([part.vector for part in parts])
+    seeds = [part.seeds for part in parts if part.seeds is not None]
+    grids = [part.grid for part in parts if part.grid is not None]
+    if len(grids) < len(parts):
+        return ImageFeatures(vector, None, torch.cat(seeds) if seeds else None)
+    most = max(grid.shape[1] for grid in grids)
+    mask = None
+    if any(part.mask is not None or grid.shape[1] < most for part, grid in zip(parts, grids, strict=True)):
+        mask = vector.new_zeros(len(vector), most, dtype=torch.bool)
+    joined, start = grids[0].new_zeros(len(vector), most, grids[0].shape[2]), 0
+    for part, grid in zip(parts, grids, strict=True):
+        rows, regions = slice(start, start + len(grid)), slice(grid.shape[1])
+        joined[rows, regions] = grid
+        if mask is not None:
+            mask[rows, regions] = True if part.mask is None else part.mask
+        start = rows.stop
+    return ImageFeatures(vector, joined, torch.cat(seeds) if seeds else None, mask)
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], parts: PartsT) -> PartsT:

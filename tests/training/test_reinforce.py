@@ -158,7 +158,7 @@ def test_micro_batches_add_up_to_the_batch() -> None:
     features = features._replace(seeds=torch.tensor([3, 4]))
     whole = losses(decoder, features, packed)["loss"]
     parts = [
-        losses(decoder, ImageFeatures(*(t[i : i + 1] for t in features)), pack_captions(CAPTIONS[i : i + 1]),
+        losses(decoder, features.images(lambda t, i=i: t[i : i + 1]), pack_captions(CAPTIONS[i : i + 1]),
                totals=BatchTotals.of(CAPTIONS))["loss"]
         for i in range(len(CAPTIONS))
     ]  # fmt: skip

@@ -26,7 +26,13 @@ from captioner.config.model import needs_memory
 from captioner.errors import ConfigError
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
-from captioner.nn.layers.attention import attention_weights, build_attention, context, context_of_rows
+from captioner.nn.layers.attention import (
+    attention_weights,
+    build_attention,
+    context,
+    context_of_rows,
+    without_padding,
+)
 from captioner.nn.layers.doubly_stochastic import doubly_stochastic_loss
 from captioner.nn.layers.group_by_image import rows_of_words
 from captioner.nn.layers.output import WordOutput
@@ -37,12 +43,16 @@ from captioner.nn.types import DecoderOutput, DecoderState, DecoderStep, ImageFe
 
 
 class _ImageParts(NamedTuple):
-    """grid: (B, P, H), v_i; keys: (B, P, A); gates: (B, C) and sentinel: (B, H), the terms of v^g in both."""
+    """grid: (B, P, H), v_i; keys: (B, P, A); gates: (B, C) and sentinel: (B, H), the terms of v^g in both.
+
+    mask: (B, P), that of `ImageFeatures`.
+    """
 
     grid: Tensor
     keys: Tensor
     gates: Tensor
     sentinel: Tensor
+    mask: Tensor | None
 
 
 class _RowParts(NamedTuple):
@@ -100,9 +110,11 @@ class AdaptiveAttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         image_term = image.sentinel.index_select(0, rows.images)
         sentinel = self._sentinel(embedded, image_term, torch.cat(previous_tops), torch.cat(memories))
         queries = self.attention.query(top)
-        weights, beta = self._weights(self.attention.batch_energies(image.keys)(queries, rows), sentinel, queries)
+        energies = self.attention.batch_energies(image.keys)(queries, rows)
+        mask = None if image.mask is None else image.mask.index_select(0, rows.images)
+        weights, beta = self._weights(without_padding(energies, mask), sentinel, queries)
         attended = context_of_rows(weights, image.grid, rows) + beta * sentinel
-        losses = doubly_stochastic_loss(weights, captions, self.doubly_stochastic)
+        losses = doubly_stochastic_loss(weights, captions, self.doubly_stochastic, image.mask)
         return DecoderOutput(self.output(attended + top), weights, losses)
 
     def init_state(self, features: ImageFeatures) -> DecoderState[_ImageParts, _RowParts]:
@@ -119,7 +131,9 @@ class AdaptiveAttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         image_term = rows_of_images(image.sentinel, rows)
         sentinel = self._sentinel(embedded, image_term, self._top(state.rows.hidden), self._memory(hidden))
         queries = self.attention.query(top)
-        weights, beta = self._weights(self.attention.energies(image.keys, queries), sentinel, queries)
+        mask = None if image.mask is None else rows_of_images(image.mask, rows)
+        energies = without_padding(self.attention.energies(image.keys, queries), mask)
+        weights, beta = self._weights(energies, sentinel, queries)
         attended = context(weights, image.grid) + beta * sentinel
         return DecoderStep(self.output(attended + top), DecoderState(image, _RowParts(hidden)), weights)
 
@@ -128,8 +142,9 @@ class AdaptiveAttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         if features.grid is None:
             raise ValueError("the attention decoder needs the encoder's grid")
         grid = self.dropout(torch.relu(self.grid(features.grid)))
-        image = self.dropout(torch.relu(self.image(features.grid.mean(dim=1))))
-        return _ImageParts(grid, self.attention.keys(grid), self.image_to_gates(image), self.image_to_sentinel(image))
+        image = self.dropout(torch.relu(self.image(features.grid_mean())))
+        gates, sentinel = self.image_to_gates(image), self.image_to_sentinel(image)
+        return _ImageParts(grid, self.attention.keys(grid), gates, sentinel, features.mask)
 
     def _top(self, hidden: Hidden) -> Float[Tensor, "N H"]:
         """h of the top layer."""

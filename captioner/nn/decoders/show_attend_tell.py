@@ -28,22 +28,39 @@ from captioner.config import AttentionConfig
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.decoders.hard_attention import HardAttention, sampled_weights, seeds_of
-from captioner.nn.layers.attention import attention_weights, build_attention, context, context_of_rows
+from captioner.nn.layers.attention import (
+    attention_weights,
+    build_attention,
+    context,
+    context_of_rows,
+    without_padding,
+)
 from captioner.nn.layers.doubly_stochastic import doubly_stochastic_loss
 from captioner.nn.layers.group_by_image import rows_of_captions
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
 from captioner.nn.layers.step_linear import StepLinear, deferred_weight_gradients
 from captioner.nn.packing import PackedCaptions
-from captioner.nn.types import DecoderOutput, DecoderState, DecoderStep, ImageFeatures, rows_of_images
+from captioner.nn.types import (
+    DecoderOutput,
+    DecoderState,
+    DecoderStep,
+    ImageFeatures,
+    mean_of_regions,
+    rows_of_images,
+)
 
 
 class _ImageParts(NamedTuple):
-    """grid: (B, P, D); keys: (B, P, A); seeds: (B,) int64, only where decoding samples locations."""
+    """grid: (B, P, D); keys: (B, P, A); seeds: (B,) int64, only where decoding samples locations.
+
+    mask: (B, P), that of `ImageFeatures`.
+    """
 
     grid: Tensor
     keys: Tensor
     seeds: Tensor | None
+    mask: Tensor | None
 
 
 class _RowParts(NamedTuple):
@@ -99,7 +116,8 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
             for active, step in captions.steps():
                 hidden = tuple(tensor[:active] for tensor in hidden)
                 rows, top = rows_by_image.first_rows(active), hidden[-self.stack.states]
-                energies = energies_of_rows(self.attention.query(top), rows)
+                mask = None if features.mask is None else features.mask.index_select(0, rows.images)
+                energies = without_padding(energies_of_rows(self.attention.query(top), rows), mask)
                 if sampler is None:
                     weights = context_weights = attention_weights(energies)
                 else:
@@ -111,7 +129,7 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
                 attention.append(weights)
         logits = self._word_logits(embedded, torch.cat(tops), torch.cat(contexts))
         weights = torch.cat(attention)
-        losses = doubly_stochastic_loss(weights, captions, self.doubly_stochastic)
+        losses = doubly_stochastic_loss(weights, captions, self.doubly_stochastic, features.mask)
         if sampler is None:
             return DecoderOutput(logits, weights, losses)
         sampled, entropy = sampler.losses()
@@ -121,15 +139,16 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         """One row per image; the grid and its keys are stored once per image."""
         grid, keys, hidden = self._encode_image(features)
         if self.attention_at_test != "sample":
-            return DecoderState(_ImageParts(grid, keys, None), _RowParts(hidden, None))
+            return DecoderState(_ImageParts(grid, keys, None, features.mask), _RowParts(hidden, None))
         seeds = seeds_of(features)
-        return DecoderState(_ImageParts(grid, keys, seeds), _RowParts(hidden, torch.zeros_like(seeds)))
+        return DecoderState(_ImageParts(grid, keys, seeds, features.mask), _RowParts(hidden, torch.zeros_like(seeds)))
 
     def step(self, tokens: Int[Tensor, " N"], state: DecoderState[_ImageParts, _RowParts]) -> DecoderStep:
         """Attend, read one token per row, and predict the next token."""
-        (grid, keys, seeds), (hidden, position) = state.image, state.rows
+        (grid, keys, seeds, image_mask), (hidden, position) = state.image, state.rows
         top = hidden[-self.stack.states]
-        energies = self.attention.energies(keys, self.attention.query(top))
+        mask = None if image_mask is None else rows_of_images(image_mask, len(tokens))
+        energies = without_padding(self.attention.energies(keys, self.attention.query(top)), mask)
         if seeds is None or position is None:
             weights = attention_weights(energies)
         else:
@@ -151,7 +170,7 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         if features.grid is None:
             raise ValueError("the attention decoder needs the encoder's grid")
         grid = features.grid if self.grid is None else self.dropout(torch.relu(self.grid(features.grid)))
-        initial = torch.tanh(self.init(grid.mean(dim=1)))
+        initial = torch.tanh(self.init(mean_of_regions(grid, features.mask)))
         hidden = torch.split(initial, self.stack.hidden_dim, dim=1)
         return grid, self.attention.keys(grid), tuple(hidden)
 

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from captioner.nn.layers.additive_kernel import StepEnergies, energies_in_blocks
@@ -127,6 +127,14 @@ def build_attention(score: str, feature_dim: int, hidden_dim: int, attention_dim
     if score == "dot":
         return DotProductAttention(feature_dim, hidden_dim, attention_dim)
     return AdditiveAttention(feature_dim, hidden_dim, attention_dim)
+
+
+def without_padding(energies: Float[Tensor, "N P"], mask: Bool[Tensor, "N P"] | None) -> Float[Tensor, "N P"]:
+    """The energies, so low where `mask` is False that the softmax of these regions is exactly 0.
+
+    They stay finite: 0 · log 0 in the entropy of hard attention would be NaN.
+    """
+    return energies if mask is None else energies.masked_fill(~mask, torch.finfo(energies.dtype).min)
 
 
 def attention_weights(energies: Float[Tensor, "N P"]) -> Float[Tensor, "N P"]:

@@ -69,7 +69,7 @@ def test_the_context_is_the_sampled_region(config: AttentionConfig, monkeypatch:
         np.testing.assert_allclose(attention[image, slot], weights, atol=1e-10)
         expected_log_probs = [np.log(alpha[i]) for alpha, i in zip(weights, chosen, strict=True)]
         np.testing.assert_allclose(log_probs[image, slot], expected_log_probs, atol=1e-10)
-        one = ImageFeatures(*(tensor[image][None] for tensor in features))
+        one = features.images(lambda tensor, image=image: tensor[image][None])
         state = decoder.init_state(one)
         for word, location, expected_logits in zip(words, chosen, logits, strict=True):
             step = decoder.step(torch.tensor([word]), state)
