@@ -28,6 +28,7 @@ from captioner.errors import ConfigError, ImageError, near_misses
 from captioner.files import write_atomically
 from captioner.nn.types import ImageFeatures
 from captioner.schema import from_plain, to_plain
+from captioner.text.degenerate import why_unusable
 from captioner.text.tokenizers import build_tokenizer
 
 BATCH = 32  # images encoded together
@@ -109,6 +110,11 @@ class Caption:
         """The caption's probability under the model, exp(log_prob)."""
         return math.exp(self.log_prob)
 
+    @property
+    def unusable(self) -> str | None:
+        """Why no reader can use this caption, such as "is empty" or "repeats 'a'"; None for any other caption."""
+        return why_unusable(self.tokens)
+
     def plot(
         self,
         path: str | Path | None = None,
@@ -150,6 +156,8 @@ class Caption:
         facts = [f"log_prob={self.log_prob:.2f}", f"{len(self.tokens)} tokens"]
         if not self.finished:
             facts.append("cut at the length limit")
+        if self.unusable is not None:
+            facts.append(f"unusable: it {self.unusable}")
         if self.attention is not None:
             facts.append(f"attention {' × '.join(map(str, self.attention.shape))}")
         if self.alternatives:

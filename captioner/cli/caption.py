@@ -1,22 +1,27 @@
-"""`python caption.py photo.jpg`: captions for photos, from the newest finished run, a named one, or the bundled one."""
+"""`python caption.py photo.jpg`: captions of photos, by the bundled model, the newest finished run or a named one."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
 
 from captioner.cli.flags import FlagParser, add_checkpoint, add_device, add_json
 from captioner.cli.main import run_command
-from captioner.cli.runs_folder import default_checkpoint
+from captioner.cli.runs_folder import unnamed_checkpoint
 from captioner.distributed.device import check_device_name
 from captioner.errors import CaptionerError, ImageError
 
 if TYPE_CHECKING:
     from captioner.inference import Caption
+
+SHOWN = 5  # names of skipped files that are printed
 
 
 def main() -> None:
@@ -31,7 +36,7 @@ def _parser() -> FlagParser:
         ["caption photo.jpg", "caption photo.jpg holiday/ --checkpoint runs/… --plot sheet.png"],
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
-    add_checkpoint(parser, "the newest finished run in runs/, and without any the one that comes with the package")
+    add_checkpoint(parser, "flickr8k, which comes with the package", newest=True)
     add_json(parser, "print one JSON object per line instead of text")
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="write a plot of captions and attention weights")
     parser.add_argument(
@@ -56,10 +61,12 @@ def _parser() -> FlagParser:
 
 def _caption(arguments: argparse.Namespace) -> None:
     _check_values(arguments)
-    paths = list_images(arguments.images)
+    paths, skipped = list_images(arguments.images)
+    if skipped:
+        sys.stderr.write(describe_skipped(skipped) + "\n")
     checkpoint = arguments.checkpoint
     if checkpoint is None:
-        checkpoint, notice = default_checkpoint()
+        checkpoint, notice = unnamed_checkpoint(newest=arguments.newest)
         if not arguments.json:
             sys.stderr.write(notice + "\n")
     if len(paths) == 1 and not paths[0].exists():
@@ -109,11 +116,15 @@ def _print(path: Path, caption: Caption, *, as_json: bool, with_path: bool) -> N
             "caption": caption.text,
             "log_prob": caption.log_prob,
             "finished": caption.finished,
+            "unusable": caption.unusable,
             "alternatives": [{"caption": c.text, "log_prob": c.log_prob} for c in caption.alternatives],
         }
         sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
         return
-    sys.stdout.write(f"{path}: {caption.text}\n" if with_path else f"{caption.text}\n")
+    line = caption.text if caption.finished else f"{caption.text} …"
+    if caption.unusable is not None:
+        line = f"[no usable caption: it {caption.unusable}] {caption.text}"
+    sys.stdout.write(f"{path}: {line}".rstrip() + "\n" if with_path else line.rstrip() + "\n")
     for other in caption.alternatives:
         sys.stdout.write(f"  {other.log_prob:7.2f}  {other.text}\n")
 
@@ -134,17 +145,47 @@ def _write_plot(captioned: Sequence[tuple[Path, Caption]], resize: str, argument
     sys.stderr.write(f"Written: {arguments.plot}\n")
 
 
-def list_images(given: list[Path]) -> list[Path]:
-    """The given files, and the images in the given folders, sorted by name; ImageError for a folder without images."""
+def list_images(given: list[Path]) -> tuple[list[Path], list[Path]]:
+    """The given files, and the images in the given folders, sorted by name; and the folders' other files.
+
+    ImageError for a folder without images, and for the address of a web page.
+    """
     from captioner.data.images.decode import IMAGE_SUFFIXES
 
     paths: list[Path] = []
+    skipped: list[Path] = []
     for path in given:
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-            if not inside:
-                raise ImageError(f"{path} contains no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).")
-            paths += inside
-        else:
+        if re.match(r"(https?|ftp):/", str(path)):
+            _reject_address(path)
+        if not path.is_dir():
             paths.append(path)
-    return paths
+            continue
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        inside = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        others = [file for file in files if file.suffix.lower() not in IMAGE_SUFFIXES]
+        if not inside:
+            found = f" {describe_skipped(others)}" if others else ""
+            raise ImageError(f"{path} contains no images (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).{found}")
+        paths += inside
+        skipped += others
+    return paths, skipped
+
+
+def _reject_address(path: Path) -> NoReturn:
+    address = re.sub(":/+", "://", str(path), count=1)  # Path has removed a slash
+    name = PurePosixPath(urlsplit(address).path).name or "photo.jpg"
+    raise ImageError(
+        f"{address} is an address on the web: captioner reads files only. Download it first: "
+        f"curl -L -o {shlex.quote(name)} {shlex.quote(address)}, then give {shlex.quote(name)}."
+    )
+
+
+def describe_skipped(skipped: Sequence[Path]) -> str:
+    """One line that names files which are not captioned, and what HEIC photos among them need."""
+    from captioner.data.images.heif import HEIF_SUFFIXES
+
+    names = ", ".join(path.name for path in skipped[:SHOWN]) + (" …" if len(skipped) > SHOWN else "")
+    count = "1 file is" if len(skipped) == 1 else f"{len(skipped)} files are"
+    heic = any(path.suffix.lower() in HEIF_SUFFIXES for path in skipped)
+    advice = " For HEIC photos: pip install 'captioner[heic]'." if heic else ""
+    return f"Skipped, because {count} not in an image format that can be read here: {names}.{advice}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from captioner.cli.flags import FlagParser, add_checkpoint, add_device
 from captioner.cli.main import run_command
-from captioner.cli.runs_folder import default_checkpoint
+from captioner.cli.runs_folder import unnamed_checkpoint
 from captioner.distributed.device import check_device_name
 from captioner.errors import CaptionerError, ConfigError
 
@@ -31,9 +31,7 @@ def _parser() -> FlagParser:
         "(`python -m captioner quickstart`, which is `make demo`, trains a small captioner instead.)",
         ["demo", "demo --checkpoint runs/a runs/b --port 8000"],
     )
-    add_checkpoint(
-        parser, "the newest finished run in runs/, and without any the one that comes with the package", several=True
-    )
+    add_checkpoint(parser, "flickr8k, which comes with the package", several=True, newest=True)
     parser.add_argument("--port", type=int, default=7860, help="0: any that is free (default: 7860)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1, this machine only)"
@@ -65,7 +63,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
     with listen(arguments.host, arguments.port) as listening:  # first: a port in use is known before anything is loaded
         if not folders:
-            chosen, notice = default_checkpoint()
+            chosen, notice = unnamed_checkpoint(newest=arguments.newest)
             folders = [Path(chosen)]
             sys.stderr.write(notice + "\n")
         models = [

@@ -70,7 +70,7 @@ class FlagParser(argparse.ArgumentParser):
                 most, values = (len(arguments) if nargs == "+" else nargs != 0), int(bool(equals))
             elif values < most and not (values and equals and self._flag_for(flag)):
                 values += 1
-            elif equals and not (takes_files and Path(argument).exists()):
+            elif equals and not (takes_files and ("://" in argument or Path(argument).exists())):
                 self._check_setting(argument)
             elif not takes_files and not argument.startswith("-"):
                 hint = f": write --checkpoint {argument}" if "--checkpoint" in self._option_string_actions else ""
@@ -107,10 +107,15 @@ class FlagParser(argparse.ArgumentParser):
         return f" See {self.prog} --help."
 
 
-def add_checkpoint(parser: argparse.ArgumentParser, default: str | None = None, *, several: bool = False) -> None:
-    """`--checkpoint RUN`; required where there is no `default` (a phrase for the help)."""
+def add_checkpoint(
+    parser: argparse.ArgumentParser, default: str | None = None, *, several: bool = False, newest: bool = False
+) -> None:
+    """`--checkpoint RUN`; required where there is no `default` (a phrase for the help). newest: also `--newest`."""
+    group = parser.add_mutually_exclusive_group() if newest else parser
+    if newest:
+        group.add_argument("--newest", action="store_true", help="use the finished run in runs/ that is the newest")
     what = "run folder (its best checkpoint), checkpoint folder, or name of a captioner that comes with the package"
-    parser.add_argument(
+    group.add_argument(
         "--checkpoint",
         metavar="RUN",
         nargs="+" if several else None,

@@ -52,21 +52,19 @@ def newest_run(runs: Path) -> Path:
     return newest if newest in finished else finished[-1]
 
 
-def default_checkpoint() -> tuple[str | Path, str]:
+def unnamed_checkpoint(*, newest: bool) -> tuple[str | Path, str]:
     """The checkpoint to use where none is named, and a notice that names it.
 
-    The newest finished run in runs/; without any, the captioner that comes with the package. CheckpointError where
-    there is neither.
+    newest: the run in runs/ that was finished last. Otherwise the captioner that comes with the package: a short trial
+    run in runs/ must not silently take its place. CheckpointError where there is no such checkpoint.
     """
     from captioner.checkpoint.pretrained import DEFAULT, pretrained_names
 
-    try:
+    if newest or DEFAULT not in pretrained_names():
         run = newest_run(RUNS_FOLDER)
-    except CheckpointError:  # there is none
-        if DEFAULT not in pretrained_names():
-            raise
-        return DEFAULT, f"Using {DEFAULT}, which comes with captioner (--checkpoint runs/… for a run of your own)"
-    return run, f"Using {run} (--checkpoint {DEFAULT} for the one that comes with captioner)"
+        return run, f"Using {run}, the newest finished run"
+    own = " (--newest for the newest of your own runs)" if finished_runs(RUNS_FOLDER, "captioning") else ""
+    return DEFAULT, f"Using {DEFAULT}, which comes with captioner{own}"
 
 
 def read_metrics(run: Path) -> dict[str, Any]:

@@ -66,7 +66,8 @@ def caption_photo(captioner: Captioner, photo: bytes, search: DecodeConfig) -> d
     """Caption a photo, given as the bytes of an image file; ImageError where it cannot be decoded.
 
     Returns seconds: from the file to the captions. captions, best first: `text`, `tokens`, `log_prob` (nats), `length`
-    (tokens, <END> counted), `score`, `finished` and `attention` (T, rows, columns), null for a model without attention.
+    (tokens, <END> counted), `score`, `finished`, `unusable` (why, or null) and `attention` (T, rows,
+    columns), null for a model without attention.
     resize: "squash" or "crop", how the image was made square; with "crop" the regions cover its central square.
     """
     start = time.perf_counter()
@@ -98,5 +99,6 @@ def _to_json(caption: Caption) -> dict[str, Any]:
         "length": len(caption.tokens) + caption.finished,
         "score": caption.score,
         "finished": caption.finished,
+        "unusable": caption.unusable,
         "attention": None if caption.attention is None else caption.attention.round(6).tolist(),
     }

@@ -28,7 +28,7 @@ def build_app(models: Sequence[DemoModel], host: str = "127.0.0.1") -> Starlette
 
     GET /                        the page
     GET /models                  names of the models, default search settings, size limit, number of examples
-    GET /examples/N              a synthetic example image
+    GET /examples/N              an example image
     POST /preview                an image file → a JPEG file of the decoded image
     POST /caption?model=N&search=beam&beam_width=5…   an image file → `answers.caption_photo`
 
@@ -52,7 +52,8 @@ def build_app(models: Sequence[DemoModel], host: str = "127.0.0.1") -> Starlette
         index = int(request.path_params["index"])
         if index >= len(EXAMPLES):
             raise UploadError(404, f"There is no example {index}.")
-        return Response(await run_in_threadpool(example_image, index), media_type="image/png")
+        content, media_type = await run_in_threadpool(example_image, index)
+        return Response(content, media_type=media_type)
 
     async def post_preview(request: Request) -> Response:
         photo = await read_upload(request)

@@ -1,4 +1,4 @@
-"""caption.py: photos in, captions out; the newest run by default; broken photos named."""
+"""caption.py: photos in, captions out; which model; broken photos named."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from captioner import Caption, Captioner
 from captioner.checkpoint import pretrained
-from captioner.cli.caption import main
-from captioner.cli.runs_folder import newest_run, note_newest
+from captioner.cli.caption import describe_skipped, main
+from captioner.cli.runs_folder import newest_run, note_newest, unnamed_checkpoint
 from captioner.cli.train import main as train
 from captioner.config import FolderConfig
 from captioner.errors import CheckpointError
@@ -25,11 +26,45 @@ def run(command: Command, tiny: FolderConfig) -> Path:
     return Path("runs/first")
 
 
-def test_the_newest_finished_run_captions(command: Command, run: Path) -> None:
-    result = command(main, "data/003.png")
+def test_the_newest_finished_run_captions_where_it_is_asked_for(command: Command, run: Path) -> None:
+    result = command(main, "data/003.png", "--newest")
     assert result.code == 0, result.err
     assert result.out.count("\n") == 1
-    assert "Using runs/first" in result.err  # also where there is a model that comes with the package
+    assert "Using runs/first" in result.err
+
+
+def test_a_run_does_not_silently_replace_the_bundled_model(command: Command, run: Path) -> None:
+    assert unnamed_checkpoint(newest=False) == (
+        "flickr8k",
+        "Using flickr8k, which comes with captioner (--newest for the newest of your own runs)",
+    )
+    both = command(main, "data/003.png", "--newest", "--checkpoint", "runs/first")
+    assert both.code == 2
+    assert "not allowed with" in both.err
+
+
+def test_an_unusable_caption_is_marked(command: Command, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tokens, line in (
+        (("a", "a", "a"), "[no usable caption: it repeats 'a'] a a a"),
+        ((), "[no usable caption: it is empty]"),
+    ):
+        made = Caption(" ".join(tokens), tokens, -1.0, -1.0, True)
+        monkeypatch.setattr(Captioner, "caption", lambda *arguments, made=made, **settings: made)
+        result = command(main, "data/003.png", "--newest")
+        assert (result.code, result.out) == (0, line + "\n")
+        as_json = command(main, "data/003.png", "--newest", "--json")
+        assert json.loads(as_json.out)["unusable"] == made.unusable
+
+
+def test_a_folder_names_what_is_not_captioned(command: Command, run: Path) -> None:
+    Path("mixed").mkdir()
+    shutil.copy("data/003.png", "mixed")
+    for name in ("a.pdf", "b.txt"):
+        Path("mixed", name).write_text("x")
+    result = command(main, "mixed", "--newest")
+    assert result.code == 0, result.err
+    assert "Skipped, because 2 files are not in an image format that can be read here: a.pdf, b.txt." in result.err
+    assert "pip install 'captioner[heic]'" in describe_skipped([Path("c.heic")])
 
 
 def test_folder_json_and_alternatives(command: Command, run: Path) -> None:
@@ -43,7 +78,7 @@ def test_folder_json_and_alternatives(command: Command, run: Path) -> None:
 
 def test_plot_is_an_image(command: Command, run: Path) -> None:
     options = ("--contour", "0.5", "--scale", "word")
-    result = command(main, "data/003.png", "data/004.png", "--plot", "sheet.png", *options)
+    result = command(main, "data/003.png", "data/004.png", "--newest", "--plot", "sheet.png", *options)
     assert result.code == 0, result.err
     with Image.open("sheet.png") as sheet:
         assert sheet.format == "PNG"
@@ -51,7 +86,7 @@ def test_plot_is_an_image(command: Command, run: Path) -> None:
 
 def test_a_broken_image_among_others_is_named_and_the_others_captioned(command: Command, run: Path) -> None:
     Path("data/003.png").write_bytes(b"not an image")
-    result = command(main, "data/002.png", "data/003.png", "data/004.png")
+    result = command(main, "data/002.png", "data/003.png", "data/004.png", "--newest")
     assert result.code == 2
     assert "003.png" in result.err
     assert result.out.count("\n") == 2
@@ -61,6 +96,7 @@ def test_a_broken_image_among_others_is_named_and_the_others_captioned(command: 
     ("arguments", "message"),
     [
         (["nothing.jpg"], "nothing.jpg"),
+        (["https://example.org/a/b.jpg?x=1"], "curl -L -o b.jpg 'https://example.org/a/b.jpg?x=1', then give b.jpg"),
         (["data/003.png", "--contour", "50"], "expected a share between 0 and 1"),
         (["empty"], "contains no images"),
         (["data/003.png", "--checkpoint", "runs/frist"], "Did you mean runs/first"),

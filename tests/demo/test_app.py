@@ -20,7 +20,7 @@ from captioner.demo import app as app_module
 from captioner.demo import uploads
 from captioner.demo.answers import MAX_PIXELS, DemoModel
 from captioner.demo.app import PAGE, build_app
-from captioner.demo.examples import EXAMPLES
+from captioner.demo.examples import EXAMPLE_PHOTOS, EXAMPLES
 from tests.demo.conftest import Client, serving
 
 
@@ -148,7 +148,7 @@ def test_the_preview_is_upright_on_white_and_small(client: Client) -> None:
 def test_examples_are_images_that_can_be_captioned(client: Client) -> None:
     for index in range(len(EXAMPLES)):
         example = client.get(f"/examples/{index}")
-        assert example.headers["content-type"] == "image/png"
+        assert example.headers["content-type"] == ("image/jpeg" if index < len(EXAMPLE_PHOTOS) else "image/png")
         assert client.post("/caption?search=greedy", example.body).status == 200
     assert "no example" in client.get(f"/examples/{len(EXAMPLES)}").json()["error"]
 

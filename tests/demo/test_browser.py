@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from captioner.demo.examples import EXAMPLES
 from tests.demo.browser import CHROMIUM, Browser
 from tests.demo.conftest import Client
 
@@ -103,7 +104,7 @@ def test_by_keyboard_alone(page: Browser) -> None:
     assert page.value("document.activeElement.querySelector('img').alt") == "Example 1"
     page.press("Enter")
     page.wait_for("document.body.dataset.answered === 'Example 1'")
-    for _ in range(4):  # the other examples, then the search
+    for _ in EXAMPLES:  # the other examples, then the search
         page.press("Tab")
     assert page.value("document.activeElement.value") == "beam"
     page.press("ArrowRight")

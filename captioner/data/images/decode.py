@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
+from captioner.data.images.heif import HEIF_SUFFIXES, enable_heif, heif_is_readable, is_heif
 from captioner.data.stored_image import StoredImage
 from captioner.errors import ImageError
 
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 ImageSource: TypeAlias = "str | Path | StoredImage | bytes | Image.Image | np.ndarray | torch.Tensor"
 
 # fmt: off
-IMAGE_SUFFIXES = frozenset({
+_SUFFIXES = frozenset({
     ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo",
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 })
 # fmt: on
-"""File suffixes of images."""
+
+IMAGE_SUFFIXES = _SUFFIXES | HEIF_SUFFIXES if heif_is_readable() else _SUFFIXES
+"""File suffixes of the images that can be read here."""
 
 MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, beyond which Pillow also raises an error
 
@@ -106,10 +109,23 @@ def load_image_bytes(
 def image_size(path: Path | StoredImage) -> tuple[int, int]:
     """(width, height) of an image file as stored, before any EXIF rotation. Reads only the header."""
     try:
-        with Image.open(path if isinstance(path, Path) else io.BytesIO(path.read_bytes()), formats=_FORMATS) as image:
+        with (
+            path.open("rb") if isinstance(path, Path) else io.BytesIO(path.read_bytes()) as file,
+            Image.open(file, formats=_formats(file, f"{path}")) as image,
+        ):
             return int(image.width), int(image.height)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path} cannot be read as an image: {error}.") from error
+
+
+def _formats(file: io.BufferedReader | io.BytesIO, name: str) -> list[str]:
+    """The formats as which Pillow may open this file. ImageError for a HEIC image that cannot be read here."""
+    head = file.read(12)
+    file.seek(0)
+    if not is_heif(head):
+        return _FORMATS
+    enable_heif(name)
+    return ["HEIF"]
 
 
 def _open(
@@ -120,7 +136,7 @@ def _open(
     try:
         with warnings.catch_warnings():  # Pillow warns about unusual metadata
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=_FORMATS) as image:
+            with Image.open(file, formats=_formats(file, name)) as image:
                 _check_size(image, name, max_pixels)
                 if at_least is not None and min(image.size) > 4 * at_least:
                     image.draft(None, (2 * at_least, 2 * at_least))

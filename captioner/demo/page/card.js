@@ -37,12 +37,12 @@ export function makeCard(model, container) {
   function showCaption(index) {
     selected = index;
     pinned = null;
-    const { text, tokens, attention, finished } = result.captions[index];
+    const { text, tokens, attention, finished, unusable } = result.captions[index];
     caption.replaceChildren();
     caption.setAttribute("aria-label", `Caption: ${text || EMPTY}`);
-    if (!tokens.length) caption.append(Object.assign(document.createElement("em"), { textContent: EMPTY }));
-    else if (attention) tokens.forEach((token, word) => caption.append(makeWord(token, word), " "));
-    else caption.textContent = text;
+    if (unusable) caption.append(Object.assign(document.createElement("em"), { textContent: tokens.length ? `No usable caption: it ${unusable}. ` : EMPTY }));
+    if (attention) tokens.forEach((token, word) => caption.append(makeWord(token, word), " "));
+    else caption.append(text);
     if (!finished) caption.append(Object.assign(document.createElement("span"), { className: "cut", textContent: "…", title: "cut at the length limit" }));
     note.textContent = attention ? "" : "This model has no attention: it sees the image as one vector.";
     drawAttention(canvas, image, null);
