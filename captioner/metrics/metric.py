@@ -82,13 +82,15 @@ class MetricResult:
 
     per_image: score → (I,) values. corpus: score → value; a score that is only in `per_image` has their mean as its
     corpus value. unavailable: score → why it could not be computed. statistics: whatever the metric's `resample`
-    needs to recompute corpus values that are not means.
+    needs to recompute corpus values that are not means. signature: what the scores depend on besides the scored
+    captions and their references; only scores with equal signatures may be compared.
     """
 
     per_image: dict[str, Floats] = field(default_factory=dict)
     corpus: dict[str, float] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     statistics: Any = None
+    signature: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

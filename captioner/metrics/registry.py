@@ -25,6 +25,7 @@ METRICS: Registry[Metric] = Registry(
         "SPICE": "captioner.metrics.spice:METRIC",
         "Bleu_nltk": "captioner.metrics.nltk_bleu:METRIC",
         "Diversity": "captioner.metrics.diversity:METRIC",
+        "Fluency": "captioner.metrics.fluency:METRIC",
     },
 )
 

@@ -31,6 +31,7 @@ class TokenScores:
     unavailable: metric or score → why it could not be computed.
     means: the scores whose corpus value is the mean over images.
     statistics: metric → what its `resample` needs, with one row per image.
+    signatures: metric in lower case → `MetricResult.signature`, for those that have one.
     """
 
     corpus: dict[str, float]
@@ -38,6 +39,7 @@ class TokenScores:
     unavailable: dict[str, str] = field(default_factory=dict)
     means: list[str] = field(default_factory=list, repr=False)
     statistics: dict[str, Any] = field(default_factory=dict, repr=False)
+    signatures: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Scores:
     """The scores of captions. Fractions, unrounded: 0.2137, not 21.4 (CIDEr ranges from 0 to 10).
 
     corpus: score → value: `Bleu_1` … `Bleu_4`, `ROUGE_L`, `CIDEr` (this is CIDEr-D, as COCO reports it);
-        on request `CIDEr_plain`, `METEOR`, `SPICE`, `Bleu_4 (nltk)`, and those of `captioner.metrics.diversity`.
+        on request `CIDEr_plain`, `METEOR`, `SPICE`, `Bleu_4 (nltk)`, and those of `captioner.metrics.diversity` and
+        `captioner.metrics.fluency`.
     per_image: image id → score → value, for the scores that single images have.
     unavailable: metric or score → why it could not be computed here; it is then in none of the others.
     signature: how the scores were computed. Only scores with equal signatures may be compared.
@@ -74,7 +77,8 @@ def score(
     hypotheses: image id → caption; references: image id → one or more captions. Both must have the same image ids,
     in any order. names: any of `METRICS`. tokenizer: by default `ptb`, which the COCO evaluation uses.
     training_captions, rare_at_most: for "Diversity": captions that are equal to one of the training captions are not
-    novel, and words that occur in them at most `rare_at_most` times are rare (None: no recall of rare words).
+    novel, and words that occur in them at most `rare_at_most` times are rare (None: no recall of rare words). For
+    "Fluency": the captions of its statistics (None: the references).
 
     Raises ConfigError for an unknown name; DataError for ids that only one side has, an image without a reference,
     and captions that are not text. A metric whose program is missing is listed in `Scores.unavailable`.
@@ -119,6 +123,7 @@ def score(
                 "scale": SCALE,
                 "document_frequencies": "these references",
             },
+            **scores.signatures,
         },
         means=scores.means,
         statistics=scores.statistics,
@@ -166,6 +171,8 @@ def _compute(captions: TokenizedCaptions, names: Sequence[str]) -> TokenScores:
         scores.means.extend(score for score in means if score not in result.corpus)
         if result.statistics is not None:
             scores.statistics[name] = result.statistics
+        if result.signature:
+            scores.signatures[name.lower()] = result.signature
     return scores
 
 

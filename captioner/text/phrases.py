@@ -1,0 +1,289 @@
+"""Phrase statistics: which phrases would have been seen in a corpus of captions if people wrote them.
+
+"the ball" and "in the" are frequent in captions of Flickr8k, so "in the ball" should be frequent too; it never occurs.
+A model that is trained on a score writes it all the same. Three kinds of phrases are implausible:
+
+- unseen: an n-gram w_1 … w_n that is expected to be frequent, and hardly ever occurs. From its overlapping parts
+
+      E(w_1 … w_n) = c(w_1 … w_n−1) c(w_2 … w_n) / c(w_2 … w_n−1)
+
+  (c: occurrences; the divisor is the number of all tokens for n = 2) are expected if the last word depends only on the
+  words between. The n-gram is unseen if (c(w_1 … w_n) + ½) / E ≤ 0.005, 0.08, 0.1 for n = 2, 3, 4. <END> is a word
+  here, <START> is not. Bigrams count only where the first word is one that captions do not end in ("a", "in", "and").
+- doubled: a phrase of up to six words twice, with nothing between ("in the water in the water"), or from two words on
+  with one word between ("a man and a man"), unless the corpus has exactly that. A phrase that ends in a word which
+  captions do not end in, such as "in a", may be repeated after one word.
+- ending: a caption without words, or one whose last word, or last two words, <END> follows in at most 1 of 500 cases.
+
+The four limits were chosen by cross-validation on human captions (docs/fluency.md, which also shows what the definition
+misses). Tokens are integers, so that one definition serves the metric (numbered words), the searches and the reward
+(token ids).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captioner.errors import DataError
+
+Phrase = tuple[int, ...]
+Integers = NDArray[np.int64]
+
+LONGEST = 4
+SMOOTHING = 0.5
+LARGEST_RATIO = {2: 0.005, 3: 0.08, 4: 0.1}
+"""n → the largest (count + SMOOTHING) / expected count of an unseen n-gram."""
+RAREST_ENDING = 0.002
+LONGEST_DOUBLED = 6  # words
+
+UNSEEN, DOUBLED, ENDING = KINDS = ("unseen", "doubled", "ending")
+_BITS = np.uint64(16)  # of a word's number while n-grams are counted
+
+
+class ImplausiblePhrase(NamedTuple):
+    """A phrase of a caption that people would not write: its kind, one of KINDS, and its words (<END> included)."""
+
+    kind: str
+    words: Phrase
+
+
+class _Ngrams(NamedTuple):
+    """The n-grams of one length, each packed into one integer (16 bits a word), ascending, and their counts."""
+
+    n: int
+    packed: NDArray[np.uint64]
+    counts: Integers
+
+    @property
+    def words(self) -> NDArray[np.uint64]:
+        """(G, n): the numbers of the words of each n-gram."""
+        columns = [(self.packed >> (_BITS * np.uint64(self.n - 1 - i))) & _all_ones(1) for i in range(self.n)]
+        return np.stack(columns, axis=1)
+
+    def counts_of(self, packed: NDArray[np.uint64]) -> Integers:
+        """The counts of n-grams that are in the table."""
+        return self.counts[np.searchsorted(self.packed, packed)]
+
+
+@dataclass(frozen=True)
+class PhraseStatistics:
+    """What decides whether a phrase is implausible, of a corpus of captions.
+
+    end: the token <END>. captions, tokens: how many the corpus has, <END> counted. counts: n-gram → occurrences, for
+    all n-grams of one to four tokens on which a decision can depend. doubled: the doubled phrases that the corpus has.
+    """
+
+    end: int
+    captions: int
+    tokens: int
+    counts: Mapping[Phrase, int]
+    doubled: frozenset[Phrase]
+    _unseen_after: dict[Phrase, frozenset[int]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_captions(cls, captions: Iterable[Sequence[int]], end: int) -> PhraseStatistics:
+        """Count the phrases of `captions`, which are tokens without <END>. DataError if there are none."""
+        sequences = [(*caption, end) for caption in captions]
+        if not sequences:
+            raise DataError("Phrase statistics need at least one caption.")
+        flat = np.fromiter(chain.from_iterable(sequences), np.int64)
+        words, numbers, occurrences = np.unique(flat, return_inverse=True, return_counts=True)
+        # Only n-grams of frequent words matter; the others get the number 0, and no n-gram has it.
+        most_frequent = np.argsort(-occurrences, kind="stable")[: (1 << 16) - 1]
+        rank = np.zeros(len(words), np.int64)
+        rank[most_frequent] = np.arange(1, len(most_frequent) + 1)
+        ranked = np.append(0, words[most_frequent])  # number → word
+        lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+        words_left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(flat))
+        tables = _count_ngrams(rank[numbers], words_left)
+        counts = {
+            tuple(gram): count
+            for table, kept in zip(tables, _that_decide(tables, len(flat), int(rank[words == end][0])), strict=True)
+            for gram, count in zip(ranked[table.words[kept]].tolist(), table.counts[kept].tolist(), strict=True)
+        }
+        found = cls(end, len(sequences), len(flat), counts, frozenset())
+        doubled = frozenset(chain.from_iterable(map(found._doubled_in, (sequence[:-1] for sequence in sequences))))
+        return cls(end, len(sequences), len(flat), counts, doubled)
+
+    def find(self, caption: Sequence[int]) -> list[ImplausiblePhrase]:
+        """The implausible phrases of a caption, whose tokens come without <END>, in the order in which they end."""
+        found = []
+        for position, word in enumerate((*caption, self.end)):
+            before = tuple(caption[:position])
+            for kind in KINDS:
+                found += [ImplausiblePhrase(kind, phrase) for phrase in self._completed(kind, before, word)]
+        return found
+
+    def forbidden(self, tokens: Sequence[int], kinds: Collection[str] = KINDS) -> set[int]:
+        """The tokens that would complete an implausible phrase of these `kinds` after `tokens`."""
+        forbidden: set[int] = set()
+        before = tuple(tokens)
+        if UNSEEN in kinds:
+            for n in LARGEST_RATIO:
+                if len(before) >= n - 1:
+                    forbidden |= self._unseen_after_context(before[len(before) - n + 1 :])
+        if DOUBLED in kinds:
+            candidates = {before[len(before) - distance] for distance in self._distances(before)}
+            forbidden |= {word for word in candidates if self._doubles(before, word)}
+        if ENDING in kinds and self._is_bad_ending(before):
+            forbidden.add(self.end)
+        return forbidden
+
+    def _completed(self, kind: str, before: Phrase, word: int) -> Iterator[Phrase]:
+        """The implausible phrases of one kind that `word` completes."""
+        if kind == UNSEEN:
+            for n in LARGEST_RATIO:
+                if len(before) >= n - 1 and self._is_unseen((*before[len(before) - n + 1 :], word)):
+                    yield (*before[len(before) - n + 1 :], word)
+        elif kind == DOUBLED and word != self.end:
+            yield from self._doubles(before, word)
+        elif kind == ENDING and word == self.end and self._is_bad_ending(before):
+            yield (*before[-2:], word)
+
+    # Unseen phrases
+
+    def expected(self, gram: Phrase) -> float:
+        """E of an n-gram: the occurrences that its overlapping parts let expect; 0 where these are too rare."""
+        middle = self.counts.get(gram[1:-1], 0) if len(gram) > 2 else self.tokens
+        return self.counts.get(gram[:-1], 0) * self.counts.get(gram[1:], 0) / middle if middle else 0.0
+
+    def _is_unseen(self, gram: Phrase) -> bool:
+        if len(gram) == 2 and not self._hardly_ends(gram[:1]):
+            return False
+        return _is_rare(self.counts.get(gram, 0), self.expected(gram), len(gram))
+
+    def _unseen_after_context(self, context: Phrase) -> frozenset[int]:
+        """The tokens that complete an unseen (n + 1)-gram after the n tokens of `context`."""
+        if context not in self._unseen_after:
+            followers = self._followers.get(context[1:], ())
+            self._unseen_after[context] = frozenset(word for word in followers if self._is_unseen((*context, word)))
+        return self._unseen_after[context]
+
+    @cached_property
+    def _followers(self) -> dict[Phrase, list[int]]:
+        """Phrase → the tokens that follow it in an n-gram of `counts`."""
+        followers: dict[Phrase, list[int]] = defaultdict(list)
+        for gram in self.counts:
+            followers[gram[:-1]].append(gram[-1])
+        return dict(followers)
+
+    # Endings
+
+    def _hardly_ends(self, words: Phrase) -> bool:
+        """Whether <END> follows `words` in at most RAREST_ENDING of the cases, beyond doubt."""
+        endings = self.counts.get((*words, self.end), 0)
+        return endings + SMOOTHING <= RAREST_ENDING * self.counts.get(words, 0)
+
+    def _is_bad_ending(self, caption: Phrase) -> bool:
+        return not caption or self._hardly_ends(caption[-1:]) or (len(caption) > 1 and self._hardly_ends(caption[-2:]))
+
+    # Doubled phrases
+
+    @staticmethod
+    def _distances(before: Phrase) -> range:
+        """How many tokens back the first occurrence of a doubled phrase's last word can be."""
+        return range(1, min(len(before), LONGEST_DOUBLED + 1) + 1)
+
+    def _doubles(self, before: Phrase, word: int) -> list[Phrase]:
+        """The doubled phrases that `word` completes after `before` and that the corpus does not have."""
+        caption = (*before, word)
+        found = []
+        for gap in (0, 1):
+            for length in range(1 + gap, min(LONGEST_DOUBLED, (len(caption) - gap) // 2) + 1):
+                second, first = caption[-length:], caption[-2 * length - gap : len(caption) - length - gap]
+                whole = caption[-2 * length - gap :]
+                if first == second and whole not in self.doubled and not (gap and self._hardly_ends((word,))):
+                    found.append(whole)
+        return found
+
+    def _doubled_in(self, caption: Phrase) -> Iterator[Phrase]:
+        for position, word in enumerate(caption):
+            if word in caption[max(0, position - LONGEST_DOUBLED - 1) : position]:
+                yield from self._doubles(caption[:position], word)
+
+    # Storage
+
+    def to_arrays(self) -> dict[str, NDArray[np.int32]]:
+        """Plain arrays, in a fixed order, from which `from_arrays` makes equal statistics."""
+        arrays = {"numbers": np.array([self.end, self.captions, self.tokens], np.int32)}
+        for n in range(1, LONGEST + 1):
+            rows = sorted((*gram, count) for gram, count in self.counts.items() if len(gram) == n)
+            arrays[f"counts_{n}"] = np.array(rows, np.int32).reshape(-1, n + 1)
+        doubled = sorted(self.doubled)
+        arrays["doubled"] = np.array(list(chain.from_iterable(doubled)), np.int32)
+        arrays["doubled_lengths"] = np.array(list(map(len, doubled)), np.int32)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.int32]]) -> PhraseStatistics:
+        """The inverse of `to_arrays`. KeyError or ValueError for arrays of another form."""
+        end, captions, tokens = arrays["numbers"].tolist()
+        counts = {
+            tuple(gram): count
+            for n in range(1, LONGEST + 1)
+            for *gram, count in arrays[f"counts_{n}"].reshape(-1, n + 1).tolist()
+        }
+        ends = np.cumsum(arrays["doubled_lengths"]).tolist()
+        words = arrays["doubled"].tolist()
+        doubled = (tuple(words[first:last]) for first, last in zip([0, *ends], ends, strict=False))
+        return cls(end, captions, tokens, counts, frozenset(doubled))
+
+
+def _is_rare(count: int, expected: float, n: int) -> bool:
+    return expected > 0 and count + SMOOTHING <= LARGEST_RATIO[n] * expected
+
+
+def _count_ngrams(numbers: Integers, words_left: Integers) -> list[_Ngrams]:
+    """The n-grams for n = 1 … 4; none has a word of number 0.
+
+    numbers: of the words of all captions; words_left: from each word to the end of its caption, itself included.
+    """
+    position = np.flatnonzero(numbers)
+    packed = np.zeros(len(position), np.uint64)
+    tables = []
+    for n in range(1, LONGEST + 1):
+        inside = words_left[position] >= n
+        position, packed = position[inside], packed[inside]
+        last = numbers[position + n - 1]
+        position, packed, last = position[last > 0], packed[last > 0], last[last > 0]
+        packed = (packed << _BITS) | last.astype(np.uint64)
+        grams, counts = np.unique(packed, return_counts=True)
+        tables.append(_Ngrams(n, grams, counts))
+    return tables
+
+
+def _that_decide(tables: Sequence[_Ngrams], tokens: int, end: int) -> list[NDArray[np.bool_]]:
+    """For each table, the n-grams on which a decision can depend.
+
+    An expected count is at most that of either part, so an n-gram of a part that is rarer than SMOOTHING /
+    LARGEST_RATIO is never unseen, and one with so low an expected count need not be looked up.
+    """
+    lowest = {n: SMOOTHING / ratio for n, ratio in LARGEST_RATIO.items()}
+    kept = [np.ones(len(tables[0].packed), np.bool_)]
+    for shorter, table in pairwise(tables):
+        n, packed = table.n, table.packed
+        left = shorter.counts_of(packed >> _BITS)
+        right = shorter.counts_of(packed & _all_ones(n - 1))
+        middle = tables[n - 3].counts_of((packed >> _BITS) & _all_ones(n - 2)) if n > 2 else tokens
+        decides = left * right / middle >= lowest[n]
+        if n < LONGEST:
+            decides |= table.counts >= lowest[n + 1]  # a part of longer ones
+            decides |= (packed & _all_ones(1) == end) & (left >= SMOOTHING / RAREST_ENDING)
+        if n < LONGEST - 1:
+            decides |= table.counts >= lowest[n + 2]  # what two parts share
+        kept.append(decides)
+    return kept
+
+
+def _all_ones(words: int) -> np.uint64:
+    """The bits of the last `words` words of a packed n-gram."""
+    ones: np.uint64 = np.uint64((1 << 16 * words) - 1)
+    return ones
