@@ -167,10 +167,20 @@ class ShardsConfig(DataConfig):
     reader: ClassVar[str] = "captioner.data.datasets.tar_shards.reader"
 
     name: str = "shards"
-    root: str | None = None  # the folder that holds the shards
+    root: str | None = None  # the folder that holds the shards, or its URL (https, s3, gs, hf)
     train: str | None = None  # pattern of the shards, or their folder; null: root/train/*.tar or root/train*.tar
     val: str | None = None  # pattern of the shards, or their folder; null: root/val/*.tar or root/val*.tar
     test: str | None = None  # pattern of the shards, or their folder; null: root/test/*.tar or root/test*.tar
+    val_fraction: float | None = None  # fraction of train's images for val, and for test without shards; null: none
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("data.val_fraction", self.val_fraction, 0.0, 0.4)
+        if self.val_fraction is not None and self.val is not None:
+            raise ConfigError(
+                f"data.val={self.val} and data.val_fraction={self.val_fraction}: val is either shards of its own or a "
+                "fraction of train's images. Leave one of them null."
+            )
 
 
 DATASETS: Registry[type[DataConfig]] = Registry(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 
 
@@ -17,6 +18,15 @@ class StoredImage(ABC):
     def read_bytes(self) -> bytes:
         """The content of the image file; OSError if it cannot be read."""
 
+    def content_hash(self) -> str:
+        """`hash_content` of `read_bytes`; OSError if it cannot be read."""
+        return hash_content(self.read_bytes())
+
     def byte_count(self) -> int:
         """The number of bytes of the image file; OSError if it cannot be read."""
         return len(self.read_bytes())
+
+
+def hash_content(content: bytes) -> str:
+    """The hash of an image file by which the feature cache finds its features, in hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

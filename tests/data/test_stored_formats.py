@@ -86,7 +86,7 @@ def test_keys_of_a_tar_index(tmp_path: Path) -> None:
     header = json.loads(index_file(archive).read_bytes().split(b"\n")[0].partition(b" ")[2])
     assert list(header) == ["of", "pairs", "blank", "without_picture", "texts_size", "texts_crc32"]
     assert list(header["of"]) == ["format", "path", "size", "time"]
-    assert header["of"]["format"] == 1
+    assert header["of"]["format"] == 2
     index = read_index(archive)
     assert index is not None
     assert index.without_image == ("alone",)

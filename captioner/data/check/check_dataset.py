@@ -69,9 +69,10 @@ def _read(config: DataConfig, report: DatasetReport) -> dict[str, CaptionDataset
         datasets[split] = dataset
         report.sizes[split] = (len(dataset), len(dataset.all_captions))
         report.problems += [Problem("note", notice) for notice in dataset.notices]
-    ids = {split: [image.image_id for image in dataset] for split, dataset in datasets.items()}
-    for first, second, shared in _in_two_splits(ids):
-        report.problems += problem("error", shared, f"image of {first}", f"also in {second}")
+    files = {split: {image.path: image.image_id for image in dataset} for split, dataset in datasets.items()}
+    for first, second, shared in _in_two_splits({split: list(paths) for split, paths in files.items()}):
+        ids = [files[first][path] for path in shared]
+        report.problems += problem("error", ids, f"image of {first}", f"also in {second}")
     return datasets
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from captioner.data.dataset import ImageId
 
@@ -26,21 +28,25 @@ def split_by_hash(image_ids: Iterable[ImageId], val_fraction: float) -> dict[Ima
     Exception: if a split is empty although there are three images or more and `val_fraction` is not 0, it gets the
     image with the lowest hash of the largest split.
     """
-    hashes = {image_id: _unit_hash(image_id) for image_id in image_ids}
-    splits = {
-        image_id: "val" if value < val_fraction else "test" if value < 2 * val_fraction else "train"
-        for image_id, value in hashes.items()
-    }
+    ids = list(dict.fromkeys(image_ids))
+    chosen = assign_splits(np.array([unit_hash(image_id) for image_id in ids]), val_fraction)
+    return {image_id: SPLITS[number] for image_id, number in zip(ids, chosen.tolist(), strict=True)}
+
+
+def assign_splits(hashes: NDArray[np.float64], val_fraction: float) -> NDArray[np.int8]:
+    """The index in `SPLITS` of each of N images, from their `unit_hash` (N,): what `split_by_hash` does."""
+    train, val, test = range(len(SPLITS))
+    bounds = [hashes < val_fraction, hashes < 2 * val_fraction]
+    splits = np.select(bounds, [val, test], default=train).astype(np.int8)
     if val_fraction > 0 and len(splits) >= len(SPLITS):
-        for empty in [split for split in SPLITS if split not in splits.values()]:
-            counts = Counter(splits.values())
-            largest = max(SPLITS, key=lambda split: counts[split])
-            members = [image_id for image_id, split in splits.items() if split == largest]
-            splits[min(members, key=hashes.__getitem__)] = empty
+        for empty in np.flatnonzero(np.bincount(splits, minlength=len(SPLITS)) == 0).tolist():
+            largest = np.bincount(splits, minlength=len(SPLITS)).argmax()
+            members = np.flatnonzero(splits == largest)
+            splits[members[hashes[members].argmin()]] = empty
     return splits
 
 
-def _unit_hash(image_id: ImageId) -> float:
+def unit_hash(image_id: ImageId) -> float:
     """A number in [0, 1), a function of the id alone."""
     digest = hashlib.sha256(str(image_id).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -27,6 +27,7 @@ from captioner.data.features.fill import BATCH, FeatureRows, Producer, fill
 from captioner.data.features.storage import ADVICE, FeatureShardFolder, feature_cache_root, open_feature_shards
 from captioner.data.images.loader import check_bad_images, load_image_batches
 from captioner.data.images.transforms import FULL_VIEW, View
+from captioner.data.stored_image import hash_content
 from captioner.errors import DataError
 from captioner.nn.encoders.encoder import Encoder, FrozenPart
 from captioner.nn.types import ImageFeatures
@@ -262,7 +263,8 @@ def image_digests(paths: Sequence[ImagePath]) -> tuple[dict[int, str], dict[int,
     bar = tqdm(paths, desc="reading images", unit="image", delay=3, leave=False, disable=no_terminal)
     for index, path in enumerate(bar):
         try:
-            digests[index] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+            is_file = isinstance(path, Path)
+            digests[index] = hash_content(path.read_bytes()) if is_file else path.content_hash()
         except OSError as error:
             bad[index] = f"{path} cannot be read: {error.strerror}."
     return digests, bad

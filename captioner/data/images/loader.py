@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from captioner.config import DataConfig, TransformConfig
 from captioner.data.dataset import ImagePath
 from captioner.data.images.decode import load_image
 from captioner.data.images.transforms import FULL_VIEW, View, image_to_tensor
-from captioner.errors import ImageError
+from captioner.errors import DataError, ImageError
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,19 @@ class LoadedImageBatch:
     indices: list[int]  # of `images` in the data set
     images: Tensor  # (len(indices), 3, S, S)
     bad: dict[int, str]  # index → reason
+    failure: str = ""  # why images could not be read that are not damaged, such as a lost connection
 
 
-class _Images(Dataset[tuple[int, Tensor | str]]):
+class _Failure(NamedTuple):
+    """The message of a DataError that is not about the image itself."""
+
+    reason: str
+
+
+_Item = tuple[int, Tensor | str | _Failure]
+
+
+class _Images(Dataset[_Item]):
     """Index → tensor, or an error message: an exception would lose its type on the way from a worker process."""
 
     def __init__(self, paths: Sequence[ImagePath], transform: TransformConfig, view_of: Callable[[int], View]) -> None:
@@ -35,22 +46,25 @@ class _Images(Dataset[tuple[int, Tensor | str]]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
+    def __getitem__(self, index: int) -> _Item:
         view = self.view_of(index)
         at_least = math.ceil(self.transform.size / min(view.width, view.height))  # so that a crop is as sharp
         try:
             image = load_image(self.paths[index], at_least=at_least)
         except ImageError as error:
             return index, str(error)
+        except DataError as error:
+            return index, _Failure(str(error))
         return index, image_to_tensor(image, self.transform, view)
 
 
-def _collate(items: list[tuple[int, Tensor | str]]) -> LoadedImageBatch:
+def _collate(items: list[_Item]) -> LoadedImageBatch:
     good = [(index, item) for index, item in items if isinstance(item, Tensor)]
     return LoadedImageBatch(
         indices=[index for index, _ in good],
         images=torch.stack([item for _, item in good]) if good else torch.empty(0),
         bad={index: item for index, item in items if isinstance(item, str)},
+        failure=next((item.reason for _, item in items if isinstance(item, _Failure)), ""),
     )
 
 
@@ -72,7 +86,7 @@ def load_image_batches(
     view_of: index → the part of the image to load; called in the worker processes.
 
     An image that cannot be read raises ImageError. With `data.on_bad_image=skip` it is left out of its batch and
-    reported in `bad`; a batch without any readable image is empty.
+    reported in `bad`; a batch without any readable image is empty. A server that does not answer is a DataError.
     """
     workers = min(data.num_workers, len(batches)) if isinstance(batches, Sized) else data.num_workers
     loader = DataLoader(
@@ -84,6 +98,8 @@ def load_image_batches(
         generator=torch.Generator(),
     )
     for loaded in loader:
+        if loaded.failure:
+            raise DataError(loaded.failure)
         check_bad_images(loaded.bad, data)
         yield loaded
 

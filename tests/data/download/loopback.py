@@ -20,6 +20,7 @@ class Server:
     cuts: list[int] = field(default_factory=list)  # number of bytes after which the n-th response ends
     statuses: list[int] = field(default_factory=list)  # HTTP error of the n-th response
     range_answer: str | None = None  # an invalid Content-Range
+    headers: dict[str, str] = field(default_factory=dict)  # sent with every file
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # (path, Range)
     url: str = ""
 
@@ -39,10 +40,11 @@ def serving(server: Server) -> Iterator[Server]:
             if body is None:
                 self.send_error(404)
                 return
-            start = 0
-            found = re.fullmatch(r"bytes=(\d+)-", asked or "")
+            start, end = 0, len(body)
+            found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "")
             if found and server.ranges:
                 start = int(found.group(1))
+                end = min(int(found.group(2)) + 1, end) if found.group(2) else end
                 if start >= len(body):
                     self.send_response(416)
                     self.send_header("Content-Range", f"bytes */{len(body)}")
@@ -50,14 +52,29 @@ def serving(server: Server) -> Iterator[Server]:
                     self.end_headers()
                     return
                 self.send_response(206)
-                self.send_header("Content-Range", server.range_answer or f"bytes {start}-{len(body) - 1}/{len(body)}")
+                self.send_header("Content-Range", server.range_answer or f"bytes {start}-{end - 1}/{len(body)}")
             else:
                 self.send_response(200)
             if server.lengths:
-                self.send_header("Content-Length", str(len(body) - start))
+                self.send_header("Content-Length", str(end - start))
+            for name, value in server.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             cut = server.cuts.pop(0) if server.cuts else None
-            self.wfile.write(body[start:] if cut is None else body[start : start + cut])
+            with contextlib.suppress(ConnectionError):  # the client may have read enough
+                self.wfile.write(body[start:end] if cut is None else body[start : min(start + cut, end)])
+
+        def do_HEAD(self) -> None:
+            body = server.files.get(self.path.lstrip("/"))
+            if body is None:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            if server.lengths:
+                self.send_header("Content-Length", str(len(body)))
+            for name, value in server.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from captioner.data.datasets.tar_shards.archive import Archive
 from captioner.errors import DataError
 
 BLOCK = 512
@@ -43,7 +43,7 @@ class Member(NamedTuple):
     header_crc: int
 
 
-def read_members(file: BinaryIO, archive: Path) -> Iterator[Member]:
+def read_members(file: BinaryIO, archive: Archive) -> Iterator[Member]:
     """Every file in an open archive, in order; DataError if the archive is unsupported or damaged.
 
     archive: its path, for messages. The caller may move the position in `file` between two members.
@@ -86,7 +86,7 @@ def read_members(file: BinaryIO, archive: Path) -> Iterator[Member]:
         position = offset + _padded(member_size)
 
 
-def read_content(file: BinaryIO, member: Member, archive: Path) -> bytes:
+def read_content(file: BinaryIO, member: Member, archive: Archive) -> bytes:
     """The content of a member. The caller must have checked its size."""
     file.seek(member.offset)
     content = file.read(member.size)
@@ -95,19 +95,19 @@ def read_content(file: BinaryIO, member: Member, archive: Path) -> bytes:
     return content
 
 
-def shard_error(archive: Path, position: int, problem: str) -> DataError:
+def shard_error(archive: Archive, position: int, problem: str) -> DataError:
     """The error for an archive that cannot be used as a shard."""
     return DataError(f"{archive} cannot be used as a shard: {problem}, at byte {position:,}. Create it again.")
 
 
-def truncated_error(archive: Path, position: int) -> DataError:
+def truncated_error(archive: Archive, position: int) -> DataError:
     """The error for an archive that ends too early."""
     return DataError(
         f"{archive} is truncated: the content at byte {position:,} is incomplete. Download or create it again."
     )
 
 
-def _read(file: BinaryIO, position: int, size: int, length: int, archive: Path) -> bytes:
+def _read(file: BinaryIO, position: int, size: int, length: int, archive: Archive) -> bytes:
     if position + size > length:
         if position == 0:
             raise DataError(f"{archive} {'is not a tar archive' if length else 'is empty (0 bytes)'}.")
@@ -119,7 +119,7 @@ def _read(file: BinaryIO, position: int, size: int, length: int, archive: Path) 
     return content
 
 
-def _check_header_sum(header: bytes, position: int, archive: Path) -> None:
+def _check_header_sum(header: bytes, position: int, archive: Archive) -> None:
     """DataError unless the checksum is the sum of the header's bytes, with spaces in place of the checksum."""
     stored = _OCTAL.fullmatch(header[148:156])
     total = sum(header) - sum(header[148:156]) + 8 * ord(" ")
@@ -135,7 +135,7 @@ def _check_header_sum(header: bytes, position: int, archive: Path) -> None:
         raise shard_error(archive, position, "it holds a damaged header")
 
 
-def _number(field: bytes, position: int, archive: Path) -> int:
+def _number(field: bytes, position: int, archive: Archive) -> int:
     """A size in octal digits, or in base 256 if the first bit is set (GNU tar)."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
@@ -145,7 +145,7 @@ def _number(field: bytes, position: int, archive: Path) -> int:
     return int(digits[1] or b"0", 8)
 
 
-def _pax_records(content: bytes, position: int, archive: Path) -> dict[str, str]:
+def _pax_records(content: bytes, position: int, archive: Archive) -> dict[str, str]:
     """The records of a pax header: 'LENGTH KEY=VALUE\\n', where LENGTH is the size of the record in bytes."""
     records: dict[str, str] = {}
     while content:
@@ -161,7 +161,7 @@ def _pax_records(content: bytes, position: int, archive: Path) -> dict[str, str]
     return records
 
 
-def _pax_size(records: dict[str, str], position: int, archive: Path) -> int | None:
+def _pax_size(records: dict[str, str], position: int, archive: Archive) -> int | None:
     size = records.get("size")
     if size is None:
         return None
@@ -187,7 +187,7 @@ def _padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-def _check_nothing_follows(file: BinaryIO, position: int, length: int, archive: Path) -> None:
+def _check_nothing_follows(file: BinaryIO, position: int, length: int, archive: Archive) -> None:
     """DataError if members follow the end marker, as in concatenated archives: tar readers ignore them silently."""
     file.seek(position)
     if length - position > MAX_PADDING or file.read(length - position).strip(b"\0"):

@@ -20,13 +20,15 @@ from captioner.data.batches import epoch_batches
 from captioner.data.check.check_dataset import check_dataset
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import available_splits, load_dataset
+from captioner.data.datasets.splits import split_by_hash
 from captioner.data.datasets.tar_shards import reader as source
 from captioner.data.datasets.tar_shards.pack import pack_shards
-from captioner.data.datasets.tar_shards.reader import ShardImages, expand_braces, shard_files
+from captioner.data.datasets.tar_shards.patterns import expand_braces, shard_files
+from captioner.data.datasets.tar_shards.reader import ShardImages
 from captioner.data.datasets.tar_shards.tar_image import ImageInTar
 from captioner.data.features.sources import open_features
 from captioner.data.images.decode import load_image
-from captioner.errors import DataError, ImageError
+from captioner.errors import ConfigError, DataError, ImageError
 from captioner.nn.encoders.build_encoder import build_encoder
 from tests.data.datasets.tar_shards.tars import write_tar
 from tests.data.tiny import jpeg
@@ -301,3 +303,66 @@ def test_every_pattern_gives_files_or_an_error(tmp_path_factory: pytest.TempPath
     write_tar(root / "train-0.tar", [])
     with suppress(DataError):
         assert all(path.exists() for path in shard_files(ShardsConfig(root=str(root), train=pattern), "train"))
+
+
+def test_archives_of_no_split_are_named(tmp_path: Path) -> None:
+    """img2dataset names its archives 00000.tar, 00001.tar, …"""
+    for number in range(2):
+        write_tar(tmp_path / f"0000{number}.tar", one_pair(f"{number}"))
+    message = (
+        rf"No archive in {tmp_path} is named train\*\.tar or lies in train/: it has 00000\.tar, 00001\.tar\. "
+        r"Set data\.train=… and data\.val=…"
+    )
+    for attempt in (lambda c: available_splits(c), lambda c: load_dataset(c, "train")):
+        with pytest.raises(DataError, match=message):
+            attempt(ShardsConfig(root=str(tmp_path)))
+    config = ShardsConfig(root=str(tmp_path), train="{00000..00000}.tar", val="00001.tar", num_workers=0)
+    assert available_splits(config) == ["train", "val"]
+    assert ids(load_dataset(config, "train")) == ["0"]
+
+
+def test_a_fraction_for_val_divides_the_pairs(tmp_path: Path) -> None:
+    """As a table of captions without splits is divided, and as if all archives were one."""
+    keys = [f"{number:03}" for number in range(60)]
+    for number in range(3):
+        pairs = [one_pair(key) for key in keys[20 * number : 20 * number + 20]]
+        write_tar(tmp_path / f"0000{number}.tar", [file for pair in pairs for file in pair])
+    config = ShardsConfig(root=str(tmp_path), val_fraction=0.2, num_workers=0)
+    assert available_splits(config) == list(SPLITS)
+    found = {split: ids(load_dataset(config, split)) for split in SPLITS}
+    expected = split_by_hash(keys, 0.2)
+    assert found == {split: [key for key in keys if expected[key] == split] for split in SPLITS}
+    dataset = load_dataset(config, "val")
+    assert isinstance(dataset.images, ShardImages)
+    assert ids(replace(dataset, images=dataset.images[2:5])) == found["val"][2:5]
+    assert dataset.images[-1].image_id == found["val"][-1]
+    assert "Images are split by a hash of their ids, 20% of them for val and for test." in dataset.notices
+
+
+def test_a_fraction_for_val_beside_shards_for_test(tmp_path: Path) -> None:
+    pairs = [one_pair(f"{number}") for number in range(40)]
+    write_tar(tmp_path / "all.tar", [file for pair in pairs for file in pair])
+    write_tar(tmp_path / "new.tar", one_pair("x"))
+    config = ShardsConfig(root=str(tmp_path), train="all.tar", test="new.tar", val_fraction=0.1, num_workers=0)
+    found = {split: ids(load_dataset(config, split)) for split in SPLITS}
+    assert found["test"] == ["x"]
+    assert len(found["train"]) + len(found["val"]) == 40
+    assert set(found["val"]) == {
+        key for key, split in split_by_hash(map(str, range(40)), 0.1).items() if split == "val"
+    }
+
+
+def test_val_shards_and_a_fraction_for_val_contradict_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"data\.val=v\.tar and data\.val_fraction=0\.1"):
+        ShardsConfig(val="v.tar", val_fraction=0.1)
+
+
+def test_copies_across_splits_are_found_by_their_bytes_not_by_their_keys(tmp_path: Path) -> None:
+    """img2dataset counts from 0 in every folder, so keys of two splits are the same for different images."""
+    write_tar(tmp_path / "train.tar", [("0.jpg", jpeg(1)), ("0.txt", b"a"), ("1.jpg", jpeg(2)), ("1.txt", b"b")])
+    write_tar(tmp_path / "val.tar", [("0.jpg", jpeg(3)), ("0.txt", b"c"), ("7.jpg", jpeg(2)), ("7.txt", b"d")])
+    report = check_dataset(ShardsConfig(root=str(tmp_path), num_workers=0), TokenizerConfig(), progress=False)
+    assert not report.errors
+    assert [p.text for p in report.problems if "copy in" in p.text] == [
+        "1 image of train with a copy in val (1.jpg = 7.jpg)."
+    ]

@@ -147,3 +147,34 @@ def test_a_cache_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pyte
 def test_a_pair_takes_twenty_bytes_of_memory() -> None:
     """As docs/data.md states."""
     assert ROW_BYTES == 20
+
+
+def test_a_part_between_key_and_suffix(tmp_path: Path) -> None:
+    """`key.input.jpg` counts where there is no `key.jpg`; every text with such a part is a caption."""
+    archive = write_tar(
+        tmp_path / "shard.tar",
+        [
+            ("cat.input.jpg", b"1"),
+            ("cat.en.txt", b"a cat"),
+            ("cat.de.txt", b"eine Katze"),
+            ("dog.jpg", b"2"),
+            ("dog.thumbnail.jpg", b"3"),
+            ("dog.mask.png", b"4"),
+            ("dog.output.json", b'{"caption": "a dog", "image_id": 8}'),
+            ("cow.jpg", b"5"),
+            ("cow.txt", b"a cow"),
+            ("cow.alt.txt", b"not this"),
+        ],
+    )
+    index = indexed(archive)
+    assert captions(index) == {"cat": ("a cat", "eine Katze"), 8: ("a dog",), "cow": ("a cow",)}
+    content = archive.read_bytes()
+    images = [content[int(row["offset"]) :][: int(row["size"])] for row in index.rows]
+    assert sorted(images) == [b"1", b"2", b"5"]
+    assert not index.without_image
+
+
+def test_two_images_with_a_part_are_an_error(tmp_path: Path) -> None:
+    archive = write_tar(tmp_path / "shard.tar", [("a.input.jpg", b"1"), ("a.output.jpg", b"2")])
+    with pytest.raises(DataError, match=r"a\.output\.jpg is a second image beside a\.input\.jpg"):
+        build_index(archive)
