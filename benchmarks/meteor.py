@@ -25,7 +25,8 @@ import numpy as np
 
 from captioner.config import TokenizerConfig
 from captioner.metrics.meteor.jar import MeteorJar
-from captioner.metrics.meteor.meteor_metric import Meteor, evaluate
+from captioner.metrics.meteor.meteor import Meteor
+from captioner.metrics.meteor.meteor_metric import evaluate
 from captioner.text import build_tokenizer
 
 T = TypeVar("T")

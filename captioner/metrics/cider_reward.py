@@ -18,6 +18,7 @@ from captioner.metrics.cider import SCALE, inverse_document_frequency, length_pe
 from captioner.metrics.coco_results import ImageId, listed
 from captioner.metrics.document_frequencies import BITS, DocumentFrequencies, Ids, Keys, pack_ngrams
 from captioner.metrics.ngrams import LONGEST, Floats, Indices, Integers
+from captioner.metrics.ragged import ranges
 
 NEVER = np.array([np.iinfo(np.uint64).max], np.uint64)  # a packed n-gram that does not exist
 SHORTEST_OF_LENGTH = np.array([1 << BITS * n for n in range(1, LONGEST)], np.uint64)  # n = 2, 3, 4
@@ -101,7 +102,7 @@ class CiderReward:
         pairs_of = references_of[slot]
         first_pair = np.cumsum(pairs_of) - pairs_of
         pair_hypothesis = np.repeat(np.arange(len(slot)), pairs_of)
-        pair_reference = _ranges(first_reference[slot], pairs_of)
+        pair_reference = ranges(first_reference[slot], pairs_of)
 
         # The entries of all references, by image, then n-gram; each hypothesis' n-grams are looked up in its image's.
         entries_of = np.array([len(image.number) for image in images])
@@ -116,7 +117,7 @@ class CiderReward:
         matches = np.searchsorted(entry_key, wanted, side="right") - first_entry
 
         # One row for each n-gram that a hypothesis and one of its references share.
-        entry = _ranges(first_entry, matches)
+        entry = ranges(first_entry, matches)
         caption, ngram = np.repeat(caption, matches), np.repeat(ngram, matches)
         in_reference = entry_times[entry]
         clipped = np.minimum(np.repeat(hypotheses.times[known], matches), in_reference)
@@ -195,10 +196,3 @@ def check_has_references(image_ids: Iterable[ImageId], references: Mapping[Image
     without = [image_id for image_id in image_ids if not references.get(image_id)]
     if without:
         raise DataError(f"{len(without)} images have no references to compute a reward from: {listed(without)}.")
-
-
-def _ranges(first: Integers, lengths: Integers) -> Integers:
-    """first[0], first[0] + 1, … (lengths[0] of them), first[1], …"""
-    before = np.cumsum(lengths) - lengths
-    ranges: Integers = np.arange(int(lengths.sum())) + np.repeat(first - before, lengths)
-    return ranges

@@ -1,90 +1,140 @@
-"""Candidate matches between a generated caption and a reference, in the order in which METEOR's modules find them."""
+"""Candidate matches of many pairs of captions, in the order in which METEOR's modules find them."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
+from typing import NamedTuple
 
-from captioner.metrics.meteor.alignment import EXACT, PARAPHRASE, STEM, SYNONYM, Match
-from captioner.metrics.meteor.paraphrases import LONGEST, open_paraphrases
-from captioner.metrics.meteor.resources import Resources, load_resources
-from captioner.metrics.meteor.stemmer import stem
-from captioner.metrics.meteor.synonyms import synsets_of
+import numpy as np
+from numpy.typing import NDArray
 
-_Phrases = list[tuple[int, int, int]]  # start, length, place in the table
+from captioner.metrics.meteor.alignment import EXACT, PARAPHRASE, STEM, SYNONYM
+from captioner.metrics.meteor.captions import Captions, Lexicon
+from captioner.metrics.meteor.relations import (
+    EXACT_BIT,
+    STEM_BIT,
+    SYNONYM_BIT,
+    phrase_relation,
+    word_relation,
+)
+from captioner.metrics.ngrams import Integers
+from captioner.metrics.ragged import ranges, starts_of
+
+_BACKWARD, _FORWARD = 3, 4  # paraphrases, by phrases of the reference and by phrases of the hypothesis
 
 
-class CandidateFinder:
-    """Finds the candidate matches of captions; remembers what it has looked up about words and phrases.
+class Candidates(NamedTuple):
+    """M candidate matches of P pairs, sorted by pair, then by start, then in METEOR's order.
 
-    Raises MetricUnavailable where METEOR's resources are missing.
+    pair: (M,). The others are as in `alignment.Match`. is_certain: no other candidate touches one of its words.
     """
 
-    def __init__(self, cache: Path) -> None:
-        self.resources: Resources = load_resources()
-        self._paraphrases = open_paraphrases(cache)
-        self._places: dict[str, int] = {}  # phrase → its place in the table, -1 for none
-        self._ranks_of = lru_cache(maxsize=100_000)(self._find_ranks)
-        self._synsets = lru_cache(maxsize=100_000)(lambda word: synsets_of(word, self.resources))
-        self._modules: dict[str, dict[str, tuple[int, ...]]] = {}  # word → other word → the modules that match them
-        self.phrases = lru_cache(maxsize=50_000)(self._find_phrases)
+    pair: Integers
+    start: Integers
+    length: Integers
+    hypothesis_start: Integers
+    hypothesis_length: Integers
+    module: Integers
+    is_certain: NDArray[np.bool_]
 
-    def find(self, hypothesis: tuple[str, ...], reference: tuple[str, ...]) -> list[Match]:
-        """All candidates: equal words, equal stems, synonyms, then paraphrases.
 
-        A paraphrase that the table has in both directions is found twice, and so is never certain.
-        """
-        single: tuple[list[Match], ...] = ([], [], [])
-        for start, word in enumerate(reference):
-            known = self._modules.setdefault(word, {word: (EXACT,)})
-            for hypothesis_start, other in enumerate(hypothesis):
-                modules = known.get(other)
-                if modules is None:
-                    modules = known[other] = self._modules_of(other, word)
-                for module in modules:
-                    single[module].append(Match(start, 1, hypothesis_start, 1, module))
-        reference_phrases, hypothesis_phrases = self.phrases(reference), self.phrases(hypothesis)
-        backward = [
-            Match(start, length, other_start, other_length, PARAPHRASE)
-            for start, length, other_start, other_length in self._pairs(reference_phrases, hypothesis_phrases)
-        ]
-        forward = [
-            Match(other_start, other_length, start, length, PARAPHRASE)
-            for start, length, other_start, other_length in self._pairs(hypothesis_phrases, reference_phrases)
-        ]
-        return [*single[EXACT], *single[STEM], *single[SYNONYM], *backward, *forward]
+def find_candidates(captions: Captions, hypotheses: Integers, references: Integers, lexicon: Lexicon) -> Candidates:
+    """All candidates: equal words, equal stems, synonyms, then paraphrases.
 
-    def _find_phrases(self, words: tuple[str, ...]) -> _Phrases:
-        """The phrases of a caption that the table has, by their start and then their length."""
-        spans = [
-            (start, length, " ".join(words[start : start + length]))
-            for start in range(len(words))
-            for length in range(1, min(LONGEST, len(words) - start) + 1)
-        ]
-        new = list(dict.fromkeys(phrase for _, _, phrase in spans if phrase not in self._places))
-        if new:
-            self._places.update(zip(new, self._paraphrases.find(new).tolist(), strict=True))
-        placed = ((start, length, self._places[phrase]) for start, length, phrase in spans)
-        return [(start, length, place) for start, length, place in placed if place >= 0]
+    hypotheses, references: (P,) captions. A paraphrase that the table has in both directions is found twice, and so is
+    never certain.
+    """
+    parts = [
+        *_word_matches(captions, hypotheses, references, lexicon),
+        *_phrase_matches(captions, hypotheses, references, lexicon),
+    ]
+    pair, start, length, hypothesis_start, hypothesis_length, group, order = map(
+        np.concatenate, zip(*parts, strict=True)
+    )
+    longest = int(captions.lengths.max(initial=1))
+    sorted_rows = np.lexsort((order, (pair * longest + start) * (_FORWARD + 1) + group))
+    pair, start, length, hypothesis_start, hypothesis_length, group = (
+        column[sorted_rows] for column in (pair, start, length, hypothesis_start, hypothesis_length, group)
+    )
+    in_reference = _touches(starts_of(captions.lengths[references])[pair] + start, length)
+    in_hypothesis = _touches(starts_of(captions.lengths[hypotheses])[pair] + hypothesis_start, hypothesis_length)
+    module = np.minimum(group, PARAPHRASE)
+    is_certain = (in_reference == length) & (in_hypothesis == hypothesis_length)
+    return Candidates(pair, start, length, hypothesis_start, hypothesis_length, module, is_certain)
 
-    def _pairs(self, phrases: _Phrases, others: _Phrases) -> list[tuple[int, int, int, int]]:
-        """Start and length of each phrase beside those of each of its paraphrases that is among the others."""
-        spans: dict[int, list[tuple[int, int]]] = {}
-        for start, length, place in others:
-            spans.setdefault(place, []).append((start, length))
-        pairs = []
-        for start, length, place in phrases:
-            ranks = self._ranks_of(place)
-            found = [paraphrase for paraphrase in spans if paraphrase in ranks]
-            for paraphrase in sorted(found, key=ranks.__getitem__) if len(found) > 1 else found:
-                pairs += [(start, length, *span) for span in spans[paraphrase]]
-        return pairs
 
-    def _find_ranks(self, place: int) -> dict[int, int]:
-        """The paraphrases of a phrase → their rank in the table."""
-        return {paraphrase: rank for rank, paraphrase in enumerate(self._paraphrases.of(place))}
+def _touches(starts: Integers, lengths: Integers) -> Integers:
+    """For each range of words: how often ranges touch its words, itself included."""
+    touches = np.bincount(ranges(starts, lengths))
+    sums = starts_of(touches)
+    found: Integers = sums[starts + lengths] - sums[starts]
+    return found
 
-    def _modules_of(self, word: str, other: str) -> tuple[int, ...]:
-        """The modules that match two different words."""
-        stems, synonyms = stem(word) == stem(other), not self._synsets(word).isdisjoint(self._synsets(other))
-        return (STEM,) * stems + (SYNONYM,) * synonyms
+
+_Rows = tuple[Integers, ...]  # pair, start, length, hypothesis's start and length, group, order in the group
+
+
+def _word_matches(captions: Captions, hypotheses: Integers, references: Integers, lexicon: Lexicon) -> list[_Rows]:
+    types, words = np.unique(captions.words, return_inverse=True)
+    relation = word_relation(types, lexicon)
+    row = _every_pair(captions.word_starts, hypotheses, references)
+    rows, ways = relation.find(words[row.reference], words[row.hypothesis])
+    pair = row.pair(rows)
+    start = row.reference[rows] - captions.word_starts[references[pair]]
+    hypothesis_start = row.hypothesis[rows] - captions.word_starts[hypotheses[pair]]
+    one = np.ones(len(rows), np.int64)
+    return [
+        tuple(
+            column[some]
+            for column in (pair, start, one, hypothesis_start, one, np.full(len(rows), module), hypothesis_start)
+        )
+        for module, bit in ((EXACT, EXACT_BIT), (STEM, STEM_BIT), (SYNONYM, SYNONYM_BIT))
+        for some in (np.flatnonzero(ways & bit),)
+    ]
+
+
+def _phrase_matches(captions: Captions, hypotheses: Integers, references: Integers, lexicon: Lexicon) -> list[_Rows]:
+    places, phrases = np.unique(captions.phrase_place, return_inverse=True)
+    relation = phrase_relation(places, lexicon.paraphrases)
+    row = _every_pair(captions.phrase_starts, hypotheses, references)
+    in_reference, in_hypothesis = phrases[row.reference], phrases[row.hypothesis]
+    found: list[_Rows] = []
+    for group, (first, second) in (
+        (_BACKWARD, (in_reference, in_hypothesis)),
+        (_FORWARD, (in_hypothesis, in_reference)),
+    ):
+        rows, ranks = relation.find(first, second)
+        start, length = captions.phrase_start[row.reference[rows]], captions.phrase_length[row.reference[rows]]
+        of_hypothesis = row.hypothesis[rows]
+        other_start, other_length = captions.phrase_start[of_hypothesis], captions.phrase_length[of_hypothesis]
+        by = (length, ranks, other_start, other_length)
+        if group == _FORWARD:
+            by = (other_start, other_length, ranks, length)
+        order = by[0]
+        for key in by[1:]:
+            order = order * (int(key.max(initial=0)) + 1) + key
+        group_of = np.full(len(rows), group)
+        found.append((row.pair(rows), start, length, other_start, other_length, group_of, order))
+    return found
+
+
+class _EveryPair(NamedTuple):
+    """Each item of each reference beside each of its hypothesis: indices of both, and where each pair's rows end."""
+
+    reference: Integers
+    hypothesis: Integers
+    ends: Integers
+
+    def pair(self, rows: Integers) -> Integers:
+        """The pair of captions to which rows belong."""
+        found: Integers = np.searchsorted(self.ends, rows, side="right")
+        return found
+
+
+def _every_pair(starts: Integers, hypotheses: Integers, references: Integers) -> _EveryPair:
+    """starts: (C + 1,) where the items of each caption begin."""
+    counts = np.diff(starts)
+    in_reference, in_hypothesis = counts[references], counts[hypotheses]
+    items = ranges(starts[references], in_reference)
+    repeats = np.repeat(in_hypothesis, in_reference)
+    beside = ranges(np.repeat(starts[hypotheses], in_reference), repeats)
+    return _EveryPair(np.repeat(items, repeats), beside, np.cumsum(in_reference * in_hypothesis))

@@ -24,6 +24,7 @@ from types import TracebackType
 import numpy as np
 
 from captioner.metrics.java import MetricUnavailable, find_in_pycocoevalcap, find_java
+from captioner.metrics.meteor.normalizer import clean
 from captioner.metrics.meteor.resources import JAR
 from captioner.metrics.meteor.statistics import addable
 from captioner.metrics.ngrams import Floats
@@ -137,8 +138,3 @@ def shared_jar() -> MeteorJar:
         atexit.register(meteor.close)
         _shared = os.getpid(), meteor
     return _shared[1]
-
-
-def clean(caption: str) -> str:
-    """The caption without METEOR's field separator, line breaks and double spaces, as in pycocoevalcap."""
-    return caption.replace("|||", "").replace("  ", " ").replace("\r", " ").replace("\n", " ")

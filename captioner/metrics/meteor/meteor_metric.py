@@ -2,57 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
-from captioner.files import cache_directory
-from captioner.metrics.meteor.alignment import align
-from captioner.metrics.meteor.candidates import CandidateFinder
-from captioner.metrics.meteor.jar import clean, shared_jar
-from captioner.metrics.meteor.normalizer import normalize
-from captioner.metrics.meteor.statistics import COLUMNS, addable, alignment_statistics, scores
+from captioner.metrics.meteor.jar import shared_jar
+from captioner.metrics.meteor.meteor import Meteor
+from captioner.metrics.meteor.statistics import addable, scores
 from captioner.metrics.metric import Metric, MetricResult, TokenizedCaptions
 from captioner.metrics.ngrams import Floats, Integers
-
-
-class Meteor:
-    """METEOR 1.5 in Python: the statistics equal those of the jar, the scores to 1e-12.
-
-    Raises MetricUnavailable where pycocoevalcap, whose word lists it reads, is not installed.
-    """
-
-    def __init__(self) -> None:
-        self._finder = CandidateFinder(cache_directory())
-        self._words = lru_cache(maxsize=50_000)(self._find_words)
-
-    def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
-        """(I, 23) statistics of each hypothesis with the reference of its best score, the first of equal ones.
-
-        hypotheses: (I,) captions; references: (I,) one or more captions each; both as tokens joined by spaces.
-        """
-        counts = [len(captions) for captions in references]
-        rows = np.array(
-            [
-                self._statistics_of_pair(self._words(hypothesis), self._words(caption))
-                for hypothesis, captions in zip(hypotheses, references, strict=True)
-                for caption in captions
-            ],
-            np.float64,
-        ).reshape(-1, COLUMNS)
-        every = scores(addable(rows))
-        ends = np.cumsum(counts, dtype=np.int64)
-        best = [end - count + int(np.argmax(every[end - count : end])) for end, count in zip(ends, counts, strict=True)]
-        return rows[np.array(best, np.int64)]
-
-    def _find_words(self, caption: str) -> tuple[str, ...]:
-        return tuple(normalize(clean(caption), self._finder.resources.abbreviations))
-
-    def _statistics_of_pair(self, hypothesis: tuple[str, ...], reference: tuple[str, ...]) -> list[int]:
-        alignment = align(self._finder.find(hypothesis, reference), len(reference), len(hypothesis))
-        return alignment_statistics(hypothesis, reference, alignment, self._finder.resources.function_words)
 
 
 def evaluate(statistics: Floats) -> tuple[Floats, float]:

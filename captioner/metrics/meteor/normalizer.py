@@ -41,6 +41,11 @@ _PLAIN = re.compile("[a-z0-9 ]*")
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz")
 
 
+def clean(caption: str) -> str:
+    """The caption without METEOR's field separator, line breaks and double spaces, as in pycocoevalcap."""
+    return caption.replace("|||", "").replace("  ", " ").replace("\r", " ").replace("\n", " ")
+
+
 def normalize(caption: str, abbreviations: Mapping[str, bool]) -> list[str]:
     """The words of a caption as METEOR sees them.
 

@@ -1,73 +1,90 @@
 """METEOR's table of paraphrases as an index on disk that opens in milliseconds and is mapped into memory.
 
 The table (5.3 million pairs of phrases of up to 7 words, Denkowski and Lavie 2010) comes with pycocoevalcap as
-compressed text, which takes seconds to read. The index is made once and kept in the cache:
+compressed text, which takes seconds to read. The index is made once (`paraphrase_table`) and kept in the cache:
 
-    phrases.npy     (N,) uint64, sorted: a hash of each phrase
+    phrases.npy     (N,) uint64, sorted: the hash of each phrase
+    filter.npy      (2^23,) uint8: one bit for each value of the upper 26 bits of a hash; 1 if a phrase has it
     starts.npy      (N + 1,) uint32: where the paraphrases of each phrase begin in `paraphrases.npy`
     paraphrases.npy (M,) uint32: places in `phrases.npy`, in the order of the table
 
-Between 430,000 phrases the chance that two share a 64-bit hash is one in 200 million; making the index checks it.
+The hash of a phrase is made of those of its words, h(w_1 … w_n) = m h(w_1 … w_n−1) + h(w_n) modulo 2^64, so that all
+phrases of many captions are hashed with few operations. The 2.6 million phrases of the table have different hashes;
+that a phrase which is not among them has the hash of one has a chance of one in 10^13.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
 import shutil
 import uuid
-from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from captioner.files import write_json
 from captioner.metrics.java import MetricUnavailable, find_in_pycocoevalcap
 from captioner.metrics.meteor.resources import PARAPHRASES
+from captioner.metrics.ngrams import Integers
+
+Hashes = NDArray[np.uint64]
 
 LONGEST = 7  # words of a phrase
-FORMAT_VERSION = 1
-_ARRAYS = ("phrases", "starts", "paraphrases")
+FORMAT_VERSION = 2
+FILTER_BITS = 26
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_ARRAYS = ("phrases", "filter", "starts", "paraphrases")
 _DESCRIPTION = "index.json"
-_PAIRS_PER_UPDATE = 100_000  # of the progress bar
 
 
 @dataclass(frozen=True, eq=False)
 class Paraphrases:
     """The opened index; the arrays are those of the module's docstring."""
 
-    phrases: NDArray[np.uint64]
+    phrases: Hashes
+    filter: NDArray[np.uint8]
     starts: NDArray[np.uint32]
     paraphrases: NDArray[np.uint32]
 
-    def find(self, phrases: list[str]) -> NDArray[np.int64]:
-        """(len(phrases),) the place of each phrase, -1 for one that is not in the table."""
-        hashes = np.array([_hash(phrase) for phrase in phrases], np.uint64)
+    def may_contain(self, hashes: Hashes) -> NDArray[np.bool_]:
+        """Whether a phrase of the table may have the hash: True for all that have, and for 4 % of the others."""
+        bits = hashes >> np.uint64(64 - FILTER_BITS)
+        found: NDArray[np.bool_] = (self.filter[bits >> np.uint64(3)] >> (bits & np.uint64(7)).astype(np.uint8)) & 1 > 0
+        return found
+
+    def find(self, hashes: Hashes) -> Integers:
+        """The place of each phrase, -1 for one that is not in the table. Quick if `hashes` are sorted."""
         places = np.searchsorted(self.phrases, hashes).astype(np.int64)
         known = self.phrases[np.minimum(places, len(self.phrases) - 1)] == hashes
         return np.where(known, places, -1)
 
-    def of(self, place: int) -> list[int]:
-        """The places of a phrase's paraphrases, in the order of the table."""
-        found: list[int] = self.paraphrases[self.starts[place] : self.starts[place + 1]].tolist()
-        return found
+
+def hash_words(words: Iterable[str]) -> Hashes:
+    """The hash of each word."""
+    digests = (blake2b(word.encode("utf-8", "replace"), digest_size=8).digest() for word in words)
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
 def open_paraphrases(cache: Path) -> Paraphrases:
     """The index in the folder `cache`, made first where it is missing, damaged or of another table.
 
-    Raises MetricUnavailable where the table is missing or cannot be read.
+    Raises MetricUnavailable where the table is missing or cannot be read, or the cache cannot be written.
     """
     source = find_in_pycocoevalcap("METEOR", PARAPHRASES)
     folder = cache / f"paraphrase-en-v{FORMAT_VERSION}"
     opened = _open(folder, source)
     if opened is None:
-        _make(folder, source)
+        try:
+            _make(folder, source)
+        except OSError as error:
+            raise MetricUnavailable(
+                f"METEOR's paraphrase index (60 MB) cannot be written to {folder} ({error}). "
+                "Make room there, or set CAPTIONER_CACHE to a folder that can be written."
+            ) from error
         opened = _open(folder, source)
     if opened is None:
         raise MetricUnavailable(f"METEOR's paraphrase index in {folder} cannot be read back. Delete the folder.")
@@ -89,15 +106,13 @@ def _open(folder: Path, source: Path) -> Paraphrases | None:
 
 def _make(folder: Path, source: Path) -> None:
     """Write the index into a temporary folder, then put it in place; another process may do the same meanwhile."""
+    from captioner.metrics.meteor.paraphrase_table import read_table
+
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     temporary.mkdir(parents=True)
     try:
-        table = _read_table(source)
-        arrays: dict[str, NDArray[np.generic]] = {
-            "phrases": table.phrases,
-            "starts": table.starts,
-            "paraphrases": table.paraphrases,
-        }
+        table = read_table(source)
+        arrays: dict[str, NDArray[np.generic]] = {name: getattr(table, name) for name in _ARRAYS}
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array)
         lengths = {name: len(array) for name, array in arrays.items()}
@@ -107,46 +122,6 @@ def _make(folder: Path, source: Path) -> None:
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _read_table(source: Path) -> Paraphrases:
-    """The arrays of the index. The table has three lines per pair: a probability, a phrase, a paraphrase of it."""
-    numbers: dict[str, int] = {}
-    first, second = array("I"), array("I")
-    phrase, number = "", -1
-    try:
-        with (
-            gzip.open(source, "rt", encoding="utf-8") as lines,
-            tqdm(desc="METEOR's paraphrases, once", unit=" pairs", unit_scale=True, disable=None) as progress,
-        ):
-            while entry := [line.strip() for line in islice(lines, 3)]:
-                _, next_phrase, paraphrase = entry
-                if next_phrase != phrase:  # the table is sorted by it
-                    phrase, number = next_phrase, numbers.setdefault(next_phrase, len(numbers))
-                first.append(number)
-                second.append(numbers.setdefault(paraphrase, len(numbers)))
-                if len(first) % _PAIRS_PER_UPDATE == 0:
-                    progress.update(_PAIRS_PER_UPDATE)
-    except (OSError, EOFError, ValueError) as error:
-        raise MetricUnavailable(
-            f"METEOR's paraphrases in {source} cannot be read ({error}). "
-            "Install the package again: pip install --force-reinstall --no-deps pycocoevalcap."
-        ) from error
-    hashes = np.array([_hash(phrase) for phrase in numbers], np.uint64)
-    by_hash = np.argsort(hashes, kind="stable")
-    place_of = np.empty(len(hashes), np.uint32)
-    place_of[by_hash] = np.arange(len(hashes), dtype=np.uint32)
-    hashes = hashes[by_hash]
-    if (hashes[1:] == hashes[:-1]).any():
-        raise MetricUnavailable(f"Two phrases of {source} have one hash, which its index cannot tell apart.")
-    sources = place_of[np.frombuffer(first, np.uint32)]
-    order = np.argsort(sources, kind="stable")  # keeps the order of the table within a phrase
-    starts = np.searchsorted(sources[order], np.arange(len(hashes) + 1)).astype(np.uint32)
-    return Paraphrases(hashes, starts, place_of[np.frombuffer(second, np.uint32)[order]])
-
-
-def _hash(phrase: str) -> int:
-    return int.from_bytes(blake2b(phrase.encode("utf-8", "replace"), digest_size=8).digest(), "little")
 
 
 def _identity(source: Path) -> list[int]:

@@ -13,12 +13,13 @@ A hypothesis that matches completely in one chunk is given no penalty, and no ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-
 import numpy as np
 
-from captioner.metrics.meteor.alignment import Alignment
-from captioner.metrics.ngrams import Floats
+from captioner.metrics.meteor.candidates import Candidates
+from captioner.metrics.meteor.captions import Captions
+from captioner.metrics.meteor.search import Alignments
+from captioner.metrics.ngrams import Floats, Integers
+from captioner.metrics.ragged import starts_of
 
 HYPOTHESIS_WORDS, REFERENCE_WORDS, HYPOTHESIS_FUNCTION, REFERENCE_FUNCTION = range(4)
 FIRST_MODULE, CHUNKS, HYPOTHESIS_MATCHES, REFERENCE_MATCHES, COLUMNS = 4, 20, 21, 22, 23
@@ -27,23 +28,36 @@ MODULE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
 """w_m of equal words, stems, synonyms and paraphrases."""
 
 
-def alignment_statistics(
-    hypothesis: Sequence[str], reference: Sequence[str], alignment: Alignment, function_words: Set[str]
-) -> list[int]:
-    """The 23 statistics of one pair of captions."""
-    hypothesis_function = [word in function_words for word in hypothesis]
-    reference_function = [word in function_words for word in reference]
-    modules = [0] * 16
-    hypothesis_matches = reference_matches = 0
-    for start, length, hypothesis_start, hypothesis_length, module in alignment.matches:
-        for is_function in hypothesis_function[hypothesis_start : hypothesis_start + hypothesis_length]:
-            modules[4 * module + 2 * is_function] += 1
-        for is_function in reference_function[start : start + length]:
-            modules[4 * module + 2 * is_function + 1] += 1
-        hypothesis_matches += hypothesis_length
-        reference_matches += length
-    lengths = [len(hypothesis), len(reference), sum(hypothesis_function), sum(reference_function)]
-    return [*lengths, *modules, alignment.chunks, hypothesis_matches, reference_matches]
+def pair_statistics(
+    captions: Captions,
+    hypotheses: Integers,
+    references: Integers,
+    candidates: Candidates,
+    alignments: Alignments,
+    is_function: Integers,
+) -> Integers:
+    """(P, 23) statistics of P pairs of captions. is_function: (W,) of the words of `captions`, 1 or 0."""
+    before = starts_of(is_function)  # function words before each word
+    found = np.zeros((len(references), COLUMNS), np.int64)
+    flat = found.reshape(-1)
+    pair, chosen = alignments.pair, alignments.candidate
+    module = candidates.module[chosen]
+    for side, (caption, starts, lengths) in enumerate(
+        (
+            (hypotheses, candidates.hypothesis_start, candidates.hypothesis_length),
+            (references, candidates.start, candidates.length),
+        )
+    ):
+        first, end = captions.word_starts[caption], captions.word_starts[caption + 1]
+        found[:, HYPOTHESIS_WORDS + side] = end - first
+        found[:, HYPOTHESIS_FUNCTION + side] = before[end] - before[first]
+        start, length = first[pair] + starts[chosen], lengths[chosen]
+        functions = before[start + length] - before[start]
+        np.add.at(flat, pair * COLUMNS + FIRST_MODULE + 4 * module + side, length - functions)
+        np.add.at(flat, pair * COLUMNS + FIRST_MODULE + 4 * module + 2 + side, functions)
+        np.add.at(flat, pair * COLUMNS + HYPOTHESIS_MATCHES + side, length)
+    found[:, CHUNKS] = alignments.chunks
+    return found
 
 
 def addable(statistics: Floats) -> Floats:

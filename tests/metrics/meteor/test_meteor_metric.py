@@ -17,7 +17,8 @@ from captioner.metrics import score
 from captioner.metrics.java import MetricUnavailable
 from captioner.metrics.meteor import resources
 from captioner.metrics.meteor.jar import MeteorJar
-from captioner.metrics.meteor.meteor_metric import Meteor, evaluate, shared_meteor
+from captioner.metrics.meteor.meteor import Meteor
+from captioner.metrics.meteor.meteor_metric import evaluate, shared_meteor
 from captioner.metrics.meteor.statistics import scores
 from captioner.text import build_tokenizer
 from tests.metrics.meteor.test_jar import needs_meteor

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from captioner.metrics.java import MetricUnavailable
-from captioner.metrics.meteor import paraphrases
-from captioner.metrics.meteor.paraphrases import Paraphrases, open_paraphrases
+from captioner.metrics.meteor import paraphrase_table, paraphrases
+from captioner.metrics.meteor.paraphrases import MULTIPLIER, Paraphrases, hash_words, open_paraphrases
 
 TABLE = [("big", "large"), ("in front of", "before"), ("big", "huge"), ("large", "big"), ("big", "a big")]
 
@@ -26,12 +27,26 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def phrase_hash(phrase: str) -> int:
+    """That of the module's docstring, with Python's integers."""
+    total = 0
+    for word in hash_words(phrase.split()).tolist():
+        total = (total * int(MULTIPLIER) + word) % 2**64
+    return total
+
+
 def listed(index: Paraphrases, phrase: str) -> list[str]:
     """The paraphrases of a phrase, spelled out."""
     names = list({phrase: None for pair in TABLE for phrase in pair})
-    spelled = dict(zip(index.find(names).tolist(), names, strict=True))
-    (place,) = index.find([phrase]).tolist()
-    return [] if place < 0 else [spelled[other] for other in index.of(place)]
+    hashes = np.array([phrase_hash(name) for name in names], np.uint64)
+    assert index.may_contain(hashes).all()
+    spelled = dict(zip(index.find(hashes).tolist(), names, strict=True))
+    (place,) = index.find(np.array([phrase_hash(phrase)], np.uint64)).tolist()
+    return (
+        []
+        if place < 0
+        else [spelled[other] for other in index.paraphrases[index.starts[place] : index.starts[place + 1]]]
+    )
 
 
 def test_the_index_is_the_table_in_its_order(table: Path, tmp_path: Path) -> None:
@@ -48,7 +63,7 @@ def test_it_is_made_once(table: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert not list((tmp_path / "cache").glob(".*")), "no temporary folder is left"
 
 
-@pytest.mark.parametrize("damage", ["phrases.npy", "starts.npy", "index.json"])
+@pytest.mark.parametrize("damage", ["phrases.npy", "starts.npy", "filter.npy", "index.json"])
 def test_a_damaged_one_is_made_again(table: Path, tmp_path: Path, damage: str) -> None:
     open_paraphrases(tmp_path / "cache")
     (file,) = (tmp_path / "cache").glob(f"*/{damage}")
@@ -62,8 +77,32 @@ def test_one_of_another_table_is_made_again(table: Path, tmp_path: Path) -> None
     assert listed(open_paraphrases(tmp_path / "cache"), "large") == ["big", "huge"]
 
 
-def test_a_table_that_cannot_be_read(table: Path, tmp_path: Path) -> None:
-    table.write_bytes(b"no gzip file")
+@pytest.mark.parametrize("block", [1, 7, 40])
+def test_the_table_is_read_in_blocks(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    """Whatever part of a pair is at the end of one."""
+    monkeypatch.setattr(paraphrase_table, "_BLOCK", block)
+    monkeypatch.setattr(paraphrase_table, "_AT_ONCE", 2)
+    index = open_paraphrases(tmp_path / "cache")
+    assert [listed(index, name) for name in ("big", "large")] == [["large", "huge", "a big"], ["big"]]
+    assert not index.may_contain(hash_words(["never"]))[0]
+
+
+@pytest.mark.parametrize("content", [b"no gzip file", gzip.compress(b"0.5\nbig\n"), b""])
+def test_a_table_that_cannot_be_read(table: Path, tmp_path: Path, content: bytes) -> None:
+    """Something else, a pair without its end, or nothing at all."""
+    table.write_bytes(content)
     with pytest.raises(MetricUnavailable, match="cannot be read"):
         open_paraphrases(tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_damaged_gzip_file(table: Path, tmp_path: Path) -> None:
+    table.write_bytes(table.read_bytes()[:-12])
+    with pytest.raises(MetricUnavailable, match="--force-reinstall"):
+        open_paraphrases(tmp_path / "cache")
+
+
+def test_a_cache_that_cannot_be_written(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MetricUnavailable, match="CAPTIONER_CACHE"):
+        open_paraphrases(tmp_path / "file")
