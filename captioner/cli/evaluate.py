@@ -26,9 +26,12 @@ from captioner.config import HARD_AT_TEST, EvaluateConfig
 from captioner.distributed.device import check_device_name
 from captioner.distributed.launch import join_launched_job
 from captioner.distributed.ranks import is_main_process
-from captioner.errors import ConfigError, DataError, choose
+from captioner.errors import ConfigError, DataError, choose, near_misses
 
 _errors: list[Exception] = []
+
+SUBSETS = ("results",)
+"""What `subset` may name: the file whose images are scored."""
 
 
 def main() -> None:
@@ -58,32 +61,45 @@ def _job(composed: DictConfig) -> None:
             check_unused_folder(folder, "")
         config = evaluate_settings(composed)
         overrides = list(HydraConfig.get().overrides.task)
-        _check_sources(config)
+        _check_sources(config, overrides)
         _check_files(config, overrides)
 
-        from captioner.cli.evaluate_job import evaluate_in_folder
+        if config.results is not None:
+            from captioner.cli.score_job import score_in_folder
 
-        evaluate_in_folder(config, overrides, folder)
+            score_in_folder(config, overrides, folder)
+        else:
+            from captioner.cli.evaluate_job import evaluate_in_folder
+
+            evaluate_in_folder(config, overrides, folder)
     except Exception as error:
         _errors.append(error)
         if is_main_process():
             remove_if_empty(folder)
 
 
-def _check_sources(config: EvaluateConfig) -> None:
-    """ConfigError unless it is clear where the captions come from."""
+def _check_sources(config: EvaluateConfig, overrides: list[str]) -> None:
+    """ConfigError unless it is clear where the captions and the references come from."""
     if (config.checkpoint is None) == (config.results is None):
         raise ConfigError(
             "Give either checkpoint=runs/… (a model captions the split) or results=captions.json "
             "(captions that are there already are scored)."
         )
-    if config.compare is not None and config.results is None:
-        raise ConfigError("compare=b.json needs results=a.json, the file to compare it with.")
-    if config.results is not None and (config.report or config.baselines):
-        raise ConfigError("report=true and baselines=[…] need checkpoint=runs/…: a file of captions has no model.")
-
-    if config.results is not None and config.metric.grounding is not None:
+    if config.subset is not None:
+        choose("subset", config.subset, SUBSETS)
+    if config.results is None:
+        for setting in ("compare", "references", "subset"):
+            if getattr(config, setting) is not None:
+                raise ConfigError(f"{setting}={getattr(config, setting)} needs results=a.json, a file of captions.")
+        return
+    if config.baselines:
+        raise ConfigError("baselines=[…] need checkpoint=runs/…: a file of captions has no model.")
+    if config.metric.grounding is not None:
         raise ConfigError("metric.grounding needs checkpoint=runs/…: a file of captions has no attention weights.")
+    if config.references is not None and is_given("data", overrides):
+        raise ConfigError("Give either references=FILE or data=…, not both: which captions are the references?")
+    if config.references is not None and config.report:
+        raise ConfigError("report=true shows the images: give data=… data.root=DIR instead of references=FILE.")
 
 
 def _check_files(config: EvaluateConfig, overrides: list[str]) -> None:
@@ -96,7 +112,24 @@ def _check_files(config: EvaluateConfig, overrides: list[str]) -> None:
         checkpoints = [find_checkpoint(Path(path)) for path in (config.checkpoint, *config.baselines)]
         if not is_given("data", overrides):
             data = data_of_run(checkpoints[0]) or data
+    for setting in ("results", "compare", "references"):
+        _check_file(setting, getattr(config, setting))
+    references = config.references
     for file in (config.results, config.compare):
-        if file is not None and not Path(file).is_file():
-            raise DataError(f"{file} does not exist: expected a file of captions (COCO results JSON).")
-    check_data_source(data)
+        if references is not None and file is not None and Path(file).samefile(references):
+            raise ConfigError(f"{file} is given as captions and as references: scored against itself all is right.")
+    if references is None:
+        check_data_source(data)
+
+
+def _check_file(setting: str, file: str | None) -> None:
+    """DataError where a file of captions is given that is not there."""
+    if file is None or Path(file).is_file():
+        return
+    kind = "reference captions" if setting == "references" else "captions (COCO results JSON)"
+    if Path(file).is_dir():
+        found = sorted(path.name for path in Path(file).glob("captions_*.json"))
+        inside = f": give {setting}={Path(file) / found[0]}" if found else ""
+        raise DataError(f"{setting}={file} is a folder, and a file of {kind} is expected{inside}.")
+    near = near_misses(Path(file).name, (path.name for path in Path(file).parent.glob("*.json*")))
+    raise DataError(f"{setting}={file} does not exist: expected a file of {kind}.{near}")

@@ -1,4 +1,4 @@
-"""The work of `python evaluate.py` once its settings are checked; the only part of the command that imports torch."""
+"""The work of `python evaluate.py checkpoint=RUN` once its settings are checked; the part that imports torch."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from pathlib import Path
 
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.cli.data_source import data_of_run
+from captioner.cli.evaluation_output import print_evaluation
 from captioner.cli.overrides import is_given
 from captioner.cli.runs_folder import shown
-from captioner.config import HARD_AT_TEST, DataConfig, DecodeConfig, EvaluateConfig
+from captioner.cli.score_job import training_captions
+from captioner.config import HARD_AT_TEST, DecodeConfig, EvaluateConfig
 from captioner.data.dataset import CaptionDataset
-from captioner.data.datasets.registry import add_boxes, available_splits, load_dataset, read_split
+from captioner.data.datasets.registry import add_boxes, load_dataset
 from captioner.data.features.sources import open_features
 from captioner.distributed.device import choose_device
 from captioner.distributed.ranks import is_main_process, process_group
 from captioner.errors import ConfigError, choose
 from captioner.evaluation.evaluate import evaluate_model
-from captioner.evaluation.evaluation import Evaluation, evaluate_results, format_scores, write_evaluation
+from captioner.evaluation.evaluation import Evaluation, write_evaluation
 from captioner.evaluation.grounding import NEEDS_ATTENTION
 from captioner.inference import Caption, Captioner
-from captioner.metrics.bootstrap import bootstrap_intervals, paired_bootstrap
+from captioner.metrics.bootstrap import bootstrap_intervals
 from captioner.metrics.coco_results import ImageId
-from captioner.metrics.format import format_comparison, signature_line
-from captioner.metrics.grounding_scores import format_grounding
-from captioner.metrics.registry import METRICS
 from captioner.report import ReportedSystem, choose_examples, write_report
 from captioner.text.tokenizers import build_tokenizer
 
@@ -34,35 +33,16 @@ EXAMPLES = 6  # images whose attention the report shows
 
 def evaluate_in_folder(config: EvaluateConfig, overrides: list[str], folder: Path) -> None:
     """Score what `config` names; write metrics, captions and the report into `folder`, and print the scores."""
-    if config.results is None:
-        with process_group(choose_device(config.device)):
-            systems, dataset = _caption(config, overrides)
-        evaluations = [system.evaluation for system in systems]
-    else:
-        evaluations, systems, dataset = _score_files(config), [], None
+    with process_group(choose_device(config.device)):
+        systems, dataset = _caption(config, overrides)
     if not is_main_process():
         return
+    evaluations = [system.evaluation for system in systems]
     write_evaluation(folder, evaluations[0], per_image=config.metric.per_image)
-    _print(evaluations, [system.name for system in systems], folder)
-    if dataset is not None and config.report:
+    print_evaluation(evaluations, [system.name for system in systems], folder)
+    if config.report:
         write_report(folder / "report.html", systems, dataset, config.tokenizer)
         sys.stdout.write(f"Report: {shown(folder)}/report.html\n")
-    if config.compare is not None:
-        first, second = evaluations
-        names = [Path(str(path)).name for path in (config.results, config.compare)]
-        table = format_comparison(paired_bootstrap(first.scores, second.scores), *names)
-        sys.stdout.write(f"\n{table}\n")
-
-
-def _score_files(config: EvaluateConfig) -> list[Evaluation]:
-    """The evaluation of `results`, and of the file it is compared with, if any."""
-    dataset = load_dataset(config.data, config.split)
-    novelty = _training_captions(config, config.data)
-    return [
-        evaluate_results(Path(file), dataset, config.tokenizer, config.metric, novelty)
-        for file in (config.results, config.compare)
-        if file is not None
-    ]
 
 
 def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[ReportedSystem], CaptionDataset]:
@@ -80,7 +60,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
         if not all(checkpoint.model.decoder.attends for checkpoint in checkpoints):
             raise ConfigError(NEEDS_ATTENTION)
         dataset = add_boxes(data, dataset)
-    novelty = _training_captions(config, data)
+    novelty = training_captions(config, data)
     systems = []
     for path, checkpoint in zip(paths, checkpoints, strict=True):
         settings = checkpoint.settings
@@ -128,39 +108,9 @@ def _example_captions(captioner: Captioner, evaluation: Evaluation, dataset: Cap
     return dict(zip(chosen, captions, strict=True))
 
 
-def _training_captions(config: EvaluateConfig, data: DataConfig) -> list[str] | None:
-    """The training captions, where a metric needs them and the data set has a split train."""
-    needed = any(METRICS[name].needs_training_captions for name in config.metric.names)
-    if not needed or "train" not in available_splits(data):
-        return None
-    return read_split(data, "train").all_captions
-
-
 def _decode_settings(trained: DecodeConfig, composed: DecodeConfig, overrides: list[str]) -> DecodeConfig:
     """The decode settings: the checkpoint's, changed by `decode.KEY=VALUE`; or those of `decode=CHOICE`."""
     if any(override.startswith("decode=") for override in overrides):
         return composed
     names = {override.removeprefix("decode.").split("=")[0] for override in overrides if override.startswith("decode.")}
     return replace(trained, **{f.name: getattr(composed, f.name) for f in fields(composed) if f.name in names})
-
-
-def _print(evaluations: list[Evaluation], names: list[str], folder: Path) -> None:
-    """Print the scores, one row per system, what could not be scored, and where everything was written."""
-    first = evaluations[0]
-    if len(names) > 1:
-        rows = [(name, evaluation.scores.corpus) for name, evaluation in zip(names, evaluations, strict=True)]
-        table = format_scores(rows, first.split)
-    else:
-        table = format_scores([(first.split, first.scores.corpus)], "split")
-    sys.stdout.write(f"\n{table}\n{signature_line(first.scores)}\n")
-    for name, why in first.scores.unavailable.items():
-        sys.stdout.write(f"{name} unavailable: {why}\n")
-    for evaluation, name in zip(evaluations, names or [""], strict=False):
-        if evaluation.grounding is not None:
-            heading = f"{name}\n" if len(names) > 1 else ""
-            sys.stdout.write(f"\n{heading}{format_grounding(evaluation.grounding)}\n")
-    for notice in first.notices:
-        sys.stdout.write(f"Note: {notice}\n")
-    if first.skipped:
-        sys.stdout.write(f"Left out {len(first.skipped)} images that cannot be read; see metrics.json.\n")
-    sys.stdout.write(f"\nWritten: {shown(folder)}/metrics.json and captions_{first.split}.json\n")

@@ -85,6 +85,8 @@ class EvaluateConfig:
     split: str = "val"  # train, val or test
     checkpoint: str | None = None  # a run folder (its best checkpoint) or a checkpoint folder
     results: str | None = None  # or a file of captions: COCO results JSON, [{"image_id": …, "caption": "…"}]
+    references: str | None = None  # the file of reference captions to score `results` against, instead of data=…
+    subset: str | None = None  # results: score only the images that `results` has; null: all must have a caption
     compare: str | None = None  # a second file of captions: paired bootstrap over images against `results`
     report: bool = False  # also write report.html: scores, images with their captions, plots, attention
     baselines: list[str] = field(default_factory=list)  # more checkpoints, to compare with the first in the report

@@ -74,10 +74,18 @@ def evaluate_results(
     tokenizer: TokenizerConfig,
     metric: MetricConfig,
     training_captions: Iterable[str] | None = None,
+    *,
+    subset: bool = False,
 ) -> Evaluation:
-    """Score the captions in a file that `read_results` reads: one per image of the split that has references."""
-    captions = read_results(path, [image.image_id for image in dataset if image.captions])
+    """Score the captions in a file that `read_results` reads: one per image of the split that has references.
+
+    subset: the file may have captions of some of these images only. The signature then says of how many.
+    """
+    image_ids = [image.image_id for image in dataset if image.captions]
+    captions = read_results(path, image_ids, subset=subset)
     scores = score_captions(captions, dataset, metric, tokenizer, training_captions)
+    if len(captions) < len(image_ids):
+        scores.signature["subset"] = f"{len(captions):,} of {len(image_ids):,} images"
     signature = evaluation_signature(dataset, scores, None) | {"results": path.name}
     return Evaluation(dataset.split, captions, scores, {}, signature, dataset.notices)
 
@@ -123,6 +131,8 @@ def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
         record["grounding"] = grounding_record(evaluation.grounding)
     record["unavailable"] = evaluation.scores.unavailable
     record["signature"] = evaluation.signature
+    if "subset" in evaluation.signature:
+        record["subset"] = evaluation.signature["subset"]
     if evaluation.skipped:
         record["skipped"] = {str(image_id): why for image_id, why in evaluation.skipped.items()}
     return record

@@ -17,41 +17,81 @@ ImageId = int | str
 NAMED_IN_ERRORS = 5  # image ids that a message lists
 
 
-def read_results(path: str | os.PathLike[str], image_ids: Collection[ImageId] | None = None) -> dict[ImageId, str]:
+def read_results(
+    path: str | os.PathLike[str], image_ids: Collection[ImageId] | None = None, *, subset: bool = False
+) -> dict[ImageId, str]:
     """Image id → caption, from one of
 
     - COCO's results format, a JSON list: `[{"image_id": 139, "caption": "a dog"}, …]`;
     - JSONL (`.jsonl` or `.ndjson`): one such object a line;
-    - a JSON object: `{"139": "a dog", …}`.
+    - a JSON object: `{"139": "a dog", …}`;
+    - pycocoevalcap's objects: `{"139": ["a dog"], …}` and `{"139": [{"caption": "a dog"}], …}`, one caption an image.
 
-    Other keys of the objects are ignored. `image_ids`, if given, are exactly the ids that the file must have;
-    ids are then compared as text, since the keys of a JSON object are text.
+    Other keys of the objects are ignored. `image_ids`, if given, are exactly the ids that the file must have (with
+    `subset`, the file may have some of them only); ids are then compared as text, since the keys of a JSON object are
+    text.
 
     Raises DataError for a file that cannot be read, a malformed line, and an id that is duplicate, missing or
     unknown; the message names it.
     """
     path = Path(path)
+    rows = read_caption_lists(path)
+    if image_ids is not None:
+        by_text = {str(image_id): image_id for image_id in image_ids}
+        rows = [(by_text.get(str(image_id), image_id), captions) for image_id, captions in rows]
+    captions: dict[ImageId, str] = {}
+    several: dict[ImageId, None] = {}
+    for image_id, of_image in rows:
+        if not of_image:
+            raise DataError(f"{path}: the list of captions of image {image_id!r} is empty. Expected one caption in it.")
+        if image_id in captions or len(of_image) > 1:
+            several[image_id] = None
+        captions[image_id] = of_image[0]
+    if several:
+        hint = " Are these the references? Give them as references=FILE." if len(several) == len(captions) > 1 else ""
+        raise DataError(f"{path}: {len(several)} image ids have more than one caption: {listed(several)}.{hint}")
+    if not captions and subset:
+        raise DataError(f"{path} has no captions.")
+    if image_ids is not None:
+        _check_images_of_file(path, captions, image_ids, subset)
+    return captions
+
+
+def read_caption_lists(path: Path) -> list[tuple[ImageId, list[str]]]:
+    """The entries of a file in one of the formats of `read_results`: each an image id and its captions.
+
+    An id may occur several times, and with any number of captions.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"Cannot read the captions in {path}: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
-    pairs = list(_lines(path, text) if path.suffix in (".jsonl", ".ndjson") else _document(path, text))
-    if image_ids is not None:
-        by_text = {str(image_id): image_id for image_id in image_ids}
-        pairs = [(by_text.get(str(image_id), image_id), caption) for image_id, caption in pairs]
-    captions: dict[ImageId, str] = {}
-    twice: dict[ImageId, None] = {}
-    for image_id, caption in pairs:
-        if image_id in captions:
-            twice[image_id] = None
-        captions[image_id] = caption
-    if twice:
-        raise DataError(f"{path}: {len(twice)} image ids have more than one caption: {listed(twice)}.")
-    if image_ids is not None:
-        check_same_images(captions, image_ids, str(path))
-    return captions
+    return list(_lines(path, text) if path.suffix in (".jsonl", ".ndjson") else _document(path, text))
+
+
+def _check_images_of_file(
+    path: Path, captions: Mapping[ImageId, str], image_ids: Collection[ImageId], subset: bool
+) -> None:
+    """DataError if the file has captions of other images, or, without `subset`, lacks some."""
+    known = set(image_ids)
+    if captions and known.isdisjoint(captions):
+        stems = {str(image_id).rpartition(".")[0] for image_id in captions}
+        hint = "Are these captions of another data set or split?"
+        if stems & set(map(str, image_ids)):
+            hint = "Leave the ending of the file names out."
+        raise DataError(
+            f"{path}: none of its {len(captions):,} image ids ({listed(captions)}) is among the {len(known):,} images "
+            f"with references ({listed(image_ids)}). {hint}"
+        )
+    missing = [] if subset else [image_id for image_id in image_ids if image_id not in captions]
+    if missing and captions.keys() <= known:
+        raise DataError(
+            f"{path}: {len(missing)} of {len(known)} image ids have no caption ({listed(missing)}). To score only the "
+            "images that have one, set subset=results (in Python: read_results(…, subset=True))."
+        )
+    check_same_images(captions, [image_id for image_id in image_ids if image_id in captions or not subset], str(path))
 
 
 def write_results(path: str | os.PathLike[str], captions: Mapping[ImageId, str]) -> None:
@@ -83,20 +123,25 @@ def listed(image_ids: Iterable[ImageId]) -> str:
     return ", ".join(shown[:NAMED_IN_ERRORS]) + (", …" if len(shown) > NAMED_IN_ERRORS else "")
 
 
-def _lines(path: Path, text: str) -> Iterable[tuple[ImageId, str]]:
+def _lines(path: Path, text: str) -> Iterable[tuple[ImageId, list[str]]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield _row(_parse(path, line, first_line=number), f"{path}, line {number}")
 
 
-def _document(path: Path, text: str) -> Iterable[tuple[ImageId, str]]:
+def _document(path: Path, text: str) -> Iterable[tuple[ImageId, list[str]]]:
     document = _parse(path, text, first_line=1)
     if isinstance(document, list):
         for index, row in enumerate(document):
             yield _row(row, f"{path}, entry {index}")
     elif isinstance(document, _Object):
-        for image_id, caption in document.pairs:
-            yield _row(_Object([("image_id", image_id), ("caption", caption)]), f"{path}, image {image_id!r}")
+        if "images" in dict(document.pairs):
+            raise DataError(
+                f"{path} has 'images', as a file of references has. Expected captions: "
+                '[{"image_id": 139, "caption": "a dog"}, …]. References are given as references=FILE.'
+            )
+        for image_id, value in document.pairs:
+            yield image_id, _captions_of(value, f"{path}, image {image_id!r}")
     else:
         raise DataError(f"{path} contains {document!r:.40}: expected a list of captions or an object of them.")
 
@@ -122,10 +167,41 @@ def _parse(path: Path, text: str, first_line: int) -> Any:
         raise DataError(f"{path} is not JSON that can be read: {error}.") from error
 
 
-def _row(row: Any, where: str) -> tuple[ImageId, str]:
+def _row(row: Any, where: str) -> tuple[ImageId, list[str]]:
+    """An entry of COCO's results format."""
     fields = dict(row.pairs) if isinstance(row, _Object) else {}
     image_id, caption = fields.get("image_id"), fields.get("caption")
     if not isinstance(image_id, int | str) or isinstance(image_id, bool) or not isinstance(caption, str):
-        shown = fields if isinstance(row, _Object) else row
-        raise DataError(f'{where}: expected {{"image_id": number or text, "caption": text}}, found {shown!r:.100}.')
-    return image_id, caption
+        raise DataError(
+            f'{where}: expected {{"image_id": number or text, "caption": text}}, found {_plain(row)!r:.100}.'
+        )
+    return image_id, [_checked(caption, where)]
+
+
+def _captions_of(value: Any, where: str) -> list[str]:
+    """The captions of one image in an object of captions: text, or a list of texts or of objects with a caption."""
+    captions = []
+    for item in value if isinstance(value, list) else [value]:
+        caption = dict(item.pairs).get("caption") if isinstance(item, _Object) else item
+        if not isinstance(caption, str):
+            raise DataError(
+                f'{where}: expected a caption, ["caption"] or [{{"caption": "…"}}], found {_plain(value)!r:.100}.'
+            )
+        captions.append(_checked(caption, where))
+    return captions
+
+
+def _checked(caption: str, where: str) -> str:
+    """`caption` itself; DataError if it holds a lone surrogate, which cannot be written as UTF-8."""
+    try:
+        caption.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: the caption holds an incomplete character ({caption[error.start]!a}).") from error
+    return caption
+
+
+def _plain(value: Any) -> Any:
+    """A parsed value with plain dictionaries, for messages."""
+    if isinstance(value, _Object):
+        return {key: _plain(item) for key, item in value.pairs}
+    return [_plain(item) for item in value] if isinstance(value, list) else value

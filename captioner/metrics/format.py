@@ -54,9 +54,10 @@ def signature_line(scores: Scores) -> str:
     fewest, most = signature["references_per_image"]
     per_image = str(most) if fewest == most else f"{fewest}–{most}"
     phrases = signature.get("fluency")
+    images = signature.get("subset", f"{signature['images']} images")
     return (
         f"captioner {signature['captioner']}, tokenizer {signature['tokenizer']} {signature['tokenizer_version']}, "
-        f"{signature['images']} images × {per_image} references ({signature['references_sha256'][:8]}); "
+        f"{images} × {per_image} references ({signature['references_sha256'][:8]}); "
         f"BLEU of the corpus, closest reference length; CIDEr is CIDEr-D, "
         f"sigma {signature['cider']['sigma']:g}, × {signature['cider']['scale']:g}"
         + (f"; phrases of {phrases['captions']} {phrases['statistics']} ({phrases['sha256'][:8]})" if phrases else "")

@@ -82,7 +82,7 @@ def test_report_of_one_and_of_two(command: Command, run: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["results=run/captions_val.json", "report=true", *DATA], "has no model"),
+        (["results=run/captions_val.json", "baselines=[run]", *DATA], "has no model"),
         (["checkpoint=run", "baselines=[nowhere]"], "nowhere"),
         ([], "Give either checkpoint=runs/… "),
         (["checkpoint=run", "results=x.json"], "Give either"),
@@ -92,7 +92,7 @@ def test_report_of_one_and_of_two(command: Command, run: Path) -> None:
         (["results=broken.json", *DATA], "broken.json"),
         (["results=missing.json", *DATA], "016"),
         (["checkpoint=run", "split=tset", *DATA], "tset"),
-        (["compare=b.json", "checkpoint=run"], "compare=b.json needs results="),
+        (["compare=b.json", "checkpoint=run"], "compare=b.json needs results=a.json"),
         (["--compare", "a.json", "b.json", *DATA], "--compare is a setting now: write results=a.json compare=b.json"),
         (["--checkpoint", "run"], "Write checkpoint=run"),
     ],

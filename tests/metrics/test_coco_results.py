@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,32 @@ def test_ids_of_an_object_are_compared_as_text(tmp_path: Path) -> None:
     assert read_results(path, image_ids=[139, "photo é"]) == CAPTIONS
 
 
+@pytest.mark.parametrize("shape", [lambda text: [text], lambda text: [{"caption": text, "id": 3}]])
+def test_shapes_of_pycocoevalcap(tmp_path: Path, shape: Callable[[str], object]) -> None:
+    path = written(tmp_path, "c.json", json.dumps({image_id: shape(text) for image_id, text in CAPTIONS.items()}))
+    assert read_results(path, image_ids=list(CAPTIONS)) == CAPTIONS
+
+
+def test_a_subset_is_read_on_request(tmp_path: Path) -> None:
+    path = written(tmp_path, "c.json", json.dumps({"2": "b", "0": "a"}))
+    with pytest.raises(DataError, match=r"2 of 4 image ids have no caption \(1, 3\)\. .* subset=results"):
+        read_results(path, image_ids=range(4))
+    assert read_results(path, image_ids=range(4), subset=True) == {2: "b", 0: "a"}
+    with pytest.raises(DataError, match="1 image ids are unknown"):
+        read_results(path, image_ids=[1, 2], subset=True)
+    with pytest.raises(DataError, match="has no captions"):
+        read_results(written(tmp_path, "empty.json", "[]"), image_ids=range(4), subset=True)
+
+
+def test_captions_of_other_images(tmp_path: Path) -> None:
+    path = written(tmp_path, "c.json", json.dumps({"7": "a", "8": "b"}))
+    with pytest.raises(DataError, match=r"none of its 2 image ids \('7', '8'\) .* another data set or split"):
+        read_results(path, image_ids=[1, 2, 3])
+    path = written(tmp_path, "c.json", json.dumps({"1.jpg": "a", "2.jpg": "b"}))
+    with pytest.raises(DataError, match="Leave the ending of the file names out"):
+        read_results(path, image_ids=["1", "2"])
+
+
 def test_round_trip(tmp_path: Path) -> None:
     write_results(tmp_path / "captions.json", CAPTIONS)
     assert read_results(tmp_path / "captions.json") == CAPTIONS
@@ -65,7 +92,16 @@ def test_round_trip(tmp_path: Path) -> None:
         ("c.json", '[{"image_id": 1, "caption": ["a"]}]', "entry 0: expected"),
         ("c.json", '["a dog"]', "entry 0: expected .* found 'a dog'"),
         ("c.jsonl", '{"image_id": 1, "caption": "a"}\n[]', r"line 2: expected"),
-        ("c.json", '{"7": ["a"]}', "image '7': expected"),
+        ("c.json", '{"7": {"text": "a"}}', r"image '7': expected .* found \{'text': 'a'\}"),
+        ("c.json", '{"7": [{"text": "a"}]}', r"image '7': expected .* found \[\{'text': 'a'\}\]"),
+        ("c.json", '{"7": [null]}', "image '7': expected"),
+        ("c.json", '{"7": null}', "image '7': expected"),
+        ("c.json", '{"7": []}', "the list of captions of image '7' is empty"),
+        ("c.json", '{"7": ["a", "b"]}', "1 image ids have more than one caption: '7'"),
+        ("c.json", '{"7": ["a", "b"], "8": ["c", "d"]}', "Are these the references"),
+        ("c.json", '{"images": [], "annotations": []}', "References are given as references=FILE"),
+        ("c.json", '[{"image_id": 1, "caption": null}]', "entry 0: expected"),
+        ("c.json", '[{"image_id": 1, "caption": "\\ud800"}]', "incomplete character"),
         ("c.json", '[{"image_id": 7, "caption": "a"}, {"image_id": 7, "caption": "b"}]', "1 image ids .*: 7"),
         ("c.json", '{"7": "a", "7": "b"}', "more than one caption: '7'"),
     ],

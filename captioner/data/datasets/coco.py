@@ -67,9 +67,18 @@ def available_splits(config: CocoConfig) -> list[str]:
 
 def read_split(config: CocoConfig, split: str) -> CaptionDataset:
     """One split as the files define it. Does not check that the images exist."""
+    return _split(config, split, find_images=True)
+
+
+def read_references(config: CocoConfig, split: str) -> CaptionDataset:
+    """`read_split` without looking for images."""
+    return _split(config, split, find_images=False)
+
+
+def _split(config: CocoConfig, split: str, *, find_images: bool) -> CaptionDataset:
     root = data_root(config, EXPECTED)
     if config.karpathy is not None:
-        return _read_karpathy(config, root, karpathy.find(root, config.karpathy), split)
+        return _read_karpathy(config, root, split, find_images=find_images)
     year = _year(root, config.year)
     images = _read_official(root, split, year)
     notices = []
@@ -82,9 +91,10 @@ def read_split(config: CocoConfig, split: str) -> CaptionDataset:
     return CaptionDataset(f"coco{year}", split, tuple(images), tuple(notices))
 
 
-def read_captions(path: Path) -> list[AnnotatedImage]:
+def read_captions(path: Path, *, need_names: bool = True) -> list[AnnotatedImage]:
     """The images of a COCO captions file, in the file's order, with their captions.
 
+    need_names: whether every image must have a `file_name`; without it, the name is "" where there is none.
     DataError if the file is missing or not JSON, lacks `images` or `annotations`, or has captions of unlisted images.
     """
     data = read_json(path)
@@ -97,7 +107,8 @@ def read_captions(path: Path) -> list[AnnotatedImage]:
         image_id = get_field(image, "id", (int, str), where, number)
         if image_id in names:
             raise DataError(f"{where}[{number}] repeats the id {image_id!r} of an earlier image.")
-        names[image_id] = get_field(image, "file_name", str, where, number)
+        has_name = need_names or "file_name" in image
+        names[image_id] = get_field(image, "file_name", str, where, number) if has_name else ""
         splits[image_id] = get_field(image, "split", str, where, number) if "split" in image else None
     where = f"{path}: annotations"
     captions = [
@@ -189,12 +200,17 @@ def _read_official(root: Path, part: str, year: int) -> list[CaptionedImage]:
     ]
 
 
-def _read_karpathy(config: CocoConfig, root: Path, path: Path, split: str) -> CaptionDataset:
+def _read_karpathy(config: CocoConfig, root: Path, split: str, *, find_images: bool) -> CaptionDataset:
+    path = karpathy.find(root, config.karpathy or "")
     if not path.is_dir():
         chosen, notices = karpathy.read_split(path, split, "coco")
         folders = {image.folder: _image_folder(root, image.folder) for image in chosen}
         images = [
-            CaptionedImage(image.image_id, _karpathy_image(root, folders[image.folder], image, path), image.captions)
+            CaptionedImage(
+                image.image_id,
+                _karpathy_image(root, folders[image.folder], image, path, find_images=find_images),
+                image.captions,
+            )
             for image in chosen
         ]
         return CaptionDataset("coco-karpathy", split, tuple(images), tuple(notices))
@@ -215,10 +231,12 @@ def _read_karpathy(config: CocoConfig, root: Path, path: Path, split: str) -> Ca
     return CaptionDataset("coco-karpathy", split, found, tuple(notices))
 
 
-def _karpathy_image(root: Path, folder: Path, image: karpathy.KarpathyImage, source: Path) -> Path:
+def _karpathy_image(
+    root: Path, folder: Path, image: karpathy.KarpathyImage, source: Path, *, find_images: bool
+) -> Path:
     """The image under the name in Karpathy's file (train2014, val2014), or under its name in 2017."""
     path = folder / check_image_name(image.file_name, folder, f"{source}")
-    if type(image.image_id) is int and not path_exists(path):
+    if find_images and type(image.image_id) is int and not path_exists(path):
         newer = (_image_folder(root, f"{part}2017") / f"{image.image_id:012d}.jpg" for part in PARTS)
         return first_existing(newer) or path
     return path

@@ -78,14 +78,14 @@ def _read_captions(root: Path) -> tuple[Path, dict[str, list[str]]]:
     if source is None:
         raise DataError(f"{root} has no captions: expected Flickr8k.token.txt or captions.txt (image,caption) in it.")
     captions: dict[str, list[str]] = {}
-    pairs = _token_lines(source) if source == token_file else ((r.image, r.caption) for r in read_table(source))
+    pairs = read_token_lines(source) if source == token_file else ((r.image, r.caption) for r in read_table(source))
     for name, caption in pairs:
         if name != NONEXISTENT:
             captions.setdefault(name, []).append(caption)
     return source, captions
 
 
-def _token_lines(path: Path) -> Iterator[tuple[str, str]]:
+def read_token_lines(path: Path) -> Iterator[tuple[str, str]]:
     """(image, caption) for every line `name.jpg#0<TAB>caption`."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():

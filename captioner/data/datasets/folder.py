@@ -37,22 +37,33 @@ SUFFIXES = (".csv", ".jsonl", ".json", ".tsv")
 
 def available_splits(config: FolderConfig) -> list[str]:
     """The splits that the captions file names, or those made by a hash of the image ids."""
-    splits = set(_read(config)[1].values())
+    splits = set(_read(config, find_images=False)[1].values())
     return [split for split in SPLITS if split in splits]
 
 
 def read_split(config: FolderConfig, split: str) -> CaptionDataset:
     """One split as the file defines it. Does not check that the images exist."""
-    images, splits, notices = _read(config)
+    return _split(config, split, find_images=True)
+
+
+def read_references(config: FolderConfig, split: str) -> CaptionDataset:
+    """`read_split` without looking for images."""
+    return _split(config, split, find_images=False)
+
+
+def _split(config: FolderConfig, split: str, *, find_images: bool) -> CaptionDataset:
+    images, splits, notices = _read(config, find_images=find_images)
     chosen = tuple(image for image in images if splits[image.image_id] == split)
     return CaptionDataset("folder", split, chosen, notices)
 
 
-def _read(config: FolderConfig) -> tuple[list[CaptionedImage], dict[ImageId, str], tuple[str, ...]]:
+def _read(
+    config: FolderConfig, *, find_images: bool
+) -> tuple[list[CaptionedImage], dict[ImageId, str], tuple[str, ...]]:
     """(all images, image id → split, notices)."""
     root = data_root(config, EXPECTED)
     path = _captions_file(root, config.captions)
-    images, named = read_file(path, root)
+    images, named = read_file(path, root, find_images=find_images)
     without = [image.path.name for image in images if named[image.image_id] is None]
     if images and len(without) == len(images):
         hashed = split_by_hash(named, config.val_fraction)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from captioner.data.dataset import ImageId
 from captioner.data.datasets.annotation_files import get_field, path_exists, read_json, read_lines
@@ -36,6 +36,12 @@ class KarpathyImage(NamedTuple):
     captions: tuple[str, ...]
 
 
+def is_karpathy(document: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a parsed JSON file is in Karpathy's format."""
+    images = document.get("images") if isinstance(document, dict) else None
+    return isinstance(images, list) and any(isinstance(image, dict) and "sentences" in image for image in images[:1])
+
+
 def find(root: Path, given: str) -> Path:
     """The file or folder that `data.karpathy` names, relative to `root` or to the current folder."""
     candidates = [root / Path(given).expanduser(), Path(given).expanduser()]
@@ -58,8 +64,8 @@ def available_splits(path: Path) -> list[str]:
 def read_split(path: Path, split: str, dataset: str) -> tuple[list[KarpathyImage], list[str]]:
     """(the images of one split of a JSON file, in its order; notices).
 
-    dataset: "coco" or "flickr30k", for the counts that a complete file must have. DataError if the file is not in
-    Karpathy's format, or has all images but other splits.
+    dataset: "coco" or "flickr30k", for the counts that a complete file must have; of others nothing is known.
+    DataError if the file is not in Karpathy's format, or has all images but other splits.
     """
     data = read_json(path)
     where = f"{path}: images"
@@ -90,7 +96,9 @@ def check_counts(counts: dict[str, int], split: str, dataset: str, path: Path) -
 
     DataError if only the total is the published one: the file is complete, but has other splits.
     """
-    expected = COUNTS[dataset]
+    expected = COUNTS.get(dataset)
+    if expected is None:
+        return []
     if counts == expected:
         return []
     found = ", ".join(f"{name} {counts.get(name, 0):,}" for name in expected)

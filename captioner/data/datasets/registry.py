@@ -24,7 +24,11 @@ from captioner.registry import load_object
 
 
 class DatasetReader(Protocol):
-    """A module that reads one data set. A settings dataclass names it: `reader: ClassVar[str] = "package.module"`."""
+    """A module that reads one data set. A settings dataclass names it: `reader: ClassVar[str] = "package.module"`.
+
+    If `read_split` looks for images on disk, the module should also define `read_references` with the same arguments,
+    which does not: scoring captions from a file needs no image, and the paths that it returns are not used.
+    """
 
     def available_splits(self, config: Any) -> list[str]:
         """The splits that the data set has, of train, val and test. Should not read images."""
@@ -71,11 +75,28 @@ def load_dataset(config: DataConfig, split: str) -> CaptionDataset:
     dataset = _without_missing_images(dataset, config)
     dataset = _without_blank_captions(dataset)
     dataset = replace(dataset, images=dataset.images[: config.limit])
+    return _with_captions(dataset, f"The split {dataset.split} of {dataset.name} at {config.root}")
+
+
+def load_references(config: DataConfig, split: str) -> CaptionDataset:
+    """The reference captions of one split; like `load_dataset`, but no image is looked for, so all may be missing."""
+    dataset = read_split(config, split, find_images=False)
+    dataset = replace(dataset, images=dataset.images[: config.limit])
+    return checked_references(dataset, f"The split {dataset.split} of {dataset.name} at {config.root}")
+
+
+def checked_references(dataset: CaptionDataset, where: str) -> CaptionDataset:
+    """`dataset` without blank captions; DataError, which begins with `where`, if it has no images or no captions."""
+    return _with_captions(_without_blank_captions(dataset), where)
+
+
+def _with_captions(dataset: CaptionDataset, where: str) -> CaptionDataset:
+    """DataError if there are no images or no captions; a notice if some images have none."""
     if not dataset.images:
-        raise DataError(f"The split {dataset.split} of {dataset.name} at {config.root} is empty.")
+        raise DataError(f"{where} is empty.")
     without = sum(not image.captions for image in dataset.images)
     if without == len(dataset):
-        raise DataError(f"The split {dataset.split} of {dataset.name} at {config.root} has images but no captions.")
+        raise DataError(f"{where} has images but no captions.")
     if without:
         dataset = _with_notice(dataset, f"{without:,} of {len(dataset):,} images of {dataset.split} have no caption.")
     return dataset
@@ -108,8 +129,11 @@ def add_boxes(config: DataConfig, dataset: CaptionDataset) -> CaptionDataset:
     return replace(dataset, images=images, label_names=getattr(reader, "LABEL_NAMES", {}))
 
 
-def read_split(config: DataConfig, split: str) -> CaptionDataset:
-    """One split as its files define it, with unique image ids. Images may be missing and captions blank."""
+def read_split(config: DataConfig, split: str, *, find_images: bool = True) -> CaptionDataset:
+    """One split as its files define it, with unique image ids. Images may be missing and captions blank.
+
+    find_images: without it no image is looked for, and the images' paths may be wrong.
+    """
     reader = _reader(config)
     splits = available_splits(config)
     where = f" at {config.root}" if config.root else ""
@@ -121,7 +145,8 @@ def read_split(config: DataConfig, split: str) -> CaptionDataset:
             f"There is no split {split!r} in {config.name}{where}.{near_misses(split, splits)} "
             f"Available: {', '.join(splits)}."
         )
-    dataset = reader.read_split(config, name)
+    read = reader.read_split if find_images else getattr(reader, "read_references", reader.read_split)
+    dataset: CaptionDataset = read(config, name)
     _check_unique_ids(dataset)
     return dataset
 

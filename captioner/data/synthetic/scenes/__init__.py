@@ -9,6 +9,12 @@ generate_scenes  all of it as files in COCO's format
 sheet            an overview image of some scenes
 """
 
-from captioner.data.synthetic.scenes.generate_scenes import available_splits, has_boxes, load_scenes, read_split
+from captioner.data.synthetic.scenes.generate_scenes import (
+    available_splits,
+    has_boxes,
+    load_scenes,
+    read_references,
+    read_split,
+)
 
-__all__ = ["available_splits", "has_boxes", "load_scenes", "read_split"]
+__all__ = ["available_splits", "has_boxes", "load_scenes", "read_references", "read_split"]

@@ -67,6 +67,17 @@ def read_split(config: ScenesConfig, split: str) -> CaptionDataset:
     return load_scenes(config, split)
 
 
+def read_references(config: ScenesConfig, split: str) -> CaptionDataset:
+    """The captions of one split; scenes that are not on disk are not drawn for them."""
+    choose("split", split, SPLITS)
+    root = scenes_directory(config)
+    if _holds_scenes(root, config):
+        return _read(root, split)
+    scenes = (generate_scene(config.seed, split, index) for index in range(_sizes(config)[split]))
+    images = (CaptionedImage(image_id, root / split / f"{image_id}.png", texts) for image_id, _, texts in scenes)
+    return CaptionDataset("scenes", split, tuple(images))
+
+
 def load_scenes(config: ScenesConfig, split: str) -> CaptionDataset:
     """One split of the scenes, with bounding boxes. All three splits are generated on first use.
 
