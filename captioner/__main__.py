@@ -15,6 +15,7 @@ COMMANDS = {
     "quickstart": "train a small captioner on synthetic images in 5 minutes (make demo)",
     "runs": "compare finished runs in one table",
     "doctor": "find silent failures of a trained captioner",
+    "import": "convert a checkpoint of another captioning project to a run folder",
     "export": "share a trained captioner as a small folder or one file",
     "data": "check a data set, download one, or pack it into tar shards",
     "cache": "compute a data set's features before training",
@@ -23,6 +24,9 @@ COMMANDS = {
     "cells": "show which unit of a network tracks what",
     "gradients": "measure how far back in time a language model's gradient reaches",
 }
+MODULES = {"import": "import_checkpoint"}
+"""Command → its module in `captioner.cli`, where that has another name, because Python reserves the command's."""
+
 HELP = """\
 usage: python -m captioner COMMAND …
 
@@ -43,7 +47,7 @@ def main() -> None:
         sys.stderr.write(f"error: {command} does not exist.{near_misses(command, COMMANDS)} See --help.\n")
         sys.exit(2)
     sys.argv = [f"captioner {command}", *sys.argv[2:]]
-    importlib.import_module(f"captioner.cli.{command}").main()
+    importlib.import_module(f"captioner.cli.{MODULES.get(command, command)}").main()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from captioner import __version__
-from captioner.__main__ import COMMANDS
+from captioner.__main__ import COMMANDS, MODULES
 from captioner.cli.hydra_config import compose_train_settings
 from captioner.config import AttentionConfig, TrainConfig
 from captioner.config.explain import setting_exists
@@ -74,7 +74,7 @@ def test_readme_commands_exist() -> None:
     """Those with --flags are also parsed."""
     for command, *options in [*commands("python", "-m", "captioner"), *commands("python", "caption.py")]:
         name, flags = (command, options) if command in COMMANDS else ("caption", [command, *options])
-        module = importlib.import_module(f"captioner.cli.{name}")
+        module = importlib.import_module(f"captioner.cli.{MODULES.get(name, name)}")
         if hasattr(module, "_parser"):
             module._parser().parse_args(flags)
 

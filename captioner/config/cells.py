@@ -23,6 +23,7 @@ CELLS: Registry[Callable[[int], Any]] = Registry(
         "lstm_no_output_activation": "captioner.nn.cells.lstm_variants:lstm_no_output_activation",
         "lstm_coupled_gates": "captioner.nn.cells.lstm_variants:lstm_coupled_gates",
         "lstm_full_gate_recurrence": "captioner.nn.cells.lstm_variants:lstm_full_gate_recurrence",
+        "lstm_maxout": "captioner.nn.cells.lstm_maxout:MaxoutLSTMCell",
         "gru": "captioner.nn.cells.gru:GRUCell",
         "mut1": "captioner.nn.cells.mutations:MUT1Cell",
         "mut2": "captioner.nn.cells.mutations:MUT2Cell",

@@ -20,12 +20,12 @@ class TransformConfig:
 
     choices: ClassVar[dict[str, Iterable[str]]] = {
         "resize": ("squash", "crop"),
-        "interpolation": ("bilinear", "bicubic"),
+        "interpolation": ("bilinear", "bicubic", "lanczos"),
     }
 
     size: int = 224  # height and width in pixels
     resize: str = "squash"  # squash: the whole image, stretched to a square; crop: the central square
-    interpolation: str = "bilinear"  # bilinear or bicubic, antialiased
+    interpolation: str = "bilinear"  # bilinear, bicubic or lanczos, antialiased
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of each color channel, subtracted
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # of each color channel, divided by
 
@@ -48,6 +48,7 @@ class EncoderConfig:
     weights: str | None = "DEFAULT"  # DEFAULT, the name of torchvision weights, a state-dict file, or null (random)
     image_size: int | None = None  # height and width in pixels; null: what the weights were made for
     resize: str = "squash"  # squash: the whole image, stretched to a square; crop: the central square
+    grid_size: int | None = None  # average the last feature map to this many rows and columns; null: as it is
     fine_tune_from: str | None = None  # first trainable block, such as layer3 (a wrong name lists them); null: frozen
     fine_tune_after: int = 0  # epochs in which the encoder stays frozen before it is fine-tuned
     gradient_checkpointing: bool = False  # recompute activations of trainable blocks instead of storing them
@@ -55,6 +56,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         within("encoder.image_size", self.image_size, 32, LARGEST_IMAGE)
+        within("encoder.grid_size", self.grid_size, 1, 64)
         at_least("encoder.fine_tune_after", self.fine_tune_after, 0)
         if self.fine_tune_after and self.fine_tune_from is None:
             raise ConfigError(

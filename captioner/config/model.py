@@ -12,6 +12,7 @@ from captioner.errors import ConfigError
 from captioner.registry import Registry
 
 INJECTIONS = ("init", "pre", "par", "first", "merge")
+IMAGE_PROJECTIONS = ("linear", "affine", "batch_norm")
 ATTENTIONS = ("none", "soft", "hard", "adaptive")
 HARD_AT_TEST = ("expected", "sample")
 WIDEST, DEEPEST = 65_536, 64  # bounds on dimensions and layers: larger values are typing errors
@@ -50,6 +51,11 @@ class ModelConfig:
     def samples_attention(self) -> bool:
         return False
 
+    @property
+    def has_batch_statistics(self) -> bool:
+        """Whether the decoder normalizes by statistics of the batch, which several processes would not share."""
+        return False
+
     def __post_init__(self) -> None:
         check_choices("model", self)
         within("model.dropout", self.dropout, 0.0, 0.95)
@@ -68,10 +74,21 @@ class RecurrentConfig(ModelConfig):
 
     decoder: ClassVar[str] = "captioner.nn.decoders.recurrent:RecurrentDecoder"
 
-    choices: ClassVar[dict[str, Iterable[str]]] = {**ModelConfig.choices, "injection": INJECTIONS}
+    choices: ClassVar[dict[str, Iterable[str]]] = {
+        **ModelConfig.choices,
+        "injection": INJECTIONS,
+        "image_projection": IMAGE_PROJECTIONS,
+    }
 
     injection: str = "par"  # where the image feature v enters: init, pre, par, first or merge (see conf/injection/)
     image_layer: int = 1  # the layer whose gates v enters, with injection par and first
+    image_projection: str = (
+        "linear"  # pre, par, first: W·v (linear), W·v + b (affine), or batch normalized (batch_norm)
+    )
+
+    @property
+    def has_batch_statistics(self) -> bool:
+        return self.image_projection == "batch_norm"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,6 +97,11 @@ class RecurrentConfig(ModelConfig):
             raise ConfigError(
                 f"model.image_layer={self.image_layer} needs model.injection=par or first: with "
                 f"{self.injection} the image does not enter the gates of a layer."
+            )
+        if self.image_projection != "linear" and self.injection in ("init", "merge"):
+            raise ConfigError(
+                f"model.image_projection={self.image_projection} needs model.injection=pre, par or first: with "
+                f"{self.injection} it is always tanh(W·v + b)."
             )
 
 
@@ -92,7 +114,9 @@ class AttentionConfig(ModelConfig):
     choices: ClassVar[dict[str, Iterable[str]]] = {
         **ModelConfig.choices,
         "attention": ATTENTIONS,
-        "score": ("additive", "dot"),
+        "score": ("additive", "additive_relu", "dot"),
+        "initial_state": ("tanh", "linear"),
+        "output": ("deep", "hidden"),
         "gate": ("scalar", "vector", "none"),
         "hard_at_test": HARD_AT_TEST,
     }
@@ -101,10 +125,12 @@ class AttentionConfig(ModelConfig):
     embedding_dim: int = 300
     tie_embeddings: bool = True
     attention: str = "soft"  # none (mean of the grid), soft, hard or adaptive; attention=… sets what goes with each
-    score: str = "additive"  # additive, w·tanh(Wa·a + Wh·h), or dot (scaled dot product)
+    score: str = "additive"  # additive, w·tanh(Wa·a + Wh·h); additive_relu, with ReLU; or dot (scaled dot product)
     attention_dim: int = 512  # A, size of the attention's hidden layer
     grid_dim: int | None = None  # soft, hard: map each region to this size first (a ReLU layer); null: as they are
     gate: str = "scalar"  # β on the context vector: scalar (the paper's), vector (one per feature channel) or none
+    initial_state: str = "tanh"  # h_0 (and c_0) from the mean of the regions: tanh(f_init) or f_init itself (linear)
+    output: str = "deep"  # what predicts a word: the word before, h and the context (deep), or h alone (hidden)
     doubly_stochastic: float = 1.0  # λ, weight of the doubly stochastic regularization; 0: none
     hard_at_test: str = "expected"  # hard: use the expected context (expected) or sample a location (sample)
     hard_expected_share: float = 0.5  # hard: fraction of the images trained with the expected context
@@ -136,6 +162,11 @@ class AttentionConfig(ModelConfig):
             raise ConfigError(
                 f"model.attention=adaptive cannot go with model.grid_dim={self.grid_dim}: it already maps each "
                 "region to model.hidden_dim dimensions. Leave model.grid_dim null."
+            )
+        if (self.initial_state, self.output) != ("tanh", "deep"):
+            raise ConfigError(
+                f"model.attention=adaptive cannot go with model.initial_state={self.initial_state} and model.output="
+                f"{self.output}: it starts from zero and predicts from h and the context. Leave both settings out."
             )
         if self.gate != "none":
             raise ConfigError(

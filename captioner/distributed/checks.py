@@ -34,6 +34,11 @@ def check_processes(config: TrainConfig, rank: RankInfo) -> None:
             f"encoder.batch_norm_eval=false cannot go with {rank.world_size} processes, because each would compute the "
             "statistics of its own part of the batch: set it to true, or train in one process."
         )
+    if rank.world_size > 1 and config.model.has_batch_statistics:
+        raise ConfigError(
+            f"model.image_projection=batch_norm cannot go with {rank.world_size} processes, because each would compute "
+            "the statistics of its own part of the batch: train in one process, or choose affine."
+        )
 
 
 def check_ranks_agree(

@@ -39,6 +39,8 @@ MISTAKES = (
     ["cache", "data=flickr8k", "data.root=nowhere"],
     ["data", "check", "data=foldr"],
     ["runs", "nowhere"],
+    ["import", "model.pth"],
+    ["import", "model.pth", "--from", "yunjei"],
 )
 
 

@@ -93,6 +93,10 @@ def cell_step(kind: str, p: dict[str, Array], prefix: str, gates: Array, hidden:
         return rnn(gates, *hidden, w) if kind == "rnn" else [np.maximum(gates + w @ hidden[0], 0)]
     if kind in ("lstm", "lstm_forget_bias_0"):
         return lstm(gates, *hidden, w)
+    if kind == "lstm_maxout":
+        i, f, o, first, second = np.split(gates + w @ hidden[0], 5)
+        c = sigmoid(f) * hidden[1] + sigmoid(i) * np.maximum(first, second)
+        return [sigmoid(o) * np.tanh(c), c]
     if kind.startswith("lstm_"):
         return greff(gates, hidden, p, prefix, kind.removeprefix("lstm_"))
     return gru(gates, *hidden, w, p[f"{prefix}.candidate_bias"])
@@ -137,6 +141,9 @@ def recurrent_logits(decoder: nn.Module, config: Any, v: Array, words: list[int]
     states = states_of(config.cell)
     hidden = [[np.zeros(hidden_dim)] * states for _ in range(config.layers)]
     image = p["image.weight"] @ v + p.get("image.bias", 0.0)
+    if config.image_projection == "batch_norm":  # in eval mode
+        norm = {key: value.numpy() for key, value in decoder.image.batch_norm.state_dict().items()}  # type: ignore[operator]
+        image = norm["weight"] * (image - norm["running_mean"]) / np.sqrt(norm["running_var"] + 1e-5) + norm["bias"]
 
     def read(x: Array, image_part: Array | float) -> Array:
         nonlocal hidden
@@ -171,7 +178,8 @@ def energies(config: Any, p: dict[str, Array], keys: list[Array], h: Array) -> A
     query = p["attention.query.weight"] @ h + p["attention.query.bias"]
     if config.score == "dot":
         return np.array([query @ key for key in keys]) / np.sqrt(config.attention_dim)
-    return np.array([p["attention.score.weight"][0] @ np.tanh(key + query) for key in keys])
+    activation = np.tanh if config.score == "additive" else lambda x: np.maximum(x, 0)
+    return np.array([p["attention.score.weight"][0] @ activation(key + query) for key in keys])
 
 
 def attention_keys(config: Any, p: dict[str, Array], grid: Array) -> list[Array]:
@@ -187,7 +195,8 @@ def attention_logits(
     states = states_of(config.cell)
     if config.grid_dim:
         grid = np.array([np.maximum(p["grid.weight"] @ a + p["grid.bias"], 0) for a in grid])
-    first = np.tanh(p["init.weight"] @ grid.mean(0) + p["init.bias"])
+    first = p["init.weight"] @ grid.mean(0) + p["init.bias"]
+    first = np.tanh(first) if config.initial_state == "tanh" else first
     pieces = np.split(first, states * config.layers)
     hidden = [pieces[layer * states : (layer + 1) * states] for layer in range(config.layers)]
     rows, attention_rows = [], []
@@ -201,6 +210,10 @@ def attention_logits(
         x = p["embedding.weight"][word]
         gates = p["stack.inputs.0.weight"] @ x + p["stack.inputs.0.bias"] + p["context_to_gates.weight"] @ z
         h, hidden = stack_step(config.cell, p, config.layers, gates, hidden, residual=config.residual)
+        if config.output == "hidden":
+            rows.append(word_logits(p, h))
+            attention_rows.append(alpha)
+            continue
         deep = x + p["hidden_to_word.weight"] @ h + p["hidden_to_word.bias"] + p["context_to_word.weight"] @ z
         rows.append(word_logits(p, deep))
         attention_rows.append(alpha)

@@ -17,7 +17,11 @@ from torch import Tensor
 from captioner.config import TransformConfig
 from captioner.data.dataset import Box
 
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 class View(NamedTuple):

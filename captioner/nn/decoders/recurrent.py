@@ -49,7 +49,7 @@ class RecurrentDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.stack = RecurrentStack(
             config.cell, embedding_dim, hidden_dim, config.layers, config.dropout, residual=config.residual
         )
-        self.image = ImageInjection(config.injection, feature_dim, embedding_dim, self.stack)
+        self.image = ImageInjection(config.injection, feature_dim, embedding_dim, self.stack, config.image_projection)
         self.image_layer = config.image_layer - 1
         self.output = WordOutput(self.image.output_dim, self.embedding, config.dropout, config.tie_embeddings)
         self.dropout = nn.Dropout(config.dropout)

@@ -10,7 +10,8 @@ For the annotation vectors a_1 … a_P of an image's regions and the words y_1 �
 
 The regularizer λ Σ_i (1 − Σ_t α_ti)² encourages attention to every region of the image (eq. 14). With several layers,
 h is the top layer's. Any cell can replace the LSTM. With `grid_dim`, a_i is first mapped to ReLU(W a_i + b) of that
-dimension, which makes each step faster and the model smaller.
+dimension, which makes each step faster and the model smaller. `initial_state=linear` leaves out the tanh of h_0 and
+c_0, and `output=hidden` predicts from h alone: p(y_t) ∝ exp(L_h h_t). Both are common in code that follows the paper.
 
 Hard attention uses one sampled a_i instead of the mean Σ_i α_ti a_i; see `hard_attention`.
 """
@@ -93,14 +94,18 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         gate_columns = {"scalar": 1, "vector": feature_dim, "none": 0}[config.gate]
         self.gate = StepLinear(hidden_dim, gate_columns) if gate_columns else None  # f_β
         self.init = nn.Linear(feature_dim, self.stack.states * config.layers * hidden_dim)  # f_init
-        self.hidden_to_word = nn.Linear(hidden_dim, embedding_dim)  # L_h
-        self.context_to_word = nn.Linear(feature_dim, embedding_dim, bias=False)  # L_z
-        self.output = WordOutput(embedding_dim, self.embedding, config.dropout, config.tie_embeddings)  # L_o
+        self.linear_start = config.initial_state == "linear"
+        is_deep = config.output == "deep"
+        self.hidden_to_word = nn.Linear(hidden_dim, embedding_dim) if is_deep else None  # L_h
+        self.context_to_word = nn.Linear(feature_dim, embedding_dim, bias=False) if is_deep else None  # L_z
+        output_dim = embedding_dim if is_deep else hidden_dim
+        self.output = WordOutput(output_dim, self.embedding, config.dropout, config.tie_embeddings)  # L_o
         self.dropout = nn.Dropout(config.dropout)
         self.doubly_stochastic = config.doubly_stochastic
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         for linear in (self.context_to_gates, self.init, self.hidden_to_word, self.context_to_word):
-            nn.init.xavier_uniform_(linear.weight)
+            if linear is not None:
+                nn.init.xavier_uniform_(linear.weight)
 
     def forward(self, features: ImageFeatures, captions: PackedCaptions) -> DecoderOutput:
         """Teacher-forced logits (M, V), and α (M, P)."""
@@ -170,7 +175,8 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         if features.grid is None:
             raise ValueError("the attention decoder needs the encoder's grid")
         grid = features.grid if self.grid is None else self.dropout(torch.relu(self.grid(features.grid)))
-        initial = torch.tanh(self.init(mean_of_regions(grid, features.mask)))
+        initial = self.init(mean_of_regions(grid, features.mask))
+        initial = initial if self.linear_start else torch.tanh(initial)
         hidden = torch.split(initial, self.stack.hidden_dim, dim=1)
         return grid, self.attention.keys(grid), tuple(hidden)
 
@@ -181,7 +187,10 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def _word_logits(
         self, embedded: Float[Tensor, "M E"], top: Float[Tensor, "M H"], attended: Float[Tensor, "M D"]
     ) -> Float[Tensor, "M V"]:
-        """The deep output layer, eq. 7."""
+        """The deep output layer, eq. 7; with output=hidden, of h alone."""
+        if self.hidden_to_word is None or self.context_to_word is None:
+            from_hidden: Tensor = self.output(top)
+            return from_hidden
         hidden = self.hidden_to_word(self.dropout(top))
         logits: Tensor = self.output(embedded + hidden + self.context_to_word(attended))
         return logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from captioner.config import ENCODERS, EncoderConfig
 from captioner.errors import ConfigError
@@ -23,9 +23,13 @@ def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encode
     """
     is_registered = config.name in ENCODERS
     network: EncoderNetwork = ENCODERS[config.name](config) if is_registered else torchvision_network(config)
+    trunk, name = network.trunk, config.name
+    if config.grid_size is not None:
+        trunk.add_module("grid", nn.AdaptiveAvgPool2d(config.grid_size))
+        name = f"{name}_{config.grid_size}x{config.grid_size}"  # the feature cache tells it from the whole map's
     encoder = Encoder(
-        config.name,
-        network.trunk,
+        name,
+        trunk,
         network.transform,
         config.fine_tune_from,
         config.batch_norm_eval,

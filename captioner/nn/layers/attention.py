@@ -2,9 +2,10 @@
 
     α = softmax(e),   z = Σ_i α_i a_i                  Xu et al. 2015, eq. 5, 6 and 13
 
-    additive   e_i = w·tanh(Wa·a_i + Wh·h)             Bahdanau et al. 2015, appendix A.1.2
-    dot        e_i = (Wh·h)·(Wa·a_i) / √A              Vaswani et al. 2017, section 3.2.1
-    none       e_i = 0                                 equal weights: the baseline for attention
+    additive        e_i = w·tanh(Wa·a_i + Wh·h)        Bahdanau et al. 2015, appendix A.1.2
+    additive_relu   e_i = w·ReLU(Wa·a_i + Wh·h)        a common variant in captioning code
+    dot             e_i = (Wh·h)·(Wa·a_i) / √A         Vaswani et al. 2017, section 3.2.1
+    none            e_i = 0                            equal weights: the baseline for attention
 
 Wa·a (`keys`) is computed once per image and shared by all of its rows; Wh·h (`query`) is computed once per step. To add
 a score, subclass `Attention` and name the class in `build_attention` and `AttentionConfig`.
@@ -75,6 +76,20 @@ class AdditiveAttention(Attention):
         return lambda queries, rows: energies(queries, rows.images)
 
 
+class ReLUAttention(AdditiveAttention):
+    """e = w·ReLU(keys + query)."""
+
+    def energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
+        """e (N, P), with two tensors of N·P·A elements."""
+        images, regions, attention_dim = keys.shape
+        energy: Tensor = self.score(torch.relu(keys.unsqueeze(1) + queries.view(images, -1, 1, attention_dim)))
+        return energy.view(-1, regions)
+
+    def batch_energies(self, keys: Float[Tensor, "B P A"]) -> Energies:
+        """See `Attention`."""
+        return lambda queries, rows: self.energies(keys.index_select(0, rows.images), queries)
+
+
 def _in_blocks(keys: Tensor) -> bool:
     """Whether energies are computed in blocks: on a CPU, without autocast, and not under torch.compile."""
     return keys.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
@@ -121,11 +136,13 @@ class UniformAttention(Attention):
 
 
 def build_attention(score: str, feature_dim: int, hidden_dim: int, attention_dim: int) -> Attention:
-    """The attention of this score: "additive", "dot" or "none"."""
+    """The attention of this score: "additive", "additive_relu", "dot" or "none"."""
     if score == "none":
         return UniformAttention()
     if score == "dot":
         return DotProductAttention(feature_dim, hidden_dim, attention_dim)
+    if score == "additive_relu":
+        return ReLUAttention(feature_dim, hidden_dim, attention_dim)
     return AdditiveAttention(feature_dim, hidden_dim, attention_dim)
 
 

@@ -6,6 +6,10 @@ par     W v is added to the gates at every step                            CS231
 first   W v is added to the gates at the first step only                   Karpathy & Fei-Fei 2015, eq. 13
 merge   tanh(W v) is concatenated to h before the output layer; the        Mao et al. 2015; Tanti et al. 2018
         recurrence never sees v
+
+With pre, par and first, W v may also be W v + b ("affine"), or batch normalized ("batch_norm"; Ioffe & Szegedy 2015):
+γ (W v − μ)/√(s² + 10⁻⁵) + β with the mean μ and variance s² of the batch, in eval mode their running means. A batch of
+one image has no variance and uses the running means too.
 """
 
 from __future__ import annotations
@@ -39,7 +43,10 @@ class InjectedImage(NamedTuple):
 class ImageInjection(nn.Module):
     """One linear map of v. `output_dim`: the width of the decoder's output, with what is concatenated to it."""
 
-    def __init__(self, kind: str, feature_dim: int, embedding_dim: int, stack: RecurrentStack) -> None:
+    def __init__(
+        self, kind: str, feature_dim: int, embedding_dim: int, stack: RecurrentStack, projection: str = "linear"
+    ) -> None:
+        """`projection`: "linear", "affine" or "batch_norm"."""
         super().__init__()
         self.kind = kind
         states = stack.states * len(stack.cells)
@@ -52,12 +59,13 @@ class ImageInjection(nn.Module):
         }[kind]
         self.output_dim = stack.hidden_dim * (2 if kind == "merge" else 1)
         self.weight = nn.Parameter(torch.empty(columns, feature_dim))  # with par: Wih, for all gates
-        self.bias = nn.Parameter(torch.zeros(columns)) if kind in ("init", "merge") else None
+        self.bias = nn.Parameter(torch.zeros(columns)) if kind in ("init", "merge") or projection == "affine" else None
+        self.batch_norm = nn.BatchNorm1d(columns, momentum=0.01) if projection == "batch_norm" else None
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, vector: Float[Tensor, "B D"], stack: RecurrentStack) -> InjectedImage:
         """What the images contribute; computed once per image."""
-        image = F.linear(vector, self.weight, self.bias)
+        image = self.project(vector)
         zero = stack.initial(image)
         if self.kind == "init":
             return InjectedImage(tuple(torch.split(torch.tanh(image), stack.hidden_dim, dim=1)))
@@ -69,3 +77,14 @@ class ImageInjection(nn.Module):
         if self.kind == "first":
             return InjectedImage(zero, first_step=image)
         return InjectedImage(zero, output_concat=torch.tanh(image))
+
+    def project(self, vector: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+        """W v, with what `projection` adds to it."""
+        image = F.linear(vector, self.weight, self.bias)
+        norm = self.batch_norm
+        if norm is None:
+            return image
+        if len(image) == 1:
+            return F.batch_norm(image, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        normalized: Tensor = norm(image)
+        return normalized

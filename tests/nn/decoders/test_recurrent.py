@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from captioner.config import CELLS, INJECTIONS, RecurrentConfig
+from captioner.errors import ConfigError
 from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures, repeat_rows, select_rows
@@ -35,12 +36,15 @@ CONFIGS = [
     RecurrentConfig(cell="lstm", embedding_dim=4, hidden_dim=5, layers=2, image_layer=2),
     RecurrentConfig(cell="rnn_relu", embedding_dim=4, hidden_dim=5, layers=3, injection="first", image_layer=2),
     RecurrentConfig(cell="lstm", embedding_dim=4, hidden_dim=5, layers=3, residual=True),
+    RecurrentConfig(cell="lstm", embedding_dim=4, hidden_dim=5, injection="pre", image_projection="affine"),
+    RecurrentConfig(cell="lstm", embedding_dim=4, hidden_dim=5, injection="pre", image_projection="batch_norm"),
+    RecurrentConfig(cell="gru", embedding_dim=4, hidden_dim=5, injection="par", image_projection="batch_norm"),
     *(RecurrentConfig(cell=cell, embedding_dim=4, hidden_dim=5, injection="init") for cell in CELLS),
 ]
 
 
 def describe(config: RecurrentConfig) -> str:
-    return f"{config.cell}-{config.layers}-{config.injection}"
+    return f"{config.cell}-{config.layers}-{config.injection}-{config.image_projection}"
 
 
 def make(config: RecurrentConfig) -> tuple[torch.nn.Module, ImageFeatures]:
@@ -48,6 +52,9 @@ def make(config: RecurrentConfig) -> tuple[torch.nn.Module, ImageFeatures]:
     decoder = build_decoder(config, V, D).double().eval()
     for parameter in decoder.parameters():  # no bias is zero, so that a missing one is noticed
         torch.nn.init.normal_(parameter, std=0.5)
+    if config.image_projection == "batch_norm":
+        torch.nn.init.normal_(decoder.image.batch_norm.running_mean)
+        torch.nn.init.uniform_(decoder.image.batch_norm.running_var, 0.5, 2)
     return decoder, ImageFeatures(torch.randn(len(CAPTIONS), D, dtype=torch.float64))
 
 
@@ -116,6 +123,25 @@ def test_merge_keeps_the_image_out_of_the_recurrence() -> None:
     step = decoder.step(torch.tensor([1, 1, 1]), decoder.init_state(features))
     assert torch.equal(step.state.rows.hidden[0][0], step.state.rows.hidden[0][1])
     assert not torch.allclose(step.logits[0], step.logits[1])
+
+
+def test_batch_norm_uses_the_batch_while_training_and_running_means_for_one_image() -> None:
+    config = RecurrentConfig(embedding_dim=4, hidden_dim=5, injection="pre", image_projection="batch_norm", dropout=0.0)
+    decoder, features = make(config)
+    image = decoder.image
+    plain = features.vector @ image.weight.T
+    decoder.train()
+    expected = (plain - plain.mean(0)) / (plain.var(0, unbiased=False) + 1e-5).sqrt()
+    expected = expected * image.batch_norm.weight + image.batch_norm.bias
+    torch.testing.assert_close(image.project(features.vector), expected)
+    alone = image.project(features.vector[:1])  # torch refuses to normalize a batch of one
+    torch.testing.assert_close(alone, decoder.eval().image.project(features.vector)[:1])
+
+
+@pytest.mark.parametrize("injection", ["init", "merge"])
+def test_a_projection_without_effect_is_refused(injection: str) -> None:
+    with pytest.raises(ConfigError, match=r"image_projection=affine needs model\.injection=pre, par or first"):
+        RecurrentConfig(injection=injection, image_projection="affine")
 
 
 def test_dropout_only_while_training() -> None:

@@ -35,6 +35,8 @@ CONFIGS = [
     AttentionConfig(**SMALL, cell="rnn"),
     AttentionConfig(**SMALL, grid_dim=6),
     AttentionConfig(**SMALL, score="dot"),
+    AttentionConfig(**SMALL, score="additive_relu", gate="vector", initial_state="linear", output="hidden"),
+    AttentionConfig(**SMALL, attention="hard", gate="none", score="additive_relu", output="hidden"),
     AttentionConfig(**SMALL, attention="none"),
     AttentionConfig(**SMALL, attention="hard", gate="none", cell="gru"),
     AttentionConfig(**SMALL, attention="adaptive", gate="none"),
@@ -51,7 +53,7 @@ CONFIGS = [
 
 
 def name(config: AttentionConfig) -> str:
-    return f"{config.attention}-{config.score}-{config.cell}-{config.gate}-{config.grid_dim}"
+    return f"{config.attention}-{config.score}-{config.cell}-{config.gate}-{config.grid_dim}-{config.output}"
 
 
 every_kind = pytest.mark.parametrize("config", CONFIGS, ids=name)

@@ -1,0 +1,1 @@
+"""Checkpoints of other captioning projects: read without executing anything, and converted to ours."""

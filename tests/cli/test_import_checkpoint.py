@@ -1,0 +1,113 @@
+"""`captioner import`: what it prints, what it writes, and what it says about a wrong file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from captioner.cli.import_checkpoint import default_name, main
+from captioner.config import ENCODERS
+from captioner.inference import Captioner
+from tests.checkpoint.foreign.conftest import SMALL_ENCODERS, small_resnet
+from tests.checkpoint.foreign.test_ruotianluo import write_sample as write_ruotianluo
+from tests.checkpoint.foreign.test_yunjey import Encoder
+from tests.checkpoint.foreign.test_yunjey import write_sample as write_yunjey
+from tests.cli.conftest import Command
+
+
+@pytest.fixture(autouse=True)
+def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder with the samples' layers."""
+    items = {**ENCODERS._items, **{name: SMALL_ENCODERS[name] for name in ("resnet_1111", "flat_20")}}
+    monkeypatch.setattr(ENCODERS, "_items", items)
+
+
+@pytest.fixture
+def yunjey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The decoder of a tiny model, with its encoder and vocabulary beside it."""
+    (tmp_path / "models").mkdir()
+    return write_yunjey(tmp_path / "models", monkeypatch, Encoder(small_resnet(1, 1, 1, 1), 16))[0]
+
+
+def test_the_run_folder_captions_photos(command: Command, yunjey: Path, tmp_path: Path) -> None:
+    result = command(main, str(yunjey), "--from", "yunjey", "--encoder", "resnet_1111")
+    assert result.code == 0, result.err
+    assert result.out == (
+        "Imported: Show and Tell of yunjey, 8 tokens, encoder resnet_1111\n"
+        "Run folder: runs/decoder-1-2\n"
+        "Caption a photo: python caption.py photo.jpg --checkpoint runs/decoder-1-2\n"
+    )
+    run = tmp_path / "runs/decoder-1-2"
+    assert [path.name for path in run.parent.iterdir()] == ["decoder-1-2"]
+    assert json.loads((run / "import.json").read_text())["project"] == "yunjey"
+    caption = Captioner.from_checkpoint(run, "cpu").caption(torch.rand(3, 40, 30))
+    assert set(caption.tokens) <= {"a", "dog", "runs", ".", "<UNK>"}
+
+
+def test_nothing_is_overwritten(command: Command, yunjey: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    result = command(main, str(yunjey), "--from", "yunjey", "--encoder", "resnet_1111", "--out", "mine")
+    assert result.code == 2
+    assert result.err == "error: mine exists already, and nothing is overwritten: name another folder with --out.\n"
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_the_wrong_project_is_answered_with_the_right_one(command: Command, yunjey: Path, tmp_path: Path) -> None:
+    result = command(main, str(yunjey), "--from", "sgrvinod", "--out", "new/run")
+    assert result.code == 2
+    assert result.err.endswith("is no checkpoint of sgrvinod. It looks like one of yunjey: give --from yunjey.\n")
+    path, _ = write_ruotianluo(tmp_path / "log", "newfc")
+    result = command(main, str(path), "--from", "yunjey", "--out", "new/run")
+    assert result.err.endswith("It looks like one of ruotianluo: give --from ruotianluo.\n")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_file_of_no_project_is_described(command: Command, tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "linear.pth")
+    result = command(main, "linear.pth", "--from", "yunjey")
+    assert result.code == 2
+    assert "It has a dictionary (weight, bias) that no known project writes." in result.err
+    result = command(main, "nothing.pth", "--from", "yunjey")
+    assert result.err == "error: nothing.pth does not exist: expected a checkpoint file of another project.\n"
+
+
+def test_without_an_encoder_a_note_says_so(command: Command, tmp_path: Path) -> None:
+    path, _ = write_ruotianluo(tmp_path / "log", "newfc")
+    torch.save(nn.Conv2d(3, 20, 32).state_dict(prefix="conv."), "flat.pth")
+    arguments = ["--from", "ruotianluo", "--encoder", "flat_20", "--encoder-weights", "flat.pth"]
+    result = command(main, str(path), *arguments)
+    assert result.code == 0, result.err
+    assert result.err.startswith("Note: The file has no encoder")
+    assert "Run folder: runs/log_model\n" in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--from", "yunjei"], "Did you mean yunjey?"),
+        ([], "--from is missing"),
+        (["--from", "yunjey", "--vocab", "v"], "use --vocabulary"),
+        (["--from", "sgrvinod", "--encoder-weights", "w.pth"], "has no effect with --from sgrvinod"),
+    ],
+)
+def test_mistakes_have_a_message(command: Command, arguments: list[str], message: str) -> None:
+    result = command(main, "model.pth", *arguments)
+    assert result.code == 2
+    assert message in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("BEST_checkpoint_coco.pth.tar", "BEST_checkpoint_coco"),
+        ("models/decoder-5-3000.ckpt", "decoder-5-3000"),
+        ("log_fc/model-best.pth", "log_fc_model-best"),
+    ],
+)
+def test_the_run_has_the_file_s_name(path: str, name: str) -> None:
+    assert default_name(Path(path)) == name
