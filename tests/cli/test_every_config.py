@@ -39,6 +39,8 @@ COMBINATIONS = [
     *(f"model=lstm cell={cell} injection={way}" for cell, way in [("gru", "init"), ("mut1", "pre"), ("rnn", "merge")]),
     "model=lstm cell=lstm_full_gate_recurrence injection=init model.layers=2 model.residual=true",
     "model=lrcn injection=first cell=rnn_relu",
+    "model=show_and_tell model.image_projection=batch_norm",
+    "model=attention model.score=additive_relu model.initial_state=linear model.output=hidden encoder.grid_size=4",
     "model=neuraltalk model.tie_embeddings=true",
     "model=attention cell=lstm_full_gate_recurrence model.layers=2 model.residual=true",
     "model=attention cell=mut3 model.gate=vector",

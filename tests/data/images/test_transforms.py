@@ -24,7 +24,11 @@ from captioner.data.images.transforms import (
 
 PLAIN = TransformConfig(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
-RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 def noise(width: int, height: int) -> Image.Image:

@@ -319,6 +319,23 @@ def test_gradient_checkpointing_stores_less() -> None:
 # --------------------------------------------------------------------- the fused copy of frozen blocks
 
 
+@pytest.mark.parametrize("fine_tune_from", [None, "features.12"])
+def test_grid_size_averages_the_last_feature_map(fine_tune_from: str | None) -> None:
+    """Coarser or finer; the vector is the mean of the averaged regions, and the feature cache tells the two apart."""
+    plain = build_encoder(EncoderConfig("squeezenet1_1", weights=None, image_size=96))
+    config = EncoderConfig("squeezenet1_1", weights=None, image_size=96, grid_size=7, fine_tune_from=fine_tune_from)
+    pooled = build_encoder(config)
+    pooled.trunk.load_state_dict(plain.trunk.state_dict())
+    assert (plain.grid_size, pooled.grid_size) == ((5, 5), (7, 7))
+    images = torch.randn(2, 3, 96, 96)
+    grid = plain.eval()(images).grid.transpose(1, 2).unflatten(2, (5, 5))
+    expected = nn.functional.adaptive_avg_pool2d(grid, 7).flatten(2).transpose(1, 2)
+    found = pooled.eval()(images)
+    torch.testing.assert_close(found.grid, expected)
+    torch.testing.assert_close(found.vector, expected.mean(1))
+    assert pooled.name != plain.name
+
+
 def test_the_fused_copy_is_not_in_the_state_dict() -> None:
     encoder = random_encoder()
     keys = list(encoder.state_dict())
