@@ -152,12 +152,25 @@ class FolderConfig(DataConfig):
 
     name: str = "folder"
     root: str | None = None  # the folder of images
-    captions: str | None = None  # the file of captions (CSV, JSONL or COCO JSON), relative to root; null: found in root
+    captions: str | None = None  # the file of captions, in any layout of docs/data.md, relative to root; null: found
+    train: str | None = None  # for one file per split: the captions of train, a pattern of files, or a folder of images
+    val: str | None = None  # the same for val
+    test: str | None = None  # the same for test; its images may have no captions where none are needed
+    image_column: str | None = None  # the column or key of the image's name; null: one of the usual names
+    caption_column: str | None = None  # the column or key of the captions; null: one of the usual names
+    split_column: str | None = None  # the column or key of the split; null: split
+    keep_rejected: bool = False  # VizWiz: keep captions that its authors marked as spam (is_rejected)
+    keep_precanned: bool = False  # VizWiz: keep ready sentences such as "quality issues are too severe" (is_precanned)
     val_fraction: float = 0.1  # fraction of the images for val, and for test, if the file names no splits
 
     def __post_init__(self) -> None:
         super().__post_init__()
         within("data.val_fraction", self.val_fraction, 0.0, 0.4)
+        given = [split for split in ("train", "val", "test") if getattr(self, split) is not None]
+        if self.captions is not None and given:
+            raise ConfigError(
+                f"data.captions is one file for all splits, data.{given[0]} the file of one: give one or the other."
+            )
 
 
 @dataclass

@@ -97,7 +97,11 @@ def read_captions(path: Path, *, need_names: bool = True) -> list[AnnotatedImage
     need_names: whether every image must have a `file_name`; without it, the name is "" where there is none.
     DataError if the file is missing or not JSON, lacks `images` or `annotations`, or has captions of unlisted images.
     """
-    data = read_json(path)
+    return captioned_images(read_json(path), path, need_names=need_names)
+
+
+def captioned_images(data: object, path: Path, *, need_names: bool = True) -> list[AnnotatedImage]:
+    """`read_captions` for the content of a file; `path` is for messages."""
     images = get_field(data, "images", list, f"{path}")
     annotations = get_field(data, "annotations", list, f"{path}")
     where = f"{path}: images"

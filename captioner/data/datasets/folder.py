@@ -1,48 +1,50 @@
-"""The user's own images, in a folder with a CSV, JSON lines or COCO JSON file of captions.
+"""The user's own images, in a folder with captions in any layout of `layouts`.
 
     root/captions.csv     image,caption,split      (split is optional)
     root/captions.jsonl   {"image": "cat.jpg", "captions": ["a cat", "a tabby cat"], "split": "train"}
-    root/captions.json    COCO's format, with an optional "split" in every image
-    root/cat.jpg, root/pets/dog.jpg, or all of them in root/images/
+    root/captions.json    COCO's format, Karpathy's, a list of objects, …
+    root/cat.jpg, root/pets/dog.jpg, or all of them in root/images/, in root/train/ and root/val/, or in one subfolder
 
-The id of an image is its path without the suffix ("cat", "pets/dog"), or the id in the COCO JSON file.
+`caption_sources` chooses the files of captions, `layouts` reads them, and `image_files` finds the images. The id of an
+image is its name without the suffix ("cat", "pets/dog"), or the id that the file gives it, as COCO's layout does.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from captioner.config import FolderConfig
-from captioner.data.dataset import CaptionDataset, CaptionedImage, ImageId
-from captioner.data.datasets.annotation_files import (
-    check_image_name,
-    data_root,
-    first_existing,
-    join_names,
-    path_exists,
-)
-from captioner.data.datasets.caption_tables import Row, read_json_lines, read_table
-from captioner.data.datasets.coco import read_captions
+from captioner.data.dataset import CaptionDataset, CaptionedImage, ImageId, ImagePath
+from captioner.data.datasets.annotation_files import check_image_name, data_root, join_names
+from captioner.data.datasets.caption_sources import Source, find_sources, split_folders
 from captioner.data.datasets.faults import Faults
-from captioner.data.datasets.splits import SPLITS, split_by_hash, split_name
+from captioner.data.datasets.image_files import ImageFinder, has_image_suffix
+from captioner.data.datasets.layouts.layout import Content, Entry, ReadOptions
+from captioner.data.datasets.layouts.registry import read_captions_file
+from captioner.data.datasets.splits import SPLITS, split_by_hash
+from captioner.data.image_views import ImageViews
+from captioner.data.stored_image import StoredImage
 from captioner.errors import DataError
 
 EXPECTED = "your images and captions.csv (or captions.jsonl, captions.json)"
-CAPTION_FILES = ("captions.csv", "captions.jsonl", "captions.json", "captions.txt", "captions.tsv")
-IMAGE_FOLDERS = ("", "images", "Images")
-SUFFIXES = (".csv", ".jsonl", ".json", ".tsv")
+IMAGE_FOLDERS = ("images", "Images")
 
 
 def available_splits(config: FolderConfig) -> list[str]:
-    """The splits that the captions file names, or those made by a hash of the image ids."""
-    splits = set(_read(config, find_images=False)[1].values())
+    """The splits that the captions files name, or those made by a hash of the image ids."""
+    root = data_root(config, EXPECTED)
+    sources = find_sources(root, config)
+    named = {source.split for source in sources}
+    splits = set(_read(root, sources, config, find_images=False).splits.values()) if None in named else named
     return [split for split in SPLITS if split in splits]
 
 
 def read_split(config: FolderConfig, split: str) -> CaptionDataset:
-    """One split as the file defines it. Does not check that the images exist."""
+    """One split as the files define it. Does not check that the images exist."""
     return _split(config, split, find_images=True)
 
 
@@ -52,28 +54,11 @@ def read_references(config: FolderConfig, split: str) -> CaptionDataset:
 
 
 def _split(config: FolderConfig, split: str, *, find_images: bool) -> CaptionDataset:
-    images, splits, notices = _read(config, find_images=find_images)
-    chosen = tuple(image for image in images if splits[image.image_id] == split)
-    return CaptionDataset("folder", split, chosen, notices)
-
-
-def _read(
-    config: FolderConfig, *, find_images: bool
-) -> tuple[list[CaptionedImage], dict[ImageId, str], tuple[str, ...]]:
-    """(all images, image id → split, notices)."""
     root = data_root(config, EXPECTED)
-    path = _captions_file(root, config.captions)
-    images, named = read_file(path, root, find_images=find_images)
-    without = [image.path.name for image in images if named[image.image_id] is None]
-    if images and len(without) == len(images):
-        hashed = split_by_hash(named, config.val_fraction)
-        fractions = f"{config.val_fraction:.0%} of the images for val and for test"
-        return images, hashed, (f"{path} names no splits: images are split by a hash of their ids, {fractions}.",)
-    if without:
-        raise DataError(
-            f"{path} gives a split for some images, but not for {len(without):,} of them ({join_names(without)})."
-        )
-    return images, {image_id: split for image_id, split in named.items() if split}, ()
+    sources = [source for source in find_sources(root, config) if source.split in (None, split)]
+    read = _read(root, sources, config, find_images=find_images)
+    images = tuple(image for image in read.images() if read.splits[image.image_id] == split)
+    return CaptionDataset("folder", split, images, tuple(dict.fromkeys(read.notices)))
 
 
 def read_file(
@@ -84,89 +69,172 @@ def read_file(
     root: the folder of the images. find_images: look for the folder inside `root` that holds them; without it nothing
     but the captions file is looked at, and the images' paths may be wrong.
     """
-    candidates = IMAGE_FOLDERS if find_images else IMAGE_FOLDERS[:1]
-    if path.suffix.lower() == ".json":
-        return _read_coco(path, root, candidates)
-    return _read_rows(path, root, candidates)
+    read = _Images(find_images)
+    _add(read, read_captions_file(path), root, Source(path))
+    return read.images(), read.splits
 
 
-def _captions_file(root: Path, given: str | None) -> Path:
-    if given is not None:
-        path = first_existing([root / Path(given).expanduser(), Path(given).expanduser()])
-        if path is None or path.is_dir():
-            raise DataError(f"data.captions={given} is not a file, neither in {root} nor in the current folder.")
-        return path
-    default = first_existing(root / name for name in CAPTION_FILES)
-    if default is not None:
-        return default
-    others = sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES)
-    if len(others) == 1:
-        return others[0]
-    found = (
-        f"several possible captions files ({join_names(path.name for path in others)})"
-        if others
-        else "no captions file"
+@dataclass
+class _Images:
+    """The images of one or more files of captions, by their id, in the order of their first entries."""
+
+    find_images: bool = True
+    paths: dict[ImageId, tuple[ImagePath, ...]] = field(default_factory=dict)
+    captions: defaultdict[ImageId, list[str]] = field(default_factory=lambda: defaultdict(list))
+    splits: dict[ImageId, str | None] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+    def images(self) -> list[CaptionedImage]:
+        """The images with their captions."""
+        return [
+            CaptionedImage(image_id, views_as_path(paths), tuple(self.captions[image_id]))
+            for image_id, paths in self.paths.items()
+        ]
+
+
+def views_as_path(paths: tuple[ImagePath, ...]) -> ImagePath:
+    """The image itself, or several images as the views of one sample."""
+    return paths[0] if len(paths) == 1 else ImageViews(paths[0].name, paths)
+
+
+def _read(root: Path, sources: Sequence[Source], config: FolderConfig, *, find_images: bool) -> _Images:
+    """The images of all `sources`, each in a split."""
+    options = ReadOptions(
+        config.image_column, config.caption_column, config.split_column, config.keep_rejected, config.keep_precanned
     )
-    raise DataError(f"{root} has {found}. Set data.captions to a CSV, JSONL or COCO JSON file in it.")
+    read = _Images(find_images)
+    for source in sources:
+        _add(read, _in_its_split(read_captions_file(source.path, options), source), root, source)
+    path = sources[0].path
+    without = [paths[0].name for image_id, paths in read.paths.items() if read.splits[image_id] is None]
+    if without and len(without) == len(read.paths):
+        read.splits = dict(split_by_hash(read.splits, config.val_fraction))
+        fractions = f"{config.val_fraction:.0%} of the images for val and for test"
+        read.notices.append(f"{path} names no splits: images are split by a hash of their ids, {fractions}.")
+    elif without:
+        raise DataError(
+            f"{path} gives a split for some images, but not for {len(without):,} of them ({join_names(without)})."
+        )
+    return read
 
 
-def _read_coco(
-    path: Path, root: Path, candidates: Sequence[str]
-) -> tuple[list[CaptionedImage], dict[ImageId, str | None]]:
-    entries = read_captions(path)
-    folder = _image_folder(root, candidates, (entry.file_name for entry in entries))
-    images = []
-    splits: dict[ImageId, str | None] = {}
-    for entry in entries:
-        image = folder / check_image_name(entry.file_name, folder, f"{path}")
-        images.append(CaptionedImage(entry.image_id, image, entry.captions))
-        splits[entry.image_id] = split_name(entry.split) if entry.split is not None else None
-        if entry.split is not None and splits[entry.image_id] is None:
-            raise DataError(f"{path}: {entry.file_name} has the split {entry.split!r}. Expected {', '.join(SPLITS)}.")
-    return images, splits
+def _in_its_split(content: Content, source: Source) -> Content:
+    """The content of a file of one split: all its entries are in this split, and may not say otherwise."""
+    if source.split is None:
+        return content
+    others = sorted({entry.split for entry in content.entries if entry.split not in (None, source.split)} - {None})
+    if others:
+        raise DataError(
+            f"{source.path} is used for {source.split}, but it names the splits of its images itself, also "
+            f"{' and '.join(map(str, others))}. Set data.captions to this file instead of data.{source.split}."
+        )
+    return content._replace(entries=[replace(entry, split=source.split) for entry in content.entries])
 
 
-def _read_rows(
-    path: Path, root: Path, candidates: Sequence[str]
-) -> tuple[list[CaptionedImage], dict[ImageId, str | None]]:
-    """(images in the order of their first rows, image id → split or None)."""
-    faults, rows = Faults(), list[Row]()
-    with faults.collected():
-        for row in read_json_lines(path) if path.suffix.lower() == ".jsonl" else read_table(path):
-            rows.append(row)  # one by one, so that those read before a fault are kept
-    folder = _image_folder(root, candidates, (row.image for row in rows))
-    captions: dict[str, list[str]] = {}
-    names: dict[ImageId, str] = {}
-    splits: dict[ImageId, str | None] = {}
-    for row in rows:
+def _add(read: _Images, content: Content, root: Path, source: Source) -> None:
+    """Add the images of one file: entries of the same image become one, and images are looked for on disk.
+
+    DataError with all faults of the file.
+    """
+    faults = Faults()
+    faults.found += content.faults
+    located = _NamedImages(root, source.path, content.entries, read.find_images)
+    for entry in content.entries:
+        where = f"{source.path}, {entry.place}"
         with faults.collected():
-            name = check_image_name(row.image, folder, f"{path}, line {row.line}")
-            image_id = PurePosixPath(name).with_suffix("").as_posix()
-            _check_row(row, name, names.setdefault(image_id, name), splits.setdefault(image_id, row.split), path)
-            captions.setdefault(name, []).append(row.caption)
+            images = [located.locate(image, entry.split, where) for image in entry.images]
+            image_id = images[0].image_id if entry.image_id is None else entry.image_id
+            paths = tuple(image.path for image in images)
+            first = read.paths.setdefault(image_id, paths)
+            _check_entry(entry, image_id, paths, first, read.splits.setdefault(image_id, entry.split), where)
+            read.captions[image_id] += entry.captions
     faults.check()
-    images = [CaptionedImage(image_id, folder / name, tuple(captions[name])) for image_id, name in names.items()]
-    return images, splits
+    read.notices += [*content.notices, *located.notices()]
 
 
-def _check_row(row: Row, name: str, first_name: str, first_split: str | None, path: Path) -> None:
-    """DataError if the row's image has the id of another one, `first_name`, or another split than in earlier rows."""
-    if name != first_name:
+def _check_entry(
+    entry: Entry,
+    image_id: ImageId,
+    paths: tuple[ImagePath, ...],
+    first: tuple[ImagePath, ...],
+    first_split: str | None,
+    where: str,
+) -> None:
+    """DataError if the entry's image has the id of another one, `first`, or another split than in earlier entries."""
+    name, first_name = paths[0].name, first[0].name
+    if name != first_name or (paths != first and entry.split == first_split):
         raise DataError(
-            f"{path}, line {row.line}: {name} and {first_name} differ only in their suffix, so both have "
-            f"the id {PurePosixPath(name).with_suffix('').as_posix()!r}. Rename one of them."
+            f"{where}: {name} and {first_name} differ only in their suffix, so both have the id {image_id!r}. "
+            "Rename one of them."
         )
-    if row.split != first_split:
+    if entry.split != first_split:
         raise DataError(
-            f"{path}, line {row.line}: {name} is in {row.split or 'no split'} here and in "
-            f"{first_split or 'no split'} in an earlier line. An image belongs to one split."
+            f"{where}: {name} is in {entry.split or 'no split'} here and in {first_split or 'no split'} in an earlier "
+            f"{'line' if entry.place.startswith('line') else 'entry'}. An image belongs to one split."
         )
 
 
-def _image_folder(root: Path, candidates: Sequence[str], names: Iterable[str]) -> Path:
-    """The folder, of the `candidates` in `root`, in which most of the first 20 images exist."""
-    folders = [root / candidate for candidate in candidates]
-    if len(folders) == 1:
-        return folders[0]
-    first = [name for name, _ in zip(names, range(20), strict=False)]
-    return max(folders, key=lambda folder: sum(path_exists(folder / os.path.normpath(name)) for name in first))
+def _without_suffix(name: str) -> str:
+    """The id of an image: its name without the suffix of images, or another one of three or four letters."""
+    path = PurePosixPath(name)
+    is_suffix = has_image_suffix(name) or re.fullmatch(r"\.[A-Za-z]{3,4}", path.suffix) is not None
+    return path.with_suffix("").as_posix() if is_suffix else name
+
+
+@dataclass(frozen=True)
+class _Located:
+    path: ImagePath
+    image_id: ImageId
+
+
+class _NamedImages:
+    """Finds the images that the entries of a file name, in the folder where most images of their split are."""
+
+    def __init__(self, root: Path, source: Path, entries: Sequence[Entry], find_images: bool) -> None:
+        self.root, self.source, self.find_images = root, source, find_images
+        self.finder = ImageFinder()
+        self.located: dict[tuple[str | None, str], _Located] = {}
+        self.bridged: dict[str, dict[str, str]] = {"suffix": {}, "Unicode": {}}
+        names: defaultdict[str | None, list[str]] = defaultdict(list)
+        for entry in entries:
+            names[entry.split] += [image for image in entry.images if isinstance(image, str)]
+        self.folders = {split: self._folder(named, split) for split, named in names.items()}
+
+    def _folder(self, names: list[str], split: str | None) -> Path:
+        """The folder of these images."""
+        if not self.find_images:
+            return self.root
+        bases = [self.root, *(self.root / name for name in IMAGE_FOLDERS)]
+        of_split = [folder for base in bases for folder in split_folders(base, split)] if split else []
+        beside = self.source if self.source.is_dir() else self.source.parent
+        inside = [beside] if beside.is_relative_to(self.root) else []
+        usual = list(dict.fromkeys([*inside, *bases] if self.source.is_dir() else [*bases, *of_split, *inside]))
+        others = sorted(path for path in self.root.iterdir() if path.is_dir() and path not in usual)
+        return self.finder.folder_of(names, usual, others)
+
+    def locate(self, image: str | StoredImage, split: str | None, where: str) -> _Located:
+        """The path and the id of an image; the path does not exist if the image is not found."""
+        if isinstance(image, StoredImage):
+            return _Located(image, image.name)
+        key = (split, image)
+        if key not in self.located:
+            folder = self.folders[split]
+            name = check_image_name(image, folder, where)
+            found = self.finder.find(folder, name) if self.find_images else None
+            if found is not None and found.bridged:
+                self.bridged[found.bridged].setdefault(name, found.name)
+            self.located[key] = _Located(folder / (found.name if found else name), _without_suffix(name))
+        return self.located[key]
+
+    def notices(self) -> list[str]:
+        """What was bridged between the names in the file and those on disk."""
+        messages = {
+            "suffix": "without a suffix; the one image of each name is used",
+            "Unicode": "in another Unicode form than on disk; the one image of each name is used",
+        }
+        return [
+            f"{self.source}: {len(names):,} {'names' if len(names) > 1 else 'name'} of images {messages[kind]} "
+            f"({join_names(f'{name}: {file}' for name, file in names.items())})."
+            for kind, names in self.bridged.items()
+            if names
+        ]

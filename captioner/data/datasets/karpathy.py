@@ -23,6 +23,7 @@ PARTS = {"train": ("train", "restval"), "val": ("val",), "test": ("test",)}
 COUNTS = {
     "coco": {"train": 113_287, "val": 5_000, "test": 5_000},
     "flickr30k": {"train": 29_000, "val": 1_014, "test": 1_000},
+    "flickr8k": {"train": 6_000, "val": 1_000, "test": 1_000},
 }
 """Name of the data set in the file → split → number of images."""
 
@@ -67,10 +68,16 @@ def read_split(path: Path, split: str, dataset: str) -> tuple[list[KarpathyImage
     dataset: "coco" or "flickr30k", for the counts that a complete file must have; of others nothing is known.
     DataError if the file is not in Karpathy's format, or has all images but other splits.
     """
-    data = read_json(path)
+    found = read_images(read_json(path), path)
+    counts = Counter(part for _, part in found)
+    chosen = [image for image, part in found if part == split]
+    return chosen, check_counts(dict(counts), split, dataset, path)
+
+
+def read_images(data: object, path: Path) -> list[tuple[KarpathyImage, str]]:
+    """All images of a JSON file with their split (train, val or test), in its order. `path` is for messages."""
     where = f"{path}: images"
-    chosen = []
-    counts: Counter[str] = Counter()
+    found = []
     split_of = {part: split for split, parts in PARTS.items() for part in parts}
     for number, image in enumerate(get_field(data, "images", list, f"{path}")):
         part = get_field(image, "split", str, where, number)
@@ -78,10 +85,18 @@ def read_split(path: Path, split: str, dataset: str) -> tuple[list[KarpathyImage
             raise DataError(
                 f"{where}[{number}]: the split is {part!r}. Expected one of: {', '.join(sorted(split_of))}."
             )
-        counts[split_of[part]] += 1
-        if split_of[part] == split:
-            chosen.append(_read_image(image, where, number))
-    return chosen, check_counts(dict(counts), split, dataset, path)
+        found.append((_read_image(image, where, number), split_of[part]))
+    return found
+
+
+def published_counts(data: object, found: list[tuple[KarpathyImage, str]], path: Path) -> tuple[str, ...]:
+    """The notices of `check_counts`, if the file's own field `dataset` is that of published splits; else none."""
+    name = data.get("dataset") if type(data) is dict else None
+    if name not in COUNTS:
+        return ()
+    counts = dict(Counter(part for _, part in found))
+    notices = [notice for split in SPLITS for notice in check_counts(counts, split, str(name), path)]
+    return tuple(dict.fromkeys(notices))
 
 
 def read_list(folder: Path, split: str) -> tuple[list[int], list[str]]:

@@ -19,6 +19,7 @@ from captioner.config import DATASETS, DataConfig
 from captioner.data.dataset import Box, CaptionDataset, CaptionedImage, ImageId, ImagePath
 from captioner.data.datasets.annotation_files import data_root, join_names, path_exists
 from captioner.data.datasets.splits import split_name
+from captioner.data.image_views import ImageViews
 from captioner.errors import ConfigError, DataError, near_misses
 from captioner.registry import load_object
 
@@ -224,8 +225,10 @@ def missing_images(dataset: CaptionDataset) -> list[CaptionedImage]:
     names: dict[Path, set[str]] = {}
 
     def is_missing(path: ImagePath) -> bool:
+        if isinstance(path, ImageViews):
+            return any(map(is_missing, path.views))
         if not isinstance(path, Path):
-            return False  # images in archives were found when the archive was indexed
+            return False  # images in archives and tables were found when these were read
         if path.parent not in names:
             names[path.parent] = _names_in(path.parent)
         # On a file system that ignores case, the listing may spell the name differently.

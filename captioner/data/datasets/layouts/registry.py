@@ -1,0 +1,122 @@
+"""The layouts that `data=folder` reads, in the order in which they are tried, and how a file is read by them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from captioner.data.datasets.annotation_files import JSON_TYPES, join_names
+from captioner.data.datasets.layouts.coco_json import COCO_JSON
+from captioner.data.datasets.layouts.columns import CAPTION_KEYS, IMAGE_KEYS, check_named_columns
+from captioner.data.datasets.layouts.karpathy_json import KARPATHY_JSON
+from captioner.data.datasets.layouts.layout import AnnotationFile, Content, Layout, ReadOptions
+from captioner.data.datasets.layouts.localized_narratives import LOCALIZED_NARRATIVES
+from captioner.data.datasets.layouts.name_to_captions import NAME_TO_CAPTIONS
+from captioner.data.datasets.layouts.objects import INNER_LIST, JSON_LINES, OBJECT_LIST, SPLIT_LISTS
+from captioner.data.datasets.layouts.parquet import PARQUET
+from captioner.data.datasets.layouts.tables import DELIMITERS, PAIRS, TABLE, no_columns, split_header
+from captioner.data.datasets.layouts.text_beside_image import TEXT_BESIDE_IMAGE
+from captioner.data.datasets.layouts.textcaps import TEXTCAPS
+from captioner.data.datasets.layouts.token_file import TOKEN_FILE
+from captioner.errors import DataError
+from captioner.registry import Registry
+
+LAYOUTS: Registry[Layout] = Registry(
+    "data.layout",
+    "captioner.layouts",
+    {
+        "table": TABLE,
+        "token_file": TOKEN_FILE,
+        "pairs": PAIRS,
+        "localized_narratives": LOCALIZED_NARRATIVES,
+        "json_lines": JSON_LINES,
+        "karpathy": KARPATHY_JSON,
+        "coco": COCO_JSON,
+        "textcaps": TEXTCAPS,
+        "object_list": OBJECT_LIST,
+        "split_lists": SPLIT_LISTS,
+        "inner_list": INNER_LIST,
+        "name_to_captions": NAME_TO_CAPTIONS,
+        "parquet": PARQUET,
+        "text_beside_image": TEXT_BESIDE_IMAGE,
+    },
+)
+"""Name → layout. The first one that recognizes a file reads it, so a more special one comes first."""
+
+CONVERSION = (
+    "Any file becomes one that is read with three lines of Python:\n"
+    "    import json\n"
+    '    rows = [{"image": name, "captions": [caption]} for name, caption in PAIRS]  # PAIRS: from your file\n'
+    '    open("captions.jsonl", "w").write("\\n".join(map(json.dumps, rows)))'
+)
+
+
+def recognize(file: AnnotationFile) -> Layout:
+    """The layout of a file; DataError with what the file holds, what was expected, and how to convert it."""
+    layouts = LAYOUTS.loadable().values()
+    layout = next((layout for layout in layouts if _fits(layout, file.options) and layout.recognizes(file)), None)
+    if layout is None:
+        other = next((layout for layout in layouts if layout.recognizes(file)), None)
+        raise DataError(_unknown(file) if other is None else _fixed(file, other))
+    return layout
+
+
+def _fits(layout: Layout, options: ReadOptions) -> bool:
+    return layout.has_columns or not options.names_columns
+
+
+def _fixed(file: AnnotationFile, layout: Layout) -> str:
+    """The message for names of columns where there are none to choose."""
+    settings = [key for key in ("image_column", "caption_column", "split_column") if getattr(file.options, key)]
+    return (
+        f"data.{' and data.'.join(settings)} cannot be used for {file.path}, which is {layout.description}: the names "
+        "of its columns or keys are fixed. Leave the setting out."
+    )
+
+
+def read_captions_file(path: Path, options: ReadOptions | None = None) -> Content:
+    """The entries of a file of captions (or of a folder of images and text files) in any known layout.
+
+    Images are not looked for. DataError if the layout is unknown or the file cannot be read; what is wrong with single
+    entries is in `faults`.
+    """
+    file = AnnotationFile(path, options or ReadOptions())
+    return recognize(file).read(file)
+
+
+def layouts_table() -> str:
+    """The table of docs/data.md: every layout with an example."""
+    rows = ["| layout | example |", "|---|---|"]
+    for layout in LAYOUTS.loadable().values():
+        example = "<br>".join(f"`{line}`" for line in layout.example.replace("\t", "⇥").replace("|", "\\|").split("\n"))
+        rows.append(f"| {layout.description} | {example} |")
+    return "\n".join(rows)
+
+
+def _unknown(file: AnnotationFile) -> str:
+    """The message for a file in no known layout."""
+    if file.kind == "folder":
+        return f"{file.path} holds no text file with captions beside an image (cat.jpg, cat.txt)."
+    if file.kind == "text":
+        first = file.text.partition("\n")[0]
+        names = max((split_header(first, mark) for mark in DELIMITERS), key=len) if first.strip() else []
+        if first.strip():
+            check_named_columns(names, file.options, f"{file.path}, line 1")
+        return f"{no_columns(file.path, names)} {CONVERSION}"
+    data = file.json
+    first_record = data[0] if type(data) is list and data else None
+    if type(first_record) is dict:
+        check_named_columns(first_record, file.options, f"{file.path}: [0]")
+        found = f"a list of objects with the keys {join_names(first_record, 12) or 'none'}"
+    elif type(data) is dict:
+        found = f"an object with the keys {join_names(data, 12) or 'none'}"
+    else:
+        found = JSON_TYPES.get(type(data), "a value") + (" of no objects" if type(data) is list else "")
+    return (
+        f"{file.path} is JSON in no layout that data=folder reads: it is {found}. Expected, for example,\n"
+        f"    {OBJECT_LIST_EXAMPLE}\n"
+        f"The image may be called {', '.join(IMAGE_KEYS[:5])} …, the captions {', '.join(CAPTION_KEYS[:4])} …; "
+        f"data.image_column and data.caption_column name other keys. {CONVERSION}"
+    )
+
+
+OBJECT_LIST_EXAMPLE = '[{"image": "cat.jpg", "captions": ["a cat", "a tabby"], "split": "train"}]'
