@@ -11,7 +11,7 @@ from pathlib import Path
 from captioner.cli.flags import FlagParser
 from captioner.cli.main import run_command
 from captioner.config.checks import at_least
-from captioner.errors import ConfigError, near_misses
+from captioner.errors import ConfigError, DataError, near_misses
 
 COMMANDS = {"check": "KEY=VALUE …", "download": "coco|karpathy|weights --flags …", "pack": "KEY=VALUE …"}
 HELP = """\
@@ -87,9 +87,12 @@ def _check(overrides: Sequence[str]) -> int:
     config = compose_train_settings(overrides)
     check_data_source(config.data)
 
-    from captioner.data.check.check_dataset import check_dataset
+    from captioner.data.check.check_dataset import check_dataset, unreadable_report
 
-    report = check_dataset(config.data, config.tokenizer, min_count=config.vocabulary.min_count)
+    try:
+        report = check_dataset(config.data, config.tokenizer, training=config)
+    except DataError as error:
+        report = unreadable_report(config.data, config.tokenizer, error)
     sys.stdout.write(report.format() + "\n")
     return 1 if report.errors else 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -29,26 +29,31 @@ class TokenizedCaptions:
     tokens: tuple[str, ...]  # the distinct tokens
     indices: EncodedCaptions  # of the captions' tokens in `tokens`
 
+    @classmethod
+    def from_lists(cls, images: Iterable[Iterable[Sequence[str]]]) -> TokenizedCaptions:
+        """From tokens [image][caption][token]. Captions without any token are left out."""
+        index_of: dict[str, int] = {}
+        indices = EncodedCaptions.from_lists(
+            [[index_of.setdefault(token, len(index_of)) for token in tokens] for tokens in captions if tokens]
+            for captions in images
+        )
+        return cls(tuple(index_of), indices)
+
     def __iter__(self) -> Iterator[list[list[str]]]:
         return ([[self.tokens[index] for index in caption] for caption in captions] for captions in self.indices)
 
 
 def tokenize_captions(dataset: CaptionDataset, tokenizer: Tokenizer) -> TokenizedCaptions:
     """The tokens of every caption of every image. Captions without any token are left out."""
-    index_of: dict[str, int] = {}
 
-    def indices_by_image() -> Iterator[list[list[int]]]:
+    def tokens_by_image() -> Iterator[list[list[str]]]:
         images = iter(dataset)
         while chunk := list(islice(images, IMAGES_PER_CALL)):
             captions = iter(tokenizer.tokenize_all([caption for image in chunk for caption in image.captions]))
             for image in chunk:
-                tokenized = (next(captions) for _ in image.captions)
-                yield [
-                    [index_of.setdefault(token, len(index_of)) for token in tokens] for tokens in tokenized if tokens
-                ]
+                yield [next(captions) for _ in image.captions]
 
-    indices = EncodedCaptions.from_lists(indices_by_image())
-    return TokenizedCaptions(tuple(index_of), indices)
+    return TokenizedCaptions.from_lists(tokens_by_image())
 
 
 def encode_captions(tokenized: TokenizedCaptions, vocabulary: Vocabulary, max_length: int) -> EncodedCaptions:

@@ -159,9 +159,9 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
 
 
 def log_start(run: Run, log: RunLog) -> None:
-    """Log the notices about the data, the phases of a new run, and what is trained on what."""
+    """Log the notices about the data and the settings, the phases of a new run, and what is trained on what."""
     config, progress, processes = run.config, run.progress, rank_info().world_size
-    for notice in dict.fromkeys((*run.train_set.notices, *run.val_set.notices)):
+    for notice in dict.fromkeys((*run.train_set.notices, *run.val_set.notices, *run.advice)):
         log.info(f"Note: {notice}")
     if progress.step == 0:  # the log of a resumed run has these lines already
         log_skipped_images(run, log)

@@ -49,6 +49,7 @@ class Run:
     gradient_accumulation_steps: int = 1  # micro-batches per batch; 0 until find_accumulation_steps has found it
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
+    advice: tuple[str, ...] = ()  # on settings that do not fit the captions
     phases_changed: bool = False  # since the checkpoint from which the run is resumed
     log_sizes: LogSizes | None = None  # of the log files at the checkpoint from which the run is resumed
     skipped_images: dict[str, set[int]] = field(

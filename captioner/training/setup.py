@@ -8,17 +8,20 @@ from pathlib import Path
 import torch
 
 from captioner.config import AugmentConfig, TrainConfig
-from captioner.data.batches import (
-    captioned_images,
-    encode_captions,
-    mix_seeds,
-    tokenize_captions,
-)
+from captioner.data.batches import mix_seeds, tokenize_captions
+from captioner.data.caption_advice import TrainingLengths, caption_advice
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import available_splits, check_has_boxes, load_dataset
 from captioner.data.datasets.splits import split_name
 from captioner.data.features.sources import FeatureSource, open_features
 from captioner.data.images.augment import Augmentation
+from captioner.data.training_data import (
+    REQUIRED,
+    TrainingCaptions,
+    check_splits,
+    encode_training_captions,
+    splits_of_training,
+)
 from captioner.distributed.checks import check_processes, check_ranks_agree
 from captioner.distributed.device import choose_device
 from captioner.distributed.ranks import (
@@ -26,13 +29,12 @@ from captioner.distributed.ranks import (
     local_rank0_first,
     rank_info,
 )
-from captioner.errors import ConfigError, DataError, choose
+from captioner.errors import ConfigError
 from captioner.evaluation.grounding import NEEDS_ATTENTION
 from captioner.metrics.registry import METRICS
 from captioner.nn.build_model import build_model
 from captioner.nn.model import CaptioningModel
-from captioner.text.tokenizers import build_tokenizer
-from captioner.text.vocabulary import Vocabulary
+from captioner.text.tokenizers import Tokenizer, build_tokenizer
 from captioner.training.compile import compile_steps
 from captioner.training.ema import ExponentialMovingAverage
 from captioner.training.optimizer import build_optimizer
@@ -58,13 +60,12 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     check_precision(config.trainer.precision, device)
     with local_rank0_first():  # it generates synthetic images
         train_set, val_set = load_dataset(config.data, "train"), load_dataset(config.data, "val")
+        check_evaluated_splits(config)
     tokenizer = build_tokenizer(config.tokenizer)
-    tokenized = tokenize_captions(train_set, tokenizer)
-    vocabulary = Vocabulary.from_captions((tokens for captions in tokenized for tokens in captions), config.vocabulary)
-    captions = encode_captions(tokenized, vocabulary, config.trainer.max_caption_length)
+    training_captions, advice = encode_and_advise(config, train_set, val_set, tokenizer)
+    vocabulary, captions, usable = training_captions
     with local_rank0_first():  # it downloads pretrained weights
         model = build_model(config.model, config.encoder, len(vocabulary)).to(device)
-    usable = captioned_images(captions, train_set)
     steps_per_epoch = -(-len(usable) // config.trainer.batch_size)
     phases = plan_phases(config)
     fine_tuning_starts = next((phase.first_epoch for phase in phases if phase.fine_tune_from is not None), 0)
@@ -97,6 +98,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         phase=phases[0],
         ema=None if config.trainer.ema is None else ExponentialMovingAverage(trainable, config.trainer.ema),
         resumed=resume,
+        advice=tuple(advice),
     )
     if rank_info().rank > 0:  # the same weights, but other random numbers for dropout
         torch.manual_seed(mix_seeds(config.seed, rank_info().rank))
@@ -136,19 +138,38 @@ def begin_epoch(run: Run) -> bool:
 def check_settings(config: TrainConfig) -> None:
     """ConfigError or DataError for settings that would otherwise fail only at the end of the training."""
     available = available_splits(config.data)
-    if "val" not in available:
-        raise DataError(
-            f"{config.data.name} at {config.data.root} has no val split ({', '.join(available)}), and training needs "
-            "one to choose its best checkpoint: name one in the captions file, or set data.val_fraction above 0."
-        )
+    check_splits(config.data, available, config.trainer.evaluate_splits)
     if config.metric.grounding is not None and not config.model.attends:
         raise ConfigError(NEEDS_ATTENTION)
     for name in set(config.metric.names).intersection(METRICS.plugins()):
         METRICS[name]  # raises if it cannot be imported
-    for split in config.trainer.evaluate_splits:
-        name = choose("trainer.evaluate_splits", split_name(split) or split, available)
-        if config.metric.grounding is not None:
-            check_has_boxes(config.data, name)
+    if config.metric.grounding is not None:
+        for split in config.trainer.evaluate_splits:
+            check_has_boxes(config.data, split_name(split) or split)
+
+
+def encode_and_advise(
+    config: TrainConfig, train_set: CaptionDataset, val_set: CaptionDataset, tokenizer: Tokenizer
+) -> tuple[TrainingCaptions, list[str]]:
+    """The training captions as token ids, and messages about settings that do not fit the captions."""
+    tokenized = tokenize_captions(train_set, tokenizer)
+    encoded = encode_training_captions(train_set, tokenized, config.vocabulary, config.trainer.max_caption_length)
+    advice = caption_advice(
+        tokenized,
+        tokenize_captions(val_set, tokenizer),
+        encoded.vocabulary,
+        config.vocabulary,
+        config.tokenizer.name,
+        TrainingLengths(config.trainer.max_caption_length, config.decode.max_length),
+    )
+    return encoded, advice
+
+
+def check_evaluated_splits(config: TrainConfig) -> None:
+    """DataError for a split that only the evaluation at the end reads, and could not."""
+    for split in splits_of_training(config.trainer.evaluate_splits):
+        if split not in REQUIRED:
+            load_dataset(config.data, split)
 
 
 def training_features(

@@ -28,6 +28,35 @@ def test_check_fails_where_an_image_is_broken(command: Command, tiny: FolderConf
     assert "003.png" in result.out
 
 
+def test_check_of_nothing_is_an_error(command: Command, tmp_path: Path) -> None:
+    """Archives with other names, a table without rows, a folder without a table: each says what is there."""
+    for folder, name, content in (
+        ("shards", "00000.tar", b""),
+        ("table", "captions.csv", b"image,caption\n"),
+        ("no", "x.txt", b""),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(content)
+    shards = command(main, "check", "data=shards", f"data.root={tmp_path / 'shards'}")
+    table = command(main, "check", "data=folder", f"data.root={tmp_path / 'table'}")
+    no_table = command(main, "check", "data=folder", f"data.root={tmp_path / 'no'}")
+    assert [shards.code, table.code, no_table.code] == [1, 1, 1]
+    assert "00000.tar" in shards.out
+    assert "data.val=" in shards.out
+    assert "captions.csv" in table.out
+    for result in (shards, table, no_table):
+        assert "Found: 1 error\n" in result.out
+        assert "No problems found." not in result.out
+
+
+def test_check_lists_every_fault_of_a_table(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "captions.csv").write_text("image,caption,split\na.png,x,trian\nb.png,x\n,x,val\n")
+    result = command(main, "check", "data=folder", f"data.root={tmp_path}")
+    assert result.code == 1
+    assert [f"line {number}:" in result.out for number in (1, 2, 3, 4)] == [False, True, True, True]
+    assert "Found: 3 errors" in result.out
+
+
 def test_pack_and_read_again(command: Command, tiny: FolderConfig) -> None:
     """Settings and options in any order; what was packed is checked, and packed again."""
     packed = command(main, "pack", "data=folder", "out=shards", "images_per_shard=6", "data.root=data")

@@ -10,7 +10,11 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from captioner.config import DataConfig, TokenizerConfig
+import numpy as np
+
+from captioner.config import DataConfig, TokenizerConfig, TrainConfig, VocabularyConfig
+from captioner.data.batches import TokenizedCaptions, tokenize_captions
+from captioner.data.caption_advice import TrainingLengths, caption_advice, unknown_share
 from captioner.data.check.check_report import (
     BYTES_PER_IMAGE,
     SEVERITIES,
@@ -21,11 +25,15 @@ from captioner.data.check.check_report import (
 )
 from captioner.data.check.image_checks import HUGE, Inspection, inspect_images
 from captioner.data.dataset import CaptionDataset, ImageId, ImagePath
-from captioner.data.datasets.registry import available_splits, read_split
+from captioner.data.datasets.faults import TableError
+from captioner.data.datasets.registry import available_splits, read_split, usable_images
+from captioner.data.training_data import REQUIRED, encode_training_captions, split_faults, splits_of_training
 from captioner.errors import DataError
 from captioner.text.tokenizers import build_tokenizer
+from captioner.text.vocabulary import SPECIAL_NAMES
 
 Member = TypeVar("Member", bound=Hashable)
+Splits = dict[str, CaptionDataset]
 
 
 def check_dataset(
@@ -37,59 +45,89 @@ def check_dataset(
     max_length: int = 50,
     bytes_per_image: int = BYTES_PER_IMAGE,
     images_per_second: float | None = None,
+    training: TrainConfig | None = None,
 ) -> DatasetReport:
     """Check every split of a data set, up to its first `config.limit` images.
 
     min_count: the vocabulary's. max_length: captions with more tokens are reported. bytes_per_image, images_per_second:
-    size of the features and speed of the encoder, for the estimate of the cache's cost.
+    size of the features and speed of the encoder, for the estimate of the cache's cost. training: the settings of the
+    training to check for; by default those of `train.py`, with `min_count`.
 
-    DataError if the splits cannot be determined; every other problem is part of the report.
+    The report has an error exactly where that training would refuse the data set (`captioner.data.training_data`); a
+    fault of a split that training does not read is a warning. DataError if the splits cannot be determined;
+    `unreadable_report` makes a report of it.
     """
+    training = training or TrainConfig(vocabulary=VocabularyConfig(min_count))
     report = DatasetReport(config.name, config.root, tokenizer.name, bytes_per_image=bytes_per_image)
     report.encoder_images_per_second = images_per_second
-    datasets = _read(config, report)
+    needed = splits_of_training(training.trainer.evaluate_splits)
+    datasets, usable = _read(config, training, needed, report)
     tokens = _check_captions(datasets, tokenizer, max_length, report)
-    report.vocabulary = _check_vocabulary(tokens, min_count)
-    _check_images(datasets, config, progress, report)
+    _check_training_captions(usable, tokens, tokenizer, training, report)
+    _check_images(datasets, usable, config, needed, progress, report)
+    report.problems = list(dict.fromkeys(report.problems))
     report.problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     return report
 
 
-def _read(config: DataConfig, report: DatasetReport) -> dict[str, CaptionDataset]:
-    datasets = {}
-    for split in available_splits(config):
+def unreadable_report(config: DataConfig, tokenizer: TokenizerConfig, error: DataError) -> DatasetReport:
+    """The report on a data set whose splits cannot be determined."""
+    return DatasetReport(config.name, config.root, tokenizer.name, problems=_faults("error", error))
+
+
+def _faults(severity: str, error: DataError) -> list[Problem]:
+    """One problem for each fault of a table, or one for the error."""
+    return [Problem(severity, text) for text in (error.faults if isinstance(error, TableError) else [str(error)])]
+
+
+def _read(
+    config: DataConfig, training: TrainConfig, needed: Sequence[str], report: DatasetReport
+) -> tuple[Splits, Splits]:
+    """(split → its images as the files define them, split → those that training would use).
+
+    Adds the faults for which training refuses a split, except for missing images, which `_check_images` finds.
+    """
+    available = available_splits(config)
+    faults = split_faults(config, available, training.trainer.evaluate_splits)
+    report.problems += [Problem("error", str(fault)) for fault in faults]
+    datasets, usable = Splits(), Splits()
+    for split in available:
+        severity = "error" if split in needed else "warning"
         try:
-            dataset = read_split(config, split)
+            whole = read_split(config, split)
         except DataError as error:
-            report.problems.append(Problem("error", str(error)))
+            report.problems += _faults(severity, error)
             continue
-        dataset = replace(dataset, images=dataset.images[: config.limit])
-        if not len(dataset):
-            report.problems.append(Problem("error", f"{split} is empty."))
-        datasets[split] = dataset
+        datasets[split] = dataset = replace(whole, images=whole.images[: config.limit])
         report.sizes[split] = (len(dataset), len(dataset.all_captions))
         report.problems += [Problem("note", notice) for notice in dataset.notices]
+        try:  # missing images are counted, whatever data.on_bad_image is
+            source = whole if config.on_bad_image == "skip" else dataset
+            usable[split] = usable_images(source, replace(config, on_bad_image="skip"))
+        except DataError as error:
+            report.problems.append(Problem(severity, str(error) if len(dataset) else f"{split} is empty."))
     files = {split: {image.path: image.image_id for image in dataset} for split, dataset in datasets.items()}
     for first, second, shared in _in_two_splits({split: list(paths) for split, paths in files.items()}):
         ids = [files[first][path] for path in shared]
-        report.problems += problem("error", ids, f"image of {first}", f"also in {second}")
-    return datasets
+        report.problems += problem("warning", ids, f"image of {first}", f"also in {second}")
+    return datasets, usable
 
 
 def _check_captions(
-    datasets: dict[str, CaptionDataset], config: TokenizerConfig, max_length: int, report: DatasetReport
-) -> dict[str, list[list[str]]]:
-    """Split → tokens of its captions, without those that have none. Adds the captions' problems to the report."""
+    datasets: Splits, config: TokenizerConfig, max_length: int, report: DatasetReport
+) -> dict[str, dict[ImageId, list[list[str]]]]:
+    """Split → image id → tokens of its captions. Adds the captions' problems to the report."""
     tokenizer = build_tokenizer(config)
-    tokens: dict[str, list[list[str]]] = {}
+    tokens: dict[str, dict[ImageId, list[list[str]]]] = {}
     owners: defaultdict[str, set[ImageId]] = defaultdict(set)
     for split, dataset in datasets.items():
         pairs = [(image.image_id, caption) for image in dataset for caption in image.captions]
         tokenized = tokenizer.tokenize_all([caption for _, caption in pairs])
-        tokens[split] = [words for words in tokenized if words]
-        report.lengths.update(len(words) for words in tokens[split])
-        for image_id, caption in pairs:
+        tokens[split] = {image.image_id: [] for image in dataset}
+        for (image_id, caption), words in zip(pairs, tokenized, strict=True):
+            tokens[split][image_id].append(words)
             owners[caption].add(image_id)
+        report.lengths.update(len(words) for words in tokenized if words)
 
         uncaptioned = [image.image_id for image in dataset if not image.captions]
         blank = [image_id for (image_id, _), words in zip(pairs, tokenized, strict=True) if not words]
@@ -110,37 +148,64 @@ def _check_captions(
     return tokens
 
 
-def _check_vocabulary(tokens: dict[str, list[list[str]]], min_count: int) -> VocabularyCheck | None:
-    if not tokens.get("train"):
-        return None
-    counts = Counter(word for words in tokens["train"] for word in words)
-    known = {word for word, count in counts.items() if count >= min_count}
-    val = tokens.get("val")
-    if not val:
-        return VocabularyCheck(min_count, len(known), None, None)
-    hits = sum(word in known for words in val for word in words)
-    covered = sum(known.issuperset(words) for words in val)
-    return VocabularyCheck(min_count, len(known), hits / sum(map(len, val)), covered / len(val))
+def _check_training_captions(
+    usable: Splits,
+    tokens: dict[str, dict[ImageId, list[list[str]]]],
+    tokenizer: TokenizerConfig,
+    training: TrainConfig,
+    report: DatasetReport,
+) -> None:
+    """Report the vocabulary, why training would refuse the captions, and settings that do not fit them."""
+
+    def tokenized(split: str) -> TokenizedCaptions:
+        if split not in usable:
+            return TokenizedCaptions.from_lists(())
+        if any(image.image_id not in tokens[split] for image in usable[split]):  # beyond data.limit, for missing ones
+            return tokenize_captions(usable[split], build_tokenizer(tokenizer))
+        return TokenizedCaptions.from_lists(tokens[split][image.image_id] for image in usable[split])
+
+    if "train" not in usable:
+        return
+    train, val = tokenized("train"), tokenized("val")
+    trainer = training.trainer
+    try:
+        encoded = encode_training_captions(usable["train"], train, training.vocabulary, trainer.max_caption_length)
+    except DataError as error:
+        report.problems.append(Problem("error", str(error)))
+        return
+    words = encoded.vocabulary
+    report.vocabulary = VocabularyCheck(training.vocabulary.min_count, len(words) - len(SPECIAL_NAMES), None, None)
+    if len(val.indices.token_ids):
+        report.vocabulary = replace(
+            report.vocabulary,
+            tokens_known=1 - unknown_share(val, words),
+            captions_known=float(np.mean([all(map(words.__contains__, c)) for captions in val for c in captions])),
+        )
+    limits = TrainingLengths(trainer.max_caption_length, training.decode.max_length)
+    advice = caption_advice(train, val, words, training.vocabulary, tokenizer.name, limits)
+    report.problems += [Problem("warning", message) for message in advice]
 
 
 def _check_images(
-    datasets: dict[str, CaptionDataset], config: DataConfig, progress: bool, report: DatasetReport
+    datasets: Splits, usable: Splits, config: DataConfig, needed: Sequence[str], progress: bool, report: DatasetReport
 ) -> None:
-    paths = list(dict.fromkeys(image.path for dataset in datasets.values() for image in dataset))
+    of_training = {image.path for split in needed for part in (datasets, usable) for image in part.get(split, ())}
+    paths = list(dict.fromkeys([*(image.path for part in datasets.values() for image in part), *of_training]))
     report.images = len(paths)
     inspections, report.images_per_second = inspect_images(paths, config.num_workers, progress)
-    by_fault: defaultdict[str, list[Inspection]] = defaultdict(list)
     by_mode: defaultdict[str, list[ImagePath]] = defaultdict(list)
     for inspection in inspections:
-        if inspection.fault:
-            by_fault[inspection.fault].append(inspection)
-        else:
+        if not inspection.fault:
             by_mode[inspection.mode].append(inspection.path)
+    faulty = [inspection for inspection in inspections if inspection.fault]
     bad = "error" if config.on_bad_image == "error" else "warning"
-    report.problems += problem(bad, [i.path for i in by_fault["missing"]], "image", "missing")
-    report.problems += problem(bad, [i.path for i in by_fault["empty"]], "image", "empty (0 bytes)")
-    damaged = [inspection.reason.rstrip(".") for inspection in by_fault["damaged"]]
-    report.problems += problem(bad, damaged, "image", "that cannot be decoded")
+    report.problems += _image_faults(bad, [found for found in faulty if found.path in of_training], "")
+    others = [found for found in faulty if found.path not in of_training]
+    report.problems += _image_faults("warning", others, ", of a split that training does not read")
+    unreadable = {inspection.path for inspection in faulty}
+    for split in REQUIRED:
+        if bad == "warning" and split in usable and unreadable.issuperset(usable[split].paths):
+            report.problems.append(Problem("error", f"No image of {split} can be read."))
     for mode, mode_paths in sorted(by_mode.items()):
         if mode != "RGB":
             report.problems += problem("note", mode_paths, "image", f"stored as {mode}, converted to RGB")
@@ -151,9 +216,18 @@ def _check_images(
     _check_copies(datasets, inspections, report)
 
 
-def _check_copies(
-    datasets: dict[str, CaptionDataset], inspections: Sequence[Inspection], report: DatasetReport
-) -> None:
+def _image_faults(severity: str, faulty: Sequence[Inspection], where: str) -> list[Problem]:
+    """One problem for each kind of fault."""
+    paths = {kind: [found.path for found in faulty if found.fault == kind] for kind in ("missing", "empty")}
+    damaged = [found.reason.rstrip(".") for found in faulty if found.fault == "damaged"]
+    return [
+        *problem(severity, paths["missing"], "image", f"missing{where}"),
+        *problem(severity, paths["empty"], "image", f"empty (0 bytes){where}"),
+        *problem(severity, damaged, "image", f"that cannot be decoded{where}"),
+    ]
+
+
+def _check_copies(datasets: Splits, inspections: Sequence[Inspection], report: DatasetReport) -> None:
     """Report images with identical files under different ids."""
     digests = {inspection.path: inspection.digest for inspection in inspections if not inspection.fault}
     names: dict[str, dict[bytes, ImagePath]] = {}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from captioner.data.caption_advice import UNITS
 from captioner.data.datasets.annotation_files import join_names
 
 SEVERITIES = ("error", "warning", "note")
@@ -72,6 +73,8 @@ def problem(severity: str, examples: Sequence[object], noun: str, what: str) -> 
 
 
 def _sizes(report: DatasetReport) -> str:
+    if not report.sizes:
+        return ""
     lines = ["  split    images   captions per image"]
     for split, (images, captions) in report.sizes.items():
         lines.append(f"  {split:<7} {images:9,} {captions:10,} {captions / max(images, 1):10.2f}")
@@ -92,16 +95,24 @@ def _vocabulary(report: DatasetReport) -> str:
     vocabulary = report.vocabulary
     if vocabulary is None:
         return ""
+    units = UNITS.get(report.tokenizer, "words")
     text = (
-        f"Vocabulary: {vocabulary.size:,} words occur at least {vocabulary.min_count} times in train "
+        f"Vocabulary: {vocabulary.size:,} {units} occur at least {vocabulary.min_count} times in train "
         f"(tokenizer {report.tokenizer})."
     )
     if vocabulary.tokens_known is not None and vocabulary.captions_known is not None:
+        unknown, known = 100 * (1 - vocabulary.tokens_known), 100 * vocabulary.captions_known
         text += (
-            f"\nThey cover {vocabulary.tokens_known:.1%} of val's tokens; "
-            f"{vocabulary.captions_known:.1%} of val's captions have no unknown word."
+            f"\nOf 100 {units} of val's captions, {_count(unknown)} unknown to it; of 100 captions of val, "
+            f"{_count(known)} without an unknown one."
         )
     return text
+
+
+def _count(number: float) -> str:
+    """A number with its verb: "0.4 are", "1 is", "12 are"."""
+    shown = f"{number:.1f}" if 0 < number < 1 else f"{number:.0f}"
+    return f"{shown} {'is' if shown == '1' else 'are'}"
 
 
 def _lengths(report: DatasetReport) -> str:

@@ -91,6 +91,16 @@ def _split(config: CocoConfig, split: str, *, find_images: bool) -> CaptionDatas
     return CaptionDataset(f"coco{year}", split, tuple(images), tuple(notices))
 
 
+def split_advice(config: CocoConfig, split: str) -> str:
+    """What to do where this split is missing."""
+    if config.karpathy is not None:
+        return f"data.karpathy={config.karpathy} should define it"
+    if split not in PARTS:
+        return "COCO's official test images have no public captions; set data.karpathy to Karpathy's splits"
+    names = " or ".join(f"captions_{split}{year}.json" for year in YEARS)
+    return f"put {names} into {config.root}/annotations, or set data.karpathy to Karpathy's splits"
+
+
 def read_captions(path: Path, *, need_names: bool = True) -> list[AnnotatedImage]:
     """The images of a COCO captions file, in the file's order, with their captions.
 

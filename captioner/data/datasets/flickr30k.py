@@ -20,6 +20,11 @@ def available_splits(config: Flickr30kConfig) -> list[str]:
     return karpathy.available_splits(_split_file(config, data_root(config, EXPECTED)))
 
 
+def split_advice(config: Flickr30kConfig, split: str) -> str:
+    """What to do where this split is missing."""
+    return f"{FILE_NAME} should define it"
+
+
 def read_split(config: Flickr30kConfig, split: str) -> CaptionDataset:
     """One split as the file defines it. Does not check that the images exist."""
     root = data_root(config, EXPECTED)

@@ -44,6 +44,11 @@ def available_splits(config: Flickr8kConfig) -> list[str]:
     return [split for split in SPLITS if _text_file(root, LISTS[split])] or list(SPLITS)
 
 
+def split_advice(config: Flickr8kConfig, split: str) -> str:
+    """What to do where this split is missing."""
+    return f"put {LISTS[split]} beside the other lists of splits, or remove all lists to split by a hash"
+
+
 def read_split(config: Flickr8kConfig, split: str) -> CaptionDataset:
     """One split as the files define it. Does not check that the images exist."""
     root = data_root(config, EXPECTED)

@@ -43,6 +43,14 @@ def available_splits(config: FolderConfig) -> list[str]:
     return [split for split in SPLITS if split in splits]
 
 
+def split_advice(config: FolderConfig, split: str) -> str:
+    """What to do where this split is missing."""
+    if split == "train":
+        return "write images and captions into the captions file, and if it has a column 'split', train into that"
+    hashed = "" if config.val_fraction else ", or set data.val_fraction above 0 for a file that names no splits"
+    return f"name one in the captions file, in the column 'split'{hashed}"
+
+
 def read_split(config: FolderConfig, split: str) -> CaptionDataset:
     """One split as the files define it. Does not check that the images exist."""
     return _split(config, split, find_images=True)

@@ -40,6 +40,14 @@ class DatasetReader(Protocol):
         ...
 
 
+class AdvisingReader(DatasetReader, Protocol):
+    """A reader that says what to do where a split is missing."""
+
+    def split_advice(self, config: Any, split: str) -> str:
+        """The end of a message, without a full stop: "put val.tsv into data.root"."""
+        ...
+
+
 class BoxReader(DatasetReader, Protocol):
     """A reader that knows bounding boxes, which `metric.grounding` needs.
 
@@ -70,7 +78,11 @@ def load_dataset(config: DataConfig, split: str) -> CaptionDataset:
     cannot be read, or is empty. Missing images are a DataError with `on_bad_image="error"`; with "skip" they are left
     out and counted in `notices`.
     """
-    dataset = read_split(config, split)
+    return usable_images(read_split(config, split), config)
+
+
+def usable_images(dataset: CaptionDataset, config: DataConfig) -> CaptionDataset:
+    """What `load_dataset` returns for this split, as `read_split` has read it; the errors are the same."""
     if config.on_bad_image == "error":  # images beyond the limit are not used, so they may be missing
         dataset = replace(dataset, images=dataset.images[: config.limit])
     dataset = _without_missing_images(dataset, config)
@@ -101,6 +113,14 @@ def _with_captions(dataset: CaptionDataset, where: str) -> CaptionDataset:
     if without:
         dataset = _with_notice(dataset, f"{without:,} of {len(dataset):,} images of {dataset.split} have no caption.")
     return dataset
+
+
+def split_advice(config: DataConfig, split: str) -> str:
+    """What to do to get this split, which the data set does not have: the end of a message, without a full stop."""
+    reader = _reader(config)
+    if hasattr(reader, "split_advice"):
+        return cast("AdvisingReader", reader).split_advice(config, split)
+    return f"its reader, {type(config).reader}, finds none"
 
 
 def check_has_boxes(config: DataConfig, split: str) -> None:

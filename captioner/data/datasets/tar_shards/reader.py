@@ -49,6 +49,12 @@ def available_splits(config: ShardsConfig) -> list[str]:
     return splits
 
 
+def split_advice(config: ShardsConfig, split: str) -> str:
+    """What to do where this split is missing."""
+    hashed = "" if split == "train" else ", or data.val_fraction=0.1 to split the images by a hash"
+    return f"name its archives {split}*.tar, put them into a folder {split}/, or set data.{split}=PATTERN{hashed}"
+
+
 def read_split(config: ShardsConfig, split: str) -> CaptionDataset:
     """One split, in the order of its archives and their pairs. Archives without an index are indexed first."""
     files = shard_files(config, split)
