@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 from captioner.checkpoint.index import find_checkpoint
-from captioner.cli.flags import FlagParser, add_checkpoint, add_device
+from captioner.cli.flags import FlagParser, add_checkpoint, add_device, add_json
 from captioner.cli.main import run_command
 from captioner.config.checks import at_least
 from captioner.distributed.device import check_device_name
@@ -46,6 +47,7 @@ def _parser() -> FlagParser:
         help="folder for gradients.png and .csv (default: .)",
     )
     add_device(parser)
+    add_json(parser, "print the median norm at every distance as JSON instead of a table")
     return parser
 
 
@@ -99,5 +101,10 @@ def _gradients(arguments: argparse.Namespace) -> None:
     title = "how far the gradient reaches: median over streams, half of them shaded"
     flow_plot(curves, out / "gradients.png", title, untrained)
     write_atomically(out / "gradients.csv", csv_table(rows).encode())
+    if arguments.json:
+        files = [str(out / name) for name in ("gradients.png", "gradients.csv")]
+        record = {"distance": list(range(arguments.distance)), "median_norm": medians, "files": files}
+        sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+        return
     shown = sorted({0, 1, 2, 5, 10, 20, 50, 100, 200, 500, arguments.distance - 1} & set(range(arguments.distance)))
     sys.stdout.write(f"{markdown_table([rows[d] for d in shown])}\n\nWritten: {out}/gradients.png and gradients.csv\n")

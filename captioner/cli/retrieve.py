@@ -9,7 +9,7 @@ from pathlib import Path
 
 from captioner.checkpoint.index import find_checkpoint
 from captioner.cli.data_source import chosen_data
-from captioner.cli.flags import FlagParser, add_checkpoint, add_data, add_device
+from captioner.cli.flags import FlagParser, add_checkpoint, add_data, add_device, add_json
 from captioner.cli.main import run_command
 from captioner.config.checks import at_least
 from captioner.distributed.device import check_device_name
@@ -37,6 +37,7 @@ def _parser() -> FlagParser:
     parser.add_argument("--images", type=int, help="search only the first so many images (default: all)")
     add_data(parser)
     add_device(parser)
+    add_json(parser, "print one JSON object instead of text")
     return parser
 
 
@@ -51,4 +52,12 @@ def _retrieve(arguments: argparse.Namespace) -> None:
 
     from captioner.cli.retrieve_job import retrieve
 
-    retrieve(checkpoint, data, arguments.split, arguments.query, arguments.top, arguments.device)
+    retrieve(
+        checkpoint,
+        data,
+        arguments.split,
+        arguments.query,
+        arguments.top,
+        arguments.device,
+        as_json=arguments.json,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,16 @@ class Collection:
     vectors: Tensor
 
 
-def retrieve(checkpoint: Path, data: DataConfig, split: str, query: str | None, top: int, device_name: str) -> None:
+def retrieve(
+    checkpoint: Path,
+    data: DataConfig,
+    split: str,
+    query: str | None,
+    top: int,
+    device_name: str,
+    *,
+    as_json: bool = False,
+) -> None:
     """Print the `top` images for `query`; without a query, recall over all captions of the split."""
     device = choose_device(device_name)
     loaded = load_checkpoint(checkpoint, device)
@@ -49,12 +59,12 @@ def retrieve(checkpoint: Path, data: DataConfig, split: str, query: str | None, 
     )
     collection = Collection(dataset, *image_vectors(features, len(dataset)))
     if query is None:
-        _measure(loaded, decoder, collection)
+        _measure(loaded, decoder, collection, as_json=as_json)
     else:
-        _find(loaded, decoder, collection, query, top)
+        _find(loaded, decoder, collection, query, top, as_json=as_json)
 
 
-def _measure(loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collection) -> None:
+def _measure(loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collection, *, as_json: bool) -> None:
     """Print recall and median rank where each reference caption is a query for its own image, and those of chance."""
     tokenized = tokenize_captions(collection.dataset, build_tokenizer(loaded.settings.tokenizer))
     longest = max(len(words) for captions in tokenized for words in captions)
@@ -65,6 +75,11 @@ def _measure(loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collec
     scores = retrieval_scores(table, [row for row, _ in pairs])
     images = len(collection.indices)
     chance = {f"R@{k}": min(k / images, 1.0) for k in RECALLS} | {"median_rank": (images + 1) / 2}
+    if as_json:
+        split = {"data": collection.dataset.name, "split": collection.dataset.split}
+        record = {**split, "images": images, "captions": len(pairs), "model": scores, "chance": chance}
+        sys.stdout.write(json.dumps(record) + "\n")
+        return
     rows = []
     for name, values in (("the model", scores), ("chance", chance)):
         recalls = {f"R@{k}": f"{100 * values[f'R@{k}']:.1f}" for k in RECALLS}
@@ -75,7 +90,9 @@ def _measure(loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collec
     )
 
 
-def _find(loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collection, query: str, top: int) -> None:
+def _find(
+    loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collection, query: str, top: int, *, as_json: bool
+) -> None:
     """Print the `top` images whose vectors are most similar to that of the query."""
     (words,) = build_tokenizer(loaded.settings.tokenizer).tokenize_all([query])
     if not words:
@@ -86,6 +103,13 @@ def _find(loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collectio
         sys.stderr.write(f"Note: {names} did not occur in the training captions; the model reads <UNK> there.\n")
     reconstructed = reconstruct_features(decoder, [loaded.vocabulary.encode(words)], collection.vectors.device)
     found = similarity(reconstructed, collection.vectors)[0]
-    for row in found.argsort(descending=True)[:top].tolist():
-        image = collection.dataset.images[collection.indices[row]]
-        sys.stdout.write(f"{float(found[row]):6.3f}  {image.path}\n")
+    best = [
+        (float(found[row]), collection.dataset.images[collection.indices[row]])
+        for row in found.argsort(descending=True)[:top].tolist()
+    ]
+    if as_json:
+        images = [{"image_id": image.image_id, "path": str(image.path), "score": score} for score, image in best]
+        sys.stdout.write(json.dumps({"query": query, "images": images}, ensure_ascii=False) + "\n")
+        return
+    for score, image in best:
+        sys.stdout.write(f"{score:6.3f}  {image.path}\n")

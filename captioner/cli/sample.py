@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 from captioner.checkpoint.index import find_checkpoint
-from captioner.cli.flags import FlagParser, add_checkpoint, add_device
+from captioner.cli.flags import FlagParser, add_checkpoint, add_device, add_json
 from captioner.cli.main import run_command
 from captioner.config import SamplingConfig
 from captioner.distributed.device import check_device_name
+from captioner.schema import to_plain
 
 
 def main() -> None:
@@ -45,6 +47,7 @@ def _parser() -> FlagParser:
     )
     parser.add_argument("--seed", type=int, default=0, help="fixes the sampled tokens (default: 0)")
     add_device(parser)
+    add_json(parser, "print one JSON object: prompt, text, the generated tokens, and the settings of sampling")
     return parser
 
 
@@ -74,4 +77,8 @@ def _sample(arguments: argparse.Namespace) -> None:
         sys.stderr.write(f"Note: {names} did not occur in the training text; the model reads <UNK> there.\n")
     tokens = sample_tokens(loaded.model, loaded.vocabulary.encode(prompt), sampling)
     generated = loaded.vocabulary.decode(tokens)
-    sys.stdout.write(join_tokens([*prompt, *generated], level) + "\n")
+    text = join_tokens([*prompt, *generated], level)
+    if arguments.json:
+        record = {"prompt": sampling.prompt, "text": text, "tokens": generated, "sampling": to_plain(sampling)}
+        text = json.dumps(record, ensure_ascii=False)
+    sys.stdout.write(text + "\n")

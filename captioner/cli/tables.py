@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import statistics
 from collections.abc import Sequence
@@ -18,9 +19,10 @@ from captioner.cli.runs_folder import CONFIG_FILE, METRICS_FILE, read_metrics, s
 from captioner.errors import DataError
 from captioner.files import write_atomically
 from captioner.metrics.format import markdown_lines
-from captioner.metrics.registry import print_factor
+from captioner.metrics.registry import is_lower_better, print_factor
 
-LOWER_IS_BETTER = ("loss", "bits per", "perplexity per")
+LOWER_IS_BETTER = ("loss", "bits per", "perplexity")
+HIGHER_IS_BETTER = ("words/s", "tokens/s")
 FACTS = ("run", "split", "decoder parameters", "words/s", "tokens/s", "epochs", "loss")
 
 
@@ -111,10 +113,9 @@ def averaged_over_seeds(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
 
 def _is_number(text: str | None) -> bool:
     try:
-        float(text or "")
+        return math.isfinite(float(text or ""))
     except ValueError:
         return False
-    return True
 
 
 def language_model_row(row: dict[str, str], record: dict[str, Any]) -> dict[str, str]:
@@ -146,17 +147,31 @@ def csv_table(rows: Sequence[dict[str, str]]) -> str:
 
 
 def sorted_rows(rows: Sequence[dict[str, str]], column: str) -> list[dict[str, str]]:
-    """Rows sorted by `column`, the best last; rows without it come first, text before numbers."""
-    lower_is_better = column.startswith(LOWER_IS_BETTER)
+    """Rows sorted by `column`, the best first; text after numbers, and rows without a value last.
 
-    def key(row: dict[str, str]) -> tuple[bool, float, str]:
+    Losses ascend and scores descend, unless a metric says otherwise; settings, counts and text ascend.
+    """
+    descending = _is_higher_better(column)
+
+    def key(row: dict[str, str]) -> tuple[int, float, str]:
         text = row.get(column, "")
         if not _is_number(text.removesuffix(" M")):
-            return (False, 0.0, text)
+            return (1 if text else 2, 0.0, text)
         number = float(text.removesuffix(" M"))
-        return (True, -number if lower_is_better else number, "")
+        return (0, -number if descending else number, "")
 
     return sorted(rows, key=key)
+
+
+def _is_higher_better(column: str) -> bool:
+    """Scores begin with a capital letter."""
+    lower = any(name in column.lower() for name in LOWER_IS_BETTER) or is_lower_better(column)
+    return not lower and (column in HIGHER_IS_BETTER or column[:1].isupper())
+
+
+def plain_rows(rows: Sequence[dict[str, str]]) -> list[dict[str, str | float]]:
+    """Rows with numbers in place of text that is one, for JSON."""
+    return [{name: float(text) if _is_number(text) else text for name, text in row.items()} for row in rows]
 
 
 def write_sweep_table(folders: Sequence[Path]) -> str:

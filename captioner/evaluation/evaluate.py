@@ -25,6 +25,7 @@ from captioner.evaluation.grounding import (
     measure_grounding,
     require_attention,
 )
+from captioner.metrics.format import score_notices
 from captioner.nn.model import CaptioningModel
 from captioner.text.tokenizers import Tokenizer
 from captioner.text.vocabulary import Vocabulary
@@ -138,7 +139,7 @@ def evaluate_model(
         scores=scores,
         skipped=skipped,
         signature=evaluation_signature(dataset, scores, decode) | {"skipped_images": len(skipped)},
-        notices=dataset.notices,
+        notices=(*dataset.notices, *score_notices(scores)),
         grounding=None
         if metric.grounding is None
         else broadcast_from_rank0(lambda: measure_grounding(attended, dataset, model)),

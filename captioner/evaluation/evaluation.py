@@ -17,7 +17,7 @@ from captioner.files import write_json
 from captioner.metrics import METRICS, Scores, score
 from captioner.metrics.bootstrap import bootstrap_intervals
 from captioner.metrics.coco_results import read_results, write_results
-from captioner.metrics.format import write_per_image_csv
+from captioner.metrics.format import score_notices, write_per_image_csv
 from captioner.metrics.grounding_scores import Grounding, grounding_record
 from captioner.metrics.registry import print_factor
 from captioner.schema import to_plain
@@ -87,7 +87,7 @@ def evaluate_results(
     if len(captions) < len(image_ids):
         scores.signature["subset"] = f"{len(captions):,} of {len(image_ids):,} images"
     signature = evaluation_signature(dataset, scores, None) | {"results": path.name}
-    return Evaluation(dataset.split, captions, scores, {}, signature, dataset.notices)
+    return Evaluation(dataset.split, captions, scores, {}, signature, (*dataset.notices, *score_notices(scores)))
 
 
 def evaluation_signature(dataset: CaptionDataset, scores: Scores, decode: DecodeConfig | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from captioner.metrics.ngrams import Floats
 from captioner.metrics.registry import METRICS
 from captioner.metrics.scorer import Scores
 
+ROUNDING = 1e-12  # a relative difference of corpus scores that is no difference
 SAMPLES_AT_ONCE = 100  # bounds the memory: this number times the number of images, 8 bytes each
 
 
@@ -86,6 +87,8 @@ def paired_bootstrap(
             continue
         differences = resampled_second[name] - resampled_first[name]
         observed = second.corpus[name] - first.corpus[name]
+        if abs(observed) <= ROUNDING * max(abs(first.corpus[name]), abs(second.corpus[name])):
+            observed = 0.0  # equal, but for the order in which numbers were added
         low, high = percentiles(differences, confidence)
         is_as_far = np.abs(differences - differences.mean()) >= abs(observed)
         p_value = (int(is_as_far.sum()) + 1) / (samples + 1)

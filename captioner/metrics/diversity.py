@@ -87,5 +87,6 @@ METRIC = Metric(
     _compute,
     scores=("Distinct_1", "Distinct_2", "Vocabulary", "Mean_length", "Bad_ending", "Novel", "Rare_recall"),
     percentages=("Bad_ending", "Novel", "Rare_recall"),
+    lower_is_better=("Bad_ending",),
     needs_training_captions=True,
 )

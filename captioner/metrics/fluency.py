@@ -79,4 +79,4 @@ def _checksum(captions: Sequence[Caption]) -> str:
     return digest.hexdigest()
 
 
-METRIC = Metric(_compute, scores=SCORES, needs_training_captions=True)
+METRIC = Metric(_compute, scores=SCORES, lower_is_better=SCORES, needs_training_captions=True)

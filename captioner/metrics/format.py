@@ -28,24 +28,35 @@ def format_table(scores: Scores, intervals: Mapping[str, Interval] | None = None
     header = ["score", "value", "× 100"] + (["interval"] if intervals is not None else [])
     lines = markdown_lines(header, rows)
     lines += [f"{name}: unavailable: {why}" for name, why in scores.unavailable.items()]
-    lines.append(signature_line(scores))
+    lines += [*score_notices(scores), signature_line(scores)]
     return "\n".join(lines)
 
 
 def format_comparison(comparisons: Mapping[str, Comparison], first: str = "first", second: str = "second") -> str:
-    """A Markdown table of two systems, percentages times 100; interval and p-value are those of the difference."""
-    rows = [
-        [
-            name,
-            *(f"{factor * value:.2f}" for value in (row.first, row.second)),
-            f"{factor * row.difference:+.2f}",
-            f"{factor * row.low:+.2f} … {factor * row.high:+.2f}",
-            f"{row.p_value:.3g}",
-        ]
-        for name, row in comparisons.items()
-        for factor in (print_factor(name),)
+    """A Markdown table of two systems, percentages times 100; interval and p-value are those of the difference.
+
+    The line below it says which system is subtracted from which. Small differences have more than two decimals.
+    """
+    rows = [_compared(name, row) for name, row in comparisons.items()]
+    lines = markdown_lines(["score", first, second, "difference", "interval", "p"], rows)
+    lines.append(f"difference: {second} minus {first}; interval and two-sided p of a paired bootstrap over images")
+    return "\n".join(lines)
+
+
+def _compared(name: str, row: Comparison) -> list[str]:
+    factor = print_factor(name)
+    # As many decimals as the difference, if there is one, needs to be seen.
+    decimals = next((n for n in range(2, 7) if not row.difference or round(factor * abs(row.difference), n)), 6)
+    difference, low, high = (f"{factor * value:+.{decimals}f}" for value in (row.difference, row.low, row.high))
+    if not row.difference:
+        difference = "0"
+    return [
+        name,
+        *(f"{factor * value:.{decimals}f}" for value in (row.first, row.second)),
+        difference,
+        f"{low} … {high}",
+        "< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}",
     ]
-    return "\n".join(markdown_lines(["score", first, second, "difference", "interval", "p"], rows))
 
 
 def signature_line(scores: Scores) -> str:
@@ -62,6 +73,16 @@ def signature_line(scores: Scores) -> str:
         f"sigma {signature['cider']['sigma']:g}, × {signature['cider']['scale']:g}"
         + (f"; phrases of {phrases['captions']} {phrases['statistics']} ({phrases['sha256'][:8]})" if phrases else "")
     )
+
+
+def score_notices(scores: Scores) -> list[str]:
+    """What must be known of scores to understand them, as sentences."""
+    if scores.signature["images"] == 1 and "CIDEr" in scores.corpus:
+        return [
+            "CIDEr is 0 because one image was scored: it weighs an n-gram by log(N / df), with df of the N scored "
+            "images having it in their references, and log(1 / 1) is 0. Score several images together."
+        ]
+    return []
 
 
 def write_per_image_csv(path: str | os.PathLike[str], scores: Scores, captions: Mapping[Any, str]) -> None:

@@ -101,6 +101,7 @@ class Metric:
     scores: the names of the scores that it can give, in the order of tables.
     monitors: those of them that `trainer.monitor` may name: higher is better, and quick enough for every validation.
     percentages: those that papers print times 100; by default all.
+    lower_is_better: those that are better the lower they are; of all others, higher is better.
     needs_training_captions: whether `TokenizedCaptions.training` is read. Tokenizing it takes seconds.
     resample: for corpus scores that are not means over images: (statistics, rows, weights) → score → (S,), the
         corpus values of S bootstrap samples. rows: (I,) the images' rows in `MetricResult.statistics`; weights:
@@ -112,6 +113,7 @@ class Metric:
     scores: tuple[str, ...]
     monitors: tuple[str, ...] = ()
     percentages: tuple[str, ...] | None = None
+    lower_is_better: tuple[str, ...] = ()
     needs_training_captions: bool = False
     resample: Callable[[Any, Integers, Floats], dict[str, Floats]] | None = None
     bootstrap_by_default: bool = True

@@ -58,9 +58,28 @@ def is_percentage(score: str) -> bool:
     return False
 
 
+def is_lower_better(score: str) -> bool:
+    """Whether a lower value of this score is better."""
+    return any(score in metric.lower_is_better for metric in METRICS.loadable().values())
+
+
 def check_names(names: Sequence[str]) -> None:
     """ConfigError unless `names` is a list of names of `METRICS`."""
     if isinstance(names, str):
         raise ConfigError(f"metric.names={names!r} is one string: expected a list of names, such as [{names!r}].")
     for name in names:
         choose("metric.names", name, METRICS)
+    for name in names:
+        _check_scores(name)
+
+
+def _check_scores(name: str) -> None:
+    """ConfigError if another metric has a score of the same name, for tables could not tell them apart."""
+    metrics = METRICS.loadable()
+    for other, metric in metrics.items():
+        both = [score for score in metric.scores if name in metrics and score in metrics[name].scores]
+        if other != name and both:
+            raise ConfigError(
+                f"The metrics {name} and {other} both have a score named {both[0]}, and nothing could tell them apart: "
+                "rename it in the metric that does not come with captioner, or uninstall that metric."
+            )

@@ -163,6 +163,7 @@ def _compute(captions: TokenizedCaptions, names: Sequence[str]) -> TokenScores:
         except MetricUnavailable as error:
             scores.unavailable[name] = str(error)
             continue
+        _check_new(name, {**result.per_image, **result.corpus}, scores)
         scores.per_image.update(result.per_image)
         # The exactly rounded sum: it does not depend on the order of the images.
         means = {score: math.fsum(values) / len(values) for score, values in result.per_image.items()}
@@ -174,6 +175,16 @@ def _compute(captions: TokenizedCaptions, names: Sequence[str]) -> TokenScores:
         if result.signature:
             scores.signatures[name.lower()] = result.signature
     return scores
+
+
+def _check_new(name: str, computed: Iterable[str], scores: TokenScores) -> None:
+    """ConfigError if the metric `name` computed a score that an earlier metric has computed."""
+    for score_name in computed:
+        if score_name in scores.corpus:
+            raise ConfigError(
+                f"The metric {name} computed the score {score_name!r}, which a metric before it has computed, too: "
+                "give it another name, and list it in Metric.scores."
+            )
 
 
 def _in_groups(captions: list[list[str]], sizes: Sequence[int]) -> list[list[list[str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 from captioner.cli.gradients import main
@@ -22,6 +23,11 @@ def test_an_image_and_a_table(command: Command) -> None:
     assert len(rows) == 12
     assert list(rows[0]) == ["distance", "rnn", "second (lstm)", "rnn, untrained", "second (lstm), untrained"]
     assert all(float(value) >= 0 for row in rows for value in row.values())
+    as_json = command(main, "--checkpoint", "rnn", "second", "--distance", "12", "--streams", "3", "--json")
+    record = json.loads(as_json.out)
+    assert record["distance"] == list(range(12))
+    for name, norms in record["median_norm"].items():
+        assert [f"{norm:.3g}" for norm in norms] == [row[name] for row in rows]
     for options, message in (
         (["--checkpoint", "lst", "rnn"], "lst is not a folder"),
         (["--checkpoint", "rnn", "--distance", "5000"], "lower one of them"),

@@ -42,6 +42,9 @@ def test_train_sample_resume(command: Command) -> None:
     assert written.out.startswith('if (x = "')
     assert len(written.out) == len('if (x = "') + 30 + 1
     assert written == command(sample, *WRITE)
+    record = json.loads(command(sample, *WRITE, "--json").out)
+    assert record["text"] + "\n" == written.out
+    assert record["prompt"] + "".join(record["tokens"]) == record["text"]
     resumed = command(main, "resume=run", "trainer.max_epochs=2")
     assert resumed.code == 0, resumed.err
     assert json.loads(Path("run/metrics.json").read_text())["run"]["epochs"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,14 @@ def test_captions_find_their_images_and_a_query_finds_white(command: Command, ti
     assert "Note" not in result.err
     found = [Path(line.split()[1]).name for line in result.out.splitlines()]
     assert set(found) == {"003.png", "007.png", "011.png", "015.png"}, "the white ones of the training split"
+    options = ("--checkpoint", "run", "--split", "train", "--json")
+    as_json = json.loads(command(main, *options, "--top", "4", "--query", "A white half on the left.").out)
+    assert [(f"{image['score']:6.3f}", image["path"]) for image in as_json["images"]] == [
+        (line[:6], line[8:]) for line in result.out.splitlines()
+    ]
+    measured = json.loads(command(main, *options).out)
+    assert measured["captions"] == 32
+    assert round(100 * measured["model"]["R@5"], 1) == model[1]
     scores = [float(line.split()[0]) for line in result.out.splitlines()]
     assert scores == sorted(scores, reverse=True)
     result = command(main, "--checkpoint", "run", "--images", "2", "--query", "a zebra", "--device", "cpu")

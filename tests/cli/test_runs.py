@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from captioner.cli.runs import main
+from captioner.cli.tables import sorted_rows
 from captioner.cli.train import main as train
 from captioner.config import FolderConfig
 from tests.cli.conftest import SMALL, Command
@@ -22,7 +25,7 @@ def cells(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
 
 
-def test_the_best_is_last(command: Command) -> None:
+def test_the_best_is_first(command: Command) -> None:
     for name, cider in (("good", 0.5), ("sweep/0_best", 0.875), ("bad", 0.125)):
         write_run(Path("runs", name), cider)
     result = command(main, "--sort", "CIDEr")
@@ -30,14 +33,14 @@ def test_the_best_is_last(command: Command) -> None:
     rows = cells(result.out)
     assert rows[0] == ["run", "split", "decoder parameters", "words/s", "epochs", "CIDEr"]
     assert rows[2:] == [
-        ["bad", "val", "1.5 M", "", "3", "12.50"],
-        ["good", "val", "1.5 M", "", "3", "50.00"],
         ["sweep/0_best", "val", "1.5 M", "", "3", "87.50"],
+        ["good", "val", "1.5 M", "", "3", "50.00"],
+        ["bad", "val", "1.5 M", "", "3", "12.50"],
     ]
     assert command(main, "--csv").out.splitlines()[0] == "run,split,decoder parameters,words/s,epochs,CIDEr"
 
 
-def test_by_any_column_the_best_last(command: Command) -> None:
+def test_by_any_column_the_best_first(command: Command) -> None:
     for name, bits in (("good", 1.5), ("best", 1.25), ("bad", 3.0)):
         write_run(Path("runs", name), 0.5)
         record = {"task": "language_model", "bits_per_character": {"val": bits}, "run": {"tokens_per_second": 9}}
@@ -45,7 +48,7 @@ def test_by_any_column_the_best_last(command: Command) -> None:
     write_run(Path("runs/captioner"), 0.5)
     for column in ("bits per character, val", "run"):
         rows = [row[0] for row in cells(command(main, "--sort", column).out)[2:]]
-        assert rows == {"run": ["bad", "best", "captioner", "good"]}.get(column, ["captioner", "bad", "good", "best"])
+        assert rows == {"run": ["bad", "best", "captioner", "good"]}.get(column, ["best", "good", "bad", "captioner"])
 
 
 def test_runs_that_are_not_finished_are_named(command: Command) -> None:
@@ -68,10 +71,48 @@ def test_settings_that_differ_are_shown_and_seeds_averaged(command: Command) -> 
         [c.strip() for c in line.strip("|").split("|")] for line in command(main, "--sort", "CIDEr").out.splitlines()
     ]
     assert rows[0] == ["run", "model.cell", "seed", "split", "decoder parameters", "words/s", "epochs", "CIDEr"]
-    assert [row[1:3] for row in rows[2:]] == [["rnn", "0"], ["rnn", "1"], ["gru", "0"], ["gru", "1"]]
+    assert [row[1:3] for row in rows[2:]] == [["gru", "1"], ["gru", "0"], ["rnn", "1"], ["rnn", "0"]]
     averaged = cells(command(main, "--average").out)
     assert averaged[0] == ["model.cell", "seeds", "decoder parameters", "CIDEr", "CIDEr ±"]
     assert averaged[2:] == [["gru", "2", "1.5 M", "60.00", "14.14"], ["rnn", "2", "1.5 M", "35.00", "7.07"]]
+
+
+@pytest.mark.parametrize(
+    ("column", "best"),
+    [
+        ("CIDEr", "87.5"),
+        ("Bad_ending", "1"),
+        ("Implausible", "1"),
+        ("loss", "1"),
+        ("perplexity per word, val", "1"),
+        ("words/s", "87.5"),
+        ("decoder parameters", "1"),
+        ("model.layers", "1"),
+    ],
+)
+def test_every_column_has_its_direction(column: str, best: str) -> None:
+    """A metric says whether lower is better; losses and settings ascend; rows without a value come last."""
+    rows = [{"run": text or "none", column: text} for text in ("3", "", "87.5", "nan", "1")]
+    found = [row["run"] for row in sorted_rows(rows, column)]
+    assert found[0] == best
+    assert found[1] == "3"
+    assert found[3:] == ["nan", "none"]
+
+
+def test_json_has_all_that_is_known(command: Command) -> None:
+    for name, cider in (("bad", 0.1234567), ("good", 0.5)):
+        write_run(Path("runs", name), cider)
+        Path(f"runs/{name}/config.yaml").write_text(f"model: {{cell: {name}}}\nseed: 0\n")
+    done = command(main, "--sort", "CIDEr", "--json")
+    records = json.loads(done.out)
+    assert [record["run"] for record in records] == ["good", "bad"]
+    assert [record["settings"] for record in records] == [{"model.cell": "good"}, {"model.cell": "bad"}]
+    assert records[1]["metrics"] == json.loads(Path("runs/bad/metrics.json").read_text())
+    assert command(main, "--json", "--csv").code == 2
+    Path("runs/bad/config.yaml").write_text("model: {cell: good}\nseed: 1\n")
+    (averaged,) = json.loads(command(main, "--average", "--json").out)
+    assert averaged["seeds"] == 2
+    assert averaged["CIDEr"] == pytest.approx(31.17, abs=0.01)
 
 
 def test_mistakes(command: Command) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from captioner.config import TokenizerConfig
 from captioner.errors import ConfigError, DataError
 from captioner.metrics import Scores, bootstrap_intervals, format_comparison, format_table, paired_bootstrap, score
 from captioner.metrics.bleu import BleuStatistics
+from captioner.metrics.bootstrap import Comparison
 
 NAMES = ("Bleu", "ROUGE_L", "CIDEr")
 WHITESPACE = TokenizerConfig(name="whitespace")
@@ -126,6 +128,34 @@ def test_scores_that_cannot_be_compared() -> None:
         paired_bootstrap(one, one, samples=0)
     with pytest.raises(ConfigError, match=r"confidence=95"):
         bootstrap_intervals(one, confidence=95)
+
+
+def test_comparisons_are_readable() -> None:
+    """Which system is subtracted; a difference is never shown as 0.00; equal systems differ by 0 with p = 1."""
+    rows = {
+        "CIDEr": Comparison(0.5, 0.500004, 0.000004, 0.000001, 0.000007, 1 / 1001),
+        "Bleu_4": Comparison(0.25, 0.3, 0.05, -0.01, 0.11, 0.0849),
+        "ROUGE_L": Comparison(0.25, 0.25, 0.0, 0.0, 0.0, 1.0),
+        "Vocabulary": Comparison(40, 38, -2, -3, -1, 0.0049),
+    }
+    table = format_comparison(rows, "ours", "theirs").splitlines()
+    found = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in table[2:-1]}
+    assert found == {
+        "CIDEr": ["50.0000", "50.0004", "+0.0004", "+0.0001 … +0.0007", "< 0.001"],
+        "Bleu_4": ["25.00", "30.00", "+5.00", "-1.00 … +11.00", "0.085"],
+        "ROUGE_L": ["25.00", "25.00", "0", "+0.00 … +0.00", "1.000"],
+        "Vocabulary": ["40.00", "38.00", "-2.00", "-3.00 … -1.00", "0.005"],
+    }
+    assert table[-1].startswith("difference: theirs minus ours;")
+
+
+def test_a_difference_of_rounding_is_none() -> None:
+    """The same scores, but for the last bit, do not differ, however many samples show the same last bit."""
+    first = system(0.7, seed=1, images=30)
+    other = {name: value * (1 + 2**-52) for name, value in first.corpus.items()}
+    assert other != first.corpus
+    for row in paired_bootstrap(first, replace(first, corpus=other), samples=100).values():
+        assert (row.difference, row.p_value) == (0, 1)
 
 
 def test_tables_show_intervals_and_comparisons() -> None:

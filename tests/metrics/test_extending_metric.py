@@ -112,6 +112,24 @@ def test_two_metrics_of_one_name_are_both_named(monkeypatch: pytest.MonkeyPatch)
         METRICS.register("CIDEr", LENGTH_RATIO)
 
 
+def test_a_score_of_two_metrics_is_noticed() -> None:
+    """Declared by both, or computed by both without being declared."""
+    METRICS.register("Mine", Metric(lambda captions: MetricResult(corpus={"CIDEr": 1.0}), scores=("CIDEr",)))
+    try:
+        for names in (["Mine"], ["CIDEr"], ["Bleu", "Mine"]):
+            with pytest.raises(ConfigError, match=r"(Mine and CIDEr|CIDEr and Mine) both have a score named CIDEr"):
+                score(HYPOTHESES, REFERENCES, names=names)
+        assert score(HYPOTHESES, REFERENCES, names=["Bleu"]).corpus["Bleu_1"] > 0
+    finally:
+        METRICS.unregister("Mine")
+    METRICS.register("Mine", Metric(lambda captions: MetricResult(corpus={"CIDEr": 1.0}), scores=("Other",)))
+    try:
+        with pytest.raises(ConfigError, match="metric Mine computed the score 'CIDEr', which a metric before it"):
+            score(HYPOTHESES, REFERENCES, names=["CIDEr", "Mine"])
+    finally:
+        METRICS.unregister("Mine")
+
+
 def test_an_unknown_metric_or_monitor_is_named_with_near_misses() -> None:
     with pytest.raises(ConfigError, match=r"metric\.names='Cider' does not exist\. Did you mean CIDEr"):
         MetricConfig(names=["Cider"])

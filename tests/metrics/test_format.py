@@ -29,6 +29,14 @@ def test_table() -> None:
     assert lines[-1] == signature_line(scores)
 
 
+def test_one_image_says_why_cider_is_0() -> None:
+    one = score({7: "a dog runs"}, {7: ["a dog runs"]})
+    assert one.corpus["CIDEr"] == 0
+    assert "CIDEr is 0 because one image was scored" in format_table(one)
+    assert "because one image" not in format_table(score(CAPTIONS, REFERENCES))
+    assert "because one image" not in format_table(score({7: "a dog"}, {7: ["a dog"]}, names=["Bleu"]))
+
+
 def test_signature_line() -> None:
     line = signature_line(score(CAPTIONS, REFERENCES))
     for part in ("tokenizer ptb ", "2 images × 1–2 references", "CIDEr is CIDEr-D, sigma 6, × 10"):
