@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from captioner.checkpoint.pretrained import pretrained_names
     from captioner.config import DecodeConfig
     from captioner.errors import CaptionerError, CheckpointError, ConfigError, DataError, ImageError
+    from captioner.evaluation.scored_caption import ScoredCaption
     from captioner.inference import Caption, Captioner
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "DataError",
     "DecodeConfig",
     "ImageError",
+    "ScoredCaption",
     "__version__",
     "pretrained_names",
 ]
@@ -41,6 +43,7 @@ _MODULES = {
     "DataError": "captioner.errors",
     "DecodeConfig": "captioner.config",
     "ImageError": "captioner.errors",
+    "ScoredCaption": "captioner.evaluation.scored_caption",
     "pretrained_names": "captioner.checkpoint.pretrained",
 }
 """Public name → the module that defines it."""

@@ -23,8 +23,10 @@ from captioner.config import DecodeConfig
 from captioner.data.images.decode import ImageSource, load_image
 from captioner.data.images.transforms import image_to_tensor
 from captioner.decode import Hypothesis, search
+from captioner.decode.sampling import image_seeds
 from captioner.distributed.device import choose_device
 from captioner.errors import ConfigError, ImageError, near_misses
+from captioner.evaluation.scored_caption import ScoredCaption, score_captions_of_image, tokens_of_text
 from captioner.files import write_atomically
 from captioner.nn.types import ImageFeatures
 from captioner.schema import from_plain, to_plain
@@ -56,6 +58,7 @@ _OTHER_NAMES = {
 P = ParamSpec("P")
 R = TypeVar("R")
 OneImage = TypeVar("OneImage", bound=ImageSource)
+OneCaption = TypeVar("OneCaption", bound="str | Caption")
 
 
 def _check_keywords(method: str, given: Iterable[str], known: Sequence[str]) -> None:
@@ -287,6 +290,33 @@ class Captioner:
             names = [f"images[{start + index}]: " for index in range(len(batch))]
             captions += self._caption_batch(batch, names, config, alternatives, first=start)
         return captions
+
+    @overload
+    def score(self, image: ImageSource, captions: str | Caption) -> ScoredCaption: ...
+
+    @overload
+    def score(self, image: ImageSource, captions: list[OneCaption]) -> list[ScoredCaption]: ...
+
+    def score(
+        self, image: ImageSource, captions: str | Caption | list[OneCaption]
+    ) -> ScoredCaption | list[ScoredCaption]:
+        """How probable the model finds a caption of an image: log-probability, nats per word, surprise of each word.
+
+        image: as for `caption`. captions: one caption, or a list of captions of the same image, which is encoded once.
+        Text is tokenized as the training captions were; a `Caption` is scored with its own tokens, so that its score
+        is its `log_prob`. Hard attention that samples is scored for the locations that `decode.seed` samples.
+
+        Raises ImageError for an image that cannot be read, ConfigError for a caption without a word.
+        """
+        given: list[str | Caption] = list(captions) if isinstance(captions, list) else [captions]
+        tokenized = [
+            (one.text, one.tokens) if isinstance(one, Caption) else (one, tokens_of_text(one, self._tokenizer))
+            for one in given
+        ]
+        features = self._encode([image], [""])
+        seeds = image_seeds(self.decode.seed, [0]).to(features.vector.device)  # those of `caption(image)`
+        found = score_captions_of_image(self.model, self.vocabulary, features._replace(seeds=seeds), tokenized)
+        return found if isinstance(captions, list) else found[0]
 
     def encode(self, images: Sequence[ImageSource]) -> ImageFeatures:
         """The encoder's features of B images: `vector` (B, D) and `grid` (B, P, D).

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from captioner.cli.flags import FlagParser, add_checkpoint, add_device, add_json
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import unnamed_checkpoint
+from captioner.cli.scored_captions import print_scored
 from captioner.distributed.device import check_device_name
 from captioner.errors import CaptionerError, ImageError
 
@@ -33,7 +34,11 @@ def _parser() -> FlagParser:
     parser = FlagParser(
         "caption",
         "Caption photos with a trained model. (`python caption.py` is the same command.)",
-        ["caption photo.jpg", "caption photo.jpg holiday/ --checkpoint runs/… --plot sheet.png"],
+        [
+            "caption photo.jpg",
+            "caption photo.jpg holiday/ --checkpoint runs/… --plot sheet.png",
+            'caption photo.jpg --score "a dog runs on grass"',
+        ],
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
     add_checkpoint(parser, "flickr8k, which comes with the package", newest=True)
@@ -54,6 +59,13 @@ def _parser() -> FlagParser:
     parser.add_argument("--alternatives", type=int, default=0, metavar="N", help="also show the N next best captions")
     parser.add_argument(
         "--beam-width", type=int, metavar="K", help="hypotheses kept by the search (default: the run's)"
+    )
+    parser.add_argument(
+        "--score",
+        action="append",
+        default=[],
+        metavar="CAPTION",
+        help="generate nothing: how probable the model finds this caption, word by word; may be repeated",
     )
     add_device(parser)
     return parser
@@ -81,24 +93,37 @@ def _caption(arguments: argparse.Namespace) -> None:
     if arguments.beam_width is not None:
         decode = replace(decode, name="beam", beam_width=arguments.beam_width)
     captioned: list[tuple[Path, Caption]] = []
+    unreadable = 0
     for path in paths:
         try:
+            if arguments.score:
+                for scored in captioner.score(path, arguments.score):
+                    print_scored(path, scored, as_json=arguments.json)
+                continue
             caption = captioner.caption(path, decode=decode, alternatives=arguments.alternatives)
         except ImageError as error:
             if len(paths) == 1:
                 raise
             sys.stderr.write(f"error: {error}\n")
+            unreadable += 1
             continue
         captioned.append((path, caption))
         _print(path, caption, as_json=arguments.json, with_path=len(paths) > 1)
     if arguments.plot is not None and captioned:
         _write_plot(captioned, captioner.transform.resize, arguments)
-    if unreadable := len(paths) - len(captioned):
-        raise ImageError(f"{unreadable} of {len(paths)} images could not be read; the others are captioned.")
+    if unreadable:
+        done = "scored" if arguments.score else "captioned"
+        raise ImageError(f"{unreadable} of {len(paths)} images could not be read; the others are {done}.")
 
 
 def _check_values(arguments: argparse.Namespace) -> None:
     """CaptionerError for a value that cannot work, before anything is loaded."""
+    ignored = {"--plot": arguments.plot, "--alternatives": arguments.alternatives, "--beam-width": arguments.beam_width}
+    for flag, value in ignored.items():
+        if arguments.score and value:
+            raise CaptionerError(
+                f"{flag} {value} has no effect with --score, which generates no caption. Leave one out."
+            )
     if arguments.alternatives < 0:
         raise CaptionerError(f"--alternatives {arguments.alternatives}: expected 0 or more.")
     if arguments.plot is not None and not arguments.plot.absolute().parent.is_dir():

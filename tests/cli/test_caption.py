@@ -76,6 +76,42 @@ def test_folder_json_and_alternatives(command: Command, run: Path) -> None:
         assert all(other["log_prob"] <= row["log_prob"] for other in row["alternatives"])
 
 
+def test_given_captions_are_scored(command: Command, tiny: FolderConfig) -> None:
+    """As text and as JSON, which has what the caption's own record has; nothing is generated."""
+    told = json.loads(command(main, "data/003.png", "--json", "--device", "cpu").out)
+    options = ("--score", told["caption"], "--score", "a blorp on the left", "--device", "cpu")
+    result = command(main, "data/003.png", *options, "--json")
+    assert result.code == 0, result.err
+    again, other = map(json.loads, result.out.splitlines())
+    assert (again["path"], again["caption"]) == (told["path"], told["caption"])
+    assert told["finished"]
+    assert again["log_prob"] == pytest.approx(told["log_prob"], abs=1e-4)
+    assert [word["word"] for word in other["words"]] == ["a", "blorp", "on", "the", "left", "<END>"]
+    assert other["log_prob"] == pytest.approx(sum(word["log_prob"] for word in other["words"]), abs=1e-9)
+    assert other["nats_per_word"] == pytest.approx(-other["log_prob"] / 6, abs=1e-9)
+    assert other["unknown_words"] == ["blorp"]
+    text = command(main, "data/002.png", "data/003.png", *options)
+    assert text.code == 0, text.err
+    assert text.out.count("| blorp (unknown) |") == 2
+    assert text.out.count("log-probability") == 4
+    assert "'blorp' did not occur" in text.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--score", "..."], "contains no word"),
+        (["--score", "a dog", "--plot", "sheet.png"], "--plot sheet.png has no effect with --score"),
+        (["--score", "a dog", "--beam-width", "3"], "--beam-width 3 has no effect"),
+        (["--scoer", "a dog"], "Did you mean --score"),
+    ],
+)
+def test_mistakes_with_score(command: Command, tiny: FolderConfig, options: list[str], message: str) -> None:
+    result = command(main, "data/003.png", *options)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+
+
 def test_plot_is_an_image(command: Command, run: Path) -> None:
     options = ("--contour", "0.5", "--scale", "word")
     result = command(main, "data/003.png", "data/004.png", "--newest", "--plot", "sheet.png", *options)
