@@ -230,19 +230,16 @@ class _NamedImages:
             name = check_image_name(image, folder, where)
             found = self.finder.find(folder, name) if self.find_images else None
             if found is not None and found.bridged:
-                self.bridged[found.bridged].setdefault(name, found.name)
+                self.bridged[found.bridged].setdefault(name, (folder / found.name).relative_to(self.root).as_posix())
             self.located[key] = _Located(folder / (found.name if found else name), _without_suffix(name))
         return self.located[key]
 
     def notices(self) -> list[str]:
         """What was bridged between the names in the file and those on disk."""
-        messages = {
-            "suffix": "without a suffix; the one image of each name is used",
-            "Unicode": "in another Unicode form than on disk; the one image of each name is used",
-        }
+        how = {"suffix": "without a suffix", "Unicode": "in another Unicode form than on disk"}
         return [
-            f"{self.source}: {len(names):,} {'names' if len(names) > 1 else 'name'} of images {messages[kind]} "
-            f"({join_names(f'{name}: {file}' for name, file in names.items())})."
+            f"{self.source} names {len(names):,} {'images' if len(names) > 1 else 'image'} {how[kind]}; the one file "
+            f"that fits each is used ({join_names(f'{name}: {file}' for name, file in names.items())})."
             for kind, names in self.bridged.items()
             if names
         ]

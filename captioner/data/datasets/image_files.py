@@ -14,7 +14,9 @@ from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
+from captioner.data.dataset import ImagePath
 from captioner.data.datasets.annotation_files import check_image_name, join_names, path_exists
+from captioner.data.image_views import views_of
 from captioner.data.images.decode import IMAGE_SUFFIXES
 from captioner.errors import DataError
 
@@ -137,18 +139,23 @@ def nearest_files(missing: Sequence[Path], root: Path) -> dict[Path, list[Path]]
     return {path: files for path, files in found.items() if files}
 
 
-def describe_missing(missing: Sequence[Path], root: Path, most: int = 3) -> str:
-    """The first missing images for a message, each with the file that may be meant: 'a2 (images/a2.png is there)'."""
-    nearest = nearest_files(missing, root)
-    known_first = sorted(missing, key=lambda path: path not in nearest)
+def describe_missing(missing: Sequence[ImagePath], root: str | Path | None, most: int = 3) -> str:
+    """The first missing images for a message, each with the file that may be meant: 'a2 (images/a2.png is there)'.
+
+    root: the folder of the data set, in which such files are looked for. Of several views, the missing ones are named.
+    """
+    views = [view for image in missing for view in views_of(image)]
+    paths = list(dict.fromkeys(view for view in views if isinstance(view, Path) and not path_exists(view)))
+    folder = Path(root).expanduser() if root is not None else None
+    nearest = nearest_files(paths, folder) if folder is not None else {}
 
     def relative(path: Path) -> str:
-        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        return path.relative_to(folder).as_posix() if folder and path.is_relative_to(folder) else str(path)
 
     def described(path: Path) -> str:
-        return f"{path} ({join_names(map(relative, nearest[path]), 2)} is there)" if path in nearest else str(path)
+        return f"{path}: {join_names(map(relative, nearest[path]), 2)} is there" if path in nearest else str(path)
 
-    return join_names(map(described, known_first), most)
+    return join_names(map(described, sorted(paths, key=lambda path: path not in nearest)), most)
 
 
 def _key(name: str) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from captioner.config import DATASETS, DataConfig
 from captioner.data.dataset import Box, CaptionDataset, CaptionedImage, ImageId, ImagePath
 from captioner.data.datasets.annotation_files import data_root, join_names, path_exists
+from captioner.data.datasets.image_files import describe_missing
 from captioner.data.datasets.splits import split_name
 from captioner.data.image_views import ImageViews
 from captioner.errors import ConfigError, DataError, near_misses
@@ -231,12 +232,14 @@ def _without_missing_images(dataset: CaptionDataset, config: DataConfig) -> Capt
         return dataset
     problem = (
         f"{len(missing):,} of the {len(dataset):,} images of {dataset.name} {dataset.split} are not on disk "
-        f"({join_names(image.path for image in missing)})."
+        f"({describe_missing([image.path for image in missing], config.root)})."
     )
     if config.on_bad_image == "error":
         raise DataError(f"{problem} Check data.root, or set data.on_bad_image=skip to leave them out.")
     missing_ids = {image.image_id for image in missing}
     present = tuple(image for image in dataset.images if image.image_id not in missing_ids)
+    if not present:
+        raise DataError(f"The split {dataset.split} of {dataset.name} at {config.root} is empty: {problem}")
     return _with_notice(replace(dataset, images=present), f"{problem} They are left out.")
 
 

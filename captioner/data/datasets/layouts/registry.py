@@ -44,9 +44,9 @@ LAYOUTS: Registry[Layout] = Registry(
 
 CONVERSION = (
     "Any file becomes one that is read with three lines of Python:\n"
-    "    import json\n"
+    "    import json, pathlib\n"
     '    rows = [{"image": name, "captions": [caption]} for name, caption in PAIRS]  # PAIRS: from your file\n'
-    '    open("captions.jsonl", "w").write("\\n".join(map(json.dumps, rows)))'
+    '    pathlib.Path("captions.jsonl").write_text("\\n".join(map(json.dumps, rows)))'
 )
 
 
