@@ -40,11 +40,15 @@ class TransformConfig:
 
 @dataclass
 class EncoderConfig:
-    """A convolutional network, cut at its last feature map."""
+    """A convolutional network or a vision transformer, cut at its last feature map."""
 
-    choices: ClassVar[dict[str, Iterable[str]]] = {"resize": TransformConfig.choices["resize"]}
+    choices: ClassVar[dict[str, Iterable[str]]] = {
+        "resize": TransformConfig.choices["resize"],
+        "library": ("torchvision", "timm"),
+    }
 
     name: str = "efficientnet_lite0"  # efficientnet_lite0, …_lite1, …_lite2, or any classification CNN of torchvision
+    library: str = "torchvision"  # where a name that is not built in is looked up: torchvision or timm
     weights: str | None = "DEFAULT"  # DEFAULT, the name of torchvision weights, a state-dict file, or null (random)
     image_size: int | None = None  # height and width in pixels; null: what the weights were made for
     resize: str = "squash"  # squash: the whole image, stretched to a square; crop: the central square

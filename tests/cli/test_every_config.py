@@ -30,7 +30,7 @@ COMMANDS = {
     "evaluate",
     "language_model",
 }  # commands start from these; each has its own tests
-QUICK = {"encoder=efficientnet_lite0", "encoder=torchvision"}  # the other encoders are slow
+QUICK = {"encoder=efficientnet_lite0", "encoder=torchvision", "encoder=timm"}  # the other encoders are slow
 FILES = sorted(CONF.rglob("*.yaml"))
 NEEDS = {"attention": "model=attention "}
 """Groups whose choices go with some models only."""
@@ -84,6 +84,9 @@ def options(case: str, shared: Path) -> list[str]:
     encoder = groups.get("encoder", "torchvision")
     if encoder == "torchvision":
         small.append(f"encoder.name={ENCODER.name}")
+    if encoder == "timm":
+        pytest.importorskip("timm")
+        small.append("encoder.name=test_vit")
     small.append(f"encoder.image_size={96 if encoder == 'inception_v3' else 64}")
     return [
         f"data={data}",

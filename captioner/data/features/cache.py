@@ -47,6 +47,7 @@ class FeatureCache:
     flipped_rows: dict[int, tuple[int, int]]  # rows of the horizontally flipped images; empty unless requested
     with_grid: bool
     bad: dict[int, str] = field(default_factory=dict)
+    vector_is_mean: bool = True  # otherwise the first region of a row is the vector
 
     def get(self, indices: Sequence[int], flipped: Collection[int] = ()) -> ImageFeatures:
         """float32 features of the images at `indices`: vector (B, D), and grid (B, P, D) or None.
@@ -61,8 +62,10 @@ class FeatureCache:
                 raise KeyError(f"image {index} has no features: {self.bad.get(index)}")
             shard, row = rows[index]
             stacked[i] = self.shards[shard][row]
-        grid = torch.from_numpy(stacked).float()
-        return ImageFeatures(grid.mean(dim=1), grid if self.with_grid else None)
+        rows_of_all = torch.from_numpy(stacked).float()
+        vector = rows_of_all.mean(dim=1) if self.vector_is_mean else rows_of_all[:, 0]
+        grid = rows_of_all if self.vector_is_mean else rows_of_all[:, 1:]
+        return ImageFeatures(vector, grid if self.with_grid else None)
 
 
 class RowSource(NamedTuple):
@@ -132,7 +135,8 @@ def cached_features(
         return {index: (positions[rows[key][0]], rows[key][1]) for index, key in keys if key in rows}
 
     shards = [plan.shards.open(name) for name in positions]
-    return FeatureCache(shards, rows_of(FULL_VIEW), rows_of(FLIPPED) if flipped else {}, with_grid, bad)
+    flipped_rows = rows_of(FLIPPED) if flipped else {}
+    return FeatureCache(shards, rows_of(FULL_VIEW), flipped_rows, with_grid, bad, encoder.vector_is_mean)
 
 
 def row_key(digest: str, view: View) -> str:
@@ -190,7 +194,7 @@ def fill_cache(
     check_cache_disk_space(plan.shards.path, len(plan.missing), plan.bytes_missing)
     title = f"features of {plan.dataset.name} {plan.dataset.split} ({plan.bytes_missing / 1e6:.0f} MB, stored)"
     with tqdm(total=len(plan.missing), desc=title, unit="image", disable=not sys.stderr.isatty()) as bar:
-        fill(plan.shards, plan.from_grids, _from_grids(plan.grids), bar.update)
+        fill(plan.shards, plan.from_grids, _from_grids(plan.grids, encoder.vector_is_mean), bar.update)
         encode = _from_images(plan.sources, encoder, plan.with_grid, data, device)
         bad = fill(plan.shards, plan.to_encode, encode, bar.update)
     return {
@@ -241,7 +245,8 @@ def open_cache(
     }
     root = feature_cache_root(cache.directory)
     rows, columns = encoder.grid_size
-    grids = open_feature_shards(root, {**about, "kind": "grid"}, (rows * columns, encoder.feature_dim), make=with_grid)
+    stored_rows = rows * columns + (not encoder.vector_is_mean)  # a vector of its own is stored before the regions
+    grids = open_feature_shards(root, {**about, "kind": "grid"}, (stored_rows, encoder.feature_dim), make=with_grid)
     if with_grid:
         return grids, grids
     return open_feature_shards(root, {**about, "kind": "vector"}, (1, encoder.feature_dim)), grids
@@ -295,26 +300,35 @@ def _from_images(
     return produce
 
 
-def _from_grids(grids: FeatureShardFolder) -> Producer:
-    """A producer that computes vectors as means of stored grids."""
+def _from_grids(grids: FeatureShardFolder, vector_is_mean: bool) -> Producer:
+    """A producer that computes vectors from stored grids."""
     opened: dict[str, np.ndarray] = {}
 
     def produce(batches: Iterator[list[str]]) -> Iterator[FeatureRows]:
         for keys in batches:
             rows = [grids.index[key] for key in keys]
             opened.update({shard: grids.open(shard) for shard, _ in rows if shard not in opened})
-            yield FeatureRows(keys, mean_rows(np.stack([opened[shard][row] for shard, row in rows])), {})
+            stored = np.stack([opened[shard][row] for shard, row in rows])
+            yield FeatureRows(keys, mean_rows(stored) if vector_is_mean else stored[:, :1], {})
 
     return produce
 
 
 def encode_rows(images: Tensor, encoder: Encoder | FrozenPart, with_grid: bool) -> np.ndarray:
-    """Images (n, 3, S, S) → the features that are stored: the grid (n, P, D) or its mean (n, 1, D), float16."""
+    """Images (n, 3, S, S) → the features that are stored: the grid (n, P, D) or the vector (n, 1, D), float16.
+
+    A vector that is not the mean of the grid is stored before it: (n, 1 + P, D).
+    """
     if not len(images):
         return np.empty((0, 1, encoder.feature_dim), dtype=np.float16)
     with torch.inference_mode():
-        grid = encoder(images).grid.clamp(-FLOAT16_MAX, FLOAT16_MAX).half().cpu().numpy()
-    return grid if with_grid else mean_rows(grid)
+        features = encoder(images)
+        rows = features.grid
+        if not encoder.vector_is_mean:
+            vector = features.vector.unsqueeze(1)
+            rows = torch.cat([vector, rows], dim=1) if with_grid else vector
+        stored: np.ndarray = rows.clamp(-FLOAT16_MAX, FLOAT16_MAX).half().cpu().numpy()
+    return stored if with_grid or not encoder.vector_is_mean else mean_rows(stored)
 
 
 def mean_rows(grids: np.ndarray) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Convolutional encoders: EfficientNet-Lite, torchvision's classification CNNs, and those of plug-ins."""
+"""Encoders: EfficientNet-Lite, torchvision's classification CNNs, timm's networks, and those of plug-ins."""

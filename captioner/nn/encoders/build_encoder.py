@@ -8,12 +8,13 @@ from captioner.config import ENCODERS, EncoderConfig
 from captioner.errors import ConfigError
 from captioner.nn.encoders import encoder_weights
 from captioner.nn.encoders.encoder import Encoder
+from captioner.nn.encoders.timm_network import timm_network
 from captioner.nn.encoders.torchvision_cnn import torchvision_names, torchvision_network
 from captioner.nn.encoders.trunk import HEAD, EncoderNetwork
 
 
 def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encoder:
-    """The encoder that `config` describes: an entry of `ENCODERS`, or a classification CNN of torchvision.
+    """The encoder that `config` describes: an entry of `ENCODERS`, a classification CNN of torchvision, or timm's.
 
     load_weights=False: nothing is read or downloaded; shapes, names and transform are the same, for a checkpoint's
     weights to be loaded into.
@@ -21,9 +22,13 @@ def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encode
     Raises ConfigError for a name, block or size that is not possible, and WeightsError for weights that cannot be read
     or downloaded.
     """
-    is_registered = config.name in ENCODERS
-    network: EncoderNetwork = ENCODERS[config.name](config) if is_registered else torchvision_network(config)
+    network = _network(config)
     trunk, name = network.trunk, config.name
+    if config.grid_size is not None and network.tokens is not None:
+        raise ConfigError(
+            f"encoder.grid_size={config.grid_size} has no effect on {name}, whose regions are patches: choose another "
+            "encoder.image_size instead."
+        )
     if config.grid_size is not None:
         trunk.add_module("grid", nn.AdaptiveAvgPool2d(config.grid_size))
         name = f"{name}_{config.grid_size}x{config.grid_size}"  # the feature cache tells it from the whole map's
@@ -35,10 +40,20 @@ def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encode
         config.batch_norm_eval,
         config.gradient_checkpointing,
         network.read_weights,
+        tokens=network.tokens,
+        containers=network.containers,
+        fuses=network.fuses,
     )
     if load_weights and config.weights is not None:
         encoder.trunk.load_state_dict(published_weights(encoder, config.weights), strict=False)
     return encoder
+
+
+def _network(config: EncoderConfig) -> EncoderNetwork:
+    if config.library == "timm":
+        return timm_network(config)
+    network: EncoderNetwork = ENCODERS[config.name](config) if config.name in ENCODERS else torchvision_network(config)
+    return network
 
 
 def published_weights(encoder: Encoder, wanted: str) -> dict[str, Tensor]:
@@ -59,5 +74,5 @@ def published_weights(encoder: Encoder, wanted: str) -> dict[str, Tensor]:
 
 
 def available_encoders() -> list[str]:
-    """Every name that `encoder.name` may have."""
+    """Every name that `encoder.name` may have, besides those of timm."""
     return sorted({*ENCODERS, *torchvision_names()})

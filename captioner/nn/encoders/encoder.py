@@ -1,7 +1,8 @@
-"""The encoder: a convolutional network up to its last feature map, parts of which can be fine-tuned."""
+"""The encoder: a network up to its last feature map or its tokens, parts of which can be fine-tuned."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -16,6 +17,7 @@ from captioner.errors import ConfigError, near_misses
 from captioner.nn.encoders.fuse_batch_norm import fuse_batch_norm
 from captioner.nn.encoders.trunk import (
     WRAPPERS,
+    TokenLayout,
     WeightsReader,
     block_names,
     feature_map_shape,
@@ -38,6 +40,7 @@ class Encoder(nn.Module):
         fine_tuning_paused: True between `freeze` and `unfreeze`: every block is frozen, whatever the settings say.
         feature_dim: D, the channels of the last feature map.
         grid_size: (rows, columns) of the last feature map at `transform.size`.
+        vector_is_mean: whether the vector is the mean of the grid; otherwise it is a token of its own.
     """
 
     def __init__(
@@ -49,19 +52,25 @@ class Encoder(nn.Module):
         batch_norm_eval: bool = True,
         gradient_checkpointing: bool = False,
         read_weights: WeightsReader | None = None,
+        *,
+        tokens: TokenLayout | None = None,
+        containers: frozenset[str] = WRAPPERS,
+        fuses: bool = True,
     ) -> None:
         super().__init__()
         self.name = name
+        self._tokens, self._containers, self._fuses = tokens, containers, fuses
+        self.vector_is_mean = tokens is None
         self.trunk = trunk
         self.transform = transform
         self.read_weights = read_weights
-        self.blocks = block_names(trunk)
+        self.blocks = block_names(trunk, containers)
         self.batch_norm_eval = batch_norm_eval
         self.gradient_checkpointing = gradient_checkpointing
         # The frozen blocks with fused BatchNorm; in a tuple it is no child of this module, so not in its state dict.
         self._fused: tuple[nn.Module, ...] = ()
         self.feature_dim, rows, columns = feature_map_shape(name, trunk, transform.size)
-        self.grid_size = (rows, columns)
+        self.grid_size = (rows, columns) if tokens is None else (tokens.rows, tokens.columns)
 
         if fine_tune_from is not None and fine_tune_from not in self.blocks:
             raise ConfigError(
@@ -120,7 +129,7 @@ class Encoder(nn.Module):
             return None
         frozen, trainable = self._split_trunk()
         name = f"{self.name}_before_{self.blocks[len(self.frozen_blocks)]}" if trainable else self.name
-        return FrozenPart(name, frozen, self.transform)
+        return FrozenPart(name, frozen, self.transform, None if trainable else self._tokens, fuses=self._fuses)
 
     def forward_trainable_part(self, part: Float[Tensor, "B Q C"], rows: int) -> ImageFeatures:
         """What `forward` returns, computed from the grid that `frozen_part` returns; `rows`: those of that grid."""
@@ -133,7 +142,7 @@ class Encoder(nn.Module):
         for block in trainable:
             checkpointed = self.gradient_checkpointing and torch.is_grad_enabled()
             features = _checkpointed(block, features) if checkpointed else block(features)
-        return grid_features(features)
+        return grid_features(features, self._tokens)
 
     def _split_trunk(self) -> tuple[nn.Sequential, list[nn.Sequential]]:
         """The trunk in order: everything before the first trainable block, and the trainable blocks.
@@ -142,7 +151,7 @@ class Encoder(nn.Module):
         """
         frozen, trainable = nn.Sequential(), list[nn.Sequential]()
         for name, child in self.trunk.named_children():
-            inner = child.named_children() if name in WRAPPERS else [("", child)]
+            inner = child.named_children() if name in self._containers else [("", child)]
             for part, module in inner:
                 block = f"{name}.{part}".rstrip(".")
                 if block in self.blocks and block not in self.frozen_blocks:
@@ -154,7 +163,7 @@ class Encoder(nn.Module):
     def _run_frozen(self, images: Tensor, frozen: nn.Sequential) -> Tensor:
         """(B, 3, S, S) → (B, …) by a copy of the frozen blocks with fused BatchNorm, made at the first call."""
         if not self._fused:
-            self._fused = (fuse_batch_norm(frozen),)
+            self._fused = (fuse_batch_norm(frozen) if self._fuses else frozen,)
         return run_in_chunks(self._fused[0], images)
 
     # The copy is out of date once the trunk's tensors move or other values are loaded into them.
@@ -172,20 +181,31 @@ class Encoder(nn.Module):
 class FrozenPart(nn.Module):
     """The blocks of an encoder before the first trainable one: the part whose output a cache can store.
 
-    name, transform, feature_dim and grid_size are those of `Encoder`, the last two of the feature map in between.
+    name, transform, feature_dim, grid_size and vector_is_mean are those of `Encoder`, the last three of the feature map
+    in between.
     """
 
-    def __init__(self, name: str, blocks: nn.Sequential, transform: TransformConfig) -> None:
+    def __init__(
+        self,
+        name: str,
+        blocks: nn.Sequential,
+        transform: TransformConfig,
+        tokens: TokenLayout | None = None,
+        *,
+        fuses: bool = True,
+    ) -> None:
         super().__init__()
         self.name, self.transform = name, transform
-        self.fused = fuse_batch_norm(blocks).requires_grad_(False)
+        self._tokens, self.vector_is_mean = tokens, tokens is None
+        self.fused = (fuse_batch_norm(blocks) if fuses else copy.deepcopy(blocks).eval()).requires_grad_(False)
         self.feature_dim, rows, columns = feature_map_shape(name, self.fused, transform.size)
-        self.grid_size = (rows, columns)
+        self.grid_size = (rows, columns) if tokens is None else (tokens.rows, tokens.columns)
 
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
         """The grid of the feature map in between, and its mean."""
-        return grid_features(run_in_chunks(self.fused, images.contiguous(memory_format=torch.channels_last)))
+        features = run_in_chunks(self.fused, images.contiguous(memory_format=torch.channels_last))
+        return grid_features(features, self._tokens)
 
 
 def _checkpointed(block: nn.Module, features: Tensor) -> Tensor:
