@@ -10,6 +10,7 @@ from captioner.errors import near_misses
 COMMANDS = {
     "train": "train a captioner, or a language model (python train.py)",
     "evaluate": "caption a split and score the captions, or score a file of captions (python evaluate.py)",
+    "submission": "check files of captions for a test server, and pack them",
     "caption": "caption photos (python caption.py)",
     "demo": "open a web page on which to try captioners on photos",
     "quickstart": "train a small captioner on synthetic images in 5 minutes (make demo)",

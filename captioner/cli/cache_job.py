@@ -26,7 +26,7 @@ def compute_features(config: TrainConfig, split: str | None, *, with_grid: bool)
     torch.manual_seed(config.seed)  # an encoder with random weights is that of a training with this seed
     device = choose_device(config.device)
     splits = [split] if split else available_splits(config.data)
-    datasets = [load_dataset(config.data, name) for name in splits]
+    datasets = [load_dataset(config.data, name, need_captions=False) for name in splits]
     encoder = build_encoder(config.encoder).to(device)
     encoder.freeze()
     plans = [

@@ -116,7 +116,13 @@ def _pack(arguments: Sequence[str]) -> None:
     from captioner.data.features.disk_space import check_disk_space
 
     out, size = Path(settings.out), settings.images_per_shard
-    datasets = [load_dataset(data, split) for split in settings.splits or available_splits(data)]
+    if settings.splits:
+        datasets = [load_dataset(data, split) for split in settings.splits]
+    else:  # the splits of test servers have no captions to pack
+        datasets = [load_dataset(data, split, need_captions=False) for split in available_splits(data)]
+        datasets = [dataset for dataset in datasets if any(image.captions for image in dataset)]
+        if not datasets:
+            raise DataError(f"{data.root} has no captions to pack: its images are those of a test server.")
     what = f"Shards of {sum(map(len, datasets)):,} images"
     needed = sum(packed_bytes(dataset, size) for dataset in datasets)
     check_disk_space(out, what, needed, "name a folder on a larger disk with out=DIR, or fewer splits.")

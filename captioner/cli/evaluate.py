@@ -27,6 +27,7 @@ from captioner.distributed.device import check_device_name
 from captioner.distributed.launch import join_launched_job
 from captioner.distributed.ranks import is_main_process
 from captioner.errors import ConfigError, DataError, choose, near_misses
+from captioner.evaluation.submission import submission_file_name
 
 _errors: list[Exception] = []
 
@@ -91,7 +92,11 @@ def _check_sources(config: EvaluateConfig, overrides: list[str]) -> None:
         for setting in ("compare", "references", "subset"):
             if getattr(config, setting) is not None:
                 raise ConfigError(f"{setting}={getattr(config, setting)} needs results=a.json, a file of captions.")
+        if config.submission is not None:
+            submission_file_name("", "", config.submission)  # checks the name
         return
+    if config.submission is not None:
+        raise ConfigError("submission=… needs checkpoint=runs/…; `captioner submission FILE` checks and packs a file.")
     if config.baselines:
         raise ConfigError("baselines=[…] need checkpoint=runs/…: a file of captions has no model.")
     if config.metric.grounding is not None:

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
+from captioner.checkpoint.index import find_checkpoint
 from captioner.cli.data_source import data_of_run
 from captioner.cli.evaluation_output import print_evaluation
 from captioner.cli.overrides import is_given
@@ -20,11 +21,12 @@ from captioner.distributed.device import choose_device
 from captioner.distributed.ranks import is_main_process, process_group
 from captioner.errors import ConfigError, choose
 from captioner.evaluation.evaluate import evaluate_model
-from captioner.evaluation.evaluation import Evaluation, write_evaluation
+from captioner.evaluation.evaluation import Evaluation, has_references, write_evaluation
 from captioner.evaluation.grounding import NEEDS_ATTENTION
+from captioner.evaluation.submission import check_submission, pack_submission, submission_file_name, system_name
 from captioner.inference import Caption, Captioner
 from captioner.metrics.bootstrap import bootstrap_intervals
-from captioner.metrics.coco_results import ImageId
+from captioner.metrics.coco_results import ImageId, write_results
 from captioner.report import ReportedSystem, choose_examples, write_report
 from captioner.text.tokenizers import build_tokenizer
 
@@ -40,6 +42,8 @@ def evaluate_in_folder(config: EvaluateConfig, overrides: list[str], folder: Pat
     evaluations = [system.evaluation for system in systems]
     write_evaluation(folder, evaluations[0], per_image=config.metric.per_image)
     print_evaluation(evaluations, [system.name for system in systems], folder)
+    if config.submission is not None or not has_references(dataset):
+        _write_submission(config, evaluations[0], dataset, folder)
     if config.report:
         write_report(folder / "report.html", systems, dataset, config.tokenizer)
         sys.stdout.write(f"Report: {shown(folder)}/report.html\n")
@@ -55,7 +59,9 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
             _set_hard_at_test(checkpoint, config.hard_at_test)
     data = data_of_run(checkpoints[0].path) if not is_given("data", overrides) else None
     data = config.data if data is None else data
-    dataset = load_dataset(data, config.split)
+    dataset = load_dataset(data, config.split, need_captions=False)
+    if config.report and not has_references(dataset):
+        raise ConfigError(f"report=true shows reference captions, and the split {dataset.split} has none.")
     if config.metric.grounding is not None:
         if not all(checkpoint.model.decoder.attends for checkpoint in checkpoints):
             raise ConfigError(NEEDS_ATTENTION)
@@ -90,6 +96,20 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
             attention = _example_captions(Captioner(checkpoint, device), evaluation, dataset)
         systems.append(ReportedSystem(path.name, evaluation, intervals, attention, settings.transform.resize))
     return systems, dataset
+
+
+def _write_submission(config: EvaluateConfig, evaluation: Evaluation, dataset: CaptionDataset, folder: Path) -> None:
+    """Write the file for a test server, check it, and say where it is and what is wrong with it."""
+    run = find_checkpoint(Path(str(config.checkpoint))).parent.parent.resolve().name
+    name = submission_file_name(dataset.name, dataset.split, config.submission or system_name(run))
+    write_results(folder / name, evaluation.captions)
+    written = [name]
+    if config.submission_zip:
+        written.append(Path(name).with_suffix(".zip").name)
+        pack_submission([folder / name], folder / written[-1])
+    sys.stdout.write(f"For a test server: {shown(folder)}/{' and '.join(written)}\n")
+    for problem in check_submission(folder / name, [image.image_id for image in dataset]):
+        sys.stdout.write(f"Note: a test server would not accept {name}: {problem}\n")
 
 
 def _set_hard_at_test(checkpoint: LoadedCheckpoint, how: str) -> None:

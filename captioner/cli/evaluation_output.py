@@ -24,6 +24,8 @@ def print_evaluation(evaluations: Sequence[Evaluation], names: Sequence[str], fo
         table = format_scores(rows, split)
     else:
         table = format_scores([(split, first.scores.corpus)], "split")
+    if not first.scores.corpus:
+        table = f"{len(first.captions):,} images of {first.signature['data']} {split} were captioned."
     sys.stdout.write(f"\n{table}\n{signature_line(first.scores)}\n")
     for name, why in first.scores.unavailable.items():
         sys.stdout.write(f"{name} unavailable: {why}\n")

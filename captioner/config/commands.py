@@ -89,6 +89,8 @@ class EvaluateConfig:
     subset: str | None = None  # results: score only the images that `results` has; null: all must have a caption
     compare: str | None = None  # a second file of captions: paired bootstrap over images against `results`
     report: bool = False  # also write report.html: scores, images with their captions, plots, attention
+    submission: str | None = None  # the system's name: also write captions_<split>_NAME_results.json for a test server
+    submission_zip: bool = False  # also pack this file into a zip
     baselines: list[str] = field(default_factory=list)  # more checkpoints, to compare with the first in the report
     hard_at_test: str | None = None  # hard attention: expected or sample; null: as in the settings of the model
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)

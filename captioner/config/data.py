@@ -104,13 +104,15 @@ class CocoConfig(DataConfig):
 
     name: str = "coco"
     root: str | None = None  # the folder that holds annotations/ and the image folders
-    year: int | None = None  # 2014 or 2017; null: the one that the folder holds
+    year: int | None = None  # 2014, 2017, or 2015 (test images only); null: the one that the folder holds
     karpathy: str | None = None  # dataset_coco.json, or a folder of lists of file names; null: the official splits
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.year not in (None, 2014, 2017):
-            raise ConfigError(f"data.year={self.year}: COCO captions exist for 2014 and 2017.")
+        if self.year not in (None, 2014, 2015, 2017):
+            raise ConfigError(
+                f"data.year={self.year}: COCO captions exist for 2014 and 2017, test images for 2015 too."
+            )
 
 
 @dataclass

@@ -18,7 +18,13 @@ from captioner.data.dataset import CaptionDataset, ImageId
 from captioner.data.features.sources import FeatureSource
 from captioner.decode import Hypothesis, search
 from captioner.distributed.ranks import all_gather, all_gather_union, broadcast_from_rank0, share
-from captioner.evaluation.evaluation import Evaluation, evaluation_signature, score_captions
+from captioner.evaluation.evaluation import (
+    Evaluation,
+    evaluation_signature,
+    has_references,
+    score_captions,
+    without_references,
+)
 from captioner.evaluation.grounding import (
     AttendedCaption,
     attention_on_references,
@@ -114,7 +120,8 @@ def evaluate_model(
 ) -> Evaluation:
     """Generate captions for a split and score them; the arguments are those of the functions above.
 
-    With `metric.grounding` the data set must have boxes, and the model attention (otherwise ConfigError).
+    For a split without any reference, no metric is available. With `metric.grounding` the data set must have boxes,
+    and the model attention (otherwise ConfigError).
     """
     found = generate_hypotheses(
         model, vocabulary, dataset, features, decode, batch_size, with_attention=metric.grounding == "generated"
@@ -130,7 +137,11 @@ def evaluate_model(
     elif metric.grounding == "references":
         attended = attention_on_references(model, vocabulary, tokenizer, dataset, features, batch_size, decode.seed)
     scores = broadcast_from_rank0(
-        lambda: score_captions(captions, dataset, metric, tokenizer_config, training_captions)
+        lambda: (
+            score_captions(captions, dataset, metric, tokenizer_config, training_captions)
+            if has_references(dataset)
+            else without_references(captions, metric)
+        )
     )
     skipped = {dataset.images[index].image_id: why for index, why in features.bad.items()}
     return Evaluation(

@@ -68,6 +68,17 @@ def score_captions(
     )
 
 
+def has_references(dataset: CaptionDataset) -> bool:
+    """Whether any image of the split has a reference caption; those of test servers have none."""
+    return any(image.captions for image in dataset)
+
+
+def without_references(captions: Mapping[ImageId, str], metric: MetricConfig) -> Scores:
+    """What is known of captions that have no references: no metric is available."""
+    signature = {"captioner": __version__, "images": len(captions), "references": 0}
+    return Scores({}, {}, dict.fromkeys(metric.names, "no references"), signature)
+
+
 def evaluate_results(
     path: Path,
     dataset: CaptionDataset,
@@ -120,9 +131,11 @@ def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
     intervals: 95 % bootstrap intervals over images, except for METEOR, whose program would run for minutes.
     """
     record: dict[str, Any] = dict(evaluation.scores.corpus)
-    statistics = evaluation.scores.statistics
-    quick = {name: values for name, values in statistics.items() if METRICS[name].bootstrap_by_default}
-    intervals = bootstrap_intervals(replace(evaluation.scores, statistics=quick))
+    intervals = {}
+    if evaluation.scores.per_image:
+        statistics = evaluation.scores.statistics
+        quick = {name: values for name, values in statistics.items() if METRICS[name].bootstrap_by_default}
+        intervals = bootstrap_intervals(replace(evaluation.scores, statistics=quick))
     record["intervals"] = {name: [interval.low, interval.high] for name, interval in intervals.items()}
     if evaluation.grounding is not None:
         for name, interval in evaluation.grounding.scores.items():

@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from captioner.data.dataset import CaptionDataset, CaptionedImage, ImageId
-from captioner.data.datasets import karpathy
 from captioner.data.datasets.annotation_files import path_exists, read_json
-from captioner.data.datasets.coco import read_captions
-from captioner.data.datasets.flickr8k import read_token_lines
+from captioner.data.datasets.coco import captioned_images
 from captioner.data.datasets.folder import read_file
 from captioner.data.datasets.registry import checked_references
 from captioner.data.datasets.splits import SPLITS, split_name
@@ -43,13 +41,7 @@ def read_reference_file(path: Path, split: str | None = None) -> CaptionDataset:
             f"references={path} {problem}: expected a file of reference captions. A data set in a folder is given as "
             "data=NAME data.root=DIR."
         )
-    document = read_json(path) if path.suffix.lower() == ".json" else None
-    if karpathy.is_karpathy(document):
-        name = _chosen_split(path, SPLITS, split)
-        found, notices = karpathy.read_split(path, name, str(document.get("dataset")))
-        images = [CaptionedImage(image.image_id, Path(image.file_name), image.captions) for image in found]
-        return checked_references(CaptionDataset(path.stem, name, tuple(images), tuple(notices)), f"{path}, {name},")
-    images, splits = _read(path, document)
+    images, splits, notices = _read(path)
     named = [name for name in SPLITS if name in splits.values()]
     if named:
         _check_all_have_splits(path, images, splits)
@@ -57,7 +49,7 @@ def read_reference_file(path: Path, split: str | None = None) -> CaptionDataset:
         images = [image for image in images if splits[image.image_id] == name]
     else:
         name = split_name(split or "") or split or WHOLE
-    return checked_references(CaptionDataset(path.stem, name, tuple(images)), f"references={path}")
+    return checked_references(CaptionDataset(path.stem, name, tuple(images), tuple(notices)), f"references={path}")
 
 
 def _check_all_have_splits(path: Path, images: Images, splits: Mapping[ImageId, str | None]) -> None:
@@ -81,20 +73,43 @@ def _chosen_split(path: Path, available: Iterable[str], wanted: str | None) -> s
     return name
 
 
-def _read(path: Path, document: Any) -> tuple[Images, dict[ImageId, str | None]]:
-    """(all images, image id → split or None)."""
-    if isinstance(document, dict) and "images" in document:
-        entries = read_captions(path, need_names=False)
+def _read(path: Path) -> tuple[Images, Mapping[ImageId, str | None], list[str]]:
+    """(all images, image id → split or None, notices)."""
+    document = read_json(path) if path.suffix.lower() == ".json" and not _holds_json_lines(path) else None
+    if _is_of_pycocoevalcap(document):
+        return _read_lists(path, repeated_ids=isinstance(document, list)), {}, []
+    if _lacks_names(document):
+        entries = captioned_images(document, path, need_names=False)
         images = [CaptionedImage(entry.image_id, Path(entry.file_name), entry.captions) for entry in entries]
-        return images, {entry.image_id: split_name(entry.split or "") for entry in entries}
-    if document is not None:
-        return _read_lists(path, repeated_ids=isinstance(document, list)), {}
-    if path.suffix.lower() == ".token" or path.name.lower().endswith(".token.txt"):
-        captions: dict[str, list[str]] = {}
-        for name, caption in read_token_lines(path):
-            captions.setdefault(Path(name).stem, []).append(caption)
-        return [CaptionedImage(image_id, Path(image_id), tuple(of)) for image_id, of in captions.items()], {}
+        return images, {entry.image_id: split_name(entry.split or "") for entry in entries}, []
     return read_file(path, path.parent, find_images=False)
+
+
+def _holds_json_lines(path: Path) -> bool:
+    """Whether the first line is a whole object and not the last line."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        first = file.readline().strip()
+        return first.startswith("{") and first.endswith("}") and bool(file.readline().strip())
+
+
+def _is_of_pycocoevalcap(document: Any) -> bool:
+    """Whether it is an object of lists of captions, or a list in COCO's results format."""
+    if isinstance(document, list):
+        return not document or (isinstance(document[0], dict) and document[0].keys() >= {"image_id", "caption"})
+    if not isinstance(document, dict):
+        return document is not None
+    if document.keys() & {"images", "annotations", "data"} or (all(map(split_name, document)) and document):
+        return False
+    first: Any = next(iter(document.values()), [])
+    caption = first[0] if isinstance(first, list) and first else ""
+    return not isinstance(first, dict) and (not isinstance(caption, dict) or "caption" in caption)
+
+
+def _lacks_names(document: Any) -> bool:
+    """Whether it is COCO's format without the names of images, which scores do not need."""
+    if not isinstance(document, dict) or not isinstance(document.get("images"), list):
+        return False
+    return any(isinstance(image, dict) and "id" in image and "file_name" not in image for image in document["images"])
 
 
 def _read_lists(path: Path, *, repeated_ids: bool) -> Images:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,7 @@ def read_results(
 
     Other keys of the objects are ignored. `image_ids`, if given, are exactly the ids that the file must have (with
     `subset`, the file may have some of them only); ids are then compared as text, since the keys of a JSON object are
-    text.
+    text, and names of image files also without their suffix.
 
     Raises DataError for a file that cannot be read, a malformed line, and an id that is duplicate, missing or
     unknown; the message names it.
@@ -37,8 +39,8 @@ def read_results(
     path = Path(path)
     rows = read_caption_lists(path)
     if image_ids is not None:
-        by_text = {str(image_id): image_id for image_id in image_ids}
-        rows = [(by_text.get(str(image_id), image_id), captions) for image_id, captions in rows]
+        known = _KnownIds(image_ids)
+        rows = [(known.find(image_id), captions) for image_id, captions in rows]
     captions: dict[ImageId, str] = {}
     several: dict[ImageId, None] = {}
     for image_id, of_image in rows:
@@ -55,6 +57,24 @@ def read_results(
     if image_ids is not None:
         _check_images_of_file(path, captions, image_ids, subset)
     return captions
+
+
+class _KnownIds:
+    """Image ids, found by their text; "cat.jpg" and "cat" find each other, if only one of them is known."""
+
+    def __init__(self, image_ids: Collection[ImageId]) -> None:
+        self.by_text = {str(image_id): image_id for image_id in image_ids}
+        stems = Counter(map(_stem, self.by_text))
+        self.by_stem = {_stem(text): known for text, known in self.by_text.items() if stems[_stem(text)] == 1}
+
+    def find(self, image_id: ImageId) -> ImageId:
+        """The known id that is meant, or `image_id` itself."""
+        text = str(image_id)
+        return self.by_text[text] if text in self.by_text else self.by_stem.get(_stem(text), image_id)
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"\.(jpe?g|png|gif|bmp|tiff?|webp)$", "", name, flags=re.IGNORECASE)
 
 
 def read_caption_lists(path: Path) -> list[tuple[ImageId, list[str]]]:
@@ -77,13 +97,9 @@ def _check_images_of_file(
     """DataError if the file has captions of other images, or, without `subset`, lacks some."""
     known = set(image_ids)
     if captions and known.isdisjoint(captions):
-        stems = {str(image_id).rpartition(".")[0] for image_id in captions}
-        hint = "Are these captions of another data set or split?"
-        if stems & set(map(str, image_ids)):
-            hint = "Leave the ending of the file names out."
         raise DataError(
             f"{path}: none of its {len(captions):,} image ids ({listed(captions)}) is among the {len(known):,} images "
-            f"with references ({listed(image_ids)}). {hint}"
+            f"with references ({listed(image_ids)}). Are these captions of another data set or split?"
         )
     missing = [] if subset else [image_id for image_id in image_ids if image_id not in captions]
     if missing and captions.keys() <= known:

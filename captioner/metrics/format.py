@@ -62,6 +62,8 @@ def _compared(name: str, row: Comparison) -> list[str]:
 def signature_line(scores: Scores) -> str:
     """One line that says how scores were computed, to be quoted with them."""
     signature = scores.signature
+    if not signature["references"]:
+        return f"captioner {signature['captioner']}, {signature['images']} images, no references"
     fewest, most = signature["references_per_image"]
     per_image = str(most) if fewest == most else f"{fewest}–{most}"
     phrases = signature.get("fluency")
@@ -77,7 +79,7 @@ def signature_line(scores: Scores) -> str:
 
 def score_notices(scores: Scores) -> list[str]:
     """What must be known of scores to understand them, as sentences."""
-    if scores.signature["images"] == 1 and "CIDEr" in scores.corpus:
+    if scores.signature.get("images") == 1 and "CIDEr" in scores.corpus:
         return [
             "CIDEr is 0 because one image was scored: it weighs an n-gram by log(N / df), with df of the N scored "
             "images having it in their references, and log(1 / 1) is 0. Score several images together."

@@ -39,6 +39,7 @@ MISTAKES = (
     ["cache", "data=flickr8k", "data.root=nowhere"],
     ["data", "check", "data=foldr"],
     ["runs", "nowhere"],
+    ["submission", "nowhere.json"],
     ["import", "model.pth"],
     ["import", "model.pth", "--from", "yunjei"],
 )

@@ -62,9 +62,18 @@ def test_captions_of_other_images(tmp_path: Path) -> None:
     path = written(tmp_path, "c.json", json.dumps({"7": "a", "8": "b"}))
     with pytest.raises(DataError, match=r"none of its 2 image ids \('7', '8'\) .* another data set or split"):
         read_results(path, image_ids=[1, 2, 3])
-    path = written(tmp_path, "c.json", json.dumps({"1.jpg": "a", "2.jpg": "b"}))
-    with pytest.raises(DataError, match="Leave the ending of the file names out"):
-        read_results(path, image_ids=["1", "2"])
+
+
+def test_file_names_are_known_with_and_without_suffix(tmp_path: Path) -> None:
+    path = written(tmp_path, "c.json", json.dumps({"1.jpg": "a", "pets/b.2.PNG": "b"}))
+    assert read_results(path, image_ids=["1", "pets/b.2"]) == {"1": "a", "pets/b.2": "b"}
+    assert read_results(path, image_ids=["1.png", "pets/b.2.PNG"]) == {"1.png": "a", "pets/b.2.PNG": "b"}
+    for ids in (["1.png", "1.jpeg", "pets/b.2"], ["1", "pets/b"]):
+        with pytest.raises(DataError, match=r"unknown \('(1.jpg|pets/b.2.PNG)'\)"):
+            read_results(path, image_ids=ids)
+    twice = written(tmp_path, "twice.json", json.dumps({"1.jpg": "a", "1.png": "b"}))
+    with pytest.raises(DataError, match="1 image ids have more than one caption: '1'"):
+        read_results(twice, image_ids=["1"])
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
     root/annotations/captions_train2017.json   root/train2017/000000000009.jpg
     root/annotations/captions_val2017.json     root/val2017/000000000139.jpg
+    root/annotations/image_info_test2014.json  root/test2014/COCO_test2014_000000000001.jpg
 
 2014 and 2017 have the same 123,287 images with the same ids, split differently. Karpathy's splits, which were made for
 2014, therefore work with both.
@@ -30,7 +31,8 @@ from captioner.data.datasets.coco_categories import LABEL_NAMES as LABEL_NAMES
 from captioner.errors import DataError
 
 YEARS = (2017, 2014)
-PARTS = ("train", "val")  # COCO's test images have no public captions
+PARTS = ("train", "val")
+TEST_YEARS = (2014, 2015, 2017)  # the test images have no public captions; the captioning server asks for 2014
 EXPECTED = "annotations/captions_train2017.json, train2017/ and so on"
 BOXES_EXPECTED = (
     "put COCO's instances_*.json beside the captions in annotations/ (`data download coco --parts annotations` gets "
@@ -61,8 +63,11 @@ def available_splits(config: CocoConfig) -> list[str]:
     root = data_root(config, EXPECTED)
     if config.karpathy is not None:
         return karpathy.available_splits(karpathy.find(root, config.karpathy))
+    test = ["test"] if _test_files(root, config.year) else []
+    if test and not _years(root):
+        return test
     year = _year(root, config.year)
-    return [part for part in PARTS if path_exists(_annotations(root, "captions", part, year))]
+    return [*(part for part in PARTS if path_exists(_annotations(root, "captions", part, year))), *test]
 
 
 def read_split(config: CocoConfig, split: str) -> CaptionDataset:
@@ -79,6 +84,8 @@ def _split(config: CocoConfig, split: str, *, find_images: bool) -> CaptionDatas
     root = data_root(config, EXPECTED)
     if config.karpathy is not None:
         return _read_karpathy(config, root, split, find_images=find_images)
+    if split == "test":
+        return _read_test(config, root)
     year = _year(root, config.year)
     images = _read_official(root, split, year)
     notices = []
@@ -96,7 +103,10 @@ def split_advice(config: CocoConfig, split: str) -> str:
     if config.karpathy is not None:
         return f"data.karpathy={config.karpathy} should define it"
     if split not in PARTS:
-        return "COCO's official test images have no public captions; set data.karpathy to Karpathy's splits"
+        return (
+            "COCO's official test images have no public captions: set data.karpathy to Karpathy's splits, or put "
+            f"image_info_test2014.json into {config.root}/annotations to caption them for the test server"
+        )
     names = " or ".join(f"captions_{split}{year}.json" for year in YEARS)
     return f"put {names} into {config.root}/annotations, or set data.karpathy to Karpathy's splits"
 
@@ -275,6 +285,32 @@ def _year(root: Path, wanted: int | None, prefer: int = 2017) -> int:
 
 def _annotations(root: Path, kind: str, part: str, year: int) -> Path:
     return root / "annotations" / f"{kind}_{part}{year}.json"
+
+
+def _test_files(root: Path, year: int | None) -> dict[str, Path]:
+    """Name of the set (test2014, test-dev2015, …) → the list of its images, of `year` only unless that is None."""
+    names = [f"{part}{of_year}" for of_year in TEST_YEARS if year in (None, of_year) for part in ("test", "test-dev")]
+    files = {name: root / "annotations" / f"image_info_{name}.json" for name in names}
+    return {name: path for name, path in files.items() if path_exists(path)}
+
+
+def _read_test(config: CocoConfig, root: Path) -> CaptionDataset:
+    """The test images, which have no captions. The folder of test-dev2015's images is test2015."""
+    files = _test_files(root, config.year)
+    if not files:
+        raise DataError(f"{root} has no annotations/image_info_test{config.year or 2014}.json.")
+    name, path = next(iter(files.items()))
+    year = int(name[-4:])
+    folder = _image_folder(root, f"test{year}")
+    document = read_json(path)
+    listed = {**document, "annotations": []} if isinstance(document, dict) else document
+    images = tuple(
+        CaptionedImage(entry.image_id, folder / check_image_name(entry.file_name, folder, f"{path}"), ())
+        for entry in captioned_images(listed, path)
+    )
+    others = join_names(list(files)[1:])
+    notice = f"The images of {name} are used. {root / 'annotations'} also lists {others}: data.year chooses a year."
+    return CaptionDataset(f"coco{year}", "test", images, (notice,) if others else ())
 
 
 def _image_folder(root: Path, name: str) -> Path:

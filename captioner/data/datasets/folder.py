@@ -71,15 +71,15 @@ def _split(config: FolderConfig, split: str, *, find_images: bool) -> CaptionDat
 
 def read_file(
     path: Path, root: Path, *, find_images: bool = True
-) -> tuple[list[CaptionedImage], dict[ImageId, str | None]]:
-    """(all images of a captions file, image id → the split that the file gives, or None).
+) -> tuple[list[CaptionedImage], dict[ImageId, str | None], list[str]]:
+    """(all images of a captions file, image id → the split that the file gives or None, notices).
 
     root: the folder of the images. find_images: look for the folder inside `root` that holds them; without it nothing
     but the captions file is looked at, and the images' paths may be wrong.
     """
     read = _Images(find_images)
     _add(read, read_captions_file(path), root, Source(path))
-    return read.images(), read.splits
+    return read.images(), read.splits, read.notices
 
 
 @dataclass

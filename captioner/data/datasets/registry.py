@@ -72,24 +72,26 @@ def available_splits(config: DataConfig) -> list[str]:
     return reader.available_splits(config)
 
 
-def load_dataset(config: DataConfig, split: str) -> CaptionDataset:
+def load_dataset(config: DataConfig, split: str, *, need_captions: bool = True) -> CaptionDataset:
     """One split, ready to use: every image exists, no caption is blank, at most `config.limit` images.
 
-    split: train, val (also dev, validation) or test. Raises DataError if the data set or the split does not exist,
-    cannot be read, or is empty. Missing images are a DataError with `on_bad_image="error"`; with "skip" they are left
-    out and counted in `notices`.
+    split: train, val (also dev, validation) or test. need_captions: without it, all images may be without captions, as
+    those of test servers are. Raises DataError if the data set or the split does not exist, cannot be read, or is
+    empty. Missing images are a DataError with `on_bad_image="error"`; with "skip" they are left out and counted in
+    `notices`.
     """
-    return usable_images(read_split(config, split), config)
+    return usable_images(read_split(config, split), config, need_captions=need_captions)
 
 
-def usable_images(dataset: CaptionDataset, config: DataConfig) -> CaptionDataset:
+def usable_images(dataset: CaptionDataset, config: DataConfig, *, need_captions: bool = True) -> CaptionDataset:
     """What `load_dataset` returns for this split, as `read_split` has read it; the errors are the same."""
     if config.on_bad_image == "error":  # images beyond the limit are not used, so they may be missing
         dataset = replace(dataset, images=dataset.images[: config.limit])
     dataset = _without_missing_images(dataset, config)
     dataset = _without_blank_captions(dataset)
     dataset = replace(dataset, images=dataset.images[: config.limit])
-    return _with_captions(dataset, f"The split {dataset.split} of {dataset.name} at {config.root}")
+    where = f"The split {dataset.split} of {dataset.name} at {config.root}"
+    return _with_captions(dataset, where, need_captions=need_captions)
 
 
 def load_references(config: DataConfig, split: str) -> CaptionDataset:
@@ -104,12 +106,14 @@ def checked_references(dataset: CaptionDataset, where: str) -> CaptionDataset:
     return _with_captions(_without_blank_captions(dataset), where)
 
 
-def _with_captions(dataset: CaptionDataset, where: str) -> CaptionDataset:
-    """DataError if there are no images or no captions; a notice if some images have none."""
+def _with_captions(dataset: CaptionDataset, where: str, *, need_captions: bool = True) -> CaptionDataset:
+    """DataError if there are no images or, if they are needed, no captions; a notice if some images have none."""
     if not dataset.images:
         raise DataError(f"{where} is empty.")
     without = sum(not image.captions for image in dataset.images)
     if without == len(dataset):
+        if not need_captions:
+            return dataset
         raise DataError(f"{where} has images but no captions.")
     if without:
         dataset = _with_notice(dataset, f"{without:,} of {len(dataset):,} images of {dataset.split} have no caption.")
