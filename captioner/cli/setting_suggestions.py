@@ -81,6 +81,9 @@ def unknown_setting(key: str) -> str:
 HYDRA_FLAGS = ("-h", "--help", "-m", "--multirun", "-c", "--cfg", "--resolve", "-p", "--package", "--info", "-i")
 """The flags of train.py and evaluate.py, which Hydra reads; every setting is KEY=VALUE."""
 
+DRY_RUN = "--dry-run"
+"""The flag of train.py that Hydra does not see."""
+
 
 def check_flags(
     arguments: Sequence[str], allowed: Sequence[str] = ("-h", "--help"), renamed: Mapping[str, str] | None = None

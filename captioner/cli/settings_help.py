@@ -33,6 +33,7 @@ Train a captioner, score it on the validation split, and write everything to a r
   python train.py task=language_model data.text=FILE         a language model (add --help for its settings)
   python train.py model=attention --help                     the settings of this model
   python train.py --cfg job                                  print all settings and stop
+  python train.py experiment=coco data.root=DIR --dry-run    check everything; print hours, disk, memory, expected score
 """
 LANGUAGE_MODEL = """\
 Train a language model on a text, measure it on the end of the text, and write everything to a run folder.

@@ -23,7 +23,7 @@ from captioner.cli.main import errors_as_exit_codes, explain
 from captioner.cli.overrides import check_overrides
 from captioner.cli.run_config import read_settings, resumed_settings
 from captioner.cli.runs_folder import CONFIG_FILE, RUNS_FOLDER, check_unused_folder, note_newest, remove_if_empty, shown
-from captioner.cli.setting_suggestions import HYDRA_FLAGS, check_flags
+from captioner.cli.setting_suggestions import DRY_RUN, HYDRA_FLAGS, check_flags
 from captioner.cli.settings_help import train_help
 from captioner.config import TASKS, LanguageModelConfig
 from captioner.distributed.device import check_device_name
@@ -48,17 +48,19 @@ def main() -> None:
                 "A sweep (-m) is one run after the other, each in processes of its own: use python train.py -m … "
                 "trainer.devices=N, without torchrun."
             )
-        check_flags(sys.argv[1:], HYDRA_FLAGS)
+        check_flags(sys.argv[1:], (*HYDRA_FLAGS, DRY_RUN))
         if {"-h", "--help"} & set(sys.argv):
             overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
             sys.stdout.write(train_help(overrides, chosen_task(overrides)))
             sys.exit(0)
         check_overrides(sys.argv[1:])
+        dry = DRY_RUN in sys.argv
+        sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != DRY_RUN]
         # Hydra's parser takes -m before the settings only; people write it anywhere.
         sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
         try:
             primary = PRIMARY[chosen_task(sys.argv[1:])]
-            hydra.main(config_path=str(CONF), config_name=primary, **VERSION_BASE)(_job)()
+            hydra.main(config_path=str(CONF), config_name=primary, **VERSION_BASE)(_dry_job if dry else _job)()
         finally:  # also when the sweep was stopped: what is finished deserves its table
             if len(_finished) > 1:
                 from captioner.cli.tables import write_sweep_table
@@ -122,6 +124,29 @@ def _job(composed: DictConfig) -> None:
             note_newest(folder, RUNS_FOLDER)
         if result is not None and hydra.mode == RunMode.RUN and is_main_process():
             print_result(result)
+
+
+def _dry_job(composed: DictConfig) -> None:
+    """Print what one run would need and cost. Nothing is started, and nothing stays in the run folder."""
+    with _error_kept_for_the_end():
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            if composed.resume is not None:
+                raise ConfigError(f"{DRY_RUN} is for a run that has not begun: leave resume= out.")
+            config = training_settings(composed)
+            if isinstance(config, LanguageModelConfig):
+                raise ConfigError(f"{DRY_RUN} knows captioners only: leave it out for task=language_model.")
+            check_device_name(config.device)
+
+            from captioner.training.dry_run.report import dry_run
+
+            report, problems = dry_run(config, Path(shown(folder)))
+        finally:
+            remove_if_empty(folder)
+        sys.stdout.write(report)
+        if problems:
+            raise ConfigError("This run would not start:\n" + "\n".join(f"- {problem}" for problem in problems))
+        sys.stdout.write(f"Nothing stops this run. Start it without {DRY_RUN}.\n")
 
 
 def begun_by_this_job(folder: Path) -> bool:

@@ -107,6 +107,8 @@ class Metric:
         corpus values of S bootstrap samples. rows: (I,) the images' rows in `MetricResult.statistics`; weights:
         (S, I) how often each sample contains each image.
     bootstrap_by_default: whether evaluations compute confidence intervals, which for some metrics takes minutes.
+    check: raises `MetricUnavailable` if the metric cannot be computed on this machine, as `compute` would, but in
+        milliseconds; None where nothing is needed.
     """
 
     compute: Callable[[TokenizedCaptions], MetricResult]
@@ -117,3 +119,4 @@ class Metric:
     needs_training_captions: bool = False
     resample: Callable[[Any, Integers, Floats], dict[str, Floats]] | None = None
     bootstrap_by_default: bool = True
+    check: Callable[[], object] | None = None

@@ -29,14 +29,7 @@ def spice(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Flo
 
     Raises MetricUnavailable if a program is missing or fails.
     """
-    java, jar = find_java("SPICE"), find_in_pycocoevalcap("SPICE", JAR)
-    missing = [name for name in PARSER_JARS if not (jar.parents[1] / name).is_file()]
-    if missing:
-        names = " and ".join(Path(name).name for name in missing)
-        raise MetricUnavailable(
-            f"SPICE needs Stanford CoreNLP 3.6.0; {jar.parent / 'lib'} lacks {names}. "
-            "To download them (half a gigabyte): python -m pycocoevalcap.spice.get_stanford_models"
-        )
+    java, jar = _find_programs()
     with tempfile.TemporaryDirectory() as folder:
         captions, results = Path(folder, "captions.json"), Path(folder, "results.json")
         captions.write_text(
@@ -59,7 +52,21 @@ def spice(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Flo
     return np.array([of_images[index] for index in range(len(hypotheses))], dtype=np.float64)
 
 
+def _find_programs() -> tuple[str, Path]:
+    """The Java program and SPICE's jar. Raises MetricUnavailable if either, or the parser, is missing."""
+    java, jar = find_java("SPICE"), find_in_pycocoevalcap("SPICE", JAR)
+    missing = [name for name in PARSER_JARS if not (jar.parents[1] / name).is_file()]
+    if missing:
+        names = " and ".join(Path(name).name for name in missing)
+        raise MetricUnavailable(
+            f"SPICE needs Stanford CoreNLP 3.6.0; {jar.parent / 'lib'} lacks {names}. "
+            "To download them (half a gigabyte): python -m pycocoevalcap.spice.get_stanford_models"
+        )
+    return java, jar
+
+
 METRIC = Metric(
     lambda captions: MetricResult({"SPICE": spice(captions.hypothesis_texts, captions.reference_texts)}),
     scores=("SPICE",),
+    check=_find_programs,
 )

@@ -69,12 +69,15 @@ def options(case: str, shared: Path) -> list[str]:
     groups = {option.split("=")[0]: option.split("=")[1] for option in chosen}
     small = [option for option in SMALL if not option.startswith(("data", "encoder"))]
     small += ["trainer.max_steps=1", "trainer.batch_size=2", "decode.max_length=6", f"cache.directory={shared}/cache"]
-    if groups.get("reward") == "cider" or groups.get("experiment") == "flickr8k":
+    if groups.get("reward") == "cider" or groups.get("experiment") in ("flickr8k", "coco"):
         small = [option for option in small if not option.startswith(("trainer.max_epochs", "trainer.max_steps"))]
         small += ["trainer.max_epochs=2", "reward.after=1", "reward.samples=2"]  # the RL phase starts after one epoch
-    if groups.get("experiment") == "flickr8k":
+    if groups.get("experiment") in ("flickr8k", "coco"):
         small += ["encoder.fine_tune_after=1", "augment.after=1"]
-    data = groups.get("data", "folder")
+    if groups.get("experiment") == "coco":
+        small += ["encoder.fine_tune_from=features.6", "trainer.precision=float32"]
+        small += ["data.karpathy=null", "trainer.evaluate_splits=[val]", "trainer.gradient_accumulation_steps=1"]
+    data = groups.get("data", "coco" if groups.get("experiment") == "coco" else "folder")
     if data == "scenes":
         sizes = [f"data.{split}_size=8" for split in ("train", "val", "test")]
         small += sizes

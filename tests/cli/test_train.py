@@ -48,6 +48,14 @@ def test_a_failing_run_does_not_stop_the_sweep(command: Command, tiny: FolderCon
     assert len(list(Path("sweep").glob("*/metrics.json"))) == 1
 
 
+def test_a_dry_run_starts_nothing(command: Command, tiny: FolderConfig) -> None:
+    result = command(main, *SMALL, "--dry-run", "hydra.run.dir=runs/planned")
+    assert result.code == 0, result.err
+    assert "Nothing stops this run." in result.out
+    assert "16 images for training with 2.0 captions each" in result.out
+    assert not Path("runs/planned").exists()
+
+
 def test_resume_goes_on_in_the_same_folder(command: Command, tiny: FolderConfig) -> None:
     assert command(main, *SMALL, "hydra.run.dir=run").code == 0
     result = command(main, "resume=run", "trainer.max_epochs=2")
@@ -107,6 +115,9 @@ def test_an_existing_run_is_never_overwritten(command: Command, tiny: FolderConf
         (["--hlep"], "--hlep does not exist. Did you mean --help?"),
         (["--epochs", "3"], "settings are KEY=VALUE, without dashes. Write trainer.max_epochs=3"),
         (["--lr=0.1"], "Write optim.learning_rate=0.1"),
+        (["--dryrun"], "--dryrun does not exist. Did you mean --dry-run?"),
+        (["--dry-run", "resume=runs/x"], "--dry-run is for a run that has not begun"),
+        (["--dry-run", "encoder.weights=none.pth"], "This run would not start"),
         (["--frobnicate"], "--frobnicate does not exist: settings are KEY=VALUE, such as trainer.max_epochs=3"),
         (["trainer.max_epochs=many"], "trainer.max_epochs=many has the wrong type"),
         (["trainer.max_epochs=0"], "trainer.max_epochs=0 is too small: expected 1 or more"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from captioner.metrics.meteor.jar import shared_jar
 from captioner.metrics.meteor.meteor import Meteor
+from captioner.metrics.meteor.resources import load_resources
 from captioner.metrics.meteor.statistics import addable, scores
 from captioner.metrics.metric import Metric, MetricResult, TokenizedCaptions
 from captioner.metrics.ngrams import Floats, Integers
@@ -45,5 +46,5 @@ def _resample_java(statistics: Any, rows: Integers, weights: Floats) -> dict[str
     return {"METEOR_java": shared_jar().evaluate_totals(statistics[rows], weights)}
 
 
-METRIC = Metric(_compute, scores=("METEOR",), resample=_resample)
+METRIC = Metric(_compute, scores=("METEOR",), resample=_resample, check=load_resources)
 METRIC_JAVA = Metric(_compute_java, scores=("METEOR_java",), resample=_resample_java, bootstrap_by_default=False)

@@ -47,8 +47,7 @@ def download(name: str, entry: WeightsEnum) -> dict[str, Tensor]:
 
     torch downloads into a temporary file and renames it at the end, so a failure leaves nothing behind.
     """
-    file_name = entry.url.rsplit("/", 1)[-1]
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / file_name
+    cached = cached_file(entry)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # torch announces the download on stdout, which belongs to results
             return dict(entry.get_state_dict(progress=True, check_hash=True, weights_only=True))
@@ -57,11 +56,22 @@ def download(name: str, entry: WeightsEnum) -> dict[str, Tensor]:
             raise WeightsError(
                 f"{cached} cannot be read ({error}). Delete it, and it will be downloaded again."
             ) from error
-        raise WeightsError(
-            f"The weights of encoder.name={name} could not be downloaded ({error}). Either download {entry.url} "
-            f"elsewhere and give it as encoder.weights=/path/to/{file_name}, or put it at {cached}; or use "
-            "encoder=efficientnet_lite0, which works offline; or encoder.weights=null for random weights."
-        ) from error
+        raise download_error(name, entry, error) from error
+
+
+def cached_file(entry: WeightsEnum) -> Path:
+    """Where torch keeps the downloaded file of `entry`, which need not be there."""
+    return Path(torch.hub.get_dir(), "checkpoints", str(entry.url).rsplit("/", 1)[-1])
+
+
+def download_error(name: str, entry: WeightsEnum, error: Exception) -> WeightsError:
+    """The message for the weights of network `name` that cannot be downloaded, with every way round it."""
+    cached = cached_file(entry)
+    return WeightsError(
+        f"The weights of encoder.name={name} could not be downloaded ({error}). Either download {entry.url} "
+        f"elsewhere and give it as encoder.weights=/path/to/{cached.name}, or put it at {cached}; or use "
+        "encoder=efficientnet_lite0, which works offline; or encoder.weights=null for random weights."
+    )
 
 
 def read_weights_file(wanted: str) -> tuple[dict[str, Tensor], str]:

@@ -1,0 +1,1 @@
+"""`python train.py … --dry-run`: what a training will need and cost, before anything is started."""
