@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from captioner.errors import CheckpointError
+from captioner.errors import CaptionerError, CheckpointError
 
 ENDINGS = (".tar.gz", ".tgz", ".zip")
 _RUN_FILES = r"MODEL_CARD\.md|config\.yaml|metrics\.json|checkpoints/index\.json"
@@ -66,7 +66,10 @@ def pack_export(folder: Path, archive: Path) -> None:
 
 @contextmanager
 def unpacked(archive: Path) -> Iterator[Path]:
-    """A temporary run folder with the archive's files; CheckpointError if the archive is damaged or not an export."""
+    """A temporary run folder with the archive's files; CheckpointError if the archive is damaged or not an export.
+
+    Errors of whatever reads the folder name the archive instead of it.
+    """
     with tempfile.TemporaryDirectory(prefix="captioner-") as scratch:
         folder = Path(scratch)
         try:
@@ -78,7 +81,10 @@ def unpacked(archive: Path) -> Iterator[Path]:
             raise CheckpointError(f"{archive} is damaged or not an archive of an export ({error}).") from error
         except (ValueError, OverflowError, gzip.BadGzipFile) as error:  # from `_unpack`, or from a corrupt header
             raise CheckpointError(f"{archive} is not an archive that `captioner export` wrote: {error}.") from error
-        yield folder
+        try:
+            yield folder
+        except CaptionerError as error:
+            raise type(error)(str(error).replace(str(folder), str(archive))) from error
 
 
 def _unpack(members: _Members, folder: Path, limit: int) -> None:

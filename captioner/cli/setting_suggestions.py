@@ -63,7 +63,8 @@ def meant_settings(name: str, most: int = 3) -> list[str]:
     near_ends = difflib.get_close_matches(last, ends, n=1, cutoff=0.8)
     near += [setting for setting in settings if setting.rpartition(".")[2] in near_ends]
     by_end = [_MEANT[last]] if last in _MEANT else []
-    return list(dict.fromkeys([*by_end, *same_end, *near]))[:most]
+    general = [last] if last in settings and last != plain else []  # trainer.device: device, which is in no group
+    return list(dict.fromkeys([*general, *by_end, *same_end, *near]))[:most]
 
 
 def unknown_setting(key: str) -> str:

@@ -51,8 +51,10 @@ Caption every image of a split with a trained model and score the captions; or s
   python evaluate.py checkpoint=runs/… split=test
   python evaluate.py checkpoint=runs/… data=coco data.root=DIR split=val decode.beam_width=5
   python evaluate.py checkpoint=runs/a baselines=[runs/b] report=true   one HTML page that compares both
+  python evaluate.py results=captions.json references=annotations/captions_val2014.json      no image is needed
   python evaluate.py results=captions.json data=coco data.root=DIR split=val
   python evaluate.py results=a.json compare=b.json data=coco data.root=DIR split=val
+  python evaluate.py checkpoint=runs/… data=coco data.root=DIR split=test submission=NAME    for a test server
 
 Settings of data and decode default to those of the checkpoint's run.
 """
@@ -79,11 +81,21 @@ def _help(introduction: str, config: TrainConfig | LanguageModelConfig | Evaluat
             introduction,
             "Choices, as GROUP=CHOICE:\n",
             *wrapped,
+            *_metric_names(config, width),
             "\nSettings, as KEY=VALUE, with their values for the choices made:",
             *_settings(config, width),
             "",
         ]
     )
+
+
+def _metric_names(config: TrainConfig | LanguageModelConfig | EvaluateConfig, width: int) -> list[str]:
+    """The metrics of captioner and of installed packages; a language model has none."""
+    if isinstance(config, LanguageModelConfig):
+        return []
+    from captioner.metrics.registry import METRICS  # here: it takes a fifth of a second
+
+    return ["\nMetrics, for metric.names=[…]:\n", _wrapped(", ".join(METRICS), width)]
 
 
 def _wrapped(line: str, width: int) -> str:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from captioner.checkpoint import archive as model_archive
 from captioner.checkpoint.archive import pack_export, unpacked
-from captioner.errors import CheckpointError
+from captioner.errors import CheckpointError, WeightsError
 
 STEP = "checkpoints/step-00000012"
 FILES = {
@@ -53,6 +53,14 @@ def test_pack_and_unpack_are_inverse(export: Path, tmp_path: Path, name: str) ->
     first = (tmp_path / name).read_bytes()
     pack_export(export, tmp_path / name)
     assert (tmp_path / name).read_bytes() == first  # without times and user names
+
+
+def test_errors_name_the_archive(export: Path, tmp_path: Path) -> None:
+    """What is wrong with the content is said of the file that the user has, not of the temporary folder."""
+    pack_export(export, tmp_path / "m.zip")
+    with pytest.raises(WeightsError) as raised, unpacked(tmp_path / "m.zip") as folder:
+        raise WeightsError(f"{folder}/checkpoints/vocab.json is damaged.")
+    assert str(raised.value) == f"{tmp_path}/m.zip/checkpoints/vocab.json is damaged."
 
 
 def tar(path: Path, *members: tarfile.TarInfo | tuple[str, bytes]) -> None:

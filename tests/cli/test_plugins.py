@@ -16,6 +16,7 @@ from captioner.cli.choices import REGISTRIES, choices
 from captioner.cli.hydra_config import compose_train_settings
 from captioner.config import CELLS, DATASETS, DECODERS, ENCODERS, TOKENIZERS, RecurrentConfig, ScenesConfig
 from captioner.errors import ConfigError
+from captioner.metrics.registry import METRICS
 from tests.cli.conftest import Command
 
 
@@ -145,3 +146,13 @@ def test_a_plug_in_whose_settings_bear_another_name_says_so(install: Install) ->
     assert compose_train_settings([])
     with pytest.raises(ConfigError, match=r"^model=game: ToyDecoderConfig\.name is 'toy'"):
         compose_train_settings(["model=game"])
+
+
+@pytest.mark.parametrize("command_main", [train.main, evaluate.main])
+def test_help_lists_the_metrics_of_other_packages(
+    command: Command, install: Install, command_main: Callable[[], None]
+) -> None:
+    install(METRICS, ("Shortness", "tests.metrics.test_extending_metric:LENGTH_RATIO"))
+    shown = command(command_main, "--help").out
+    assert "Diversity" in shown
+    assert "Shortness" in shown

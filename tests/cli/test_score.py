@@ -146,7 +146,7 @@ def test_a_subset_says_so_everywhere(command: Command, files: Path) -> None:
     assert "subset" not in metrics(files / "full")
 
 
-BAD = {
+BAD: dict[str, tuple[Any, str]] = {
     "unknown ids": ({**CAPTIONS, 9: "a cow"}, "1 image ids are unknown (9)"),
     "captions missing": ({0: "a cat"}, "3 of 4 image ids have no caption (1, 2, 3)"),
     "another data set": ({900 + key: text for key, text in CAPTIONS.items()}, "of another data set or split?"),

@@ -29,6 +29,8 @@ def test_every_abbreviation_stands_for_one_setting_that_exists() -> None:
         ("optim.lr", "optim.learning_rate"),
         ("beam-size", "decode.beam_width"),
         ("hidden_dim", "model.hidden_dim"),
+        ("trainer.device", "device"),
+        ("model.seed", "seed"),
         ("lenght_penalty", "decode.length_penalty"),
     ],
 )
