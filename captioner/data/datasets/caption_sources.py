@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from captioner.config import FolderConfig
 from captioner.data.datasets.annotation_files import first_existing, join_names, path_exists
-from captioner.data.datasets.layouts.layout import AnnotationFile, ReadOptions
+from captioner.data.datasets.layouts.caption_layout import AnnotationFile, ReadOptions
 from captioner.data.datasets.layouts.text_beside_image import TEXT_BESIDE_IMAGE, images_in
 from captioner.data.datasets.splits import ALIASES, SPLITS, split_name
 from captioner.errors import DataError

@@ -23,7 +23,7 @@ from captioner.data.datasets.annotation_files import check_image_name, data_root
 from captioner.data.datasets.caption_sources import Source, find_sources, split_folders
 from captioner.data.datasets.faults import Faults
 from captioner.data.datasets.image_files import ImageFinder, has_image_suffix
-from captioner.data.datasets.layouts.layout import Content, Entry, ReadOptions
+from captioner.data.datasets.layouts.caption_layout import Content, Entry, ReadOptions
 from captioner.data.datasets.layouts.registry import read_captions_file
 from captioner.data.datasets.splits import SPLITS, split_by_hash
 from captioner.data.image_views import ImageViews

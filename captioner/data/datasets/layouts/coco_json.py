@@ -6,7 +6,7 @@ from typing import Any
 
 from captioner.data.datasets.coco import captioned_images
 from captioner.data.datasets.faults import Faults
-from captioner.data.datasets.layouts.layout import AnnotationFile, Content, Entry, Layout
+from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout
 from captioner.data.datasets.layouts.objects import has_columns
 from captioner.data.datasets.splits import SPLITS, split_name
 

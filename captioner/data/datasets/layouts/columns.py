@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from captioner.data.dataset import ImageId
 from captioner.data.datasets.annotation_files import JSON_TYPES, check_text, join_names
-from captioner.data.datasets.layouts.layout import Entry, ReadOptions
+from captioner.data.datasets.layouts.caption_layout import Entry, ReadOptions
 from captioner.data.datasets.splits import ALIASES, SPLITS, split_name
 from captioner.errors import DataError, near_misses
 

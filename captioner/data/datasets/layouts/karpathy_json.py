@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from captioner.data.datasets import karpathy
-from captioner.data.datasets.layouts.layout import AnnotationFile, Content, Entry, Layout
+from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout
 
 
 def _recognizes(file: AnnotationFile) -> bool:

@@ -9,8 +9,8 @@ import json
 import re
 
 from captioner.data.datasets.faults import Faults
+from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout
 from captioner.data.datasets.layouts.columns import record_entry
-from captioner.data.datasets.layouts.layout import AnnotationFile, Content, Entry, Layout
 from captioner.data.datasets.splits import split_name
 
 KEYS = {"dataset_id", "image_id", "annotator_id", "caption"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from captioner.data.datasets.faults import Faults
+from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout
 from captioner.data.datasets.layouts.columns import captions_of, images_of
-from captioner.data.datasets.layouts.layout import AnnotationFile, Content, Entry, Layout
 from captioner.data.datasets.layouts.objects import by_split
 
 SAMPLE = 20  # items by which the layout is recognized

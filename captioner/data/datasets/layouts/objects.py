@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from captioner.data.datasets.faults import Faults
+from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout, ReadOptions
 from captioner.data.datasets.layouts.columns import find_columns, record_entry
-from captioner.data.datasets.layouts.layout import AnnotationFile, Content, Entry, Layout, ReadOptions
 from captioner.data.datasets.splits import split_name
 from captioner.errors import DataError
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from captioner.data.dataset import ImageId
 from captioner.data.datasets.faults import Faults
+from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout
 from captioner.data.datasets.layouts.columns import (
     Columns,
     captions_of,
@@ -22,7 +23,6 @@ from captioner.data.datasets.layouts.columns import (
     images_of,
     split_of,
 )
-from captioner.data.datasets.layouts.layout import AnnotationFile, Content, Entry, Layout
 from captioner.data.stored_image import StoredImage
 from captioner.errors import ConfigError, DataError
 
@@ -163,7 +163,7 @@ def _id(name: str | None, given: object, path: Path, place: str) -> ImageId:
 
 PARQUET = Layout(
     "Parquet, also with the images in the table: Hugging Face's data sets",
-    "a column image (struct of bytes and path, or a file name), a column caption (string, or list of strings)",
+    "image: struct<bytes, path> or string; caption: string or list<string>",
     lambda file: file.kind == "parquet",
     _read,
     has_columns=True,

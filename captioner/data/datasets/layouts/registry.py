@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from captioner.data.datasets.annotation_files import JSON_TYPES, join_names
+from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Layout, ReadOptions
 from captioner.data.datasets.layouts.coco_json import COCO_JSON
 from captioner.data.datasets.layouts.columns import CAPTION_KEYS, IMAGE_KEYS, check_named_columns
 from captioner.data.datasets.layouts.karpathy_json import KARPATHY_JSON
-from captioner.data.datasets.layouts.layout import AnnotationFile, Content, Layout, ReadOptions
 from captioner.data.datasets.layouts.localized_narratives import LOCALIZED_NARRATIVES
 from captioner.data.datasets.layouts.name_to_captions import NAME_TO_CAPTIONS
 from captioner.data.datasets.layouts.objects import INNER_LIST, JSON_LINES, OBJECT_LIST, SPLIT_LISTS

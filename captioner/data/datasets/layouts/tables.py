@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 
 from captioner.data.datasets.annotation_files import check_text, join_names
 from captioner.data.datasets.faults import Faults
+from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout
 from captioner.data.datasets.layouts.columns import Columns, check_named_columns, find_columns, images_of, split_of
-from captioner.data.datasets.layouts.layout import AnnotationFile, Content, Entry, Layout
 from captioner.data.images.decode import IMAGE_SUFFIXES
 from captioner.errors import DataError
 

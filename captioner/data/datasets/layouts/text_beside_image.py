@@ -8,7 +8,7 @@ from pathlib import Path
 
 from captioner.data.datasets.annotation_files import read_lines
 from captioner.data.datasets.faults import Faults
-from captioner.data.datasets.layouts.layout import AnnotationFile, Content, Entry, Layout
+from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout
 from captioner.data.datasets.splits import split_name
 from captioner.data.images.decode import IMAGE_SUFFIXES
 

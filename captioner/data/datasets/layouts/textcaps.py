@@ -6,7 +6,7 @@ from typing import Any
 
 from captioner.data.datasets.annotation_files import get_field
 from captioner.data.datasets.faults import Faults
-from captioner.data.datasets.layouts.layout import AnnotationFile, Content, Entry, Layout
+from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout
 
 
 def _records(file: AnnotationFile) -> list[Any]:

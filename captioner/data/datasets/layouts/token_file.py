@@ -9,7 +9,7 @@ import re
 
 from captioner.data.datasets.annotation_files import check_text
 from captioner.data.datasets.faults import Faults
-from captioner.data.datasets.layouts.layout import AnnotationFile, Content, Entry, Layout
+from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout
 
 SAMPLE = 5  # lines by which the layout is recognized
 FLICKR8K_NONEXISTENT = "2258277193_586949ec62.jpg.1"  # Flickr8k's file has captions of this image, which does not exist

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from captioner.config import FolderConfig
+from captioner.data.datasets.layouts.caption_layout import ReadOptions
 from captioner.data.datasets.layouts.columns import CAPTION_KEYS, IMAGE_KEYS, find_columns
-from captioner.data.datasets.layouts.layout import ReadOptions
 from captioner.data.datasets.layouts.registry import CONVERSION, read_captions_file
 from captioner.data.datasets.registry import available_splits, load_dataset
 from captioner.errors import ConfigError, DataError

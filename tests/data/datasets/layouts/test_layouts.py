@@ -9,8 +9,8 @@ import pytest
 from captioner.config import FolderConfig, TokenizerConfig
 from captioner.data.check.check_dataset import check_dataset
 from captioner.data.datasets.caption_sources import find_sources
-from captioner.data.datasets.layouts.layout import AnnotationFile, ReadOptions
-from captioner.data.datasets.layouts.registry import LAYOUTS, recognize
+from captioner.data.datasets.layouts.caption_layout import AnnotationFile, ReadOptions
+from captioner.data.datasets.layouts.registry import LAYOUTS, layouts_table, recognize
 from captioner.data.datasets.registry import available_splits, load_dataset
 from captioner.data.images.decode import load_image
 from captioner.training.loop import train
@@ -72,6 +72,11 @@ def test_every_layout_trains(name: str, tmp_path: Path) -> None:
     result = train(prepare(config, tmp_path / "run"))
     (evaluation,) = result.evaluations.values()
     assert len(evaluation.captions) == len(load_dataset(config.data, "test"))
+
+
+def test_the_table_of_the_documentation() -> None:
+    page = Path(__file__).parents[4] / "docs" / "data.md"
+    assert layouts_table() in page.read_text(encoding="utf-8"), "paste the output of layouts_table() into docs/data.md"
 
 
 def test_every_layout_has_a_row_in_these_tests() -> None:

@@ -275,8 +275,7 @@ def parquet_images(root: Path, captions: Captions) -> None:
         rows = [
             {
                 "image": {"bytes": (root.parent / "source" / name).read_bytes(), "path": name},
-                "caption_0": own[0],
-                "caption_1": own[1],
+                **{f"caption_{number}": text for number, text in enumerate(own)},
             }
             for name, own in images.items()
         ]
