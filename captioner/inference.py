@@ -38,6 +38,7 @@ BATCH = 32  # images encoded together
 _SEARCH_OF = {
     "beam_width": "beam",
     "length_penalty": "beam",
+    "implausible_penalty": "beam",
     "temperature": "sample",
     "top_k": "sample",
     "top_p": "sample",
@@ -363,6 +364,7 @@ class Captioner:
             self.vocabulary.special,
             n_best=alternatives + 1,
             image_ids=list(range(first, first + len(features.vector))),
+            phrases=self.vocabulary.phrases,
         )
         return [self._to_caption(hypotheses, image) for hypotheses, image in zip(found, images, strict=True)]
 
@@ -402,8 +404,9 @@ class Captioner:
 
 def _describe_search(decode: DecodeConfig) -> str:
     """A search and its settings in one line, such as "beam, beam_width=5, length_penalty=1, max_length=20"."""
-    settings = [f"{key}={getattr(decode, key):g}" for key, name in _SEARCH_OF.items() if name == decode.name]
-    return ", ".join([decode.name, *settings, f"max_length={decode.max_length}"])
+    shown = [key for key, name in _SEARCH_OF.items() if name == decode.name and key != "implausible_penalty"]
+    settings = [f"{key}={getattr(decode, key):g}" for key in shown]
+    return ", ".join([decode.name, *settings, f"max_length={decode.max_length}", *decode.guards])
 
 
 def _training_data(checkpoint: Path) -> str | None:

@@ -60,6 +60,8 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "after": st.none(),  # other values depend on other groups
         "samples": st.integers(2, 1000),
         "learning_rate": st.floats(0, 1),
+        "fluency": st.floats(0, 9),
+        "cross_entropy_weight": st.floats(0, 9),
     },
     c.TransformConfig: {
         "size": SIZES,

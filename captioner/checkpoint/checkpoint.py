@@ -3,6 +3,7 @@
     model.safetensors   every weight and buffer, encoder included
     config.json         format_version; the task; model, encoder, transform, tokenizer and decode settings
     vocab.json          the vocabulary
+    phrases.npz         the phrase statistics of the training captions, if they are known
     trainer.pt          optimizer, random states, position (only to resume; read with weights_only=True)
     SHA256SUMS          the checksum of each of these files
 
@@ -31,6 +32,7 @@ from captioner.checkpoint.index import add_to_index, find_checkpoint, new_folder
 from captioner.checkpoint.manifest import MANIFEST_FILE, Manifest, read_manifest, verify, write_manifest
 from captioner.checkpoint.migrations import FORMAT_VERSION, format_version, migrate, migrate_trainer_state
 from captioner.checkpoint.omitted_weights import OmittedWeights, restore_omitted_weights
+from captioner.checkpoint.phrase_file import PHRASES_FILE, load_phrases, save_phrases
 from captioner.checkpoint.weights import load_into, read_weights
 from captioner.config import (
     DECODERS,
@@ -113,6 +115,8 @@ def save_checkpoint(
             safetensors.torch.save_model(model, str(temporary / MODEL_FILE))
             torch.save(trainer_state, temporary / TRAINER_FILE)
         vocabulary.save(temporary / VOCABULARY_FILE)
+        if vocabulary.phrases is not None:
+            save_phrases(vocabulary.phrases, temporary / PHRASES_FILE)
         write_json(temporary / CONFIG_FILE, checkpoint_config(settings))
         write_manifest(temporary)
         flush_folder(temporary)
@@ -160,6 +164,10 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str =
     raw = read_verified_config(folder, CheckpointSettings.task)
     settings = _parse_settings(folder, raw)
     vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
+    manifest = _read_config(folder).manifest
+    if PHRASES_FILE in manifest.sums:
+        verify(folder, PHRASES_FILE, manifest)
+        vocabulary.phrases = load_phrases(folder / PHRASES_FILE)
     model = _build_bare_model(folder, settings, len(vocabulary))
     fill_model(model, folder, _omitted_weights(folder, raw, model, settings))
     return LoadedCheckpoint(folder, model.to(device).eval(), vocabulary, settings)

@@ -25,6 +25,7 @@ from captioner.checkpoint.checkpoint import (
 from captioner.checkpoint.index import INDEX_FILE, is_checkpoint_name
 from captioner.checkpoint.manifest import write_manifest
 from captioner.checkpoint.omitted_weights import OmittedWeights, omit_published_weights
+from captioner.checkpoint.phrase_file import PHRASES_FILE, save_phrases
 from captioner.checkpoint.weights import compress_to, size_in_bytes, unique_weights, write_weights
 from captioner.config import EncoderConfig
 from captioner.errors import CheckpointError, ConfigError, WeightsError
@@ -71,18 +72,20 @@ def write_export(
         except WeightsError as error:
             why = str(error)
     in_8_bits: list[str] = []
-    if half:
-        vocabulary = len(loaded.vocabulary.to_json().encode())
-        most = size_in_bytes(weights) if most_bytes is None else most_bytes - vocabulary - _RESERVED
-        weights, in_8_bits = compress_to(weights, most)
     # The path of the encoder's weights file stays private; the checkpoint contains the weights.
     settings = replace(settings, encoder=without_path(settings.encoder))
     config = checkpoint_config(settings) | ({"omitted_weights": to_plain(omitted_weights)} if omitted_weights else {})
     name = loaded.path.name if is_checkpoint_name(loaded.path.name) else "step-00000000"
     target = folder / "checkpoints" / name
     target.mkdir(parents=True)
-    write_weights(weights, target / MODEL_FILE)
     loaded.vocabulary.save(target / VOCABULARY_FILE)
+    if loaded.vocabulary.phrases is not None:
+        save_phrases(loaded.vocabulary.phrases, target / PHRASES_FILE)
+    if half:
+        others = sum(file.stat().st_size for file in target.iterdir())
+        most = size_in_bytes(weights) if most_bytes is None else most_bytes - others - _RESERVED
+        weights, in_8_bits = compress_to(weights, most)
+    write_weights(weights, target / MODEL_FILE)
     write_json(target / CONFIG_FILE, config)
     write_manifest(target)
     write_json(target.parent / INDEX_FILE, {"latest": target.name, "best": target.name, "last": [target.name]})

@@ -15,9 +15,13 @@ class RewardConfig:
     samples: int = 5  # captions sampled per image; the baseline of each is the mean reward of the others
     learning_rate: float = 1e-4  # of the RL phase, instead of optim.learning_rate, with a schedule of its own
     bleu: float = 0.0  # the reward is CIDEr-D (0 to 10) + this × BLEU-4 of the caption (0 to 1, smoothed)
+    fluency: float = 0.0  # the reward is lowered by this for a caption with an implausible phrase (docs/fluency.md)
+    cross_entropy_weight: float = 0.0  # the loss also has this × the cross-entropy (nats per word) of the references
 
     def __post_init__(self) -> None:
         at_least("reward.after", self.after, 1)
         within("reward.samples", self.samples, 2, 1000)
         at_least("reward.learning_rate", self.learning_rate, 0)
         at_least("reward.bleu", self.bleu, 0)
+        at_least("reward.fluency", self.fluency, 0)
+        at_least("reward.cross_entropy_weight", self.cross_entropy_weight, 0)

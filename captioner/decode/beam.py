@@ -26,12 +26,18 @@ from captioner.decode.scores import at_least_float32, check_not_nan, top_tokens
 from captioner.errors import ConfigError
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures, select_images, select_rows
+from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
 
 
 @torch.inference_mode()
 def beam(
-    decoder: Decoder[Any], features: ImageFeatures, config: DecodeConfig, special: SpecialTokens, n_best: int = 1
+    decoder: Decoder[Any],
+    features: ImageFeatures,
+    config: DecodeConfig,
+    special: SpecialTokens,
+    n_best: int = 1,
+    phrases: PhraseStatistics | None = None,
 ) -> list[list[Hypothesis]]:
     """The `n_best` hypotheses of every image, at most `beam_width`, best first; unfinished ones come last.
 
@@ -54,12 +60,12 @@ def beam(
         attention.append(weights)
         logits = at_least_float32(logits)
         total = logits.logsumexp(dim=1, keepdim=True)  # the model's own normalizer, before tokens are masked
-        mask_forbidden_tokens(logits, hypotheses, config, special)
+        mask_forbidden_tokens(logits, hypotheses, config, special, phrases)
         values, best = top_tokens(logits, config.beam_width)
         log_probs, best_tokens = (values - total).tolist(), best.tolist()
 
         for position, image_beam in enumerate(active):
-            image_beam.advance(position * width, best_tokens, log_probs, config, special.end)
+            image_beam.advance(position * width, best_tokens, log_probs, config, special.end, phrases)
         remaining = [i for i, image_beam in enumerate(active) if not image_beam.is_settled(n_best, config)]
         if not remaining:
             break
@@ -89,7 +95,13 @@ class _Beam:
     at_end: bool = False  # whether the open hypotheses cannot be extended
 
     def advance(
-        self, first: int, tokens: list[list[int]], log_probs: list[list[float]], config: DecodeConfig, end: int
+        self,
+        first: int,
+        tokens: list[list[int]],
+        log_probs: list[list[float]],
+        config: DecodeConfig,
+        end: int,
+        phrases: PhraseStatistics | None = None,
     ) -> None:
         """Extend the open hypotheses, which are in rows `first`, `first` + 1, … of the batch.
 
@@ -107,7 +119,7 @@ class _Beam:
         for _, row, token, log_prob in candidates[:places]:
             hypothesis = self.open[row - first]
             if token == end:
-                self.finished.append(hypothesis.end(log_prob))
+                self.finished.append(hypothesis.end(log_prob, penalty(hypothesis.tokens, config, phrases)))
                 ended_rows.add(row)
             else:
                 extended.append(hypothesis.append(token, log_prob, row))
@@ -122,8 +134,8 @@ class _Beam:
         """Whether the `n_best` are certain: no open hypothesis can still become one of them.
 
         A log-probability never increases, and dividing it by the greatest length, max_length words and <END>, gives the
-        highest score: log_prob / (max_length + 1)**length_penalty bounds every extension of an open hypothesis. One
-        that is found later needs a strictly higher score.
+        highest score: log_prob / (max_length + 1)**length_penalty bounds every extension of an open hypothesis, also
+        one that `implausible_penalty` ranks lower. One that is found later needs a strictly higher score.
         """
         if self.at_end or not self.open:
             return True
@@ -138,6 +150,13 @@ class _Beam:
             [*self.finished, *self.open],
             key=lambda hypothesis: (not hypothesis.finished, -hypothesis.score(length_penalty)),
         )
+
+
+def penalty(tokens: tuple[int, ...], config: DecodeConfig, phrases: PhraseStatistics | None) -> float:
+    """`implausible_penalty` for a caption with an implausible phrase, else 0."""
+    if phrases is None or not config.implausible_penalty:
+        return 0.0
+    return config.implausible_penalty if phrases.find(tokens) else 0.0
 
 
 def _pad_to_width(width: int, hypotheses: list[PartialHypothesis]) -> list[PartialHypothesis]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import chain
 
 import torch
 from jaxtyping import Float
@@ -10,13 +11,18 @@ from torch import Tensor
 
 from captioner.config import DecodeConfig
 from captioner.decode.hypothesis import PartialHypothesis
+from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
 
 MASKED = float("-inf")
 
 
 def mask_forbidden_tokens(
-    logits: Float[Tensor, "N V"], hypotheses: Sequence[PartialHypothesis], config: DecodeConfig, special: SpecialTokens
+    logits: Float[Tensor, "N V"],
+    hypotheses: Sequence[PartialHypothesis],
+    config: DecodeConfig,
+    special: SpecialTokens,
+    phrases: PhraseStatistics | None = None,
 ) -> None:
     """Set the logits of the tokens that may not follow `hypotheses[i]` to -inf in row i, in place.
 
@@ -24,6 +30,8 @@ def mask_forbidden_tokens(
 
     - <PAD> and <START> are never allowed, <UNK> only with `allow_unknown`.
     - With `no_repeat_ngram` n > 0, no token may complete an n-gram that the caption already has.
+    - With `no_unseen_phrase`, `no_doubled_phrase` and `no_bad_ending`, none may complete such a phrase. These need
+      `phrases`, the statistics of the training captions.
     - <END> is not allowed before `min_length` words, unless no other token is allowed.
     """
     logits[:, special.pad] = MASKED
@@ -31,7 +39,10 @@ def mask_forbidden_tokens(
     if not config.allow_unknown:
         logits[:, special.unknown] = MASKED
     if config.no_repeat_ngram:
-        _mask_repeats(logits, hypotheses, config.no_repeat_ngram)
+        _mask(logits, [repeating_tokens(hypothesis.tokens, config.no_repeat_ngram) for hypothesis in hypotheses])
+    if phrases is not None and config.forbidden_phrases:
+        kinds = config.forbidden_phrases
+        _mask(logits, [phrases.forbidden(hypothesis.tokens, kinds) for hypothesis in hypotheses])
     if len(hypotheses[0].tokens) < config.min_length:
         end = logits[:, special.end].clone()
         logits[:, special.end] = MASKED
@@ -45,10 +56,9 @@ def repeating_tokens(tokens: Sequence[int], n: int) -> set[int]:
     return {tokens[i + n - 1] for i in range(len(tokens) - n + 1) if tuple(tokens[i : i + n - 1]) == last}
 
 
-def _mask_repeats(logits: Float[Tensor, "N V"], hypotheses: Sequence[PartialHypothesis], n: int) -> None:
-    pairs = [
-        (row, token) for row, hypothesis in enumerate(hypotheses) for token in repeating_tokens(hypothesis.tokens, n)
-    ]
-    if pairs:
-        rows, tokens = torch.tensor(pairs, device=logits.device).unbind(dim=1)
-        logits[rows, tokens] = MASKED
+def _mask(logits: Float[Tensor, "N V"], forbidden: Sequence[Collection[int]]) -> None:
+    """Set the logits of the tokens `forbidden[i]` to -inf in row i, in place."""
+    rows = [row for row, tokens in enumerate(forbidden) for _ in tokens]
+    if rows:
+        tokens = list(chain.from_iterable(forbidden))
+        logits[torch.tensor(rows, device=logits.device), torch.tensor(tokens, device=logits.device)] = MASKED

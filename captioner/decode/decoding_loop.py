@@ -15,6 +15,7 @@ from captioner.decode.hypothesis import Hypothesis, PartialHypothesis
 from captioner.decode.scores import at_least_float32, check_not_nan
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures, select_images
+from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
 
 TokenSelector = Callable[[Float[Tensor, "N V"], list[int], int], Int[Tensor, " N"]]
@@ -28,6 +29,7 @@ def run_decoding_loop(
     config: DecodeConfig,
     special: SpecialTokens,
     select_tokens: TokenSelector,
+    phrases: PhraseStatistics | None = None,
 ) -> list[Hypothesis]:
     """The hypothesis of every image that `select_tokens` builds, up to <END> or `max_length` words.
 
@@ -47,7 +49,7 @@ def run_decoding_loop(
         attention.append(weights)
         logits = at_least_float32(logits)
         total = logits.logsumexp(dim=1)  # the model's own normalizer, before tokens are masked
-        mask_forbidden_tokens(logits, [hypotheses[image] for image in images], config, special)
+        mask_forbidden_tokens(logits, [hypotheses[image] for image in images], config, special, phrases)
         tokens = select_tokens(logits, images, length)
         log_probs = logits.gather(1, tokens[:, None]).squeeze(1) - total
 

@@ -12,14 +12,19 @@ from captioner.decode.decoding_loop import run_decoding_loop
 from captioner.decode.hypothesis import Hypothesis
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures
+from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
 
 
 def greedy(
-    decoder: Decoder[Any], features: ImageFeatures, config: DecodeConfig, special: SpecialTokens
+    decoder: Decoder[Any],
+    features: ImageFeatures,
+    config: DecodeConfig,
+    special: SpecialTokens,
+    phrases: PhraseStatistics | None = None,
 ) -> list[Hypothesis]:
     """One hypothesis per image: at each step the most probable allowed token; among equals the lowest token id."""
-    return run_decoding_loop(decoder, features, config, special, _most_probable)
+    return run_decoding_loop(decoder, features, config, special, _most_probable, phrases)
 
 
 def _most_probable(logits: Float[Tensor, "N V"], images: list[int], length: int) -> Int[Tensor, " N"]:

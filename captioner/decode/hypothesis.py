@@ -24,7 +24,7 @@ class Hypothesis:
 
     tokens: tuple[int, ...]  # token ids, without <START> and <END>
     log_prob: float  # in nats; see the module's docstring
-    score: float  # log_prob / length**length_penalty, by which beam search ranks
+    score: float  # log_prob / length**length_penalty, less implausible_penalty, by which beam search ranks
     finished: bool  # whether it reached <END>; False: cut at max_length, or no token was allowed
     attention: Float[Tensor, "T P"] | None = field(default=None, compare=False, repr=False)  # one row per token
 
@@ -36,23 +36,24 @@ class PartialHypothesis(NamedTuple):
     log_prob: float = 0.0
     rows: tuple[int, ...] = ()  # its row in the batch at each step, for its attention
     finished: bool = False
+    penalty: float = 0.0  # what its score is lowered by
 
     def append(self, token: int, log_prob: float, row: int) -> PartialHypothesis:
         """The hypothesis with one more token; `log_prob`: the token's, `row`: the decoder's row that predicted it."""
         return PartialHypothesis((*self.tokens, token), self.log_prob + log_prob, (*self.rows, row))
 
-    def end(self, log_prob: float) -> PartialHypothesis:
-        """The finished hypothesis; `log_prob`: that of <END>."""
-        return PartialHypothesis(self.tokens, self.log_prob + log_prob, self.rows, finished=True)
+    def end(self, log_prob: float, penalty: float = 0.0) -> PartialHypothesis:
+        """The finished hypothesis; `log_prob`: that of <END>, `penalty`: what its score is lowered by."""
+        return PartialHypothesis(self.tokens, self.log_prob + log_prob, self.rows, finished=True, penalty=penalty)
 
     def score(self, length_penalty: float) -> float:
-        """log_prob / length**length_penalty (the simpler form in Wu et al. 2016, section 7).
+        """log_prob / length**length_penalty (the simpler form in Wu et al. 2016, section 7), less the penalty.
 
         The length is the number of tokens whose log-probabilities are summed, with <END> if it is finished. So a
         penalty of 1 gives the mean log-probability per token.
         """
         length = len(self.tokens) + self.finished
-        return self.log_prob / math.pow(max(length, 1), length_penalty)
+        return self.log_prob / math.pow(max(length, 1), length_penalty) - self.penalty
 
     def complete(self, attention: Sequence[Tensor | None], length_penalty: float) -> Hypothesis:
         """The result. `attention[t]`: the (N, P) weights that the decoder returned at step t, or None."""

@@ -18,6 +18,7 @@ from captioner.decode.hypothesis import Hypothesis, PartialHypothesis
 from captioner.decode.scores import at_least_float32, top_tokens
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures, repeat_rows, select_images
+from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
 
 NUCLEUS_CANDIDATES = 256  # tokens that nearly always contain top_p; sorting all V takes longer than the decoder's step
@@ -29,6 +30,7 @@ def sample(
     config: DecodeConfig,
     special: SpecialTokens,
     image_ids: Sequence[int | str] | None = None,
+    phrases: PhraseStatistics | None = None,
 ) -> list[Hypothesis]:
     """One hypothesis per image, each token sampled from softmax(logits / temperature) over the allowed tokens.
 
@@ -52,7 +54,7 @@ def sample(
             scaled = keep_top_p(scaled, config.top_p)
         return sample_from_logits(scaled, uniform[images, length])
 
-    return run_decoding_loop(decoder, features, config, special, select_tokens)
+    return run_decoding_loop(decoder, features, config, special, select_tokens, phrases)
 
 
 class SampledCaption(NamedTuple):

@@ -115,7 +115,14 @@ def generate(checkpoint: LoadedCheckpoint, features: ImageFeatures, decode: Deco
     with torch.no_grad():
         for part, (ids,) in batches(features, list(range(len(features.vector)))):
             decoder = checkpoint.model.decoder
-            results = search(decoder, part, decode, checkpoint.vocabulary.special, image_ids=ids)
+            results = search(
+                decoder,
+                part,
+                decode,
+                checkpoint.vocabulary.special,
+                image_ids=ids,
+                phrases=checkpoint.vocabulary.phrases,
+            )
             found += [hypotheses[0] for hypotheses in results]
     return found
 

@@ -94,7 +94,9 @@ def generate_hypotheses(
                 if not indices:
                     continue
                 ids = [dataset.images[index].image_id for index in indices]
-                found = search(model.decoder, batch, decode, vocabulary.special, image_ids=ids)
+                found = search(
+                    model.decoder, batch, decode, vocabulary.special, image_ids=ids, phrases=vocabulary.phrases
+                )
                 for index, hypotheses in zip(indices, found, strict=True):
                     attention = hypotheses[0].attention if with_attention else None
                     best[index] = replace(hypotheses[0], attention=None if attention is None else attention.cpu())

@@ -180,7 +180,8 @@ def _scores(record: TrainingRecord, decode: DecodeConfig) -> str:
 
 
 def _search(decode: DecodeConfig) -> str:
+    guards = "".join(f", `{setting}`" for setting in decode.guards)
     if decode.name != "beam":
-        return f"`decode.name={decode.name}`"
+        return f"`decode.name={decode.name}`{guards}"
     penalty = f", `length_penalty={decode.length_penalty:g}`" if decode.length_penalty else ""
-    return f"beam search with `beam_width={decode.beam_width}`{penalty}"
+    return f"beam search with `beam_width={decode.beam_width}`{penalty}{guards}"

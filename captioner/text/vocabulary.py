@@ -13,6 +13,7 @@ from pathlib import Path
 
 from captioner.config import VocabularyConfig
 from captioner.errors import CheckpointError, DataError
+from captioner.text.phrases import PhraseStatistics
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,17 @@ SPECIAL_NAMES = ("<PAD>", "<START>", "<END>", "<UNK>")
 
 
 class Vocabulary:
-    """Tokens ↔ token ids 0 … V−1. Id i is that of `tokens[i]`; the first four are the special tokens."""
+    """Tokens ↔ token ids 0 … V−1. Id i is that of `tokens[i]`; the first four are the special tokens.
+
+    phrases: the phrase statistics of the training captions, in these token ids; None where they are not known. A search
+    needs them for `decode.no_unseen_phrase` and the like.
+    """
 
     special = SPECIAL_TOKENS
 
     def __init__(self, words: Iterable[str]) -> None:
         """`words`: without the special tokens, each once, the most frequent first. DataError for a repeated one."""
+        self.phrases: PhraseStatistics | None = None
         self.tokens: tuple[str, ...] = (*SPECIAL_NAMES, *words)
         # Without special tokens: a caption that contains the text "<END>" does not end there.
         self._ids = {token: index for index, token in enumerate(self.tokens) if index >= len(SPECIAL_NAMES)}

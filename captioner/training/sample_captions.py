@@ -49,7 +49,14 @@ def caption_samples(run: Run, decode: DecodeConfig) -> list[SampleCaption]:
             if not indices:  # none of them can be read
                 return []
             ids = [run.val_set.images[index].image_id for index in indices]
-            found = search(run.model.decoder, features, decode, run.vocabulary.special, image_ids=ids)
+            found = search(
+                run.model.decoder,
+                features,
+                decode,
+                run.vocabulary.special,
+                image_ids=ids,
+                phrases=run.vocabulary.phrases,
+            )
     finally:
         run.model.train(was_training)
     return [

@@ -9,16 +9,22 @@ scores,
 (Rennie et al. 2017, section 3: REINFORCE. Their baseline b is the reward of the greedy caption; the mean of the other
 samples is that of Luo 2020, and needs no further search.) b_k does not depend on w_k, so it does not bias the gradient.
 
-The reward is CIDEr-D, or CIDEr-D + bleu × BLEU-4, with the document frequencies of the training captions. <END> counts
-as a word of references and captions; otherwise a model learns to break captions off ("a dog in a"). Dropout is off
-while captions are sampled and while their gradient is computed, and forbidden tokens have probability 0 in both: the
-estimate is unbiased only for the distribution that the captions were sampled from.
+The reward is CIDEr-D + bleu × BLEU-4 − fluency × [the caption has an implausible phrase], with the document frequencies
+and the phrase statistics of the training captions. <END> counts as a word of references and captions; otherwise a model
+learns to break captions off ("a dog in a"). Dropout is off while captions are sampled and while their gradient is
+computed, and forbidden tokens have probability 0 in both: the estimate is unbiased only for the distribution that the
+captions were sampled from.
+
+With `cross_entropy_weight` γ the loss is that of self-critical training + γ × that of cross-entropy training, with
+dropout in the latter. (Paulus et al. 2018, equation 16, has the weights 1 − γ and γ, to keep summaries readable.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -36,22 +42,53 @@ from captioner.metrics.ngrams import Floats
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.types import ImageFeatures
+from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SPECIAL_TOKENS
 
 Reward = Callable[[Sequence[int], Sequence[Sequence[int]]], Floats]
 """(H image indices; H captions as token ids, with <END> unless they were cut off) → H rewards."""
 
 
-def caption_reward(captions: EncodedCaptions, indices: Sequence[int], bleu: float = 0.0) -> Reward:
-    """The reward CIDEr-D + `bleu` × BLEU-4, with the captions of the images `indices` of the data set as references."""
+def caption_reward(
+    captions: EncodedCaptions,
+    indices: Sequence[int],
+    bleu: float = 0.0,
+    fluency: float = 0.0,
+    phrases: PhraseStatistics | None = None,
+) -> Reward:
+    """The reward CIDEr-D + `bleu` × BLEU-4 − `fluency` for a caption with an implausible phrase.
+
+    The references are the captions of the images `indices` of the data set. phrases: the phrase statistics; None: those
+    of all `captions`. A caption that was cut off counts there as one that ends in its last word.
+    """
     references: dict[int | str, Sequence[Sequence[int]]] = {
         index: [(*tokens, SPECIAL_TOKENS.end) for tokens in captions[index]] for index in indices
     }
-    cider_d = CiderReward(DocumentFrequencies.from_references(references.values()), references)
-    if not bleu:
-        return cider_d
-    bleu_4 = BleuReward(references)
-    return lambda images, generated: cider_d(images, generated) + bleu * bleu_4(images, generated)
+    terms: list[tuple[float, Reward]] = [
+        (1.0, CiderReward(DocumentFrequencies.from_references(references.values()), references))
+    ]
+    if bleu:
+        terms.append((bleu, BleuReward(references)))
+    if fluency:
+        phrases = phrases or PhraseStatistics.from_captions(chain(*captions), SPECIAL_TOKENS.end)
+        terms.append((-fluency, _implausible(phrases)))
+
+    def reward(images: Sequence[int], generated: Sequence[Sequence[int]]) -> Floats:
+        total: Floats = sum(weight * term(images, generated) for weight, term in terms) + np.zeros(len(generated))
+        return total
+
+    return reward
+
+
+def _implausible(phrases: PhraseStatistics) -> Reward:
+    """1 for a caption with an implausible phrase, else 0."""
+    end = SPECIAL_TOKENS.end
+
+    def flags(images: Sequence[int], generated: Sequence[Sequence[int]]) -> Floats:
+        words = (caption[:-1] if caption and caption[-1] == end else caption for caption in generated)
+        return np.array([bool(phrases.find(caption)) for caption in words], np.float64)
+
+    return flags
 
 
 def self_critical_losses(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
 
-from captioner.config import AugmentConfig, TrainConfig
+from captioner.config import AugmentConfig, RewardConfig, TrainConfig
 from captioner.data.batches import mix_seeds, tokenize_captions
 from captioner.data.caption_advice import TrainingLengths, caption_advice
 from captioner.data.dataset import CaptionDataset
@@ -15,6 +17,7 @@ from captioner.data.datasets.registry import available_splits, check_has_boxes, 
 from captioner.data.datasets.splits import split_name
 from captioner.data.features.sources import FeatureSource, open_features
 from captioner.data.images.augment import Augmentation
+from captioner.data.token_ids import EncodedCaptions
 from captioner.data.training_data import (
     REQUIRED,
     TrainingCaptions,
@@ -34,6 +37,7 @@ from captioner.evaluation.grounding import NEEDS_ATTENTION
 from captioner.metrics.registry import METRICS
 from captioner.nn.build_model import build_model
 from captioner.nn.model import CaptioningModel
+from captioner.text.phrases import PhraseStatistics
 from captioner.text.tokenizers import Tokenizer, build_tokenizer
 from captioner.training.compile import compile_steps
 from captioner.training.ema import ExponentialMovingAverage
@@ -42,7 +46,7 @@ from captioner.training.phases import Phase, phase_of_epoch, plan_phases
 from captioner.training.precision import build_scaler, check_precision
 from captioner.training.resume import restore
 from captioner.training.run import Run
-from captioner.training.self_critical import caption_reward
+from captioner.training.self_critical import Reward, caption_reward
 
 
 def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
@@ -64,6 +68,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     tokenizer = build_tokenizer(config.tokenizer)
     training_captions, advice = encode_and_advise(config, train_set, val_set, tokenizer)
     vocabulary, captions, usable = training_captions
+    vocabulary.phrases = phrases = PhraseStatistics.from_captions(chain(*captions), vocabulary.special.end)
     with local_rank0_first():  # it downloads pretrained weights
         model = build_model(config.model, config.encoder, len(vocabulary)).to(device)
     steps_per_epoch = -(-len(usable) // config.trainer.batch_size)
@@ -93,7 +98,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         optimizer=optimizer,
         scaler=build_scaler(config.trainer.precision, device),
         gradient_accumulation_steps=config.trainer.gradient_accumulation_steps or 0,
-        reward=None if config.reward.after is None else caption_reward(captions, usable, config.reward.bleu),
+        reward=build_reward(config.reward, captions, usable, phrases),
         phases=phases,
         phase=phases[0],
         ema=None if config.trainer.ema is None else ExponentialMovingAverage(trainable, config.trainer.ema),
@@ -106,6 +111,13 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         restore(run)
     check_ranks_agree(run.model, run.captions, run.indices, run.progress.step, run.folder)
     return run
+
+
+def build_reward(
+    config: RewardConfig, captions: EncodedCaptions, indices: Sequence[int], phrases: PhraseStatistics
+) -> Reward | None:
+    """The reward of generated captions of the images `indices`; None without an RL phase."""
+    return None if config.after is None else caption_reward(captions, indices, config.bleu, config.fluency, phrases)
 
 
 def begin_epoch(run: Run) -> bool:

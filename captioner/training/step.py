@@ -107,11 +107,15 @@ def _steps(
 
 
 def micro_batch_losses(run: Run, micro_batch: MicroBatch, totals: BatchTotals) -> dict[str, Tensor]:
-    """The losses of a micro-batch by name, for the objective of the current phase; "loss" is to be minimized."""
-    trainer = run.config.trainer
+    """The losses of a micro-batch by name, for the objective of the current phase; "loss" is to be minimized.
+
+    With `reward.cross_entropy_weight`, self-critical training also has the losses of cross-entropy training.
+    """
+    trainer, weight = run.config.trainer, run.config.reward.cross_entropy_weight
+    losses: dict[str, Tensor] = {}
     with autocast(trainer.precision, run.device):
         if run.reward is not None and run.phase.objective == SELF_CRITICAL:
-            return self_critical_losses(
+            losses = self_critical_losses(
                 run.model,
                 micro_batch.features,
                 micro_batch.indices,
@@ -121,13 +125,18 @@ def micro_batch_losses(run: Run, micro_batch: MicroBatch, totals: BatchTotals) -
                 seed=mix_seeds(run.config.seed, run.progress.epoch),
                 images=totals.images,
             )
-        return captioning_losses(
+            if not weight:
+                return losses
+        of_references = captioning_losses(
             run.model,
             micro_batch.features,
             micro_batch.captions,
             label_smoothing=trainer.label_smoothing,
             totals=totals,
         )
+        if not losses:
+            return of_references
+        return of_references | losses | {"loss": losses["loss"] + weight * of_references["loss"]}
 
 
 def train_step(run: Run, batch: TrainingBatch) -> dict[str, float]:

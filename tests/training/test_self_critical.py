@@ -24,9 +24,10 @@ from captioner.text.vocabulary import SPECIAL_TOKENS
 from captioner.training import loop as training
 from captioner.training import self_critical
 from captioner.training.logs import read_records
-from captioner.training.phases import plan_phases
+from captioner.training.phases import CROSS_ENTROPY, SELF_CRITICAL, plan_phases
 from captioner.training.self_critical import caption_reward, self_critical_losses
 from captioner.training.setup import begin_epoch, prepare
+from captioner.training.step import micro_batch_losses, training_batches
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 from tests.training.test_loop import assert_resumes_as, run
 
@@ -174,12 +175,86 @@ def test_bleu_is_added_by_its_weight() -> None:
     assert 0 < bleu_4[1] < bleu_4[0] < 1
 
 
+def test_an_implausible_caption_costs_fluency() -> None:
+    """4 stands between 5 and 6 a thousand times, and never alone or at the end."""
+    captions = EncodedCaptions.from_lists([[[5, 4, 6, 7]] * 500, [[5, 4, 6]] * 500])
+    end = SPECIAL_TOKENS.end
+    generated = [[5, 4, 6, 7, end], [5, 4, end], [5, 4], [5, 5, 4, 6, end], [5, 4, 6, end], [end]]
+    broken = [0, 1, 1, 1, 0, 1]
+    images = [0, 1, 1, 0, 1, 0]
+    plain = caption_reward(captions, range(2), bleu=0.5)(images, generated)
+    found = caption_reward(captions, range(2), bleu=0.5, fluency=1.5)(images, generated)
+    assert found == pytest.approx(plain - 1.5 * np.array(broken), abs=1e-12)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7, 3.0])
+def test_the_gradient_has_that_of_cross_entropy_by_its_weight(
+    config: TrainConfig, tmp_path: Path, weight: float
+) -> None:
+    """With the same dropout: both parts are computed alone, and by finite differences of the cross-entropy."""
+    config = replace(config, reward=replace(config.reward, cross_entropy_weight=weight))
+    prepared = prepare(config, tmp_path)
+    prepared.progress.step, prepared.progress.epoch = 6, 2
+    assert begin_epoch(prepared)
+    model = prepared.model.double()
+    batch = next(training_batches(prepared))
+    micro_batch = next(batch.micro_batches)
+    double = ImageFeatures(*(part if part is None else part.double() for part in micro_batch.features))
+    micro_batch = micro_batch._replace(features=double)
+    parameters = list(model.decoder.parameters())
+
+    def losses(objective: str, share: float) -> dict[str, Tensor]:
+        phase = replace(prepared.phase, objective=objective)
+        reward = replace(config.reward, cross_entropy_weight=share)
+        changed = replace(prepared, phase=phase, config=replace(config, reward=reward))
+        model.train()
+        torch.manual_seed(7)
+        return micro_batch_losses(changed, micro_batch, batch.totals)
+
+    def slopes(loss: Tensor) -> list[Tensor]:
+        return [
+            part.detach() for part in torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        ]
+
+    mixed, rewarded, of_references = losses(SELF_CRITICAL, weight), losses(SELF_CRITICAL, 0), losses(CROSS_ENTROPY, 0)
+    assert mixed["reward"] == rewarded["reward"]
+    total = rewarded["loss"] + weight * of_references["loss"]
+    torch.testing.assert_close(mixed["loss"].detach(), total.detach(), rtol=1e-12, atol=0)
+    assert ("words" in mixed) == (weight > 0)
+    if weight:
+        torch.testing.assert_close(mixed["words"], of_references["words"], rtol=1e-12, atol=0)
+    towards_references = slopes(of_references["loss"])
+    parts = zip(slopes(mixed["loss"]), slopes(rewarded["loss"]), towards_references, strict=True)
+    for whole, first, second in parts:
+        torch.testing.assert_close(whole, first + weight * second, rtol=1e-9, atol=1e-12)
+    # One direction by central differences: the reward's part of the loss is constant, the samples are the same.
+    torch.manual_seed(0)
+    direction = [torch.randn_like(parameter) for parameter in parameters]
+    expected = sum(float((a * d).sum()) for a, d in zip(towards_references, direction, strict=True))
+    step = 1e-6
+    values = []
+    for sign in (1, -2, 1):
+        with torch.no_grad():
+            for parameter, along in zip(parameters, direction, strict=True):
+                parameter += sign * step * along
+        values.append(float(losses(CROSS_ENTROPY, 0)["loss"].detach()))
+    assert (values[0] - values[1]) / (2 * step) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> TrainConfig:
     """Two epochs of cross-entropy training and two of self-critical training, three steps each."""
     config = with_trainer(tiny_config(write_tiny_data(tmp_path / "data")), batch_size=6, max_epochs=4)
     cache = replace(config.cache, directory=str(tmp_path / "cache"))
     return replace(config, cache=cache, reward=RewardConfig(after=2, samples=3, learning_rate=0.01, bleu=1.0))
+
+
+def test_a_resumed_run_with_cross_entropy_and_fluency(config: TrainConfig, tmp_path: Path) -> None:
+    """Dropout is sampled in the RL phase too, so the random state matters there."""
+    config = replace(config, reward=replace(config.reward, cross_entropy_weight=0.5, fluency=1.0))
+    whole = run(config, tmp_path / "whole")
+    assert {"reward", "words"} <= [record for record in read_records(whole) if record["kind"] == "train"][-1].keys()
+    assert_resumes_as(whole, config, tmp_path / "stopped", 8)
 
 
 @pytest.mark.parametrize("stop_after", [5, 6, 8])
@@ -243,3 +318,6 @@ def test_invalid_settings(config: TrainConfig) -> None:
         replace(config, model=hard)
     with pytest.raises(ConfigError, match=r"reward\.samples"):
         RewardConfig(samples=1)
+    for key in ("fluency", "cross_entropy_weight"):
+        with pytest.raises(ConfigError, match=rf"reward\.{key}"):
+            RewardConfig(**{key: -1.0})
