@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from captioner.config import FolderConfig
 from captioner.data.datasets.annotation_files import first_existing, join_names, path_exists
-from captioner.data.datasets.layouts.caption_layout import AnnotationFile, ReadOptions
-from captioner.data.datasets.layouts.text_beside_image import TEXT_BESIDE_IMAGE, images_in
+from captioner.data.datasets.layouts.text_beside_image import has_text_beside_images, images_in
 from captioner.data.datasets.splits import ALIASES, SPLITS, split_name
 from captioner.errors import DataError
 
@@ -55,7 +54,7 @@ def find_sources(root: Path, config: FolderConfig) -> list[Source]:
         return [Source(others[0])]
     if len(others) > 1 and _family(others[0].name) == _family(others[-1].name) and others[0].suffix == ".parquet":
         return [Source(path) for path in others]  # 00000-of-00002.parquet
-    if not others and TEXT_BESIDE_IMAGE.recognizes(AnnotationFile(root, ReadOptions())):
+    if not others and has_text_beside_images(root):
         return [Source(root)]
     raise DataError(_nothing(root, others))
 

@@ -22,7 +22,8 @@ from captioner.data.datasets.annotation_files import (
     read_lines,
     read_text,
 )
-from captioner.data.datasets.caption_tables import read_table
+from captioner.data.datasets.layouts.caption_layout import AnnotationFile, ReadOptions
+from captioner.data.datasets.layouts.tables import TABLE
 from captioner.data.datasets.splits import SPLITS, split_by_hash
 from captioner.errors import DataError
 
@@ -83,11 +84,16 @@ def _read_captions(root: Path) -> tuple[Path, dict[str, list[str]]]:
     if source is None:
         raise DataError(f"{root} has no captions: expected Flickr8k.token.txt or captions.txt (image,caption) in it.")
     captions: dict[str, list[str]] = {}
-    pairs = read_token_lines(source) if source == token_file else ((r.image, r.caption) for r in read_table(source))
-    for name, caption in pairs:
+    for name, caption in read_token_lines(source) if source == token_file else _table_rows(source):
         if name != NONEXISTENT:
             captions.setdefault(name, []).append(caption)
     return source, captions
+
+
+def _table_rows(path: Path) -> Iterator[tuple[str, str]]:
+    """(image, caption) for every row of a table with a header."""
+    for entry in TABLE.read(AnnotationFile(path, ReadOptions())).checked().entries:
+        yield from ((str(entry.images[0]), caption) for caption in entry.captions)
 
 
 def read_token_lines(path: Path) -> Iterator[tuple[str, str]]:

@@ -139,5 +139,11 @@ def test_a_folder_of_images_as_a_split(tmp_path: Path) -> None:
     write_text(tmp_path / "captions.csv", "image,caption\nc.jpg,x\n")
     config = FolderConfig(root=str(tmp_path), train="captions.csv", test="new")
     assert available_splits(config) == ["train", "test"]
-    with pytest.raises(DataError, match="holds no text file with captions"):
+    with pytest.raises(DataError, match="has images but no captions"):
         load_dataset(config, "test")
+    dataset = load_dataset(config, "test", need_captions=False)
+    assert [image.image_id for image in dataset] == ["a", "b"]
+    assert all(image.captions == () for image in dataset)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="is a folder without images"):
+        load_dataset(FolderConfig(root=str(tmp_path), test="empty"), "test")

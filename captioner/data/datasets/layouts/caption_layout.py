@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from captioner.data.dataset import ImageId
 from captioner.data.datasets.annotation_files import read_json, read_text
+from captioner.data.datasets.faults import TableError
 from captioner.data.stored_image import StoredImage
 
 Kind: TypeAlias = Literal["folder", "json", "json lines", "parquet", "text"]
@@ -44,6 +45,12 @@ class Content(NamedTuple):
     entries: list[Entry]
     notices: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+
+    def checked(self) -> Content:
+        """The content itself; TableError with all faults, if there are any."""
+        if self.faults:
+            raise TableError(list(dict.fromkeys(self.faults)))
+        return self
 
 
 @dataclass(frozen=True)

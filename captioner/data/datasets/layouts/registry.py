@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import lru_cache
 from pathlib import Path
 
 from captioner.data.datasets.annotation_files import JSON_TYPES, join_names
@@ -42,6 +44,8 @@ LAYOUTS: Registry[Layout] = Registry(
 )
 """Name → layout. The first one that recognizes a file reads it, so a more special one comes first."""
 
+REMEMBERED = 64 * 2**20  # bytes; larger files would take too much memory, and are read each time
+
 CONVERSION = (
     "Any file becomes one that is read with three lines of Python:\n"
     "    import json, pathlib\n"
@@ -79,7 +83,24 @@ def read_captions_file(path: Path, options: ReadOptions | None = None) -> Conten
     Images are not looked for. DataError if the layout is unknown or the file cannot be read; what is wrong with single
     entries is in `faults`.
     """
-    file = AnnotationFile(path, options or ReadOptions())
+    options = options or ReadOptions()
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):
+        return _read(path, options)  # raises the message for the file
+    if path.is_dir() or stat.st_size > REMEMBERED:
+        return _read(path, options)
+    return _read_once(path, options, os.path.abspath(path), stat.st_mtime_ns, stat.st_size, stat.st_ino)  # noqa: PTH100
+
+
+@lru_cache(maxsize=2)
+def _read_once(path: Path, options: ReadOptions, *identity: object) -> Content:
+    """`_read`, remembered: each command asks for the splits of a file, and then for one after the other."""
+    return _read(path, options)
+
+
+def _read(path: Path, options: ReadOptions) -> Content:
+    file = AnnotationFile(path, options)
     return recognize(file).read(file)
 
 
@@ -95,7 +116,9 @@ def layouts_table() -> str:
 def _unknown(file: AnnotationFile) -> str:
     """The message for a file in no known layout."""
     if file.kind == "folder":
-        return f"{file.path} holds no text file with captions beside an image (cat.jpg, cat.txt)."
+        return (
+            f"{file.path} is a folder without images. Expected images, with their captions in cat.txt beside cat.jpg."
+        )
     if file.kind == "text":
         first = file.text.partition("\n")[0]
         names = max((split_header(first, mark) for mark in DELIMITERS), key=len) if first.strip() else []

@@ -24,8 +24,14 @@ def images_in(folder: Path) -> Iterator[Path]:
         seen.add(real)
 
 
+def has_text_beside_images(folder: Path) -> bool:
+    """Whether there is a text file beside an image."""
+    return any(image.with_suffix(".txt").is_file() for image in images_in(folder))
+
+
 def _recognizes(file: AnnotationFile) -> bool:
-    return file.kind == "folder" and any(image.with_suffix(".txt").is_file() for image in images_in(file.path))
+    """A folder of images: where no text file is beside them, none has a caption."""
+    return file.kind == "folder" and any(True for _ in images_in(file.path))
 
 
 def _read(file: AnnotationFile) -> Content:
