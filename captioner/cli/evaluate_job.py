@@ -15,7 +15,7 @@ from captioner.cli.runs_folder import shown
 from captioner.cli.score_job import training_captions
 from captioner.config import HARD_AT_TEST, DecodeConfig, EvaluateConfig
 from captioner.data.dataset import CaptionDataset
-from captioner.data.datasets.registry import add_boxes, load_dataset
+from captioner.data.datasets.registry import add_boxes, add_objects, load_dataset
 from captioner.data.features.sources import open_features
 from captioner.distributed.device import choose_device
 from captioner.distributed.ranks import is_main_process, process_group
@@ -27,6 +27,7 @@ from captioner.evaluation.submission import check_submission, pack_submission, s
 from captioner.inference import Caption, Captioner
 from captioner.metrics.bootstrap import bootstrap_intervals
 from captioner.metrics.coco_results import ImageId, write_results
+from captioner.metrics.registry import needs_objects
 from captioner.report import ReportedSystem, choose_examples, write_report
 from captioner.text.tokenizers import build_tokenizer
 
@@ -66,6 +67,8 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
         if not all(checkpoint.model.decoder.attends for checkpoint in checkpoints):
             raise ConfigError(NEEDS_ATTENTION)
         dataset = add_boxes(data, dataset)
+    if needs_objects(config.metric.names):
+        dataset = add_objects(data, dataset)
     novelty = training_captions(config, data)
     systems = []
     for path, checkpoint in zip(paths, checkpoints, strict=True):

@@ -20,10 +20,10 @@ def print_evaluation(evaluations: Sequence[Evaluation], names: Sequence[str], fo
     first = evaluations[0]
     split = f"{first.split}, {first.signature['subset']}" if "subset" in first.signature else first.split
     if len(names) > 1:
-        rows = [(name, evaluation.scores.corpus) for name, evaluation in zip(names, evaluations, strict=True)]
+        rows = [(name, evaluation.table_row) for name, evaluation in zip(names, evaluations, strict=True)]
         table = format_scores(rows, split)
     else:
-        table = format_scores([(split, first.scores.corpus)], "split")
+        table = format_scores([(split, first.table_row)], "split")
     if not first.scores.corpus:
         table = f"{len(first.captions):,} images of {first.signature['data']} {split} were captioned."
     sys.stdout.write(f"\n{table}\n{signature_line(first.scores)}\n")

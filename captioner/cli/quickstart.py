@@ -55,7 +55,7 @@ def _quickstart(arguments: argparse.Namespace) -> None:
     assert isinstance(result, TrainingResult)
     (split, evaluation), *_ = result.evaluations.items()
     sys.stdout.write(f"\nHeld-out images ({split}), captions by beam search:\n")
-    sys.stdout.write(format_scores([(split, evaluation.scores.corpus)], "split") + "\n")
+    sys.stdout.write(format_scores([(split, evaluation.table_row)], "split") + "\n")
 
     images = _evenly_spaced(load_dataset(config.data, split).images, PLOTTED)
     captions = Captioner.from_checkpoint(folder, config.device).caption([image.path for image in images])

@@ -12,14 +12,14 @@ from captioner.cli.overrides import is_given
 from captioner.cli.runs_folder import METRICS_FILE, shown
 from captioner.config import DataConfig, EvaluateConfig
 from captioner.data.dataset import CaptionDataset
-from captioner.data.datasets.registry import available_splits, load_dataset, load_references, read_split
+from captioner.data.datasets.registry import add_objects, available_splits, load_dataset, load_references, read_split
 from captioner.distributed.ranks import is_main_process
 from captioner.errors import DataError
 from captioner.evaluation.evaluation import Evaluation, evaluate_results, write_evaluation
 from captioner.evaluation.reference_file import read_reference_file
 from captioner.metrics.bootstrap import bootstrap_intervals, paired_bootstrap
 from captioner.metrics.format import format_comparison
-from captioner.metrics.registry import METRICS
+from captioner.metrics.registry import METRICS, needs_objects
 
 
 def score_in_folder(config: EvaluateConfig, overrides: list[str], folder: Path) -> None:
@@ -59,7 +59,9 @@ def _references(config: EvaluateConfig, overrides: list[str]) -> CaptionDataset:
         return read_reference_file(
             Path(config.references).expanduser(), config.split if is_given("split", overrides) else None
         )
-    return load_dataset(config.data, config.split) if config.report else load_references(config.data, config.split)
+    load = load_dataset if config.report else load_references
+    dataset = load(config.data, config.split)
+    return add_objects(config.data, dataset) if needs_objects(config.metric.names) else dataset
 
 
 def training_captions(config: EvaluateConfig, data: DataConfig) -> list[str] | None:

@@ -51,7 +51,10 @@ def _row(record: dict[str, Any]) -> dict[str, str]:
         row["loss"] = f"{facts['loss']:.3f}"
     if record.get("task") == "language_model":
         return language_model_row(row, record)
-    row |= {name: f"{print_factor(name) * value:.2f}" for name, value in record.items() if isinstance(value, float)}
+    scores = {name: value for name, value in record.items() if isinstance(value, float)}
+    if "loss" in scores:  # of the split's references; the column "loss" is that of the training
+        row["held-out loss"] = f"{scores.pop('loss'):.3f}"
+    row |= {name: f"{print_factor(name) * value:.2f}" for name, value in scores.items()}
     if "CIDEr" in record.get("intervals", {}):
         low, high = record["intervals"]["CIDEr"]
         row["CIDEr 95 %"] = f"{100 * low:.1f} – {100 * high:.1f}"

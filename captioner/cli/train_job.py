@@ -91,7 +91,7 @@ def print_result(result: TrainingResult | LanguageResult) -> None:
     if isinstance(result, LanguageResult):
         _print_language_result(result)
         return
-    rows = [(split, evaluation.scores.corpus) for split, evaluation in result.evaluations.items()]
+    rows = [(split, evaluation.table_row) for split, evaluation in result.evaluations.items()]
     sys.stdout.write("\n" + format_scores(rows, "split") + "\n")
     for evaluation in result.evaluations.values():
         for name, why in evaluation.scores.unavailable.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias, overload
 
 from captioner.data.stored_image import StoredImage
+from captioner.text.object_words import ImageObjects
 
 ImagePath: TypeAlias = Path | StoredImage
 """Where an image is stored. Both types have `name` and `read_bytes`, and `str` of them is for messages."""
@@ -45,6 +46,7 @@ class CaptionDataset:
     images: a tuple, or, for data sets larger than memory, a sequence that creates each image on access.
     notices: messages to read before trusting a score, such as "this is not the split that papers report on".
     label_names: label of a box → the words or phrases that name it in captions; see `object_names`.
+    objects: the annotated objects of the images, once `add_objects` has loaded them.
     """
 
     name: str
@@ -52,6 +54,7 @@ class CaptionDataset:
     images: Sequence[CaptionedImage]
     notices: tuple[str, ...] = ()
     label_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    objects: ImageObjects | None = None
 
     def __len__(self) -> int:
         return len(self.images)

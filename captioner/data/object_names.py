@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 from captioner.data.dataset import CaptionDataset
-
-Phrase = tuple[str, ...]
+from captioner.text.object_words import Phrase, plural
+from captioner.text.object_words import named_objects as named_objects
 
 
 def object_names(dataset: CaptionDataset) -> dict[Phrase, str]:
@@ -20,23 +18,3 @@ def object_names(dataset: CaptionDataset) -> dict[Phrase, str]:
         for label in labels
         for name in dataset.label_names.get(label, (label, plural(label)))
     }
-
-
-def named_objects(words: Sequence[str], names: dict[Phrase, str]) -> Iterator[tuple[slice, str]]:
-    """(slice of `words`, label) for each object that a caption names; the longest phrase wins."""
-    longest = max(map(len, names), default=0)
-    position = 0
-    while position < len(words):
-        for length in range(min(longest, len(words) - position), 0, -1):
-            label = names.get(tuple(words[position : position + length]))
-            if label is not None:
-                yield slice(position, position + length), label
-                position += length
-                break
-        else:
-            position += 1
-
-
-def plural(noun: str) -> str:
-    """The regular English plural."""
-    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"

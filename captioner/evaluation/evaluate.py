@@ -1,6 +1,6 @@
 """Generate captions for every image of a split with a model, and score them against its reference captions.
 
-References are read only after all captions have been generated: no score is measured under teacher forcing.
+The search sees no reference. Only the loss on the references (`reference_loss`) is measured under teacher forcing.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from captioner.evaluation.grounding import (
     measure_grounding,
     require_attention,
 )
+from captioner.evaluation.reference_loss import ReferenceLossSum, encode_references
 from captioner.metrics.format import score_notices
 from captioner.nn.model import CaptioningModel
 from captioner.text.tokenizers import Tokenizer
@@ -45,12 +46,14 @@ def generate_captions(
     features: FeatureSource,
     decode: DecodeConfig,
     batch_size: int,
+    reference_loss: ReferenceLossSum | None = None,
 ) -> dict[ImageId, str]:
     """Image id → generated caption, for every image that can be read. The model's training mode is restored.
 
-    features: of the images of `dataset`. batch_size: images decoded together.
+    features: of the images of `dataset`. batch_size: images decoded together. reference_loss: see
+    `generate_hypotheses`.
     """
-    found = generate_hypotheses(model, vocabulary, dataset, features, decode, batch_size)
+    found = generate_hypotheses(model, vocabulary, dataset, features, decode, batch_size, reference_loss=reference_loss)
     return {
         dataset.images[index].image_id: tokenizer.join(vocabulary.decode(hypothesis.tokens))
         for index, hypothesis in found.items()
@@ -66,11 +69,13 @@ def generate_hypotheses(
     batch_size: int,
     *,
     with_attention: bool = False,
+    reference_loss: ReferenceLossSum | None = None,
 ) -> dict[int, Hypothesis]:
     """Index of the image in the split → the best hypothesis, for every image that can be read.
 
-    with_attention: keep the attention weights, on the CPU. With several processes each decodes a share of the images,
-    and all return the hypotheses of all images.
+    with_attention: keep the attention weights, on the CPU. reference_loss: the loss on the references is added to it,
+    from the same features, because encoding the images again would take longer than the loss. With several processes
+    each decodes a share of the images, and all return the hypotheses of all images.
     """
     all_gather_union(features.bad)
     was_training = model.training
@@ -100,6 +105,8 @@ def generate_hypotheses(
                 for index, hypotheses in zip(indices, found, strict=True):
                     attention = hypotheses[0].attention if with_attention else None
                     best[index] = replace(hypotheses[0], attention=None if attention is None else attention.cpu())
+                if reference_loss is not None:
+                    reference_loss.add(model.decoder, indices, batch)
                 bar.update(len(indices))
     finally:
         model.train(was_training)
@@ -125,8 +132,17 @@ def evaluate_model(
     For a split without any reference, no metric is available. With `metric.grounding` the data set must have boxes,
     and the model attention (otherwise ConfigError).
     """
+    references = encode_references(dataset, tokenizer, vocabulary)
+    loss_sum = ReferenceLossSum(dataset, references, len(vocabulary), decode.seed)
     found = generate_hypotheses(
-        model, vocabulary, dataset, features, decode, batch_size, with_attention=metric.grounding == "generated"
+        model,
+        vocabulary,
+        dataset,
+        features,
+        decode,
+        batch_size,
+        with_attention=metric.grounding == "generated",
+        reference_loss=loss_sum,
     )
     words_of = {index: vocabulary.decode(hypothesis.tokens) for index, hypothesis in found.items()}
     captions = {dataset.images[index].image_id: tokenizer.join(words) for index, words in words_of.items()}
@@ -156,4 +172,5 @@ def evaluate_model(
         grounding=None
         if metric.grounding is None
         else broadcast_from_rank0(lambda: measure_grounding(attended, dataset, model)),
+        reference_loss=loss_sum.gather(),
     )

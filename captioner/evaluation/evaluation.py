@@ -5,6 +5,7 @@ Nothing here imports torch: captions from a file are scored without it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +26,25 @@ from captioner.version import __version__
 
 
 @dataclass(frozen=True)
+class ReferenceLoss:
+    """The loss of a model on the reference captions of a split: their −log-probability in nats, and their tokens."""
+
+    nats: float
+    tokens: int
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """`loss`: nats per token; `perplexity`: exp(loss)."""
+        loss = self.nats / self.tokens
+        return {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The generated captions of a split and their scores.
 
     skipped: image id → why the image could not be read. signature: all that must be equal for scores to be comparable.
+    reference_loss: that of the model which generated the captions; None without a model or without references.
     """
 
     split: str
@@ -38,6 +54,12 @@ class Evaluation:
     signature: dict[str, Any]
     notices: tuple[str, ...] = ()
     grounding: Grounding | None = None
+    reference_loss: ReferenceLoss | None = None
+
+    @property
+    def table_row(self) -> dict[str, float]:
+        """What a table of scores shows: the corpus scores, and the loss and perplexity of the references."""
+        return self.scores.corpus | ({} if self.reference_loss is None else self.reference_loss.scores)
 
 
 def score_captions(
@@ -65,6 +87,7 @@ def score_captions(
         tokenizer=tokenizer,
         training_captions=training_captions,
         rare_at_most=metric.rare_at_most,
+        objects=dataset.objects,
     )
 
 
@@ -130,7 +153,7 @@ def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
 
     intervals: 95 % bootstrap intervals over images, except for METEOR, whose program would run for minutes.
     """
-    record: dict[str, Any] = dict(evaluation.scores.corpus)
+    record: dict[str, Any] = dict(evaluation.table_row)
     intervals = {}
     if evaluation.scores.per_image:
         statistics = evaluation.scores.statistics

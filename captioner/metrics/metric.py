@@ -5,13 +5,14 @@ docs/extending.md shows how to add one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from typing import Any
 
 from captioner.metrics.ngrams import CaptionTable, Floats, Integers, NgramCounts, count_ngrams, encode
+from captioner.text.object_words import Phrase
 
 Caption = Sequence[str]
 """A caption as tokens."""
@@ -23,6 +24,8 @@ class TokenizedCaptions:
 
     hypotheses: (I,) one generated caption per image. references: (I,) one or more reference captions per image.
     training: the captions of the training split, for metrics with `needs_training_captions`; None if not given.
+    objects: (I,) the labels of the objects in each image, from annotations; None where they are not known.
+    object_names, objects_source: see `ImageObjects`; None without `objects`.
     rare_at_most: `metric.rare_at_most`. split_tokens: treat a space inside a token as the end of a word in n-grams,
     as the official BLEU and CIDEr do (CoreNLP keeps one in "1 1/2"), and the official ROUGE-L does not.
     """
@@ -32,6 +35,9 @@ class TokenizedCaptions:
     training: Sequence[Caption] | None = None
     rare_at_most: int | None = None
     split_tokens: bool = False
+    objects: Sequence[Collection[str]] | None = None
+    object_names: Mapping[Phrase, str | None] | None = None
+    objects_source: str | None = None
 
     @cached_property
     def table(self) -> CaptionTable:
@@ -103,6 +109,7 @@ class Metric:
     percentages: those that papers print times 100; by default all.
     lower_is_better: those that are better the lower they are; of all others, higher is better.
     needs_training_captions: whether `TokenizedCaptions.training` is read. Tokenizing it takes seconds.
+    needs_objects: whether `TokenizedCaptions.objects` is read. Loading it takes seconds for COCO.
     resample: for corpus scores that are not means over images: (statistics, rows, weights) → score → (S,), the
         corpus values of S bootstrap samples. rows: (I,) the images' rows in `MetricResult.statistics`; weights:
         (S, I) how often each sample contains each image.
@@ -117,6 +124,7 @@ class Metric:
     percentages: tuple[str, ...] | None = None
     lower_is_better: tuple[str, ...] = ()
     needs_training_captions: bool = False
+    needs_objects: bool = False
     resample: Callable[[Any, Integers, Floats], dict[str, Floats]] | None = None
     bootstrap_by_default: bool = True
     check: Callable[[], object] | None = None

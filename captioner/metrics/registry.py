@@ -26,8 +26,13 @@ METRICS: Registry[Metric] = Registry(
         "Bleu_nltk": "captioner.metrics.nltk_bleu:METRIC",
         "Diversity": "captioner.metrics.diversity:METRIC",
         "Fluency": "captioner.metrics.fluency:METRIC",
+        "CHAIR": "captioner.metrics.chair:METRIC",
+        "CHAIR_references": "captioner.metrics.chair:METRIC_REFERENCES",
     },
 )
+
+LIKELIHOODS = ("loss", "perplexity")
+"""What tables show beside the metrics: a model's loss on the reference captions; see `ReferenceLoss`."""
 
 VALIDATION_METRICS = ("Bleu", "ROUGE_L", "CIDEr")
 """What every validation during training reports, whatever `trainer.monitor` names: they take milliseconds."""
@@ -46,7 +51,7 @@ def validation_metrics(monitor: str) -> list[str]:
 
 def print_factor(score: str) -> int:
     """What tables multiply a score by: 1 for a length, a count or whatever else is no percentage, otherwise 100."""
-    known = any(score in metric.scores for metric in METRICS.loadable().values())
+    known = score in LIKELIHOODS or any(score in metric.scores for metric in METRICS.loadable().values())
     return 1 if known and not is_percentage(score) else 100
 
 
@@ -58,9 +63,14 @@ def is_percentage(score: str) -> bool:
     return False
 
 
+def needs_objects(names: Sequence[str]) -> bool:
+    """Whether one of these metrics reads the annotated objects of images."""
+    return any(METRICS[name].needs_objects for name in names)
+
+
 def is_lower_better(score: str) -> bool:
     """Whether a lower value of this score is better."""
-    return any(score in metric.lower_is_better for metric in METRICS.loadable().values())
+    return score in LIKELIHOODS or any(score in metric.lower_is_better for metric in METRICS.loadable().values())
 
 
 def check_names(names: Sequence[str]) -> None:

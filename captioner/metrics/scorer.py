@@ -19,6 +19,7 @@ from captioner.metrics.metric import Caption, TokenizedCaptions
 from captioner.metrics.ngrams import LONGEST, Floats
 from captioner.metrics.registry import METRICS, VALIDATION_METRICS, check_names
 from captioner.metrics.rouge import BETA
+from captioner.text.object_words import ImageObjects
 from captioner.text.tokenizers import build_tokenizer
 from captioner.version import __version__
 
@@ -71,6 +72,7 @@ def score(
     tokenizer: TokenizerConfig | None = None,
     training_captions: Iterable[str] | None = None,
     rare_at_most: int | None = None,
+    objects: ImageObjects | None = None,
 ) -> Scores:
     """Score one generated caption per image against the image's reference captions.
 
@@ -78,7 +80,8 @@ def score(
     in any order. names: any of `METRICS`. tokenizer: by default `ptb`, which the COCO evaluation uses.
     training_captions, rare_at_most: for "Diversity": captions that are equal to one of the training captions are not
     novel, and words that occur in them at most `rare_at_most` times are rare (None: no recall of rare words). For
-    "Fluency": the captions of its statistics (None: the references).
+    "Fluency": the captions of its statistics (None: the references). objects: for "CHAIR": the annotated objects of
+    every image.
 
     Raises ConfigError for an unknown name; DataError for ids that only one side has, an image without a reference,
     and captions that are not text. A metric whose program is missing is listed in `Scores.unavailable`.
@@ -97,6 +100,9 @@ def score(
         training=None if training_captions is None else tokenize.tokenize_all(list(training_captions)),
         rare_at_most=rare_at_most,
         split_tokens=tokenize.name == "ptb",
+        objects=None if objects is None else [objects.labels.get(image_id, ()) for image_id in image_ids],
+        object_names=None if objects is None else objects.names,
+        objects_source=None if objects is None else objects.source,
     )
     scores = _compute(captions, names)
     columns = {name: values.tolist() for name, values in scores.per_image.items()}

@@ -12,7 +12,7 @@ from captioner.plots.canvas import ACCENT, DARK, DPI, save_figure
 
 
 def training_curves(log_records: Sequence[Mapping[str, Any]], path: str | Path, monitor: str = "CIDEr") -> None:
-    """Write a PNG file: the training loss, and the scores of generated validation captions, by optimizer step.
+    """Write a PNG file: training and validation loss, and the scores of generated captions, by optimizer step.
 
     log_records: the lines of a run's `log.jsonl`: {"kind": "train" | "validation", "step": …, …}. monitor: the metric
     that chose the best checkpoint; it is drawn on top, and its best value is marked.
@@ -26,8 +26,18 @@ def training_curves(log_records: Sequence[Mapping[str, Any]], path: str | Path, 
         raise CaptionerError("There is nothing to draw yet: the log has no training step and no validation.")
     figure = Figure(figsize=(9, 7), dpi=DPI, layout="constrained")
     loss_axes, score_axes = figure.subplots(2, 1, sharex=True)
-    loss_axes.plot([record["step"] for record in train], [record["loss"] for record in train], color=DARK, linewidth=1)
-    loss_axes.set_ylabel("training loss")
+    loss_axes.plot(
+        [record["step"] for record in train],
+        [record["loss"] for record in train],
+        color=DARK,
+        linewidth=1,
+        label="training",
+    )
+    losses = [(record["step"], record["loss"]) for record in validation if record.get("loss") is not None]
+    if losses:  # older logs have none
+        loss_axes.plot(*zip(*losses, strict=True), color=ACCENT, marker="o", markersize=3, label="validation")
+        loss_axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
+    loss_axes.set_ylabel("loss, in nats per word" if losses else "training loss")
     scores = [name for name in (monitor, *monitored_scores()) if any(name in record for record in validation)]
     for name in dict.fromkeys(scores):
         points = [(record["step"], record[name]) for record in validation if name in record]

@@ -22,7 +22,7 @@ from captioner.files import write_atomically
 from captioner.metrics.bootstrap import Interval
 from captioner.metrics.coco_results import ImageId
 from captioner.metrics.format import signature_line
-from captioner.metrics.registry import print_factor
+from captioner.metrics.registry import LIKELIHOODS, print_factor
 from captioner.plots import CaptionLike, attention_overlay
 from captioner.report.charts import COLORS, REFERENCES, Series, line_chart
 from captioner.report.style import STYLE
@@ -85,16 +85,18 @@ def choose_examples(image_ids: Sequence[ImageId], count: int) -> list[ImageId]:
 
 def _scores(systems: Sequence[ReportedSystem]) -> str:
     """The table of corpus scores, one row per system."""
-    names = list(dict.fromkeys(name for system in systems for name in system.evaluation.scores.corpus))
+    names = list(dict.fromkeys(name for system in systems for name in system.evaluation.table_row))
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     rows = ""
     for number, system in enumerate(systems):
         cells = ""
         for name in names:
-            value, interval = system.evaluation.scores.corpus.get(name), system.intervals.get(name)
+            value, interval = system.evaluation.table_row.get(name), system.intervals.get(name)
             factor = print_factor(name)
             if value is None:
                 cells += "<td>–</td>"
+            elif name in LIKELIHOODS:
+                cells += f"<td>{value:.3f}</td>" if value < 10 else f"<td>{value:.1f}</td>"
             elif interval is None:
                 cells += f"<td>{value:g}</td>" if value > 10 else f"<td>{factor * value:.1f}</td>"
             else:
@@ -105,7 +107,8 @@ def _scores(systems: Sequence[ReportedSystem]) -> str:
     notes = "".join(f"<p>{escape(name)} unavailable: {escape(why)}</p>" for name, why in unavailable.items())
     return (
         f'<section><h2>Scores</h2><div class="wide"><table><tr><th></th>{head}</tr>{rows}</table></div>'
-        "<p>Scores × 100. Small: 95 % bootstrap intervals over images.</p>"
+        "<p>Scores × 100, except for loss (nats per token of the reference captions) and perplexity. "
+        "Small: 95 % bootstrap intervals over images.</p>"
         f"{notes}<p><small>{escape(signature_line(systems[0].evaluation.scores))}</small></p></section>"
     )
 

@@ -18,7 +18,7 @@ from captioner.checkpoint.export import ExportedWeights
 from captioner.config import DecodeConfig, TrainConfig
 from captioner.config.data import DataCard
 from captioner.metrics.format import markdown_lines
-from captioner.metrics.registry import is_percentage
+from captioner.metrics.registry import LIKELIHOODS, is_percentage
 
 NO_NOTES = "Not known: nobody has described this model's errors yet. Read its captions before you rely on them."
 _OTHER_DATA = DataCard(
@@ -165,14 +165,15 @@ def _scores(record: TrainingRecord, decode: DecodeConfig) -> str:
     rows = []
     for key, value in record.scores.items():
         bounds = [f"{_factor(key) * bound:.1f}" for bound in intervals.get(key, ())]
-        rows.append([key, f"{value:.1f}", " – ".join(bounds)])
+        rows.append([key, f"{value:.3f}" if key in LIKELIHOODS else f"{value:.1f}", " – ".join(bounds)])
     signature = record.metrics["signature"]
     scored = _search(DecodeConfig(**signature["decode"])) if "decode" in signature else _search(decode)
     return "\n".join(
         [
             f"On the {signature['images']:,} images of {signature['data']} {signature['split']} with "
             f"{signature['references']:,} reference captions, {scored}, measured before the weights were rounded. "
-            "Scores × 100, as papers print them, with 95 % bootstrap intervals over images.",
+            "Scores × 100, as papers print them, with 95 % bootstrap intervals over images; loss is in nats per token "
+            "of the reference captions.",
             "",
             *markdown_lines(["metric", "× 100", "95 %"], rows),
         ]

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from captioner.config import DecodeConfig, MetricConfig
-from captioner.data.datasets.registry import add_boxes, load_dataset
+from captioner.data.datasets.registry import add_boxes, add_objects, load_dataset
 from captioner.distributed.ranks import all_gather, all_gather_union, broadcast_from_rank0, is_main_process, rank_info
 from captioner.evaluation.evaluate import evaluate_model, generate_captions
 from captioner.evaluation.evaluation import Evaluation, score_captions, write_evaluation
-from captioner.metrics.registry import print_factor, validation_metrics
+from captioner.evaluation.reference_loss import ReferenceLossSum
+from captioner.metrics.registry import needs_objects, print_factor, validation_metrics
 from captioner.nn.cells import cells_of
 from captioner.training.disk_errors import disk_errors_explained
 from captioner.training.epoch_log import EpochLog
@@ -121,7 +122,10 @@ def enter_phase(run: Run, log: RunLog) -> None:
 
 
 def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
-    """Caption the validation split greedily, score the captions, save a checkpoint, and check for early stopping."""
+    """Caption the validation split greedily, score the captions, save a checkpoint, and check for early stopping.
+
+    The loss on the validation captions is that of cross-entropy training in every phase, without label smoothing.
+    """
     trainer, progress = run.config.trainer, run.progress
     decode = DecodeConfig(name=GREEDY, max_length=run.config.decode.max_length)
     started = time.perf_counter()
@@ -132,9 +136,18 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
             autocast(trainer.precision, run.device),
             stop.at_once() if is_single_process else nullcontext(),
         ):
+            loss_sum = ReferenceLossSum(run.val_set, run.val_captions, len(run.vocabulary))
             captions = generate_captions(
-                run.model, run.vocabulary, run.tokenizer, run.val_set, run.val_features, decode, trainer.eval_batch_size
+                run.model,
+                run.vocabulary,
+                run.tokenizer,
+                run.val_set,
+                run.val_features,
+                decode,
+                trainer.eval_batch_size,
+                loss_sum,
             )
+            reference_loss = loss_sum.gather()
             metrics = MetricConfig(names=validation_metrics(trainer.monitor))
             scores = broadcast_from_rank0(
                 lambda: score_captions(captions, run.val_set, metrics, run.config.tokenizer).corpus
@@ -148,10 +161,12 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
     patience = trainer.patience if run.phase == run.phases[-1] else None  # a later phase may improve the score
     is_best = progress.update_best(scores[trainer.monitor], patience, is_over=run.is_over)
     log_skipped_images(run, log)
-    log.record("validation", progress.step, epoch=progress.epoch, **scores, seconds=round(seconds, 2))
+    losses = {} if reference_loss is None else reference_loss.scores
+    log.record("validation", progress.step, epoch=progress.epoch, **scores, **losses, seconds=round(seconds, 2))
     if log.tensorboard is not None:
         log_samples(run, samples, log.tensorboard)
     shown = "  ".join(f"{name} {print_factor(name) * value:.1f}" for name, value in scores.items())
+    shown += "".join(f"  {name} {value:.3f}" for name, value in losses.items())
     log.info(f"epoch {progress.epoch}  step {progress.step}  {shown}{'  (best)' if is_best else ''}")
     if progress.stopped_early:
         log.info(f"Stopped early: {trainer.monitor} has not improved for {trainer.patience} validations.")
@@ -205,6 +220,8 @@ def finish(run: Run) -> TrainingResult:
         features = run.val_features if is_val_set else features_of(config, dataset, run.model, run.device)
         if config.metric.grounding is not None:
             dataset = add_boxes(config.data, dataset)
+        if needs_objects(config.metric.names):
+            dataset = add_objects(config.data, dataset)
         evaluations[split] = evaluate_model(
             run.model,
             run.vocabulary,

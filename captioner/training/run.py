@@ -35,6 +35,7 @@ class Run:
     vocabulary: Vocabulary
     train_set: CaptionDataset
     val_set: CaptionDataset
+    val_captions: EncodedCaptions  # the references of the validation images, whole
     captions: EncodedCaptions
     indices: Sequence[int]  # of the training images that have captions
     model: CaptioningModel

@@ -34,6 +34,7 @@ from captioner.distributed.ranks import (
 )
 from captioner.errors import ConfigError
 from captioner.evaluation.grounding import NEEDS_ATTENTION
+from captioner.evaluation.reference_loss import encode_references
 from captioner.metrics.registry import METRICS
 from captioner.nn.build_model import build_model
 from captioner.nn.model import CaptioningModel
@@ -90,6 +91,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         vocabulary=vocabulary,
         train_set=train_set,
         val_set=val_set,
+        val_captions=encode_references(val_set, tokenizer, vocabulary),
         captions=captions,
         indices=array("q", (index for index in usable if index not in train_features.bad)),
         model=model,

@@ -34,6 +34,17 @@ def test_the_curve_of_the_monitored_score_is_marked(tmp_path: Path) -> None:
     assert columns[rows > 30].size > 100  # the line and its star, below the title
 
 
+def test_the_validation_loss_is_drawn_beside_the_training_loss(tmp_path: Path) -> None:
+    """Where the log has it; NaN and infinity are null in a log."""
+    losses = [{"kind": "validation", "step": step, "loss": 4.0 if step else None} for step in range(0, 50, 10)]
+    plots.training_curves([*records(), *losses], tmp_path / "with.png")
+    plots.training_curves(records(), tmp_path / "without.png")
+    with_loss, without = read_png(tmp_path / "with.png"), read_png(tmp_path / "without.png")
+    accent = np.abs(with_loss[:300, :700] - (0xC2, 0x41, 0x0C)).max(2) < 3
+    assert accent.sum() > 100
+    assert (np.abs(without[:300, :700] - (0xC2, 0x41, 0x0C)).max(2) < 3).sum() == 0
+
+
 def test_an_empty_log_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CaptionerError, match="nothing to draw yet"):
         plots.training_curves([], tmp_path / "curves.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from dataclasses import replace
@@ -87,6 +88,13 @@ def test_the_files_of_a_finished_run(config: TrainConfig, tmp_path: Path) -> Non
     kinds = [record["kind"] for record in read_records(folder)]
     assert kinds.count("train") == 8
     assert kinds.count("validation") == 2
+    assert metrics["perplexity"] == pytest.approx(math.exp(metrics["loss"]))
+    validations = [record for record in read_records(folder) if record["kind"] == "validation"]
+    best = next(record for record in validations if record["step"] == metrics["run"]["best_step"])
+    assert best["loss"] == pytest.approx(metrics["loss"], rel=1e-6), "one model, one split"
+    assert len({record["loss"] for record in validations}) == 2
+    assert {"loss", "perplexity"} <= set((folder / "log.csv").read_text().splitlines()[0].split(","))
+    assert f"loss {best['loss']:.3f}  perplexity {best['perplexity']:.3f}" in (folder / "log.txt").read_text()
     assert "epoch 2" in (folder / "log.txt").read_text()
 
 

@@ -29,11 +29,13 @@ from captioner.data.datasets.annotation_files import (
 )
 from captioner.data.datasets.coco_categories import LABEL_NAMES as LABEL_NAMES
 from captioner.errors import DataError
+from captioner.text.coco_objects import CHAIR_NAMES
 
 YEARS = (2017, 2014)
 PARTS = ("train", "val")
 TEST_YEARS = (2014, 2015, 2017)  # the test images have no public captions; the captioning server asks for 2014
 EXPECTED = "annotations/captions_train2017.json, train2017/ and so on"
+OBJECT_NAMES = CHAIR_NAMES
 BOXES_EXPECTED = (
     "put COCO's instances_*.json beside the captions in annotations/ (`data download coco --parts annotations` gets "
     "them)"

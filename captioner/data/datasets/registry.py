@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -23,6 +24,7 @@ from captioner.data.datasets.splits import split_name
 from captioner.data.image_views import ImageViews
 from captioner.errors import ConfigError, DataError, near_misses
 from captioner.registry import load_object
+from captioner.text.object_words import ImageObjects, Phrase, phrases, plural
 
 
 class DatasetReader(Protocol):
@@ -52,7 +54,8 @@ class AdvisingReader(DatasetReader, Protocol):
 class BoxReader(DatasetReader, Protocol):
     """A reader that knows bounding boxes, which `metric.grounding` needs.
 
-    A module may also define LABEL_NAMES (see `CaptionDataset.label_names`) and BOXES_EXPECTED, a hint for the error
+    A module may also define LABEL_NAMES (see `CaptionDataset.label_names`), OBJECT_NAMES (for CHAIR: see
+    `ImageObjects.names`; without it, those of LABEL_NAMES) and BOXES_EXPECTED, a hint for the error
     message of a split without boxes. Without `load_boxes`, `read_split` must return the boxes.
     """
 
@@ -142,6 +145,26 @@ def check_has_boxes(config: DataConfig, split: str) -> None:
             f"metric.grounding needs the bounding boxes of {split}'s objects, and {config.root} has none"
             f"{f': {expected}' if expected else ''}. Otherwise set metric.grounding=null."
         )
+
+
+def add_objects(config: DataConfig, dataset: CaptionDataset) -> CaptionDataset:
+    """`dataset` with the objects in its images, for CHAIR; unchanged where there are no annotations of them.
+
+    A phrase names the label that the reader's OBJECT_NAMES or LABEL_NAMES give; another label is named by itself and
+    its plural.
+    """
+    reader = _box_reader(config)
+    if reader is None or not reader.has_boxes(config, dataset.split):
+        return dataset
+    with_boxes = add_boxes(config, dataset)
+    labels: dict[Hashable, frozenset[str]] = {
+        image.image_id: frozenset(box.label for box in image.boxes) for image in with_boxes
+    }
+    names: dict[Phrase, str | None] = getattr(reader, "OBJECT_NAMES", None) or phrases(with_boxes.label_names)
+    named = set(names.values())
+    others = {label for of_image in labels.values() for label in of_image} - named
+    names = phrases({label: (label, plural(label)) for label in sorted(others)}) | names
+    return replace(dataset, objects=ImageObjects(labels, names, f"the object annotations of {dataset.name}"))
 
 
 def add_boxes(config: DataConfig, dataset: CaptionDataset) -> CaptionDataset:

@@ -74,8 +74,11 @@ def read_references(config: ScenesConfig, split: str) -> CaptionDataset:
     if _holds_scenes(root, config):
         return _read(root, split)
     scenes = (generate_scene(config.seed, split, index) for index in range(_sizes(config)[split]))
-    images = (CaptionedImage(image_id, root / split / f"{image_id}.png", texts) for image_id, _, texts in scenes)
-    return CaptionDataset("scenes", split, tuple(images))
+    images = (
+        CaptionedImage(image_id, root / split / f"{image_id}.png", texts, _boxes(image_id, scene))
+        for image_id, scene, texts in scenes
+    )
+    return CaptionDataset("scenes", split, tuple(images), label_names=_LABEL_NAMES)
 
 
 def load_scenes(config: ScenesConfig, split: str) -> CaptionDataset:
@@ -230,6 +233,12 @@ def _annotated_objects(image_id: int, scene: Scene) -> Iterator[dict[str, Any]]:
             "iscrowd": 0,
             "attributes": {"colour": appearance.color, "texture": appearance.texture, "size": appearance.size},
         }
+
+
+def _boxes(image_id: int, scene: Scene) -> tuple[Box, ...]:
+    """The boxes that `_read` returns of a scene that is on disk."""
+    kinds = {number: kind for kind, number in _CATEGORY_IDS.items()}
+    return tuple(Box(kinds[each["category_id"]], *each["bbox"]) for each in _annotated_objects(image_id, scene))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
