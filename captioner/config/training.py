@@ -102,7 +102,7 @@ class MetricConfig:
 
     choices: ClassVar[dict[str, Iterable[str]]] = {"grounding": ("generated", "references")}
 
-    # the metrics; also CIDEr_plain, METEOR_java, Bleu_nltk, SPICE, Diversity, Fluency (docs/metrics.md explains each)
+    # the metrics; also CIDEr_plain, METEOR_java, Bleu_nltk, SPICE, Diversity, Fluency, CHAIR (see docs/metrics.md)
     names: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))
     rare_at_most: int | None = None  # Diversity: also the recall of words that training captions use at most this often
     per_image: bool = False  # also write a CSV file with every image's scores
