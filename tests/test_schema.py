@@ -62,6 +62,7 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "learning_rate": st.floats(0, 1),
         "fluency": st.floats(0, 9),
         "cross_entropy_weight": st.floats(0, 9),
+        "meteor": st.floats(0, 9),
     },
     c.TransformConfig: {
         "size": SIZES,
@@ -155,6 +156,7 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "top_p": st.floats(0.01, 1),
         "seed": st.integers(),
     },
+    c.MeteorConfig: {"backend": st.sampled_from(["auto", "python", "java"])},
     c.MetricConfig: {
         "names": st.lists(st.sampled_from(list(METRICS)), max_size=3),
         "per_image": st.booleans(),

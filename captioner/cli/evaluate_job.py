@@ -92,6 +92,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
             config.metric,
             config.batch_size,
             novelty,
+            config.meteor,
         )
         intervals, attention = {}, {}
         if config.report:

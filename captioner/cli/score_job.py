@@ -35,7 +35,8 @@ def score_in_folder(config: EvaluateConfig, overrides: list[str], folder: Path) 
     subset = config.subset is not None
     try:
         evaluations = [
-            evaluate_results(file, dataset, config.tokenizer, config.metric, novelty, subset=subset) for file in files
+            evaluate_results(file, dataset, config.tokenizer, config.metric, novelty, config.meteor, subset=subset)
+            for file in files
         ]
     except DataError as error:
         if config.references is not None or is_given("data", overrides):

@@ -69,7 +69,7 @@ def train_help(overrides: Sequence[str], task: str) -> str:
 
 def evaluate_help(overrides: Sequence[str]) -> str:
     """The help of evaluate.py for these settings."""
-    groups = ["data", "tokenizer", "cache", "decode", "metric"]
+    groups = ["data", "tokenizer", "cache", "decode", "metric", "meteor"]
     return _help(EVALUATE, compose_evaluate_settings(overrides), groups)
 
 

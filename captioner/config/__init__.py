@@ -31,6 +31,7 @@ from captioner.config.language_model import (
     SamplingConfig,
     TextConfig,
 )
+from captioner.config.meteor import MeteorConfig
 from captioner.config.model import (
     ATTENTIONS,
     DECODERS,
@@ -78,6 +79,7 @@ __all__ = [
     "LanguageNetworkConfig",
     "LanguageTrainerConfig",
     "MRNNConfig",
+    "MeteorConfig",
     "MetricConfig",
     "ModelConfig",
     "OptimConfig",

@@ -15,6 +15,7 @@ from captioner.config.language_model import (
     SamplingConfig,
     TextConfig,
 )
+from captioner.config.meteor import MeteorConfig
 from captioner.config.model import ModelConfig, RecurrentConfig
 from captioner.config.reward import RewardConfig
 from captioner.config.text import TokenizerConfig, VocabularyConfig
@@ -41,6 +42,7 @@ class TrainConfig:
     reward: RewardConfig = field(default_factory=RewardConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
+    meteor: MeteorConfig = field(default_factory=MeteorConfig)
     seed: int = 0  # fixes every random choice: two runs on a CPU give the same bytes
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
     resume: str | None = None  # a run folder: resume that run exactly where it stopped
@@ -97,5 +99,6 @@ class EvaluateConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
+    meteor: MeteorConfig = field(default_factory=MeteorConfig)
     batch_size: int = 64  # images captioned together
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps

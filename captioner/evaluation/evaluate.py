@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
-from captioner.config import DecodeConfig, MetricConfig, TokenizerConfig
+from captioner.config import DecodeConfig, MeteorConfig, MetricConfig, TokenizerConfig
 from captioner.data.batches import sequential_batches
 from captioner.data.dataset import CaptionDataset, ImageId
 from captioner.data.features.sources import FeatureSource
@@ -126,6 +126,7 @@ def evaluate_model(
     metric: MetricConfig,
     batch_size: int,
     training_captions: Iterable[str] | None = None,
+    meteor: MeteorConfig | None = None,
 ) -> Evaluation:
     """Generate captions for a split and score them; the arguments are those of the functions above.
 
@@ -156,7 +157,7 @@ def evaluate_model(
         attended = attention_on_references(model, vocabulary, tokenizer, dataset, features, batch_size, decode.seed)
     scores = broadcast_from_rank0(
         lambda: (
-            score_captions(captions, dataset, metric, tokenizer_config, training_captions)
+            score_captions(captions, dataset, metric, tokenizer_config, training_captions, meteor)
             if has_references(dataset)
             else without_references(captions, metric)
         )

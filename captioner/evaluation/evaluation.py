@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from captioner.config import DecodeConfig, MetricConfig, TokenizerConfig
+from captioner.config import DecodeConfig, MeteorConfig, MetricConfig, TokenizerConfig
 from captioner.data.dataset import CaptionDataset, ImageId
 from captioner.errors import DataError
 from captioner.files import write_json
@@ -68,6 +68,7 @@ def score_captions(
     metric: MetricConfig,
     tokenizer: TokenizerConfig,
     training_captions: Iterable[str] | None = None,
+    meteor: MeteorConfig | None = None,
 ) -> Scores:
     """Score captions against the split's references; images without references are left out.
 
@@ -88,6 +89,7 @@ def score_captions(
         training_captions=training_captions,
         rare_at_most=metric.rare_at_most,
         objects=dataset.objects,
+        meteor=meteor,
     )
 
 
@@ -108,6 +110,7 @@ def evaluate_results(
     tokenizer: TokenizerConfig,
     metric: MetricConfig,
     training_captions: Iterable[str] | None = None,
+    meteor: MeteorConfig | None = None,
     *,
     subset: bool = False,
 ) -> Evaluation:
@@ -117,7 +120,7 @@ def evaluate_results(
     """
     image_ids = [image.image_id for image in dataset if image.captions]
     captions = read_results(path, image_ids, subset=subset)
-    scores = score_captions(captions, dataset, metric, tokenizer, training_captions)
+    scores = score_captions(captions, dataset, metric, tokenizer, training_captions, meteor)
     if len(captions) < len(image_ids):
         scores.signature["subset"] = f"{len(captions):,} of {len(image_ids):,} images"
     signature = evaluation_signature(dataset, scores, None) | {"results": path.name}
@@ -151,7 +154,7 @@ def write_evaluation(
 def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
     """The content of `metrics.json`: scores as unrounded fractions, why others are unavailable, and the signature.
 
-    intervals: 95 % bootstrap intervals over images, except for METEOR, whose program would run for minutes.
+    intervals: 95 % bootstrap intervals over images, except for METEOR_java, whose program would run for minutes.
     """
     record: dict[str, Any] = dict(evaluation.table_row)
     intervals = {}

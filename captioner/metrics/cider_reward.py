@@ -191,7 +191,7 @@ def check_equal_lengths(image_ids: Sequence[ImageId], hypotheses: Sequence[Ids])
         raise DataError(f"{len(hypotheses)} hypotheses for {len(image_ids)} image ids: expected one for each.")
 
 
-def check_has_references(image_ids: Iterable[ImageId], references: Mapping[ImageId, Sequence[Ids]]) -> None:
+def check_has_references(image_ids: Iterable[ImageId], references: Mapping[ImageId, Sequence[Any]]) -> None:
     """DataError if some of the (distinct) images have no reference; it names them."""
     without = [image_id for image_id in image_ids if not references.get(image_id)]
     if without:

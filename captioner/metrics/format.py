@@ -66,13 +66,14 @@ def signature_line(scores: Scores) -> str:
         return f"captioner {signature['captioner']}, {signature['images']} images, no references"
     fewest, most = signature["references_per_image"]
     per_image = str(most) if fewest == most else f"{fewest}–{most}"
-    phrases = signature.get("fluency")
+    phrases, meteor = signature.get("fluency"), signature.get("meteor")
     images = signature.get("subset", f"{signature['images']} images")
     return (
         f"captioner {signature['captioner']}, tokenizer {signature['tokenizer']} {signature['tokenizer_version']}, "
         f"{images} × {per_image} references ({signature['references_sha256'][:8]}); "
         f"BLEU of the corpus, closest reference length; CIDEr is CIDEr-D, "
         f"sigma {signature['cider']['sigma']:g}, × {signature['cider']['scale']:g}"
+        + (f"; METEOR {meteor['version']}, backend {meteor['backend']}" if meteor else "")
         + (f"; phrases of {phrases['captions']} {phrases['statistics']} ({phrases['sha256'][:8]})" if phrases else "")
     )
 

@@ -28,6 +28,7 @@ class TokenizedCaptions:
     object_names, objects_source: see `ImageObjects`; None without `objects`.
     rare_at_most: `metric.rare_at_most`. split_tokens: treat a space inside a token as the end of a word in n-grams,
     as the official BLEU and CIDEr do (CoreNLP keeps one in "1 1/2"), and the official ROUGE-L does not.
+    meteor_backend: `meteor.backend`.
     """
 
     hypotheses: Sequence[Caption]
@@ -38,6 +39,7 @@ class TokenizedCaptions:
     objects: Sequence[Collection[str]] | None = None
     object_names: Mapping[Phrase, str | None] | None = None
     objects_source: str | None = None
+    meteor_backend: str = "auto"
 
     @cached_property
     def table(self) -> CaptionTable:

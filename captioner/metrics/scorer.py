@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from captioner.config import TokenizerConfig
+from captioner.config import MeteorConfig, TokenizerConfig
 from captioner.errors import ConfigError, DataError
 from captioner.metrics.cider import SCALE, SIGMA
 from captioner.metrics.coco_results import ImageId, check_same_images
@@ -73,6 +73,7 @@ def score(
     training_captions: Iterable[str] | None = None,
     rare_at_most: int | None = None,
     objects: ImageObjects | None = None,
+    meteor: MeteorConfig | None = None,
 ) -> Scores:
     """Score one generated caption per image against the image's reference captions.
 
@@ -81,7 +82,7 @@ def score(
     training_captions, rare_at_most: for "Diversity": captions that are equal to one of the training captions are not
     novel, and words that occur in them at most `rare_at_most` times are rare (None: no recall of rare words). For
     "Fluency": the captions of its statistics (None: the references). objects: for "CHAIR": the annotated objects of
-    every image.
+    every image. meteor: for "METEOR": by default without Java.
 
     Raises ConfigError for an unknown name; DataError for ids that only one side has, an image without a reference,
     and captions that are not text. A metric whose program is missing is listed in `Scores.unavailable`.
@@ -103,6 +104,7 @@ def score(
         objects=None if objects is None else [objects.labels.get(image_id, ()) for image_id in image_ids],
         object_names=None if objects is None else objects.names,
         objects_source=None if objects is None else objects.source,
+        meteor_backend=(meteor or MeteorConfig()).backend,
     )
     scores = _compute(captions, names)
     columns = {name: values.tolist() for name, values in scores.per_image.items()}

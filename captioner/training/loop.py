@@ -150,7 +150,11 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
             reference_loss = loss_sum.gather()
             metrics = MetricConfig(names=validation_metrics(trainer.monitor))
             scores = broadcast_from_rank0(
-                lambda: score_captions(captions, run.val_set, metrics, run.config.tokenizer).corpus
+                lambda: (
+                    score_captions(
+                        captions, run.val_set, metrics, run.config.tokenizer, meteor=run.config.meteor
+                    ).corpus
+                )
             )
             samples = caption_samples(run, decode) if log.tensorboard is not None else []
     except Interrupted:
@@ -183,6 +187,8 @@ def log_start(run: Run, log: RunLog) -> None:
     if progress.step == 0 or run.phases_changed:
         for line in describe_phases(run.phases, run.steps_per_epoch, run.total_steps):
             log.info(line)
+        if config.reward.after is not None:
+            log.info(f"Reward of self-critical training: {config.reward.formula}")
     if progress.stopped_early:
         log.info(f"The run was stopped early: raise trainer.patience={config.trainer.patience} to train it further.")
     parameters = count_parameters(run.model.decoder)
@@ -233,6 +239,7 @@ def finish(run: Run) -> TrainingResult:
             config.metric,
             config.trainer.eval_batch_size,
             run.train_set.all_captions,
+            config.meteor,
         )
     parameters = count_parameters(run.model.decoder)
     losses = [record["loss"] for record in read_records(run.folder) if record["kind"] == "train"]

@@ -9,11 +9,11 @@ scores,
 (Rennie et al. 2017, section 3: REINFORCE. Their baseline b is the reward of the greedy caption; the mean of the other
 samples is that of Luo 2020, and needs no further search.) b_k does not depend on w_k, so it does not bias the gradient.
 
-The reward is CIDEr-D + bleu × BLEU-4 − fluency × [the caption has an implausible phrase], with the document frequencies
-and the phrase statistics of the training captions. <END> counts as a word of references and captions; otherwise a model
-learns to break captions off ("a dog in a"). Dropout is off while captions are sampled and while their gradient is
-computed, and forbidden tokens have probability 0 in both: the estimate is unbiased only for the distribution that the
-captions were sampled from.
+The reward is CIDEr-D + bleu × BLEU-4 + meteor × METEOR − fluency × [the caption has an implausible phrase], with the
+document frequencies and the phrase statistics of the training captions. In all but METEOR, of words alone, <END>
+counts as a word of references and captions; otherwise a model learns to break captions off ("a dog in a"). Dropout is
+off while captions are sampled and while their gradient is computed, and forbidden tokens have probability 0 in both:
+the estimate is unbiased only for the distribution that the captions were sampled from.
 
 With `cross_entropy_weight` γ the loss is that of self-critical training + γ × that of cross-entropy training, with
 dropout in the latter. (Paulus et al. 2018, equation 16, has the weights 1 − γ and γ, to keep summaries readable.)
@@ -21,7 +21,8 @@ dropout in the latter. (Paulus et al. 2018, equation 16, has the weights 1 − �
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
 from itertools import chain
 
 import numpy as np
@@ -38,12 +39,14 @@ from captioner.decode.hypothesis import PartialHypothesis
 from captioner.metrics.bleu_reward import BleuReward
 from captioner.metrics.cider_reward import CiderReward
 from captioner.metrics.document_frequencies import DocumentFrequencies
+from captioner.metrics.meteor.meteor_metric import shared_meteor
+from captioner.metrics.meteor_reward import MeteorReward
 from captioner.metrics.ngrams import Floats
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.types import ImageFeatures
 from captioner.text.phrases import PhraseStatistics
-from captioner.text.vocabulary import SPECIAL_TOKENS
+from captioner.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 Reward = Callable[[Sequence[int], Sequence[Sequence[int]]], Floats]
 """(H image indices; H captions as token ids, with <END> unless they were cut off) → H rewards."""
@@ -55,11 +58,13 @@ def caption_reward(
     bleu: float = 0.0,
     fluency: float = 0.0,
     phrases: PhraseStatistics | None = None,
+    meteor: tuple[float, Reward] | None = None,
 ) -> Reward:
     """The reward CIDEr-D + `bleu` × BLEU-4 − `fluency` for a caption with an implausible phrase.
 
     The references are the captions of the images `indices` of the data set. phrases: the phrase statistics; None: those
-    of all `captions`. A caption that was cut off counts there as one that ends in its last word.
+    of all `captions`. A caption that was cut off counts there as one that ends in its last word. meteor: the weight of
+    METEOR, and METEOR as a reward (`meteor_reward`).
     """
     references: dict[int | str, Sequence[Sequence[int]]] = {
         index: [(*tokens, SPECIAL_TOKENS.end) for tokens in captions[index]] for index in indices
@@ -72,6 +77,8 @@ def caption_reward(
     if fluency:
         phrases = phrases or PhraseStatistics.from_captions(chain(*captions), SPECIAL_TOKENS.end)
         terms.append((-fluency, _implausible(phrases)))
+    if meteor is not None:
+        terms.append(meteor)
 
     def reward(images: Sequence[int], generated: Sequence[Sequence[int]]) -> Floats:
         total: Floats = sum(weight * term(images, generated) for weight, term in terms) + np.zeros(len(generated))
@@ -89,6 +96,17 @@ def _implausible(phrases: PhraseStatistics) -> Reward:
         return np.array([bool(phrases.find(caption)) for caption in words], np.float64)
 
     return flags
+
+
+def meteor_reward(tokenized: Iterable[Iterable[Sequence[str]]], vocabulary: Vocabulary) -> MeteorReward:
+    """METEOR against the captions `tokenized` of the data set's images. Raises MetricUnavailable."""
+    references: dict[int | str, Sequence[str]] = {
+        index: [" ".join(tokens) for tokens in of_image] for index, of_image in enumerate(tokenized)
+    }
+    special = set(astuple(SPECIAL_TOKENS))
+    return MeteorReward(
+        shared_meteor(), references, lambda ids: vocabulary.decode(token for token in ids if token not in special)
+    )
 
 
 def self_critical_losses(

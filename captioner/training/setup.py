@@ -35,11 +35,14 @@ from captioner.distributed.ranks import (
 from captioner.errors import ConfigError
 from captioner.evaluation.grounding import NEEDS_ATTENTION
 from captioner.evaluation.reference_loss import encode_references
+from captioner.metrics.java import MetricUnavailable
+from captioner.metrics.meteor.meteor_metric import shared_meteor
 from captioner.metrics.registry import METRICS
 from captioner.nn.build_model import build_model
 from captioner.nn.model import CaptioningModel
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.tokenizers import Tokenizer, build_tokenizer
+from captioner.text.vocabulary import Vocabulary
 from captioner.training.compile import compile_steps
 from captioner.training.ema import ExponentialMovingAverage
 from captioner.training.optimizer import build_optimizer
@@ -47,7 +50,7 @@ from captioner.training.phases import Phase, phase_of_epoch, plan_phases
 from captioner.training.precision import build_scaler, check_precision
 from captioner.training.resume import restore
 from captioner.training.run import Run
-from captioner.training.self_critical import Reward, caption_reward
+from captioner.training.self_critical import Reward, caption_reward, meteor_reward
 
 
 def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
@@ -100,7 +103,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         optimizer=optimizer,
         scaler=build_scaler(config.trainer.precision, device),
         gradient_accumulation_steps=config.trainer.gradient_accumulation_steps or 0,
-        reward=build_reward(config.reward, captions, usable, phrases),
+        reward=build_reward(config.reward, captions, usable, phrases, train_set, tokenizer, vocabulary),
         phases=phases,
         phase=phases[0],
         ema=None if config.trainer.ema is None else ExponentialMovingAverage(trainable, config.trainer.ema),
@@ -116,10 +119,21 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
 
 
 def build_reward(
-    config: RewardConfig, captions: EncodedCaptions, indices: Sequence[int], phrases: PhraseStatistics
+    config: RewardConfig,
+    captions: EncodedCaptions,
+    indices: Sequence[int],
+    phrases: PhraseStatistics,
+    train_set: CaptionDataset,
+    tokenizer: Tokenizer,
+    vocabulary: Vocabulary,
 ) -> Reward | None:
     """The reward of generated captions of the images `indices`; None without an RL phase."""
-    return None if config.after is None else caption_reward(captions, indices, config.bleu, config.fluency, phrases)
+    if config.after is None:
+        return None
+    meteor = None
+    if config.meteor:
+        meteor = config.meteor, meteor_reward(tokenize_captions(train_set, tokenizer), vocabulary)
+    return caption_reward(captions, indices, config.bleu, config.fluency, phrases, meteor)
 
 
 def begin_epoch(run: Run) -> bool:
@@ -155,6 +169,8 @@ def check_settings(config: TrainConfig) -> None:
     check_splits(config.data, available, config.trainer.evaluate_splits)
     if config.metric.grounding is not None and not config.model.attends:
         raise ConfigError(NEEDS_ATTENTION)
+    if config.reward.after is not None and config.reward.meteor:
+        check_meteor(config.reward.meteor)
     for name in set(config.metric.names).intersection(METRICS.plugins()):
         METRICS[name]  # raises if it cannot be imported
     if config.metric.grounding is not None:
@@ -184,6 +200,15 @@ def check_evaluated_splits(config: TrainConfig) -> None:
     for split in splits_of_training(config.trainer.evaluate_splits):
         if split not in REQUIRED:
             load_dataset(config.data, split)
+
+
+def check_meteor(weight: float) -> None:
+    """ConfigError where METEOR, a reward of this weight, cannot be computed. Makes its index on first use."""
+    try:
+        with local_rank0_first():
+            shared_meteor()
+    except MetricUnavailable as error:
+        raise ConfigError(f"reward.meteor={weight:g} cannot be computed: {error}") from error
 
 
 def training_features(

@@ -23,6 +23,7 @@ from captioner.config import (
     Flickr30kConfig,
     FolderConfig,
     LanguageModelConfig,
+    MeteorConfig,
     MetricConfig,
     MRNNConfig,
     OptimConfig,
@@ -58,6 +59,7 @@ EXPLAINED = {
     "reward/none.yaml": RewardConfig,
     "decode/beam.yaml": DecodeConfig,
     "metric/default.yaml": MetricConfig,
+    "meteor/default.yaml": MeteorConfig,
 }
 CHOICES = sorted(
     f"{path.parent.name}={path.stem}"

@@ -17,17 +17,23 @@ from captioner.data.token_ids import EncodedCaptions
 from captioner.decode.sampling import SampledCaption
 from captioner.errors import ConfigError
 from captioner.metrics import BleuReward, score
+from captioner.metrics.java import MetricUnavailable
+from captioner.metrics.meteor.meteor_metric import evaluate
+from captioner.metrics.meteor_reward import MeteorReward
 from captioner.metrics.ngrams import Floats
 from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.types import ImageFeatures
-from captioner.text.vocabulary import SPECIAL_TOKENS
+from captioner.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 from captioner.training import loop as training
 from captioner.training import self_critical
+from captioner.training import setup as training_setup
 from captioner.training.logs import read_records
 from captioner.training.phases import CROSS_ENTROPY, SELF_CRITICAL, plan_phases
-from captioner.training.self_critical import caption_reward, self_critical_losses
+from captioner.training.self_critical import caption_reward, meteor_reward, self_critical_losses
 from captioner.training.setup import begin_epoch, prepare
 from captioner.training.step import micro_batch_losses, training_batches
+from tests.metrics.meteor.small import WORDS as SMALL_WORDS
+from tests.metrics.meteor.small import small_meteor
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 from tests.training.test_loop import assert_resumes_as, run
 
@@ -81,7 +87,19 @@ def gradient(model: Model, value: Tensor) -> Tensor:
     ])  # fmt: skip
 
 
-def test_the_estimate_is_unbiased(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def meteor(tmp_path_factory: pytest.TempPathFactory) -> MeteorReward:
+    """METEOR of captions whose ids from 4 on are the words of `small.WORDS`."""
+    references = {0: ["the cat of the dog", "a kitten"], 1: ["wolf"]}
+    return MeteorReward(
+        small_meteor(tmp_path_factory.mktemp("meteor")),
+        references,
+        lambda ids: [SMALL_WORDS[token - 4] for token in ids if token != SPECIAL_TOKENS.end],
+    )
+
+
+@pytest.mark.parametrize("name", ["made up", "CIDEr-D, BLEU-4 and METEOR"])
+def test_the_estimate_is_unbiased(monkeypatch: pytest.MonkeyPatch, meteor: MeteorReward, name: str) -> None:
     """Its mean over all pairs of captions, weighted by their probabilities, is the gradient of the expected reward.
 
     Exactly, and in training mode too: with dropout, or with forbidden tokens in the probabilities, it would differ.
@@ -91,7 +109,13 @@ def test_the_estimate_is_unbiased(monkeypatch: pytest.MonkeyPatch) -> None:
     model.train()
     assert float(torch.stack(probabilities).sum().detach()) == pytest.approx(1)
     heard = [(*one.tokens, SPECIAL_TOKENS.end) if one.finished else one.tokens for one in EVERY_CAPTION]
-    rewards = torch.from_numpy(made_up_reward([0] * len(EVERY_CAPTION), heard))
+    reward = made_up_reward
+    if name != "made up":
+        reward = caption_reward(
+            EncodedCaptions.from_lists([[[4, 5], [5]], [[4, 6]]]), range(2), 2.0, meteor=(3.0, meteor)
+        )
+    rewards = torch.from_numpy(reward([0] * len(EVERY_CAPTION), heard))
+    assert len(set(rewards.tolist())) > 3
     expected = (torch.stack(probabilities) * rewards).sum()
     found: Tensor = torch.zeros(())
     mean_loss = 0.0
@@ -102,7 +126,7 @@ def test_the_estimate_is_unbiased(monkeypatch: pytest.MonkeyPatch) -> None:
             model,
             model.features,
             [0],
-            made_up_reward,
+            reward,
             samples=2,
             max_length=LONGEST,
             seed=0,
@@ -241,6 +265,34 @@ def test_the_gradient_has_that_of_cross_entropy_by_its_weight(
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(expected, rel=1e-5)
 
 
+def test_meteor_is_added_by_its_weight(meteor: MeteorReward) -> None:
+    captions = EncodedCaptions.from_lists([[[4, 5, 6], [4, 6]], [[5, 5, 7]]])
+    images, generated = [0, 1, 1, 0], [[4, 6, SPECIAL_TOKENS.end], [12], [SPECIAL_TOKENS.end], [10]]
+    found = caption_reward(captions, range(2), meteor=(2.0, meteor))(images, generated)
+    added = meteor(images, generated)
+    assert found == pytest.approx(caption_reward(captions, range(2))(images, generated) + 2 * added, rel=1e-12)
+    assert added[1] == 1  # "wolf"
+    assert added[2] == 0
+    assert 0 < added[0] < 1  # "the cat"
+    assert added[3] > 0  # "kitten" for "a kitten"
+    all_three = caption_reward(captions, range(2), 0.5, meteor=(2.0, meteor))(images, generated)
+    assert all_three == pytest.approx(caption_reward(captions, range(2), 0.5)(images, generated) + 2 * added, rel=1e-12)
+
+
+def test_meteor_is_computed_from_the_words_of_the_data_set(
+    meteor: MeteorReward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The references keep words that the vocabulary lacks, and <END> is no word."""
+    monkeypatch.setattr(self_critical, "shared_meteor", lambda: meteor._meteor)
+    tokenized = [[["the", "cat", "of", "dogs"], ["wolf"]], [["lion"]]]
+    vocabulary = Vocabulary(["the", "cat", "of", "lion"])  # without "dogs"
+    reward = meteor_reward(tokenized, vocabulary)
+    spelled = vocabulary.encode(["the", "cat", "of"])
+    found = reward([0, 1, 1], [[*spelled, SPECIAL_TOKENS.end], vocabulary.encode(["lion"]), [SPECIAL_TOKENS.end]])
+    expected = evaluate(meteor._meteor.statistics(["the cat of"], [["the cat of dogs", "wolf"]]))[0]
+    assert found.tolist() == [*expected.tolist(), 1, 0]
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> TrainConfig:
     """Two epochs of cross-entropy training and two of self-critical training, three steps each."""
@@ -249,10 +301,16 @@ def config(tmp_path: Path) -> TrainConfig:
     return replace(config, cache=cache, reward=RewardConfig(after=2, samples=3, learning_rate=0.01, bleu=1.0))
 
 
-def test_a_resumed_run_with_cross_entropy_and_fluency(config: TrainConfig, tmp_path: Path) -> None:
-    """Dropout is sampled in the RL phase too, so the random state matters there."""
-    config = replace(config, reward=replace(config.reward, cross_entropy_weight=0.5, fluency=1.0))
+def test_a_resumed_run_with_all_terms(
+    config: TrainConfig, tmp_path: Path, meteor: MeteorReward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With cross-entropy dropout is sampled in the RL phase too, so the random state matters there."""
+    for module in (self_critical, training_setup):
+        monkeypatch.setattr(module, "shared_meteor", lambda: meteor._meteor)
+    config = replace(config, reward=replace(config.reward, cross_entropy_weight=0.5, fluency=1.0, meteor=1.5))
     whole = run(config, tmp_path / "whole")
+    formula = "CIDEr-D + 1 × BLEU-4 + 1.5 × METEOR - 1 for a caption with an implausible phrase"
+    assert f"Reward of self-critical training: {formula}\n" in (whole / "log.txt").read_text("utf-8")
     assert {"reward", "words"} <= [record for record in read_records(whole) if record["kind"] == "train"][-1].keys()
     assert_resumes_as(whole, config, tmp_path / "stopped", 8)
 
@@ -308,6 +366,19 @@ def test_micro_batches_make_the_same_step(config: TrainConfig, tmp_path: Path, a
         assert found == pytest.approx(expected, rel=1e-4)
     for weight, other in zip(weights, others, strict=True):
         torch.testing.assert_close(other, weight, rtol=1e-3, atol=1e-4)
+
+
+def test_meteor_that_cannot_be_computed(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message, before anything else is done."""
+
+    def missing() -> None:
+        raise MetricUnavailable("METEOR needs pycocoevalcap, which is not installed.")
+
+    monkeypatch.setattr(training_setup, "shared_meteor", missing)
+    with pytest.raises(ConfigError, match=r"reward\.meteor=0\.5 cannot be computed: METEOR needs pycocoevalcap"):
+        run(replace(config, reward=replace(config.reward, meteor=0.5)), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"reward\.meteor=-1"):
+        RewardConfig(meteor=-1)
 
 
 def test_invalid_settings(config: TrainConfig) -> None:

@@ -1,10 +1,14 @@
-"""METEOR as a metric: without Java ("METEOR"), or by the jar itself ("METEOR_java")."""
+"""METEOR as a metric. "METEOR": by captioner's own code or by the jar (`meteor.backend`); "METEOR_java": by the jar.
+
+The second is for a table with both.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import Any
 
+from captioner.metrics.java import MetricUnavailable
 from captioner.metrics.meteor.jar import shared_jar
 from captioner.metrics.meteor.meteor import Meteor
 from captioner.metrics.meteor.resources import load_resources
@@ -26,9 +30,27 @@ def shared_meteor() -> Meteor:
 
 
 def _compute(captions: TokenizedCaptions) -> MetricResult:
+    if captions.meteor_backend == "java":
+        try:
+            result = _compute_java(captions)
+        except MetricUnavailable as error:
+            other = "meteor.backend=python gives the same scores without Java."
+            raise MetricUnavailable(f"{error} Or leave out meteor.backend=java: {other}") from error
+        return MetricResult(
+            {"METEOR": result.per_image["METEOR_java"]},
+            {"METEOR": result.corpus["METEOR_java"]},
+            statistics=result.statistics,
+            signature=_signature("java"),
+        )
     statistics = shared_meteor().statistics(captions.hypothesis_texts, captions.reference_texts)
     per_image, corpus = evaluate(statistics)
-    return MetricResult({"METEOR": per_image}, {"METEOR": corpus}, statistics=statistics)
+    return MetricResult(
+        {"METEOR": per_image}, {"METEOR": corpus}, statistics=statistics, signature=_signature("python")
+    )
+
+
+def _signature(backend: str) -> dict[str, str]:
+    return {"version": "1.5", "backend": backend}
 
 
 def _resample(statistics: Any, rows: Integers, weights: Floats) -> dict[str, Floats]:

@@ -24,7 +24,7 @@ from captioner.metrics.ragged import starts_of
 HYPOTHESIS_WORDS, REFERENCE_WORDS, HYPOTHESIS_FUNCTION, REFERENCE_FUNCTION = range(4)
 FIRST_MODULE, CHUNKS, HYPOTHESIS_MATCHES, REFERENCE_MATCHES, COLUMNS = 4, 20, 21, 22, 23
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
-MODULE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
+MODULE_WEIGHTS = (1.0, 0.6, 0.8, 0.6)
 """w_m of equal words, stems, synonyms and paraphrases."""
 
 
@@ -86,9 +86,10 @@ def scores(sums: Floats) -> Floats:
 
 def _weighted_share(sums: Floats, side: int) -> Floats:
     """Precision (side 0) or recall (side 1)."""
-    content = sums[..., FIRST_MODULE + side : CHUNKS : 4]
-    function = sums[..., FIRST_MODULE + 2 + side : CHUNKS : 4]
-    matched = (DELTA * content + (1 - DELTA) * function) @ MODULE_WEIGHTS
+    matched = np.zeros(sums.shape[:-1])
+    for module, weight in enumerate(MODULE_WEIGHTS):  # a product of matrices would round as their shape demands
+        first = FIRST_MODULE + 4 * module + side
+        matched += weight * (DELTA * sums[..., first] + (1 - DELTA) * sums[..., first + 2])
     function_words = sums[..., HYPOTHESIS_FUNCTION + side]
     words = DELTA * (sums[..., HYPOTHESIS_WORDS + side] - function_words) + (1 - DELTA) * function_words
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
-import zipfile
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captioner.metrics.meteor import captions, meteor, paraphrases, resources
+from captioner.metrics.meteor import captions, meteor
 from captioner.metrics.meteor.alignment import align
 from captioner.metrics.meteor.captions import join
 from captioner.metrics.meteor.meteor import Meteor
 from captioner.metrics.meteor.statistics import addable, scores
 from captioner.metrics.meteor.stemmer import stem
 from tests.metrics.meteor.one_pair import count, find_matches, modules_of
-
-FUNCTION_WORDS = {"the", "of"}
-SYNSETS = {"cat": "1 2", "dog": "3", "kitten": "2", "hound": "3 4", "wolf": "4"}
-TABLE = [
-    ("big cat", "lion"),
-    ("the cat", "cat"),
-    ("cat", "the cat"),
-    ("dog of the", "the dog"),
-    ("the dog", "dog of the"),
-    ("wolf", "big dog"),
-    ("big cat", "cat of"),
-    ("lion", "big cat"),
-    ("cat of the dog", "wolf lion"),
-    ("cat", "lion"),
-]
-WORDS = ["the", "of", "cat", "cats", "dog", "dogs", "kitten", "hound", "wolf", "lion", "big"]
+from tests.metrics.meteor.small import FUNCTION_WORDS, SYNSETS, TABLE, WORDS, small_meteor
 
 caption = st.lists(st.sampled_from(WORDS), max_size=11)
 # Few words: many ties, and more hypotheses than the beam holds.
@@ -41,19 +23,7 @@ repetitive = st.lists(st.sampled_from(["the", "cat", "of"]), max_size=11)
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Meteor:
-    """METEOR with the resources above in the place of the jar's."""
-    folder = tmp_path_factory.mktemp("meteor")
-    with zipfile.ZipFile(folder / "jar", "w") as jar:
-        jar.writestr("function/english.words", "\n".join(FUNCTION_WORDS))
-        jar.writestr("nonbreaking/english.prefixes", "Mr\n")
-        jar.writestr("synonym/english.synsets", "".join(f"{word}\n{synsets}\n" for word, synsets in SYNSETS.items()))
-        jar.writestr("synonym/english.exceptions", "")
-    table = "".join(f"0.5\n{phrase}\n{paraphrase}\n" for phrase, paraphrase in TABLE)
-    (folder / "table").write_bytes(gzip.compress(table.encode()))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resources, "find_in_pycocoevalcap", lambda metric, name: folder / "jar")
-        patch.setattr(paraphrases, "find_in_pycocoevalcap", lambda metric, name: folder / "table")
-        return Meteor(folder / "cache")
+    return small_meteor(tmp_path_factory.mktemp("meteor"))
 
 
 def share_a_synset(one: str, other: str) -> bool:
@@ -76,7 +46,7 @@ def check(small: Meteor, pairs: list[tuple[list[str], list[str]]]) -> None:
     np.testing.assert_array_equal(found, [one_pair(*pair) for pair in pairs])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(caption, caption), min_size=1, max_size=20))
 def test_equals_the_search_of_one_pair(small: Meteor, pairs: list[tuple[list[str], list[str]]]) -> None:
     check(small, pairs)
@@ -96,7 +66,7 @@ def test_long_captions(small: Meteor) -> None:
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(caption, st.lists(caption, min_size=1, max_size=4)), min_size=1, max_size=6))
 def test_the_best_reference_is_the_first_of_the_best(
     small: Meteor, images: list[tuple[list[str], list[list[str]]]]

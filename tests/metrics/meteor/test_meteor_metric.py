@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captioner.config import TokenizerConfig
+from captioner.config import MeteorConfig, TokenizerConfig
+from captioner.errors import ConfigError
 from captioner.metrics import score
+from captioner.metrics.format import signature_line
 from captioner.metrics.java import MetricUnavailable
-from captioner.metrics.meteor import resources
+from captioner.metrics.meteor import meteor_metric, resources
 from captioner.metrics.meteor.jar import MeteorJar
 from captioner.metrics.meteor.meteor import Meteor
 from captioner.metrics.meteor.meteor_metric import evaluate, shared_meteor
 from captioner.metrics.meteor.statistics import scores
 from captioner.text import build_tokenizer
+from tests.metrics.meteor.small import small_meteor
 from tests.metrics.meteor.test_jar import needs_meteor
 
 # Hypothesis, references, and the jar's statistics and score.
@@ -120,3 +123,49 @@ def test_without_pycocoevalcap(monkeypatch: pytest.MonkeyPatch) -> None:
     found = score({1: "a dog"}, {1: ["the dog"]}, names=["METEOR"])
     assert "pycocoevalcap" in found.unavailable["METEOR"]
     assert "METEOR" not in found.corpus
+
+
+def test_the_backend_is_named_with_the_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` is captioner's own code, also where there is no Java."""
+    monkeypatch.setattr(meteor_metric, "shared_meteor", lambda: small)
+    monkeypatch.setenv("PATH", "")
+    small = small_meteor(tmp_path)
+    captions = {1: "the cats", 2: "a dog"}, {1: ["the cat of the dog"], 2: ["wolf", "the dog"]}
+    found = {
+        backend: score(*captions, names=["METEOR"], meteor=MeteorConfig(backend)) for backend in ("auto", "python")
+    }
+    assert found["auto"] == found["python"] == score(*captions, names=["METEOR"])
+    assert found["auto"].signature["meteor"] == {"version": "1.5", "backend": "python"}
+    assert "; METEOR 1.5, backend python" in signature_line(found["auto"])
+    assert 0 < found["auto"].corpus["METEOR"] < 1
+    assert "meteor" not in score(*captions, names=["Bleu"]).signature
+
+
+def test_the_jar_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message has both ways out; the score is not computed by another program instead."""
+    monkeypatch.setenv("PATH", "")
+    found = score({1: "a dog"}, {1: ["the dog"]}, names=["METEOR"], meteor=MeteorConfig("java"))
+    assert "METEOR" not in found.corpus
+    assert "needs a Java runtime" in found.unavailable["METEOR"]
+    assert "meteor.backend=python gives the same scores without Java" in found.unavailable["METEOR"]
+    assert "meteor" not in found.signature
+
+
+def test_a_backend_that_does_not_exist() -> None:
+    with pytest.raises(ConfigError, match=r"meteor\.backend='jav'.*java"):
+        MeteorConfig("jav")
+
+
+@pytest.mark.slow
+@needs_meteor
+def test_both_backends_give_the_same(meteor: Meteor) -> None:
+    captions = (
+        {1: "two zebras are standing", 2: "a man's dog"},
+        {1: ["2 zebra stand", "zebras"], 2: ["the dog of a man"]},
+    )
+    ours, theirs = (score(*captions, names=["METEOR"], meteor=MeteorConfig(backend)) for backend in ("auto", "java"))
+    assert theirs.signature["meteor"]["backend"] == "java"
+    assert ours.corpus == pytest.approx(theirs.corpus, abs=1e-12)
+    assert [ours.per_image[i] for i in (1, 2)] == [
+        {"METEOR": pytest.approx(theirs.per_image[i]["METEOR"], abs=1e-12)} for i in (1, 2)
+    ]
