@@ -131,13 +131,13 @@ def test_the_backend_is_named_with_the_scores(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PATH", "")
     small = small_meteor(tmp_path)
     captions = {1: "the cats", 2: "a dog"}, {1: ["the cat of the dog"], 2: ["wolf", "the dog"]}
-    found = {
-        backend: score(*captions, names=["METEOR"], meteor=MeteorConfig(backend)) for backend in ("auto", "python")
-    }
-    assert found["auto"] == found["python"] == score(*captions, names=["METEOR"])
-    assert found["auto"].signature["meteor"] == {"version": "1.5", "backend": "python"}
-    assert "; METEOR 1.5, backend python" in signature_line(found["auto"])
-    assert 0 < found["auto"].corpus["METEOR"] < 1
+    found = [score(*captions, names=["METEOR"], meteor=MeteorConfig(backend)) for backend in ("auto", "python")]
+    found.append(score(*captions, names=["METEOR"]))
+    assert found[0].per_image == found[1].per_image == found[2].per_image
+    assert found[0].signature == found[1].signature == found[2].signature
+    assert found[0].signature["meteor"] == {"version": "1.5", "backend": "python"}
+    assert "; METEOR 1.5, backend python" in signature_line(found[0])
+    assert 0 < found[0].corpus["METEOR"] < 1
     assert "meteor" not in score(*captions, names=["Bleu"]).signature
 
 
