@@ -10,6 +10,7 @@ Flickr8k.token.txt                NAME.jpg#0<TAB>caption
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,10 @@ def _read_lists(path: Path, *, repeated_ids: bool) -> Images:
     """The images of an object or a list of captions."""
     captions: dict[ImageId, list[str]] = {}
     repeated: dict[ImageId, None] = {}
-    for image_id, of_image in read_caption_lists(path):
+    rows = read_caption_lists(path)
+    if all(isinstance(image_id, str) and re.fullmatch(r"0|[1-9]\d{0,17}", image_id) for image_id, _ in rows):
+        rows = [(int(image_id), of_image) for image_id, of_image in rows]  # JSON has no other keys than text
+    for image_id, of_image in rows:
         if image_id in captions:
             repeated[image_id] = None
         captions.setdefault(image_id, []).extend(of_image)
