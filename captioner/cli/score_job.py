@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from captioner.cli.evaluation_output import print_evaluation
 from captioner.cli.overrides import is_given
@@ -17,7 +18,7 @@ from captioner.distributed.ranks import is_main_process
 from captioner.errors import DataError
 from captioner.evaluation.evaluation import Evaluation, evaluate_results, write_evaluation
 from captioner.evaluation.reference_file import read_reference_file
-from captioner.metrics.bootstrap import bootstrap_intervals, paired_bootstrap
+from captioner.metrics.bootstrap import Comparison, bootstrap_intervals, paired_bootstrap
 from captioner.metrics.format import format_comparison
 from captioner.metrics.registry import METRICS, needs_objects
 
@@ -46,12 +47,18 @@ def score_in_folder(config: EvaluateConfig, overrides: list[str], folder: Path) 
         ) from error
     names = system_names(files)
     comparison = paired_bootstrap(*(e.scores for e in evaluations)) if config.compare is not None else None
-    write_evaluation(folder, evaluations[0], per_image=config.metric.per_image)
+    extra = {} if comparison is None else {"comparison": _comparison_record(names, comparison)}
+    write_evaluation(folder, evaluations[0], per_image=config.metric.per_image, extra=extra)
     print_evaluation(evaluations, names, folder)
     if config.report:
         _report(config, evaluations, names, dataset, folder)
     if comparison is not None:
         sys.stdout.write(f"\n{format_comparison(comparison, *names)}\n")
+
+
+def _comparison_record(names: Sequence[str], comparison: Mapping[str, Comparison]) -> dict[str, Any]:
+    """The comparison for metrics.json: unrounded fractions; differences are the second system's minus the first's."""
+    return {"first": names[0], "second": names[1], "scores": {name: asdict(row) for name, row in comparison.items()}}
 
 
 def _references(config: EvaluateConfig, overrides: list[str]) -> CaptionDataset:

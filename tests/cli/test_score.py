@@ -146,6 +146,20 @@ def test_a_subset_says_so_everywhere(command: Command, files: Path) -> None:
     assert "subset" not in metrics(files / "full")
 
 
+def test_a_comparison_is_printed_and_stored(command: Command, files: Path) -> None:
+    (files / "other.json").write_text(results(dict.fromkeys(CAPTIONS, "a red bus")))
+    done = command(main, "results=results.json", "compare=other.json", *SOURCES["file"], METRICS, "hydra.run.dir=out")
+    assert done.code == 0, done.err
+    assert "difference: other.json minus results.json;" in done.out
+    record = metrics(files / "out")
+    comparison = record["comparison"]
+    assert (comparison["first"], comparison["second"]) == ("results.json", "other.json")
+    row = comparison["scores"]["CIDEr"]
+    assert row["first"] == record["CIDEr"]
+    assert row["difference"] == row["second"] - row["first"] < 0
+    assert row["low"] <= row["difference"] <= row["high"]
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "unknown ids": ({**CAPTIONS, 9: "a cow"}, "1 image ids are unknown (9)"),
     "captions missing": ({0: "a cat"}, "3 of 4 image ids have no caption (1, 2, 3)"),
