@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ def compute_features(config: TrainConfig, split: str | None, *, with_grid: bool)
     splits = [split] if split else available_splits(config.data)
     datasets = [load_dataset(config.data, name, need_captions=False) for name in splits]
     encoder = build_encoder(config.encoder).to(device)
+    encoder.transform = replace(encoder.transform, stretch=config.data.stretch)
     encoder.freeze()
     plans = [
         plan_cache(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from captioner.config.checks import at_least, check_choices, within
+from captioner.config.encoder import TransformConfig
 from captioner.errors import ConfigError, choose
 from captioner.registry import Registry
 
@@ -50,13 +51,17 @@ class DataConfig:
     needs_root: ClassVar[bool] = True
     card: ClassVar[DataCard | None] = None
 
-    choices: ClassVar[dict[str, Iterable[str]]] = {"on_bad_image": ("error", "skip")}
+    choices: ClassVar[dict[str, Iterable[str]]] = {
+        "on_bad_image": ("error", "skip"),
+        "stretch": TransformConfig.choices["stretch"],
+    }
 
     name: str = "flickr8k"  # the data set; data=… sets it
     root: str | None = None  # the folder of the data set
     limit: int | None = None  # use only the first N images of every split; null: all
     num_workers: int = 2  # processes that decode images
     on_bad_image: str = "error"  # missing or damaged images: error stops and names one; skip omits and counts them
+    stretch: str = "none"  # none, or percentile: spread each image's values from its 2nd to its 98th percentile
 
     def __post_init__(self) -> None:
         choose("data.name", self.name, DATASETS)

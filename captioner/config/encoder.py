@@ -21,6 +21,7 @@ class TransformConfig:
     choices: ClassVar[dict[str, Iterable[str]]] = {
         "resize": ("squash", "crop"),
         "interpolation": ("bilinear", "bicubic", "lanczos"),
+        "stretch": ("none", "percentile"),
     }
 
     size: int = 224  # height and width in pixels
@@ -28,6 +29,7 @@ class TransformConfig:
     interpolation: str = "bilinear"  # bilinear, bicubic or lanczos, antialiased
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of each color channel, subtracted
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # of each color channel, divided by
+    stretch: str = "none"  # none, or percentile: spread each image's values from its 2nd to its 98th percentile
 
     def __post_init__(self) -> None:
         within("transform.size", self.size, 1, LARGEST_IMAGE)

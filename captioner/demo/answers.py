@@ -71,7 +71,7 @@ def caption_photo(captioner: Captioner, photo: bytes, search: DecodeConfig) -> d
     resize: "squash" or "crop", how the image was made square; with "crop" the regions cover its central square.
     """
     start = time.perf_counter()
-    image = load_image_bytes(photo, _NAME, captioner.transform.size, MAX_PIXELS)  # decoded as caption.py does
+    image = load_image_bytes(photo, _NAME, captioner.transform.size, MAX_PIXELS, captioner.transform.stretch)
     alternatives = min(search.beam_width, MAX_CAPTIONS) - 1 if search.name == "beam" else 0
     best = captioner.caption(image, decode=search, alternatives=alternatives)
     return {

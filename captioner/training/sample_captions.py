@@ -104,7 +104,7 @@ def attention_sheet(run: Run, samples: Sequence[SampleCaption]) -> Tensor:
 def encoder_view(run: Run, index: int) -> Image.Image:
     """A validation image as the encoder gets it, resized to a tile; gray if it can no longer be read."""
     try:
-        image = load_image(run.val_set.images[index].path, at_least=TILE)
+        image = load_image(run.val_set.images[index].path, TILE, run.config.data.stretch)
     except ImageError:  # its features may be in the cache, so training continues
         return Image.new("RGB", (TILE, TILE), "gray")
     return resize_image(image, run.model.encoder.transform).resize((TILE, TILE))

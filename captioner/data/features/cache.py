@@ -13,14 +13,14 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from captioner.config import CacheConfig, DataConfig
+from captioner.config import CacheConfig, DataConfig, TransformConfig
 from captioner.data.dataset import CaptionDataset, ImagePath
 from captioner.data.features.disk_space import check_disk_space
 from captioner.data.features.fill import BATCH, FeatureRows, Producer, fill
@@ -240,7 +240,7 @@ def open_cache(
     about = {
         "encoder": encoder.name,
         "weights": weights_digest(encoder),
-        "transform": to_plain(encoder.transform),
+        "transform": _described(encoder.transform),
         "feature_dim": encoder.feature_dim,
     }
     root = feature_cache_root(cache.directory)
@@ -250,6 +250,14 @@ def open_cache(
     if with_grid:
         return grids, grids
     return open_feature_shards(root, {**about, "kind": "vector"}, (1, encoder.feature_dim)), grids
+
+
+def _described(transform: TransformConfig) -> dict[str, Any]:
+    """The preprocessing, for the key of the cache. A setting that came later is named only where it is used."""
+    described = to_plain(transform)
+    if transform.stretch == "none":
+        del described["stretch"]
+    return described
 
 
 def weights_digest(encoder: Encoder | FrozenPart) -> str:

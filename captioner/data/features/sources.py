@@ -15,6 +15,7 @@ from captioner.data.dataset import CaptionDataset
 from captioner.data.features.cache import cached_features
 from captioner.data.images.augment import Augmentation
 from captioner.data.images.loader import full_view, load_image_batches
+from captioner.errors import ConfigError
 from captioner.nn.encoders.encoder import Encoder, FrozenPart
 from captioner.nn.types import ImageFeatures
 
@@ -163,6 +164,11 @@ def open_features(
     augmentation: the training's; None for evaluation. With `cache.flips` it also flips half of the images, which
     the cache supports.
     """
+    if data.stretch not in ("none", encoder.transform.stretch):
+        raise ConfigError(
+            f"data.stretch={data.stretch} cannot be changed after training: this model was trained with "
+            f"data.stretch={encoder.transform.stretch}, which its checkpoint stores. Leave it out."
+        )
     frozen = not any(parameter.requires_grad for parameter in encoder.parameters())
     augmented = augmentation is not None and augmentation.config.active
     if augmentation is not None and cache.flips and not augmentation.config.flip:

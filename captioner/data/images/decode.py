@@ -16,6 +16,14 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
+from captioner.data.images.depth import (
+    color_to_8_bits,
+    deep_color_mode,
+    gray_to_8_bits,
+    is_deep_gray,
+    stretch_8_bits,
+    with_lower_bytes,
+)
 from captioner.data.images.heif import HEIF_SUFFIXES, enable_heif, heif_is_readable, is_heif
 from captioner.data.stored_image import StoredImage
 from captioner.errors import ImageError
@@ -56,7 +64,7 @@ _UPRIGHT = {
 _ORIENTATION = 0x0112
 
 
-def load_image(source: ImageSource, at_least: int | None = None) -> Image.Image:
+def load_image(source: ImageSource, at_least: int | None = None, stretch: str = "none") -> Image.Image:
     """The image as a new PIL image of mode RGB: upright, on white if it is transparent, the first of several frames.
 
     source: a path, or a `StoredImage`, such as an image in a tar archive; the bytes of an image file; a PIL image of
@@ -65,30 +73,32 @@ def load_image(source: ImageSource, at_least: int | None = None) -> Image.Image:
     at_least: the number of pixels that the shorter side needs. A JPEG file more than four times as large is decoded at
         1/2, 1/4 or 1/8 of its size, but never below twice `at_least`, which is much faster.
 
-    Gray images with more than 8 bits are scaled to 8 bits (see `_gray`). ImageError, with the file and the reason, for
-    anything that cannot be decoded completely.
+    stretch: "percentile" to spread the values that the image uses over all of 0 to 255 (`captioner.data.images.depth`).
+
+    Images with more than 8 bits a channel are scaled to 8 bits. ImageError, with the file and the reason, for anything
+    that cannot be decoded completely.
     """
     if isinstance(source, np.ndarray):
-        return _from_array(source, "The array")
+        return _stretched(_from_array(source, "The array"), stretch)
     if _is_tensor(source):
-        return _from_tensor(source)
+        return _stretched(_from_tensor(source), stretch)
     if isinstance(source, Image.Image):
-        return _decode(source, "The PIL image")
+        return _decode(source, "The PIL image", stretch)
     if isinstance(source, bytes):
-        return load_image_bytes(source, "The image given as bytes", at_least)
+        return load_image_bytes(source, "The image given as bytes", at_least, stretch=stretch)
     if isinstance(source, StoredImage):
         try:
             content = source.read_bytes()
         except OSError as error:
             raise ImageError(f"{source} cannot be read: {error.strerror}.") from error
-        return _open(io.BytesIO(content), f"{source}", len(content), at_least)
+        return _open(io.BytesIO(content), f"{source}", len(content), at_least, stretch)
     if isinstance(source, str | Path):
         path = Path(source)
         try:
             if path.is_dir():
                 raise ImageError(f"{source} is a folder. Expected an image.")
             with path.open("rb") as file:
-                return _open(file, f"{source}", path.stat().st_size, at_least)
+                return _open(file, f"{source}", path.stat().st_size, at_least, stretch)
         except FileNotFoundError as error:
             raise ImageError(f"{source} does not exist. Expected an image.") from error
         except (OSError, ValueError) as error:
@@ -100,10 +110,10 @@ def load_image(source: ImageSource, at_least: int | None = None) -> Image.Image:
 
 
 def load_image_bytes(
-    content: bytes, name: str, at_least: int | None = None, max_pixels: int = MAX_PIXELS
+    content: bytes, name: str, at_least: int | None = None, max_pixels: int = MAX_PIXELS, stretch: str = "none"
 ) -> Image.Image:
     """`load_image` for the content of a file. name: of the file, for messages. ImageError beyond `max_pixels`."""
-    return _open(io.BytesIO(content), name, len(content), at_least, max_pixels)
+    return _open(io.BytesIO(content), name, len(content), at_least, stretch, max_pixels)
 
 
 def image_size(path: Path | StoredImage) -> tuple[int, int]:
@@ -129,7 +139,12 @@ def _formats(file: io.BufferedReader | io.BytesIO, name: str) -> list[str]:
 
 
 def _open(
-    file: io.BufferedReader | io.BytesIO, name: str, size: int, at_least: int | None, max_pixels: int = MAX_PIXELS
+    file: io.BufferedReader | io.BytesIO,
+    name: str,
+    size: int,
+    at_least: int | None,
+    stretch: str,
+    max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     if size == 0:
         raise ImageError(f"{name} is empty (0 bytes). Expected an image.")
@@ -140,7 +155,9 @@ def _open(
                 _check_size(image, name, max_pixels)
                 if at_least is not None and min(image.size) > 4 * at_least:
                     image.draft(None, (2 * at_least, 2 * at_least))
-                return _decode(image, name)
+                if stretch == "none" or deep_color_mode(image) is None:
+                    return _decode(image, name, stretch, is_ours=True)
+            return _stretched_color(file, name)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -151,19 +168,46 @@ def _open(
         raise ImageError(f"{name} cannot be decoded: {error or type(error).__name__}. It may be damaged.") from error
 
 
-def _decode(image: Image.Image, name: str) -> Image.Image:
-    """A PIL image of any mode → a new, upright one of mode RGB."""
+def _decode(image: Image.Image, name: str, stretch: str, is_ours: bool = False) -> Image.Image:
+    """A PIL image of any mode → a new, upright one of mode RGB. is_ours: the image may be closed, to free memory."""
     try:
         image.load()
         turn = _UPRIGHT.get(orientation(image))
-        rgb = _to_rgb(image)
+        if is_deep_gray(image):
+            rgb, stretch = gray_to_8_bits(image, stretch), "none"
+            if is_ours:
+                image.close()
+        else:
+            rgb = _to_rgb(image)
     except ImageError:
         raise
     except Exception as error:
         raise ImageError(f"{name} cannot be decoded: {error or type(error).__name__}. It may be damaged.") from error
     if turn is not None:
-        return rgb.transpose(turn)
-    return rgb.copy() if rgb is image else rgb
+        rgb = rgb.transpose(turn)
+    if rgb.mode != "RGB":
+        rgb = rgb.convert("RGB")
+    return _stretched(rgb.copy() if rgb is image else rgb, stretch)
+
+
+def _stretched_color(file: io.BufferedReader | io.BytesIO, name: str) -> Image.Image:
+    """A 16-bit RGB image, stretched with all its bits. PIL gives 8 of them at a time, so it is decoded twice."""
+    halves = []
+    for decode_lower in (False, True):
+        file.seek(0)
+        half = Image.open(file, formats=_formats(file, name))
+        if decode_lower:
+            with_lower_bytes(half)
+        half.load()
+        halves.append(half)
+    upper, lower = halves
+    turn = _UPRIGHT.get(orientation(upper))
+    rgb = color_to_8_bits(*(half if half.mode == "RGB" else half.convert("RGB") for half in (upper, lower)))
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _stretched(image: Image.Image, stretch: str) -> Image.Image:
+    return stretch_8_bits(image) if stretch == "percentile" else image
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -181,8 +225,6 @@ def orientation(image: Image.Image) -> int:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_gray(image)).convert("RGB")
     if image.mode == "LAB":
         return _lab_to_rgb(image)
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
@@ -191,21 +233,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")  # 1, L, P, RGB, CMYK, YCbCr, HSV
-
-
-def _gray(image: Image.Image) -> np.ndarray:
-    """A gray image with more than 8 bits → (H, W) uint8.
-
-    White is 65535 for 16-bit images and for 32-bit integers up to 65535, 1 for floats up to 1, 255 for floats up to
-    255. Other ranges have no standard meaning: the minimum becomes black, the maximum white.
-    """
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    whites = (1.0, 255.0) if image.mode == "F" else (65535.0,)
-    white = next((white for white in whites if low >= 0 and high <= white), None)
-    if white is None:
-        values, white = values - low, high - low
-    return np.round(values * (255.0 / white)).astype(np.uint8) if white else np.zeros(values.shape, np.uint8)
 
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:

@@ -50,7 +50,7 @@ class _Images(Dataset[_Item]):
         view = self.view_of(index)
         at_least = math.ceil(self.transform.size / min(view.width, view.height))  # so that a crop is as sharp
         try:
-            image = load_image(self.paths[index], at_least=at_least)
+            image = load_image(self.paths[index], at_least, self.transform.stretch)
         except ImageError as error:
             return index, str(error)
         except DataError as error:

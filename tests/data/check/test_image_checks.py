@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captioner.config import FolderConfig, TokenizerConfig
 from captioner.data.check import image_checks as inspection
-from captioner.data.check.image_checks import Inspection, inspect_image, inspect_images
+from captioner.data.check.check_dataset import check_dataset
+from captioner.data.check.image_checks import NARROW, Inspection, inspect_image, inspect_images
+from tests.data.images.tiff import tiff
 from tests.data.tiny import write_images
 
 
@@ -87,3 +91,30 @@ def test_several_processes_give_the_same_results(tmp_path: Path, monkeypatch: py
     assert [found.path for found in one_by_one] == paths
     assert inspect_images(paths, workers=2, progress=False)[0] == one_by_one
     assert inspect_images([], progress=False)[0] == []
+
+
+def test_images_in_the_dark_and_further_bands_are_counted(tmp_path: Path) -> None:
+    """12 bits in 16, reflectances below 3,000, six bands; and images that use their range, whatever their depth."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 4096, (9, 9)).astype(np.uint16)).save(tmp_path / "dark.png")
+    (tmp_path / "color.tif").write_bytes(tiff(rng.integers(0, 3000, (9, 9, 3)).astype(np.uint16)))
+    (tmp_path / "six.tif").write_bytes(tiff(rng.integers(0, 256, (9, 9, 6)).astype(np.uint8)))
+    Image.fromarray(rng.integers(0, 65536, (9, 9)).astype(np.uint16)).save(tmp_path / "bright.png")
+    Image.new("RGB", (9, 9)).save(tmp_path / "black.png")  # 8 bits lose nothing
+    Image.new("RGBA", (9, 9)).save(tmp_path / "alpha.tif")
+    Image.fromarray(rng.integers(0, 99, (9, 9)).astype(np.uint16)).save(tmp_path / "darkest.png")
+    names = ("dark.png", "color.tif", "six.tif", "bright.png", "black.png", "alpha.tif", "darkest.png")
+    found = {name: inspect_image(tmp_path / name) for name in names}
+    assert [name for name in names if found[name].used < NARROW] == ["dark.png", "color.tif", "darkest.png"]
+    assert {name: found[name].bands for name in names if found[name].bands > 3} == {"six.tif": 6}
+    rows = "".join(f"{name},a dog,{'val' if name == 'black.png' else 'train'}\n" for name in names)
+    (tmp_path / "captions.csv").write_text(f"image,caption,split\n{rows}")
+    config = FolderConfig(root=str(tmp_path), num_workers=0)
+    texts = [found.text for found in check_dataset(config, TokenizerConfig(), progress=False, min_count=1).problems]
+    (dark,) = [text for text in texts if "nearly black" in text]
+    assert dark.startswith("3 images with more than 8 bits, of whose range less than 1/8 is used")
+    assert "(dark.png: 6.3%, color.tif: 4.3%, darkest.png: 0.0%)" in dark
+    assert "Set data.stretch=percentile" in dark
+    assert "1 image with more than three bands, of which the first three are used" in " ".join(texts)
+    stretched = check_dataset(replace(config, stretch="percentile"), TokenizerConfig(), progress=False, min_count=1)
+    assert not [problem for problem in stretched.problems if "nearly black" in problem.text]
