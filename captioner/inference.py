@@ -195,7 +195,9 @@ class Captioner:
         self.vocabulary = checkpoint.vocabulary
         self.transform = checkpoint.settings.transform
         self.decode = checkpoint.settings.decode
-        self._tokenizer = build_tokenizer(replace(checkpoint.settings.tokenizer, backend="python"))
+        self._tokenizer = build_tokenizer(
+            replace(checkpoint.settings.tokenizer, backend="python"), checkpoint.tokenizer_model
+        )
 
     @classmethod
     @_suggest_keywords
@@ -373,7 +375,8 @@ class Captioner:
         tensors = []
         for image, name in zip(images, names, strict=True):
             try:
-                tensors.append(image_to_tensor(load_image(image, at_least=self.transform.size), self.transform))
+                rgb = load_image(image, self.transform.size, self.transform.stretch)
+                tensors.append(image_to_tensor(rgb, self.transform))
             except ImageError as error:
                 raise ImageError(f"{name}{error}") from error
         with torch.inference_mode():

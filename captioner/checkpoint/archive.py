@@ -24,7 +24,10 @@ from captioner.errors import CaptionerError, CheckpointError
 
 ENDINGS = (".tar.gz", ".tgz", ".zip")
 _RUN_FILES = r"MODEL_CARD\.md|config\.yaml|metrics\.json|checkpoints/index\.json"
-_STEP_FILES = r"checkpoints/step-\d{1,12}(\.\d{1,4})?/(config\.json|model\.safetensors|vocab\.json|SHA256SUMS)"
+_STEP_FILES = (
+    r"checkpoints/step-\d{1,12}(\.\d{1,4})?/"
+    r"(config\.json|model\.safetensors|vocab\.json|phrases\.npz|tokenizer\.model|SHA256SUMS)"
+)
 _MEMBER = re.compile(rf"(\w[\w.-]*/)?({_RUN_FILES}|{_STEP_FILES})", re.ASCII)
 _MAX_MEMBERS = 32
 _MAX_RATIO, _ALWAYS_ALLOWED = 20, 64 << 20  # compression saves a tenth of the weights, and nine tenths of the text

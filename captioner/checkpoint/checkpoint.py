@@ -4,6 +4,7 @@
     config.json         format_version; the task; model, encoder, transform, tokenizer and decode settings
     vocab.json          the vocabulary
     phrases.npz         the phrase statistics of the training captions, if they are known
+    tokenizer.model     what the tokenizer has learned (only tokenizers that learn, such as bpe)
     trainer.pt          optimizer, random states, position (only to resume; read with weights_only=True)
     SHA256SUMS          the checksum of each of these files
 
@@ -51,10 +52,12 @@ from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.model import CaptioningModel
 from captioner.schema import from_plain, model_settings, to_plain
+from captioner.text.tokenizers import Tokenizer, build_tokenizer, is_learned
 from captioner.text.vocabulary import Vocabulary
 from captioner.version import __version__
 
 MODEL_FILE, CONFIG_FILE, VOCABULARY_FILE, TRAINER_FILE = "model.safetensors", "config.json", "vocab.json", "trainer.pt"
+TOKENIZER_FILE = "tokenizer.model"
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,11 @@ class LoadedCheckpoint:
     model: CaptioningModel
     vocabulary: Vocabulary
     settings: CheckpointSettings
+    tokenizer_model: bytes | None = None  # what the tokenizer has learned, if it learns
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer with which the model was trained."""
+        return build_tokenizer(self.settings.tokenizer, self.tokenizer_model)
 
 
 def save_checkpoint(
@@ -103,11 +111,13 @@ def save_checkpoint(
     *,
     is_best: bool,
     keep_last: int = 1,
+    tokenizer_model: bytes | None = None,
 ) -> Path:
     """Write `checkpoints/step-…` and make it the run's latest checkpoint, and its best one if `is_best`.
 
     trainer_state: tensors and plain values, stored in `trainer.pt`. keep_last: how many of the latest checkpoints are
-    kept besides the best. Returns the new folder. Raises OSError if it cannot be written.
+    kept besides the best. tokenizer_model: `Tokenizer.model`. Returns the new folder. Raises OSError if it
+    cannot be written.
     """
     target, temporary = new_folder(run_folder, step)
     try:
@@ -117,6 +127,8 @@ def save_checkpoint(
         vocabulary.save(temporary / VOCABULARY_FILE)
         if vocabulary.phrases is not None:
             save_phrases(vocabulary.phrases, temporary / PHRASES_FILE)
+        if tokenizer_model is not None:
+            (temporary / TOKENIZER_FILE).write_bytes(tokenizer_model)
         write_json(temporary / CONFIG_FILE, checkpoint_config(settings))
         write_manifest(temporary)
         flush_folder(temporary)
@@ -170,7 +182,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str =
         vocabulary.phrases = load_phrases(folder / PHRASES_FILE)
     model = _build_bare_model(folder, settings, len(vocabulary))
     fill_model(model, folder, _omitted_weights(folder, raw, model, settings))
-    return LoadedCheckpoint(folder, model.to(device).eval(), vocabulary, settings)
+    tokenizer_model = load_tokenizer_model(folder) if is_learned(settings.tokenizer) else None
+    return LoadedCheckpoint(folder, model.to(device).eval(), vocabulary, settings, tokenizer_model)
 
 
 def read_verified_config(folder: Path, task: str) -> dict[str, Any]:
@@ -202,6 +215,12 @@ def load_vocabulary(folder: Path) -> Vocabulary:
     """The checkpoint's vocabulary; CheckpointError if it was altered."""
     verify(folder, VOCABULARY_FILE, _read_config(folder).manifest)
     return Vocabulary.load(folder / VOCABULARY_FILE)
+
+
+def load_tokenizer_model(folder: Path) -> bytes:
+    """What the checkpoint's tokenizer has learned; CheckpointError if it is missing or was altered."""
+    verify(folder, TOKENIZER_FILE, _read_config(folder).manifest)
+    return (folder / TOKENIZER_FILE).read_bytes()
 
 
 def load_trainer_state(folder: Path) -> dict[str, Any]:

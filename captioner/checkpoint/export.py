@@ -17,6 +17,7 @@ from pathlib import Path
 from captioner.checkpoint.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
+    TOKENIZER_FILE,
     TRAINER_FILE,
     VOCABULARY_FILE,
     LoadedCheckpoint,
@@ -79,6 +80,8 @@ def write_export(
     target = folder / "checkpoints" / name
     target.mkdir(parents=True)
     loaded.vocabulary.save(target / VOCABULARY_FILE)
+    if loaded.tokenizer_model is not None:
+        (target / TOKENIZER_FILE).write_bytes(loaded.tokenizer_model)
     if loaded.vocabulary.phrases is not None:
         save_phrases(loaded.vocabulary.phrases, target / PHRASES_FILE)
     if half:

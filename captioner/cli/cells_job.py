@@ -37,7 +37,6 @@ from captioner.plots.unit_plots import (
     write_png,
 )
 from captioner.text.text_tokens import split_text
-from captioner.text.tokenizers import build_tokenizer
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def _read_captions(checkpoint: Path, arguments: argparse.Namespace) -> Reading:
         cache=CacheConfig(),
         device=device,
     )
-    tokenizer = build_tokenizer(loaded.settings.tokenizer)
+    tokenizer = loaded.tokenizer()
     decoder: Any = loaded.model.decoder
     recordings, captions, references = [], [], []
     for indices, batch in features.batches(sequential_batches(len(dataset.images), 32)):

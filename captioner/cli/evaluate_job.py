@@ -23,13 +23,13 @@ from captioner.errors import ConfigError, choose
 from captioner.evaluation.evaluate import evaluate_model
 from captioner.evaluation.evaluation import Evaluation, has_references, write_evaluation
 from captioner.evaluation.grounding import NEEDS_ATTENTION
+from captioner.evaluation.scoring_tokenizer import scoring_tokenizer
 from captioner.evaluation.submission import check_submission, pack_submission, submission_file_name, system_name
 from captioner.inference import Caption, Captioner
 from captioner.metrics.bootstrap import bootstrap_intervals
 from captioner.metrics.coco_results import ImageId, write_results
 from captioner.metrics.registry import needs_objects
 from captioner.report import ReportedSystem, choose_examples, write_report
-from captioner.text.tokenizers import build_tokenizer
 
 EXAMPLES = 6  # images whose attention the report shows
 
@@ -46,7 +46,8 @@ def evaluate_in_folder(config: EvaluateConfig, overrides: list[str], folder: Pat
     if config.submission is not None or not has_references(dataset):
         _write_submission(config, evaluations[0], dataset, folder)
     if config.report:
-        write_report(folder / "report.html", systems, dataset, config.tokenizer)
+        tokenizer = scoring_tokenizer(config.metric, config.tokenizer, dataset.all_captions)
+        write_report(folder / "report.html", systems, dataset, tokenizer)
         sys.stdout.write(f"Report: {shown(folder)}/report.html\n")
 
 
@@ -84,7 +85,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
         evaluation = evaluate_model(
             checkpoint.model,
             checkpoint.vocabulary,
-            build_tokenizer(settings.tokenizer),
+            checkpoint.tokenizer(),
             config.tokenizer if is_given("tokenizer", overrides) else settings.tokenizer,
             dataset,
             features,

@@ -27,7 +27,6 @@ from captioner.distributed.device import choose_device
 from captioner.errors import ConfigError
 from captioner.metrics.retrieval_scores import RECALLS, retrieval_scores
 from captioner.nn.decoders.decoder import Decoder
-from captioner.text.tokenizers import build_tokenizer
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def retrieve(
 
 def _measure(loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collection, *, as_json: bool) -> None:
     """Print recall and median rank where each reference caption is a query for its own image, and those of chance."""
-    tokenized = tokenize_captions(collection.dataset, build_tokenizer(loaded.settings.tokenizer))
+    tokenized = tokenize_captions(collection.dataset, loaded.tokenizer())
     longest = max(len(words) for captions in tokenized for words in captions)
     encoded = encode_captions(tokenized, loaded.vocabulary, longest)
     pairs = [(row, words) for row, index in enumerate(collection.indices) for words in encoded[index]]
@@ -94,7 +93,7 @@ def _find(
     loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collection, query: str, top: int, *, as_json: bool
 ) -> None:
     """Print the `top` images whose vectors are most similar to that of the query."""
-    (words,) = build_tokenizer(loaded.settings.tokenizer).tokenize_all([query])
+    (words,) = loaded.tokenizer().tokenize_all([query])
     if not words:
         raise ConfigError(f"--query {query!r} contains no word: expected a sentence.")
     unknown = sorted({word for word in words if word not in loaded.vocabulary})

@@ -18,6 +18,7 @@ from captioner.distributed.ranks import is_main_process
 from captioner.errors import DataError
 from captioner.evaluation.evaluation import Evaluation, evaluate_results, write_evaluation
 from captioner.evaluation.reference_file import read_reference_file
+from captioner.evaluation.scoring_tokenizer import scoring_tokenizer
 from captioner.metrics.bootstrap import Comparison, bootstrap_intervals, paired_bootstrap
 from captioner.metrics.format import format_comparison
 from captioner.metrics.registry import METRICS, needs_objects
@@ -108,5 +109,6 @@ def _report(
         ReportedSystem(name, evaluation, bootstrap_intervals(evaluation.scores))
         for name, evaluation in zip(names, evaluations, strict=True)
     ]
-    write_report(folder / "report.html", systems, replace(dataset, images=images), config.tokenizer)
+    tokenizer = scoring_tokenizer(config.metric, config.tokenizer, dataset.all_captions)
+    write_report(folder / "report.html", systems, replace(dataset, images=images), tokenizer)
     sys.stdout.write(f"Report: {shown(folder)}/report.html\n")

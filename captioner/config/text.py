@@ -17,24 +17,33 @@ TOKENIZERS: Registry[Any] = Registry(
         "ptb": "captioner.text.tokenizers:PTB",
         "whitespace": "captioner.text.tokenizers:WHITESPACE",
         "char": "captioner.text.tokenizers:CHARACTERS",
+        "bpe": "captioner.text.bpe:BPE",
     },
 )
-"""Name → a `captioner.text.tokenizers.Tokenizer`."""
+"""Name → a `captioner.text.tokenizers.Tokenizer`, or a `LearnedTokenizer` of the same module."""
 
 
 @dataclass
 class TokenizerConfig:
-    """How a caption is split into tokens, for training and for the metrics."""
+    """How a caption is split into tokens, for training and, unless `metric.tokenizer` is set, for the metrics."""
 
     choices: ClassVar[dict[str, Iterable[str]]] = {"name": TOKENIZERS, "backend": ("python", "java")}
 
-    name: str = "ptb"  # ptb: Penn Treebank, as the COCO evaluation; whitespace: any language; char: characters
+    # ptb: Penn Treebank, as the COCO evaluation; whitespace: any language; char: characters; bpe: learned subword units
+    name: str = "ptb"
     backend: str = "python"  # python, or java: pycocoevalcap's program, where it is installed (ptb only)
+    subwords: int = 8000  # bpe: subword units to learn at most; few captions have fewer (pip install 'captioner[bpe]')
 
     def __post_init__(self) -> None:
         check_choices("tokenizer", self)
         if self.backend == "java" and self.name != "ptb":
             raise ConfigError(f"tokenizer.backend=java tokenizes as ptb only, but tokenizer.name={self.name}.")
+        at_least("tokenizer.subwords", self.subwords, 1)
+        if self.subwords != type(self).subwords and self.name in ("ptb", "whitespace", "char"):
+            raise ConfigError(
+                f"tokenizer.subwords={self.subwords} has no effect: tokenizer.name={self.name} learns no subword "
+                "units. Choose tokenizer=bpe."
+            )
 
 
 @dataclass

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from captioner.config.checks import at_least, check_choices, within
+from captioner.config.text import TOKENIZERS
 from captioner.errors import ConfigError, choose
 from captioner.registry import load_object
 
@@ -100,10 +101,15 @@ DEFAULT_METRICS = ("Bleu", "ROUGE_L", "CIDEr", "METEOR")
 class MetricConfig:
     """The metrics that an evaluation reports."""
 
-    choices: ClassVar[dict[str, Iterable[str]]] = {"grounding": ("generated", "references")}
+    choices: ClassVar[dict[str, Iterable[str]]] = {
+        "grounding": ("generated", "references"),
+        "tokenizer": TOKENIZERS,
+    }
 
     # the metrics; also CIDEr_plain, METEOR_java, Bleu_nltk, SPICE, Diversity, Fluency, CHAIR (see docs/metrics.md)
     names: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))
+    # tokenizer of the captions that are scored: ptb, whitespace, char; null: `tokenizer`, but ptb or char for bpe
+    tokenizer: str | None = None
     rare_at_most: int | None = None  # Diversity: also the recall of words that training captions use at most this often
     per_image: bool = False  # also write a CSV file with every image's scores
     grounding: str | None = None  # attention inside the boxes of named objects, in captions: generated or references

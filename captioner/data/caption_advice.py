@@ -13,6 +13,7 @@ import numpy as np
 
 from captioner.config import VocabularyConfig
 from captioner.data.batches import TokenizedCaptions
+from captioner.text.scripts import UNSPACED_SCRIPTS
 from captioner.text.vocabulary import SPECIAL_NAMES, Vocabulary
 
 CUT = 0.01  # share of the training captions; Flickr8k has 0.0002, COCO 0.0016
@@ -24,16 +25,8 @@ UNSPACED = 0.05  # share of the letters
 UNITS = {"char": "characters", "bpe": "subword units"}
 """Tokenizer → what its tokens are called; others have words."""
 
-_SCRIPTS: dict[str, tuple[float, tuple[tuple[int, int], ...]]] = {
-    "Chinese": (4.0, ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF))),
-    "Japanese": (4.0, ((0x3041, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9D))),
-    "Thai": (12.0, ((0x0E01, 0x0E5B),)),
-    "Lao": (12.0, ((0x0E81, 0x0EDF),)),
-    "Tibetan": (12.0, ((0x0F00, 0x0FFF),)),
-    "Burmese": (12.0, ((0x1000, 0x109F),)),
-    "Khmer": (12.0, ((0x1780, 0x17FF),)),
-}
-"""Language → (letters per token from which on its text is not divided into words, its ranges of code points)."""
+_DIVIDED = {"Chinese": 4.0, "Japanese": 4.0}
+"""Language → letters per token below which its text is divided into words already; 12 for other languages."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,7 @@ def _script_advice(captions: TokenizedCaptions, tokenizer: str) -> Iterator[str]
     is_letter[present] = [chr(code).isalpha() for code in present.tolist()]
     letters = int(np.add.reduceat(is_letter[codes], starts, dtype=np.int64) @ count)
     found: dict[str, tuple[int, int]] = {}  # language → its letters, tokens with such letters
-    for language, (_, ranges) in _SCRIPTS.items():
+    for language, ranges in UNSPACED_SCRIPTS.items():
         inside = np.zeros(len(codes), bool)
         for low, high in ranges:
             inside |= (codes >= low) & (codes <= high)
@@ -113,8 +106,8 @@ def _script_advice(captions: TokenizedCaptions, tokenizer: str) -> Iterator[str]
         return
     language = max(found, key=lambda name: found[name][0])
     per_token = found[language][0] / found[language][1]
-    if per_token < _SCRIPTS[language][0]:
-        return  # divided into words already
+    if per_token < _DIVIDED.get(language, 12.0):
+        return
     if language == "Chinese" and found.get("Japanese", (0, 0))[0] > 0.05 * found[language][0]:
         language = "Japanese"  # which is written with Chinese characters, too
     yield (

@@ -89,7 +89,7 @@ def _sample(
     with torch.no_grad():
         parts = [checkpoint.model.encode(part.to(device)) for part in torch.split(tensors, BATCH_SIZE)]
     features = join_features(parts)
-    tokenizer = build_tokenizer(replace(checkpoint.settings.tokenizer, backend="python"))
+    tokenizer = build_tokenizer(replace(checkpoint.settings.tokenizer, backend="python"), checkpoint.tokenizer_model)
     tokens = [tokenizer.tokenize_all(list(image.captions)) for image in sampled]
     token_ids = [[checkpoint.vocabulary.encode(words) for words in captions if words] for captions in tokens]
     return SplitSample(sampled, tensors, features, tokens, token_ids)

@@ -16,7 +16,6 @@ from captioner.data.images.decode import load_image
 from captioner.doctor.context import DiagnosticContext
 from captioner.doctor.findings import Finding, make_finding, severity_by_limits, worst_severity
 from captioner.errors import ImageError
-from captioner.text.tokenizers import build_tokenizer
 
 SIDE = 16  # pixels of the gray thumbnail by which re-encoded copies are recognized
 NEAR = 3.0  # mean difference of two thumbnails, of 255, below which the images count as copies
@@ -103,7 +102,7 @@ def check_recorded_captions(context: DiagnosticContext) -> Finding:
         recorded = {row["image_id"]: row["caption"] for row in rows}
     except (OSError, ValueError, LookupError, TypeError):
         return Finding(name, "skipped", f"{path} does not exist or cannot be read.")
-    tokenizer = build_tokenizer(context.checkpoint.settings.tokenizer)
+    tokenizer = context.checkpoint.tokenizer()
     vocabulary = context.checkpoint.vocabulary
     pairs = [
         (recorded[image.image_id], tokenizer.join(vocabulary.decode(hypothesis.tokens)))

@@ -14,6 +14,7 @@ from typing import Any
 from captioner.config import DecodeConfig, MeteorConfig, MetricConfig, TokenizerConfig
 from captioner.data.dataset import CaptionDataset, ImageId
 from captioner.errors import DataError
+from captioner.evaluation.scoring_tokenizer import scoring_tokenizer
 from captioner.files import write_json
 from captioner.metrics import METRICS, Scores, score
 from captioner.metrics.bootstrap import bootstrap_intervals
@@ -72,7 +73,8 @@ def score_captions(
 ) -> Scores:
     """Score captions against the split's references; images without references are left out.
 
-    captions: image id → generated caption. training_captions: for metrics that need them, such as "Diversity".
+    captions: image id → generated caption. tokenizer: the model's; see `scoring_tokenizer` for which one scores.
+    training_captions: for metrics that need them, such as "Diversity".
     Raises DataError if no image has a reference.
     """
     references = {
@@ -85,7 +87,7 @@ def score_captions(
         hypotheses,
         references,
         names=metric.names,
-        tokenizer=tokenizer,
+        tokenizer=scoring_tokenizer(metric, tokenizer, (text for texts in references.values() for text in texts)),
         training_captions=training_captions,
         rare_at_most=metric.rare_at_most,
         objects=dataset.objects,

@@ -148,7 +148,7 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
                 loss_sum,
             )
             reference_loss = loss_sum.gather()
-            metrics = MetricConfig(names=validation_metrics(trainer.monitor))
+            metrics = MetricConfig(names=validation_metrics(trainer.monitor), tokenizer=run.config.metric.tokenizer)
             scores = broadcast_from_rank0(
                 lambda: (
                     score_captions(

@@ -71,6 +71,7 @@ def _write(run: Run, log: RunLog, other_random_states: list[dict[str, Tensor]], 
             state,
             is_best=is_best,
             keep_last=run.config.trainer.keep_last,
+            tokenizer_model=run.tokenizer.model,
         )
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import torch
 
+from captioner.checkpoint.checkpoint import load_tokenizer_model
+from captioner.checkpoint.index import find_checkpoint, read_index
 from captioner.config import AugmentConfig, RewardConfig, TrainConfig
 from captioner.data.batches import mix_seeds, tokenize_captions
 from captioner.data.caption_advice import TrainingLengths, caption_advice
@@ -29,19 +32,21 @@ from captioner.distributed.checks import check_processes, check_ranks_agree
 from captioner.distributed.device import choose_device
 from captioner.distributed.ranks import (
     all_gather_union,
+    broadcast_from_rank0,
     local_rank0_first,
     rank_info,
 )
 from captioner.errors import ConfigError
 from captioner.evaluation.grounding import NEEDS_ATTENTION
 from captioner.evaluation.reference_loss import encode_references
+from captioner.evaluation.scoring_tokenizer import scoring_tokenizer
 from captioner.metrics.java import MetricUnavailable
 from captioner.metrics.meteor.meteor_metric import shared_meteor
 from captioner.metrics.registry import METRICS
 from captioner.nn.build_model import build_model
 from captioner.nn.model import CaptioningModel
 from captioner.text.phrases import PhraseStatistics
-from captioner.text.tokenizers import Tokenizer, build_tokenizer
+from captioner.text.tokenizers import Tokenizer, build_tokenizer, is_learned, learn_tokenizer
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.compile import compile_steps
 from captioner.training.ema import ExponentialMovingAverage
@@ -66,15 +71,11 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     device = choose_device(config.device)
     check_settings(config)
     check_precision(config.trainer.precision, device)
-    with local_rank0_first():  # it generates synthetic images
-        train_set, val_set = load_dataset(config.data, "train"), load_dataset(config.data, "val")
-        check_evaluated_splits(config)
-    tokenizer = build_tokenizer(config.tokenizer)
-    training_captions, advice = encode_and_advise(config, train_set, val_set, tokenizer)
-    vocabulary, captions, usable = training_captions
+    train_set, val_set = load_splits(config)
+    tokenizer = broadcast_from_rank0(lambda: tokenizer_of_run(config, train_set, folder, resume=resume))
+    (vocabulary, captions, usable), advice = encode_and_advise(config, train_set, val_set, tokenizer)
     vocabulary.phrases = phrases = PhraseStatistics.from_captions(chain(*captions), vocabulary.special.end)
-    with local_rank0_first():  # it downloads pretrained weights
-        model = build_model(config.model, config.encoder, len(vocabulary)).to(device)
+    model = new_model(config, len(vocabulary)).to(device)
     steps_per_epoch = -(-len(usable) // config.trainer.batch_size)
     phases = plan_phases(config)
     fine_tuning_starts = next((phase.first_epoch for phase in phases if phase.fine_tune_from is not None), 0)
@@ -116,6 +117,14 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         restore(run)
     check_ranks_agree(run.model, run.captions, run.indices, run.progress.step, run.folder)
     return run
+
+
+def new_model(config: TrainConfig, vocabulary_size: int) -> CaptioningModel:
+    """The model before training, which sees images as `data.stretch` says."""
+    with local_rank0_first():  # it downloads pretrained weights
+        model = build_model(config.model, config.encoder, vocabulary_size)
+    model.encoder.transform = replace(model.encoder.transform, stretch=config.data.stretch)
+    return model
 
 
 def build_reward(
@@ -173,9 +182,18 @@ def check_settings(config: TrainConfig) -> None:
         check_meteor(config.reward.meteor)
     for name in set(config.metric.names).intersection(METRICS.plugins()):
         METRICS[name]  # raises if it cannot be imported
+    scoring_tokenizer(config.metric, config.tokenizer, ())
     if config.metric.grounding is not None:
         for split in config.trainer.evaluate_splits:
             check_has_boxes(config.data, split_name(split) or split)
+
+
+def tokenizer_of_run(config: TrainConfig, train_set: CaptionDataset, folder: Path, *, resume: bool) -> Tokenizer:
+    """The tokenizer; one that is learned is learned from the training captions, or read from the latest checkpoint."""
+    if resume and is_learned(config.tokenizer) and read_index(folder) is not None:
+        model = load_tokenizer_model(find_checkpoint(folder, "latest"))
+        return build_tokenizer(config.tokenizer, model)
+    return learn_tokenizer(config.tokenizer, train_set.all_captions if is_learned(config.tokenizer) else ())
 
 
 def encode_and_advise(
@@ -195,11 +213,14 @@ def encode_and_advise(
     return encoded, advice
 
 
-def check_evaluated_splits(config: TrainConfig) -> None:
-    """DataError for a split that only the evaluation at the end reads, and could not."""
-    for split in splits_of_training(config.trainer.evaluate_splits):
-        if split not in REQUIRED:
-            load_dataset(config.data, split)
+def load_splits(config: TrainConfig) -> tuple[CaptionDataset, CaptionDataset]:
+    """The splits train and val. DataError also for a split that only the evaluation at the end reads, and could not."""
+    with local_rank0_first():  # it generates synthetic images
+        train_set, val_set = load_dataset(config.data, "train"), load_dataset(config.data, "val")
+        for split in splits_of_training(config.trainer.evaluate_splits):
+            if split not in REQUIRED:
+                load_dataset(config.data, split)
+    return train_set, val_set
 
 
 def check_meteor(weight: float) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -23,13 +24,13 @@ from captioner.data.check.check_report import (
     VocabularyCheck,
     problem,
 )
-from captioner.data.check.image_checks import HUGE, Inspection, inspect_images
+from captioner.data.check.image_checks import HUGE, NARROW, Inspection, inspect_images
 from captioner.data.dataset import CaptionDataset, ImageId, ImagePath
 from captioner.data.datasets.faults import TableError
 from captioner.data.datasets.registry import available_splits, read_split, usable_images
 from captioner.data.training_data import REQUIRED, encode_training_captions, split_faults, splits_of_training
-from captioner.errors import DataError
-from captioner.text.tokenizers import build_tokenizer
+from captioner.errors import CaptionerError, ConfigError, DataError
+from captioner.text.tokenizers import Tokenizer, learn_tokenizer
 from captioner.text.vocabulary import SPECIAL_NAMES
 
 Member = TypeVar("Member", bound=Hashable)
@@ -62,8 +63,10 @@ def check_dataset(
     report.encoder_images_per_second = images_per_second
     needed = splits_of_training(training.trainer.evaluate_splits)
     datasets, usable = _read(config, training, needed, report)
-    tokens = _check_captions(datasets, tokenizer, max_length, report)
-    _check_training_captions(usable, tokens, tokenizer, training, report)
+    with _fault_reported(report):  # a tokenizer that is learned needs training captions
+        learned = learn_tokenizer(tokenizer, usable["train"].all_captions if "train" in usable else ())
+        tokens = _check_captions(datasets, learned, max_length, report)
+        _check_training_captions(usable, tokens, learned, training, report)
     _check_images(datasets, usable, config, needed, progress, report)
     report.problems = list(dict.fromkeys(report.problems))
     report.problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
@@ -75,7 +78,7 @@ def unreadable_report(config: DataConfig, tokenizer: TokenizerConfig, error: Dat
     return DatasetReport(config.name, config.root, tokenizer.name, problems=_faults("error", error))
 
 
-def _faults(severity: str, error: DataError) -> list[Problem]:
+def _faults(severity: str, error: CaptionerError) -> list[Problem]:
     """One problem for each fault of a table, or one for the error."""
     return [Problem(severity, text) for text in (error.faults if isinstance(error, TableError) else [str(error)])]
 
@@ -113,11 +116,19 @@ def _read(
     return datasets, usable
 
 
+@contextmanager
+def _fault_reported(report: DatasetReport) -> Iterator[None]:
+    """A context in which a ConfigError or DataError, for which training would not start, is a problem of the report."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        report.problems += _faults("error", error)
+
+
 def _check_captions(
-    datasets: Splits, config: TokenizerConfig, max_length: int, report: DatasetReport
+    datasets: Splits, tokenizer: Tokenizer, max_length: int, report: DatasetReport
 ) -> dict[str, dict[ImageId, list[list[str]]]]:
     """Split → image id → tokens of its captions. Adds the captions' problems to the report."""
-    tokenizer = build_tokenizer(config)
     tokens: dict[str, dict[ImageId, list[list[str]]]] = {}
     owners: defaultdict[str, set[ImageId]] = defaultdict(set)
     for split, dataset in datasets.items():
@@ -151,7 +162,7 @@ def _check_captions(
 def _check_training_captions(
     usable: Splits,
     tokens: dict[str, dict[ImageId, list[list[str]]]],
-    tokenizer: TokenizerConfig,
+    tokenizer: Tokenizer,
     training: TrainConfig,
     report: DatasetReport,
 ) -> None:
@@ -161,18 +172,14 @@ def _check_training_captions(
         if split not in usable:
             return TokenizedCaptions.from_lists(())
         if any(image.image_id not in tokens[split] for image in usable[split]):  # beyond data.limit, for missing ones
-            return tokenize_captions(usable[split], build_tokenizer(tokenizer))
+            return tokenize_captions(usable[split], tokenizer)
         return TokenizedCaptions.from_lists(tokens[split][image.image_id] for image in usable[split])
 
     if "train" not in usable:
         return
     train, val = tokenized("train"), tokenized("val")
     trainer = training.trainer
-    try:
-        encoded = encode_training_captions(usable["train"], train, training.vocabulary, trainer.max_caption_length)
-    except DataError as error:
-        report.problems.append(Problem("error", str(error)))
-        return
+    encoded = encode_training_captions(usable["train"], train, training.vocabulary, trainer.max_caption_length)
     words = encoded.vocabulary
     report.vocabulary = VocabularyCheck(training.vocabulary.min_count, len(words) - len(SPECIAL_NAMES), None, None)
     if len(val.indices.token_ids):
@@ -209,11 +216,25 @@ def _check_images(
     for mode, mode_paths in sorted(by_mode.items()):
         if mode != "RGB":
             report.problems += problem("note", mode_paths, "image", f"stored as {mode}, converted to RGB")
+    _check_depth(inspections, config, report)
     rotated = [inspection.path for inspection in inspections if inspection.rotated]
     report.problems += problem("note", rotated, "image", "rotated or flipped as EXIF specifies")
     huge = [inspection.path for inspection in inspections if inspection.pixels > HUGE]
     report.problems += problem("warning", huge, "image", f"of more than {HUGE // 10**6} million pixels, slow to decode")
     _check_copies(datasets, inspections, report)
+
+
+def _check_depth(inspections: Sequence[Inspection], config: DataConfig, report: DatasetReport) -> None:
+    """Report images that would be nearly black, and channels that are not used."""
+    narrow = [f"{found.path.name}: {found.used:.1%}" for found in inspections if found.used < NARROW]
+    if narrow and config.stretch == "none":
+        what = "with more than 8 bits, of whose range less than 1/8 is used, so nearly black or of one gray"
+        advice = "Set data.stretch=percentile to spread the values of each image."
+        (found,) = problem("warning", narrow, "image", what)
+        report.problems.append(replace(found, text=f"{found.text} {advice}"))
+    banded = [f"{found.path.name}: {found.bands}" for found in inspections if found.bands > 3]
+    what = "with more than three bands, of which the first three are used as red, green and blue"
+    report.problems += problem("warning", banded, "image", what)
 
 
 def _image_faults(severity: str, faulty: Sequence[Inspection], where: str) -> list[Problem]:
