@@ -8,6 +8,7 @@ made (`__post_init__`), so an invalid value fails before anything is loaded. `X 
 
 from __future__ import annotations
 
+from captioner.config.attention_models import Att2inConfig, TransformerConfig, UpDownConfig
 from captioner.config.augment import AugmentConfig
 from captioner.config.cells import CELLS
 from captioner.config.commands import TASKS, EvaluateConfig, LanguageModelConfig, TrainConfig
@@ -63,6 +64,7 @@ __all__ = [
     "TASKS",
     "TOKENIZERS",
     "WIDEST",
+    "Att2inConfig",
     "AttentionConfig",
     "AugmentConfig",
     "CacheConfig",
@@ -93,5 +95,7 @@ __all__ = [
     "TrainConfig",
     "TrainerConfig",
     "TransformConfig",
+    "TransformerConfig",
+    "UpDownConfig",
     "VocabularyConfig",
 ]

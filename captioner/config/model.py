@@ -226,6 +226,9 @@ DECODERS: Registry[type[ModelConfig]] = Registry(
         "attention": AttentionConfig,
         "mrnn": MRNNConfig,
         "chen_zitnick": ChenZitnickConfig,
+        "att2in": "captioner.config.attention_models:Att2inConfig",
+        "updown": "captioner.config.attention_models:UpDownConfig",
+        "transformer": "captioner.config.attention_models:TransformerConfig",
     },
 )
 """Name → the settings dataclass of a decoder, which names the decoder's class."""

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from captioner.config import CELLS, DECODERS, DecodeConfig
+from captioner.config import DECODERS, DecodeConfig
 from captioner.decode import search
 from captioner.errors import CaptionerError
 from captioner.nn.decoders.build_decoder import build_decoder
@@ -197,8 +197,9 @@ def test_no_gradients_are_recorded(name: str) -> None:
 
 
 @every_search
-@pytest.mark.parametrize("model", DECODERS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    ("cell", "model"), [(cell, model) for model in DECODERS for cell in DECODERS[model].choices["cell"]]
+)
 def test_every_decoder_of_the_package_can_be_searched(name: str, model: str, cell: str) -> None:
     settings = DECODERS[model](name=model, cell=cell, layers=2, embedding_dim=6, hidden_dim=8)
     decoder = build_decoder(settings, vocabulary_size=12, feature_dim=5).double().eval()

@@ -5,19 +5,13 @@
 
 The project computes image features beforehand, so there is no encoder in its checkpoints. Id 0 is the start, the end
 and the padding at once, words begin at 1, and the last one may be UNK: our <START> reads row 0, our <END> is predicted
-by row 0, and our <PAD> and <START> are never predicted.
-
-Each caption_model has a converter in `CONVERTERS`.
+by row 0, and our <PAD> and <START> are never predicted. `ruotianluo_models` converts each caption_model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from captioner.checkpoint.foreign.conversion import (
     ForeignEncoder,
@@ -28,48 +22,15 @@ from captioner.checkpoint.foreign.conversion import (
     file_beside,
     own_vocabulary,
     state_dict_of,
-    sum_of_biases,
 )
 from captioner.checkpoint.foreign.pickle_reader import Record
+from captioner.checkpoint.foreign.ruotianluo_models import CONVERTERS, Options
 from captioner.checkpoint.foreign.torch_file import read_torch_file
-from captioner.config import DecodeConfig, ModelConfig, RecurrentConfig
+from captioner.config import DecodeConfig
 from captioner.errors import CheckpointError, near_misses
 
 _IMAGE_SIZE, _GRID = 448, 14
 _SIGNS = ("core.", "_core.", "model.decoder.", "logit.")
-
-
-@dataclass(frozen=True)
-class Converted:
-    """A decoder in our terms; `grid_dim` and `vector_dim`: what it reads of the regions and of the image vector, 0 for
-    nothing."""
-
-    model: ModelConfig
-    weights: dict[str, Tensor]
-    grid_dim: int
-    vector_dim: int
-    max_length: int
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of a training (opt), with the project's defaults for those that an older file lacks."""
-
-    values: Mapping[str, Any]
-    source: Path
-
-    def integer(self, name: str, default: int) -> int:
-        """A whole number."""
-        value = self.values.get(name, default)
-        return int(value) if isinstance(value, (bool, int, float)) else default
-
-    def dropout(self, name: str = "drop_prob_lm") -> float:
-        """A probability."""
-        value = self.values.get(name, 0.5)
-        return float(value) if isinstance(value, (int, float)) and 0 <= value <= 0.95 else 0.5
-
-
-Converter = Callable[[Weights, WordRows, Options], Converted]
 
 
 def recognizes(content: Any) -> bool:
@@ -160,97 +121,3 @@ def _word_rows(vocab: dict[Any, Any], source: Path) -> WordRows:
     known = [str(word) for word in words[: count - (unknown is not None)]]
     ids = range(1, len(known) + 1)
     return WordRows(own_vocabulary(known, source), [0, 0, 0, unknown, *ids], [None, None, 0, unknown, *ids])
-
-
-def _check_words(weights: Weights, rows: WordRows, count: int) -> None:
-    expected = 1 + max(row or 0 for row in rows.predicted)
-    if count != expected:
-        raise CheckpointError(
-            f"{weights.source} has a decoder of {count} rows of words, and its infos file has {expected - 1} words: "
-            "they belong to different trainings. Name the right one with --vocabulary."
-        )
-
-
-def word_layers(
-    weights: Weights, rows: WordRows, embedding: str, output: str, hidden_dim: int
-) -> tuple[int, dict[str, Tensor]]:
-    """E, and the word embedding and the output layer, of which nearly every model has the same."""
-    count, embedding_dim = weights.shape(f"{embedding}.weight", 2)
-    _check_words(weights, rows, count)
-    matrix, bias = rows.output(
-        weights.take(f"{output}.weight", count, hidden_dim), weights.take(f"{output}.bias", count)
-    )
-    return embedding_dim, {
-        "embedding.weight": rows.embedding(weights.take(f"{embedding}.weight", count, embedding_dim)),
-        "output.words.weight": matrix,
-        "output.words.bias": bias,
-    }
-
-
-def _convert_image_first(weights: Weights, rows: WordRows, options: Options, *, core: str, image: str) -> Converted:
-    """fc and newfc: an LSTM with a maxout candidate that reads the image, then the words."""
-    columns, hidden_dim = weights.shape(f"{core}.h2h.weight", 2)
-    embedding_dim, words = word_layers(weights, rows, "embed", "logit", hidden_dim)
-    _, vector_dim = weights.shape(f"{image}.weight", 2)
-    biases = (f"{core}.i2h.bias", f"{core}.h2h.bias")
-    decoder = words | {
-        "stack.inputs.0.weight": weights.take(f"{core}.i2h.weight", 5 * hidden_dim, embedding_dim),
-        "stack.inputs.0.bias": sum_of_biases(weights, biases, 5 * hidden_dim),
-        "stack.cells.0.recurrent.weight": weights.take(f"{core}.h2h.weight", columns, hidden_dim),
-        "image.weight": weights.take(f"{image}.weight", embedding_dim, vector_dim),
-        "image.bias": weights.take(f"{image}.bias", embedding_dim),
-    }
-    model = _image_first_settings("lstm_maxout", embedding_dim, hidden_dim, 1, options.dropout())
-    longest = options.integer("max_length", 20) if image == "fc_embed" else options.integer("seq_length", 16)
-    return Converted(model, decoder, 0, vector_dim, longest)
-
-
-def _convert_show_tell(weights: Weights, rows: WordRows, options: Options) -> Converted:
-    """show_tell: torch's LSTM without biases, which reads the image, then the words."""
-    _, hidden_dim = weights.shape("core.weight_hh_l0", 2)
-    embedding_dim, decoder = word_layers(weights, rows, "embed", "logit", hidden_dim)
-    _, vector_dim = weights.shape("img_embed.weight", 2)
-    layers = 0
-    while f"core.weight_ih_l{layers}" in weights:
-        columns = hidden_dim if layers else embedding_dim
-        inputs = weights.take(f"core.weight_ih_l{layers}", 4 * hidden_dim, columns)
-        decoder |= {
-            f"stack.inputs.{layers}.weight": inputs,
-            f"stack.inputs.{layers}.bias": inputs.new_zeros(4 * hidden_dim),
-            f"stack.cells.{layers}.recurrent.weight": weights.take(
-                f"core.weight_hh_l{layers}", 4 * hidden_dim, hidden_dim
-            ),
-        }
-        layers += 1
-    decoder |= {
-        "image.weight": weights.take("img_embed.weight", embedding_dim, vector_dim),
-        "image.bias": weights.take("img_embed.bias", embedding_dim),
-    }
-    model = _image_first_settings("lstm", embedding_dim, hidden_dim, layers, options.dropout())
-    return Converted(model, decoder, 0, vector_dim, options.integer("seq_length", 16))
-
-
-def _image_first_settings(
-    cell: str, embedding_dim: int, hidden_dim: int, layers: int, dropout: float
-) -> RecurrentConfig:
-    return RecurrentConfig(
-        cell=cell,
-        layers=layers,
-        embedding_dim=embedding_dim,
-        hidden_dim=hidden_dim,
-        dropout=dropout,
-        injection="pre",
-        image_projection="affine",
-    )
-
-
-def _fc(weights: Weights, rows: WordRows, options: Options) -> Converted:
-    return _convert_image_first(weights, rows, options, core="core", image="img_embed")
-
-
-def _newfc(weights: Weights, rows: WordRows, options: Options) -> Converted:
-    return _convert_image_first(weights, rows, options, core="_core", image="fc_embed")
-
-
-CONVERTERS: dict[str, Converter] = {"fc": _fc, "newfc": _newfc, "show_tell": _convert_show_tell}
-"""caption_model → converter."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from captioner.checkpoint.checkpoint import LoadedCheckpoint
 from captioner.errors import CheckpointError
-from captioner.nn.types import ImageFeatures
+from captioner.nn.types import ImageFeatures, mean_of_regions
 from tests.checkpoint.foreign.parity import TOLERANCE, captions_of, check_close, imported, logits_of
 
 WORDS = ["a", "dog", "runs", "UNK"]
@@ -180,3 +180,22 @@ def test_samples_have_the_project_s_log_probabilities_and_captions(
     )
     expected = np.load(folder / "expected.npz")
     check_sample(loaded, expected, "", ImageFeatures(torch.tensor(expected["fc_feats"])), slice(0, 4))
+
+
+@pytest.mark.parametrize(
+    "file", ["att2in2/model.pth", "att2in2/legacy_model.pth", "updown/model.pth", "transformer/model.pth"]
+)
+def test_samples_with_regions_have_the_project_s_log_probabilities_and_captions(
+    samples: Path, tmp_path: Path, weights_of_flat: dict[int, str], file: str
+) -> None:
+    """With equal numbers of regions, and with padded ones and a mask."""
+    path = samples / "ruotianluo" / file
+    loaded = imported(path, "ruotianluo", tmp_path / "run", encoder="flat_18", encoder_weights=weights_of_flat[18])
+    expected = np.load(path.parent / "expected.npz")
+    for prefix in ("same_", "masked_"):
+        grid, mask = torch.tensor(expected[f"{prefix}att_feats"]), None
+        if prefix == "masked_":
+            mask = torch.tensor(expected["masked_att_masks"]) > 0
+            assert not bool(mask.all())
+        vector = torch.tensor(expected["fc_feats"]) if "fc_feats" in expected else mean_of_regions(grid, mask)
+        check_sample(loaded, expected, prefix, ImageFeatures(vector, grid, mask=mask), slice(0, 4))

@@ -1,0 +1,112 @@
+"""The settings of the decoders since 2017 that attend: att2in, Up-Down and the transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from captioner.config.checks import check_choices, within
+from captioner.config.model import DEEPEST, WIDEST, ModelConfig
+from captioner.errors import ConfigError
+
+WORD_ACTIVATIONS = ("none", "relu")
+
+
+@dataclass
+class Att2inConfig(ModelConfig):
+    """Attention into the candidate of a maxout LSTM (Rennie et al. 2017, Att2in)."""
+
+    decoder: ClassVar[str] = "captioner.nn.decoders.att2in:Att2inDecoder"
+
+    choices: ClassVar[dict[str, Iterable[str]]] = {"cell": ("lstm_maxout",), "word_activation": WORD_ACTIVATIONS}
+
+    name: str = "att2in"
+    cell: str = "lstm_maxout"  # the RNN cell; the context enters the candidate of this one only
+    attention_dim: int = 512  # A, size of the attention's hidden layer
+    grid_dim: int | None = 512  # map each region to this size first (a ReLU layer); null: as they are
+    word_activation: str = "none"  # after the word embedding: none, or relu as in ImageCaptioning.pytorch
+
+    @property
+    def attends(self) -> bool:
+        return True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("model.attention_dim", self.attention_dim, 1, WIDEST)
+        within("model.grid_dim", self.grid_dim, 1, WIDEST)
+
+
+@dataclass
+class UpDownConfig(ModelConfig):
+    """Up-Down: an attention LSTM and a language LSTM (Anderson et al. 2018)."""
+
+    decoder: ClassVar[str] = "captioner.nn.decoders.updown:UpDownDecoder"
+
+    choices: ClassVar[dict[str, Iterable[str]]] = {**ModelConfig.choices, "word_activation": WORD_ACTIVATIONS}
+
+    name: str = "updown"
+    layers: int = 1  # RNN layers of the language LSTM; the attention LSTM has one
+    attention_dim: int = 512  # A, size of the attention's hidden layer
+    grid_dim: int | None = None  # map each region, and v, to this size first (ReLU layers); null: as they are
+    vector_dim: int | None = None  # size of v, for features made elsewhere; null: that of a region
+    word_activation: str = "none"  # after the word embedding: none, or relu as in ImageCaptioning.pytorch
+
+    @property
+    def attends(self) -> bool:
+        return True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("model.attention_dim", self.attention_dim, 1, WIDEST)
+        within("model.grid_dim", self.grid_dim, 1, WIDEST)
+        within("model.vector_dim", self.vector_dim, 1, WIDEST)
+
+
+@dataclass
+class TransformerConfig(ModelConfig):
+    """A transformer (Vaswani et al. 2017): self-attention over the regions, and a decoder with cross-attention."""
+
+    decoder: ClassVar[str] = "captioner.nn.decoders.transformer:TransformerDecoder"
+
+    choices: ClassVar[dict[str, Iterable[str]]] = {
+        "cell": ("none",),
+        "norm": ("pre", "post"),
+        "layer_norm": ("standard", "unbiased"),
+        "positions": ("sinusoidal", "learned"),
+    }
+
+    name: str = "transformer"
+    cell: str = "none"  # it has no RNN cell
+    layers: int = 3  # decoder layers
+    encoder_layers: int = 3  # layers of self-attention over the regions; 0: none
+    embedding_dim: int = 512  # E, size of the word embeddings; a linear map follows where it is not H
+    hidden_dim: int = 512  # H, size of every layer's output (d_model)
+    heads: int = 8  # attention heads, each of H / heads dimensions
+    feed_forward_dim: int = 2048  # size of the feed-forward networks' hidden layer
+    dropout: float = 0.1  # on embeddings, attention weights, hidden layers, and before each residual connection
+    norm: str = "pre"  # layer normalization before each sublayer (pre), or after its residual connection (post)
+    layer_norm: str = (
+        "standard"  # √(s² + 10⁻⁵) with the biased s (standard), or s + 10⁻⁶ with the unbiased one (unbiased)
+    )
+    positions: str = "sinusoidal"  # of words: sinusoidal, or learned
+    longest: int = 128  # learned positions: words of the longest caption, <START> counted
+
+    @property
+    def attends(self) -> bool:
+        return True
+
+    def __post_init__(self) -> None:
+        check_choices("model", self)
+        if self.residual:
+            raise ConfigError("model.residual=true has no effect: a transformer always has residual connections.")
+        super().__post_init__()
+        within("model.encoder_layers", self.encoder_layers, 0, DEEPEST)
+        within("model.feed_forward_dim", self.feed_forward_dim, 1, WIDEST)
+        within("model.heads", self.heads, 1, self.hidden_dim)
+        within("model.longest", self.longest, 2, WIDEST)
+        if self.hidden_dim % self.heads:
+            raise ConfigError(
+                f"model.hidden_dim={self.hidden_dim} cannot be divided by model.heads={self.heads}: each head has the "
+                "same number of dimensions."
+            )

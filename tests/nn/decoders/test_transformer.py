@@ -1,0 +1,267 @@
+"""The transformer against its equations in NumPy, and against torch's own layers with the same weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captioner.config import TransformerConfig
+from captioner.errors import ConfigError
+from captioner.nn.decoders.transformer import sinusoids
+from captioner.nn.packing import pack_captions
+from captioner.nn.types import ImageFeatures, repeat_rows
+from tests.nn.decoders.decoder_checks import (
+    CAPTIONS,
+    check_gradients,
+    check_that_beams_of_an_image_share_its_features,
+    check_that_decoding_step_by_step_equals_teacher_forcing,
+    check_that_padding_changes_nothing,
+    make_attending,
+    mean_cross_entropy,
+    rows_of,
+)
+from tests.nn.equations import parameters, softmax, word_logits
+
+Weights = dict[str, np.ndarray]
+SMALL: dict[str, Any] = {
+    "embedding_dim": 8,
+    "hidden_dim": 8,
+    "heads": 2,
+    "feed_forward_dim": 10,
+    "layers": 2,
+    "encoder_layers": 2,
+}
+CONFIGS = [
+    TransformerConfig(**SMALL),
+    TransformerConfig(**SMALL, norm="post"),
+    TransformerConfig(**SMALL, layer_norm="unbiased", tie_embeddings=True),
+    TransformerConfig(**{**SMALL, "encoder_layers": 0, "layers": 1}, positions="learned", longest=9),
+    TransformerConfig(**{**SMALL, "embedding_dim": 5, "heads": 8}, tie_embeddings=True),
+]
+
+
+def name(config: TransformerConfig) -> str:
+    return f"{config.norm}-{config.layer_norm}-{config.positions}-{config.embedding_dim}"
+
+
+every_kind = pytest.mark.parametrize("config", CONFIGS, ids=name)
+
+
+def multihead(p: Weights, prefix: str, heads: int, x: np.ndarray, memory: np.ndarray, causal: bool) -> Any:
+    """(T, H), and the weights (T, P), the mean over the heads; eq. 1 and section 3.2.2."""
+    q, k, v = (
+        np.split(source @ p[f"{prefix}.{part}.weight"].T + p[f"{prefix}.{part}.bias"], heads, axis=1)
+        for part, source in (("query", x), ("key", memory), ("value", memory))
+    )
+    results, all_weights = [], []
+    for head in range(heads):
+        rows = []
+        for t in range(len(x)):
+            seen = t + 1 if causal else len(memory)
+            row = np.zeros(len(memory))
+            row[:seen] = softmax(k[head][:seen] @ q[head][t] / np.sqrt(q[head].shape[1]))
+            rows.append(row)
+        results.append(np.array(rows) @ v[head])
+        all_weights.append(rows)
+    joined = np.concatenate(results, axis=1) @ p[f"{prefix}.out.weight"].T + p[f"{prefix}.out.bias"]
+    return joined, np.mean(all_weights, axis=0)
+
+
+def normalize(p: Weights, prefix: str, config: TransformerConfig, x: np.ndarray) -> np.ndarray:
+    mean = x.mean(-1, keepdims=True)
+    if config.layer_norm == "unbiased":
+        scaled = (x - mean) / (x.std(-1, ddof=1, keepdims=True) + 1e-6)
+    else:
+        scaled = (x - mean) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    return p[f"{prefix}.weight"] * scaled + p[f"{prefix}.bias"]
+
+
+def sublayer(p: Weights, prefix: str, number: int, config: TransformerConfig, x: np.ndarray, function: Any) -> Any:
+    norm = f"{prefix}.norms.{number}"
+    if config.norm == "pre":
+        return x + function(normalize(p, norm, config, x))
+    return normalize(p, norm, config, x + function(x))
+
+
+def feed_forward(p: Weights, prefix: str, x: np.ndarray) -> np.ndarray:
+    hidden = np.maximum(x @ p[f"{prefix}.feed_forward.0.weight"].T + p[f"{prefix}.feed_forward.0.bias"], 0)
+    return hidden @ p[f"{prefix}.feed_forward.3.weight"].T + p[f"{prefix}.feed_forward.3.bias"]
+
+
+def position(p: Weights, config: TransformerConfig, t: int) -> np.ndarray:
+    if config.positions == "learned":
+        return p["positions.weight"][t]
+    row = np.zeros(config.hidden_dim)
+    for j in range(config.hidden_dim // 2):
+        angle = t / 10000 ** (2 * j / config.hidden_dim)
+        row[2 * j : 2 * j + 2] = np.sin(angle), np.cos(angle)
+    return row
+
+
+def equations(decoder: Any, config: TransformerConfig, grid: np.ndarray, words: list[int]) -> tuple[Any, Any]:
+    """Logits (T, V) and weights (T, P) of one image and one caption."""
+    p, heads = parameters(decoder), config.heads
+    memory = np.maximum(grid @ p["grid.weight"].T + p["grid.bias"], 0)
+    for layer in range(config.encoder_layers):
+        prefix = f"encoder.{layer}"
+
+        def attend(y: np.ndarray, prefix: str = prefix) -> np.ndarray:
+            return multihead(p, f"{prefix}.self_attention", heads, y, y, False)[0]
+
+        memory = sublayer(p, prefix, 0, config, memory, attend)
+        memory = sublayer(p, prefix, 1, config, memory, lambda y, prefix=prefix: feed_forward(p, prefix, y))
+    if config.norm == "pre" and config.encoder_layers:
+        memory = normalize(p, "memory_norm", config, memory)
+    embedded = np.array([p["embedding.weight"][word] for word in words])
+    if "widen.weight" in p:
+        embedded = embedded @ p["widen.weight"].T
+    x = np.sqrt(config.hidden_dim) * embedded + np.array([position(p, config, t) for t in range(len(words))])
+    weights = np.zeros(0)
+    for layer in range(config.layers):
+        prefix = f"decoder.{layer}"
+
+        def attend_to_words(y: np.ndarray, prefix: str = prefix) -> np.ndarray:
+            return multihead(p, f"{prefix}.self_attention", heads, y, y, True)[0]
+
+        def attend_to_image(y: np.ndarray, prefix: str = prefix) -> np.ndarray:
+            nonlocal weights
+            result, weights = multihead(p, f"{prefix}.memory_attention", heads, y, memory, False)
+            return result
+
+        x = sublayer(p, prefix, 0, config, x, attend_to_words)
+        x = sublayer(p, prefix, 1, config, x, attend_to_image)
+        x = sublayer(p, prefix, 2, config, x, lambda y, prefix=prefix: feed_forward(p, prefix, y))
+    if config.norm == "pre":
+        x = normalize(p, "output_norm", config, x)
+    return np.array([word_logits(p, row) for row in x]), weights
+
+
+@every_kind
+def test_forward_is_the_equations(config: TransformerConfig) -> None:
+    decoder, features = make_attending(config)
+    packed = pack_captions(CAPTIONS)
+    output = decoder(features, packed)
+    attention = rows_of(packed, output.attention)
+    for (image, slot), logits in rows_of(packed, output.logits).items():
+        expected, weights = equations(decoder, config, features.grid[image].numpy(), [1, *CAPTIONS[image][slot]])
+        np.testing.assert_allclose(logits, expected, atol=1e-10)
+        np.testing.assert_allclose(attention[image, slot], weights, atol=1e-10)
+
+
+@every_kind
+def test_decoding_step_by_step_equals_teacher_forcing(config: TransformerConfig) -> None:
+    check_that_decoding_step_by_step_equals_teacher_forcing(*make_attending(config))
+
+
+@every_kind
+def test_gradients_are_those_of_finite_differences(config: TransformerConfig) -> None:
+    decoder, features = make_attending(config)
+    check_gradients(decoder, mean_cross_entropy(decoder, features))
+
+
+@every_kind
+def test_padding_changes_nothing(config: TransformerConfig) -> None:
+    check_that_padding_changes_nothing(make_attending(config)[0])
+
+
+@every_kind
+def test_beams_of_an_image_share_its_features(config: TransformerConfig) -> None:
+    check_that_beams_of_an_image_share_its_features(*make_attending(config))
+
+
+def copy_attention(source: Any, target: nn.MultiheadAttention) -> None:
+    parts = (source.query, source.key, source.value)
+    target.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+    target.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+    target.out_proj.load_state_dict(source.out.state_dict())
+
+
+def torch_layer(kind: Any, source: Any, config: TransformerConfig) -> Any:
+    """torch's own layer with the same weights."""
+    layer = kind(
+        config.hidden_dim,
+        config.heads,
+        config.feed_forward_dim,
+        dropout=0.0,
+        batch_first=True,
+        norm_first=config.norm == "pre",
+    )
+    with torch.no_grad():
+        copy_attention(source.self_attention, layer.self_attn)
+        if hasattr(source, "memory_attention"):
+            copy_attention(source.memory_attention, layer.multihead_attn)
+    layer.linear1.load_state_dict(source.feed_forward[0].state_dict())
+    layer.linear2.load_state_dict(source.feed_forward[3].state_dict())
+    for number, norm in enumerate(source.norms, 1):
+        getattr(layer, f"norm{number}").load_state_dict(norm.state_dict())
+    return layer
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_torch_s_own_transformer_gives_the_same_logits(norm: str) -> None:
+    config = replace(CONFIGS[0], norm=norm)
+    decoder, features = make_attending(config)
+    decoder.float()
+    grid = features.grid.float()
+    words = torch.tensor([[1, 4, 5, 6, 7]])
+    packed = pack_captions([[words[0, 1:].tolist()]])
+    encoder = nn.ModuleList(torch_layer(nn.TransformerEncoderLayer, layer, config) for layer in decoder.encoder)
+    reference = nn.TransformerDecoder(torch_layer(nn.TransformerDecoderLayer, decoder.decoder[0], config), 2)
+    reference.layers[1] = torch_layer(nn.TransformerDecoderLayer, decoder.decoder[1], config)
+    reference.norm = decoder.output_norm if norm == "pre" else None
+    with torch.no_grad():
+        memory = torch.relu(decoder.grid(grid[:1]))
+        for layer in encoder.eval():
+            memory = layer(memory)
+        x = decoder.embedding(words) * 8**0.5 + sinusoids(0, 5, 8).float()
+        causal = torch.full((5, 5), float("-inf")).triu(1)
+        expected = decoder.output(reference.eval()(x, decoder.memory_norm(memory), tgt_mask=causal)[0])
+        found = decoder(ImageFeatures(grid[:1].mean(1), grid[:1]), packed).logits
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_a_step_projects_one_word_whatever_was_read_before() -> None:
+    """The cache: every linear layer of a step reads N rows of one word, at the first step and at the tenth."""
+    decoder, features = make_attending(CONFIGS[0])
+    sizes: list[set[int]] = []
+
+    def note(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> None:
+        sizes[-1].add(inputs[0].numel() // inputs[0].shape[-1])
+
+    state = repeat_rows(decoder.init_state(features), 2)
+    for module in decoder.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(note)
+    for _ in range(10):
+        sizes.append(set())
+        state = decoder.step(torch.full((6,), 4), state).state
+    assert sizes == [{6}] * 10
+    assert state.rows.keys[0].shape == (6, 10, 8)
+
+
+def test_a_caption_beyond_the_learned_positions_is_one_message() -> None:
+    decoder, features = make_attending(CONFIGS[3])
+    state = decoder.init_state(features)
+    for _ in range(9):
+        state = decoder.step(torch.tensor([4, 5, 6]), state).state
+    with pytest.raises(ConfigError, match=r"learned the positions of 9 words .* a caption became longer"):
+        decoder.step(torch.tensor([4, 5, 6]), state)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"heads": 3}, r"model\.hidden_dim=8 cannot be divided by model\.heads=3"),
+        ({"residual": True}, r"always has residual connections"),
+        ({"cell": "lstm"}, r"model\.cell='lstm' does not exist"),
+        ({"encoder_layers": -1}, r"model\.encoder_layers=-1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TransformerConfig(**{**SMALL, **settings})
