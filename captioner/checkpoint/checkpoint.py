@@ -186,6 +186,11 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str =
     return LoadedCheckpoint(folder, model.to(device).eval(), vocabulary, settings, tokenizer_model)
 
 
+def load_settings(folder: Path) -> CheckpointSettings:
+    """The settings of a captioning model's checkpoint folder; CheckpointError as `load_checkpoint`."""
+    return _parse_settings(folder, read_verified_config(folder, CheckpointSettings.task))
+
+
 def read_verified_config(folder: Path, task: str) -> dict[str, Any]:
     """The migrated `config.json` of a checkpoint of `task`, after verifying the files of weights and vocabulary."""
     stored = _read_config(folder)

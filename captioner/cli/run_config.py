@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from captioner.checkpoint.index import read_index
 from captioner.cli.choices import CONF
 from captioner.cli.hydra_config import settings_from_plain
 from captioner.cli.runs_folder import CONFIG_FILE
@@ -64,6 +65,11 @@ def resumed_settings(run_folder: Path, overrides: Sequence[str]) -> TrainConfig 
     allow.
     """
     if not (run_folder / CONFIG_FILE).is_file():
+        if read_index(run_folder) is not None:
+            raise CheckpointError(
+                f"resume={run_folder} has a checkpoint and no training to resume (no {CONFIG_FILE}): start one from "
+                f"its weights with init_from={run_folder}."
+            )
         raise CheckpointError(
             f"resume={run_folder} is no run folder: it has no {CONFIG_FILE}. Expected a folder such as runs/…; a run "
             "that was stopped before its training began cannot be resumed: start it again."

@@ -17,19 +17,20 @@ from omegaconf import DictConfig
 
 from captioner.cli.choices import CONF
 from captioner.cli.data_source import check_data_source
-from captioner.cli.hydra_config import PRIMARY, register, task_of, training_settings
+from captioner.cli.hydra_config import PRIMARY, register, settings_from_plain, task_of, training_settings
 from captioner.cli.hydra_versions import VERSION_BASE
 from captioner.cli.main import errors_as_exit_codes, explain
 from captioner.cli.overrides import check_overrides
-from captioner.cli.run_config import read_settings, resumed_settings
+from captioner.cli.run_config import change_settings, read_settings, resumed_settings
 from captioner.cli.runs_folder import CONFIG_FILE, RUNS_FOLDER, check_unused_folder, note_newest, remove_if_empty, shown
 from captioner.cli.setting_suggestions import DRY_RUN, HYDRA_FLAGS, check_flags
 from captioner.cli.settings_help import train_help
-from captioner.config import TASKS, LanguageModelConfig
+from captioner.config import TASKS, LanguageModelConfig, TrainConfig
 from captioner.distributed.device import check_device_name
 from captioner.distributed.launch import join_launched_job
 from captioner.distributed.ranks import first_value_in_job, is_main_process, rank_info
 from captioner.errors import ConfigError, choose
+from captioner.schema import to_plain
 
 BEGUN = "run begun"  # key of the job's store; rank 0 stores the run folder there
 _failed: list[Exception] = []
@@ -99,10 +100,10 @@ def _job(composed: DictConfig) -> None:
         overrides = list(hydra.overrides.task)
         resuming = composed.resume is not None or begun_by_this_job(folder)
         try:
-            if composed.resume is None:
-                config = training_settings(composed)
-            else:
+            if composed.resume is not None:
                 config = resumed_settings(Path(composed.resume), overrides)
+            else:
+                config = initialized_settings(training_settings(composed), overrides)
             check_device_name(config.device)
             if not isinstance(config, LanguageModelConfig):
                 check_data_source(config.data)
@@ -133,7 +134,7 @@ def _dry_job(composed: DictConfig) -> None:
         try:
             if composed.resume is not None:
                 raise ConfigError(f"{DRY_RUN} is for a run that has not begun: leave resume= out.")
-            config = training_settings(composed)
+            config = initialized_settings(training_settings(composed), list(HydraConfig.get().overrides.task))
             if isinstance(config, LanguageModelConfig):
                 raise ConfigError(f"{DRY_RUN} knows captioners only: leave it out for task=language_model.")
             check_device_name(config.device)
@@ -147,6 +148,28 @@ def _dry_job(composed: DictConfig) -> None:
         if problems:
             raise ConfigError("This run would not start:\n" + "\n".join(f"- {problem}" for problem in problems))
         sys.stdout.write(f"Nothing stops this run. Start it without {DRY_RUN}.\n")
+
+
+def initialized_settings(
+    config: TrainConfig | LanguageModelConfig, overrides: Sequence[str]
+) -> TrainConfig | LanguageModelConfig:
+    """`config`; with `init_from`, the checkpoint's model, changed by the command line's `model.KEY=VALUE`.
+
+    ConfigError for settings that the checkpoint decides, and for `init_from` together with a language model.
+    """
+    if isinstance(config, LanguageModelConfig) or config.init_from is None:
+        return config
+    from captioner.training.init_from import fixed_settings, with_settings_of_checkpoint
+
+    if fixed := list(fixed_settings(list(overrides))):
+        raise ConfigError(
+            f"{fixed[0]} cannot go with init_from={config.init_from}: the checkpoint decides the model, the encoder, "
+            "the tokenizer and the vocabulary. Only values such as model.dropout=0.3 and encoder.fine_tune_from can "
+            "be changed."
+        )
+    values = to_plain(with_settings_of_checkpoint(config))
+    change_settings(values, [override for override in overrides if override.startswith("model.")])
+    return settings_from_plain(values)
 
 
 def begun_by_this_job(folder: Path) -> bool:

@@ -46,6 +46,7 @@ class TrainConfig:
     seed: int = 0  # fixes every random choice: two runs on a CPU give the same bytes
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
     resume: str | None = None  # a run folder: resume that run exactly where it stopped
+    init_from: str | None = None  # a run, checkpoint or bundled model: start from its weights, with its model and words
 
     def __post_init__(self) -> None:
         if self.cache.flips and self.augment.flip and not self.augment.after:

@@ -32,10 +32,19 @@ class TrainingCaptions(NamedTuple):
 
 
 def encode_training_captions(
-    dataset: CaptionDataset, tokenized: TokenizedCaptions, vocabulary: VocabularyConfig, max_length: int
+    dataset: CaptionDataset,
+    tokenized: TokenizedCaptions,
+    vocabulary: VocabularyConfig,
+    max_length: int,
+    given: Vocabulary | None = None,
 ) -> TrainingCaptions:
-    """The vocabulary of the training captions, and their token ids; DataError where either would be empty."""
-    words = Vocabulary.from_captions((tokens for captions in tokenized for tokens in captions), vocabulary)
+    """The vocabulary of the training captions, and their token ids; DataError where either would be empty.
+
+    given: a vocabulary to use instead.
+    """
+    words = given
+    if words is None:
+        words = Vocabulary.from_captions((tokens for captions in tokenized for tokens in captions), vocabulary)
     captions = encode_captions(tokenized, words, max_length)
     return TrainingCaptions(words, captions, captioned_images(captions, dataset))
 

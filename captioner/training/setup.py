@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from captioner.checkpoint.checkpoint import load_tokenizer_model
+from captioner.checkpoint.checkpoint import load_tokenizer_model, load_vocabulary
 from captioner.checkpoint.index import find_checkpoint, read_index
 from captioner.config import AugmentConfig, RewardConfig, TrainConfig
 from captioner.data.batches import mix_seeds, tokenize_captions
@@ -50,6 +50,7 @@ from captioner.text.tokenizers import Tokenizer, build_tokenizer, is_learned, le
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.compile import compile_steps
 from captioner.training.ema import ExponentialMovingAverage
+from captioner.training.init_from import model_of_checkpoint, starting_checkpoint
 from captioner.training.optimizer import build_optimizer
 from captioner.training.phases import Phase, phase_of_epoch, plan_phases
 from captioner.training.precision import build_scaler, check_precision
@@ -72,10 +73,13 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     check_settings(config)
     check_precision(config.trainer.precision, device)
     train_set, val_set = load_splits(config)
-    tokenizer = broadcast_from_rank0(lambda: tokenizer_of_run(config, train_set, folder, resume=resume))
-    (vocabulary, captions, usable), advice = encode_and_advise(config, train_set, val_set, tokenizer)
+    start = starting_checkpoint(config, folder, resume=resume)
+    tokenizer = broadcast_from_rank0(lambda: tokenizer_of_run(config, train_set, folder, start, resume=resume))
+    known = None if start is None else load_vocabulary(start)
+    (vocabulary, captions, usable), advice = encode_and_advise(config, train_set, val_set, tokenizer, known)
     vocabulary.phrases = phrases = PhraseStatistics.from_captions(chain(*captions), vocabulary.special.end)
-    model = new_model(config, len(vocabulary)).to(device)
+    model = new_model(config, len(vocabulary)) if start is None else model_of_checkpoint(config, start)
+    model = model.to(device)
     steps_per_epoch = -(-len(usable) // config.trainer.batch_size)
     phases = plan_phases(config)
     fine_tuning_starts = next((phase.first_epoch for phase in phases if phase.fine_tune_from is not None), 0)
@@ -188,20 +192,34 @@ def check_settings(config: TrainConfig) -> None:
             check_has_boxes(config.data, split_name(split) or split)
 
 
-def tokenizer_of_run(config: TrainConfig, train_set: CaptionDataset, folder: Path, *, resume: bool) -> Tokenizer:
-    """The tokenizer; one that is learned is learned from the training captions, or read from the latest checkpoint."""
-    if resume and is_learned(config.tokenizer) and read_index(folder) is not None:
-        model = load_tokenizer_model(find_checkpoint(folder, "latest"))
-        return build_tokenizer(config.tokenizer, model)
+def tokenizer_of_run(
+    config: TrainConfig, train_set: CaptionDataset, folder: Path, start: Path | None, *, resume: bool
+) -> Tokenizer:
+    """The tokenizer; one that is learned is learned from the training captions, or read from a checkpoint.
+
+    That is the latest of a run that is resumed, or the one from which the run starts.
+    """
+    if resume and read_index(folder) is not None:
+        start = find_checkpoint(folder, "latest")
+    if start is not None and is_learned(config.tokenizer):
+        return build_tokenizer(config.tokenizer, load_tokenizer_model(start))
     return learn_tokenizer(config.tokenizer, train_set.all_captions if is_learned(config.tokenizer) else ())
 
 
 def encode_and_advise(
-    config: TrainConfig, train_set: CaptionDataset, val_set: CaptionDataset, tokenizer: Tokenizer
+    config: TrainConfig,
+    train_set: CaptionDataset,
+    val_set: CaptionDataset,
+    tokenizer: Tokenizer,
+    known: Vocabulary | None = None,
 ) -> tuple[TrainingCaptions, list[str]]:
-    """The training captions as token ids, and messages about settings that do not fit the captions."""
+    """The training captions as token ids, and messages about settings that do not fit the captions.
+
+    known: the vocabulary of the checkpoint that the training starts from; None: that of the training captions.
+    """
     tokenized = tokenize_captions(train_set, tokenizer)
-    encoded = encode_training_captions(train_set, tokenized, config.vocabulary, config.trainer.max_caption_length)
+    length = config.trainer.max_caption_length
+    encoded = encode_training_captions(train_set, tokenized, config.vocabulary, length, known)
     advice = caption_advice(
         tokenized,
         tokenize_captions(val_set, tokenizer),
