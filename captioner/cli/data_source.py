@@ -25,7 +25,11 @@ def check_data_source(data: DataConfig) -> None:
 
 def data_of_run(checkpoint: Path) -> DataConfig | None:
     """The data set that a checkpoint was trained on, from the run folder around it; None where there is no run."""
-    run_folder = checkpoint.parent.parent
+    return data_of_run_folder(checkpoint.parent.parent)
+
+
+def data_of_run_folder(run_folder: Path) -> DataConfig | None:
+    """The data set of the run in this folder; None where there is no run."""
     if not (run_folder / CONFIG_FILE).is_file():
         return None
     stored = read_settings(run_folder)

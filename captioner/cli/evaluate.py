@@ -6,6 +6,7 @@ Nothing here imports torch: `--help` and a mistake answer at once. `evaluate_job
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -14,7 +15,7 @@ from omegaconf import DictConfig
 
 from captioner.checkpoint.index import find_checkpoint
 from captioner.cli.choices import CONF
-from captioner.cli.data_source import check_data_source, data_of_run
+from captioner.cli.data_source import check_data_source, data_of_run, data_of_run_folder
 from captioner.cli.hydra_config import evaluate_settings, register
 from captioner.cli.hydra_versions import VERSION_BASE
 from captioner.cli.main import run_command
@@ -63,6 +64,8 @@ def _job(composed: DictConfig) -> None:
         config = evaluate_settings(composed)
         overrides = list(HydraConfig.get().overrides.task)
         _check_sources(config, overrides)
+        if config.results is not None and not is_given("data", overrides):  # as for a checkpoint: that of the run
+            config = replace(config, data=data_of_run_folder(Path(config.results).parent) or config.data)
         _check_files(config, overrides)
 
         if config.results is not None:

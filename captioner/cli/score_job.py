@@ -44,7 +44,8 @@ def score_in_folder(config: EvaluateConfig, overrides: list[str], folder: Path) 
         if config.references is not None or is_given("data", overrides):
             raise
         raise DataError(
-            f"{error} (Scored against the default, data=scenes: give references=FILE, or data=NAME data.root=DIR.)"
+            f"{error} (Scored against data={config.data.name}, as no other was given: give references=FILE, or "
+            "data=NAME data.root=DIR.)"
         ) from error
     names = system_names(files)
     comparison = paired_bootstrap(*(e.scores for e in evaluations)) if config.compare is not None else None

@@ -14,6 +14,8 @@ import pytest
 
 from captioner.cli.evaluate import main
 from captioner.cli.score_job import system_names
+from captioner.config import FolderConfig
+from captioner.data.datasets.registry import load_dataset
 from tests.cli.conftest import Command
 
 REFERENCES = {
@@ -160,6 +162,31 @@ def test_a_comparison_is_printed_and_stored(command: Command, files: Path) -> No
     assert row["low"] <= row["difference"] <= row["high"]
 
 
+def test_a_run_s_captions_are_scored_on_its_data(command: Command, files: Path) -> None:
+    """results=RUN/captions_val.json needs no data=…, and is then named by the run."""
+    run = files / "runs/mine"
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text("{}")
+    (run / "config.yaml").write_text(f"data: {{name: coco, root: {files}}}\n")
+    (run / "captions_val.json").write_text(results(CAPTIONS))
+    done = command(main, "results=runs/mine/captions_val.json", METRICS, "hydra.run.dir=out")
+    assert done.code == 0, done.err
+    assert metrics(files / "out")["signature"]["data"] == "coco2014"
+
+
+def test_a_report_of_files_shows_the_images(command: Command, tiny: FolderConfig) -> None:
+    dataset = load_dataset(tiny, "val")
+    for name, which in (("a.json", 0), ("b.json", -1)):
+        Path(name).write_text(results({image.image_id: image.captions[which] for image in dataset}))
+    options = ("data=folder", "data.root=data", METRICS, "report=true")
+    done = command(main, "results=a.json", "compare=b.json", *options, "hydra.run.dir=out")
+    assert done.code == 0, done.err
+    page = Path("out/report.html").read_text()
+    assert page.count("<article>") == 24  # random, best and worst
+    assert page.count("<th><span class=") == 2  # a row a system
+    assert page.count("data:image/") == 24
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "unknown ids": ({**CAPTIONS, 9: "a cow"}, "1 image ids are unknown (9)"),
     "captions missing": ({0: "a cat"}, "3 of 4 image ids have no caption (1, 2, 3)"),
@@ -212,7 +239,7 @@ def test_wrong_results_are_one_message(command: Command, files: Path, content: s
             "4 of the 4 images of coco2014 val are not on disk",
         ),
         (["checkpoint=x", "references=lists.json"], "references=lists.json needs results="),
-        (["results=results.json", "data.val_size=8"], "another data set or split?"),
+        (["results=results.json"], "(Scored against data=scenes, as no other was given: give references=FILE"),
         (["results=two.json", "compare=results.json", "references=lists.json", "subset=results"], "cannot be compared"),
         (["results=results.json", "references=lists.json", "hydra.run.dir=."], "never overwritten"),
         (["results=results.json", "references=lists.json", "tokenizer.name=pbt"], "ptb"),
