@@ -20,6 +20,7 @@ from captioner.checkpoint.archive import is_archive_name, unpacked
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder, pretrained_names
 from captioner.config import DecodeConfig
+from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import ImageSource, load_image
 from captioner.data.images.transforms import image_to_tensor
 from captioner.decode import Hypothesis, search
@@ -29,6 +30,7 @@ from captioner.errors import ConfigError, ImageError, near_misses
 from captioner.evaluation.scored_caption import ScoredCaption, score_captions_of_image, tokens_of_text
 from captioner.files import write_atomically
 from captioner.nn.types import ImageFeatures
+from captioner.nn.view_features import attention_maps, side_by_side
 from captioner.schema import from_plain, to_plain
 from captioner.text.degenerate import why_unusable
 from captioner.text.tokenizers import build_tokenizer
@@ -94,7 +96,8 @@ class Caption:
     score: what the search ranks by: log_prob / tokens**length_penalty, <END> counted.
     finished: True where the model generated <END>, False where the caption was cut at the length limit.
     attention: (T, rows, columns) attention weights of each token over the image's regions, which sum to 1 per token
-        (to less with adaptive attention, whose sentinel has the rest); None for a model without attention.
+        (to less with adaptive attention, whose sentinel has the rest); of several views, their maps are side by side;
+        None for a model without attention.
     alternatives: the next best captions of the beam search, best first: as many as `Captioner.caption` was asked for.
     image: the captioned image as it was given, and resize: how the model made it square; `plot` uses both.
     """
@@ -275,7 +278,8 @@ class Captioner:
         """Caption one image, or each image of a list.
 
         images: a path, the bytes of an image file, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4) or a tensor
-        (3, H, W), the last two of uint8 or of floats in [0, 1]; or a list of these.
+        (3, H, W), the last two of uint8 or of floats in [0, 1]; several views of one sample,
+        `ImageViews.of("frontal.png", "lateral.png")`; or a list of these.
         decode: the search, "greedy", "beam" or "sample", or all its settings as a DecodeConfig; by default what the
         model was trained with. alternatives: how many of the next best captions a beam search returns as well.
         settings: single settings of DecodeConfig, such as `beam_width=5`, `max_length=12` or, with decode="sample",
@@ -373,14 +377,17 @@ class Captioner:
     def _encode(self, images: Sequence[ImageSource], names: Sequence[str]) -> ImageFeatures:
         """`names`: a prefix per image for the message where it cannot be read."""
         tensors = []
-        for image, name in zip(images, names, strict=True):
-            try:
-                rgb = load_image(image, self.transform.size, self.transform.stretch)
-                tensors.append(image_to_tensor(rgb, self.transform))
-            except ImageError as error:
-                raise ImageError(f"{name}{error}") from error
+        views = [image.views if isinstance(image, ImageViews) else (image,) for image in images]
+        for of_image, name in zip(views, names, strict=True):
+            for view in of_image:
+                try:
+                    rgb = load_image(view, self.transform.size, self.transform.stretch)
+                    tensors.append(image_to_tensor(rgb, self.transform))
+                except ImageError as error:
+                    raise ImageError(f"{name}{error}") from error
         with torch.inference_mode():
-            return self.model.encode(torch.stack(tensors).to(self.device))
+            features = self.model.encode(torch.stack(tensors).to(self.device))
+            return features if len(tensors) == len(images) else side_by_side(features, list(map(len, views)))
 
     def _to_caption(self, hypotheses: Iterable[Hypothesis], image: ImageSource) -> Caption:
         """The best hypothesis as a caption, the others as its alternatives."""
@@ -391,8 +398,9 @@ class Captioner:
         tokens = tuple(self.vocabulary.decode(hypothesis.tokens))
         attention = None
         if hypothesis.attention is not None:
-            rows, columns = self.model.encoder.grid_size
-            attention = hypothesis.attention.float().cpu().numpy().reshape(len(tokens), rows, columns)
+            views = len(image.views) if isinstance(image, ImageViews) else 1
+            maps = attention_maps(hypothesis.attention.float(), self.model.encoder.grid_size, views)
+            attention = maps.cpu().numpy()
         return Caption(
             self._tokenizer.join(tokens),
             tokens,
@@ -401,7 +409,7 @@ class Captioner:
             hypothesis.finished,
             attention=attention,
             image=image,
-            resize=self.transform.resize,
+            resize="squash" if isinstance(image, ImageViews) else self.transform.resize,
         )
 
 

@@ -14,6 +14,7 @@ from captioner.config import TrainConfig
 from captioner.data.datasets.registry import available_splits, load_dataset
 from captioner.data.features.cache import CachePlan, check_cache_disk_space, encoding_speed, fill_cache, plan_cache
 from captioner.data.features.storage import FeatureShardFolder, folders_of_other_versions
+from captioner.data.features.view_features import single_images
 from captioner.distributed.device import choose_device
 from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.encoders.encoder import Encoder
@@ -27,7 +28,7 @@ def compute_features(config: TrainConfig, split: str | None, *, with_grid: bool)
     torch.manual_seed(config.seed)  # an encoder with random weights is that of a training with this seed
     device = choose_device(config.device)
     splits = [split] if split else available_splits(config.data)
-    datasets = [load_dataset(config.data, name, need_captions=False) for name in splits]
+    datasets = [single_images(load_dataset(config.data, name, need_captions=False)) for name in splits]
     encoder = build_encoder(config.encoder).to(device)
     encoder.transform = replace(encoder.transform, stretch=config.data.stretch)
     encoder.freeze()

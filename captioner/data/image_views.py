@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.data.stored_image import StoredImage
+from captioner.errors import ImageError
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,14 @@ class ImageViews(StoredImage):
 
     name: str
     views: tuple[Path | StoredImage, ...]
+
+    @classmethod
+    def of(cls, *views: str | Path | StoredImage) -> ImageViews:
+        """A sample of these images, such as `ImageViews.of("frontal.png", "lateral.png")`."""
+        paths = tuple(Path(view) if isinstance(view, str) else view for view in views)
+        if len(paths) < 2:
+            raise ImageError(f"A sample of several images needs two or more, and got {len(paths)}.")
+        return cls(paths[0].name, paths)
 
     def __str__(self) -> str:
         return " + ".join(map(str, self.views))

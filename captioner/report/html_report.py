@@ -16,6 +16,7 @@ from PIL import Image
 
 from captioner.config import TokenizerConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage
+from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import load_image
 from captioner.evaluation.evaluation import Evaluation
 from captioner.files import write_atomically
@@ -191,12 +192,13 @@ def _attention(systems: Sequence[ReportedSystem], images: Mapping[ImageId, Capti
             if caption.attention is None or not len(caption.attention) or image_id not in images:
                 continue
             photo = load_image(images[image_id].path, at_least=_PANEL)
+            resize = "squash" if isinstance(images[image_id].path, ImageViews) else system.resize
             photo.thumbnail((_PANEL, _PANEL))
             pixels = np.asarray(photo, np.float32) / np.float32(255)
             largest = float(caption.attention.max())  # one scale for all words of a caption
             panels = f"<figure>{_embedded(photo, _PANEL, f'image {image_id}')}</figure>"
             for word, weights in zip(caption.tokens, caption.attention, strict=False):
-                over = attention_overlay(pixels, weights, largest, system.resize)
+                over = attention_overlay(pixels, weights, largest, resize)
                 panel = Image.fromarray((255 * np.clip(over, 0, 1)).astype(np.uint8))
                 label = f"attention at the word {word}"
                 panels += f"<figure>{_embedded(panel, _PANEL, label)}<figcaption>{escape(word)}</figcaption></figure>"

@@ -16,10 +16,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.data.images.decode import load_image
+from captioner.data.image_views import views_of
+from captioner.data.images.decode import beside_each_other, load_image
 from captioner.data.images.transforms import resize_image
 from captioner.decode import search
 from captioner.errors import ImageError
+from captioner.nn.view_features import attention_maps
 from captioner.training.run import Run
 from captioner.training.tensorboard import TensorBoardLog
 
@@ -93,7 +95,9 @@ def attention_sheet(run: Run, samples: Sequence[SampleCaption]) -> Tensor:
         tiles = [view]
         if sample.attention is not None and sample.words:
             light = sample.attention.float() / sample.attention.max()
-            tiles += [lit_by_attention(view, weights.view(run.model.encoder.grid_size).numpy()) for weights in light]
+            views = len(views_of(run.val_set.images[sample.index].path))
+            maps = attention_maps(light, run.model.encoder.grid_size, views)
+            tiles += [lit_by_attention(view, weights.numpy()) for weights in maps]
         for column, (tile, word) in enumerate(zip(tiles, ["", *sample.words], strict=True)):
             left, top = column * TILE, row * (TILE + LINE)
             pen.text((left + 2, top + 2), word, fill="black", font=font)
@@ -103,11 +107,13 @@ def attention_sheet(run: Run, samples: Sequence[SampleCaption]) -> Tensor:
 
 def encoder_view(run: Run, index: int) -> Image.Image:
     """A validation image as the encoder gets it, resized to a tile; gray if it can no longer be read."""
+    transform = run.model.encoder.transform
     try:
-        image = load_image(run.val_set.images[index].path, TILE, run.config.data.stretch)
+        paths = views_of(run.val_set.images[index].path)
+        images = [load_image(path, TILE, run.config.data.stretch) for path in paths]
     except ImageError:  # its features may be in the cache, so training continues
         return Image.new("RGB", (TILE, TILE), "gray")
-    return resize_image(image, run.model.encoder.transform).resize((TILE, TILE))
+    return beside_each_other([resize_image(image, transform) for image in images]).resize((TILE, TILE))
 
 
 def lit_by_attention(image: Image.Image, light: NDArray[np.float32]) -> Image.Image:

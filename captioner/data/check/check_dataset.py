@@ -27,7 +27,9 @@ from captioner.data.check.check_report import (
 from captioner.data.check.image_checks import HUGE, NARROW, Inspection, inspect_images
 from captioner.data.dataset import CaptionDataset, ImageId, ImagePath
 from captioner.data.datasets.faults import TableError
+from captioner.data.datasets.image_files import missing_files
 from captioner.data.datasets.registry import available_splits, read_split, usable_images
+from captioner.data.features.view_features import single_images
 from captioner.data.training_data import REQUIRED, encode_training_captions, split_faults, splits_of_training
 from captioner.errors import CaptionerError, ConfigError, DataError
 from captioner.text.tokenizers import Tokenizer, learn_tokenizer
@@ -196,6 +198,8 @@ def _check_training_captions(
 def _check_images(
     datasets: Splits, usable: Splits, config: DataConfig, needed: Sequence[str], progress: bool, report: DatasetReport
 ) -> None:
+    datasets = {split: single_images(dataset) for split, dataset in datasets.items()}
+    usable = {split: single_images(dataset) for split, dataset in usable.items()}
     of_training = {image.path for split in needed for part in (datasets, usable) for image in part.get(split, ())}
     paths = list(dict.fromkeys([*(image.path for part in datasets.values() for image in part), *of_training]))
     report.images = len(paths)
@@ -206,9 +210,9 @@ def _check_images(
             by_mode[inspection.mode].append(inspection.path)
     faulty = [inspection for inspection in inspections if inspection.fault]
     bad = "error" if config.on_bad_image == "error" else "warning"
-    report.problems += _image_faults(bad, [found for found in faulty if found.path in of_training], "")
+    report.problems += _image_faults(bad, [found for found in faulty if found.path in of_training], "", config.root)
     others = [found for found in faulty if found.path not in of_training]
-    report.problems += _image_faults("warning", others, ", of a split that training does not read")
+    report.problems += _image_faults("warning", others, ", of a split that training does not read", config.root)
     unreadable = {inspection.path for inspection in faulty}
     for split in REQUIRED:
         if bad == "warning" and split in usable and unreadable.issuperset(usable[split].paths):
@@ -237,12 +241,12 @@ def _check_depth(inspections: Sequence[Inspection], config: DataConfig, report: 
     report.problems += problem("warning", banded, "image", what)
 
 
-def _image_faults(severity: str, faulty: Sequence[Inspection], where: str) -> list[Problem]:
+def _image_faults(severity: str, faulty: Sequence[Inspection], where: str, root: str | None) -> list[Problem]:
     """One problem for each kind of fault."""
     paths = {kind: [found.path for found in faulty if found.fault == kind] for kind in ("missing", "empty")}
     damaged = [found.reason.rstrip(".") for found in faulty if found.fault == "damaged"]
     return [
-        *problem(severity, paths["missing"], "image", f"missing{where}"),
+        *problem(severity, missing_files(paths["missing"], root), "image", f"missing{where}"),
         *problem(severity, paths["empty"], "image", f"empty (0 bytes){where}"),
         *problem(severity, damaged, "image", f"that cannot be decoded{where}"),
     ]

@@ -102,7 +102,7 @@ class _Images:
 
 def views_as_path(paths: tuple[ImagePath, ...]) -> ImagePath:
     """The image itself, or several images as the views of one sample."""
-    return paths[0] if len(paths) == 1 else ImageViews(paths[0].name, paths)
+    return paths[0] if len(paths) == 1 else ImageViews.of(*paths)
 
 
 def _read(root: Path, sources: Sequence[Source], config: FolderConfig, *, find_images: bool) -> _Images:

@@ -21,6 +21,7 @@ from captioner.data.images.decode import IMAGE_SUFFIXES
 from captioner.errors import DataError
 
 SAMPLE = 20  # names by which the folder of the images is chosen
+DIAGNOSED = 200  # missing images for which a similar file is looked for; messages show a few
 
 
 class Found(NamedTuple):
@@ -114,7 +115,7 @@ def has_image_suffix(name: str) -> bool:
 
 def nearest_files(missing: Sequence[Path], root: Path) -> dict[Path, list[Path]]:
     """Missing image → the files that may be meant, best first: the same name in another case, with another suffix, in
-    another Unicode form or in another subfolder of `root`.
+    another Unicode form or, if there is none in its folder, in another subfolder of `root`.
 
     Reads the names in `root` and its subfolders once.
     """
@@ -136,26 +137,29 @@ def nearest_files(missing: Sequence[Path], root: Path) -> dict[Path, list[Path]]
         return file.parent != path.parent, not same_suffix, path.stem != file.stem, str(file)
 
     found = {path: sorted(by_key[_key(path.name)], key=partial(rank, path)) for path in missing}
-    return {path: files for path, files in found.items() if files}
+    beside = {path: [file for file in files if file.parent == path.parent] for path, files in found.items()}
+    return {path: beside[path] or files for path, files in found.items() if files}
 
 
-def describe_missing(missing: Sequence[ImagePath], root: str | Path | None, most: int = 3) -> str:
-    """The first missing images for a message, each with the file that may be meant: 'a2 (images/a2.png is there)'.
+def missing_files(missing: Sequence[ImagePath], root: str | Path | None) -> list[str]:
+    """The missing files of these images, each with the file that may be meant: 'images/a2: images/a2.png is there'.
 
-    root: the folder of the data set, in which such files are looked for. Of several views, the missing ones are named.
+    Those with such a file come first. root: the folder of the data set, in which they are looked for.
     """
     views = [view for image in missing for view in views_of(image)]
     paths = list(dict.fromkeys(view for view in views if isinstance(view, Path) and not path_exists(view)))
     folder = Path(root).expanduser() if root is not None else None
-    nearest = nearest_files(paths, folder) if folder is not None else {}
+    nearest = nearest_files(paths[:DIAGNOSED], folder) if folder is not None and paths else {}
 
     def relative(path: Path) -> str:
         return path.relative_to(folder).as_posix() if folder and path.is_relative_to(folder) else str(path)
 
     def described(path: Path) -> str:
-        return f"{path}: {join_names(map(relative, nearest[path]), 2)} is there" if path in nearest else str(path)
+        files = nearest.get(path, [])
+        verb = "is" if len(files) == 1 else "are"
+        return f"{path}: {join_names(map(relative, files), 2)} {verb} there" if files else str(path)
 
-    return join_names(map(described, sorted(paths, key=lambda path: path not in nearest)), most)
+    return [described(path) for path in sorted(paths, key=lambda path: path not in nearest)]
 
 
 def _key(name: str) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from captioner.config import DATASETS, DataConfig
 from captioner.data.dataset import Box, CaptionDataset, CaptionedImage, ImageId, ImagePath
 from captioner.data.datasets.annotation_files import data_root, join_names, path_exists
-from captioner.data.datasets.image_files import describe_missing
+from captioner.data.datasets.image_files import missing_files
 from captioner.data.datasets.splits import split_name
 from captioner.data.image_views import ImageViews
 from captioner.errors import ConfigError, DataError, near_misses
@@ -259,7 +259,7 @@ def _without_missing_images(dataset: CaptionDataset, config: DataConfig) -> Capt
         return dataset
     problem = (
         f"{len(missing):,} of the {len(dataset):,} images of {dataset.name} {dataset.split} are not on disk "
-        f"({describe_missing([image.path for image in missing], config.root)})."
+        f"({join_names(missing_files([image.path for image in missing], config.root))})."
     )
     if config.on_bad_image == "error":
         raise DataError(f"{problem} Check data.root, or set data.on_bad_image=skip to leave them out.")

@@ -13,6 +13,7 @@ from torch import Tensor
 from captioner.config import CacheConfig, DataConfig
 from captioner.data.dataset import CaptionDataset
 from captioner.data.features.cache import cached_features
+from captioner.data.features.view_features import ViewFeatures, has_views
 from captioner.data.images.augment import Augmentation
 from captioner.data.images.loader import full_view, load_image_batches
 from captioner.errors import ConfigError
@@ -169,6 +170,17 @@ def open_features(
             f"data.stretch={data.stretch} cannot be changed after training: this model was trained with "
             f"data.stretch={encoder.transform.stretch}, which its checkpoint stores. Leave it out."
         )
+    if has_views(dataset):
+        open_single = partial(
+            open_features,
+            encoder=encoder,
+            with_grid=with_grid,
+            data=data,
+            cache=cache,
+            device=device,
+            augmentation=augmentation,
+        )
+        return ViewFeatures(dataset, open_single)
     frozen = not any(parameter.requires_grad for parameter in encoder.parameters())
     augmented = augmentation is not None and augmentation.config.active
     if augmentation is not None and cache.flips and not augmentation.config.flip:

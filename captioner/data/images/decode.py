@@ -10,12 +10,14 @@ import io
 import struct
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
+from captioner.data.image_views import ImageViews
 from captioner.data.images.depth import (
     color_to_8_bits,
     deep_color_mode,
@@ -75,6 +77,9 @@ def load_image(source: ImageSource, at_least: int | None = None, stretch: str = 
 
     stretch: "percentile" to spread the values that the image uses over all of 0 to 255 (`captioner.data.images.depth`).
 
+    The views of a sample (`ImageViews`) are one image in which they are beside each other, which is for the eye only: a
+    model reads them one by one.
+
     Images with more than 8 bits a channel are scaled to 8 bits. ImageError, with the file and the reason, for anything
     that cannot be decoded completely.
     """
@@ -86,6 +91,8 @@ def load_image(source: ImageSource, at_least: int | None = None, stretch: str = 
         return _decode(source, "The PIL image", stretch)
     if isinstance(source, bytes):
         return load_image_bytes(source, "The image given as bytes", at_least, stretch=stretch)
+    if isinstance(source, ImageViews):
+        return beside_each_other([load_image(view, at_least, stretch) for view in source.views])
     if isinstance(source, StoredImage):
         try:
             content = source.read_bytes()
@@ -107,6 +114,15 @@ def load_image(source: ImageSource, at_least: int | None = None, stretch: str = 
         f"A {type(source).__name__} is not an image. "
         "Expected a path, the bytes of a file, a PIL image, a NumPy array or a tensor."
     )
+
+
+def beside_each_other(images: Sequence[Image.Image]) -> Image.Image:
+    """The images in a row, all resized to the size of the first: how the views of a sample are shown."""
+    width, height = images[0].size
+    row = Image.new("RGB", (width * len(images), height))
+    for number, image in enumerate(images):
+        row.paste(image if image.size == (width, height) else image.resize((width, height)), (number * width, 0))
+    return row
 
 
 def load_image_bytes(

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from captioner.config import DataConfig, TransformConfig
 from captioner.data.dataset import ImagePath
+from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import load_image
 from captioner.data.images.transforms import FULL_VIEW, View, image_to_tensor
 from captioner.errors import DataError, ImageError
@@ -49,8 +50,11 @@ class _Images(Dataset[_Item]):
     def __getitem__(self, index: int) -> _Item:
         view = self.view_of(index)
         at_least = math.ceil(self.transform.size / min(view.width, view.height))  # so that a crop is as sharp
+        path = self.paths[index]
+        if isinstance(path, ImageViews):
+            return index, f"{path} is a sample of {len(path.views)} images, and this command encodes single images."
         try:
-            image = load_image(self.paths[index], at_least, self.transform.stretch)
+            image = load_image(path, at_least, self.transform.stretch)
         except ImageError as error:
             return index, str(error)
         except DataError as error:

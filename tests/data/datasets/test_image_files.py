@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from captioner.config import FolderConfig
-from captioner.data.datasets.image_files import Found, ImageFinder, describe_missing, nearest_files
+from captioner.data.datasets.image_files import Found, ImageFinder, missing_files, nearest_files
 from captioner.data.datasets.registry import load_dataset
 from captioner.errors import DataError
 from tests.data.tiny import write_coco, write_images, write_text
@@ -75,7 +75,7 @@ def test_missing_images_name_the_file_that_may_be_meant(tmp_path: Path) -> None:
         assert f"{tmp_path / 'images' / missing}: {nearest} is there" in message
     nearest = nearest_files([tmp_path / "images/e.jpg"], tmp_path)
     assert nearest == {tmp_path / "images/e.jpg": [tmp_path / "deep/er/e.jpg", tmp_path / "deep/er/E.png"]}
-    assert describe_missing([tmp_path / "f.jpg"], tmp_path) == str(tmp_path / "f.jpg")
+    assert missing_files([tmp_path / "f.jpg"], tmp_path) == [str(tmp_path / "f.jpg")]
 
 
 def test_all_images_missing_is_no_empty_split(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from captioner.data.dataset import CaptionDataset, CaptionedImage, ImagePath
 from captioner.data.datasets.annotation_files import join_names
+from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import IMAGE_SUFFIXES
 from captioner.errors import ConfigError, DataError, ImageError
 
@@ -77,6 +78,8 @@ def _pair_bytes(image: CaptionedImage) -> int:
 
 
 def _size(path: ImagePath) -> int:
+    if isinstance(path, ImageViews):
+        raise DataError(f"{path} is a sample of {len(path.views)} images, and tar shards hold one image per sample.")
     try:
         return path.stat().st_size if isinstance(path, Path) else path.byte_count()
     except OSError as error:
@@ -127,6 +130,7 @@ def _is_unchanged_by_reading(caption: str) -> bool:
 
 
 def _read(path: ImagePath) -> bytes:
+    _size(path)  # raises for what cannot be packed
     try:
         return path.read_bytes()
     except OSError as error:
