@@ -53,7 +53,9 @@ def _read_lines(file: AnnotationFile) -> Content:
             faults.found.append(f"{where} is not JSON: {error}.")
             continue
         with faults.collected():
-            entries.append(record_entry(record, file.options, str(file.path), f"line {number}"))
+            entry = record_entry(record, file.options, str(file.path), f"line {number}")
+            # A line without a caption counts as a blank one, as in a table.
+            entries.append(entry if entry.captions else replace(entry, captions=("",)))
     return Content(entries, (), tuple(faults.found))
 
 

@@ -88,7 +88,7 @@ def test_a_list_in_each_cell(tmp_path: Path) -> None:
     ],
 )
 def test_values_of_captions(tmp_path: Path, value: object, captions: tuple[str, ...]) -> None:
-    path = write_text(tmp_path / "a.jsonl", json.dumps({"image": "a.jpg", "caption": value}))
+    path = write_json(tmp_path / "a.json", [{"image": "a.jpg", "caption": value}])
     assert _read(path) == [(("a.jpg",), captions, None)]
 
 
