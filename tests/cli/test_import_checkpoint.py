@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from captioner.checkpoint.checkpoint import load_checkpoint
+from captioner.cli.evaluate import main as evaluate
 from captioner.cli.import_checkpoint import default_name, main
+from captioner.cli.train import main as train
 from captioner.config import ENCODERS
 from captioner.inference import Captioner
 from tests.checkpoint.foreign.conftest import SMALL_ENCODERS, small_resnet
@@ -17,6 +20,7 @@ from tests.checkpoint.foreign.test_ruotianluo import write_sample as write_ruoti
 from tests.checkpoint.foreign.test_yunjey import Encoder
 from tests.checkpoint.foreign.test_yunjey import write_sample as write_yunjey
 from tests.cli.conftest import Command
+from tests.tiny import write_tiny_data
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +115,23 @@ def test_mistakes_have_a_message(command: Command, arguments: list[str], message
 )
 def test_the_run_has_the_file_s_name(path: str, name: str) -> None:
     assert default_name(Path(path)) == name
+
+
+def test_an_imported_run_is_evaluated_and_fine_tuned(command: Command, yunjey: Path, tmp_path: Path) -> None:
+    """Batch normalization of the image, a vocabulary without most of the words, and Lanczos are kept."""
+    write_tiny_data(tmp_path / "data", images=32)
+    result = command(main, str(yunjey), "--from", "yunjey", "--encoder", "resnet_1111", "--out", "runs/theirs")
+    assert result.code == 0, result.err
+    data = ["data=folder", "data.root=data", "data.num_workers=0", "metric.names=[Bleu,CIDEr]", "device=cpu"]
+    result = command(evaluate, "checkpoint=runs/theirs", *data, "hydra.run.dir=scored")
+    assert result.code == 0, result.err
+    assert len(json.loads((tmp_path / "scored/captions_val.json").read_text())) == 8
+    options = ["init_from=runs/theirs", "trainer.max_epochs=1", "trainer.batch_size=5", "hydra.run.dir=runs/ours"]
+    result = command(train, *data, *options)
+    assert result.code == 0, result.err
+    theirs, ours = load_checkpoint(tmp_path / "runs/theirs"), load_checkpoint(tmp_path / "runs/ours")
+    assert ours.vocabulary == theirs.vocabulary
+    assert ours.settings.transform == theirs.settings.transform
+    assert ours.settings.transform.interpolation == "lanczos"
+    moved = ours.model.decoder.image.batch_norm.running_mean - theirs.model.decoder.image.batch_norm.running_mean
+    assert bool(moved.abs().max() > 0)

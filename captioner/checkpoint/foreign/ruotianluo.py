@@ -30,6 +30,10 @@ from captioner.config import DecodeConfig
 from captioner.errors import CheckpointError, near_misses
 
 _IMAGE_SIZE, _GRID = 448, 14
+_NO_ENCODER = (
+    "The file has no encoder: it was trained on features computed beforehand. Photos are captioned well only with the "
+    "encoder that computed them."
+)
 _SIGNS = ("core.", "_core.", "model.decoder.", "logit.")
 
 
@@ -67,6 +71,12 @@ def convert(files: ForeignFiles) -> ForeignModel:
     rows = _word_rows(infos["vocab"], infos_path)
     converted = CONVERTERS[name](weights, rows, options)
     weights.finish()
+    notes = [_NO_ENCODER]
+    if converted.grid_dim and converted.vector_dim not in (0, converted.grid_dim):
+        notes.append(
+            f"Its regions have {converted.grid_dim} features and its image vector {converted.vector_dim}, which no "
+            "encoder gives: it can caption no photo, only such features."
+        )
     iteration = infos.get("iter")
     return ForeignModel(
         about=f"{name} of ruotianluo{f', iteration {iteration}' if type(iteration) is int else ''}",
@@ -76,10 +86,7 @@ def convert(files: ForeignFiles) -> ForeignModel:
         vocabulary=rows.vocabulary,
         encoder=ForeignEncoder(None, _IMAGE_SIZE, grid_size=_GRID if converted.grid_dim else None),
         decode=DecodeConfig(name="greedy", max_length=converted.max_length, allow_unknown=True),
-        notes=[
-            "The file has no encoder: it was trained on features computed beforehand. Photos are captioned well only "
-            "with the encoder that computed them."
-        ],
+        notes=notes,
     )
 
 

@@ -74,6 +74,9 @@ def read_torch_file(path: Path) -> Any:
         if zipfile.is_zipfile(path):
             return _read_zip(path)
         with path.open("rb") as stream:
+            if stream.read(4) == b"PK\x03\x04":
+                raise ValueError("an archive without its end")
+            stream.seek(0)
             return _read_pickles(path, stream)
     except (ValueError, KeyError, RuntimeError, zipfile.BadZipFile, EOFError) as error:
         raise CheckpointError(f"{path} is damaged ({error!s:.200}): copy it again.") from error

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.config.attention_models import UpDownConfig
+from captioner.errors import ConfigError
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.layers.attention import (
@@ -66,6 +67,7 @@ class UpDownDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def __init__(self, config: UpDownConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
         hidden_dim, vector_dim = config.hidden_dim, config.vector_dim or feature_dim
+        self.vector_dim = vector_dim
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim)  # W_e
         self.word_relu = config.word_activation == "relu"
         self.grid = nn.Linear(feature_dim, config.grid_dim) if config.grid_dim else None
@@ -143,6 +145,11 @@ class UpDownDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         if features.grid is None:
             raise ValueError("Up-Down needs the encoder's grid")
         grid, vector = features.grid, features.vector
+        if vector.shape[1] != self.vector_dim:
+            raise ConfigError(
+                f"model.vector_dim={self.vector_dim}: it reads image vectors of this size, and the encoder's have"
+                f" {vector.shape[1]}. It needs the features that it was trained on."
+            )
         if self.grid is not None and self.vector is not None:
             grid = self.dropout(torch.relu(self.grid(grid)))
             vector = self.dropout(torch.relu(self.vector(vector)))

@@ -18,7 +18,7 @@ from captioner.nn.types import ImageFeatures, mean_of_regions
 from tests.checkpoint.foreign.parity import TOLERANCE, captions_of, check_close, imported, logits_of
 
 WORDS = ["a", "dog", "runs", "UNK"]
-E, H, D = 5, 6, 20
+E, H, A, D = 5, 6, 4, 20
 OPTIONS = {"rnn_size": H, "input_encoding_size": E, "drop_prob_lm": 0.25, "seq_length": 16, "max_length": 20}
 
 
@@ -47,12 +47,134 @@ def log_probs(parts: dict[str, nn.Module], vector: Tensor, ids: list[int]) -> Te
     return torch.stack(rows[1:])
 
 
+def attend(parts: dict[str, nn.Module], regions: Tensor, h: Tensor) -> Tensor:
+    """(1, H): additive attention of att2in2 and updown over the embedded regions (P, H)."""
+    energies = parts["core.attention.alpha_net"](
+        torch.tanh(parts["ctx2att"](regions) + parts["core.attention.h2att"](h))
+    )
+    return (energies.softmax(0) * regions).sum(0, keepdim=True)
+
+
+def region_layers() -> dict[str, nn.Module]:
+    """The layers that att2in2 and updown share."""
+    return {
+        "embed.0": nn.Embedding(len(WORDS) + 1, E),
+        "att_embed.0": nn.Linear(18, H),
+        "ctx2att": nn.Linear(H, A),
+        "core.attention.h2att": nn.Linear(H, A),
+        "core.attention.alpha_net": nn.Linear(A, 1),
+        "logit": nn.Linear(H, len(WORDS) + 1),
+    }
+
+
+def att2in2(parts: dict[str, nn.Module], grid: Tensor, _: Tensor, ids: list[int]) -> Tensor:
+    """(T, V) of one image (P, 18)."""
+    regions, h, c, rows = torch.relu(parts["att_embed.0"](grid)), torch.zeros(1, H), torch.zeros(1, H), []
+    for token in ids:
+        x, context = torch.relu(parts["embed.0"](torch.tensor([token]))), attend(parts, regions, h)
+        i, f, o, first, second = (parts["core.i2h"](x) + parts["core.h2h"](h)).chunk(5, 1)
+        to_first, to_second = parts["core.a2c"](context).chunk(2, 1)
+        c = f.sigmoid() * c + i.sigmoid() * torch.maximum(first + to_first, second + to_second)
+        h = o.sigmoid() * c.tanh()
+        rows.append(parts["logit"](h)[0].log_softmax(0))
+    return torch.stack(rows)
+
+
+def updown(parts: dict[str, nn.Module], grid: Tensor, vector: Tensor, ids: list[int]) -> Tensor:
+    """(T, V) of one image: its regions (P, 18) and its vector (20,)."""
+    regions, v = torch.relu(parts["att_embed.0"](grid)), torch.relu(parts["fc_embed.0"](vector[None]))
+    first = second = (torch.zeros(1, H), torch.zeros(1, H))
+    rows = []
+    for token in ids:
+        x = torch.relu(parts["embed.0"](torch.tensor([token])))
+        first = parts["core.att_lstm"](torch.cat([second[0], v, x], 1), first)
+        second = parts["core.lang_lstm"](torch.cat([attend(parts, regions, first[0]), first[0]], 1), second)
+        rows.append(parts["logit"](second[0])[0].log_softmax(0))
+    return torch.stack(rows)
+
+
+class Norm(nn.Module):
+    """a (x − mean) / (s + 10⁻⁶) + b with the unbiased deviation s."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a_2, self.b_2 = nn.Parameter(torch.randn(8)), nn.Parameter(torch.randn(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a_2 * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-6) + self.b_2
+
+
+def transformer_layers() -> dict[str, nn.Module]:
+    """One encoder and one decoder layer of 8 dimensions, under the project's names."""
+    parts: dict[str, nn.Module] = {"att_embed.0": nn.Linear(18, 8)}
+    for stack, names in (("encoder", ["self_attn"]), ("decoder", ["self_attn", "src_attn"])):
+        prefix = f"model.{stack}.layers.0"
+        for name in names:
+            parts |= {f"{prefix}.{name}.linears.{number}": nn.Linear(8, 8) for number in range(4)}
+        parts |= {f"{prefix}.feed_forward.w_1": nn.Linear(8, 12), f"{prefix}.feed_forward.w_2": nn.Linear(12, 8)}
+        parts |= {f"{prefix}.sublayer.{number}.norm": Norm() for number in range(len(names) + 1)}
+        parts[f"model.{stack}.norm"] = Norm()
+    parts["model.tgt_embed.0.lut"] = nn.Embedding(len(WORDS) + 1, 8)
+    parts["model.generator.proj"] = nn.Linear(8, len(WORDS) + 1)
+    return parts
+
+
+def transformer(parts: dict[str, nn.Module], grid: Tensor, _: Tensor, ids: list[int]) -> Tensor:
+    """(T, V) of one image (P, 18), with two heads."""
+
+    def attention(name: str, x: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
+        q, k, v = (
+            parts[f"{name}.linears.{number}"](source).view(-1, 2, 4).transpose(0, 1)
+            for number, source in enumerate((x, memory, memory))
+        )
+        energies = q @ k.transpose(1, 2) / 2 + (0 if mask is None else mask)
+        return parts[f"{name}.linears.3"]((energies.softmax(2) @ v).transpose(0, 1).reshape(-1, 8))
+
+    def feed_forward(prefix: str, x: Tensor) -> Tensor:
+        return parts[f"{prefix}.feed_forward.w_2"](torch.relu(parts[f"{prefix}.feed_forward.w_1"](x)))
+
+    m, encoder, decoder = torch.relu(parts["att_embed.0"](grid)), "model.encoder.layers.0", "model.decoder.layers.0"
+    y = parts[f"{encoder}.sublayer.0.norm"](m)
+    m = m + attention(f"{encoder}.self_attn", y, y)
+    m = m + feed_forward(encoder, parts[f"{encoder}.sublayer.1.norm"](m))
+    m = parts["model.encoder.norm"](m)
+    angles = torch.arange(len(ids))[:, None] / 10000 ** (torch.arange(0, 8, 2) / 8)
+    places = torch.stack([angles.sin(), angles.cos()], 2).flatten(1)
+    x = parts["model.tgt_embed.0.lut"](torch.tensor(ids)) * 8**0.5 + places
+    y = parts[f"{decoder}.sublayer.0.norm"](x)
+    x = x + attention(f"{decoder}.self_attn", y, y, torch.full((len(ids), len(ids)), float("-inf")).triu(1))
+    x = x + attention(f"{decoder}.src_attn", parts[f"{decoder}.sublayer.1.norm"](x), m)
+    x = x + feed_forward(decoder, parts[f"{decoder}.sublayer.2.norm"](x))
+    return parts["model.generator.proj"](parts["model.decoder.norm"](x)).log_softmax(1)
+
+
+def layers_of(name: str) -> dict[str, nn.Module]:
+    """The layers of any model under the project's names."""
+    if name == "att2in2":
+        core = {
+            "core.i2h": nn.Linear(E, 5 * H),
+            "core.h2h": nn.Linear(H, 5 * H),
+            "core.a2c": nn.Linear(H, 2 * H),
+        }
+        return region_layers() | core
+    if name == "updown":
+        lstms = {
+            "fc_embed.0": nn.Linear(D, H),
+            "core.att_lstm": nn.LSTMCell(2 * H + E, H),
+            "core.lang_lstm": nn.LSTMCell(2 * H, H),
+        }
+        return region_layers() | lstms
+    if name == "transformer":
+        return transformer_layers()
+    return layers(name if name in ("fc", "newfc") else "newfc")
+
+
 def write_sample(
     folder: Path, name: str, words: list[str] = WORDS, **options: Any
 ) -> tuple[Path, dict[str, nn.Module]]:
     """model.pth and infos_tiny.pkl, as the project writes them; and the layers."""
     folder.mkdir(exist_ok=True)
-    parts = layers("newfc" if name not in ("fc", "newfc") else name)
+    parts = layers_of(name)
     weights = {f"{key}.{inner}": tensor for key, part in parts.items() for inner, tensor in part.state_dict().items()}
     torch.save(weights, folder / "model.pth")
     vocab = {str(number): word for number, word in enumerate(words, 1)}
@@ -87,6 +209,22 @@ def test_log_probabilities_are_those_of_the_project_s_layers(
             expected = log_probs(parts, vector[image], [theirs[token] for token in [1, *captions[image]]])
         check_close(found[:, 2:], expected[:, theirs[2:]])
         assert bool((found[:, :2] < -25).all())  # <PAD> and <START> are never predicted
+
+
+@pytest.mark.parametrize("forward", [att2in2, updown, transformer], ids=lambda function: function.__name__)
+def test_log_probabilities_over_regions_are_those_of_the_project_s_layers(
+    tmp_path: Path, weights_of_flat: dict[int, str], forward: Any
+) -> None:
+    path, parts = write_sample(tmp_path / "log", forward.__name__, num_att_heads=2)
+    loaded = imported(path, "ruotianluo", tmp_path / "run", encoder="flat_18", encoder_weights=weights_of_flat[18])
+    assert loaded.settings.encoder.grid_size == 14
+    grid, vector = torch.randn(2, 3, 18), torch.randn(2, D)
+    captions, theirs = [[4, 5, 3], [6]], [0, 0, 0, 4, 1, 2, 3]
+    for image, logits in enumerate(logits_of(loaded, ImageFeatures(vector, grid), captions)):
+        ids = [theirs[token] for token in [1, *captions[image]]]
+        with torch.no_grad():
+            expected = forward(parts, grid[image], vector[image], ids)
+        check_close(logits.log_softmax(1)[:, 2:], expected[:, theirs[2:]])
 
 
 def test_without_unk_that_token_is_never_predicted(tmp_path: Path, weights_of_flat: dict[int, str]) -> None:

@@ -259,6 +259,13 @@ def test_a_file_with_changed_bytes_is_read_or_refused(tmp_path: Path, legacy: bo
     assert refused > 50
 
 
+def test_half_of_an_archive_is_damaged(tmp_path: Path) -> None:
+    path = save(tmp_path / "file.pth", tensors(), legacy=False)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(CheckpointError, match=r"damaged \(an archive without its end\): copy it again"):
+        read_torch_file(path)
+
+
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"does not exist: expected a checkpoint"):
         read_torch_file(tmp_path / "nothing.pth")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from captioner.config import UpDownConfig
+from captioner.errors import ConfigError
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures
 from tests.nn.decoders.decoder_checks import (
@@ -103,6 +104,12 @@ def test_gradients_are_those_of_finite_differences(config: UpDownConfig) -> None
 @every_kind
 def test_beams_of_an_image_share_its_features(config: UpDownConfig) -> None:
     check_that_beams_of_an_image_share_its_features(*make(config))
+
+
+def test_a_vector_of_another_size_is_one_message() -> None:
+    decoder, features = make(CONFIGS[3])
+    with pytest.raises(ConfigError, match=r"model\.vector_dim=8: .* the encoder's have 6"):
+        decoder.init_state(features._replace(vector=features.grid.mean(1)))
 
 
 def test_attention_sees_the_word_that_is_read() -> None:
