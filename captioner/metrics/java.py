@@ -27,7 +27,11 @@ def find_in_pycocoevalcap(metric: str, name: str) -> Path:
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (Path(folder) / name).is_file():
             return Path(folder) / name
-    problem = "is not installed" if spec is None else f"lacks {name}"
+    if spec is not None:
+        raise MetricUnavailable(
+            f"{metric} needs pycocoevalcap, which lacks {name}. "
+            "Install the package again: pip install --force-reinstall --no-deps pycocoevalcap."
+        )
     raise MetricUnavailable(
-        f"{metric} needs pycocoevalcap, which {problem}. Install it: pip install 'captioner[meteor]'."
+        f"{metric} needs pycocoevalcap, which is not installed. Install it: pip install 'captioner[meteor]'."
     )

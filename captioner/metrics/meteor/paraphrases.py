@@ -16,6 +16,7 @@ that a phrase which is not among them has the hash of one has a chance of one in
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterable
@@ -39,6 +40,7 @@ FILTER_BITS = 26
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _ARRAYS = ("phrases", "filter", "starts", "paraphrases")
 _DESCRIPTION = "index.json"
+_CHECKSUM_BYTES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +126,9 @@ def _make(folder: Path, source: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _identity(source: Path) -> list[int]:
-    """What tells one table from another: the file's size and time of change."""
-    status = source.stat()
-    return [status.st_size, status.st_mtime_ns]
+def _identity(source: Path) -> list[int | str]:
+    """What tells one table from another: the file's size and the checksum at its end, which gzip writes."""
+    with source.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _CHECKSUM_BYTES))
+        return [size, file.read().hex()]
