@@ -20,6 +20,7 @@ from captioner.checkpoint.archive import is_archive_name, unpacked
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder, pretrained_names
 from captioner.config import DecodeConfig
+from captioner.data.features.precomputed.region_features import RegionFeatures, from_array
 from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import ImageSource, load_image
 from captioner.data.images.transforms import image_to_tensor
@@ -29,7 +30,8 @@ from captioner.distributed.device import choose_device
 from captioner.errors import ConfigError, ImageError, near_misses
 from captioner.evaluation.scored_caption import ScoredCaption, score_captions_of_image, tokens_of_text
 from captioner.files import write_atomically
-from captioner.nn.types import ImageFeatures
+from captioner.nn.encoders.no_encoder import NO_ENCODER
+from captioner.nn.types import ImageFeatures, join_features
 from captioner.nn.view_features import attention_maps, side_by_side
 from captioner.schema import from_plain, to_plain
 from captioner.text.degenerate import why_unusable
@@ -100,6 +102,8 @@ class Caption:
         None for a model without attention.
     alternatives: the next best captions of the beam search, best first: as many as `Captioner.caption` was asked for.
     image: the captioned image as it was given, and resize: how the model made it square; `plot` uses both.
+    boxes: (N, 4) left, top, right and bottom of the N regions as fractions of the image, for features made elsewhere
+        whose boxes are known. `attention` is then (T, 1, N).
     """
 
     text: str
@@ -111,6 +115,7 @@ class Caption:
     alternatives: tuple[Caption, ...] = ()
     image: ImageSource | None = field(default=None, compare=False)
     resize: str = field(default="squash", compare=False)
+    boxes: np.ndarray | None = field(default=None, compare=False)
 
     @property
     def probability(self) -> float:
@@ -245,7 +250,9 @@ class Captioner:
             f"Captioner {self.name} {f'({step}) ' if step.startswith('step-') else ''}on {self.device}",
             f"decoder: {settings.model.name}, {parameters:,} parameters",
             f"encoder: {settings.encoder.name}, {self.transform.size} × {self.transform.size} pixels, "
-            f"{rows} × {columns} regions",
+            f"{rows} × {columns} regions"
+            if encoder.encodes_images
+            else f"encoder: none, features made elsewhere with {encoder.feature_dim:,} values per region",
             f"vocabulary: {len(self.vocabulary):,} tokens",
             f"training data: {self.training_data or 'unknown'}",
             f"decoding: {_describe_search(self.decode)}",
@@ -325,6 +332,51 @@ class Captioner:
         found = score_captions_of_image(self.model, self.vocabulary, features._replace(seeds=seeds), tokenized)
         return found if isinstance(captions, list) else found[0]
 
+    def caption_features(
+        self,
+        features: Sequence[np.ndarray],
+        *,
+        boxes: Sequence[np.ndarray | None] | None = None,
+        images: Sequence[ImageSource | None] | None = None,
+        decode: DecodeConfig | str | None = None,
+        alternatives: int = 0,
+        **settings: float,
+    ) -> list[Caption]:
+        """Caption images by features made elsewhere, for a model that was trained on such features.
+
+        features: for each image (N, D), the N regions of any number, or a grid (rows, columns, D).
+        boxes: for each image (N, 4), the left, top, right and bottom of its regions as fractions of its width and
+        height, or None. images: for `Caption.plot`. The other arguments are those of `caption`.
+
+        Raises ConfigError for features of another D, DataError for arrays that are no features.
+        """
+        config = self._decode_settings(decode, alternatives, settings)
+        found = [
+            from_array(np.asarray(array), f"features[{index}]", None if boxes is None else boxes[index])
+            for index, array in enumerate(features)
+        ]
+        captions: list[Caption] = []
+        for start in range(0, len(found), BATCH):
+            batch = found[start : start + BATCH]
+            joined = self._joined(batch)
+            hypotheses = self._search(joined, config, alternatives, first=start)
+            for offset, (of_image, regions) in enumerate(zip(hypotheses, batch, strict=True)):
+                image = None if images is None else images[start + offset]
+                captions.append(self._to_caption(of_image, image, regions))
+        return captions
+
+    def _joined(self, batch: Sequence[RegionFeatures]) -> ImageFeatures:
+        """The features of a batch, padded; ConfigError for another D than the model's."""
+        for regions in batch:
+            if regions.features.shape[1] != self.model.encoder.feature_dim:
+                raise ConfigError(
+                    f"features have {regions.features.shape[1]} values per region, but the model was made for "
+                    f"{self.model.encoder.feature_dim}."
+                )
+        grids = [torch.from_numpy(regions.features).unsqueeze(0) for regions in batch]
+        joined = join_features([ImageFeatures(grid.mean(1), grid) for grid in grids])
+        return joined.images(lambda tensor: tensor.to(self.device))
+
     def encode(self, images: Sequence[ImageSource]) -> ImageFeatures:
         """The encoder's features of B images: `vector` (B, D) and `grid` (B, P, D).
 
@@ -362,8 +414,14 @@ class Captioner:
         self, images: Sequence[ImageSource], names: Sequence[str], config: DecodeConfig, alternatives: int, first: int
     ) -> list[Caption]:
         """Captions of images that are encoded together; `first`: the index of the first one in the whole list."""
-        features = self._encode(images, names)
-        found = search(
+        found = self._search(self._encode(images, names), config, alternatives, first)
+        return [self._to_caption(hypotheses, image) for hypotheses, image in zip(found, images, strict=True)]
+
+    def _search(
+        self, features: ImageFeatures, config: DecodeConfig, alternatives: int, first: int
+    ) -> list[list[Hypothesis]]:
+        """The best hypotheses of each image; `first`: see `_caption_batch`."""
+        return search(
             self.model.decoder,
             features,
             config,
@@ -372,10 +430,11 @@ class Captioner:
             image_ids=list(range(first, first + len(features.vector))),
             phrases=self.vocabulary.phrases,
         )
-        return [self._to_caption(hypotheses, image) for hypotheses, image in zip(found, images, strict=True)]
 
     def _encode(self, images: Sequence[ImageSource], names: Sequence[str]) -> ImageFeatures:
         """`names`: a prefix per image for the message where it cannot be read."""
+        if not self.model.encoder.encodes_images:
+            raise ConfigError(NO_ENCODER)
         tensors = []
         views = [image.views if isinstance(image, ImageViews) else (image,) for image in images]
         for of_image, name in zip(views, names, strict=True):
@@ -389,18 +448,24 @@ class Captioner:
             features = self.model.encode(torch.stack(tensors).to(self.device))
             return features if len(tensors) == len(images) else side_by_side(features, list(map(len, views)))
 
-    def _to_caption(self, hypotheses: Iterable[Hypothesis], image: ImageSource) -> Caption:
-        """The best hypothesis as a caption, the others as its alternatives."""
-        best, *others = [self._from_hypothesis(hypothesis, image) for hypothesis in hypotheses]
+    def _to_caption(
+        self, hypotheses: Iterable[Hypothesis], image: ImageSource | None, regions: RegionFeatures | None = None
+    ) -> Caption:
+        """The best hypothesis as a caption, the others as its alternatives. regions: of features made elsewhere."""
+        best, *others = [self._from_hypothesis(hypothesis, image, regions) for hypothesis in hypotheses]
         return replace(best, alternatives=tuple(others))
 
-    def _from_hypothesis(self, hypothesis: Hypothesis, image: ImageSource) -> Caption:
+    def _from_hypothesis(
+        self, hypothesis: Hypothesis, image: ImageSource | None, regions: RegionFeatures | None
+    ) -> Caption:
         tokens = tuple(self.vocabulary.decode(hypothesis.tokens))
         attention = None
         if hypothesis.attention is not None:
             views = len(image.views) if isinstance(image, ImageViews) else 1
-            maps = attention_maps(hypothesis.attention.float(), self.model.encoder.grid_size, views)
-            attention = maps.cpu().numpy()
+            grid_size = self.model.encoder.grid_size
+            if regions is not None:
+                views, grid_size = 1, regions.grid or (1, len(regions.features))
+            attention = attention_maps(hypothesis.attention.float(), grid_size, views).cpu().numpy()
         return Caption(
             self._tokenizer.join(tokens),
             tokens,
@@ -409,7 +474,8 @@ class Captioner:
             hypothesis.finished,
             attention=attention,
             image=image,
-            resize="squash" if isinstance(image, ImageViews) else self.transform.resize,
+            resize="squash" if isinstance(image, ImageViews) or regions is not None else self.transform.resize,
+            boxes=None if regions is None else regions.boxes,
         )
 
 

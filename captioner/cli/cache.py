@@ -65,6 +65,8 @@ def _cache(arguments: Sequence[str]) -> None:
     config = compose_train_settings(overrides)
     if not config.cache.enabled:
         raise ConfigError("cache.enabled=false leaves no cache to fill: leave this setting out.")
+    if config.data.features is not None:
+        raise ConfigError(f"data.features={config.data.features}: features made elsewhere are not computed here.")
     check_device_name(config.device)
     check_data_source(config.data)
 

@@ -16,7 +16,8 @@ from captioner.cli.score_job import training_captions
 from captioner.config import HARD_AT_TEST, DecodeConfig, EvaluateConfig
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import add_boxes, add_objects, load_dataset
-from captioner.data.features.sources import open_features
+from captioner.data.features.precomputed.source import PrecomputedFeatures
+from captioner.data.features.sources import FeatureSource, open_features
 from captioner.distributed.device import choose_device
 from captioner.distributed.ranks import is_main_process, process_group
 from captioner.errors import ConfigError, choose
@@ -98,7 +99,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
         intervals, attention = {}, {}
         if config.report:
             intervals = bootstrap_intervals(evaluation.scores)
-            attention = _example_captions(Captioner(checkpoint, device), evaluation, dataset)
+            attention = _example_captions(Captioner(checkpoint, device), evaluation, dataset, features)
         systems.append(ReportedSystem(path.name, evaluation, intervals, attention, settings.transform.resize))
     return systems, dataset
 
@@ -125,9 +126,20 @@ def _set_hard_at_test(checkpoint: LoadedCheckpoint, how: str) -> None:
     decoder.attention_at_test = choose("hard_at_test", how, HARD_AT_TEST)
 
 
-def _example_captions(captioner: Captioner, evaluation: Evaluation, dataset: CaptionDataset) -> dict[ImageId, Caption]:
+def _example_captions(
+    captioner: Captioner, evaluation: Evaluation, dataset: CaptionDataset, features: FeatureSource
+) -> dict[ImageId, Caption]:
     """Captions, with attention weights, of a few images, which are the same for every system."""
     chosen = choose_examples(list(evaluation.captions), EXAMPLES)
+    if isinstance(features, PrecomputedFeatures):
+        indices = [index for index, image in enumerate(dataset) if image.image_id in set(chosen)]
+        regions = [features.regions(index) for index in indices]
+        arrays = [
+            found.features if found.grid is None else found.features.reshape(*found.grid, -1) for found in regions
+        ]
+        boxes = [features.boxes(index) for index in indices]
+        captions = captioner.caption_features(arrays, boxes=boxes)
+        return {dataset.images[index].image_id: caption for index, caption in zip(indices, captions, strict=True)}
     paths = {image.image_id: image.path for image in dataset}
     captions = captioner.caption([paths[image_id] for image_id in chosen])
     return dict(zip(chosen, captions, strict=True))

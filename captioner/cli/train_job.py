@@ -99,10 +99,11 @@ def print_result(result: TrainingResult | LanguageResult) -> None:
         if evaluation.grounding is not None:
             sys.stdout.write(f"\n{format_grounding(evaluation.grounding)}\n")
         break
-    sys.stdout.write(
-        f"\nRun folder: {shown(result.folder)}\n"
-        f"Caption a photo: python caption.py photo.jpg --checkpoint {shown(result.folder)}\n"
-    )
+    folder = shown(result.folder)
+    hint = f"Caption a photo: python caption.py photo.jpg --checkpoint {folder}"
+    if not result.encodes_images:
+        hint = f"Caption a split: python evaluate.py checkpoint={folder} split=test"
+    sys.stdout.write(f"\nRun folder: {folder}\n{hint}\n")
 
 
 def _print_language_result(result: LanguageResult) -> None:

@@ -8,7 +8,7 @@ from captioner.config.augment import AugmentConfig
 from captioner.config.checks import starts_before_end
 from captioner.config.data import CacheConfig, DataConfig, ScenesConfig
 from captioner.config.decode import DecodeConfig
-from captioner.config.encoder import EncoderConfig
+from captioner.config.encoder import NO_ENCODER_NAME, EncoderConfig
 from captioner.config.language_model import (
     LanguageNetworkConfig,
     LanguageTrainerConfig,
@@ -49,6 +49,7 @@ class TrainConfig:
     init_from: str | None = None  # a run, checkpoint or bundled model: start from its weights, with its model and words
 
     def __post_init__(self) -> None:
+        self._check_features()
         if self.cache.flips and self.augment.flip and not self.augment.after:
             raise ConfigError(
                 f"cache.flips=true and augment.flip={self.augment.flip} both mirror images: set one of them."
@@ -63,6 +64,30 @@ class TrainConfig:
                 "and self-critical training does not train that. Choose attention=soft, adaptive or none, or "
                 "reward=none."
             )
+
+    def _check_features(self) -> None:
+        """Without images there is no encoder: replace the default one; ConfigError for settings that need images."""
+        has_encoder = self.encoder.name != NO_ENCODER_NAME
+        if self.data.features is None:
+            if not has_encoder:
+                raise ConfigError("encoder=none is for features made elsewhere: give data.features=DIR.")
+            return
+        if has_encoder and self.encoder != EncoderConfig():
+            raise ConfigError(
+                f"encoder.name={self.encoder.name} has no effect with data.features={self.data.features}, which is "
+                "used instead of an encoder. Leave one of them out."
+            )
+        needs_images = {
+            "augment": self.augment.active,
+            "cache.flips=true": self.cache.flips,
+            "data.stretch": self.data.stretch != "none",
+            "metric.grounding": self.metric.grounding is not None,
+        }
+        for name, is_used in needs_images.items():
+            if is_used:
+                raise ConfigError(f"{name} needs images, which are not read with data.features={self.data.features}.")
+        if has_encoder:
+            self.encoder = EncoderConfig(name=NO_ENCODER_NAME, weights=None)
 
 
 @dataclass

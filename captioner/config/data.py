@@ -62,6 +62,7 @@ class DataConfig:
     num_workers: int = 2  # processes that decode images
     on_bad_image: str = "error"  # missing or damaged images: error stops and names one; skip omits and counts them
     stretch: str = "none"  # none, or percentile: spread each image's values from its 2nd to its 98th percentile
+    features: str | None = None  # folder or file of features made elsewhere, used instead of the images; null: none
 
     def __post_init__(self) -> None:
         choose("data.name", self.name, DATASETS)
@@ -203,6 +204,18 @@ class ShardsConfig(DataConfig):
             )
 
 
+@dataclass
+class CocotalkConfig(DataConfig):
+    """Labels made by ruotianluo's captioning code: `cocotalk.json` and `cocotalk_label.h5`."""
+
+    reader: ClassVar[str] = "captioner.data.datasets.cocotalk"
+
+    name: str = "cocotalk"
+    root: str | None = None  # the folder of the two files, and of the images if they are read
+    words: str | None = None  # the JSON file of images and words; null: cocotalk.json in root
+    labels: str | None = None  # the HDF5 file of captions; null: cocotalk_label.h5 in root
+
+
 DATASETS: Registry[type[DataConfig]] = Registry(
     "data.name",
     "captioner.datasets",
@@ -213,6 +226,7 @@ DATASETS: Registry[type[DataConfig]] = Registry(
         "flickr30k": Flickr30kConfig,
         "folder": FolderConfig,
         "shards": ShardsConfig,
+        "cocotalk": CocotalkConfig,
     },
 )
 """Name → the settings dataclass of a data set, which names the reader."""

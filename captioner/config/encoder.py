@@ -11,6 +11,7 @@ from captioner.config.checks import at_least, check_choices, within
 from captioner.errors import ConfigError
 from captioner.registry import Registry
 
+NO_ENCODER_NAME = "none"  # for models that are trained on features made elsewhere
 LARGEST_IMAGE = 4096  # pixels per side; a larger value is a typo
 
 
@@ -55,6 +56,7 @@ class EncoderConfig:
     image_size: int | None = None  # height and width in pixels; null: what the weights were made for
     resize: str = "squash"  # squash: the whole image, stretched to a square; crop: the central square
     grid_size: int | None = None  # average the last feature map to this many rows and columns; null: as it is
+    feature_dim: int | None = None  # values per region of features made elsewhere (encoder=none); null: read from them
     fine_tune_from: str | None = None  # first trainable block, such as layer3 (a wrong name lists them); null: frozen
     fine_tune_after: int = 0  # epochs in which the encoder stays frozen before it is fine-tuned
     gradient_checkpointing: bool = False  # recompute activations of trainable blocks instead of storing them
@@ -62,6 +64,17 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         within("encoder.image_size", self.image_size, 32, LARGEST_IMAGE)
+        at_least("encoder.feature_dim", self.feature_dim, 1)
+        if self.feature_dim is not None and self.name != NO_ENCODER_NAME:
+            raise ConfigError(
+                f"encoder.feature_dim={self.feature_dim} is for features made elsewhere (encoder=none); {self.name} "
+                "has a number of its own."
+            )
+        if self.fine_tune_from is not None and self.name == NO_ENCODER_NAME:
+            raise ConfigError(
+                f"encoder.fine_tune_from={self.fine_tune_from} has no effect with encoder=none: features made "
+                "elsewhere cannot be fine-tuned."
+            )
         within("encoder.grid_size", self.grid_size, 1, 64)
         at_least("encoder.fine_tune_after", self.fine_tune_after, 0)
         if self.fine_tune_after and self.fine_tune_from is None:
@@ -76,7 +89,12 @@ _LITE = "captioner.nn.encoders.efficientnet_lite:efficientnet_lite_network"
 ENCODERS: Registry[Callable[[EncoderConfig], Any]] = Registry(
     "encoder.name",
     "captioner.encoders",
-    {"efficientnet_lite0": _LITE, "efficientnet_lite1": _LITE, "efficientnet_lite2": _LITE},
+    {
+        "efficientnet_lite0": _LITE,
+        "efficientnet_lite1": _LITE,
+        "efficientnet_lite2": _LITE,
+        NO_ENCODER_NAME: "captioner.nn.encoders.no_encoder:no_encoder",
+    },
 )
 """Name → a function from the settings to a `captioner.nn.encoders.trunk.EncoderNetwork`.
 

@@ -15,6 +15,7 @@ from captioner.checkpoint.checkpoint import LoadedCheckpoint
 from captioner.config import DataConfig, DecodeConfig
 from captioner.data.batches import sequential_batches
 from captioner.data.dataset import CaptionDataset
+from captioner.data.features.sources import precomputed_features
 from captioner.data.images.loader import load_image_batches
 from captioner.decode import Hypothesis, search
 from captioner.nn.packing import PackedCaptions, pack_captions
@@ -31,7 +32,8 @@ TokenIds = list[list[list[int]]]  # [image][caption][word]
 class SplitSample:
     """Sampled images of a split, all readable and with reference captions.
 
-    images: preprocessed. tokens, token_ids: the reference captions, [image][caption][word].
+    images: preprocessed, or none with features made elsewhere.
+    tokens, token_ids: the reference captions, [image][caption][word].
     """
 
     dataset: CaptionDataset
@@ -82,17 +84,30 @@ def _sample(
     step = max(1, len(with_captions) // max_images)
     chosen = [dataset.images[index] for index in with_captions[::step][:max_images]]
     sampled = replace(dataset, images=tuple(chosen))
-    transform = checkpoint.model.encoder.transform
-    loaded = list(load_image_batches(sampled.paths, sequential_batches(len(sampled), BATCH_SIZE), transform, data))
-    sampled = replace(sampled, images=tuple(sampled.images[index] for part in loaded for index in part.indices))
-    tensors = torch.cat([part.images for part in loaded if part.indices])
-    with torch.no_grad():
-        parts = [checkpoint.model.encode(part.to(device)) for part in torch.split(tensors, BATCH_SIZE)]
-    features = join_features(parts)
+    sampled, tensors, features = _encoded(checkpoint, data, sampled, device)
     tokenizer = build_tokenizer(replace(checkpoint.settings.tokenizer, backend="python"), checkpoint.tokenizer_model)
     tokens = [tokenizer.tokenize_all(list(image.captions)) for image in sampled]
     token_ids = [[checkpoint.vocabulary.encode(words) for words in captions if words] for captions in tokens]
     return SplitSample(sampled, tensors, features, tokens, token_ids)
+
+
+def _encoded(
+    checkpoint: LoadedCheckpoint, data: DataConfig, sampled: CaptionDataset, device: torch.device
+) -> tuple[CaptionDataset, Float[Tensor, "B 3 S S"], ImageFeatures]:
+    """The images that can be read, as tensors, and their features; no tensors for features made elsewhere."""
+    encoder, chunks = checkpoint.model.encoder, sequential_batches(len(sampled), BATCH_SIZE)
+    if not encoder.encodes_images:
+        source = precomputed_features(sampled, encoder, with_grid=checkpoint.model.needs_grid, data=data, device=device)
+        found = list(source.batches(chunks))
+        kept = tuple(sampled.images[index] for indices, _ in found for index in indices)
+        features = join_features([part for _, part in found])
+        return replace(sampled, images=kept), torch.empty(0, 3, 1, 1), features
+    loaded = list(load_image_batches(sampled.paths, chunks, encoder.transform, data))
+    kept = tuple(sampled.images[index] for part in loaded for index in part.indices)
+    tensors = torch.cat([part.images for part in loaded if part.indices])
+    with torch.no_grad():
+        parts = [checkpoint.model.encode(part.to(device)) for part in torch.split(tensors, BATCH_SIZE)]
+    return replace(sampled, images=kept), tensors, join_features(parts)
 
 
 def batches(features: ImageFeatures, *lists: Sequence[Item]) -> list[tuple[ImageFeatures, list[list[Item]]]]:

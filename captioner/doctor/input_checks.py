@@ -17,6 +17,8 @@ from captioner.nn.types import ImageFeatures
 
 def check_pixels(context: DiagnosticContext) -> Finding:
     """The mean and standard deviation of the encoder's input, and whether the transform is that of its weights."""
+    if not context.checkpoint.model.encoder.encodes_images:
+        return Finding("normalized input", "skipped", "the features are made elsewhere.")
     transform, images = context.checkpoint.model.encoder.transform, context.val.images
     mean, spread = float(images.mean()), float(images.std())
     evidence = f"the encoder's input has mean {mean:.2f} and standard deviation {spread:.2f} (expected: about 0 and 1)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 
 import torch
@@ -65,6 +64,7 @@ def zeroed(features: ImageFeatures) -> ImageFeatures:
 def check_attention(context: DiagnosticContext) -> Finding:
     """Whether attention is uniform, or on the same regions for every image."""
     entropies: list[Tensor] = []
+    uniform_entropies: list[Tensor] = []
     maps: list[Tensor] = []  # mean over words, image by image
     with torch.no_grad():
         for part, (references,) in batches(context.val.features, context.val.token_ids):
@@ -74,10 +74,15 @@ def check_attention(context: DiagnosticContext) -> Finding:
                 return Finding("attention", "skipped", "this decoder has no attention.")
             entropies.append(-(attention * attention.clamp_min(1e-12).log()).sum(1))
             images = captions.images[captions.rows]
+            counts = (
+                attention.new_full((len(part.vector),), attention.shape[1]) if part.mask is None else part.mask.sum(1)
+            )
+            uniform_entropies.append(counts.float().log()[images])
             sums = attention.new_zeros(len(part.vector), attention.shape[1]).index_add(0, images, attention)
             maps.append(sums / sums.sum(1, keepdim=True))
     regions = maps[0].shape[1]
-    entropy = float(torch.cat(entropies).mean()) / math.log(regions) if regions > 1 else 0.0
+    of_uniform = float(torch.cat(uniform_entropies).mean())
+    entropy = float(torch.cat(entropies).mean()) / of_uniform if of_uniform > 0 else 0.0
     all_maps = torch.cat(maps)
     distance = float((all_maps - all_maps.roll(1, 0)).abs().sum(1).mean()) / 2
     uniform, collapsed = entropy > 0.99, distance < 0.01 and entropy < 0.9
@@ -85,7 +90,7 @@ def check_attention(context: DiagnosticContext) -> Finding:
     return make_finding(
         "attention",
         "warning" if uniform or collapsed else None,
-        f"it is {kind}: entropy {entropy:.3f} of the {math.log(regions):.2f} nats of uniform attention over "
+        f"it is {kind}: entropy {entropy:.3f} of the {of_uniform:.2f} nats of uniform attention over "
         f"{regions} regions; the maps of two images differ by {distance:.3f} (0: equal, 1: disjoint).",
         "The attention acts as the mean of the grid, or as one fixed region. Raise optim.learning_rate, lower "
         "model.doubly_stochastic, or use features with more detail (a larger encoder.image_size).",

@@ -82,14 +82,15 @@ def draw_attention_sheet(
     each panel has its own, which shows where a word attends even if its attention is nearly uniform.
     contour: also draw a line around the smallest area that holds this share of a word's attention.
     resize: the encoder's (`EncoderConfig.resize`); with "crop" the regions cover the central square only.
-    A caption without attention gets its image and its text only.
+    A caption without attention gets its image and its text only. So does one whose regions have no known place, which
+    are features made elsewhere without boxes. With boxes, a pixel has the largest weight of the boxes around it.
     At most `MAX_IMAGES` images are drawn; the sheet says so where there are more.
     Raises ConfigError for an unknown scale, ValueError where the numbers of images, captions and references differ.
     """
     choose("scale", scale, SCALES)
     check_lengths(images, captions, references)
     shown = captions[:MAX_IMAGES]
-    maps = [caption.attention for caption in shown if caption.attention is not None and len(caption.attention)]
+    maps = [weights for caption in shown if (weights := attention_maps(caption)) is not None]
     page = Page(2 * MARGIN + _IMAGE_WIDTH + 2 * GAP + WORDS_PER_ROW * (_PANEL + GAP))
     top = MARGIN
     if len(captions) > len(shown):
@@ -109,13 +110,55 @@ def draw_attention_sheet(
     return page.to_png(top)
 
 
-def attention_overlay(image: Pixels, weights: NDArray[Any], largest: float, resize: str = "squash") -> Pixels:
+def attention_overlay(
+    image: Pixels, weights: NDArray[Any], largest: float, resize: str = "squash", boxes: NDArray[Any] | None = None
+) -> Pixels:
     """An image (height, width, 3), dimmed, with the attention weights (rows, columns) of one word over it.
 
     Regions with the uniform weight 1 / (rows · columns) are dimmed. Smaller weights are darker, down to 0; larger ones
-    glow, up to `largest`.
+    glow, up to `largest`. boxes: of the regions, see `spread_over_boxes`.
     """
-    return _color(image, spread_attention(weights, image.shape[0], image.shape[1], resize), 1 / weights.size, largest)
+    spread = _spread(weights, boxes, image.shape[0], image.shape[1], resize)
+    return _color(image, spread, 1 / weights.size, largest)
+
+
+def attention_maps(caption: CaptionLike) -> NDArray[Any] | None:
+    """The attention of a caption that can be drawn; None without attention or where its regions have no known place."""
+    weights = caption.attention
+    if weights is None or not len(weights):
+        return None
+    has_place = boxes_of(caption) is not None or weights.shape[1] > 1 or weights.shape[2] == 1
+    return weights if has_place else None
+
+
+def boxes_of(caption: CaptionLike) -> NDArray[Any] | None:
+    """The boxes of the regions of features made elsewhere, as fractions of the image; None for a grid."""
+    boxes: NDArray[Any] | None = getattr(caption, "boxes", None)
+    return boxes
+
+
+def spread_over_boxes(weights: NDArray[Any], boxes: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
+    """Weights of N regions as a map (height, width): at each pixel the largest weight of the boxes around it.
+
+    boxes: (N, 4) left, top, right and bottom as fractions of the image; each covers one pixel at least.
+    """
+    spread = np.zeros((height, width), np.float32)
+    scale = np.array([width, height, width, height])
+    for weight, (left, top, right, bottom) in zip(
+        weights.reshape(-1), np.round(boxes * scale).astype(int), strict=True
+    ):
+        left, top = min(left, width - 1), min(top, height - 1)
+        part = spread[top : max(bottom, top + 1), left : max(right, left + 1)]
+        np.maximum(part, weight, out=part)
+    return spread
+
+
+def _spread(
+    weights: NDArray[Any], boxes: NDArray[Any] | None, height: int, width: int, resize: str
+) -> NDArray[np.float32]:
+    if boxes is not None:
+        return spread_over_boxes(weights, boxes, height, width)
+    return spread_attention(weights, height, width, resize)
 
 
 def spread_attention(weights: NDArray[Any], height: int, width: int, resize: str = "squash") -> NDArray[np.float32]:
@@ -200,23 +243,24 @@ def _draw_block(
     width, height = fit(image, _IMAGE_WIDTH, _IMAGE_WIDTH)
     page.image(pixels_of(image, width, height), MARGIN, top, width, height)
     right = MARGIN + _IMAGE_WIDTH + 2 * GAP
-    if caption.attention is None or not len(caption.attention):
+    maps, boxes = attention_maps(caption), boxes_of(caption)
+    if maps is None:
         text_width = page.width - right - MARGIN
         return max(top + height, draw_captions(page, caption.text, references, right, top, text_width))
     bottom = draw_captions(page, caption.text, references, MARGIN, top + height + GAP, _IMAGE_WIDTH)
 
     panel_width, panel_height = fit(image, _PANEL, _PANEL)
     pixels = pixels_of(image, panel_width, panel_height)
-    words = list(zip(caption.tokens, caption.attention, _sentinel_weights(caption.attention), strict=True))
+    words = list(zip(caption.tokens, maps, _sentinel_weights(maps), strict=True))
     for index, (word, weights, sentinel) in enumerate(words[:MAX_WORDS]):
         row, column = divmod(index, WORDS_PER_ROW)
         left, panel_top = right + column * (_PANEL + GAP), top + row * (_HEADING + panel_height + GAP)
         note = f"{weights.max():.2f}" + (f" β{sentinel:.2f}" if sentinel > _SMALLEST_SENTINEL else "")
         page.heading(word, note, left, panel_top, _PANEL)
-        overlay = attention_overlay(pixels, weights, style.largest or float(weights.max()), style.resize)
+        overlay = attention_overlay(pixels, weights, style.largest or float(weights.max()), style.resize, boxes)
         page.image(overlay, left, panel_top + _HEADING, panel_width, panel_height)
         if style.contour is not None:
-            spread = spread_attention(weights, pixels.shape[0], pixels.shape[1], style.resize)
+            spread = _spread(weights, boxes, pixels.shape[0], pixels.shape[1], style.resize)
             level = contour_level(spread, style.contour)
             page.contour(spread, level, left, panel_top + _HEADING, panel_width, panel_height)
         bottom = max(bottom, panel_top + _HEADING + panel_height)

@@ -18,13 +18,14 @@ from captioner.config import TokenizerConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage
 from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import load_image
+from captioner.errors import ImageError
 from captioner.evaluation.evaluation import Evaluation
 from captioner.files import write_atomically
 from captioner.metrics.bootstrap import Interval
 from captioner.metrics.coco_results import ImageId
 from captioner.metrics.format import signature_line
 from captioner.metrics.registry import LIKELIHOODS, print_factor
-from captioner.plots import CaptionLike, attention_overlay
+from captioner.plots.attention_sheet import CaptionLike, attention_maps, attention_overlay, boxes_of
 from captioner.report.charts import COLORS, REFERENCES, Series, line_chart
 from captioner.report.style import STYLE
 from captioner.text.tokenizers import build_tokenizer
@@ -140,7 +141,10 @@ def _card(systems: Sequence[ReportedSystem], image: CaptionedImage) -> str:
         printed = "" if score is None else f" <small>{_ORDER_BY} {100 * score:.0f}</small>"
         captions += f"<p class='caption'>{_badge(number)}{escape(caption)}{printed}</p>"
     references = "".join(f"<li>{escape(caption)}</li>" for caption in image.captions)
-    embedded = _embedded(load_image(image.path, at_least=_THUMBNAIL), _THUMBNAIL, f"image {image.image_id}")
+    try:
+        embedded = _embedded(load_image(image.path, at_least=_THUMBNAIL), _THUMBNAIL, f"image {image.image_id}")
+    except ImageError as error:  # with data.features a data set needs no images
+        embedded = f"<p><small>image {escape(str(image.image_id))}: {escape(str(error))}</small></p>"
     details = f"<details><summary>reference captions</summary><ul>{references}</ul></details>"
     return f"<article>{embedded}{captions}{details}</article>"
 
@@ -189,16 +193,20 @@ def _attention(systems: Sequence[ReportedSystem], images: Mapping[ImageId, Capti
     rows = ""
     for number, system in enumerate(systems):
         for image_id, caption in system.attention.items():
-            if caption.attention is None or not len(caption.attention) or image_id not in images:
+            maps = attention_maps(caption)
+            if maps is None or image_id not in images:
                 continue
-            photo = load_image(images[image_id].path, at_least=_PANEL)
+            try:
+                photo = load_image(images[image_id].path, at_least=_PANEL)
+            except ImageError:  # with data.features a data set needs no images; its card says so
+                continue
             resize = "squash" if isinstance(images[image_id].path, ImageViews) else system.resize
             photo.thumbnail((_PANEL, _PANEL))
             pixels = np.asarray(photo, np.float32) / np.float32(255)
-            largest = float(caption.attention.max())  # one scale for all words of a caption
+            largest = float(maps.max())  # one scale for all words of a caption
             panels = f"<figure>{_embedded(photo, _PANEL, f'image {image_id}')}</figure>"
-            for word, weights in zip(caption.tokens, caption.attention, strict=False):
-                over = attention_overlay(pixels, weights, largest, resize)
+            for word, weights in zip(caption.tokens, maps, strict=False):
+                over = attention_overlay(pixels, weights, largest, resize, boxes_of(caption))
                 panel = Image.fromarray((255 * np.clip(over, 0, 1)).astype(np.uint8))
                 label = f"attention at the word {word}"
                 panels += f"<figure>{_embedded(panel, _PANEL, label)}<figcaption>{escape(word)}</figcaption></figure>"

@@ -122,7 +122,9 @@ def _model(loaded: LoadedCheckpoint, packed: ExportedWeights) -> list[str]:
     training = f"fine-tuned from {encoder.fine_tune_from} on" if encoder.fine_tune_from else "frozen"
     return [
         f"Decoder: `model.name={model.name}`, {packed.decoder_parameters / 1e6:.1f} M parameters, {_sizes(model)}",
-        f"Encoder: {encoder.name} ({training}), images of {size} × {size} pixels ({settings.transform.resize})",
+        f"Encoder: {encoder.name} ({training}), images of {size} × {size} pixels ({settings.transform.resize})"
+        if encoder.feature_dim is None
+        else f"Encoder: none; features made elsewhere, {encoder.feature_dim:,} values per region",
         f"Vocabulary: {len(loaded.vocabulary):,} tokens, tokenizer {settings.tokenizer.name}",
         f"Weights: {_storage(packed, encoder.name)}",
     ]

@@ -47,12 +47,16 @@ GREEDY = "greedy"  # the search of validations during training: the fastest
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The result of a finished run; evaluations: by split, the first of them is that of `metrics.json`."""
+    """The result of a finished run; evaluations: by split, the first of them is that of `metrics.json`.
+
+    encodes_images: False for a model of features made elsewhere, which cannot caption an image.
+    """
 
     folder: Path
     parameters: int
     words_per_second: float
     evaluations: dict[str, Evaluation]
+    encodes_images: bool = True
 
 
 def train(run: Run) -> TrainingResult:
@@ -255,7 +259,8 @@ def finish(run: Run) -> TrainingResult:
     for evaluation in reversed(evaluations.values()) if is_main_process() else ():
         # The first split comes last: its scores stay in metrics.json.
         write_evaluation(run.folder, evaluation, per_image=config.metric.per_image, extra={"run": run_facts})
-    return TrainingResult(run.folder, parameters, run.progress.words_per_second, evaluations)
+    encodes_images = run.model.encoder.encodes_images
+    return TrainingResult(run.folder, parameters, run.progress.words_per_second, evaluations, encodes_images)
 
 
 def count_parameters(module: torch.nn.Module) -> int:

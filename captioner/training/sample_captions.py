@@ -78,7 +78,8 @@ def log_samples(run: Run, samples: Sequence[SampleCaption], tensorboard: TensorB
         entries = (str(image.image_id), run.tokenizer.join(sample.words), reference)
         lines.append(f"| {' | '.join(' '.join(entry.split()).replace('|', '&#124;') for entry in entries)} |")
     tensorboard.text("validation/captions", run.progress.step, "\n".join(lines))
-    if any(sample.attention is not None and sample.words for sample in samples):
+    encodes = run.model.encoder.encodes_images  # regions of features made elsewhere have no place in a grid
+    if encodes and any(sample.attention is not None and sample.words for sample in samples):
         tensorboard.image("validation/attention", run.progress.step, attention_sheet(run, samples))
 
 

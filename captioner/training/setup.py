@@ -18,6 +18,7 @@ from captioner.data.caption_advice import TrainingLengths, caption_advice
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import available_splits, check_has_boxes, load_dataset
 from captioner.data.datasets.splits import split_name
+from captioner.data.features.precomputed.source import checked_features
 from captioner.data.features.sources import FeatureSource, open_features
 from captioner.data.images.augment import Augmentation
 from captioner.data.token_ids import EncodedCaptions
@@ -73,6 +74,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     check_settings(config)
     check_precision(config.trainer.precision, device)
     train_set, val_set = load_splits(config)
+    config = with_feature_dim(config, train_set)
     start = starting_checkpoint(config, folder, resume=resume)
     tokenizer = broadcast_from_rank0(lambda: tokenizer_of_run(config, train_set, folder, start, resume=resume))
     known = None if start is None else load_vocabulary(start)
@@ -147,6 +149,14 @@ def build_reward(
     if config.meteor:
         meteor = config.meteor, meteor_reward(tokenize_captions(train_set, tokenizer), vocabulary)
     return caption_reward(captions, indices, config.bleu, config.fluency, phrases, meteor)
+
+
+def with_feature_dim(config: TrainConfig, train_set: CaptionDataset) -> TrainConfig:
+    """`config` with the number of values per region of features made elsewhere, if it uses such features."""
+    if config.data.features is None or config.encoder.feature_dim is not None:
+        return config
+    _, _, summary = checked_features(train_set, config.data)
+    return replace(config, encoder=replace(config.encoder, feature_dim=summary.feature_dim))
 
 
 def begin_epoch(run: Run) -> bool:

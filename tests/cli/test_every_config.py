@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from captioner.training.resume import save, using_ema_weights
 from captioner.training.setup import prepare
 from captioner.training.step import train_step, training_batches
 from tests.cli.conftest import SMALL, Command
+from tests.data.datasets.cocotalk_files import write_cocotalk
 from tests.data.tiny import write_coco, write_flickr8k, write_flickr30k
 from tests.tiny import ENCODER, write_tiny_data
 
@@ -34,7 +36,11 @@ QUICK = {"encoder=efficientnet_lite0", "encoder=torchvision", "encoder=timm"}  #
 FILES = sorted(CONF.rglob("*.yaml"))
 NEEDS = {"attention": "model=attention "}
 """Groups whose choices go with some models only."""
-CHOICES = [f"{NEEDS.get(path.parent.name, '')}{path.parent.name}={path.stem}" for path in FILES if path.parent != CONF]
+CHOICES = [
+    f"{NEEDS.get(path.parent.name, '')}{path.parent.name}={path.stem}"
+    for path in FILES
+    if path.parent != CONF and path != CONF / "encoder" / "none.yaml"  # it reads no images; it has its own tests
+]
 COMBINATIONS = [
     *(f"model=lstm cell={cell} injection={way}" for cell, way in [("gru", "init"), ("mut1", "pre"), ("rnn", "merge")]),
     "model=lstm cell=lstm_full_gate_recurrence injection=init model.layers=2 model.residual=true",
@@ -60,6 +66,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_coco(folder / "coco")
     write_flickr8k(folder / "flickr8k")
     write_flickr30k(folder / "flickr30k" / "dataset_flickr30k.json")
+    if importlib.util.find_spec("h5py") is not None:
+        write_cocotalk(folder / "cocotalk")
     return folder
 
 
@@ -78,6 +86,8 @@ def options(case: str, shared: Path) -> list[str]:
         small += ["encoder.fine_tune_from=features.6", "trainer.precision=float32"]
         small += ["data.karpathy=null", "trainer.evaluate_splits=[val]", "trainer.gradient_accumulation_steps=1"]
     data = groups.get("data", "coco" if groups.get("experiment") == "coco" else "folder")
+    if data == "cocotalk":
+        pytest.importorskip("h5py")
     if data == "scenes":
         sizes = [f"data.{split}_size=8" for split in ("train", "val", "test")]
         small += sizes

@@ -18,6 +18,7 @@ from captioner.config import (
     CacheConfig,
     ChenZitnickConfig,
     CocoConfig,
+    CocotalkConfig,
     DecodeConfig,
     Flickr8kConfig,
     Flickr30kConfig,
@@ -50,6 +51,7 @@ EXPLAINED = {
     "data/flickr30k.yaml": Flickr30kConfig,
     "data/folder.yaml": FolderConfig,
     "data/shards.yaml": ShardsConfig,
+    "data/cocotalk.yaml": CocotalkConfig,
     "tokenizer/ptb.yaml": TokenizerConfig,
     "vocabulary/default.yaml": VocabularyConfig,
     "cache/default.yaml": CacheConfig,
@@ -61,10 +63,11 @@ EXPLAINED = {
     "metric/default.yaml": MetricConfig,
     "meteor/default.yaml": MeteorConfig,
 }
+NEED_MORE = ("encoder=torchvision", "encoder=timm", "encoder=none")  # a name; features made elsewhere
 CHOICES = sorted(
     f"{path.parent.name}={path.stem}"
     for path in CONF.glob("*/*.yaml")
-    if path.parent.name != "experiment" and path.name != "torchvision.yaml"
+    if path.parent.name != "experiment" and f"{path.parent.name}={path.stem}" not in NEED_MORE
 )
 
 

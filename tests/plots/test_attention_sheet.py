@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from captioner import plots
 from captioner.errors import ConfigError
-from captioner.plots.attention_sheet import contour_level, spread_attention
+from captioner.inference import Caption
+from captioner.plots.attention_sheet import (
+    attention_maps,
+    contour_level,
+    draw_attention_sheet,
+    spread_attention,
+    spread_over_boxes,
+)
 from tests.plots.examples import ExampleCaption, attended_caption, image, read_png
 
 
@@ -185,3 +194,26 @@ def test_the_sentinel_weight_is_printed(tmp_path: Path) -> None:
         heading = read_png(tmp_path / "sheet.png")[60:100, 380:]
         dark[part] = int((heading.max(2) < 160).sum())
     assert dark[0.4] > dark[1.0] + 20
+
+
+def test_weights_of_boxes_are_where_the_boxes_are() -> None:
+    """At each pixel the largest weight of the boxes around it; nothing outside of them; a thin box has a pixel."""
+    boxes = np.array([[0, 0, 0.5, 1], [0.25, 0.5, 0.75, 1], [1, 1, 1, 1]])
+    spread = spread_over_boxes(np.array([[0.3, 0.6, 0.1]]), boxes, 4, 8)
+    expected = np.zeros((4, 8), np.float32)
+    expected[:, :4] = 0.3
+    expected[2:, 2:6] = 0.6
+    expected[3, 7] = 0.1
+    np.testing.assert_array_equal(spread, expected)
+
+
+def test_regions_without_a_place_are_not_drawn() -> None:
+    """Features made elsewhere without boxes: a map of them would show places that nobody knows."""
+    caption = Caption("a cat", ("a", "cat"), -1.0, -1.0, True, attention=np.full((2, 1, 5), 0.2, np.float32))
+    assert attention_maps(caption) is None
+    boxes = np.tile(np.array([[0.0, 0.0, 0.5, 0.5]]), (5, 1))
+    assert attention_maps(replace(caption, boxes=boxes)) is not None
+    assert attention_maps(replace(caption, attention=np.full((2, 2, 2), 0.25, np.float32))) is not None
+    image = Image.new("RGB", (40, 40), "white")
+    with_maps, without = (draw_attention_sheet([image], [one]) for one in (replace(caption, boxes=boxes), caption))
+    assert with_maps != without

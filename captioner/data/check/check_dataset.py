@@ -29,6 +29,8 @@ from captioner.data.dataset import CaptionDataset, ImageId, ImagePath
 from captioner.data.datasets.faults import TableError
 from captioner.data.datasets.image_files import missing_files
 from captioner.data.datasets.registry import available_splits, read_split, usable_images
+from captioner.data.features.precomputed.match import missing_error
+from captioner.data.features.precomputed.source import checked_features
 from captioner.data.features.view_features import single_images
 from captioner.data.training_data import REQUIRED, encode_training_captions, split_faults, splits_of_training
 from captioner.errors import CaptionerError, ConfigError, DataError
@@ -69,7 +71,10 @@ def check_dataset(
         learned = learn_tokenizer(tokenizer, usable["train"].all_captions if "train" in usable else ())
         tokens = _check_captions(datasets, learned, max_length, report)
         _check_training_captions(usable, tokens, learned, training, report)
-    _check_images(datasets, usable, config, needed, progress, report)
+    if config.features is None:
+        _check_images(datasets, usable, config, needed, progress, report)
+    else:
+        _check_features(usable, config, needed, report)
     report.problems = list(dict.fromkeys(report.problems))
     report.problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     return report
@@ -193,6 +198,20 @@ def _check_training_captions(
     limits = TrainingLengths(trainer.max_caption_length, training.decode.max_length)
     advice = caption_advice(train, val, words, training.vocabulary, tokenizer.name, limits)
     report.problems += [Problem("warning", message) for message in advice]
+
+
+def _check_features(usable: Splits, config: DataConfig, needed: Sequence[str], report: DatasetReport) -> None:
+    """Check the features made elsewhere, which are read instead of the images."""
+    for split, dataset in usable.items():
+        try:
+            store, match, summary = checked_features(dataset, config)
+        except DataError as error:
+            report.problems.append(Problem("error" if split in needed else "warning", str(error)))
+            continue
+        found = f"Features of {split} in {store}: {summary}, found by {match.habit}."
+        report.problems.append(Problem("note", found))
+        if match.missing:
+            report.problems.append(Problem("warning", str(missing_error(dataset, store, match))))
 
 
 def _check_images(

@@ -90,7 +90,8 @@ def usable_images(dataset: CaptionDataset, config: DataConfig, *, need_captions:
     """What `load_dataset` returns for this split, as `read_split` has read it; the errors are the same."""
     if config.on_bad_image == "error":  # images beyond the limit are not used, so they may be missing
         dataset = replace(dataset, images=dataset.images[: config.limit])
-    dataset = _without_missing_images(dataset, config)
+    if config.features is None:  # otherwise no image is read
+        dataset = _without_missing_images(dataset, config)
     dataset = _without_blank_captions(dataset)
     dataset = replace(dataset, images=dataset.images[: config.limit])
     where = f"The split {dataset.split} of {dataset.name} at {config.root}"

@@ -13,10 +13,11 @@ from torch import Tensor
 from captioner.config import CacheConfig, DataConfig
 from captioner.data.dataset import CaptionDataset
 from captioner.data.features.cache import cached_features
+from captioner.data.features.precomputed.source import PrecomputedFeatures
 from captioner.data.features.view_features import ViewFeatures, has_views
 from captioner.data.images.augment import Augmentation
 from captioner.data.images.loader import full_view, load_image_batches
-from captioner.errors import ConfigError
+from captioner.errors import ConfigError, DataError
 from captioner.nn.encoders.encoder import Encoder, FrozenPart
 from captioner.nn.types import ImageFeatures
 
@@ -161,10 +162,14 @@ def open_features(
 ) -> FeatureSource:
     """The features of `dataset`: from the cache if it is enabled and images are not augmented, else from the encoder.
 
+    With `data.features` they are those made elsewhere, for an encoder that reads no images.
+
     If the encoder is partly frozen, the output of its frozen blocks is read from the cache.
     augmentation: the training's; None for evaluation. With `cache.flips` it also flips half of the images, which
     the cache supports.
     """
+    if data.features is not None or not encoder.encodes_images:
+        return precomputed_features(dataset, encoder, with_grid=with_grid, data=data, device=device)
     if data.stretch not in ("none", encoder.transform.stretch):
         raise ConfigError(
             f"data.stretch={data.stretch} cannot be changed after training: this model was trained with "
@@ -196,6 +201,29 @@ def open_features(
             cached = CachedFeatures(dataset, part, data, cache, device, True, augmentation)
             return PartiallyCachedFeatures(encoder, part, cached)
     return OnTheFlyFeatures(dataset, encoder, data, device, with_grid, augmentation)
+
+
+def precomputed_features(
+    dataset: CaptionDataset, encoder: Encoder, *, with_grid: bool, data: DataConfig, device: torch.device
+) -> PrecomputedFeatures:
+    """The features at `data.features`. ConfigError or DataError where they are not those that the model reads."""
+    if data.features is None:
+        raise ConfigError(
+            "This model was trained on features made elsewhere and has no encoder: give those of this data set, "
+            "data.features=DIR."
+        )
+    if encoder.encodes_images:
+        raise ConfigError(
+            f"data.features={data.features} cannot be used: this model has the encoder {encoder.name} and reads "
+            "images. Leave data.features out."
+        )
+    features = PrecomputedFeatures(dataset, data, device, with_grid)
+    if features.summary.feature_dim != encoder.feature_dim:
+        raise DataError(
+            f"data.features={data.features} has {features.summary.feature_dim} values per region in {dataset.split}, "
+            f"but the model was made for {encoder.feature_dim}: are they features of another network?"
+        )
+    return features
 
 
 def _describe(augmentation: Augmentation | None) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from captioner.config import TransformConfig
+from captioner.config.encoder import NO_ENCODER_NAME
 from captioner.errors import ConfigError, near_misses
 from captioner.nn.encoders.fuse_batch_norm import fuse_batch_norm
 from captioner.nn.encoders.trunk import (
@@ -79,6 +80,11 @@ class Encoder(nn.Module):
             )
         self._fine_tuned_blocks = self.blocks[self.blocks.index(fine_tune_from) :] if fine_tune_from is not None else []
         self.unfreeze()
+
+    @property
+    def encodes_images(self) -> bool:
+        """False for `encoder=none`, whose features are made elsewhere."""
+        return self.name != NO_ENCODER_NAME
 
     @property
     def frozen(self) -> bool:
