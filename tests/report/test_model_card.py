@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ import yaml
 from captioner.checkpoint.checkpoint import load_checkpoint
 from captioner.checkpoint.export import ExportedWeights
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder
-from captioner.config import DATASETS
+from captioner.config import DATASETS, FolderConfig
 from captioner.report.model_card import NO_NOTES, TrainingRecord, model_card
 from tests.tiny import tiny_config
 
@@ -35,7 +34,7 @@ def card_of(record: TrainingRecord, notes: str | None = None) -> tuple[dict[str,
 
 
 def record_of(data: str, metrics: dict[str, Any] | None = None) -> TrainingRecord:
-    config = tiny_config(Path("data"))
+    config = tiny_config(FolderConfig(root="data"))
     settings = replace(config, data=DATASETS[data]())
     return TrainingRecord(settings, f"python train.py data={data}", metrics)
 
