@@ -63,6 +63,15 @@ def unknown_share(captions: TokenizedCaptions, vocabulary: Vocabulary) -> float:
     return float(1 - known[indices].mean()) if len(indices) else 0.0
 
 
+def describe_units(captions: TokenizedCaptions, tokenizer: str) -> str:
+    """What a learned tokenizer makes of the training captions: its units, and their number per caption."""
+    lengths = np.diff(captions.indices.caption_offsets)
+    return (
+        f"tokenizer={tokenizer} uses {len(captions.tokens):,} units; a training caption has {lengths.mean():.1f} of "
+        f"them on average, and at most {lengths.max()}."
+    )
+
+
 def _length_advice(captions: TokenizedCaptions, units: str, limits: TrainingLengths) -> Iterator[str]:
     lengths = np.diff(captions.indices.caption_offsets)
     if not len(lengths):

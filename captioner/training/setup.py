@@ -14,7 +14,7 @@ from captioner.checkpoint.checkpoint import load_tokenizer_model, load_vocabular
 from captioner.checkpoint.index import find_checkpoint, read_index
 from captioner.config import AugmentConfig, RewardConfig, TrainConfig
 from captioner.data.batches import mix_seeds, tokenize_captions
-from captioner.data.caption_advice import TrainingLengths, caption_advice
+from captioner.data.caption_advice import TrainingLengths, caption_advice, describe_units
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import available_splits, check_has_boxes, load_dataset
 from captioner.data.datasets.splits import split_name
@@ -76,7 +76,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     train_set, val_set = load_splits(config)
     config = with_feature_dim(config, train_set)
     start = starting_checkpoint(config, folder, resume=resume)
-    tokenizer = broadcast_from_rank0(lambda: tokenizer_of_run(config, train_set, folder, start, resume=resume))
+    tokenizer = tokenizer_of_run(config, train_set, folder, start, resume=resume)
     known = None if start is None else load_vocabulary(start)
     (vocabulary, captions, usable), advice = encode_and_advise(config, train_set, val_set, tokenizer, known)
     vocabulary.phrases = phrases = PhraseStatistics.from_captions(chain(*captions), vocabulary.special.end)
@@ -209,11 +209,17 @@ def tokenizer_of_run(
 
     That is the latest of a run that is resumed, or the one from which the run starts.
     """
-    if resume and read_index(folder) is not None:
-        start = find_checkpoint(folder, "latest")
-    if start is not None and is_learned(config.tokenizer):
-        return build_tokenizer(config.tokenizer, load_tokenizer_model(start))
-    return learn_tokenizer(config.tokenizer, train_set.all_captions if is_learned(config.tokenizer) else ())
+    if not is_learned(config.tokenizer):
+        return build_tokenizer(config.tokenizer)
+
+    def learned_model() -> bytes | None:
+        resumed = resume and read_index(folder) is not None
+        stored = find_checkpoint(folder, "latest") if resumed else start
+        if stored is not None:
+            return load_tokenizer_model(stored)
+        return learn_tokenizer(config.tokenizer, train_set.all_captions).model
+
+    return build_tokenizer(config.tokenizer, broadcast_from_rank0(learned_model))
 
 
 def encode_and_advise(
@@ -238,6 +244,8 @@ def encode_and_advise(
         config.tokenizer.name,
         TrainingLengths(config.trainer.max_caption_length, config.decode.max_length),
     )
+    if tokenizer.model is not None:
+        advice.insert(0, describe_units(tokenized, tokenizer.name))
     return encoded, advice
 
 

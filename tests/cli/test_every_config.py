@@ -100,6 +100,8 @@ def options(case: str, shared: Path) -> list[str]:
     if encoder == "timm":
         pytest.importorskip("timm")
         small.append("encoder.name=test_vit")
+    if groups.get("tokenizer") == "bpe":
+        pytest.importorskip("sentencepiece")
     small.append(f"encoder.image_size={96 if encoder == 'inception_v3' else 64}")
     return [
         f"data={data}",
@@ -128,7 +130,8 @@ def check_case(case: str, shared: Path, folder: Path) -> None:
     with RunLog(folder) as log:
         save(run, log, is_best=True)
     images = [image.path.read_bytes() for image in run.val_set][:2]
-    trained = LoadedCheckpoint(folder, run.model.eval(), run.vocabulary, run.checkpoint_settings)
+    settings, learned = run.checkpoint_settings, run.tokenizer.model
+    trained = LoadedCheckpoint(folder, run.model.eval(), run.vocabulary, settings, learned)
     with using_ema_weights(run):  # a checkpoint stores the averaged weights
         captions = captions_by_every_search(Captioner(trained, torch.device("cpu")), images, config)
     assert len(captions) == len(SEARCHES) * len(images)

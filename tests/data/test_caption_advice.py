@@ -10,7 +10,7 @@ import pytest
 
 from captioner.config import CocoConfig, DataConfig, Flickr8kConfig, VocabularyConfig
 from captioner.data.batches import TokenizedCaptions, tokenize_captions
-from captioner.data.caption_advice import TrainingLengths, caption_advice, unknown_share
+from captioner.data.caption_advice import TrainingLengths, caption_advice, describe_units, unknown_share
 from captioner.data.datasets.registry import load_dataset
 from captioner.text.tokenizers import CHARACTERS, PTB, WHITESPACE, Tokenizer
 from captioner.text.vocabulary import Vocabulary
@@ -107,6 +107,12 @@ def test_share_of_unknown_words() -> None:
     vocabulary = Vocabulary(["a", "dog"])
     assert unknown_share(_tokens(["a cat", "a dog"]), vocabulary) == 0.25
     assert unknown_share(_tokens([]), vocabulary) == 0
+
+
+def test_units_of_a_learned_tokenizer() -> None:
+    assert describe_units(_tokens(["a dog", "a cat runs fast"]), "bpe") == (
+        "tokenizer=bpe uses 5 units; a training caption has 3.0 of them on average, and at most 4."
+    )
 
 
 def test_real_captions_fit_the_defaults(real_data: Path) -> None:

@@ -177,11 +177,23 @@ def _open(
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not an image in a supported format ({', '.join(_FORMATS)}).") from error
+        raise ImageError(_unidentified(file, name)) from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is too large: {error} Expected {max_pixels:,} pixels at most.") from error
     except Exception as error:  # damaged bytes make decoders raise almost anything
         raise ImageError(f"{name} cannot be decoded: {error or type(error).__name__}. It may be damaged.") from error
+
+
+def _unidentified(file: io.BufferedReader | io.BytesIO, name: str) -> str:
+    """The message for a file that Pillow cannot identify."""
+    file.seek(0)
+    if file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return (
+            f"{name} is a TIFF file of a kind that Pillow cannot read: with more than four bands of 16 bits, for "
+            "example, or with color of 32 bits. Write three of its bands as 8 or 16 bits, for example with "
+            "gdal_translate -b 4 -b 3 -b 2 -ot UInt16 IN.tif OUT.tif."
+        )
+    return f"{name} is not an image in a supported format ({', '.join(_FORMATS)})."
 
 
 def _decode(image: Image.Image, name: str, stretch: str, is_ours: bool = False) -> Image.Image:

@@ -18,6 +18,7 @@ from PIL import Image
 from captioner.data.images import depth
 from captioner.data.images.decode import load_image, load_image_bytes
 from captioner.data.images.depth import PERCENTILES
+from captioner.errors import ImageError
 from tests.data.images.tiff import tiff
 
 
@@ -137,6 +138,12 @@ def test_the_sample_is_evenly_spaced_whatever_the_strips(monkeypatch: pytest.Mon
         monkeypatch.setattr(depth, "STRIP", strip)
         found = np.asarray(load_image(_png(values), stretch="percentile"))
         np.testing.assert_array_equal(found[:, :, 0], expected)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_bands_that_cannot_be_read_get_advice(kind: type) -> None:
+    with pytest.raises(ImageError, match=r"TIFF file of a kind that Pillow cannot read.*gdal_translate -b 4 -b 3 -b 2"):
+        load_image(tiff(np.ones((4, 5, 13), kind)))
 
 
 @pytest.mark.slow
