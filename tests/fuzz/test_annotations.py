@@ -13,6 +13,8 @@ from captioner.config import CocoConfig, DataConfig, Flickr8kConfig, Flickr30kCo
 from captioner.data.batches import tokenize_captions
 from captioner.data.check.check_dataset import check_dataset
 from captioner.data.datasets.registry import available_splits, load_dataset
+from captioner.evaluation.reference_file import read_reference_file
+from captioner.evaluation.submission import check_submission
 from captioner.metrics.coco_results import read_results
 from captioner.text.tokenizers import build_tokenizer
 from tests.data.tiny import write_coco, write_images, write_json, write_text
@@ -110,5 +112,43 @@ def test_results(cases: int, tmp_path: Path) -> None:
     def check(content: bytes) -> None:
         with replaced(path, content), harmless(tmp_path):
             read_results(path, [0, 1, 2])
+
+    fuzz(cases, mutated(path), check)
+
+
+REFERENCES = {
+    "coco.json": {
+        "images": [{"id": number} for number in range(3)],
+        "annotations": [{"image_id": number, "caption": f"a dog {number}"} for number in range(3)],
+    },
+    "lists.json": {number: [f"a dog {number}", "a dog"] for number in range(3)},
+    "objects.json": {number: [{"caption": f"a dog {number}"}] for number in range(3)},
+    "rows.json": [{"image_id": number, "caption": f"a dog {number}"} for number in (0, 0, 1, 2)],
+}
+
+
+@shares(12, 100)
+@pytest.mark.parametrize("name", REFERENCES)
+def test_references(name: str, cases: int, tmp_path: Path) -> None:
+    path = write_json(tmp_path / name, REFERENCES[name])
+
+    def check(content: bytes) -> None:
+        with replaced(path, content):
+            with harmless(tmp_path):
+                json.dumps(list(read_reference_file(path).references), ensure_ascii=False).encode()
+            with harmless(tmp_path):
+                read_results(path, [0, 1, 2], subset=True)
+
+    fuzz(cases, mutated(path), check)
+
+
+@shares(12, 100)
+def test_submission(cases: int, tmp_path: Path) -> None:
+    captions = [{"image_id": number, "caption": f"a dog {number}"} for number in range(3)]
+    path = write_json(tmp_path / "captions_test2014_x_results.json", captions)
+
+    def check(content: bytes) -> None:
+        with replaced(path, content), harmless(tmp_path):
+            "\n".join(check_submission(path, [0, 1, 2])).encode()
 
     fuzz(cases, mutated(path), check)
