@@ -101,6 +101,11 @@ class Caption:
         (to less with adaptive attention, whose sentinel has the rest); of several views, their maps are side by side;
         None for a model without attention.
     alternatives: the next best captions of the beam search, best first: as many as `Captioner.caption` was asked for.
+    confidence: the estimated probability that the caption is good, from 0 to 1 (docs/confidence.md says what "good"
+        means); None for a model without a calibration, for another search than the calibrated one, for alternatives,
+        and for an image unlike the training images, about which the calibration says nothing.
+    familiarity: how much of the image lies where the known images' features lie, from 0 to 1; unlike_training: whether
+        that is so little that the image counts as unlike them. Both None for a model without a calibration.
     image: the captioned image as it was given, and resize: how the model made it square; `plot` uses both.
     boxes: (N, 4) left, top, right and bottom of the N regions as fractions of the image, for features made elsewhere
         whose boxes are known. `attention` is then (T, 1, N).
@@ -113,6 +118,9 @@ class Caption:
     finished: bool
     attention: np.ndarray | None = field(default=None, compare=False)
     alternatives: tuple[Caption, ...] = ()
+    confidence: float | None = None
+    familiarity: float | None = None
+    unlike_training: bool | None = None
     image: ImageSource | None = field(default=None, compare=False)
     resize: str = field(default="squash", compare=False)
     boxes: np.ndarray | None = field(default=None, compare=False)
@@ -170,6 +178,10 @@ class Caption:
             facts.append("cut at the length limit")
         if self.unusable is not None:
             facts.append(f"unusable: it {self.unusable}")
+        if self.confidence is not None:
+            facts.append(f"confidence {self.confidence:.2f}")
+        if self.unlike_training:
+            facts.append("unlike the training images")
         if self.attention is not None:
             facts.append(f"attention {' × '.join(map(str, self.attention.shape))}")
         if self.alternatives:
@@ -360,9 +372,11 @@ class Captioner:
             batch = found[start : start + BATCH]
             joined = self._joined(batch)
             hypotheses = self._search(joined, config, alternatives, first=start)
+            of_batch = []
             for offset, (of_image, regions) in enumerate(zip(hypotheses, batch, strict=True)):
                 image = None if images is None else images[start + offset]
-                captions.append(self._to_caption(of_image, image, regions))
+                of_batch.append(self._to_caption(of_image, image, regions))
+            captions += self._with_confidence(of_batch, joined, config)
         return captions
 
     def _joined(self, batch: Sequence[RegionFeatures]) -> ImageFeatures:
@@ -414,8 +428,10 @@ class Captioner:
         self, images: Sequence[ImageSource], names: Sequence[str], config: DecodeConfig, alternatives: int, first: int
     ) -> list[Caption]:
         """Captions of images that are encoded together; `first`: the index of the first one in the whole list."""
-        found = self._search(self._encode(images, names), config, alternatives, first)
-        return [self._to_caption(hypotheses, image) for hypotheses, image in zip(found, images, strict=True)]
+        features = self._encode(images, names)
+        found = self._search(features, config, alternatives, first)
+        captions = [self._to_caption(hypotheses, image) for hypotheses, image in zip(found, images, strict=True)]
+        return self._with_confidence(captions, features, config)
 
     def _search(
         self, features: ImageFeatures, config: DecodeConfig, alternatives: int, first: int
@@ -430,6 +446,23 @@ class Captioner:
             image_ids=list(range(first, first + len(features.vector))),
             phrases=self.vocabulary.phrases,
         )
+
+    def _with_confidence(
+        self, captions: Sequence[Caption], features: ImageFeatures, config: DecodeConfig
+    ) -> list[Caption]:
+        """The captions with what the checkpoint's calibration says about them."""
+        calibration = self.checkpoint.calibration
+        if calibration is None:
+            return list(captions)
+        familiarities = calibration.familiarity(features.vector.float().cpu().numpy()).tolist()
+        found = []
+        for caption, familiarity in zip(captions, familiarities, strict=True):
+            unlike, confidence = familiarity < calibration.record.unlike_below, None
+            if calibration.applies_to(config) and not unlike:
+                length = len(caption.tokens) + caption.finished
+                confidence = calibration.confidence(caption.log_prob, length, familiarity)
+            found.append(replace(caption, confidence=confidence, familiarity=familiarity, unlike_training=unlike))
+        return found
 
     def _encode(self, images: Sequence[ImageSource], names: Sequence[str]) -> ImageFeatures:
         """`names`: a prefix per image for the message where it cannot be read."""

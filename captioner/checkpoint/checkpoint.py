@@ -29,6 +29,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from captioner.checkpoint.calibration import CALIBRATION_FILE, Calibration, load_calibration
 from captioner.checkpoint.index import add_to_index, find_checkpoint, new_folder
 from captioner.checkpoint.manifest import MANIFEST_FILE, Manifest, read_manifest, verify, write_manifest
 from captioner.checkpoint.migrations import FORMAT_VERSION, format_version, migrate, migrate_trainer_state
@@ -95,6 +96,7 @@ class LoadedCheckpoint:
     vocabulary: Vocabulary
     settings: CheckpointSettings
     tokenizer_model: bytes | None = None  # what the tokenizer has learned, if it learns
+    calibration: Calibration | None = None  # of its confidence, if it was calibrated
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer with which the model was trained."""
@@ -183,7 +185,11 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str =
     model = _build_bare_model(folder, settings, len(vocabulary))
     fill_model(model, folder, _omitted_weights(folder, raw, model, settings))
     tokenizer_model = load_tokenizer_model(folder) if is_learned(settings.tokenizer) else None
-    return LoadedCheckpoint(folder, model.to(device).eval(), vocabulary, settings, tokenizer_model)
+    calibration = None
+    if CALIBRATION_FILE in manifest.sums:
+        verify(folder, CALIBRATION_FILE, manifest)
+        calibration = load_calibration(folder)
+    return LoadedCheckpoint(folder, model.to(device).eval(), vocabulary, settings, tokenizer_model, calibration)
 
 
 def load_settings(folder: Path) -> CheckpointSettings:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from captioner.checkpoint.calibration import save_calibration
 from captioner.checkpoint.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -89,6 +90,8 @@ def write_export(
         most = size_in_bytes(weights) if most_bytes is None else most_bytes - others - _RESERVED
         weights, in_8_bits = compress_to(weights, most)
     write_weights(weights, target / MODEL_FILE)
+    if loaded.calibration is not None:
+        save_calibration(loaded.calibration, target)
     write_json(target / CONFIG_FILE, config)
     write_manifest(target)
     write_json(target.parent / INDEX_FILE, {"latest": target.name, "best": target.name, "last": [target.name]})

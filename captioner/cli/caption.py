@@ -142,6 +142,8 @@ def _print(path: Path, caption: Caption, *, as_json: bool, with_path: bool) -> N
             "log_prob": caption.log_prob,
             "finished": caption.finished,
             "unusable": caption.unusable,
+            "confidence": caption.confidence,
+            "unlike_training": caption.unlike_training,
             "alternatives": [{"caption": c.text, "log_prob": c.log_prob} for c in caption.alternatives],
         }
         sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
@@ -149,6 +151,8 @@ def _print(path: Path, caption: Caption, *, as_json: bool, with_path: bool) -> N
     line = caption.text if caption.finished else f"{caption.text} …"
     if caption.unusable is not None:
         line = f"[no usable caption: it {caption.unusable}] {caption.text}"
+    if caption.unlike_training:
+        sys.stderr.write(f"{path} is unlike the photos that the model knows: its caption is likely to be wrong.\n")
     sys.stdout.write(f"{path}: {line}".rstrip() + "\n" if with_path else line.rstrip() + "\n")
     for other in caption.alternatives:
         sys.stdout.write(f"  {other.log_prob:7.2f}  {other.text}\n")

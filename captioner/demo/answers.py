@@ -100,5 +100,7 @@ def _to_json(caption: Caption) -> dict[str, Any]:
         "score": caption.score,
         "finished": caption.finished,
         "unusable": caption.unusable,
+        "confidence": caption.confidence,
+        "unlike_training": caption.unlike_training,
         "attention": None if caption.attention is None else caption.attention.round(6).tolist(),
     }

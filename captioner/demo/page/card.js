@@ -8,8 +8,8 @@ const EMPTY = "(empty caption)";
 export function makeCard(model, container) {
   const card = document.getElementById("card").content.cloneNode(true).firstElementChild;
   const part = (selector) => card.querySelector(selector);
-  const [image, canvas, caption, note, hypotheses, error] =
-    [".stage img", "canvas", ".caption", ".attention-note", ".hypotheses", ".error"].map(part);
+  const [image, canvas, caption, note, sureness, hypotheses, error] =
+    [".stage img", "canvas", ".caption", ".attention-note", ".sureness", ".hypotheses", ".error"].map(part);
   part("h2").textContent = model.name;
   part(".about").textContent = model.about;
   container.append(card);
@@ -47,7 +47,17 @@ export function makeCard(model, container) {
     note.textContent = attention ? "" : "This model has no attention: it sees the image as one vector.";
     drawAttention(canvas, image, null);
     if (attention && tokens.length) showAttention(null);
+    showConfidence(result.captions[0]);
     hypotheses.querySelectorAll("button").forEach((row, other) => row.setAttribute("aria-pressed", String(other === index)));
+  }
+
+  /** How sure the model is of its best caption; nothing where it was not calibrated. */
+  function showConfidence({ confidence, unlike_training }) {
+    const parts = [];
+    if (typeof confidence === "number") parts.push(`Confidence ${(100 * confidence).toFixed(0)} %.`);
+    if (unlike_training) parts.push("This photo is unlike those that the model knows: its captions are likely to be wrong.");
+    sureness.textContent = parts.join(" ");
+    sureness.hidden = !parts.length;
   }
 
   function makeWord(token, index) {
@@ -123,6 +133,7 @@ export function makeCard(model, container) {
       result = null;
       caption.replaceChildren();
       note.textContent = "";
+      sureness.hidden = true;
       hypotheses.hidden = true;
       error.textContent = message;
       error.hidden = false;
