@@ -331,7 +331,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no group": (lambda config: config.pop("transform"), "transform must be a group of settings"),
     "no model": (lambda config: config.pop("model"), "model.name='None' does not exist"),
     "unknown model": (
-        lambda config: config["model"].update(name="transformer"),
+        lambda config: config["model"].update(name="perceiver"),
         "which is not installed",
     ),
     "model is a list": (lambda config: config.update(model=[]), "model.name='None'"),
