@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from captioner.config import CocoConfig, DataConfig, Flickr8kConfig, Flickr30kConfig, FolderConfig, TokenizerConfig
 from captioner.data.batches import tokenize_captions
 from captioner.data.check.check_dataset import check_dataset
+from captioner.data.datasets.caption_sources import find_sources
 from captioner.data.datasets.registry import available_splits, load_dataset
 from captioner.evaluation.reference_file import read_reference_file
 from captioner.evaluation.submission import check_submission
 from captioner.metrics.coco_results import read_results
 from captioner.text.tokenizers import build_tokenizer
+from tests.data.datasets.layouts.written import write as write_layout
 from tests.data.tiny import write_coco, write_images, write_json, write_text
 from tests.fuzz.harness import fuzz, harmless, replaced, shares
 from tests.fuzz.mutations import mutated_bytes, mutated_json
@@ -75,18 +77,35 @@ def lines(root: Path) -> tuple[DataConfig, Path]:
     return FolderConfig(root=str(root), captions="captions.jsonl", num_workers=0), path
 
 
+def other_layout(name: str) -> Callable[[Path], tuple[DataConfig, Path]]:
+    """A data set in a layout of `data=folder`, and the first of its files of captions."""
+
+    def written(root: Path) -> tuple[DataConfig, Path]:
+        config = write_layout(name, root)
+        return config, find_sources(root, config)[0].path
+
+    written.__name__ = name
+    return written
+
+
+OTHER_LAYOUTS = [
+    other_layout(name)
+    for name in ("flickr30k_csv", "flickr30k_tokens", "roco", "coco", "karpathy", "lavis", "r2gen", "textcaps")
+] + [other_layout(name) for name in ("name_to_captions", "localized_narratives")]
+
+
 def mutated(path: Path) -> st.SearchStrategy[bytes]:
     content = path.read_bytes()
     if path.suffix == ".json":
         return mutated_json(content)
     if path.suffix == ".jsonl":
-        first, rest = content.split(b"\n", 1)
+        first, _, rest = content.partition(b"\n")
         return mutated_bytes(content) | mutated_json(first).map(lambda line: line + b"\n" + rest)
     return mutated_bytes(content)
 
 
 @shares(20, 150)
-@pytest.mark.parametrize("source", [coco, karpathy, flickr8k, flickr8k_list, table, lines])
+@pytest.mark.parametrize("source", [coco, karpathy, flickr8k, flickr8k_list, table, lines, *OTHER_LAYOUTS])
 def test_annotations(source: Callable[[Path], tuple[DataConfig, Path]], cases: int, tmp_path: Path) -> None:
     config, path = source(tmp_path / "data")
     tokenizer = build_tokenizer(TokenizerConfig())

@@ -66,8 +66,14 @@ def check_named_columns(names: Iterable[str], options: ReadOptions, where: str) 
         if wanted is not None and _plain(wanted) not in plain:
             raise DataError(
                 f"data.{setting}={wanted}: {where} has no such column or key.{near_misses(wanted, existing)} "
-                f"It has: {join_names(existing, 20) or 'none'}."
+                f"It has: {listed_names(existing, 20)}."
             )
+
+
+def listed_names(names: Iterable[object], most: int = 12) -> str:
+    """The names of columns or keys for a message; an incomplete character, which cannot be written, is escaped."""
+    shown = (str(name).encode("utf-8", "backslashreplace").decode() for name in names)
+    return join_names(shown, most) or "none"
 
 
 def captions_of(value: object, key: str, where: str) -> list[str]:
@@ -129,8 +135,7 @@ def record_entry(record: object, options: ReadOptions, path: str, place: str) ->
         check_named_columns(record, options, where)
         missing = "image" if _find({_plain(key): key for key in record}, None, IMAGE_KEYS) is None else "caption"
         raise DataError(
-            f"{where} has no {missing!r}. Its keys: {join_names(record, 12) or 'none'}. data.{missing}_column names "
-            "the right one."
+            f"{where} has no {missing!r}. Its keys: {listed_names(record)}. data.{missing}_column names the right one."
         )
     images = images_of(record[columns.image], columns.image, where)
     captions: list[str] = []

@@ -6,10 +6,10 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from captioner.data.datasets.annotation_files import JSON_TYPES, join_names
+from captioner.data.datasets.annotation_files import JSON_TYPES
 from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Layout, ReadOptions
 from captioner.data.datasets.layouts.coco_json import COCO_JSON
-from captioner.data.datasets.layouts.columns import CAPTION_KEYS, IMAGE_KEYS, check_named_columns
+from captioner.data.datasets.layouts.columns import CAPTION_KEYS, IMAGE_KEYS, check_named_columns, listed_names
 from captioner.data.datasets.layouts.karpathy_json import KARPATHY_JSON
 from captioner.data.datasets.layouts.localized_narratives import LOCALIZED_NARRATIVES
 from captioner.data.datasets.layouts.name_to_captions import NAME_TO_CAPTIONS
@@ -129,9 +129,9 @@ def _unknown(file: AnnotationFile) -> str:
     first_record = data[0] if type(data) is list and data else None
     if type(first_record) is dict:
         check_named_columns(first_record, file.options, f"{file.path}: [0]")
-        found = f"a list of objects with the keys {join_names(first_record, 12) or 'none'}"
+        found = f"a list of objects with the keys {listed_names(first_record)}"
     elif type(data) is dict:
-        found = f"an object with the keys {join_names(data, 12) or 'none'}"
+        found = f"an object with the keys {listed_names(data)}"
     else:
         found = JSON_TYPES.get(type(data), "a value") + (" of no objects" if type(data) is list else "")
     return (
