@@ -16,8 +16,10 @@ from captioner.config import DataConfig, DecodeConfig
 from captioner.data.batches import sequential_batches
 from captioner.data.dataset import CaptionDataset
 from captioner.data.features.sources import precomputed_features
+from captioner.data.features.view_features import has_views
 from captioner.data.images.loader import load_image_batches
 from captioner.decode import Hypothesis, search
+from captioner.errors import DataError
 from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.types import ImageFeatures, join_features
 from captioner.text.tokenizers import build_tokenizer
@@ -102,6 +104,10 @@ def _encoded(
         kept = tuple(sampled.images[index] for indices, _ in found for index in indices)
         features = join_features([part for _, part in found])
         return replace(sampled, images=kept), torch.empty(0, 3, 1, 1), features
+    if has_views(sampled):
+        raise DataError(
+            f"doctor reads one image per caption, and {sampled.name} {sampled.split} has samples of several images."
+        )
     loaded = list(load_image_batches(sampled.paths, chunks, encoder.transform, data))
     kept = tuple(sampled.images[index] for part in loaded for index in part.indices)
     tensors = torch.cat([part.images for part in loaded if part.indices])

@@ -126,20 +126,30 @@ def _unknown(file: AnnotationFile) -> str:
             check_named_columns(names, file.options, f"{file.path}, line 1")
         return f"{no_columns(file.path, names)} {CONVERSION}"
     data = file.json
-    first_record = data[0] if type(data) is list and data else None
-    if type(first_record) is dict:
-        check_named_columns(first_record, file.options, f"{file.path}: [0]")
-        found = f"a list of objects with the keys {listed_names(first_record)}"
-    elif type(data) is dict:
+    place, record = _first_record(data)
+    if record is not None:
+        check_named_columns(record, file.options, f"{file.path}, {place}[0]")
+    if type(data) is dict:
         found = f"an object with the keys {listed_names(data)}"
     else:
-        found = JSON_TYPES.get(type(data), "a value") + (" of no objects" if type(data) is list else "")
+        found = JSON_TYPES.get(type(data), "a value") + ("" if type(data) is not list or record else " of no objects")
+    if record is not None:
+        found += f"{f', whose {place} is a list' if place else ''} of objects with the keys {listed_names(record)}"
     return (
         f"{file.path} is JSON in no layout that data=folder reads: it is {found}. Expected, for example,\n"
         f"    {OBJECT_LIST_EXAMPLE}\n"
         f"The image may be called {', '.join(IMAGE_KEYS[:5])} …, the captions {', '.join(CAPTION_KEYS[:4])} …; "
         f"data.image_column and data.caption_column name other keys. {CONVERSION}"
     )
+
+
+def _first_record(data: object) -> tuple[str, dict[str, object] | None]:
+    """(the key of the list, "" for the whole file; its first object) of the first list of objects; None without one."""
+    lists = {"": data} if type(data) is list else data if type(data) is dict else {}
+    for key, records in lists.items():
+        if type(records) is list and records and type(records[0]) is dict:
+            return str(key), records[0]
+    return "", None
 
 
 OBJECT_LIST_EXAMPLE = '[{"image": "cat.jpg", "captions": ["a cat", "a tabby"], "split": "train"}]'

@@ -52,6 +52,14 @@ def test_a_named_column_that_does_not_exist(tmp_path: Path, name: str) -> None:
         load_dataset(FolderConfig(root=str(tmp_path), image_column="foto", split_column="split"), "train")
 
 
+def test_a_named_column_in_an_inner_list(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", {"train": [{"id": 1, "report": "x", "image_path": ["a.png"]}]})
+    with pytest.raises(
+        DataError, match=r"data.image_column=imge_path: .*, train\[0\] has .* Did you mean image_path\?"
+    ):
+        read_captions_file(path, ReadOptions(image_column="imge_path"))
+
+
 def test_columns_of_a_layout_with_fixed_keys(tmp_path: Path) -> None:
     path = write_json(tmp_path / "c.json", {"images": [{"filename": "a", "split": "train", "sentences": []}]})
     with pytest.raises(DataError, match=r"data.caption_column cannot be used for .* Karpathy.* Leave the setting out"):
@@ -93,7 +101,10 @@ def test_values_of_captions(tmp_path: Path, value: object, captions: tuple[str, 
 
 
 UNKNOWN = {
-    "a.json": ({"info": {}, "items": [{"url": "x"}]}, "an object with the keys info, items"),
+    "a.json": (
+        {"info": {}, "items": [{"url": "x"}]},
+        "an object with the keys info, items, whose items is a list of objects with the keys url",
+    ),
     "b.json": ([{"url": "x", "titel": "y"}], "a list of objects with the keys url, titel"),
     "c.json": ([], "a list of no objects"),
     "d.json": (5, "an integer"),
