@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from captioner.metrics.meteor.search import LONGEST_CAPTION, Alignments, align_a
 from captioner.metrics.meteor.statistics import COLUMNS, addable, pair_statistics, scores
 from captioner.metrics.ngrams import Floats, Integers
 
-PAIRS_AT_ONCE = 2048  # bounds the memory
+WORD_PAIRS_AT_ONCE = 1 << 18  # each word of a caption beside each of a reference: bounds the memory
 
 
 class Meteor:
@@ -33,10 +34,10 @@ class Meteor:
         hypotheses: (I,) captions; references: (I,) one or more captions each; both as tokens joined by spaces.
         """
         found = np.zeros((len(hypotheses), COLUMNS))
-        start = end = pairs = 0
-        for end, captions in enumerate(references, 1):
-            pairs += len(captions)
-            if pairs >= PAIRS_AT_ONCE or end == len(references):
+        start = pairs = 0
+        for end, (hypothesis, captions) in enumerate(zip(hypotheses, references, strict=True), 1):
+            pairs += (hypothesis.count(" ") + 1) * sum(caption.count(" ") + 1 for caption in captions)
+            if pairs >= WORD_PAIRS_AT_ONCE or end == len(references):
                 found[start:end] = self._statistics(hypotheses[start:end], references[start:end])
                 start, pairs = end, 0
         return found
@@ -61,16 +62,16 @@ class Meteor:
         lengths = captions.lengths
         is_short = np.maximum(lengths[hypotheses], lengths[references]) <= LONGEST_CAPTION
         is_function = self.lexicon.is_function[captions.words]
-        short = np.flatnonzero(is_short)
-        short = short[np.argsort(-lengths[references[short]], kind="stable")]
-        for rows in (short, *np.flatnonzero(~is_short).reshape(-1, 1)):
-            hypothesis, reference = hypotheses[rows], references[rows]
-            candidates = find_candidates(captions, hypothesis, reference, self.lexicon)
-            if rows is short:
-                alignments = align_all(candidates, lengths[reference])
-            else:
-                alignments = _align_one(candidates, int(lengths[reference[0]]), int(lengths[hypothesis[0]]))
-            found[rows] = pair_statistics(captions, hypothesis, reference, candidates, alignments, is_function)
+        longest_first = np.argsort(-lengths[references], kind="stable")
+        for rows, align_pairs in (
+            (longest_first[is_short[longest_first]], align_all),
+            (np.flatnonzero(~is_short), _align_each),
+        ):
+            if len(rows):
+                hypothesis, reference = hypotheses[rows], references[rows]
+                candidates = find_candidates(captions, hypothesis, reference, self.lexicon)
+                alignments = align_pairs(candidates, lengths[reference])
+                found[rows] = pair_statistics(captions, hypothesis, reference, candidates, alignments, is_function)
         return found
 
     def _statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
@@ -82,10 +83,17 @@ class Meteor:
         return self.best_statistics(captions, places[: len(hypotheses)], places[len(hypotheses) :], counts)
 
 
-def _align_one(candidates: Candidates, reference_length: int, hypothesis_length: int) -> Alignments:
-    """The alignment of one pair of captions of any length."""
-    rows = [Match(*row) for row in np.stack(candidates[1:6], axis=1).tolist()]
-    place = {match: index for index, match in enumerate(rows)}  # equal ones have equal statistics
-    matches, chunks = align(rows, reference_length, hypothesis_length)
-    chosen = np.array([place[match] for match in matches], np.int64)
-    return Alignments(np.zeros_like(chosen), chosen, np.array([chunks]))
+def _align_each(candidates: Candidates, reference_lengths: Integers) -> Alignments:
+    """The alignments of pairs of captions of any length, one by one."""
+    bounds = np.searchsorted(candidates.pair, np.arange(len(reference_lengths) + 1)).tolist()
+    matches = [Match(*row) for row in np.stack(candidates[1:6], axis=1).tolist()]
+    pair, chosen, chunks = [], [], []
+    for index, (start, end) in enumerate(pairwise(bounds)):
+        of_pair = matches[start:end]
+        hypothesis_length = max((match.hypothesis_start + match.hypothesis_length for match in of_pair), default=0)
+        alignment = align(of_pair, int(reference_lengths[index]), hypothesis_length)
+        row_of = {match: row for row, match in enumerate(of_pair, start)}  # equal ones have equal statistics
+        pair += [index] * len(alignment.matches)
+        chosen += [row_of[match] for match in alignment.matches]
+        chunks.append(alignment.chunks)
+    return Alignments(np.array(pair, np.int64), np.array(chosen, np.int64), np.array(chunks))

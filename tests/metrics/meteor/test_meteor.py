@@ -83,7 +83,7 @@ def test_few_pairs_at_once_give_the_same(small: Meteor, monkeypatch: pytest.Monk
     hypotheses = ["the cat of the dog", "dogs", "", "big wolf lion the", "hound"]
     references = [["wolf lion", "the dog of cats"], ["the dog"], ["cat"], ["big dog lion", "a"], ["wolf", "dog"]]
     together = small.statistics(hypotheses, references)
-    monkeypatch.setattr(meteor, "PAIRS_AT_ONCE", 2)
+    monkeypatch.setattr(meteor, "WORD_PAIRS_AT_ONCE", 9)
     np.testing.assert_array_equal(small.statistics(hypotheses, references), together)
 
 
