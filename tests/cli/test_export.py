@@ -16,6 +16,7 @@ from captioner.cli.hydra_config import compose_train_settings
 from captioner.cli.repro_command import training_command
 from captioner.cli.runs import main as runs
 from captioner.cli.train import main as train
+from captioner.config import AttentionConfig, FolderConfig, TrainConfig
 from captioner.errors import CheckpointError
 from captioner.inference import Captioner
 from tests.cli.conftest import SMALL, Command, Outcome
@@ -133,3 +134,11 @@ def test_the_command_on_the_card_gives_the_same_settings(options: list[str]) -> 
     again = compose_train_settings([word for word in shlex.split(command)[2:] if word != "data.root=DIR"])
     assert again == settings
     assert len(command.split()) <= len(options) + 5
+
+
+def test_the_command_of_a_run_on_features_made_elsewhere() -> None:
+    """It names them, and no encoder. The experiment of another data set is not in the way."""
+    settings = TrainConfig(model=AttentionConfig(), data=FolderConfig(features="somewhere/cocobu_att"))
+    command = training_command(settings)
+    assert command.startswith("python train.py model=attention data=folder data.features=DIR")
+    assert "encoder" not in command

@@ -11,7 +11,7 @@ from captioner.data.features.precomputed.hdf5 import FeatureHdf5
 from captioner.data.features.precomputed.lmdb_file import FeatureLmdb
 from captioner.data.features.precomputed.region_features import FeatureStore
 from captioner.data.features.precomputed.tsv import FeatureTsv
-from captioner.errors import DataError
+from captioner.errors import DataError, near_misses
 
 EXPECTED = (
     "a folder of .npz or .npy files, an .h5 or .hdf5 file, an .lmdb file or folder, or a .tsv of bottom-up attention"
@@ -32,7 +32,10 @@ def open_store(features: str) -> FeatureStore:
     elif path.is_file():
         raise DataError(f"data.features={features} is a {path.suffix or 'file without a suffix'}: expected {EXPECTED}.")
     else:
-        raise DataError(f"data.features={features} does not exist: expected {EXPECTED}.")
+        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(
+            f"data.features={features} does not exist.{near_misses(path.name, beside)} Expected {EXPECTED}."
+        )
     store.close()  # what an earlier data set has read may have been written again
     if not store.keys():
         what = f"no {' or '.join(SUFFIXES)} file" if isinstance(store, FeatureFolder) else "no image"

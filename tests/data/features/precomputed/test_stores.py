@@ -183,8 +183,9 @@ def test_one_name_for_two_images_is_no_match(arrays: Arrays, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("none", "does not exist: expected a folder of .npz"),
+        ("none", r"none does not exist\. Expected a folder of \.npz"),
         ("a.txt", r"is a \.txt: expected a folder"),
+        ("emty", r"does not exist\. Did you mean empty\?"),
         ("empty", "no .npz or .npy file"),
     ],
 )
