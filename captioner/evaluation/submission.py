@@ -62,7 +62,7 @@ def check_submission(path: Path, image_ids: Collection[ImageId] | None = None) -
         number, row = wrong[0]
         return [
             f"{len(wrong):,} of {len(rows):,} entries are not {EXPECTED} with an integer id; the first is entry "
-            f"{number}: {json.dumps(row, ensure_ascii=False)[:100]}."
+            f"{number}: {json.dumps(row)[:100]}."
         ]
     given = [row["image_id"] for row in rows]
     given_once = set(given)
@@ -81,7 +81,9 @@ def check_submission(path: Path, image_ids: Collection[ImageId] | None = None) -
 
 
 def _is_entry(row: Any) -> bool:
-    return isinstance(row, dict) and type(row.get("image_id")) is int and type(row.get("caption")) is str
+    """Whether it has an integer id and a caption, which can be written as UTF-8: no half of a surrogate pair."""
+    caption = row.get("caption") if isinstance(row, dict) else None
+    return type(caption) is str and type(row.get("image_id")) is int and not re.search(r"[\ud800-\udfff]", caption)
 
 
 def image_ids_of(path: Path) -> list[ImageId]:

@@ -157,7 +157,8 @@ def _document(path: Path, text: str) -> Iterable[tuple[ImageId, list[str]]]:
                 '[{"image_id": 139, "caption": "a dog"}, …]. References are given as references=FILE.'
             )
         for image_id, value in document.pairs:
-            yield image_id, _captions_of(value, f"{path}, image {image_id!r}")
+            where = f"{path}, image {image_id!r}"
+            yield _checked(image_id, where), _captions_of(value, where)
     else:
         raise DataError(f"{path} contains {document!r:.40}: expected a list of captions or an object of them.")
 
@@ -191,7 +192,7 @@ def _row(row: Any, where: str) -> tuple[ImageId, list[str]]:
         raise DataError(
             f'{where}: expected {{"image_id": number or text, "caption": text}}, found {_plain(row)!r:.100}.'
         )
-    return image_id, [_checked(caption, where)]
+    return _checked(image_id, where) if isinstance(image_id, str) else image_id, [_checked(caption, where)]
 
 
 def _captions_of(value: Any, where: str) -> list[str]:
@@ -207,13 +208,13 @@ def _captions_of(value: Any, where: str) -> list[str]:
     return captions
 
 
-def _checked(caption: str, where: str) -> str:
-    """`caption` itself; DataError if it holds a lone surrogate, which cannot be written as UTF-8."""
+def _checked(text: str, where: str) -> str:
+    """`text` itself; DataError if it holds a lone surrogate, which cannot be written as UTF-8."""
     try:
-        caption.encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"{where}: the caption holds an incomplete character ({caption[error.start]!a}).") from error
-    return caption
+        raise DataError(f"{where}: the text holds an incomplete character ({text[error.start]!a}).") from error
+    return text
 
 
 def _plain(value: Any) -> Any:

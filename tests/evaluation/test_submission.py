@@ -47,6 +47,7 @@ def test_names() -> None:
         ([*GOOD[:2], {"image_id": 30.0, "caption": "a"}], "the first is entry 2"),
         ([*GOOD[:2], {"image_id": True, "caption": "a"}], "the first is entry 2"),
         ([*GOOD[:2], {"image_id": 30, "caption": None}], "the first is entry 2"),
+        ([*GOOD[:2], {"image_id": 30, "caption": "\ud800"}], "the first is entry 2"),
         ([1, 2, 3], "3 of 3 entries are not"),
         ({"1": "a"}, "It is not a list"),
         ([], "It has no captions"),

@@ -111,6 +111,7 @@ def test_round_trip(tmp_path: Path) -> None:
         ("c.json", '{"images": [], "annotations": []}', "References are given as references=FILE"),
         ("c.json", '[{"image_id": 1, "caption": null}]', "entry 0: expected"),
         ("c.json", '[{"image_id": 1, "caption": "\\ud800"}]', "incomplete character"),
+        ("c.json", '{"\\ud800": "a"}', "incomplete character"),
         ("c.json", '[{"image_id": 7, "caption": "a"}, {"image_id": 7, "caption": "b"}]', "1 image ids .*: 7"),
         ("c.json", '{"7": "a", "7": "b"}', "more than one caption: '7'"),
     ],
