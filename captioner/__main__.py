@@ -21,7 +21,7 @@ COMMANDS = {
     "export": "share a trained captioner as a small folder or one file",
     "data": "check a data set, download one, or pack it into tar shards",
     "cache": "compute a data set's features before training",
-    "retrieve": "find images by a sentence",
+    "retrieve": "find images by a sentence, and measure retrieval in both directions",
     "sample": "generate text with a trained language model",
     "cells": "show which unit of a network tracks what",
     "gradients": "measure how far back in time a language model's gradient reaches",

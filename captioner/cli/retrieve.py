@@ -1,4 +1,4 @@
-"""`python -m captioner retrieve --checkpoint RUN`: find images by a sentence."""
+"""`python -m captioner retrieve --checkpoint RUN`: find images by a sentence, and captions by an image."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def main() -> None:
 def _parser() -> FlagParser:
     parser = FlagParser(
         "retrieve",
-        "Find images by sentences, with a model that turns a sentence into an image vector (model=chen_zitnick).\n"
-        "Without a query, each caption of the split searches for its own image; the table says how often that image\n"
-        "is among the first.",
+        "Find images by sentences, with any captioner: by log p(sentence | image), or by the image features that\n"
+        "model=chen_zitnick predicts from a sentence. Without a query, each caption of the split searches for its own\n"
+        "image, and each image for one of its captions; the tables say how often that is among the first.",
         [
             "retrieve --checkpoint runs/… --split test",
             'retrieve --checkpoint runs/… --query "a dog runs on grass" --top 5',
@@ -33,6 +33,17 @@ def _parser() -> FlagParser:
     )
     add_checkpoint(parser)
     parser.add_argument("--query", metavar="SENTENCE", help="list the images that fit this sentence best")
+    parser.add_argument(
+        "--by",
+        choices=("likelihood", "features"),
+        help="what compares captions and images (default: features where the model predicts them, else likelihood)",
+    )
+    parser.add_argument(
+        "--normalize",
+        choices=("mean-image", "none"),
+        default="mean-image",
+        help="for captions of an image, by likelihood: subtract log p(caption | mean image) (default: mean-image)",
+    )
     parser.add_argument("--top", type=int, default=5, help="images listed for a query (default: 5)")
     parser.add_argument("--images", type=int, help="search only the first so many images (default: all)")
     add_data(parser)
@@ -59,5 +70,7 @@ def _retrieve(arguments: argparse.Namespace) -> None:
         arguments.query,
         arguments.top,
         arguments.device,
+        by=arguments.by,
+        normalize=arguments.normalize,
         as_json=arguments.json,
     )

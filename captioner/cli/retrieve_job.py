@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor
+import numpy as np
 
+from captioner.analysis.likelihood_retrieval import likelihood_table, log_probs_of_captions, mean_image
 from captioner.analysis.retrieval import (
     feature_reconstructor,
     image_vectors,
@@ -19,23 +20,53 @@ from captioner.analysis.retrieval import (
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.cli.tables import markdown_table
 from captioner.config import CacheConfig, DataConfig
-from captioner.data.batches import encode_captions, tokenize_captions
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import load_dataset
-from captioner.data.features.sources import open_features
+from captioner.data.features.sources import FeatureSource, open_features
 from captioner.distributed.device import choose_device
 from captioner.errors import ConfigError
-from captioner.metrics.retrieval_scores import RECALLS, retrieval_scores
-from captioner.nn.decoders.decoder import Decoder
+from captioner.evaluation.reference_loss import encode_references
+from captioner.metrics.ngrams import Floats
+from captioner.metrics.retrieval_scores import (
+    RECALLS,
+    caption_retrieval_scores,
+    chance_of_caption_retrieval,
+    retrieval_scores,
+)
+
+DESCRIPTIONS = {
+    "features": "the similarity of image features",
+    "likelihood": "log p(caption | image)",
+}
 
 
 @dataclass(frozen=True)
-class Collection:
-    """Images to search: those at `indices` of the data set, and their image vectors (B, D)."""
+class Retriever:
+    """A model and the images that it searches; `by`: "features" or "likelihood"; `normalize`: see the command."""
 
+    loaded: LoadedCheckpoint
     dataset: CaptionDataset
-    indices: list[int]
-    vectors: Tensor
+    features: FeatureSource
+    by: str
+    normalize: str
+
+    def table(self, captions: Sequence[Sequence[int]]) -> tuple[list[int], Floats]:
+        """The indices of the B images that can be read, and the similarity of N captions and each of them, (N, B)."""
+        decoder, size = self.loaded.model.decoder, len(self.loaded.vocabulary)
+        if self.by == "likelihood":
+            seed = self.loaded.settings.decode.seed
+            return likelihood_table(decoder, self.features, self.dataset, captions, size, seed=seed)
+        indices, vectors = image_vectors(self.features, len(self.dataset))
+        reconstructed = reconstruct_features(decoder, captions, vectors.device)
+        return indices, similarity(reconstructed, vectors).cpu().double().numpy()
+
+    def without_prior(self, table: Floats, captions: Sequence[Sequence[int]]) -> Floats:
+        """The table by which captions are ranked for an image."""
+        if self.by != "likelihood" or self.normalize == "none":
+            return table
+        image = mean_image(self.features, len(self.dataset))
+        prior = log_probs_of_captions(self.loaded.model.decoder, image, captions, len(self.loaded.vocabulary))
+        return table - prior[:, None]
 
 
 def retrieve(
@@ -46,53 +77,82 @@ def retrieve(
     top: int,
     device_name: str,
     *,
+    by: str | None = None,
+    normalize: str = "mean-image",
     as_json: bool = False,
 ) -> None:
-    """Print the `top` images for `query`; without a query, recall over all captions of the split."""
+    """Print the `top` images for `query`; without a query, recall of images and captions over the split."""
     device = choose_device(device_name)
     loaded = load_checkpoint(checkpoint, device)
-    decoder = feature_reconstructor(loaded.model.decoder)
+    by = by or ("features" if loaded.model.decoder.reconstructs_features else "likelihood")
+    if by == "features":
+        feature_reconstructor(loaded.model.decoder)
+    loaded.model.eval()
     dataset = load_dataset(data, split)
+    with_grid = by == "likelihood" and loaded.model.needs_grid
     features = open_features(
-        dataset, loaded.model.encoder, with_grid=False, data=data, cache=CacheConfig(), device=device
+        dataset, loaded.model.encoder, with_grid=with_grid, data=data, cache=CacheConfig(), device=device
     )
-    collection = Collection(dataset, *image_vectors(features, len(dataset)))
+    retriever = Retriever(loaded, dataset, features, by, normalize)
     if query is None:
-        _measure(loaded, decoder, collection, as_json=as_json)
+        _measure(retriever, as_json=as_json)
     else:
-        _find(loaded, decoder, collection, query, top, as_json=as_json)
+        _find(retriever, query, top, as_json=as_json)
 
 
-def _measure(loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collection, *, as_json: bool) -> None:
-    """Print recall and median rank where each reference caption is a query for its own image, and those of chance."""
-    tokenized = tokenize_captions(collection.dataset, loaded.tokenizer())
-    longest = max(len(words) for captions in tokenized for words in captions)
-    encoded = encode_captions(tokenized, loaded.vocabulary, longest)
-    pairs = [(row, words) for row, index in enumerate(collection.indices) for words in encoded[index]]
-    reconstructed = reconstruct_features(decoder, [words for _, words in pairs], collection.vectors.device)
-    table = similarity(reconstructed, collection.vectors).cpu()
-    scores = retrieval_scores(table, [row for row, _ in pairs])
-    images = len(collection.indices)
+def _measure(retriever: Retriever, *, as_json: bool) -> None:
+    """Print recall and median rank in both directions, and those of chance."""
+    dataset, loaded = retriever.dataset, retriever.loaded
+    encoded = encode_references(dataset, loaded.tokenizer(), loaded.vocabulary)
+    pairs = [(index, words) for index, captions in enumerate(encoded) for words in captions]
+    captions = [words for _, words in pairs]
+    indices, table = retriever.table(captions)
+    column = {index: place for place, index in enumerate(indices)}
+    kept = [row for row, (index, _) in enumerate(pairs) if index in column]  # an image may be unreadable
+    owners = [column[pairs[row][0]] for row in kept]
+    kept_captions = [captions[row] for row in kept]
+    table = table[kept]
+    images = len(indices)
     chance = {f"R@{k}": min(k / images, 1.0) for k in RECALLS} | {"median_rank": (images + 1) / 2}
+    ranked = retriever.without_prior(table, kept_captions)
+    of_captions = caption_retrieval_scores(ranked, owners)
+    of_images = retrieval_scores(table, owners)
+    chance_of_captions = chance_of_caption_retrieval(owners)
     if as_json:
-        split = {"data": collection.dataset.name, "split": collection.dataset.split}
-        record = {**split, "images": images, "captions": len(pairs), "model": scores, "chance": chance}
+        record = {
+            "data": dataset.name,
+            "split": dataset.split,
+            "by": retriever.by,
+            "normalize": retriever.normalize if retriever.by == "likelihood" else None,
+            "images": images,
+            "captions": len(owners),
+            "model": of_images,
+            "chance": chance,
+            "image_to_caption": {"model": of_captions, "chance": chance_of_captions},
+        }
         sys.stdout.write(json.dumps(record) + "\n")
         return
+    where, how = f"{dataset.name} {dataset.split}", DESCRIPTIONS[retriever.by]
+    normalized = " − log p(caption | mean image)" if ranked is not table else ""
+    sys.stdout.write(
+        f"{images} images search for one of their own captions among {len(owners)} captions of {where}, by "
+        f"{how}{normalized}:\n\n{_table_of(of_captions, chance_of_captions)}\n\n"
+        f"{len(owners)} captions search for their own image among {images} images of {where}, by {how}:\n\n"
+        f"{_table_of(of_images, chance)}\n"
+    )
+
+
+def _table_of(scores: dict[str, float], chance: dict[str, float]) -> str:
     rows = []
     for name, values in (("the model", scores), ("chance", chance)):
         recalls = {f"R@{k}": f"{100 * values[f'R@{k}']:.1f}" for k in RECALLS}
         rows.append({"": name} | recalls | {"median rank": f"{values['median_rank']:g}"})
-    sys.stdout.write(
-        f"{len(pairs)} captions search for their own image among {images} images of {collection.dataset.name} "
-        f"{collection.dataset.split}:\n\n{markdown_table(rows)}\n"
-    )
+    return markdown_table(rows)
 
 
-def _find(
-    loaded: LoadedCheckpoint, decoder: Decoder[Any], collection: Collection, query: str, top: int, *, as_json: bool
-) -> None:
-    """Print the `top` images whose vectors are most similar to that of the query."""
+def _find(retriever: Retriever, query: str, top: int, *, as_json: bool) -> None:
+    """Print the `top` images that fit the query best."""
+    loaded, dataset = retriever.loaded, retriever.dataset
     (words,) = loaded.tokenizer().tokenize_all([query])
     if not words:
         raise ConfigError(f"--query {query!r} contains no word: expected a sentence.")
@@ -100,15 +160,15 @@ def _find(
     if unknown:
         names = ", ".join(map(repr, unknown))
         sys.stderr.write(f"Note: {names} did not occur in the training captions; the model reads <UNK> there.\n")
-    reconstructed = reconstruct_features(decoder, [loaded.vocabulary.encode(words)], collection.vectors.device)
-    found = similarity(reconstructed, collection.vectors)[0]
+    indices, table = retriever.table([loaded.vocabulary.encode(words)])
     best = [
-        (float(found[row]), collection.dataset.images[collection.indices[row]])
-        for row in found.argsort(descending=True)[:top].tolist()
+        (float(table[0, place]), dataset.images[indices[place]])
+        for place in np.argsort(-table[0], kind="stable")[:top].tolist()
     ]
     if as_json:
         images = [{"image_id": image.image_id, "path": str(image.path), "score": score} for score, image in best]
-        sys.stdout.write(json.dumps({"query": query, "images": images}, ensure_ascii=False) + "\n")
+        record = {"query": query, "by": retriever.by, "images": images}
+        sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
         return
     for score, image in best:
         sys.stdout.write(f"{score:6.3f}  {image.path}\n")

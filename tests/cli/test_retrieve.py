@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from captioner import Captioner
 from captioner.cli.retrieve import main
 from captioner.cli.train import main as train
 from captioner.config import FolderConfig
+from captioner.data.datasets.registry import load_dataset
+from captioner.decode.teacher_forcing import token_log_probs
+from captioner.metrics.retrieval_scores import caption_retrieval_scores, retrieval_scores
+from captioner.nn.types import ImageFeatures
 from tests.cli.conftest import SMALL, Command
 
 TRAINED = (  # the features of an untrained SqueezeNet tell white from the other colors, and little else
@@ -65,7 +72,8 @@ def test_captions_find_their_images_and_a_query_finds_white(command: Command, ti
 def test_a_model_that_cannot_reconstruct_features_and_other_mistakes(command: Command, tiny: FolderConfig) -> None:
     assert command(train, *SMALL, "hydra.run.dir=run").code == 0
     for options, message in [
-        (["--checkpoint", "run"], "model=chen_zitnick"),
+        (["--checkpoint", "run", "--by", "features"], "model=chen_zitnick"),
+        (["--checkpoint", "run", "--by", "feature"], "Did you mean features?"),
         (["--checkpoint", "nowhere"], "nowhere"),
         (["--checkpoint", "run", "--qeury", "dog"], "Did you mean --query?"),
         (["--checkpoint", "run", "--top", "0"], "--top=0 is too small"),
@@ -74,6 +82,49 @@ def test_a_model_that_cannot_reconstruct_features_and_other_mistakes(command: Co
         assert result.code == 2
         assert message in result.err
         assert "Traceback" not in result.err
+
+
+def test_likelihoods_are_those_of_scoring_every_caption_for_every_image(command: Command, tiny: FolderConfig) -> None:
+    """With the bundled model: brute force with `Captioner.score`, one pair at a time."""
+    options = (
+        "--checkpoint",
+        "flickr8k",
+        "--data",
+        "folder",
+        "--data-root",
+        "data",
+        "--set",
+        "data.captions=captions.csv",
+    )
+    options = (*options, "--images", "3", "--split", "val", "--device", "cpu")
+    result = command(main, *options, "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert (found["images"], found["captions"], found["by"]) == (3, 6, "likelihood")
+    images = load_dataset(replace(tiny, limit=3), "val").images
+    model = Captioner.pretrained("flickr8k", device="cpu")
+    captions = [caption for image in images for caption in image.captions]
+    table = np.array([[one.log_prob for one in model.score(image.path, captions)] for image in images]).T
+    owners = [0, 0, 1, 1, 2, 2]
+    assert found["model"] == retrieval_scores(table, owners)
+    tokens = [
+        model.vocabulary.encode(word.word for word in one.words[:-1]) for one in model.score(images[0].path, captions)
+    ]
+    encoded = model.encode([image.path for image in images])
+    mean = ImageFeatures(encoded.vector.mean(0, keepdim=True), encoded.grid.mean(0, keepdim=True))
+    prior = [
+        scored.total for _, _, scored in token_log_probs(model.model.decoder, mean, [tokens], len(model.vocabulary))
+    ]
+    normalized = table - np.array(prior)[:, None]
+    assert found["image_to_caption"]["model"] == caption_retrieval_scores(normalized, owners)
+    best = int(table[0].argmax())
+    query = command(main, *options, "--query", captions[0], "--top", "1")
+    value, path = query.out.split()
+    assert (value, Path(path).name) == (f"{table[0, best]:.3f}", images[best].path.name)
+    text = command(main, *options, "--normalize", "none").out
+    assert "3 images search for one of their own captions among 6 captions" in text
+    assert "6 captions search for their own image among 3 images" in text
+    assert "mean image" not in text
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captioner.metrics.retrieval_scores import ranks, retrieval_scores
+from captioner.metrics.retrieval_scores import (
+    caption_retrieval_scores,
+    chance_of_caption_retrieval,
+    ranks,
+    ranks_of_own_captions,
+    retrieval_scores,
+)
 
 
 @settings(max_examples=40, deadline=None)
@@ -34,3 +42,32 @@ def test_a_constant_similarity_finds_no_image() -> None:
 
 def test_a_perfect_model_finds_all() -> None:
     assert retrieval_scores(np.eye(5), range(5)) == {"R@1": 1.0, "R@5": 1.0, "R@10": 1.0, "median_rank": 1.0}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_image_finds_the_first_of_its_captions(seed: int) -> None:
+    """By sorting, with captions of other images first where they are equal; ties are frequent."""
+    generator = np.random.default_rng(seed)
+    table, owners = generator.integers(0, 6, (12, 4)).astype(float), generator.integers(0, 4, 12).tolist()
+    expected = []
+    for image in sorted(set(owners)):
+        order = sorted(range(12), key=lambda row: (-table[row, image], owners[row] == image))
+        expected.append(1 + min(place for place, row in enumerate(order) if owners[row] == image))
+    assert ranks_of_own_captions(table, owners).tolist() == expected
+    scores = caption_retrieval_scores(table, owners)
+    assert scores["R@5"] == np.mean([rank <= 5 for rank in expected])
+    assert scores["median_rank"] == np.median(expected)
+
+
+def test_chance_of_finding_a_caption_is_that_of_all_orders() -> None:
+    """Five captions of two images in all 120 orders."""
+    owners = [0, 0, 1, 0, 1]
+    first = [
+        1 + min(place for place, caption in enumerate(order) if owners[caption] == image)
+        for order in itertools.permutations(range(5))
+        for image in (0, 1)
+    ]
+    chance = chance_of_caption_retrieval(owners)
+    assert chance["R@1"] == pytest.approx(np.mean([rank == 1 for rank in first]))
+    assert (chance["R@5"], chance["R@10"]) == (1.0, 1.0)
+    assert chance["median_rank"] == sorted(first)[len(first) // 2 - 1], "the first rank that half of the orders reach"
