@@ -37,6 +37,19 @@ CASES = [
     ("x in front of y", ["x before y"], "5 3 2 0 2 2 0 0 0 0 0 0 0 0 0 0 1 1 2 0 1 5 3", 0.8590308370044054),
 ]
 
+# The table of docs/metrics.md.
+DOCUMENTED = [
+    ("two dogs", "two dog", 0.7),
+    ("dogs", "dog", 0),
+    ("zebras standing", "zebra stands", 0),
+    ("blorps", "blorp", 0.6),
+    ("a man riding a horses", "a man riding a horse", 0.891),
+    ("a man riding horses", "a man riding a horse", 0.334),
+    ("2 dogs", "two dogs", 0.942),
+    ("two dogs", "2 dogs", 0.907),
+    ("a dog runs on grass", "a dog runs on the grass", 0.465),
+]
+
 WORDS = (
     "a a the two dog dogs doggy puppy man men man's people person is are standing stands stand in on front of before "
     "big large huge couch sofa couches ran run running u.s. us t-shirt don't , . ' \" ... 1,000 3:00 café – zzq zzqs"
@@ -61,6 +74,12 @@ def test_cases(meteor: Meteor, hypothesis: str, references: list[str], statistic
     found = meteor.statistics([hypothesis], [references])
     assert found[0].tolist() == [float(number) for number in statistics.split()]
     assert evaluate(found)[0][0] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_documented_scores(meteor: Meteor) -> None:
+    found = evaluate(meteor.statistics([case[0] for case in DOCUMENTED], [[case[1]] for case in DOCUMENTED]))[0]
+    assert found.round(3).tolist() == [case[2] for case in DOCUMENTED]
 
 
 @pytest.mark.slow
