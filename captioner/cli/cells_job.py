@@ -27,7 +27,7 @@ from captioner.data.features.sources import open_features
 from captioner.data.text_corpus import load_text, read_text
 from captioner.decode import search
 from captioner.distributed.device import choose_device
-from captioner.errors import DataError, choose
+from captioner.errors import ConfigError, DataError, choose
 from captioner.plots.unit_plots import (
     UNIT_SCALE,
     layout_lines,
@@ -53,6 +53,8 @@ def show_cells(checkpoint: Path, arguments: argparse.Namespace) -> None:
     task = read_task(checkpoint)
     reading = _read_text(checkpoint, arguments) if task == "language_model" else _read_captions(checkpoint, arguments)
     recording = reading.recording
+    if not recording.states:
+        raise ConfigError(f"{checkpoint} has no RNN cell, whose units could be shown: choose a recurrent model's run.")
     if not recording.tokens:
         raise DataError(f"{checkpoint} generates an empty caption for every one of these images: train it for longer.")
     out = arguments.out or _run_folder(checkpoint) / "cells"

@@ -70,3 +70,11 @@ def test_mistakes(command: Command, options: list[str], message: str) -> None:
     result = command(main, *options)
     assert result.code == 2
     assert message in result.err
+
+
+def test_a_model_without_an_rnn_cell_is_one_message(command: Command, tiny: FolderConfig) -> None:
+    assert command(train, *SMALL, "model=transformer", "model.heads=2", "hydra.run.dir=run").code == 0
+    result = command(main, "--checkpoint", "run")
+    assert result.code == 2
+    assert "has no RNN cell, whose units could be shown" in result.err
+    assert result.err.count("\n") == 1
