@@ -10,6 +10,7 @@ from captioner.checkpoint.foreign.projects import PROJECTS
 from captioner.cli.flags import FlagParser
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import RUNS_FOLDER, shown
+from captioner.config.encoder import NO_ENCODER_NAME
 from captioner.errors import ConfigError
 
 
@@ -45,13 +46,13 @@ def _parser() -> FlagParser:
         help="WORDMAP_….json of sgrvinod, vocab.pkl of yunjey, infos_….pkl of ruotianluo (default: beside FILE)",
     )
     parser.add_argument(
-        "--encoder", metavar="NAME", help="the encoder, as in encoder.name (default: recognized; ruotianluo: resnet101)"
+        "--encoder", metavar="NAME", help="the encoder, as in encoder.name (default: recognized; ruotianluo: none)"
     )
     parser.add_argument(
         "--encoder-weights",
         metavar="FILE",
         help="the encoder's weights: encoder-….ckpt of yunjey (default: beside FILE); for ruotianluo, whose "
-        "checkpoints have none, a state dict such as resnet101.pth (default: torchvision's)",
+        "checkpoints have none, a state dict such as resnet101.pth",
     )
     return parser
 
@@ -72,10 +73,12 @@ def _import(arguments: argparse.Namespace) -> None:
     )
     for note in imported.notes:
         sys.stderr.write(f"Note: {note}\n")
+    run = shown(out.absolute())
+    use = f"Caption a photo: python caption.py photo.jpg --checkpoint {run}"
+    if imported.encoder == NO_ENCODER_NAME:
+        use = f"Caption and score a split: python evaluate.py checkpoint={run} data=… data.features=DIR"
     sys.stdout.write(
-        f"Imported: {imported.about}, {imported.words:,} tokens, encoder {imported.encoder}\n"
-        f"Run folder: {shown(out.absolute())}\n"
-        f"Caption a photo: python caption.py photo.jpg --checkpoint {shown(out.absolute())}\n"
+        f"Imported: {imported.about}, {imported.words:,} tokens, encoder {imported.encoder}\nRun folder: {run}\n{use}\n"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -79,14 +80,38 @@ def test_a_file_of_no_project_is_described(command: Command, tmp_path: Path) -> 
     assert result.err == "error: nothing.pth does not exist: expected a checkpoint file of another project.\n"
 
 
-def test_without_an_encoder_a_note_says_so(command: Command, tmp_path: Path) -> None:
+def test_a_model_without_an_encoder_takes_the_features_it_was_trained_on(command: Command, tmp_path: Path) -> None:
+    """As `data.features`, in evaluation and in a training that starts from it."""
+    path, _ = write_ruotianluo(tmp_path / "log", "att2in2")
+    result = command(main, str(path), "--from", "ruotianluo")
+    assert result.code == 0, result.err
+    assert result.err.startswith("Note: It was trained on features made elsewhere")
+    assert "Run folder: runs/log_model\n" in result.out
+    assert "python evaluate.py checkpoint=runs/log_model data=… data.features=DIR\n" in result.out
+    write_tiny_data(tmp_path / "data")
+    (tmp_path / "regions").mkdir()
+    generator = np.random.default_rng(0)
+    for image in (tmp_path / "data").glob("*.png"):
+        np.save(tmp_path / "regions" / f"{image.stem}.npy", generator.normal(size=(5, 18)).astype(np.float32))
+    data = ["data=folder", "data.root=data", "data.features=regions", "metric.names=[Bleu,CIDEr]", "device=cpu"]
+    result = command(evaluate, "checkpoint=runs/log_model", *data, "hydra.run.dir=scored")
+    assert result.code == 0, result.err
+    assert len(json.loads((tmp_path / "scored/captions_val.json").read_text())) == 8
+    options = ["init_from=runs/log_model", "trainer.max_steps=2", "hydra.run.dir=runs/ours"]
+    result = command(train, *data, *options)
+    assert result.code == 0, result.err
+    assert load_checkpoint(tmp_path / "runs/ours").settings.encoder.feature_dim == 18
+
+
+def test_with_its_encoder_such_a_model_captions_photos(command: Command, tmp_path: Path) -> None:
     path, _ = write_ruotianluo(tmp_path / "log", "newfc")
     torch.save(nn.Conv2d(3, 20, 32).state_dict(prefix="conv."), "flat.pth")
     arguments = ["--from", "ruotianluo", "--encoder", "flat_20", "--encoder-weights", "flat.pth"]
     result = command(main, str(path), *arguments)
     assert result.code == 0, result.err
-    assert result.err.startswith("Note: The file has no encoder")
-    assert "Run folder: runs/log_model\n" in result.out
+    assert result.err == ""
+    assert "Caption a photo" in result.out
+    assert Captioner.from_checkpoint("runs/log_model", "cpu").caption(torch.rand(3, 40, 30)).log_prob < 0
 
 
 @pytest.mark.parametrize(

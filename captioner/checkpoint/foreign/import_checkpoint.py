@@ -20,6 +20,7 @@ from captioner.checkpoint.foreign.conversion import ForeignFiles, ForeignModel
 from captioner.checkpoint.foreign.projects import PROJECTS
 from captioner.checkpoint.foreign.torch_file import read_torch_file
 from captioner.config import EncoderConfig, TokenizerConfig
+from captioner.config.encoder import NO_ENCODER_NAME
 from captioner.errors import CheckpointError
 from captioner.files import write_json
 from captioner.nn.decoders.build_decoder import build_decoder
@@ -29,6 +30,10 @@ from captioner.nn.encoders.trunk import cut_head
 from captioner.nn.model import CaptioningModel
 
 ABOUT_FILE = "import.json"
+_NO_ENCODER = (
+    "It was trained on features made elsewhere, and the file has no encoder: give such features with "
+    "data.features=DIR, or import it with the encoder that made them (--encoder, --encoder-weights)."
+)
 _RESNETS = (
     "resnet18",
     "resnet34",
@@ -80,10 +85,11 @@ def import_checkpoint(path: Path, project: str, out: Path, options: ImportOption
     settings = CheckpointSettings(
         foreign.model, encoder_settings, encoder.transform, TokenizerConfig(name="ptb"), foreign.decode
     )
+    notes = [*([_NO_ENCODER] if encoder_settings.name == NO_ENCODER_NAME else []), *foreign.notes]
     with _new_folder(out) as folder:
         save_checkpoint(folder, 0, CaptioningModel(encoder, decoder), foreign.vocabulary, settings, {}, is_best=True)
         write_json(folder / ABOUT_FILE, {"project": project, "file": path.name, "sha256": _sha256(path)})
-    return Imported(foreign.about, encoder_settings.name, len(foreign.vocabulary), foreign.notes)
+    return Imported(foreign.about, encoder_settings.name, len(foreign.vocabulary), notes)
 
 
 def read_foreign_model(path: Path, project: str, options: ImportOptions) -> ForeignModel:
@@ -110,6 +116,9 @@ def _describe(content: Any) -> str:
 def _encoder_of(foreign: ForeignModel, path: Path, options: ImportOptions) -> tuple[EncoderConfig, Encoder]:
     """The settings of the encoder, and the encoder with its weights."""
     about = foreign.encoder
+    if about.weights is None and options.encoder is None and options.encoder_weights is None:
+        settings = EncoderConfig(name=NO_ENCODER_NAME, weights=None, feature_dim=foreign.feature_dim)
+        return settings, build_encoder(settings)
     settings = EncoderConfig(
         name=options.encoder or "resnet101", weights=None, image_size=about.image_size, grid_size=about.grid_size
     )

@@ -30,10 +30,6 @@ from captioner.config import DecodeConfig
 from captioner.errors import CheckpointError, near_misses
 
 _IMAGE_SIZE, _GRID = 448, 14
-_NO_ENCODER = (
-    "The file has no encoder: it was trained on features computed beforehand. Photos are captioned well only with the "
-    "encoder that computed them."
-)
 _SIGNS = ("core.", "_core.", "model.decoder.", "logit.")
 
 
@@ -71,7 +67,7 @@ def convert(files: ForeignFiles) -> ForeignModel:
     rows = _word_rows(infos["vocab"], infos_path)
     converted = CONVERTERS[name](weights, rows, options)
     weights.finish()
-    notes = [_NO_ENCODER]
+    notes = []
     if converted.grid_dim and converted.vector_dim not in (0, converted.grid_dim):
         notes.append(
             f"Its regions have {converted.grid_dim} features and its image vector {converted.vector_dim}, which no "
