@@ -106,7 +106,7 @@ class Caption:
         and for an image unlike the training images, about which the calibration says nothing.
     familiarity: how much of the image lies where the known images' features lie, from 0 to 1; unlike_training: whether
         that is so little that the image counts as unlike them. Both None for a model without a calibration.
-    image: the captioned image as it was given, and resize: how the model made it square; `plot` uses both.
+    image: the captioned image as it was given; resize, stretch: how the model saw it. `plot` uses them.
     boxes: (N, 4) left, top, right and bottom of the N regions as fractions of the image, for features made elsewhere
         whose boxes are known. `attention` is then (T, 1, N).
     """
@@ -123,6 +123,7 @@ class Caption:
     unlike_training: bool | None = None
     image: ImageSource | None = field(default=None, compare=False)
     resize: str = field(default="squash", compare=False)
+    stretch: str = field(default="none", compare=False)
     boxes: np.ndarray | None = field(default=None, compare=False)
 
     @property
@@ -163,7 +164,7 @@ class Caption:
         if source is None:
             raise ImageError("This caption was made without its image: give it, as in plot(image='photo.jpg').")
         png = draw_attention_sheet(
-            [load_image(source)], [self], [references], self.resize, scale=scale, contour=contour
+            [load_image(source, stretch=self.stretch)], [self], [references], self.resize, scale=scale, contour=contour
         )
         if path is not None:
             write_atomically(Path(path), png)
@@ -507,6 +508,7 @@ class Captioner:
             hypothesis.finished,
             attention=attention,
             image=image,
+            stretch=self.transform.stretch,
             resize="squash" if isinstance(image, ImageViews) or regions is not None else self.transform.resize,
             boxes=None if regions is None else regions.boxes,
         )

@@ -164,7 +164,7 @@ def _write_plot(captioned: Sequence[tuple[Path, Caption]], resize: str, argument
     from captioner.plots import attention_sheet
 
     attention_sheet(
-        [load_image(path) for path, _ in captioned],
+        [load_image(path, stretch=caption.stretch) for path, caption in captioned],
         [caption for _, caption in captioned],
         arguments.plot,
         resize=resize,
