@@ -60,13 +60,17 @@ def _find_programs() -> tuple[str, Path]:
         names = " and ".join(Path(name).name for name in missing)
         raise MetricUnavailable(
             f"SPICE needs Stanford CoreNLP 3.6.0; {jar.parent / 'lib'} lacks {names}. "
-            "To download them (half a gigabyte): python -m pycocoevalcap.spice.get_stanford_models"
+            "To download them (half a gigabyte): python -m pycocoevalcap.spice.get_stanford_models. "
+            "captioner has not been tested with them."
         )
     return java, jar
 
 
 METRIC = Metric(
-    lambda captions: MetricResult({"SPICE": spice(captions.hypothesis_texts, captions.reference_texts)}),
+    lambda captions: MetricResult(
+        {"SPICE": spice(captions.hypothesis_texts, captions.reference_texts)},
+        signature={"program": Path(JAR).name, "adapter": "untested with the real program"},
+    ),
     scores=("SPICE",),
     check=_find_programs,
 )
