@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from captioner.config import DecodeConfig
     from captioner.errors import CaptionerError, CheckpointError, ConfigError, DataError, ImageError
     from captioner.evaluation.scored_caption import ScoredCaption
-    from captioner.inference import Caption, Captioner
+    from captioner.generated_caption import Caption
+    from captioner.inference import Captioner
 
 __all__ = [
     "Caption",
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Caption": "captioner.inference",
+    "Caption": "captioner.generated_caption",
     "Captioner": "captioner.inference",
     "CaptionerError": "captioner.errors",
     "CheckpointError": "captioner.errors",

@@ -20,7 +20,7 @@ from captioner.distributed.device import check_device_name
 from captioner.errors import CaptionerError, ImageError
 
 if TYPE_CHECKING:
-    from captioner.inference import Caption
+    from captioner.generated_caption import Caption
 
 SHOWN = 5  # names of skipped files that are printed
 

@@ -26,7 +26,8 @@ from captioner.evaluation.evaluation import Evaluation, has_references, write_ev
 from captioner.evaluation.grounding import NEEDS_ATTENTION
 from captioner.evaluation.scoring_tokenizer import scoring_tokenizer
 from captioner.evaluation.submission import check_submission, pack_submission, submission_file_name, system_name
-from captioner.inference import Caption, Captioner
+from captioner.generated_caption import Caption
+from captioner.inference import Captioner
 from captioner.metrics.bootstrap import bootstrap_intervals
 from captioner.metrics.coco_results import ImageId, write_results
 from captioner.metrics.registry import needs_objects

@@ -14,7 +14,8 @@ from captioner.config import DecodeConfig
 from captioner.config.checks import within
 from captioner.data.images.decode import load_image_bytes
 from captioner.errors import ConfigError, choose
-from captioner.inference import Caption, Captioner
+from captioner.generated_caption import Caption
+from captioner.inference import Captioner
 
 MAX_PIXELS = 64_000_000  # per photo; cameras have 12 to 50 million
 MAX_CAPTIONS = 10  # per search

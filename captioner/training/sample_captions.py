@@ -21,7 +21,7 @@ from captioner.data.images.decode import beside_each_other, load_image
 from captioner.data.images.transforms import resize_image
 from captioner.decode import search
 from captioner.errors import ImageError
-from captioner.nn.view_features import attention_maps
+from captioner.nn.side_by_side import attention_maps
 from captioner.training.run import Run
 from captioner.training.tensorboard import TensorBoardLog
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from captioner import plots
 from captioner.errors import ConfigError
-from captioner.inference import Caption
+from captioner.generated_caption import Caption
 from captioner.plots.attention_sheet import (
     attention_maps,
     contour_level,

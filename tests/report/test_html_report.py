@@ -14,7 +14,7 @@ from captioner.config import MetricConfig, TokenizerConfig
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import load_dataset
 from captioner.evaluation.evaluation import Evaluation, score_captions
-from captioner.inference import Caption
+from captioner.generated_caption import Caption
 from captioner.metrics.bootstrap import bootstrap_intervals
 from captioner.report import ReportedSystem, choose_examples, write_report
 from tests.tiny import write_tiny_data

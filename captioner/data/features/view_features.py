@@ -1,7 +1,7 @@
 """Features of samples of several images, such as the two views of a chest X-ray, from any source of features.
 
 The source sees the single images. So the feature cache, augmentation and fine-tuning work as for other data sets, and a
-sample's features are put together from those of its images (see `captioner.nn.view_features`).
+sample's features are put together from those of its images (see `captioner.nn.side_by_side`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 
 from captioner.data.dataset import CaptionDataset
 from captioner.data.image_views import ImageViews, views_of
+from captioner.nn.side_by_side import side_by_side
 from captioner.nn.types import ImageFeatures
-from captioner.nn.view_features import side_by_side
 
 if TYPE_CHECKING:
     from captioner.data.features.sources import FeatureSource

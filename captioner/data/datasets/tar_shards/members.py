@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from captioner.data.datasets.tar_shards.archive import Archive
+from captioner.data.datasets.tar_shards.tar_archive import Archive
 from captioner.errors import DataError
 
 BLOCK = 512

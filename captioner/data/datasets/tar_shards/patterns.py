@@ -12,8 +12,8 @@ from pathlib import Path
 from captioner.config import ShardsConfig
 from captioner.data.datasets.annotation_files import data_root, join_names, path_exists
 from captioner.data.datasets.splits import ALIASES, SPLITS
-from captioner.data.datasets.tar_shards.archive import Archive, absolute_name
 from captioner.data.datasets.tar_shards.remote import RemoteArchive, is_url
+from captioner.data.datasets.tar_shards.tar_archive import Archive, absolute_name
 from captioner.errors import DataError
 
 EXPECTED = "the shards, such as train-00000.tar and val-00000.tar, or train/00000.tar and val/00000.tar"

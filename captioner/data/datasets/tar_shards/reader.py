@@ -20,13 +20,13 @@ from captioner.config import ShardsConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage, ImageId
 from captioner.data.datasets.annotation_files import join_names
 from captioner.data.datasets.splits import SPLITS, assign_splits, unit_hash
-from captioner.data.datasets.tar_shards.archive import Archive
 from captioner.data.datasets.tar_shards.patterns import (
     check_shards_in_one_split,
     shard_files,
     unmatched_archives,
 )
 from captioner.data.datasets.tar_shards.shard_index import PairText, ShardIndex, build_index, read_index
+from captioner.data.datasets.tar_shards.tar_archive import Archive
 from captioner.errors import DataError
 
 REQUESTS = 16  # to a server at once, which are short

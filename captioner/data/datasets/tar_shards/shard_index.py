@@ -26,9 +26,9 @@ import numpy as np
 
 from captioner.data.dataset import ImageId
 from captioner.data.datasets.annotation_files import check_text
-from captioner.data.datasets.tar_shards.archive import Archive, absolute_name, identity, open_archive, open_file
 from captioner.data.datasets.tar_shards.members import Member, read_content, read_members
 from captioner.data.datasets.tar_shards.remote import RemoteArchive
+from captioner.data.datasets.tar_shards.tar_archive import Archive, absolute_name, identity, open_archive, open_file
 from captioner.data.datasets.tar_shards.tar_image import ImageInTar
 from captioner.data.images.decode import IMAGE_SUFFIXES
 from captioner.data.stored_image import hash_content

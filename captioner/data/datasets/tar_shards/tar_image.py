@@ -6,8 +6,8 @@ import errno
 import zlib
 from dataclasses import dataclass
 
-from captioner.data.datasets.tar_shards.archive import Archive, read_range
 from captioner.data.datasets.tar_shards.members import BLOCK
+from captioner.data.datasets.tar_shards.tar_archive import Archive, read_range
 from captioner.data.stored_image import StoredImage
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from captioner.nn.side_by_side import attention_maps, side_by_side
 from captioner.nn.types import ImageFeatures
-from captioner.nn.view_features import attention_maps, side_by_side
 
 P, D = 3, 4
 
