@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from captioner.data.features.precomputed.folder import SUFFIXES, FeatureFolder
 from captioner.data.features.precomputed.hdf5 import FeatureHdf5
 from captioner.data.features.precomputed.lmdb_file import FeatureLmdb
+from captioner.data.features.precomputed.numpy_folder import SUFFIXES, FeatureFolder
 from captioner.data.features.precomputed.region_features import FeatureStore
 from captioner.data.features.precomputed.tsv import FeatureTsv
 from captioner.errors import DataError, near_misses
