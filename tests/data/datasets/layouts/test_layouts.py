@@ -13,9 +13,11 @@ from captioner.data.datasets.layouts.caption_layout import AnnotationFile, ReadO
 from captioner.data.datasets.layouts.registry import LAYOUTS, layouts_table, recognize
 from captioner.data.datasets.registry import available_splits, load_dataset
 from captioner.data.images.decode import load_image
+from captioner.errors import DataError
 from captioner.training.loop import train
 from captioner.training.setup import prepare
 from tests.data.datasets.layouts.written import CAPTIONS, HASHED, LAYOUT_OF, WRITERS, Captions, write
+from tests.data.tiny import write_images, write_text
 from tests.tiny import tiny_config, with_trainer
 
 
@@ -81,3 +83,21 @@ def test_the_table_of_the_documentation() -> None:
 
 def test_every_layout_has_a_row_in_these_tests() -> None:
     assert set(LAYOUT_OF.values()) | {"inner_list"} == set(LAYOUTS)
+
+
+def test_a_layout_from_outside(tmp_path: Path) -> None:
+    """The example of docs/extending.md."""
+    page = Path(__file__).parents[4] / "docs" / "extending.md"
+    section = page.read_text(encoding="utf-8").partition("\n## A layout of caption files\n")[2]
+    example = section.partition("```python\n")[2].partition("```")[0]
+    write_images(tmp_path, ["a.jpg", "b.jpg"])
+    path = write_text(tmp_path / "mine.txt", "a.jpg: a cat: asleep\nb.jpg: a dog\n")
+    config = FolderConfig(root=str(tmp_path), captions="mine.txt", val_fraction=0.0)
+    with pytest.raises(DataError, match="the columns are"):
+        load_dataset(config, "train")
+    exec(example, {})
+    try:
+        assert recognize(AnnotationFile(path, ReadOptions())) is LAYOUTS["colons"]
+        assert load_dataset(config, "train").references == {"a": ["a cat: asleep"], "b": ["a dog"]}
+    finally:
+        LAYOUTS.unregister("colons")
