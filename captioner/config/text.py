@@ -29,7 +29,7 @@ class TokenizerConfig:
 
     choices: ClassVar[dict[str, Iterable[str]]] = {"name": TOKENIZERS, "backend": ("python", "java")}
 
-    # ptb: Penn Treebank, as the COCO evaluation; whitespace: any language; char: characters; bpe: learned subword units
+    # ptb: Penn Treebank, as the COCO evaluation; whitespace: any language; char: characters; bpe: learned subwords
     name: str = "ptb"
     backend: str = "python"  # python, or java: pycocoevalcap's program, where it is installed (ptb only)
     subwords: int = 8000  # bpe: subword units to learn at most; few captions have fewer (pip install 'captioner[bpe]')
