@@ -100,5 +100,6 @@ METRIC_REFERENCES = Metric(
     partial(_compute, annotated=False),
     scores=OF_REFERENCES,
     lower_is_better=OF_REFERENCES[:2],
+    needs_objects=True,  # for the data set's words: the value must not depend on whether CHAIR is computed, too
     resample=partial(_resample, scores=OF_REFERENCES),
 )

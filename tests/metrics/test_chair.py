@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captioner.config import ScenesConfig
-from captioner.data.datasets.registry import add_objects
+from captioner.config import CocoConfig, ScenesConfig
+from captioner.data.datasets.registry import add_objects, load_references
 from captioner.data.synthetic.scenes.generate_scenes import read_references
 from captioner.errors import ConfigError
 from captioner.metrics import METRICS, bootstrap_intervals, score
@@ -85,7 +85,8 @@ def test_what_cannot_be_computed_is_not_zero() -> None:
 def test_lower_is_better_and_objects_are_needed() -> None:
     assert [is_lower_better(name) for name in (*SCORES, *OF_REFERENCES)] == [True, True, False] * 2
     assert needs_objects(["Bleu", "CHAIR"])
-    assert not needs_objects(["Bleu", "CHAIR_references"])
+    assert needs_objects(["CHAIR_references"]), "for the words of the data set"
+    assert not needs_objects(["Bleu", "Diversity"])
     assert {"CHAIR", "CHAIR_references"} <= set(METRICS)
     with pytest.raises(ConfigError, match="CHAIR"):
         score({1: "a"}, {1: ["a"]}, names=["CHIAR"])
@@ -159,3 +160,23 @@ def test_in_scenes_people_name_only_what_is_there(tmp_path: Path) -> None:
     wrong = score(shifted, nothing, names=["CHAIR"], objects=dataset.objects).corpus
     assert wrong == pytest.approx(brute_force(shifted, {image: [] for image in ids}, objects, names), abs=1e-12)
     assert wrong["CHAIR_s"] > 0.5
+
+
+def test_coco_s_instances_are_read_beside_its_captions(tmp_path: Path) -> None:
+    """A category that the table lacks is named by itself and its plural; without the file there are no objects."""
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    images = [{"id": number, "file_name": f"{number}.jpg"} for number in (7, 8)]
+    captions = [{"image_id": number, "caption": "a photo"} for number in (7, 8)]
+    (folder / "captions_val2017.json").write_text(json.dumps({"images": images, "annotations": captions}))
+    config = CocoConfig(root=str(tmp_path))
+    dataset = load_references(config, "val")
+    assert add_objects(config, dataset).objects is None
+    categories = [{"id": 1, "name": "person"}, {"id": 99, "name": "robot"}]
+    boxes = [{"image_id": 7, "category_id": label, "bbox": [0, 0, 5, 5]} for label in (1, 99, 99)]
+    (folder / "instances_val2017.json").write_text(json.dumps({"categories": categories, "annotations": boxes}))
+    objects = add_objects(config, dataset).objects
+    assert objects is not None
+    assert dict(objects.labels) == {7: {"person", "robot"}, 8: frozenset()}
+    found = score({7: "two robots and a woman", 8: "a robot"}, dataset.references, names=["CHAIR"], objects=objects)
+    assert found.corpus == {"CHAIR_s": 0.5, "CHAIR_i": 1 / 3, "Object_recall": 1.0}
