@@ -25,6 +25,34 @@ def cells(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
 
 
+def test_the_loss_of_the_references_is_another_column_than_that_of_the_training(command: Command) -> None:
+    """Neither is multiplied by 100, and the lowest comes first."""
+    for name, loss in (("bad", 3.25), ("good", 2.5)):
+        write_run(Path("runs", name), 0.5)
+        path = Path("runs", name, "metrics.json")
+        record = json.loads(path.read_text())
+        record |= {"loss": loss, "perplexity": 2 * loss}
+        record["run"]["loss"] = 1.125
+        path.write_text(json.dumps(record))
+    for column in ("held-out loss", "perplexity"):
+        result = command(main, "--sort", column)
+        assert result.code == 0, result.err
+        header, _, first, second = cells(result.out)
+        assert header == [
+            "run",
+            "split",
+            "decoder parameters",
+            "words/s",
+            "epochs",
+            "loss",
+            "held-out loss",
+            "CIDEr",
+            "perplexity",
+        ]
+        assert [first[0], *first[-4:]] == ["good", "1.125", "2.500", "50.00", "5.00"]
+        assert [second[0], *second[-4:]] == ["bad", "1.125", "3.250", "50.00", "6.50"]
+
+
 def test_the_best_is_first(command: Command) -> None:
     for name, cider in (("good", 0.5), ("sweep/0_best", 0.875), ("bad", 0.125)):
         write_run(Path("runs", name), cider)
