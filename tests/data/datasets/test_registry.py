@@ -115,7 +115,7 @@ def test_settings_from_plain_values() -> None:
     for name in DATASETS:
         assert data_settings(to_plain(DATASETS[name]())) == DATASETS[name]()
         assert data_settings({"name": name}) == DATASETS[name]()
-    with pytest.raises(ConfigError, match=r"data\.name='cocoa' does not exist\. Did you mean coco\?"):
+    with pytest.raises(ConfigError, match=r"data\.name='cocoa' does not exist\. Did you mean coco, cocotalk\?"):
         data_settings({"name": "cocoa"})
     with pytest.raises(ConfigError, match=r"data\.karpathy does not exist"):
         data_settings({"name": "flickr8k", "karpathy": "x"})
