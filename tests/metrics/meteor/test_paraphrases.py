@@ -87,7 +87,9 @@ def test_the_table_is_read_in_blocks(table: Path, tmp_path: Path, monkeypatch: p
     assert not index.may_contain(hash_words(["never"]))[0]
 
 
-@pytest.mark.parametrize("content", [b"no gzip file", gzip.compress(b"0.5\nbig\n"), b""])
+@pytest.mark.parametrize(
+    "content", [b"no gzip file", gzip.compress(b"0.5\nbig\n", mtime=0), b""], ids=["text", "cut", "empty"]
+)
 def test_a_table_that_cannot_be_read(table: Path, tmp_path: Path, content: bytes) -> None:
     """Something else, a pair without its end, or nothing at all."""
     table.write_bytes(content)
