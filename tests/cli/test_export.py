@@ -70,8 +70,9 @@ def test_a_folder_and_an_archive_caption_as_the_run_does(
         if not Path(checkpoint).exists():
             checkpoint = str(next(Path("small/checkpoints").glob("step-*")))
         assert output_of(command(caption, "data/003.png", "--checkpoint", checkpoint)) == expected
+    text = Captioner.from_checkpoint("runs/first", "cpu").caption("data/003.png").text
     for path in ("small", "small.zip"):
-        assert Captioner.pretrained(path, "cpu").caption("data/003.png").text == expected.strip()
+        assert Captioner.pretrained(path, "cpu").caption("data/003.png").text == text
     card = (here / "small" / "MODEL_CARD.md").read_text()
     assert "It takes blue for black." in card
     assert "Bleu_4" in card

@@ -36,7 +36,7 @@ WRONG: list[tuple[type, str, Any]] = [
     (c.ScenesConfig, "train_size", 0),
     (c.ScenesConfig, "val_size", 0),
     (c.ScenesConfig, "test_size", -5),
-    (c.CocoConfig, "year", 2015),
+    (c.CocoConfig, "year", 2016),
     (c.FolderConfig, "val_fraction", 0.5),
     (c.FolderConfig, "val_fraction", -0.1),
     (c.AugmentConfig, "scale", (0.0, 1.0)),

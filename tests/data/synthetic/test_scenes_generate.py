@@ -282,4 +282,4 @@ def test_the_sheet_shows_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_package_exports_its_reader() -> None:
-    assert scenes.__all__ == ["available_splits", "has_boxes", "load_scenes", "read_split"]
+    assert scenes.__all__ == ["available_splits", "has_boxes", "load_scenes", "read_references", "read_split"]
