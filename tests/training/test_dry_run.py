@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from captioner.config import CocoConfig, EncoderConfig, RewardConfig, TrainConfig
-from captioner.errors import DataError
+from captioner.errors import ConfigError, DataError
 from captioner.nn.build_model import build_model
 from captioner.training.dry_run import report as report_module
 from captioner.training.dry_run.inputs import PUBLISHED, read_inputs
@@ -73,6 +73,20 @@ def test_phases_and_steps(config: TrainConfig) -> None:
     assert [phase.epochs for phase in cost.phases] == [2, 1]
     assert all(phase.epoch_seconds > 0 for phase in cost.phases)
     assert cost.seconds == pytest.approx(cost.cache_seconds + sum(phase.seconds for phase in cost.phases))
+
+
+def test_a_search_with_guards_is_timed(config: TrainConfig, tmp_path: Path) -> None:
+    guarded = replace(config, decode=replace(config.decode, no_unseen_phrase=True))
+    report, problems = dry_run(guarded, tmp_path / "run")
+    assert problems == []
+    assert "Time " in report
+
+
+def test_features_made_elsewhere_have_no_encoder_to_time(config: TrainConfig, tmp_path: Path) -> None:
+    data = replace(config.data, features=str(tmp_path))
+    without_encoder = replace(config, data=data, encoder=EncoderConfig("none"))
+    with pytest.raises(ConfigError, match=r"data\.features has none"):
+        dry_run(without_encoder, tmp_path / "run")
 
 
 def test_saved_bytes_of_a_known_graph(config: TrainConfig) -> None:

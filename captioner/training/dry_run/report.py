@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 
 from captioner.config import EncoderConfig, TrainConfig
+from captioner.data.features.disk_space import existing_folder
 from captioner.data.features.storage import feature_cache_root
 from captioner.distributed.checks import check_processes
 from captioner.distributed.device import choose_device
 from captioner.distributed.ranks import RankInfo
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, ConfigError
 from captioner.metrics.java import MetricUnavailable
 from captioner.metrics.registry import METRICS
 from captioner.nn.build_model import build_model
@@ -46,6 +47,8 @@ def dry_run(config: TrainConfig, folder: Path) -> tuple[str, list[str]]:
     downloaded and nothing is written. Raises the data set's error where the data is not there and has no published
     size, and ConfigError for settings that no machine could run.
     """
+    if config.data.features is not None:
+        raise ConfigError("--dry-run times an encoder, and data.features has none: leave one of the two out.")
     problems: list[str] = []
     device = torch.device("cpu")
     for check in (
@@ -174,8 +177,7 @@ def disk_problems(config: TrainConfig, folder: Path, cost: TrainingCost) -> list
         (feature_cache_root(config.cache.directory), cost.cache_bytes),
         (folder, cost.checkpoint_bytes),
     ):
-        absolute = place.absolute()
-        existing = next(path for path in (absolute, *absolute.parents) if path.exists())
+        existing = existing_folder(place)
         needs[existing] = needs.get(existing, 0) + needed
     return [
         f"{place} has {size(shutil.disk_usage(place).free)} free, and the run needs {size(needed)} there: name another "

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from captioner.errors import ImageError
 from captioner.nn.model import CaptioningModel
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures
+from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from captioner.training.dry_run.inputs import TrainingInputs
 from captioner.training.losses import captioning_losses
@@ -82,13 +84,18 @@ class Timer:
     def captioning(self) -> float:
         """Seconds per image of the search of validations, with captions of the references' mean length."""
         decode = replace(self.config.decode, max_length=self.words + 1)
+        phrases = self._phrase_statistics() if decode.needs_phrases else None
 
         def caption() -> None:
             with torch.inference_mode():
-                search(self.model.decoder, self.features, decode, SPECIAL_TOKENS)
+                search(self.model.decoder, self.features, decode, SPECIAL_TOKENS, phrases=phrases)
 
         self.model.eval()
         return self._seconds(caption)
+
+    def _phrase_statistics(self) -> PhraseStatistics:
+        """Those that the guards of the search need."""
+        return PhraseStatistics.from_captions(chain(*self.inputs.captions), SPECIAL_TOKENS.end)
 
     def step(self, phase: Phase, *, cached: bool) -> StepCost:
         """The losses and gradients of one phase.
@@ -129,7 +136,7 @@ class Timer:
         references = [self.inputs.captions[index] for index in range(self.count)]
         if phase.objective == SELF_CRITICAL:
             indices = range(self.count)
-            reward = caption_reward(self.inputs.captions, indices, self.config.reward.bleu)
+            reward = caption_reward(self.inputs.captions, indices, self.config.reward.bleu, self.config.reward.fluency)
             return lambda: self_critical_losses(
                 self.model,
                 features(),
