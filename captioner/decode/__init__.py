@@ -1,59 +1,29 @@
 """Caption search: greedy, sampling and beam search, with every decoder.
 
-Reading order: `hypothesis` (the result), `constraints` (which tokens are allowed), `decoding_loop` and `greedy` (one
-token at a time), `sampling`, `beam`. `docs/decoding.md` defines every setting.
+Reading order: `hypothesis` (the result), `forbidden_tokens` and `constraints` (which tokens are allowed),
+`decoding_loop` and `greedy` (one token at a time), `sampling`, `beam_search` and `beam`, `run_search` (all of them).
+`docs/decoding.md` defines every setting.
+
+The names of this package are imported when they are first used: `beam_search` and what it needs work without torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from captioner.config import DecodeConfig
-from captioner.decode.beam import beam
-from captioner.decode.greedy import greedy
-from captioner.decode.hypothesis import Hypothesis
-from captioner.decode.sampling import image_seeds, sample, sample_captions
-from captioner.errors import ConfigError
-from captioner.nn.decoders.decoder import Decoder
-from captioner.nn.types import ImageFeatures
-from captioner.text.phrases import PhraseStatistics
-from captioner.text.vocabulary import SpecialTokens
+if TYPE_CHECKING:
+    from captioner.decode.hypothesis import Hypothesis
+    from captioner.decode.run_search import search
+    from captioner.decode.sampling import sample_captions
 
 __all__ = ["Hypothesis", "sample_captions", "search"]
 
+_MODULES = {"Hypothesis": "hypothesis", "sample_captions": "sampling", "search": "run_search"}
+"""Public name → the module of this package that defines it."""
 
-def search(
-    decoder: Decoder[Any],
-    features: ImageFeatures,
-    config: DecodeConfig,
-    special: SpecialTokens,
-    *,
-    n_best: int = 1,
-    image_ids: Sequence[int | str] | None = None,
-    phrases: PhraseStatistics | None = None,
-) -> list[list[Hypothesis]]:
-    """The hypotheses of every image, best first, from the search that `config.name` selects.
 
-    decoder: in eval mode, because dropout would make captions random.
-    n_best: the number of hypotheses per image, at most `beam_width`; greedy search and sampling return one.
-    image_ids: one per image; with `config.seed` they seed all sampling, of tokens or of attention, so that an image's
-        caption does not depend on its batch. None: the image's position in the batch.
-    phrases: the phrase statistics of the training captions, `Vocabulary.phrases`.
-
-    Raises ConfigError for settings that need `phrases` where there are none.
-    """
-    if config.needs_phrases and phrases is None:
-        raise ConfigError(
-            f"{', '.join(f'decode.{setting}' for setting in config.guards)} needs the phrase statistics of the "
-            "training captions, and this checkpoint has none: an older captioner wrote it. Leave the setting out, or "
-            "train the run further (resume=… with more trainer.max_epochs), which stores them."
-        )
-    ids = range(len(features.vector)) if image_ids is None else image_ids
-    features = features._replace(seeds=image_seeds(config.seed, ids).to(features.vector.device))
-    searches: dict[str, Callable[[], list[list[Hypothesis]]]] = {
-        "greedy": lambda: [[best] for best in greedy(decoder, features, config, special, phrases)],
-        "sample": lambda: [[sampled] for sampled in sample(decoder, features, config, special, image_ids, phrases)],
-        "beam": lambda: beam(decoder, features, config, special, n_best, phrases),
-    }
-    return searches[config.name]()
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

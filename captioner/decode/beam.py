@@ -1,29 +1,18 @@
-"""Beam search over a batch of images.
-
-An image has K = `beam_width` places. At each step its open hypotheses are extended by every token, and the most
-probable extensions take the free places. One that ends with <END> is finished and keeps its place. So each image ends
-with K hypotheses, and a beam of width 1 is greedy search. This is the search in the code that Xu et al. released with
-Show, Attend and Tell (2015).
-
-The device computes the wide part: one step of the decoder for all rows, and the best K of V tokens of each row. The
-narrow part, at most K·K candidates per image, is ranked in Python in double precision. A hypothesis keeps its row at
-each step, as back pointers to its attention; no history of scores is stored.
-"""
+"""Beam search with torch: `captioner.decode.beam_search` over the rows of a decoder, on its device."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.decode.constraints import MASKED, mask_forbidden_tokens
+from captioner.decode.beam_search import beam_search
+from captioner.decode.constraints import mask_forbidden_tokens
 from captioner.decode.hypothesis import Hypothesis, PartialHypothesis
-from captioner.decode.scores import at_least_float32, check_not_nan, top_tokens
-from captioner.errors import ConfigError
+from captioner.decode.scores import at_least_float32, top_tokens
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures, select_images, select_rows
 from captioner.text.phrases import PhraseStatistics
@@ -39,126 +28,50 @@ def beam(
     n_best: int = 1,
     phrases: PhraseStatistics | None = None,
 ) -> list[list[Hypothesis]]:
-    """The `n_best` hypotheses of every image, at most `beam_width`, best first; unfinished ones come last.
-
-    The search of an image stops as soon as they are certain. A larger `n_best` takes longer and never changes the first
-    ones. ConfigError for n_best < 1.
-    """
-    if n_best < 1:
-        raise ConfigError(f"n_best={n_best}: expected 1 or more hypotheses per image.")
-    n_best = min(n_best, config.beam_width)
-    device = features.vector.device
-    state = decoder.init_state(features)
-    beams = [_Beam(image) for image in range(features.vector.shape[0])]
-    active, width = beams, 1  # the beams still being searched, and the number of rows of each
-    hypotheses = [PartialHypothesis() for _ in active]  # one per row
-    tokens = torch.full((len(active),), special.start, device=device)
-    attention: list[Tensor | None] = []
-
-    while active:
-        logits, state, weights = decoder.step(tokens, state)
-        attention.append(weights)
-        logits = at_least_float32(logits)
-        total = logits.logsumexp(dim=1, keepdim=True)  # the model's own normalizer, before tokens are masked
-        mask_forbidden_tokens(logits, hypotheses, config, special, phrases)
-        values, best = top_tokens(logits, config.beam_width)
-        log_probs, best_tokens = (values - total).tolist(), best.tolist()
-
-        for position, image_beam in enumerate(active):
-            image_beam.advance(position * width, best_tokens, log_probs, config, special.end, phrases)
-        remaining = [i for i, image_beam in enumerate(active) if not image_beam.is_settled(n_best, config)]
-        if not remaining:
-            break
-        images = torch.tensor(remaining, device=device)
-        all_remain = len(remaining) == len(active)
-        active = [active[position] for position in remaining]
-        width = max(len(image_beam.open) for image_beam in active)
-        hypotheses = [hypothesis for image_beam in active for hypothesis in _pad_to_width(width, image_beam.open)]
-        rows = torch.tensor([hypothesis.rows[-1] for hypothesis in hypotheses], device=device)
-        tokens = torch.tensor([hypothesis.tokens[-1] for hypothesis in hypotheses], device=device)
-        state = select_rows(state, rows) if all_remain else select_images(state, images, rows)
-
-    penalty = config.length_penalty
-    return [
-        [hypothesis.complete(attention, penalty) for hypothesis in image_beam.ranked(penalty)[:n_best]]
-        for image_beam in beams
-    ]
+    """The hypotheses of every image, as `beam_search` returns them. ConfigError for n_best < 1."""
+    rows = _TorchRows(decoder, features, config, special, phrases)
+    return beam_search(rows, features.vector.shape[0], config, special, n_best, phrases)
 
 
-@dataclass
-class _Beam:
-    """The hypotheses of one image."""
+class _TorchRows:
+    """See `captioner.decode.beam_search.DecoderRows`."""
 
-    image: int
-    open: list[PartialHypothesis] = field(default_factory=lambda: [PartialHypothesis()])  # most probable first
-    finished: list[PartialHypothesis] = field(default_factory=list)  # in the order in which they were found
-    at_end: bool = False  # whether the open hypotheses cannot be extended
-
-    def advance(
+    def __init__(
         self,
-        first: int,
-        tokens: list[list[int]],
-        log_probs: list[list[float]],
+        decoder: Decoder[Any],
+        features: ImageFeatures,
         config: DecodeConfig,
-        end: int,
-        phrases: PhraseStatistics | None = None,
+        special: SpecialTokens,
+        phrases: PhraseStatistics | None,
     ) -> None:
-        """Extend the open hypotheses, which are in rows `first`, `first` + 1, … of the batch.
+        self._decoder, self._device = decoder, features.vector.device
+        self._config, self._special, self._phrases = config, special, phrases
+        self._state = decoder.init_state(features)
+        self._logits: Tensor | None = None
 
-        tokens[row], log_probs[row]: the row's most probable tokens and their log-probabilities.
-        """
-        candidates = []
-        for row, hypothesis in enumerate(self.open, start=first):
-            for token, log_prob in zip(tokens[row], log_probs[row], strict=True):
-                check_not_nan(log_prob, self.image, len(hypothesis.tokens))
-                if log_prob > MASKED:
-                    candidates.append((-(hypothesis.log_prob + log_prob), row, token, log_prob))
-        candidates.sort()  # among equals the better hypothesis first, then the lower token id
-        places = config.beam_width - len(self.finished)
-        extended, ended_rows = [], set()
-        for _, row, token, log_prob in candidates[:places]:
-            hypothesis = self.open[row - first]
-            if token == end:
-                self.finished.append(hypothesis.end(log_prob, penalty(hypothesis.tokens, config, phrases)))
-                ended_rows.add(row)
-            else:
-                extended.append(hypothesis.append(token, log_prob, row))
-        if not candidates or len(self.open[0].tokens) == config.max_length:
-            # No token may follow: the hypotheses that did not end here stay as they are, unfinished.
-            self.open = [hypothesis for row, hypothesis in enumerate(self.open, start=first) if row not in ended_rows]
-            self.at_end = True
+    def step(self, tokens: Sequence[int]) -> Any:
+        logits, self._state, weights = self._decoder.step(self._to_tensor(tokens), self._state)
+        self._logits = at_least_float32(logits)
+        return weights
+
+    def best_tokens(
+        self, hypotheses: Sequence[PartialHypothesis], count: int
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        assert self._logits is not None, "step comes first"
+        total = self._logits.logsumexp(dim=1, keepdim=True)  # the model's own normalizer, before tokens are masked
+        mask_forbidden_tokens(self._logits, hypotheses, self._config, self._special, self._phrases)
+        values, best = top_tokens(self._logits, count)
+        return best.tolist(), (values - total).tolist()
+
+    def select(self, rows: Sequence[int], images: Sequence[int] | None) -> None:
+        of_rows = self._to_tensor(rows)
+        if images is None:
+            self._state = select_rows(self._state, of_rows)
         else:
-            self.open = extended
+            self._state = select_images(self._state, self._to_tensor(images), of_rows)
 
-    def is_settled(self, n_best: int, config: DecodeConfig) -> bool:
-        """Whether the `n_best` are certain: no open hypothesis can still become one of them.
+    def stack(self, weights: Sequence[Any]) -> Any:
+        return torch.stack(list(weights))
 
-        A log-probability never increases, and dividing it by the greatest length, max_length words and <END>, gives the
-        highest score: log_prob / (max_length + 1)**length_penalty bounds every extension of an open hypothesis, also
-        one that `implausible_penalty` ranks lower. One that is found later needs a strictly higher score.
-        """
-        if self.at_end or not self.open:
-            return True
-        if len(self.finished) < n_best:
-            return False
-        scores = sorted((hypothesis.score(config.length_penalty) for hypothesis in self.finished), reverse=True)
-        return scores[n_best - 1] >= self.open[0].log_prob / math.pow(config.max_length + 1, config.length_penalty)
-
-    def ranked(self, length_penalty: float) -> list[PartialHypothesis]:
-        """The finished hypotheses, then the unfinished, each by decreasing score; equal ones as they were found."""
-        return sorted(
-            [*self.finished, *self.open],
-            key=lambda hypothesis: (not hypothesis.finished, -hypothesis.score(length_penalty)),
-        )
-
-
-def penalty(tokens: tuple[int, ...], config: DecodeConfig, phrases: PhraseStatistics | None) -> float:
-    """`implausible_penalty` for a caption with an implausible phrase, else 0."""
-    if phrases is None or not config.implausible_penalty:
-        return 0.0
-    return config.implausible_penalty if phrases.find(tokens) else 0.0
-
-
-def _pad_to_width(width: int, hypotheses: list[PartialHypothesis]) -> list[PartialHypothesis]:
-    """The hypotheses, and copies of the first one for unused rows: every image has as many rows as the widest."""
-    return (hypotheses + hypotheses[:1] * width)[:width]
+    def _to_tensor(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, device=self._device)

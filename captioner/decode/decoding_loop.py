@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from captioner.config import DecodeConfig
 from captioner.decode.constraints import MASKED, mask_forbidden_tokens
-from captioner.decode.hypothesis import Hypothesis, PartialHypothesis
-from captioner.decode.scores import at_least_float32, check_not_nan
+from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, check_not_nan
+from captioner.decode.scores import at_least_float32
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures, select_images
 from captioner.text.phrases import PhraseStatistics
@@ -68,4 +68,8 @@ def run_decoding_loop(
             state, tokens = select_images(state, rows, rows), tokens[rows]
         images = [images[row] for row in active]
         length += 1
-    return [hypothesis.complete(attention, config.length_penalty) for hypothesis in hypotheses]
+    return [hypothesis.complete(attention, config.length_penalty, _stack) for hypothesis in hypotheses]
+
+
+def _stack(weights: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(weights))

@@ -9,13 +9,11 @@ the same value.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from captioner.errors import CaptionerError
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Hypothesis:
     log_prob: float  # in nats; see the module's docstring
     score: float  # log_prob / length**length_penalty, less implausible_penalty, by which beam search ranks
     finished: bool  # whether it reached <END>; False: cut at max_length, or no token was allowed
-    attention: Float[Tensor, "T P"] | None = field(default=None, compare=False, repr=False)  # one row per token
+    attention: Any = field(default=None, compare=False, repr=False)  # (T, P), one row per token, or None
 
 
 class PartialHypothesis(NamedTuple):
@@ -55,10 +53,25 @@ class PartialHypothesis(NamedTuple):
         length = len(self.tokens) + self.finished
         return self.log_prob / math.pow(max(length, 1), length_penalty) - self.penalty
 
-    def complete(self, attention: Sequence[Tensor | None], length_penalty: float) -> Hypothesis:
-        """The result. `attention[t]`: the (N, P) weights that the decoder returned at step t, or None."""
+    def complete(
+        self, attention: Sequence[Any], length_penalty: float, stack: Callable[[Sequence[Any]], Any]
+    ) -> Hypothesis:
+        """The result. attention[t]: the (N, P) weights that the decoder returned at step t, or None.
+
+        stack: makes one array of rows of weights.
+        """
         # The step of <END> has no row, so `attention` may be longer than `rows`.
         weights = [step[row] for step, row in zip(attention, self.rows, strict=False) if step is not None]
         without_tokens = None if attention[0] is None else attention[0][:0]
-        stacked = torch.stack(weights) if weights else without_tokens
+        stacked = stack(weights) if weights else without_tokens
         return Hypothesis(self.tokens, self.log_prob, self.score(length_penalty), self.finished, stacked)
+
+
+def check_not_nan(log_prob: float, image: int, position: int) -> None:
+    """CaptionerError for a log-probability that is NaN: every token after it would be meaningless."""
+    if log_prob != log_prob:
+        raise CaptionerError(
+            f"The decoder's scores for image {image} (counted from 0) at word {position + 1} are not numbers (NaN): "
+            "its weights have diverged or its features are not finite. Use an earlier checkpoint, or train with a "
+            "smaller optim.learning_rate."
+        )

@@ -6,8 +6,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from captioner.errors import CaptionerError
-
 
 def at_least_float32(logits: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
     """Half-precision logits as float32, others unchanged: sums over V tokens need the precision."""
@@ -28,13 +26,3 @@ def top_tokens(logits: Float[Tensor, "N V"], count: int) -> tuple[Float[Tensor, 
         sorted_values, sorted_tokens = logits[tied].sort(dim=1, descending=True, stable=True)
         values[tied], tokens[tied] = sorted_values[:, : values.shape[1]], sorted_tokens[:, : values.shape[1]]
     return values[:, :count], tokens[:, :count]
-
-
-def check_not_nan(log_prob: float, image: int, position: int) -> None:
-    """CaptionerError for a log-probability that is NaN: every token after it would be meaningless."""
-    if log_prob != log_prob:
-        raise CaptionerError(
-            f"The decoder's scores for image {image} (counted from 0) at word {position + 1} are not numbers (NaN): "
-            "its weights have diverged or its features are not finite. Use an earlier checkpoint, or train with a "
-            "smaller optim.learning_rate."
-        )

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from captioner.decode.scores import at_least_float32, check_not_nan
+from captioner.decode.hypothesis import check_not_nan
+from captioner.decode.scores import at_least_float32
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures

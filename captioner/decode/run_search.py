@@ -1,0 +1,48 @@
+"""One function for every search: greedy, sampling and beam search, with torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from captioner.config import DecodeConfig
+from captioner.decode.beam import beam
+from captioner.decode.forbidden_tokens import check_phrases
+from captioner.decode.greedy import greedy
+from captioner.decode.hypothesis import Hypothesis
+from captioner.decode.sampling import image_seeds, sample
+from captioner.nn.decoders.decoder import Decoder
+from captioner.nn.types import ImageFeatures
+from captioner.text.phrases import PhraseStatistics
+from captioner.text.vocabulary import SpecialTokens
+
+
+def search(
+    decoder: Decoder[Any],
+    features: ImageFeatures,
+    config: DecodeConfig,
+    special: SpecialTokens,
+    *,
+    n_best: int = 1,
+    image_ids: Sequence[int | str] | None = None,
+    phrases: PhraseStatistics | None = None,
+) -> list[list[Hypothesis]]:
+    """The hypotheses of every image, best first, from the search that `config.name` selects.
+
+    decoder: in eval mode, because dropout would make captions random.
+    n_best: the number of hypotheses per image, at most `beam_width`; greedy search and sampling return one.
+    image_ids: one per image; with `config.seed` they seed all sampling, of tokens or of attention, so that an image's
+        caption does not depend on its batch. None: the image's position in the batch.
+    phrases: the phrase statistics of the training captions, `Vocabulary.phrases`.
+
+    Raises ConfigError for settings that need `phrases` where there are none.
+    """
+    check_phrases(config, phrases)
+    ids = range(len(features.vector)) if image_ids is None else image_ids
+    features = features._replace(seeds=image_seeds(config.seed, ids).to(features.vector.device))
+    searches: dict[str, Callable[[], list[list[Hypothesis]]]] = {
+        "greedy": lambda: [[best] for best in greedy(decoder, features, config, special, phrases)],
+        "sample": lambda: [[sampled] for sampled in sample(decoder, features, config, special, image_ids, phrases)],
+        "beam": lambda: beam(decoder, features, config, special, n_best, phrases),
+    }
+    return searches[config.name]()
