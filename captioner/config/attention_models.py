@@ -1,4 +1,4 @@
-"""The settings of the decoders since 2017 that attend: att2in, Up-Down and the transformer."""
+"""The settings of the decoders since 2017 that attend: att2in, Up-Down, AoA, the transformer and M²."""
 
 from __future__ import annotations
 
@@ -103,10 +103,54 @@ class TransformerConfig(ModelConfig):
         super().__post_init__()
         within("model.encoder_layers", self.encoder_layers, 0, DEEPEST)
         within("model.feed_forward_dim", self.feed_forward_dim, 1, WIDEST)
-        within("model.heads", self.heads, 1, self.hidden_dim)
+        _check_heads(self.hidden_dim, self.heads)
         within("model.longest", self.longest, 2, WIDEST)
-        if self.hidden_dim % self.heads:
-            raise ConfigError(
-                f"model.hidden_dim={self.hidden_dim} cannot be divided by model.heads={self.heads}: each head has the "
-                "same number of dimensions."
-            )
+
+
+@dataclass
+class M2Config(TransformerConfig):
+    """The meshed-memory transformer (Cornia et al. 2020)."""
+
+    decoder: ClassVar[str] = "captioner.nn.decoders.m2:M2Decoder"
+
+    name: str = "m2"
+    encoder_layers: int = 3  # layers of self-attention over the regions; every decoder layer reads the output of each
+    norm: str = "post"  # layer normalization before each sublayer (pre), or after its residual connection (post)
+    memory_slots: int = 40  # keys and values that each encoder layer learns beside those of the regions; 0: none
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("model.encoder_layers", self.encoder_layers, 1, DEEPEST)
+        within("model.memory_slots", self.memory_slots, 0, WIDEST)
+
+
+@dataclass
+class AoAConfig(ModelConfig):
+    """Attention on attention (Huang et al. 2019)."""
+
+    decoder: ClassVar[str] = "captioner.nn.decoders.aoa:AoADecoder"
+
+    name: str = "aoa"
+    hidden_dim: int = 512  # H, size of the regions after the first map, of the hidden state and of the context
+    heads: int = 8  # attention heads, each of H / heads dimensions
+    encoder_layers: int = 6  # layers that refine the regions by self-attention; 0: none
+    dropout: float = 0.3  # on embeddings, regions, what AoA reads, attention weights and before the output layer
+
+    @property
+    def attends(self) -> bool:
+        return True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("model.encoder_layers", self.encoder_layers, 0, DEEPEST)
+        _check_heads(self.hidden_dim, self.heads)
+
+
+def _check_heads(hidden_dim: int, heads: int) -> None:
+    """ConfigError where `hidden_dim` dimensions cannot be divided among `heads`."""
+    within("model.heads", heads, 1, hidden_dim)
+    if hidden_dim % heads:
+        raise ConfigError(
+            f"model.hidden_dim={hidden_dim} cannot be divided by model.heads={heads}: each head has the "
+            "same number of dimensions."
+        )

@@ -228,7 +228,9 @@ DECODERS: Registry[type[ModelConfig]] = Registry(
         "chen_zitnick": ChenZitnickConfig,
         "att2in": "captioner.config.attention_models:Att2inConfig",
         "updown": "captioner.config.attention_models:UpDownConfig",
+        "aoa": "captioner.config.attention_models:AoAConfig",
         "transformer": "captioner.config.attention_models:TransformerConfig",
+        "m2": "captioner.config.attention_models:M2Config",
     },
 )
 """Name → the settings dataclass of a decoder, which names the decoder's class."""

@@ -1,13 +1,9 @@
 """A transformer as captioner (Vaswani, Shazeer, Parmar, Uszkoreit, Jones, Gomez, Kaiser & Polosukhin 2017).
 
-    attention(Q, K, V) = softmax(Q Kᵀ / √d) V                                    eq. 1
-    multihead(q, m)    = W_O [attention(W_Q^i q, W_K^i m, W_V^i m)]_i + b_O      section 3.2.2
-    ffn(x)             = W_2 ReLU(W_1 x + b_1) + b_2                             eq. 2
-    sublayer(x, f)     = x + f(norm(x)) (norm=pre),  norm(x + f(x)) (norm=post)  section 3.1 has post
-
     regions   a_i → ReLU(W_a a_i + b_a) → encoder_layers × [self-attention, ffn] → memory m
     words     √H · E y_t + p_t → layers × [causal self-attention, cross-attention to m, ffn] → W_o x_t + b_o
 
+    Attention, ffn and the two orders of normalization (norm=pre, norm=post): `captioner.nn.layers.multihead`.
     p_t: sin(t / 10000^(2j/H)), cos(t / 10000^(2j/H)) in dimensions 2j, 2j + 1 (section 3.5), or learned
 
 Regions have no positions. With norm=pre, a last normalization follows each stack (Xiong et al. 2020). The attention
@@ -20,16 +16,16 @@ before, but for the attention to it; those of the memory are computed once per i
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, cast
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from captioner.config.attention_models import TransformerConfig
 from captioner.errors import ConfigError
 from captioner.nn.decoders.decoder import Decoder
+from captioner.nn.layers.multihead import KeysAndValues, MultiHeadAttention, Sublayers, layer_norm
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.packing import PackedCaptions
 from captioner.nn.types import DecoderOutput, DecoderState, DecoderStep, ImageFeatures
@@ -50,11 +46,62 @@ class _RowParts(NamedTuple):
     values: tuple[Tensor, ...]
 
 
+class EncoderLayer(Sublayers):
+    """Self-attention over the regions, and a feed-forward network."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config, 2)
+
+    def forward(self, x: Float[Tensor, "B P H"], mask: Tensor | None) -> Float[Tensor, "B P H"]:
+        """`mask`: (B, P), False for padding."""
+        y = self.before(x, 0)
+        x = self.after(x, self.self_attention(y, self.attended(y, mask)), 0)
+        return self.after(x, self.feed_forward(self.before(x, 1)), 1)
+
+    def attended(self, y: Float[Tensor, "B P H"], mask: Tensor | None) -> KeysAndValues:
+        """What the regions attend to: each other."""
+        return KeysAndValues(*self.self_attention.project(y), mask)
+
+
+class DecoderLayer(Sublayers):
+    """Self-attention over the words so far, attention to the memory, and a feed-forward network."""
+
+    def __init__(self, config: TransformerConfig, has_weights: bool) -> None:
+        """`has_weights`: whether it returns the weights of the attention to the memory; the fused product has none."""
+        super().__init__(config, 3)
+        self.memory_attention = MultiHeadAttention(config.hidden_dim, config.heads, config.dropout)
+        self.has_weights = has_weights
+
+    def forward(
+        self, x: Float[Tensor, "N T H"], past: KeysAndValues | None, memory: KeysAndValues
+    ) -> tuple[Float[Tensor, "N T H"], KeysAndValues, Float[Tensor, "N T P"] | None]:
+        """`past`: of the words before x, None where x has all words. Returns x, the words with x, and the weights."""
+        y = self.before(x, 0)
+        words = KeysAndValues(*self.self_attention.project(y))
+        if past is not None:
+            words = KeysAndValues(torch.cat([past.keys, words.keys], 1), torch.cat([past.values, words.values], 1))
+        x = self.after(x, self.self_attention(y, words, causal=past is None), 0)
+        attended, weights = self.attend_to_memory(self.before(x, 1), memory)
+        x = self.after(x, attended, 1)
+        return self.after(x, self.feed_forward(self.before(x, 2)), 2), words, weights
+
+    def attend_to_memory(
+        self, y: Float[Tensor, "N T H"], memory: KeysAndValues
+    ) -> tuple[Float[Tensor, "N T H"], Float[Tensor, "N T P"] | None]:
+        """The output of the cross-attention, and its weights where it has them."""
+        if self.has_weights:
+            attended: tuple[Tensor, Tensor] = self.memory_attention.with_weights(y, memory)
+            return attended
+        return self.memory_attention(y, memory), None
+
+
 class TransformerDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     """Encoder layers over the regions, decoder layers over the words."""
 
     needs_grid = True
     attends = True
+    encoder_layer: ClassVar[type[EncoderLayer]] = EncoderLayer
+    decoder_layer: ClassVar[type[DecoderLayer]] = DecoderLayer
 
     def __init__(self, config: TransformerConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
@@ -63,12 +110,12 @@ class TransformerDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.widen = nn.Identity() if embedding_dim == hidden_dim else nn.Linear(embedding_dim, hidden_dim, bias=False)
         self.positions = nn.Embedding(config.longest, hidden_dim) if config.positions == "learned" else None
         self.grid = nn.Linear(feature_dim, hidden_dim)  # W_a
-        self.encoder = nn.ModuleList(_EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.encoder = nn.ModuleList(self.encoder_layer(config) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(
-            _DecoderLayer(config, layer == config.layers) for layer in range(1, config.layers + 1)
+            self.decoder_layer(config, layer == config.layers) for layer in range(1, config.layers + 1)
         )
-        self.memory_norm = _layer_norm(config) if is_pre and config.encoder_layers else nn.Identity()
-        self.output_norm = _layer_norm(config) if is_pre else nn.Identity()
+        self.memory_norm = layer_norm(config) if is_pre and config.encoder_layers else nn.Identity()
+        self.output_norm = layer_norm(config) if is_pre else nn.Identity()
         self.output = WordOutput(hidden_dim, self.embedding, config.dropout, config.tie_embeddings)  # W_o
         self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.embedding.weight, std=embedding_dim**-0.5)
@@ -87,7 +134,7 @@ class TransformerDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         weights = None
         for layer in self._layers():
             keys, values = layer.memory_attention.project(memory)
-            x, _, weights = layer(x, None, _KeysAndValues(keys, values, mask))
+            x, _, weights = layer(x, None, KeysAndValues(keys, values, mask))
         logits = self.output(self.output_norm(x)[captions.rows, step])
         return DecoderOutput(logits, None if weights is None else weights[captions.rows, step])
 
@@ -107,24 +154,29 @@ class TransformerDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         x = self._embed(tokens.unsqueeze(1), rows.keys[0].shape[1])  # (N, 1, H)
         weights, seen = None, []
         for layer, keys, values, *past in zip(self._layers(), image.keys, image.values, *rows, strict=True):
-            x, words, weights = layer(x, _KeysAndValues(*past), _KeysAndValues(keys, values, image.mask))
+            x, words, weights = layer(x, KeysAndValues(*past), KeysAndValues(keys, values, image.mask))
             seen.append(words)
         logits = self.output(self.output_norm(x).squeeze(1))
         after = _RowParts(tuple(words.keys for words in seen), tuple(words.values for words in seen))
         return DecoderStep(logits, DecoderState(image, after), None if weights is None else weights.squeeze(1))
 
-    def _layers(self) -> list[_DecoderLayer]:
-        return cast("list[_DecoderLayer]", list(self.decoder))
+    def _layers(self) -> list[DecoderLayer]:
+        return cast("list[DecoderLayer]", list(self.decoder))
 
     def _memory(self, features: ImageFeatures) -> Float[Tensor, "B P H"]:
         """m: the regions after the encoder layers."""
-        if features.grid is None:
-            raise ValueError("the transformer needs the encoder's grid")
-        memory = self.dropout(torch.relu(self.grid(features.grid)))
+        memory = self._regions(features)
         for layer in self.encoder:
             memory = layer(memory, features.mask)
         normalized: Tensor = self.memory_norm(memory)
         return normalized
+
+    def _regions(self, features: ImageFeatures) -> Float[Tensor, "B P H"]:
+        """ReLU(W_a a + b_a)."""
+        if features.grid is None:
+            raise ValueError(f"{type(self).__name__} needs the encoder's grid")
+        regions: Tensor = self.dropout(torch.relu(self.grid(features.grid)))
+        return regions
 
     def _embed(self, tokens: Int[Tensor, "N T"], first: int) -> Float[Tensor, "N T H"]:
         """√H · E y + p of T words, of which the first has position `first`."""
@@ -155,152 +207,3 @@ def sinusoids(first: int, count: int, size: int) -> Float[Tensor, "T H"]:
     position = torch.arange(first, first + count, dtype=torch.float64).unsqueeze(1)
     angles = position * torch.exp(torch.arange(0, size, 2, dtype=torch.float64) * (-math.log(10000.0) / size))
     return torch.stack([torch.sin(angles), torch.cos(angles)], dim=2).flatten(1)[:, :size]
-
-
-class _KeysAndValues(NamedTuple):
-    """What is attended to: keys and values (B, P, H), and a mask (B, P), False for padding."""
-
-    keys: Tensor
-    values: Tensor
-    mask: Tensor | None = None
-
-
-class _Attention(nn.Module):
-    """multihead(q, m)."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.heads, self.drop = config.heads, config.dropout
-        size = config.hidden_dim
-        self.query, self.key, self.value, self.out = (nn.Linear(size, size) for _ in range(4))
-        for linear in (self.query, self.key, self.value, self.out):
-            nn.init.xavier_uniform_(linear.weight)
-
-    def project(self, memory: Float[Tensor, "B P H"]) -> tuple[Float[Tensor, "B P H"], Float[Tensor, "B P H"]]:
-        """W_K m and W_V m, of all heads."""
-        return self.key(memory), self.value(memory)
-
-    def forward(
-        self, x: Float[Tensor, "N T H"], memory: _KeysAndValues, *, causal: bool = False
-    ) -> Float[Tensor, "N T H"]:
-        """`memory` of B images, N = B·K rows, the K rows of an image adjacent."""
-        mask = None if memory.mask is None else memory.mask[:, None, None]
-        attended = F.scaled_dot_product_attention(
-            self._split(self._queries(x, memory)),
-            self._split(memory.keys),
-            self._split(memory.values),
-            mask,
-            self.drop if self.training else 0.0,
-            causal,
-        )
-        return self._join(attended, x)
-
-    def with_weights(
-        self, x: Float[Tensor, "N T H"], memory: _KeysAndValues
-    ) -> tuple[Float[Tensor, "N T H"], Float[Tensor, "N T P"]]:
-        """What `forward` returns, and the weights, the mean over the heads."""
-        queries, keys = self._split(self._queries(x, memory)), self._split(memory.keys)
-        energies = queries @ keys.transpose(2, 3) / math.sqrt(queries.shape[-1])
-        if memory.mask is not None:
-            energies = energies.masked_fill(~memory.mask[:, None, None], torch.finfo(energies.dtype).min)
-        weights = torch.softmax(energies, dim=3, dtype=torch.promote_types(energies.dtype, torch.float32))
-        values = self._split(memory.values)
-        dropped = F.dropout(weights, self.drop, self.training).to(values.dtype)
-        return self._join(dropped @ values, x), weights.mean(1).reshape(len(x), x.shape[1], -1)
-
-    def _queries(self, x: Tensor, memory: _KeysAndValues) -> Float[Tensor, "B S H"]:
-        """W_Q x of all rows of an image side by side."""
-        queries: Tensor = self.query(x)
-        return queries.reshape(len(memory.keys), -1, queries.shape[2])
-
-    def _split(self, x: Float[Tensor, "B S H"]) -> Float[Tensor, "B heads S d"]:
-        return x.view(len(x), x.shape[1], self.heads, -1).transpose(1, 2)
-
-    def _join(self, attended: Float[Tensor, "B heads S d"], x: Float[Tensor, "N T H"]) -> Float[Tensor, "N T H"]:
-        joined: Tensor = self.out(attended.transpose(1, 2).flatten(2).reshape(x.shape))
-        return joined
-
-
-class _Sublayers(nn.Module):
-    """Residual connections, normalization and the feed-forward network, which both kinds of layers have."""
-
-    def __init__(self, config: TransformerConfig, count: int) -> None:
-        super().__init__()
-        self.is_pre = config.norm == "pre"
-        self.self_attention = _Attention(config)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(config.hidden_dim, config.feed_forward_dim),
-            nn.ReLU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.feed_forward_dim, config.hidden_dim),
-        )
-        self.norms = nn.ModuleList(_layer_norm(config) for _ in range(count))
-        self.dropout = nn.Dropout(config.dropout)
-
-    def before(self, x: Tensor, number: int) -> Tensor:
-        """The input of sublayer `number`."""
-        normalized: Tensor = self.norms[number](x) if self.is_pre else x
-        return normalized
-
-    def after(self, x: Tensor, result: Tensor, number: int) -> Tensor:
-        """x after the residual connection of sublayer `number`, whose output is `result`."""
-        x = x + self.dropout(result)
-        normalized: Tensor = x if self.is_pre else self.norms[number](x)
-        return normalized
-
-
-class _EncoderLayer(_Sublayers):
-    """Self-attention over the regions, and a feed-forward network."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__(config, 2)
-
-    def forward(self, x: Float[Tensor, "B P H"], mask: Tensor | None) -> Float[Tensor, "B P H"]:
-        """`mask`: (B, P), False for padding."""
-        y = self.before(x, 0)
-        x = self.after(x, self.self_attention(y, _KeysAndValues(*self.self_attention.project(y), mask)), 0)
-        return self.after(x, self.feed_forward(self.before(x, 1)), 1)
-
-
-class _DecoderLayer(_Sublayers):
-    """Self-attention over the words so far, attention to the memory, and a feed-forward network."""
-
-    def __init__(self, config: TransformerConfig, has_weights: bool) -> None:
-        """`has_weights`: whether it returns the weights of the attention to the memory; the fused product has none."""
-        super().__init__(config, 3)
-        self.memory_attention = _Attention(config)
-        self.has_weights = has_weights
-
-    def forward(
-        self, x: Float[Tensor, "N T H"], past: _KeysAndValues | None, memory: _KeysAndValues
-    ) -> tuple[Float[Tensor, "N T H"], _KeysAndValues, Float[Tensor, "N T P"] | None]:
-        """`past`: of the words before x, None where x has all words. Returns x, the words with x, and the weights."""
-        y = self.before(x, 0)
-        words = _KeysAndValues(*self.self_attention.project(y))
-        if past is not None:
-            words = _KeysAndValues(torch.cat([past.keys, words.keys], 1), torch.cat([past.values, words.values], 1))
-        x = self.after(x, self.self_attention(y, words, causal=past is None), 0)
-        y, weights = self.before(x, 1), None
-        if self.has_weights:
-            attended, weights = self.memory_attention.with_weights(y, memory)
-        else:
-            attended = self.memory_attention(y, memory)
-        x = self.after(x, attended, 1)
-        return self.after(x, self.feed_forward(self.before(x, 2)), 2), words, weights
-
-
-class _UnbiasedLayerNorm(nn.Module):
-    """γ (x − mean) / (s + 10⁻⁶) + β with the unbiased deviation s: that of the Annotated Transformer (Rush 2018)."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(size)), nn.Parameter(torch.zeros(size))
-
-    def forward(self, x: Float[Tensor, "... H"]) -> Float[Tensor, "... H"]:
-        """Normalized over the last dimension."""
-        return self.weight * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-6) + self.bias
-
-
-def _layer_norm(config: TransformerConfig) -> nn.Module:
-    """Ba, Kiros & Hinton 2016, in one of its two forms."""
-    return _UnbiasedLayerNorm(config.hidden_dim) if config.layer_norm == "unbiased" else nn.LayerNorm(config.hidden_dim)

@@ -25,9 +25,9 @@ from tests.nn.decoders.decoder_checks import (
     mean_cross_entropy,
     rows_of,
 )
-from tests.nn.equations import parameters, softmax, word_logits
+from tests.nn.equations import parameters, word_logits
+from tests.nn.transformer_equations import embed, feed_forward, multihead, normalize, sublayer
 
-Weights = dict[str, np.ndarray]
 SMALL: dict[str, Any] = {
     "embedding_dim": 8,
     "hidden_dim": 8,
@@ -52,57 +52,6 @@ def name(config: TransformerConfig) -> str:
 every_kind = pytest.mark.parametrize("config", CONFIGS, ids=name)
 
 
-def multihead(p: Weights, prefix: str, heads: int, x: np.ndarray, memory: np.ndarray, causal: bool) -> Any:
-    """(T, H), and the weights (T, P), the mean over the heads; eq. 1 and section 3.2.2."""
-    q, k, v = (
-        np.split(source @ p[f"{prefix}.{part}.weight"].T + p[f"{prefix}.{part}.bias"], heads, axis=1)
-        for part, source in (("query", x), ("key", memory), ("value", memory))
-    )
-    results, all_weights = [], []
-    for head in range(heads):
-        rows = []
-        for t in range(len(x)):
-            seen = t + 1 if causal else len(memory)
-            row = np.zeros(len(memory))
-            row[:seen] = softmax(k[head][:seen] @ q[head][t] / np.sqrt(q[head].shape[1]))
-            rows.append(row)
-        results.append(np.array(rows) @ v[head])
-        all_weights.append(rows)
-    joined = np.concatenate(results, axis=1) @ p[f"{prefix}.out.weight"].T + p[f"{prefix}.out.bias"]
-    return joined, np.mean(all_weights, axis=0)
-
-
-def normalize(p: Weights, prefix: str, config: TransformerConfig, x: np.ndarray) -> np.ndarray:
-    mean = x.mean(-1, keepdims=True)
-    if config.layer_norm == "unbiased":
-        scaled = (x - mean) / (x.std(-1, ddof=1, keepdims=True) + 1e-6)
-    else:
-        scaled = (x - mean) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-    return p[f"{prefix}.weight"] * scaled + p[f"{prefix}.bias"]
-
-
-def sublayer(p: Weights, prefix: str, number: int, config: TransformerConfig, x: np.ndarray, function: Any) -> Any:
-    norm = f"{prefix}.norms.{number}"
-    if config.norm == "pre":
-        return x + function(normalize(p, norm, config, x))
-    return normalize(p, norm, config, x + function(x))
-
-
-def feed_forward(p: Weights, prefix: str, x: np.ndarray) -> np.ndarray:
-    hidden = np.maximum(x @ p[f"{prefix}.feed_forward.0.weight"].T + p[f"{prefix}.feed_forward.0.bias"], 0)
-    return hidden @ p[f"{prefix}.feed_forward.3.weight"].T + p[f"{prefix}.feed_forward.3.bias"]
-
-
-def position(p: Weights, config: TransformerConfig, t: int) -> np.ndarray:
-    if config.positions == "learned":
-        return p["positions.weight"][t]
-    row = np.zeros(config.hidden_dim)
-    for j in range(config.hidden_dim // 2):
-        angle = t / 10000 ** (2 * j / config.hidden_dim)
-        row[2 * j : 2 * j + 2] = np.sin(angle), np.cos(angle)
-    return row
-
-
 def equations(decoder: Any, config: TransformerConfig, grid: np.ndarray, words: list[int]) -> tuple[Any, Any]:
     """Logits (T, V) and weights (T, P) of one image and one caption."""
     p, heads = parameters(decoder), config.heads
@@ -117,10 +66,7 @@ def equations(decoder: Any, config: TransformerConfig, grid: np.ndarray, words: 
         memory = sublayer(p, prefix, 1, config, memory, lambda y, prefix=prefix: feed_forward(p, prefix, y))
     if config.norm == "pre" and config.encoder_layers:
         memory = normalize(p, "memory_norm", config, memory)
-    embedded = np.array([p["embedding.weight"][word] for word in words])
-    if "widen.weight" in p:
-        embedded = embedded @ p["widen.weight"].T
-    x = np.sqrt(config.hidden_dim) * embedded + np.array([position(p, config, t) for t in range(len(words))])
+    x = embed(p, config, words)
     weights = np.zeros(0)
     for layer in range(config.layers):
         prefix = f"decoder.{layer}"
