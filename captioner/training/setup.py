@@ -43,7 +43,7 @@ from captioner.evaluation.reference_loss import encode_references
 from captioner.evaluation.scoring_tokenizer import scoring_tokenizer
 from captioner.metrics.java import MetricUnavailable
 from captioner.metrics.meteor.meteor_metric import shared_meteor
-from captioner.metrics.registry import METRICS
+from captioner.metrics.registry import METRICS, validation_metrics
 from captioner.nn.build_model import build_model
 from captioner.nn.model import CaptioningModel
 from captioner.text.phrases import PhraseStatistics
@@ -194,6 +194,7 @@ def check_settings(config: TrainConfig) -> None:
         raise ConfigError(NEEDS_ATTENTION)
     if config.reward.after is not None and config.reward.meteor:
         check_meteor(config.reward.meteor)
+    check_monitor(config.trainer.monitor)
     for name in set(config.metric.names).intersection(METRICS.plugins()):
         METRICS[name]  # raises if it cannot be imported
     scoring_tokenizer(config.metric, config.tokenizer, ())
@@ -257,6 +258,17 @@ def load_splits(config: TrainConfig) -> tuple[CaptionDataset, CaptionDataset]:
             if split not in REQUIRED:
                 load_dataset(config.data, split)
     return train_set, val_set
+
+
+def check_monitor(monitor: str) -> None:
+    """ConfigError where `trainer.monitor` cannot be computed on this machine, which validations would find out late."""
+    for name in validation_metrics(monitor):
+        check = METRICS[name].check
+        if check is not None:
+            try:
+                check()
+            except MetricUnavailable as error:
+                raise ConfigError(f"trainer.monitor={monitor} cannot be computed: {error}") from error
 
 
 def check_meteor(weight: float) -> None:

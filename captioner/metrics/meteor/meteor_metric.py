@@ -68,5 +68,5 @@ def _resample_java(statistics: Any, rows: Integers, weights: Floats) -> dict[str
     return {"METEOR_java": shared_jar().evaluate_totals(statistics[rows], weights)}
 
 
-METRIC = Metric(_compute, scores=("METEOR",), resample=_resample, check=load_resources)
+METRIC = Metric(_compute, scores=("METEOR",), monitors=("METEOR",), resample=_resample, check=load_resources)
 METRIC_JAVA = Metric(_compute_java, scores=("METEOR_java",), resample=_resample_java, bootstrap_by_default=False)

@@ -1,4 +1,4 @@
-"""METEOR's table of paraphrases as an index on disk that opens in milliseconds and is mapped into memory.
+"""METEOR's table of paraphrases as an index on disk that is mapped into memory.
 
 The table (5.3 million pairs of phrases of up to 7 words, Denkowski and Lavie 2010) comes with pycocoevalcap as
 compressed text, which takes seconds to read. The index is made once (`paraphrase_table`) and kept in the cache:
@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -41,6 +42,7 @@ MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _ARRAYS = ("phrases", "filter", "starts", "paraphrases")
 _DESCRIPTION = "index.json"
 _CHECKSUM_BYTES = 8
+_AT_ONCE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +101,21 @@ def _open(folder: Path, source: Path) -> Paraphrases | None:
         if description["source"] != _identity(source):
             return None
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+        checksums = description["checksums"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if any(len(arrays[name]) != description["lengths"][name] for name in _ARRAYS):
-        return None
-    return Paraphrases(**arrays)
+    return Paraphrases(**arrays) if checksums == _checksums(folder) else None
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    """Of each array's file, read in parts rather than through the map, which would stay in the process's memory."""
+    found = {}
+    for name in _ARRAYS:
+        found[name] = 0
+        with (folder / f"{name}.npy").open("rb") as file:
+            while part := file.read(_AT_ONCE):
+                found[name] = zlib.crc32(part, found[name])
+    return found
 
 
 def _make(folder: Path, source: Path) -> None:
@@ -117,8 +129,7 @@ def _make(folder: Path, source: Path) -> None:
         arrays: dict[str, NDArray[np.generic]] = {name: getattr(table, name) for name in _ARRAYS}
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array)
-        lengths = {name: len(array) for name, array in arrays.items()}
-        write_json(temporary / _DESCRIPTION, {"source": _identity(source), "lengths": lengths})
+        write_json(temporary / _DESCRIPTION, {"source": _identity(source), "checksums": _checksums(temporary)})
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)

@@ -71,6 +71,17 @@ def test_a_damaged_one_is_made_again(table: Path, tmp_path: Path, damage: str) -
     assert listed(open_paraphrases(tmp_path / "cache"), "large") == ["big"]
 
 
+@pytest.mark.parametrize("array", ["phrases", "starts", "filter", "paraphrases"])
+def test_one_with_a_changed_byte_is_made_again(table: Path, tmp_path: Path, array: str) -> None:
+    """Its last byte, which is among the values: no length shows that."""
+    open_paraphrases(tmp_path / "cache")
+    (file,) = (tmp_path / "cache").glob(f"*/{array}.npy")
+    good = file.read_bytes()
+    file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert listed(open_paraphrases(tmp_path / "cache"), "large") == ["big"]
+    assert file.read_bytes() == good
+
+
 def test_one_of_another_table_is_made_again(table: Path, tmp_path: Path) -> None:
     open_paraphrases(tmp_path / "cache")
     write_table(table, [*TABLE, ("large", "huge")])
