@@ -28,6 +28,7 @@ from captioner.data.text_corpus import load_text, read_text
 from captioner.decode import search
 from captioner.distributed.device import choose_device
 from captioner.errors import ConfigError, DataError, choose
+from captioner.nn.cells import cells_of
 from captioner.plots.unit_plots import (
     UNIT_SCALE,
     layout_lines,
@@ -53,8 +54,6 @@ def show_cells(checkpoint: Path, arguments: argparse.Namespace) -> None:
     task = read_task(checkpoint)
     reading = _read_text(checkpoint, arguments) if task == "language_model" else _read_captions(checkpoint, arguments)
     recording = reading.recording
-    if not recording.states:
-        raise ConfigError(f"{checkpoint} has no RNN cell, whose units could be shown: choose a recurrent model's run.")
     if not recording.tokens:
         raise DataError(f"{checkpoint} generates an empty caption for every one of these images: train it for longer.")
     out = arguments.out or _run_folder(checkpoint) / "cells"
@@ -122,6 +121,8 @@ def _read_captions(checkpoint: Path, arguments: argparse.Namespace) -> Reading:
     """Record a captioner while it reads the captions that it generates for the images of a split."""
     device = choose_device(arguments.device)
     loaded = load_checkpoint(checkpoint, device)
+    if not cells_of(loaded.model.decoder):
+        raise ConfigError(f"{checkpoint} has no RNN cell, whose units could be shown: choose a recurrent model's run.")
     data = chosen_data(checkpoint, arguments.data, arguments.data_root, arguments.set)
     dataset = load_dataset(replace(data, limit=arguments.images), arguments.split)
     features = open_features(

@@ -26,7 +26,7 @@ from captioner.text.tokenizers import Tokenizer
 from captioner.text.vocabulary import Vocabulary
 
 NEEDS_ATTENTION = (
-    "metric.grounding needs a decoder with attention (model=attention, hard_attention or adaptive_attention), and this "
+    "metric.grounding needs a decoder with attention (such as model=attention, updown or transformer), and this "
     "one has none. Choose such a decoder, or set metric.grounding=null."
 )
 MAX_WORDS = 100  # of a reference caption; longer ones are cut
