@@ -22,7 +22,7 @@ def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encode
     Raises ConfigError for a name, block or size that is not possible, and WeightsError for weights that cannot be read
     or downloaded.
     """
-    network = _network(config)
+    network = encoder_network(config)
     trunk, name = network.trunk, config.name
     if config.grid_size is not None and network.tokens is not None:
         raise ConfigError(
@@ -49,7 +49,8 @@ def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encode
     return encoder
 
 
-def _network(config: EncoderConfig) -> EncoderNetwork:
+def encoder_network(config: EncoderConfig) -> EncoderNetwork:
+    """The network that `config` names, with random weights. ConfigError for a name or a size that is not possible."""
     if config.library == "timm":
         return timm_network(config)
     network: EncoderNetwork = ENCODERS[config.name](config) if config.name in ENCODERS else torchvision_network(config)

@@ -100,7 +100,8 @@ def efficientnet_lite_network(config: EncoderConfig) -> EncoderNetwork:
         mean=(MEAN, MEAN, MEAN),
         std=(STD, STD, STD),
     )
-    return EncoderNetwork(cut_head(efficientnet_lite(config.name)), transform, partial(_read_weights, config.name))
+    network = efficientnet_lite(config.name)
+    return EncoderNetwork(cut_head(network), transform, partial(_read_weights, config.name), whole=network)
 
 
 def _read_weights(name: str, wanted: str) -> tuple[dict[str, Tensor], str]:

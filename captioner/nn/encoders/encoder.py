@@ -124,10 +124,18 @@ class Encoder(nn.Module):
 
         Frozen blocks record no gradient.
         """
+        return self.forward_with_frozen(images)[0]
+
+    def forward_with_frozen(self, images: Float[Tensor, "B 3 S S"]) -> tuple[ImageFeatures, Float[Tensor, "B C h w"]]:
+        """What `forward` returns, and the feature map of the frozen blocks (the images, where no block is frozen)."""
         frozen, trainable = self._split_trunk()
         with torch.no_grad():
             features = self._run_frozen(images.contiguous(memory_format=torch.channels_last), frozen)
-        return self._run_trainable(features, trainable)
+        return self._run_trainable(features, trainable), features
+
+    def trainable_part(self) -> list[nn.Sequential]:
+        """The blocks from the first trainable one on, in order."""
+        return self._split_trunk()[1]
 
     def frozen_part(self) -> FrozenPart | None:
         """The blocks before the first trainable one, as an encoder of their own; None where every block is trained."""

@@ -37,7 +37,7 @@ def torchvision_network(config: EncoderConfig) -> EncoderNetwork:
     )
     options = {"aux_logits": False, "init_weights": False} if scales_itself else {}
     network = get_model(config.name, weights=None, **options)
-    return EncoderNetwork(cut_head(network), transform, partial(_read_weights, config.name))
+    return EncoderNetwork(cut_head(network), transform, partial(_read_weights, config.name), whole=network)
 
 
 def _read_weights(name: str, wanted: str) -> tuple[dict[str, Tensor], str]:

@@ -55,6 +55,8 @@ class EncoderNetwork:
         mean.
     containers: the children of the trunk that only contain blocks.
     fuses: whether BatchNorm may be fused into the convolution registered before it, which is 1.1 times as fast.
+    whole: the classification network that the trunk was cut from, with the trunk's modules in it; None where there is
+        none. Its head gives the probabilities of ImageNet's classes (`captioner.nn.encoders.class_head`).
     """
 
     trunk: nn.Sequential
@@ -63,6 +65,7 @@ class EncoderNetwork:
     tokens: TokenLayout | None = None
     containers: frozenset[str] = WRAPPERS
     fuses: bool = True
+    whole: nn.Module | None = None
 
 
 def cut_head(network: nn.Module) -> nn.Sequential:

@@ -1,0 +1,151 @@
+"""The classes that an encoder's network was trained to tell apart: ImageNet's 1,000, for each image and each region.
+
+An encoder is a classification network without its head. Where its weights are published ones, the head is published
+too, and so are the blocks that fine-tuning has changed since. `build_class_head` puts the original blocks and head on
+top of the blocks that the encoder still shares with the original, so only these original blocks are computed anew: a
+fifth of EfficientNet-Lite0 with the encoder fine-tuned from features.6 on. No weight is stored for this.
+
+    head = build_class_head(config, encoder)  # None where the network has no classes
+    features, shared = encoder.forward_with_frozen(images)
+    probabilities = head(images, shared).probabilities  # (B, 1000)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from captioner.config import EncoderConfig
+from captioner.errors import WeightsError
+from captioner.nn.encoders import encoder_weights
+from captioner.nn.encoders.build_encoder import encoder_network
+from captioner.nn.encoders.efficientnet_lite import VARIANTS
+from captioner.nn.encoders.encoder import Encoder
+from captioner.nn.encoders.fuse_batch_norm import fuse_batch_norm
+from captioner.nn.encoders.torchvision_cnn import torchvision_names
+from captioner.nn.encoders.trunk import run_in_chunks
+
+_AUXILIARY = frozenset({"aux1", "aux2", "AuxLogits"})  # classifiers of torchvision that only training uses
+
+
+@dataclass(frozen=True, eq=False)
+class ClassScores:
+    """What a classification network says of B images.
+
+    logits: (B, 1000), in ImageNet's usual order.
+    """
+
+    logits: Float[Tensor, "B 1000"]
+    _map: Float[Tensor, "B D h w"]
+    _head: ClassHead
+
+    @property
+    def probabilities(self) -> Float[Tensor, "B 1000"]:
+        """softmax(logits)."""
+        return self.logits.softmax(dim=1)
+
+    def region_logits(self, classes: Sequence[int]) -> Float[Tensor, "B C rows columns"]:
+        """The logits of `classes` in each region: the head applied to the region alone (Zhou et al. 2016, "CAM").
+
+        For a head that is linear after its mean over the regions, such as EfficientNet's and ResNet's, the mean over
+        the regions is the image's logit.
+        """
+        images, _, rows, columns = self._map.shape
+        regions = self._map.permute(0, 2, 3, 1).flatten(0, 2)[:, :, None, None]
+        logits = self._head.logits(regions, list(classes))
+        return logits.view(images, rows, columns, len(classes)).permute(0, 3, 1, 2)
+
+
+class ClassHead(nn.Module):
+    """The original upper blocks and the classifier of an encoder's network, frozen.
+
+    from_images: whether the encoder shares no block with the original, so that the whole network is computed.
+    """
+
+    def __init__(self, upper: nn.Sequential, head: nn.Module, last: nn.Linear, from_images: bool) -> None:
+        super().__init__()
+        self.upper, self.head, self.last, self.from_images = upper, head, last, from_images
+        self.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "B 3 S S"], shared: Float[Tensor, "B C h w"]) -> ClassScores:
+        """images: as for the encoder; shared: the feature map that `Encoder.forward_with_frozen` returns beside."""
+        first = images if self.from_images else shared
+        found = run_in_chunks(self.upper, first.contiguous(memory_format=torch.channels_last))
+        return ClassScores(self.logits(found), found, self)
+
+    def logits(self, feature_map: Float[Tensor, "B D h w"], classes: list[int] | None = None) -> Float[Tensor, "B C"]:
+        """The head on the network's last feature map; only the logits of `classes`, if given."""
+        hidden = self.head(feature_map)
+        if classes is None:
+            return F.linear(hidden, self.last.weight, self.last.bias)
+        return F.linear(hidden, self.last.weight[classes], None if self.last.bias is None else self.last.bias[classes])
+
+
+def build_class_head(config: EncoderConfig, encoder: Encoder, *, download: bool = False) -> ClassHead | None:
+    """The class head for `encoder`, which `config` describes; None where its network has no published classifier.
+
+    The network must be one of torchvision's CNNs or an EfficientNet-Lite with published weights.
+    download: may torchvision's weights be downloaded? Otherwise WeightsError if they are not on this machine.
+    """
+    if not has_class_head(config):
+        return None
+    network = encoder_network(config)
+    assert network.whole is not None  # `has_class_head`
+    assert network.read_weights is not None
+    if not download:
+        _check_is_here(config)
+    state_dict, source = network.read_weights(str(config.weights))
+    published = encoder_weights.fit_to_trunk(network.whole, state_dict, _AUXILIARY, source)
+    network.whole.load_state_dict(published, strict=False)
+    linear_name, linear = _last_layer(network.whole)
+    if not isinstance(linear, nn.Linear):
+        return None
+    shares = _shares_frozen_blocks(encoder, published)
+    original = Encoder(config.name, network.trunk, network.transform, config.fine_tune_from)
+    if encoder.fine_tuning_paused:
+        original.freeze()
+    upper = nn.Sequential(*original.trainable_part()) if shares else network.trunk
+    upper = nn.Sequential(*fuse_batch_norm(upper).children())
+    for name, _ in list(network.trunk.named_children()):
+        setattr(network.whole, name, nn.Identity())
+    parent, _, name = linear_name.rpartition(".")
+    setattr(network.whole.get_submodule(parent), name, nn.Identity())
+    device = next(encoder.parameters()).device
+    return ClassHead(upper, network.whole, linear, from_images=not shares).to(device)
+
+
+def has_class_head(config: EncoderConfig) -> bool:
+    """Whether the settings name a classification network with published weights."""
+    published = config.weights is not None and not encoder_weights.looks_like_file(config.weights)
+    known = config.name in VARIANTS or config.name in torchvision_names()
+    return published and known and config.library == "torchvision"
+
+
+def _check_is_here(config: EncoderConfig) -> None:
+    """WeightsError where the published weights of a torchvision network would have to be downloaded."""
+    if config.name in VARIANTS:
+        return
+    cached = encoder_weights.cached_file(encoder_weights.torchvision_entry(config.name, config.weights))
+    if not cached.is_file():
+        raise WeightsError(f"The published weights of {config.name}, with its classifier, are not at {cached}.")
+
+
+def _last_layer(network: nn.Module) -> tuple[str, nn.Module]:
+    """The name of the last layer of a classification network, and the layer."""
+    *_, last = ((name, module) for name, module in network.named_modules() if not list(module.children()))
+    return last
+
+
+def _shares_frozen_blocks(encoder: Encoder, published: Mapping[str, Tensor]) -> bool:
+    """Whether the encoder's frozen blocks are, bit by bit, the published ones."""
+    prefixes = tuple(f"{block}." for block in encoder.frozen_blocks)
+    frozen = {name: tensor for name, tensor in encoder.trunk.state_dict().items() if name.startswith(prefixes)}
+    return bool(frozen) and all(
+        torch.equal(tensor.cpu(), published[name]) for name, tensor in frozen.items() if name in published
+    )

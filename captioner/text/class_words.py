@@ -1,0 +1,65 @@
+"""Everyday words for the classes of ImageNet: what a classifier sees, in the words of captions.
+
+`class_words.txt` has the table and its rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from jaxtyping import Float
+
+CLASSES = 1000  # of ImageNet (ILSVRC 2012)
+
+
+@dataclass(frozen=True)
+class Concept:
+    """Something that captions name.
+
+    words: the words for it, the usual one first. classes: the numbers of the ImageNet classes that show it.
+    """
+
+    words: tuple[str, ...]
+    classes: tuple[int, ...]
+
+    @property
+    def word(self) -> str:
+        """The usual word."""
+        return self.words[0]
+
+
+@cache
+def concepts() -> tuple[Concept, ...]:
+    """All concepts of the table."""
+    text = files("captioner.text").joinpath("class_words.txt").read_text(encoding="utf-8")
+    return tuple(_parse(line) for line in text.splitlines() if line.strip() and not line.startswith("#"))
+
+
+def concept_probabilities(classes: Float[np.ndarray, "B 1000"]) -> Float[np.ndarray, "B C"]:
+    """Class probabilities of B images → those of the C `concepts`: the sums over their classes."""
+    summed: np.ndarray = classes @ membership().T
+    return summed
+
+
+@cache
+def membership() -> Float[np.ndarray, "C 1000"]:
+    """1 where a class belongs to a concept, else 0."""
+    table = np.zeros((len(concepts()), CLASSES), np.float32)
+    for row, concept in zip(table, concepts(), strict=True):
+        row[list(concept.classes)] = 1
+    return table
+
+
+def _parse(line: str) -> Concept:
+    words, _, classes = line.partition(":")
+    return Concept(tuple(word.strip() for word in words.split(",")), tuple(sorted(_numbers(classes.split()))))
+
+
+def _numbers(ranges: Iterable[str]) -> Iterable[int]:
+    for part in ranges:
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)
