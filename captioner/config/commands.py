@@ -57,6 +57,11 @@ class TrainConfig:
         epochs = self.trainer.max_epochs
         starts_before_end("encoder.fine_tune_after", self.encoder.fine_tune_after, epochs, "the encoder is trained")
         starts_before_end("augment.after", self.augment.after, epochs, "images are augmented")
+        if self.reward.after == 0 and self.init_from is None and self.resume is None:
+            raise ConfigError(
+                "reward.after=0 starts with self-critical training, which needs a model that writes captions: give "
+                "init_from=CHECKPOINT too, or set reward.after to the epochs of cross-entropy training, at least 1."
+            )
         starts_before_end("reward.after", self.reward.after or 0, epochs, "self-critical training (SCST) runs")
         if self.reward.after is not None and self.model.samples_attention:
             raise ConfigError(

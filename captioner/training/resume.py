@@ -28,6 +28,7 @@ from captioner.distributed.ranks import (
     rank_info,
 )
 from captioner.errors import CheckpointError
+from captioner.training.anchor import Anchor
 from captioner.training.logs import RunLog, checked_log_sizes
 from captioner.training.phases import phases_to_plain
 from captioner.training.progress import (
@@ -59,6 +60,8 @@ def _write(run: Run, log: RunLog, other_random_states: list[dict[str, Tensor]], 
     state["scaler"] = run.scaler.state_dict()
     state["phases"] = phases_to_plain(run.phases)
     state["gradient_accumulation_steps"] = run.gradient_accumulation_steps
+    if run.anchor is not None:
+        state["anchor"] = run.anchor.decoder.state_dict()
     if run.ema is not None:
         state["raw_weights"] = [parameter.detach().clone() for parameter in run.ema.parameters]
     with using_ema_weights(run):
@@ -105,6 +108,9 @@ def restore(run: Run) -> None:
         run.phases_changed = state.get("phases", phases_to_plain(run.phases)) != phases_to_plain(run.phases)
         for source, bad in zip((run.train_features, run.val_features), state.get("bad_images", ()), strict=False):
             source.bad.update(bad)
+        if "anchor" in state and run.config.reward.kl_weight:
+            run.anchor = Anchor(run.model.decoder)
+            run.anchor.decoder.load_state_dict(state["anchor"])
         if run.ema is not None:
             run.ema.restore(state.get("raw_weights", run.ema.parameters))
         elif "raw_weights" in state:

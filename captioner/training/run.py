@@ -17,6 +17,7 @@ from captioner.data.token_ids import EncodedCaptions
 from captioner.nn.model import CaptioningModel
 from captioner.text.tokenizers import Tokenizer
 from captioner.text.vocabulary import Vocabulary
+from captioner.training.anchor import Anchor
 from captioner.training.ema import ExponentialMovingAverage
 from captioner.training.logs import LogSizes
 from captioner.training.phases import Phase
@@ -47,6 +48,7 @@ class Run:
     scaler: torch.amp.GradScaler
     ema: ExponentialMovingAverage | None = None
     reward: Reward | None = None  # of generated captions, for self-critical training
+    anchor: Anchor | None = None  # the decoder before self-critical training, from its start on, with reward.kl_weight
     gradient_accumulation_steps: int = 1  # micro-batches per batch; 0 until find_accumulation_steps has found it
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False

@@ -49,13 +49,14 @@ from captioner.nn.model import CaptioningModel
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.tokenizers import Tokenizer, build_tokenizer, is_learned, learn_tokenizer
 from captioner.text.vocabulary import Vocabulary
+from captioner.training.anchor import Anchor
 from captioner.training.compile import compile_steps
 from captioner.training.ema import ExponentialMovingAverage
 from captioner.training.init_from import model_of_checkpoint, starting_checkpoint
 from captioner.training.optimizer import build_optimizer
-from captioner.training.phases import Phase, phase_of_epoch, plan_phases
+from captioner.training.phases import SELF_CRITICAL, Phase, phase_of_epoch, plan_phases
 from captioner.training.precision import build_scaler, check_precision
-from captioner.training.resume import restore
+from captioner.training.resume import restore, using_ema_weights
 from captioner.training.run import Run
 from captioner.training.self_critical import Reward, caption_reward, meteor_reward
 
@@ -148,7 +149,7 @@ def build_reward(
     meteor = None
     if config.meteor:
         meteor = config.meteor, meteor_reward(tokenize_captions(train_set, tokenizer), vocabulary)
-    return caption_reward(captions, indices, config.bleu, config.fluency, phrases, meteor)
+    return caption_reward(captions, indices, config.bleu, config.fluency, phrases, meteor, config.length)
 
 
 def with_feature_dim(config: TrainConfig, train_set: CaptionDataset) -> TrainConfig:
@@ -166,6 +167,29 @@ def begin_epoch(run: Run) -> bool:
     micro-batches that fits into memory and, for another objective, the optimizer's moving averages. A run that is
     resumed inside the phase has restored them from its checkpoint.
     """
+    starts = _enter_phase(run)
+    keep_anchor(run)
+    return starts
+
+
+def keep_anchor(run: Run) -> None:
+    """Where self-critical training starts with `reward.kl_weight`: keep the decoder as it is scored now.
+
+    ConfigError in the middle of the phase, if the run was not started with it.
+    """
+    weight, progress = run.config.reward.kl_weight, run.progress
+    if not weight or run.anchor is not None or run.phase.objective != SELF_CRITICAL:
+        return
+    if progress.epoch > (run.config.reward.after or 0) or progress.batch > 0:
+        raise ConfigError(
+            f"reward.kl_weight={weight:g} cannot begin in the middle of self-critical training: the weights at its "
+            "start were not stored. Resume without it, or start a run with init_from= and reward.after=0."
+        )
+    with using_ema_weights(run):
+        run.anchor = Anchor(run.model.decoder)
+
+
+def _enter_phase(run: Run) -> bool:
     previous, progress = run.phase, run.progress
     run.phase = phase = phase_of_epoch(run.phases, progress.epoch)
     if phase == previous:

@@ -120,10 +120,11 @@ def micro_batch_losses(run: Run, micro_batch: MicroBatch, totals: BatchTotals) -
                 micro_batch.features,
                 micro_batch.indices,
                 run.reward,
-                samples=run.config.reward.samples,
+                config=run.config.reward,
                 max_length=run.config.decode.max_length,
                 seed=mix_seeds(run.config.seed, run.progress.epoch),
                 images=totals.images,
+                anchor=run.anchor,
             )
             if not weight:
                 return losses

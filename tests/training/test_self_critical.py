@@ -25,8 +25,9 @@ from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 from captioner.training import loop as training
-from captioner.training import self_critical
+from captioner.training import minimum_risk, self_critical
 from captioner.training import setup as training_setup
+from captioner.training.anchor import Anchor
 from captioner.training.logs import read_records
 from captioner.training.phases import CROSS_ENTROPY, SELF_CRITICAL, plan_phases
 from captioner.training.self_critical import caption_reward, meteor_reward, self_critical_losses
@@ -127,7 +128,7 @@ def test_the_estimate_is_unbiased(monkeypatch: pytest.MonkeyPatch, meteor: Meteo
             model.features,
             [0],
             reward,
-            samples=2,
+            config=RewardConfig(samples=2),
             max_length=LONGEST,
             seed=0,
             images=1,  # type: ignore[arg-type]
@@ -138,6 +139,162 @@ def test_the_estimate_is_unbiased(monkeypatch: pytest.MonkeyPatch, meteor: Meteo
     assert model.training
     assert mean_loss == pytest.approx(-float(expected.detach()))
     torch.testing.assert_close(found, -gradient(model, expected), rtol=1e-9, atol=1e-12)
+
+
+def losses_of(
+    model: Model, captions: list[SampledCaption], monkeypatch: pytest.MonkeyPatch, **settings: object
+) -> Tensor:
+    """The loss of these captions of one image."""
+    monkeypatch.setattr(self_critical, "sample_captions", lambda *_, **__: [captions])
+    config = RewardConfig(samples=max(len(captions), 2), **settings)  # type: ignore[arg-type]
+    losses = self_critical_losses(
+        model,  # type: ignore[arg-type]
+        model.features,
+        [0],
+        made_up_reward,
+        config=replace(config, samples=len(captions)) if config.baseline == "greedy" else config,
+        max_length=LONGEST,
+        seed=0,
+        images=1,
+    )
+    return losses["loss"]
+
+
+def heard(captions: Sequence[SampledCaption]) -> list[tuple[int, ...]]:
+    return [(*one.tokens, SPECIAL_TOKENS.end) if one.finished else one.tokens for one in captions]
+
+
+def test_the_estimate_with_a_greedy_baseline_is_unbiased(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one sample per image; and one with the reward of the greedy caption has no gradient."""
+    model = Model().eval()
+    probabilities = [model.probability(one) for one in EVERY_CAPTION]
+    model.train()
+    rewards = torch.from_numpy(made_up_reward([0] * len(EVERY_CAPTION), heard(EVERY_CAPTION)))
+    expected = gradient(model, -(torch.stack(probabilities) * rewards).sum())
+    found: Tensor = torch.zeros(())
+    without = []
+    for one, probability in zip(EVERY_CAPTION, probabilities, strict=True):
+        slope = gradient(model, losses_of(model, [one], monkeypatch, baseline="greedy"))
+        found = found + float(probability.detach()) * slope
+        if not slope.any():
+            without.append(made_up_reward([0], heard([one]))[0])
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    token, state, greedy = SPECIAL_TOKENS.start, model.eval().decoder.init_state(model.features), []
+    while len(greedy) < LONGEST:
+        step = model.decoder.step(torch.tensor([token]), state)
+        choices = [SPECIAL_TOKENS.end, *WORDS]
+        state, token = step.state, choices[int(step.logits[0, choices].argmax())]
+        if token == SPECIAL_TOKENS.end:
+            break
+        greedy.append(token)
+    finished = (*greedy, SPECIAL_TOKENS.end) if token == SPECIAL_TOKENS.end else tuple(greedy)
+    assert set(without) == {made_up_reward([0], [finished])[0]}
+
+
+@pytest.mark.parametrize("sharpness", [0.005, 1.0, 2.5])
+def test_minimum_risk_is_the_expected_reward_over_the_captions(
+    monkeypatch: pytest.MonkeyPatch, sharpness: float
+) -> None:
+    """Equations 7 to 9 of Shen et al. (2016), from the probabilities of whole captions; a repeated one counts once."""
+    model = Model().eval()
+    captions = [EVERY_CAPTION[index] for index in (1, 5, 1, 0, 6)]
+    different = [captions[index] for index in (0, 1, 3, 4)]
+    powers = torch.stack([model.probability(one) for one in different]) ** sharpness
+    rewards = torch.from_numpy(made_up_reward([0] * 4, heard(different)))
+    expected = -(powers / powers.sum() * rewards).sum()
+    model.train()
+    found = losses_of(model, captions, monkeypatch, method="minimum_risk", sharpness=sharpness)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-12)
+    torch.testing.assert_close(gradient(model, found), gradient(model, expected), rtol=1e-9, atol=1e-12)
+
+
+def test_minimum_risk_of_every_caption_is_the_expected_reward(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model().eval()
+    rewards = torch.from_numpy(made_up_reward([0] * len(EVERY_CAPTION), heard(EVERY_CAPTION)))
+    expected = -(torch.stack([model.probability(one) for one in EVERY_CAPTION]) * rewards).sum()
+    found = losses_of(model, EVERY_CAPTION, monkeypatch, method="minimum_risk")
+    torch.testing.assert_close(found.detach(), expected.detach())
+    torch.testing.assert_close(gradient(model, found), gradient(model, expected), rtol=1e-9, atol=1e-12)
+
+
+def test_the_candidates_of_a_beam(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are the most probable captions, once each, without a sample."""
+    model = Model()
+    seen: list[list[SampledCaption]] = []
+    monkeypatch.setattr(self_critical, "sample_captions", None)
+    monkeypatch.setattr(
+        self_critical, "repeated", lambda captions: (seen.extend(captions), minimum_risk.repeated(captions))[1]
+    )
+    config = RewardConfig(method="minimum_risk", candidates="beam", samples=4)
+    self_critical_losses(
+        model,  # type: ignore[arg-type]
+        model.features,
+        [0],
+        made_up_reward,
+        config=config,
+        max_length=1,
+        seed=0,
+        images=1,
+    )
+    assert len(seen[0]) == len({*seen[0]}) == 3  # all that there are: <END>, and two words
+    assert {one.tokens for one in seen[0]} == {(), (4,), (5,)}
+
+
+def test_the_divergence_from_the_anchor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the definition, in NumPy, from the probabilities of each step; its gradient by finite differences."""
+    model, other = Model().eval(), Model().eval()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    anchor = Anchor(other.decoder)
+    before = [parameter.clone() for parameter in anchor.decoder.parameters()]
+    captions = [SampledCaption((4, 5), True), SampledCaption((5, 5), False), SampledCaption((), True)]
+    monkeypatch.setattr(self_critical, "sample_captions", lambda *_, **__: [captions])
+
+    def losses(weight: float) -> dict[str, Tensor]:
+        return self_critical_losses(
+            model,  # type: ignore[arg-type]
+            model.features,
+            [0],
+            made_up_reward,
+            config=RewardConfig(samples=3, kl_weight=weight),
+            max_length=LONGEST,
+            seed=0,
+            images=2,
+            anchor=anchor if weight else None,
+        )
+
+    def steps(decoder: nn.Module, words: Sequence[int]) -> list[Floats]:
+        state, found = decoder.init_state(model.features), []  # type: ignore[operator]
+        for word in (SPECIAL_TOKENS.start, *words):
+            step = decoder.step(torch.tensor([word]), state)  # type: ignore[operator]
+            exponents = np.exp(step.logits[0, [SPECIAL_TOKENS.end, *WORDS]].detach().numpy())
+            found.append(exponents / exponents.sum())
+            state = step.state
+        return found
+
+    def by_definition() -> float:
+        total = 0.0
+        for caption in captions:
+            pairs = zip(steps(model.decoder, caption.tokens), steps(other.decoder, caption.tokens), strict=True)
+            total += sum(float((p * np.log(p / q)).sum()) for p, q in pairs)
+        return total / (2 * 3)
+
+    found, plain = losses(0.7), losses(0.0)
+    assert "kl" not in plain
+    assert float(found["kl"]) == pytest.approx(by_definition(), rel=1e-9)
+    assert float(found["loss"].detach()) == pytest.approx(float(plain["loss"].detach()) + 0.7 * by_definition())
+    slope = gradient(model, found["loss"]) - gradient(model, plain["loss"])
+    parameters = list(model.decoder.parameters())
+    direction = torch.randn(slope.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values = []
+    for scale in (1e-6, -2e-6):
+        with torch.no_grad():
+            for parameter, part in zip(parameters, direction.split([p.numel() for p in parameters]), strict=True):
+                parameter += scale * part.view_as(parameter)
+        values.append(by_definition())
+    assert float(slope @ direction) == pytest.approx(0.7 * (values[0] - values[1]) / 2e-6, rel=1e-5)
+    assert all(map(torch.equal, before, anchor.decoder.parameters()))
 
 
 def test_captions_are_sampled_by_their_probabilities() -> None:
@@ -265,6 +422,16 @@ def test_the_gradient_has_that_of_cross_entropy_by_its_weight(
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_length_is_that_of_the_references() -> None:
+    """Words without <END>, against the mean of the image's references: (3 + 2) / 2 and 3."""
+    captions = EncodedCaptions.from_lists([[[4, 5, 6], [4, 6]], [[5, 5, 7]]])
+    end = SPECIAL_TOKENS.end
+    images, generated = [0, 0, 1, 1], [[4, 5, end], [4, 5, 6, 4, 4], [end], [5, 5, 7, end]]
+    plain = caption_reward(captions, range(2))(images, generated)
+    found = caption_reward(captions, range(2), length=0.5)(images, generated)
+    assert found == pytest.approx(plain - 0.5 * np.array([0.5, 2.5, 3, 0]), abs=1e-12)
+
+
 def test_meteor_is_added_by_its_weight(meteor: MeteorReward) -> None:
     captions = EncodedCaptions.from_lists([[[4, 5, 6], [4, 6]], [[5, 5, 7]]])
     images, generated = [0, 1, 1, 0], [[4, 6, SPECIAL_TOKENS.end], [12], [SPECIAL_TOKENS.end], [10]]
@@ -313,6 +480,37 @@ def test_a_resumed_run_with_all_terms(
     assert f"Reward of self-critical training: {formula}\n" in (whole / "log.txt").read_text("utf-8")
     assert {"reward", "words"} <= [record for record in read_records(whole) if record["kind"] == "train"][-1].keys()
     assert_resumes_as(whole, config, tmp_path / "stopped", 8)
+
+
+@pytest.mark.parametrize("stop_after", [5, 6, 8])
+def test_a_resumed_run_keeps_its_anchor(config: TrainConfig, tmp_path: Path, stop_after: int) -> None:
+    """Stopped before, at and after the start of self-critical training; the anchor is the average that is scored."""
+    config = with_trainer(replace(config, reward=replace(config.reward, kl_weight=0.5, baseline="greedy")), ema=0.5)
+    whole = run(config, tmp_path / "whole")
+    records = [record for record in read_records(whole) if record["kind"] == "train"]
+    assert "kl" not in records[0]
+    assert 0 < records[-1]["kl"] < 5
+    assert_resumes_as(whole, config, tmp_path / "stopped", stop_after)
+
+
+def test_self_critical_training_from_a_checkpoint_at_once(config: TrainConfig, tmp_path: Path) -> None:
+    """`reward.after=0`: the anchor is the checkpoint, which a run without steps in between equals."""
+    first = run(with_trainer(replace(config, reward=RewardConfig()), max_epochs=1), tmp_path / "first")
+    reward = RewardConfig(after=0, samples=3, kl_weight=2.0, method="minimum_risk")
+    with pytest.raises(ConfigError, match=r"reward\.after=0 starts with self-critical training"):
+        replace(config, reward=reward)
+    config = replace(config, reward=reward, init_from=str(first))
+    prepared = prepare(config, tmp_path / "second")
+    assert not begin_epoch(prepared)
+    assert prepared.anchor is not None
+    for kept, trained in zip(prepared.anchor.decoder.parameters(), prepared.model.decoder.parameters(), strict=True):
+        assert torch.equal(kept, trained)
+        assert kept is not trained
+        assert not kept.requires_grad
+    prepared.progress.batch = 1
+    prepared.anchor = None
+    with pytest.raises(ConfigError, match=r"reward\.kl_weight=2 cannot begin in the middle"):
+        begin_epoch(prepared)
 
 
 @pytest.mark.parametrize("stop_after", [5, 6, 8])
@@ -389,6 +587,14 @@ def test_invalid_settings(config: TrainConfig) -> None:
         replace(config, model=hard)
     with pytest.raises(ConfigError, match=r"reward\.samples"):
         RewardConfig(samples=1)
-    for key in ("fluency", "cross_entropy_weight"):
+    assert RewardConfig(samples=1, baseline="greedy").samples == 1
+    with pytest.raises(ConfigError, match=r"reward\.baseline=greedy has no effect with reward\.method=minimum_risk"):
+        RewardConfig(method="minimum_risk", baseline="greedy")
+    for key in ("candidates", "sharpness"):
+        with pytest.raises(ConfigError, match=rf"reward\.{key}=.* has no effect with reward\.method=scst"):
+            RewardConfig(**{key: {"candidates": "beam", "sharpness": 2.0}[key]})
+    with pytest.raises(ConfigError, match=r"reward\.sharpness=0"):
+        RewardConfig(method="minimum_risk", sharpness=0.0)
+    for key in ("fluency", "cross_entropy_weight", "kl_weight", "length"):
         with pytest.raises(ConfigError, match=rf"reward\.{key}"):
             RewardConfig(**{key: -1.0})

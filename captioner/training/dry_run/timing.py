@@ -21,6 +21,7 @@ from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SPECIAL_TOKENS
+from captioner.training.anchor import Anchor
 from captioner.training.dry_run.inputs import TrainingInputs
 from captioner.training.losses import captioning_losses
 from captioner.training.phases import SELF_CRITICAL, Phase
@@ -136,16 +137,21 @@ class Timer:
         references = [self.inputs.captions[index] for index in range(self.count)]
         if phase.objective == SELF_CRITICAL:
             indices = range(self.count)
-            reward = caption_reward(self.inputs.captions, indices, self.config.reward.bleu, self.config.reward.fluency)
+            settings = self.config.reward
+            reward = caption_reward(
+                self.inputs.captions, indices, settings.bleu, settings.fluency, length=settings.length
+            )
+            anchor = Anchor(self.model.decoder) if settings.kl_weight else None
             return lambda: self_critical_losses(
                 self.model,
                 features(),
                 list(indices),
                 reward,
-                samples=self.config.reward.samples,
+                config=settings,
                 max_length=self.words + 1,  # an untrained model would go on to the limit
                 seed=0,
                 images=self.count,
+                anchor=anchor,
             )["loss"]
         per_image = self.config.trainer.captions_per_image
         captions = pack_captions([of_image[:per_image] for of_image in references]).to(self.device)
