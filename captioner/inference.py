@@ -15,6 +15,7 @@ import yaml
 
 from captioner.checkpoint.archive import is_archive_name, unpacked
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
+from captioner.checkpoint.ensemble import join_checkpoints
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder, pretrained_names
 from captioner.config import DecodeConfig
 from captioner.data.features.precomputed.region_features import RegionFeatures, from_array
@@ -27,6 +28,7 @@ from captioner.distributed.device import choose_device
 from captioner.errors import ConfigError, ImageError, near_misses
 from captioner.evaluation.scored_caption import ScoredCaption, score_captions_of_image, tokens_of_text
 from captioner.generated_caption import Caption
+from captioner.nn.encoders.encoder import Encoder
 from captioner.nn.encoders.no_encoder import NO_ENCODER
 from captioner.nn.side_by_side import attention_maps, side_by_side
 from captioner.nn.types import ImageFeatures, join_features
@@ -87,7 +89,7 @@ def _suggest_keywords(method: Callable[P, R]) -> Callable[P, R]:
 class Captioner:
     """A trained model that captions images.
 
-    model = Captioner.pretrained("flickr8k")  # or Captioner.from_checkpoint("runs/…")
+    model = Captioner.pretrained("flickr8k")  # or Captioner.from_checkpoint("runs/…"), or of several, an ensemble
     model.caption("photo.jpg").text
 
     name: what the model is called in `repr`; training_data: the name of the data set that it was trained on, where
@@ -116,23 +118,29 @@ class Captioner:
 
     @classmethod
     @_suggest_keywords
-    def from_checkpoint(cls, checkpoint: str | Path, device: str = "auto") -> Captioner:
+    def from_checkpoint(
+        cls,
+        checkpoint: str | Path | Sequence[str | Path],
+        device: str = "auto",
+        *,
+        ensemble_mean: str = "probabilities",
+    ) -> Captioner:
         """Load a run folder (its best checkpoint), a checkpoint folder, or an archive made by `captioner export`.
 
         The name of a model that comes with the package, such as "flickr8k", works as well.
+        Several checkpoints with one vocabulary are an ensemble: each word is predicted from the mean of their
+        "probabilities" or "log_probabilities" (`ensemble_mean`); transform and decoding are those of the first.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps". Raises CheckpointError, which says what is wrong with the
         checkpoint, and ConfigError for a device that is not there.
         """
-        chosen, path = choose_device(device), Path(checkpoint)
-        if path.is_file() and is_archive_name(path):
-            with unpacked(path) as folder:
-                loaded = load_checkpoint(folder, chosen)
-                training_data = _training_data(loaded.path)
-            loaded = replace(loaded, path=path)
-        else:
-            loaded = load_checkpoint(path, chosen)
-            training_data = _training_data(loaded.path)
-        return cls(loaded, chosen, name=str(checkpoint), training_data=training_data)
+        chosen = choose_device(device)
+        paths = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint)
+        if not paths:
+            raise ConfigError("An ensemble needs at least one checkpoint.")
+        loaded, training_data = zip(*(_load(Path(path), chosen) for path in paths), strict=True)
+        joined = join_checkpoints(loaded, ensemble_mean)
+        known = list(dict.fromkeys(name for name in training_data if name is not None))
+        return cls(joined, chosen, name=" + ".join(map(str, paths)), training_data=" + ".join(known) or None)
 
     @classmethod
     @_suggest_keywords
@@ -149,22 +157,22 @@ class Captioner:
         return captioner
 
     def __repr__(self) -> str:
-        settings, decoder, encoder = self.checkpoint.settings, self.model.decoder, self.model.encoder
-        parameters = sum(parameter.numel() for parameter in decoder.parameters())
-        rows, columns = encoder.grid_size
-        step = self.checkpoint.path.name
+        parameters = sum(parameter.numel() for parameter in self.model.decoder.parameters())
+        step = "" if self.checkpoint.members else self.checkpoint.path.name
         lines = [
             f"Captioner {self.name} {f'({step}) ' if step.startswith('step-') else ''}on {self.device}",
-            f"decoder: {settings.model.name}, {parameters:,} parameters",
-            f"encoder: {settings.encoder.name}, {self.transform.size} × {self.transform.size} pixels, "
-            f"{rows} × {columns} regions"
-            if encoder.encodes_images
-            else f"encoder: none, features made elsewhere with {encoder.feature_dim:,} values per region",
+            f"decoder: {self.decoder_names}, {parameters:,} parameters",
+            *map(_describe_encoder, self.model.encoders),
             f"vocabulary: {len(self.vocabulary):,} tokens",
             f"training data: {self.training_data or 'unknown'}",
             f"decoding: {_describe_search(self.decode)}",
         ]
         return "\n  ".join(lines)
+
+    @property
+    def decoder_names(self) -> str:
+        """The name of the decoder, or those of the members of an ensemble, such as "attention + updown"."""
+        return " + ".join(one.settings.model.name for one in self.checkpoint.members or (self.checkpoint,))
 
     @overload
     def caption(
@@ -363,17 +371,22 @@ class Captioner:
         """`names`: a prefix per image for the message where it cannot be read."""
         if not self.model.encoder.encodes_images:
             raise ConfigError(NO_ENCODER)
-        tensors = []
+        first, *others = [self._encode_by(encoder, images, names) for encoder in self.model.encoders]
+        return first._replace(others=tuple(others))
+
+    def _encode_by(self, encoder: Encoder, images: Sequence[ImageSource], names: Sequence[str]) -> ImageFeatures:
+        """The features from one encoder, each image preprocessed for it."""
+        tensors, transform = [], encoder.transform
         views = [image.views if isinstance(image, ImageViews) else (image,) for image in images]
         for of_image, name in zip(views, names, strict=True):
             for view in of_image:
                 try:
-                    rgb = load_image(view, self.transform.size, self.transform.stretch)
-                    tensors.append(image_to_tensor(rgb, self.transform))
+                    rgb = load_image(view, transform.size, transform.stretch)
+                    tensors.append(image_to_tensor(rgb, transform))
                 except ImageError as error:
                     raise ImageError(f"{name}{error}") from error
         with torch.inference_mode():
-            features = self.model.encode(torch.stack(tensors).to(self.device))
+            features: ImageFeatures = encoder(torch.stack(tensors).to(self.device))
             return features if len(tensors) == len(images) else side_by_side(features, list(map(len, views)))
 
     def _to_caption(
@@ -413,6 +426,24 @@ def _describe_search(decode: DecodeConfig) -> str:
     shown = [key for key, name in _SEARCH_OF.items() if name == decode.name and key != "implausible_penalty"]
     settings = [f"{key}={getattr(decode, key):g}" for key in shown]
     return ", ".join([decode.name, *settings, f"max_length={decode.max_length}", *decode.guards])
+
+
+def _describe_encoder(encoder: Encoder) -> str:
+    """An encoder in one line."""
+    if not encoder.encodes_images:
+        return f"encoder: none, features made elsewhere with {encoder.feature_dim:,} values per region"
+    (rows, columns), size = encoder.grid_size, encoder.transform.size
+    return f"encoder: {encoder.name}, {size} × {size} pixels, {rows} × {columns} regions"
+
+
+def _load(path: Path, device: torch.device) -> tuple[LoadedCheckpoint, str | None]:
+    """A checkpoint, from a folder or an archive, and the name of the data set that it was trained on."""
+    if path.is_file() and is_archive_name(path):
+        with unpacked(path) as folder:
+            loaded = load_checkpoint(folder, device)
+            return replace(loaded, path=path), _training_data(loaded.path)
+    loaded = load_checkpoint(path, device)
+    return loaded, _training_data(loaded.path)
 
 
 def _training_data(checkpoint: Path) -> str | None:

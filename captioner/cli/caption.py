@@ -7,17 +7,19 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
-from captioner.cli.flags import FlagParser, add_checkpoint, add_device, add_json
+from captioner.checkpoint.archive import is_archive_name
+from captioner.checkpoint.pretrained import pretrained_names
+from captioner.cli.flags import FlagParser, add_checkpoint, add_device, add_ensemble_mean, add_json
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import unnamed_checkpoint
 from captioner.cli.scored_captions import print_scored
 from captioner.distributed.device import check_device_name
-from captioner.errors import CaptionerError, ImageError
+from captioner.errors import CaptionerError, ConfigError, ImageError
 
 if TYPE_CHECKING:
     from captioner.generated_caption import Caption
@@ -38,10 +40,12 @@ def _parser() -> FlagParser:
             "caption photo.jpg",
             "caption photo.jpg holiday/ --checkpoint runs/… --plot sheet.png",
             'caption photo.jpg --score "a dog runs on grass"',
+            "caption photo.jpg --checkpoint runs/a runs/b runs/c",
         ],
     )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
-    add_checkpoint(parser, "flickr8k, which comes with the package", newest=True)
+    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files, or folders of them")
+    add_checkpoint(parser, "flickr8k, which comes with the package", several="are an ensemble", newest=True)
+    add_ensemble_mean(parser)
     add_json(parser, "print one JSON object per line instead of text")
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="write a plot of captions and attention weights")
     parser.add_argument(
@@ -72,13 +76,15 @@ def _parser() -> FlagParser:
 
 
 def _caption(arguments: argparse.Namespace) -> None:
+    _split_checkpoints(arguments)
     _check_values(arguments)
     paths, skipped = list_images(arguments.images)
     if skipped:
         sys.stderr.write(describe_skipped(skipped) + "\n")
-    checkpoint = arguments.checkpoint
-    if checkpoint is None:
+    checkpoints: list[str | Path] = arguments.checkpoint or []
+    if not checkpoints:
         checkpoint, notice = unnamed_checkpoint(newest=arguments.newest)
+        checkpoints = [checkpoint]
         if not arguments.json:
             sys.stderr.write(notice + "\n")
     if len(paths) == 1 and not paths[0].exists():
@@ -88,7 +94,7 @@ def _caption(arguments: argparse.Namespace) -> None:
 
     from captioner.inference import Captioner
 
-    captioner = Captioner.from_checkpoint(checkpoint, device=arguments.device)
+    captioner = Captioner.from_checkpoint(checkpoints, device=arguments.device, ensemble_mean=arguments.ensemble_mean)
     decode = captioner.decode
     if arguments.beam_width is not None:
         decode = replace(decode, name="beam", beam_width=arguments.beam_width)
@@ -114,6 +120,29 @@ def _caption(arguments: argparse.Namespace) -> None:
     if unreadable:
         done = "scored" if arguments.score else "captioned"
         raise ImageError(f"{unreadable} of {len(paths)} images could not be read; the others are {done}.")
+
+
+def _split_checkpoints(arguments: argparse.Namespace) -> None:
+    """Move the images that follow the checkpoints, as in `--checkpoint RUN photo.jpg`, to the other images."""
+    from captioner.data.images.decode import IMAGE_SUFFIXES
+
+    given = arguments.checkpoint or []
+    images = [path for path in map(Path, given[1:]) if _is_image(path, IMAGE_SUFFIXES)]
+    arguments.checkpoint = [path for path in given if Path(path) not in images]
+    arguments.images = [*arguments.images, *images]
+    if not arguments.images:
+        raise ConfigError("IMAGE is missing: give image files, or folders of them. See --help.")
+    if arguments.ensemble_mean != "probabilities" and len(arguments.checkpoint) < 2:
+        raise ConfigError(f"--ensemble-mean {arguments.ensemble_mean} has no effect on one checkpoint: give more.")
+
+
+def _is_image(path: Path, suffixes: Collection[str]) -> bool:
+    """Whether a path after --checkpoint RUN is an image or a folder of images, and not another checkpoint."""
+    if path.is_dir():
+        return not any((path / name).exists() for name in ("checkpoints", "config.json", "model.safetensors"))
+    if str(path) in pretrained_names() or is_archive_name(path):
+        return False
+    return path.is_file() or path.suffix.lower() in suffixes or re.match(r"(https?|ftp):/", str(path)) is not None
 
 
 def _check_values(arguments: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from captioner.cli.flags import FlagParser, add_checkpoint, add_device
+from captioner.cli.flags import FlagParser, add_checkpoint, add_device, add_ensemble_mean
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import unnamed_checkpoint
 from captioner.distributed.device import check_device_name
@@ -31,7 +31,11 @@ def _parser() -> FlagParser:
         "(`python -m captioner quickstart`, which is `make demo`, trains a small captioner instead.)",
         ["demo", "demo --checkpoint runs/a runs/b --port 8000"],
     )
-    add_checkpoint(parser, "flickr8k, which comes with the package", several=True, newest=True)
+    add_checkpoint(parser, "flickr8k, which comes with the package", several="are compared", newest=True)
+    parser.add_argument(
+        "--ensemble", action="store_true", help="also show the checkpoints together, as an ensemble: the mean of them"
+    )
+    add_ensemble_mean(parser)
     parser.add_argument("--port", type=int, default=7860, help="0: any that is free (default: 7860)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1, this machine only)"
@@ -50,8 +54,13 @@ def _demo(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.port <= 65535:
         raise ConfigError(f"--port {arguments.port} is out of range: expected 0 to 65535.")
     folders = [Path(path) for path in arguments.checkpoint or []]
-    if len(folders) > MOST_MODELS:
-        raise ConfigError(f"{len(folders)} models are more than a page can show: expected up to {MOST_MODELS}.")
+    if arguments.ensemble and len(folders) < 2:
+        raise ConfigError("--ensemble needs two or more --checkpoint RUN: an ensemble is the mean of several.")
+    if arguments.ensemble_mean != "probabilities" and not arguments.ensemble:
+        raise ConfigError(f"--ensemble-mean {arguments.ensemble_mean} has no effect without --ensemble.")
+    models_shown = len(folders) + arguments.ensemble
+    if models_shown > MOST_MODELS:
+        raise ConfigError(f"{models_shown} models are more than a page can show: expected up to {MOST_MODELS}.")
     check_device_name(arguments.device)
 
     import webbrowser
@@ -70,6 +79,9 @@ def _demo(arguments: argparse.Namespace) -> None:
             DemoModel(name, Captioner.from_checkpoint(folder, arguments.device))
             for folder, name in zip(folders, short_names(folders), strict=True)
         ]
+        if arguments.ensemble:
+            together = Captioner.from_checkpoint(folders, arguments.device, ensemble_mean=arguments.ensemble_mean)
+            models.append(DemoModel(f"ensemble of {len(folders)}", together))
         app = build_app(models, arguments.host)
         address = address_of(listening, arguments.host)
         sys.stdout.write(f"{', '.join(model.name for model in models)}: {address} (Ctrl-C ends it)\n")

@@ -23,7 +23,7 @@ from captioner.cli.overrides import check_overrides, is_given
 from captioner.cli.runs_folder import check_unused_folder, remove_if_empty
 from captioner.cli.setting_suggestions import HYDRA_FLAGS, check_flags
 from captioner.cli.settings_help import evaluate_help
-from captioner.config import HARD_AT_TEST, EvaluateConfig
+from captioner.config import ENSEMBLE_MEANS, HARD_AT_TEST, EvaluateConfig
 from captioner.distributed.device import check_device_name
 from captioner.distributed.launch import join_launched_job
 from captioner.distributed.ranks import is_main_process
@@ -100,8 +100,9 @@ def _check_sources(config: EvaluateConfig, overrides: list[str]) -> None:
         return
     if config.submission is not None:
         raise ConfigError("submission=… needs checkpoint=runs/…; `captioner submission FILE` checks and packs a file.")
-    if config.baselines:
-        raise ConfigError("baselines=[…] need checkpoint=runs/…: a file of captions has no model.")
+    for setting in ("baselines", "ensemble"):
+        if getattr(config, setting):
+            raise ConfigError(f"{setting}=[…] need checkpoint=runs/…: a file of captions has no model.")
     if config.metric.grounding is not None:
         raise ConfigError("metric.grounding needs checkpoint=runs/…: a file of captions has no attention weights.")
     if config.references is not None and is_given("data", overrides):
@@ -115,9 +116,12 @@ def _check_files(config: EvaluateConfig, overrides: list[str]) -> None:
     check_device_name(config.device)
     if config.hard_at_test is not None:
         choose("hard_at_test", config.hard_at_test, HARD_AT_TEST)
+    choose("ensemble_mean", config.ensemble_mean, ENSEMBLE_MEANS)
+    if config.ensemble_mean != EvaluateConfig.ensemble_mean and not config.ensemble:
+        raise ConfigError(f"ensemble_mean={config.ensemble_mean} has no effect without ensemble=[runs/…], the members.")
     data = config.data
     if config.checkpoint is not None:
-        checkpoints = [find_checkpoint(Path(path)) for path in (config.checkpoint, *config.baselines)]
+        checkpoints = [find_checkpoint(Path(path)) for path in (config.checkpoint, *config.ensemble, *config.baselines)]
         if not is_given("data", overrides):
             data = data_of_run(checkpoints[0]) or data
     for setting in ("results", "compare", "references"):

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
+from captioner.checkpoint.ensemble import load_ensemble
 from captioner.checkpoint.index import find_checkpoint
 from captioner.cli.data_source import data_of_run
 from captioner.cli.evaluation_output import print_evaluation
@@ -17,7 +18,7 @@ from captioner.config import HARD_AT_TEST, DecodeConfig, EvaluateConfig
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import add_boxes, add_objects, load_dataset
 from captioner.data.features.precomputed.source import PrecomputedFeatures
-from captioner.data.features.sources import FeatureSource, open_features
+from captioner.data.features.sources import FeatureSource, open_model_features
 from captioner.distributed.device import choose_device
 from captioner.distributed.ranks import is_main_process, process_group
 from captioner.errors import ConfigError, choose
@@ -57,7 +58,8 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
     """Caption and score with each checkpoint, on the given data set, else on that of the first checkpoint's run."""
     device = choose_device(config.device)
     paths = [Path(str(config.checkpoint)), *map(Path, config.baselines)]
-    checkpoints = [load_checkpoint(path, device) for path in paths]
+    first = load_ensemble([paths[0], *map(Path, config.ensemble)], device, config.ensemble_mean)
+    checkpoints = [first, *(load_checkpoint(path, device) for path in paths[1:])]
     if config.hard_at_test is not None:
         for checkpoint in checkpoints:
             _set_hard_at_test(checkpoint, config.hard_at_test)
@@ -74,16 +76,12 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
         dataset = add_objects(data, dataset)
     novelty = training_captions(config, data)
     systems = []
-    for path, checkpoint in zip(paths, checkpoints, strict=True):
+    together = " + ".join(path.name for path in [paths[0], *map(Path, config.ensemble)])
+    together = " + ".join(path.name for path in [paths[0], *map(Path, config.ensemble)])
+    names = [together, *(path.name for path in paths[1:])]
+    for name, checkpoint in zip(names, checkpoints, strict=True):
         settings = checkpoint.settings
-        features = open_features(
-            dataset,
-            checkpoint.model.encoder,
-            with_grid=checkpoint.model.needs_grid,
-            data=data,
-            cache=config.cache,
-            device=device,
-        )
+        features = open_model_features(dataset, checkpoint.model, data=data, cache=config.cache, device=device)
         evaluation = evaluate_model(
             checkpoint.model,
             checkpoint.vocabulary,
@@ -101,7 +99,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
         if config.report:
             intervals = bootstrap_intervals(evaluation.scores)
             attention = _example_captions(Captioner(checkpoint, device), evaluation, dataset, features)
-        systems.append(ReportedSystem(path.name, evaluation, intervals, attention, settings.transform.resize))
+        systems.append(ReportedSystem(name, evaluation, intervals, attention, settings.transform.resize))
     return systems, dataset
 
 

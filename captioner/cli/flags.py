@@ -108,9 +108,12 @@ class FlagParser(argparse.ArgumentParser):
 
 
 def add_checkpoint(
-    parser: argparse.ArgumentParser, default: str | None = None, *, several: bool = False, newest: bool = False
+    parser: argparse.ArgumentParser, default: str | None = None, *, several: str = "", newest: bool = False
 ) -> None:
-    """`--checkpoint RUN`; required where there is no `default` (a phrase for the help). newest: also `--newest`."""
+    """`--checkpoint RUN`; required where there is no `default` (a phrase for the help). newest: also `--newest`.
+
+    several: what several checkpoints do ("are compared"), where they are allowed.
+    """
     group = parser.add_mutually_exclusive_group() if newest else parser
     if newest:
         group.add_argument("--newest", action="store_true", help="use the finished run in runs/ that is the newest")
@@ -120,7 +123,17 @@ def add_checkpoint(
         metavar="RUN",
         nargs="+" if several else None,
         required=default is None,
-        help=f"{what}{'; several are compared' if several else ''}{f' (default: {default})' if default else ''}",
+        help=f"{what}{f'; several {several}' if several else ''}{f' (default: {default})' if default else ''}",
+    )
+
+
+def add_ensemble_mean(parser: argparse.ArgumentParser) -> None:
+    """`--ensemble-mean probabilities|log_probabilities`."""
+    parser.add_argument(
+        "--ensemble-mean",
+        choices=("probabilities", "log_probabilities"),
+        default="probabilities",
+        help="of an ensemble: the mean of the checkpoints' probabilities or log_probabilities (default: probabilities)",
     )
 
 

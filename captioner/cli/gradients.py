@@ -30,7 +30,7 @@ def _parser() -> FlagParser:
             "gradients --checkpoint runs/RNN runs/LSTM --distance 200 --untrained",
         ],
     )
-    add_checkpoint(parser, several=True)
+    add_checkpoint(parser, several="are compared")
     parser.add_argument("--distance", type=int, default=100, help="steps back in time (default: 100)")
     parser.add_argument(
         "--streams",

@@ -24,7 +24,7 @@ from captioner.config.data import (
     ScenesConfig,
     ShardsConfig,
 )
-from captioner.config.decode import DecodeConfig
+from captioner.config.decode import ENSEMBLE_MEANS, DecodeConfig
 from captioner.config.encoder import ENCODERS, LARGEST_IMAGE, EncoderConfig, TransformConfig
 from captioner.config.language_model import (
     LEVELS,
@@ -58,6 +58,7 @@ __all__ = [
     "DECODERS",
     "DEEPEST",
     "ENCODERS",
+    "ENSEMBLE_MEANS",
     "HARD_AT_TEST",
     "INJECTIONS",
     "LARGEST_IMAGE",

@@ -124,6 +124,8 @@ class EvaluateConfig:
     report: bool = False  # also write report.html: scores, images with their captions, plots, attention
     submission: str | None = None  # the system's name: also write captions_<split>_NAME_results.json for a test server
     submission_zip: bool = False  # also pack this file into a zip
+    ensemble: list[str] = field(default_factory=list)  # more checkpoints: each word is predicted by all together
+    ensemble_mean: str = "probabilities"  # ensemble: the mean of the members' probabilities or log_probabilities
     baselines: list[str] = field(default_factory=list)  # more checkpoints, to compare with the first in the report
     hard_at_test: str | None = None  # hard attention: expected or sample; null: as in the settings of the model
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)

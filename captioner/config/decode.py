@@ -10,6 +10,9 @@ from typing import ClassVar
 from captioner.config.checks import at_least, check_choices, within
 from captioner.errors import ConfigError
 
+ENSEMBLE_MEANS = ("probabilities", "log_probabilities")
+"""What `ensemble_mean` may be: the mean of what the members of an ensemble predict (`captioner.nn.ensemble`)."""
+
 
 @dataclass
 class DecodeConfig:

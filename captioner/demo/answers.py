@@ -38,10 +38,10 @@ class DemoModel:
 
     def describe(self) -> dict[str, Any]:
         """Its name and one line about it, which the page shows above its captions."""
-        settings = self.captioner.checkpoint.settings
+        encoders = " + ".join(encoder.name for encoder in self.captioner.model.encoders)
         parameters = sum(parameter.numel() for parameter in self.captioner.model.decoder.parameters())
         about = (
-            f"{settings.model.name}, {parameters / 1e6:.1f} M parameters · {settings.encoder.name} · "
+            f"{self.captioner.decoder_names}, {parameters / 1e6:.1f} M parameters · {encoders} · "
             f"{len(self.captioner.vocabulary):,} tokens"
         )
         return {"name": self.name, "about": about}

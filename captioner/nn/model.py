@@ -26,6 +26,15 @@ class CaptioningModel(nn.Module):
         """Whether the decoder reads the grid, or only the vector."""
         return self.decoder.needs_grid
 
+    @property
+    def encoders(self) -> tuple[Encoder, ...]:
+        """The encoders whose features the decoder reads: one, or several of an ensemble."""
+        return (self.encoder,)
+
+    def needs_grid_of(self, encoder: int) -> bool:
+        """Whether the decoder reads the grid of `encoders[encoder]`."""
+        return self.needs_grid
+
     def encode(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
         """The features of images that `Encoder.transform` has preprocessed."""
         features: ImageFeatures = self.encoder(images)

@@ -28,16 +28,19 @@ class ImageFeatures(NamedTuple):
         samples of an image do not depend on the batch it is in. None: each image's position in the batch is its seed.
     mask: (B, P) bool, False for padding, where images have different numbers of regions. The regions of an image come
         first, and there is at least one. None: no region is padding.
+    others: of an ensemble (`captioner.nn.ensemble`), the features of the same images from its further encoders.
     """
 
     vector: Tensor
     grid: Tensor | None = None
     seeds: Tensor | None = None
     mask: Tensor | None = None
+    others: tuple[ImageFeatures, ...] = ()
 
     def images(self, select: Callable[[Tensor], Tensor]) -> ImageFeatures:
         """The features after `select`, which selects or reorders images, is applied to each tensor."""
-        return ImageFeatures._make(None if part is None else select(part) for part in self)
+        grid, seeds, mask = (None if part is None else select(part) for part in (self.grid, self.seeds, self.mask))
+        return ImageFeatures(select(self.vector), grid, seeds, mask, tuple(one.images(select) for one in self.others))
 
     def grid_mean(self) -> Tensor:
         """(B, D): the mean of each image's regions, without padding. ValueError where there is no grid."""

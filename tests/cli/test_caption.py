@@ -17,6 +17,7 @@ from captioner.cli.runs_folder import newest_run, note_newest, unnamed_checkpoin
 from captioner.cli.train import main as train
 from captioner.config import FolderConfig
 from captioner.errors import CheckpointError
+from tests.checkpoint.members import save_member
 from tests.cli.conftest import SMALL, Command
 
 
@@ -174,3 +175,43 @@ def test_newest_run_looks_into_sweeps_and_ignores_unfinished_runs(tmp_path: Path
     assert newest_run(tmp_path) == tmp_path / "sweep/0_rnn"
     with pytest.raises(CheckpointError):
         newest_run(tmp_path / "nowhere")
+
+
+def test_several_checkpoints_are_an_ensemble_and_images_may_follow_them(
+    command: Command, tiny: FolderConfig, tmp_path: Path
+) -> None:
+    for seed, name in enumerate("ab"):
+        save_member(tmp_path / name, seed)
+    (tmp_path / "photos").mkdir()
+    shutil.copy("data/001.png", "photos/001.png")
+    expected = Captioner.from_checkpoint(["a", "b"], device="cpu").caption("data/000.png").text
+    for arguments in (
+        ("data/000.png", "--checkpoint", "a", "b"),
+        ("--checkpoint", "a", "b", "data/000.png"),
+        ("--checkpoint", "a", "b", "data/000.png", "--json"),
+    ):
+        result = command(main, *arguments, "--device", "cpu")
+        assert result.code == 0, result.err
+        assert (json.loads(result.out)["caption"] if "--json" in arguments else result.out.rstrip("\n")) == expected
+    result = command(main, "--checkpoint", "a", "photos", "data/000.png", "--device", "cpu")
+    assert result.out.count("\n") == 2, "a folder of images is no member"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--checkpoint", "a", "b"], "IMAGE is missing"),
+        (["data/000.png", "--checkpoint", "a", "bb"], "checkpoint=bb is not a folder"),
+        (["data/000.png", "--checkpoint", "a", "--ensemble-mean", "log_probabilities"], "has no effect on one"),
+        (["data/000.png", "--checkpoint", "a", "b", "--ensemble-mean", "mean"], "--ensemble-mean='mean' does not"),
+        (["data/000.png", "--checkpoint", "a", "flickr8k"], "cannot caption together: their vocabularies differ"),
+    ],
+)
+def test_mistakes_in_an_ensemble(
+    command: Command, tiny: FolderConfig, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    for seed, name in enumerate("ab"):
+        save_member(tmp_path / name, seed)
+    result = command(main, *arguments, "--device", "cpu")
+    assert result.code == 2
+    assert message in result.err

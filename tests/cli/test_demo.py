@@ -18,6 +18,7 @@ from captioner.cli.demo import main, short_names
 from captioner.errors import ConfigError
 from captioner.training.loop import train
 from captioner.training.setup import prepare
+from tests.checkpoint.members import save_member
 from tests.cli.conftest import Command
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
@@ -37,6 +38,9 @@ from captioner.demo.server import address_of, is_loopback, listen
         (["--port", "0", "--checkpoint", "runs/nowhere"], "runs/nowhere"),
         (["--checkpoint", *"abcdefg"], "7 models are more than a page can show: expected up to 6"),
         (["runs/a"], "write --checkpoint runs/a"),
+        (["--checkpoint", "a", "--ensemble"], "--ensemble needs two or more --checkpoint"),
+        (["--checkpoint", *"abcdef", "--ensemble"], "7 models are more than a page can show"),
+        (["--checkpoint", "a", "b", "--ensemble-mean", "log_probabilities"], "has no effect without --ensemble"),
     ],
 )
 def test_what_a_person_can_get_wrong(command: Command, arguments: list[str], message: str) -> None:
@@ -55,6 +59,21 @@ def test_without_a_run_the_captioner_of_the_package_is_shown(command: Command, m
     assert result.code == 0, result.err
     assert result.out.startswith("flickr8k: http://127.0.0.1:")
     assert "Using flickr8k, which comes with captioner" in result.err
+
+
+def test_an_ensemble_is_shown_beside_its_members(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, name in enumerate("ab"):
+        save_member(tmp_path / name, seed)
+
+    def stop_at_once(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server, "serve", stop_at_once)
+    result = command(main, "--checkpoint", "a", "b", "--ensemble", "--port", "0", "--device", "cpu")
+    assert result.code == 0, result.err
+    assert result.out.startswith("a, b, ensemble of 2: http://127.0.0.1:")
 
 
 def test_a_port_in_use(command: Command) -> None:

@@ -79,10 +79,23 @@ def test_report_of_one_and_of_two(command: Command, run: Path) -> None:
     assert page.count("<th><span class=") == 2  # a row a system
 
 
+def test_an_ensemble_of_a_model_and_itself_scores_as_the_model(command: Command, run: Path) -> None:
+    alone = command(main, "checkpoint=run", *DATA, "device=cpu", "hydra.run.dir=alone")
+    options = ("ensemble=[run,run]", "ensemble_mean=log_probabilities")
+    together = command(main, "checkpoint=run", *options, *DATA, "device=cpu", "hydra.run.dir=together")
+    assert (alone.code, together.code) == (0, 0), together.err
+    scores = [json.loads(Path(folder, "metrics.json").read_text()) for folder in ("alone", "together")]
+    assert scores[0]["CIDEr"] == pytest.approx(scores[1]["CIDEr"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["results=run/captions_val.json", "baselines=[run]", *DATA], "has no model"),
+        (["results=run/captions_val.json", "ensemble=[run]", *DATA], "ensemble=[…] need checkpoint"),
+        (["checkpoint=run", "ensemble=[nowhere]"], "nowhere"),
+        (["checkpoint=run", "ensemble_mean=log_probabilities"], "has no effect without ensemble"),
+        (["checkpoint=run", "ensemble=[run]", "ensemble_mean=log_prob"], "Did you mean log_probabilities"),
         (["checkpoint=run", "baselines=[nowhere]"], "nowhere"),
         ([], "Give either checkpoint=runs/… "),
         (["checkpoint=run", "results=x.json"], "Give either"),

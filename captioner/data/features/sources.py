@@ -19,6 +19,7 @@ from captioner.data.images.augment import Augmentation
 from captioner.data.images.loader import full_view, load_image_batches
 from captioner.errors import ConfigError, DataError
 from captioner.nn.encoders.encoder import Encoder, FrozenPart
+from captioner.nn.model import CaptioningModel
 from captioner.nn.types import ImageFeatures
 
 FLIP_PROBABILITY = 0.5  # with cache.flips
@@ -201,6 +202,46 @@ def open_features(
             cached = CachedFeatures(dataset, part, data, cache, device, True, augmentation)
             return PartiallyCachedFeatures(encoder, part, cached)
     return OnTheFlyFeatures(dataset, encoder, data, device, with_grid, augmentation)
+
+
+class JoinedFeatures:
+    """The features of one data set from several encoders: `ImageFeatures.others`."""
+
+    def __init__(self, sources: Sequence[FeatureSource]) -> None:
+        self.sources = sources
+        self.origin = "; ".join(source.origin for source in sources)
+        self.bad = {index: why for source in sources for index, why in source.bad.items()}
+
+    def batches(
+        self, batches: Iterable[Sequence[int]], epoch: int | None = None
+    ) -> Iterator[tuple[list[int], ImageFeatures]]:
+        """See FeatureSource. An image that one of the sources cannot read is left out."""
+        requested = [list(batch) for batch in batches]
+        for found in zip(*(source.batches(requested, epoch) for source in self.sources), strict=True):
+            for source in self.sources:
+                self.bad |= source.bad
+            indices = [index for index in found[0][0] if all(index in of_source for of_source, _ in found)]
+            first, *others = [_select(of_source, features, indices) for of_source, features in found]
+            yield indices, first._replace(others=tuple(others))
+
+
+def _select(indices: Sequence[int], features: ImageFeatures, wanted: Sequence[int]) -> ImageFeatures:
+    """The features of the images `wanted`, of features of the images `indices`."""
+    if list(indices) == list(wanted):
+        return features
+    rows = torch.tensor([indices.index(index) for index in wanted], dtype=torch.int64, device=features.vector.device)
+    return features.images(lambda tensor: tensor.index_select(0, rows))
+
+
+def open_model_features(
+    dataset: CaptionDataset, model: CaptioningModel, *, data: DataConfig, cache: CacheConfig, device: torch.device
+) -> FeatureSource:
+    """The features of `dataset` that a trained model reads; of an ensemble, from all its encoders."""
+    sources = [
+        open_features(dataset, encoder, with_grid=model.needs_grid_of(index), data=data, cache=cache, device=device)
+        for index, encoder in enumerate(model.encoders)
+    ]
+    return sources[0] if len(sources) == 1 else JoinedFeatures(sources)
 
 
 def precomputed_features(
