@@ -13,11 +13,10 @@ import json
 import random
 from pathlib import Path
 
-from PIL import Image
-
 from captioner import Captioner
 from captioner.config import Flickr8kConfig
 from captioner.data.datasets.registry import load_dataset
+from captioner.data.images.decode import load_image
 from captioner.plots.caption_sheet import caption_sheet
 
 
@@ -49,7 +48,7 @@ def main() -> None:
         )
     shown = [(row["before"], row["after"]) if row["A"] == "before" else (row["after"], row["before"]) for row in rows]
     caption_sheet(
-        [Image.open(path).convert("RGB") for path in paths],
+        [load_image(path) for path in paths],
         [f"{number} A: {first}" for number, (first, _) in enumerate(shown, 1)],
         arguments.sheet,
         references=[[f"B: {second}"] for _, second in shown],
