@@ -73,6 +73,7 @@ def distill(student: LoadedCheckpoint, teacher: Decoder[Any], arguments: argpars
     train = load_dataset(data, "train")
     tokenized = tokenize_captions(train, build_tokenizer(student.settings.tokenizer))
     _, captions, indices = encode_training_captions(train, tokenized, VocabularyConfig(), 30, student.vocabulary)
+    student.model.encoder.freeze()
     features = open_features(
         train,
         student.model.encoder,
@@ -82,7 +83,8 @@ def distill(student: LoadedCheckpoint, teacher: Decoder[Any], arguments: argpars
         device=torch.device("cpu"),
         augmentation=Augmentation(AugmentConfig(), arguments.seed),
     )
-    decoder = student.model.decoder.train().requires_grad_()
+    decoder = student.model.decoder
+    decoder.train().requires_grad_()
     parameters = list(decoder.parameters())
     optim = OptimConfig(learning_rate=arguments.learning_rate, warmup_steps=20)
     optimizer = torch.optim.AdamW(parameters, optim.learning_rate, optim.betas, weight_decay=0.0)
@@ -102,7 +104,7 @@ def distill(student: LoadedCheckpoint, teacher: Decoder[Any], arguments: argpars
             loss = distillation_loss(decoder, teacher, encoded, references, beam)
             optimizer.param_groups[0]["lr"] = optim.learning_rate * schedule_factor(optim, step, int(total), per_epoch)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(parameters, 5.0)
             optimizer.step()
             step += 1
@@ -126,7 +128,8 @@ def distillation_loss(
         captions = pack_captions([[*own, best.tokens] for own, (best, *_) in zip(references, found, strict=True)])
         wanted = teacher(features, captions).logits.softmax(dim=1)
     log_probs = decoder(features, captions).logits.log_softmax(dim=1)
-    return -(wanted * log_probs).sum() / len(wanted)
+    loss: Tensor = -(wanted * log_probs).sum() / len(wanted)
+    return loss
 
 
 if __name__ == "__main__":
