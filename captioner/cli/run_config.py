@@ -36,7 +36,8 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[e
 
 def write_settings(config: TrainConfig | LanguageModelConfig, run_folder: Path) -> None:
     """Write config.yaml with the settings in use, including those that were changed when the run was resumed."""
-    text = yaml.safe_dump(to_plain(replace(config, resume=None)), sort_keys=False, allow_unicode=True)
+    stored = to_plain(replace(config, resume=None, resume_despite=[]))
+    text = yaml.safe_dump(stored, sort_keys=False, allow_unicode=True)
     write_atomically(run_folder / CONFIG_FILE, text.encode("utf-8"))
 
 
@@ -78,7 +79,7 @@ def resumed_settings(run_folder: Path, overrides: Sequence[str]) -> TrainConfig 
         stored = settings_from_plain(read_settings(run_folder))
     except ConfigError as error:
         raise CheckpointError(f"{run_folder / CONFIG_FILE} was altered or made by another version: {error}") from error
-    values = to_plain(stored)
+    values = to_plain(stored) | {"resume": str(run_folder)}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key, line = override.key_or_group, override.input_line
         if key == "resume":
@@ -93,7 +94,7 @@ def resumed_settings(run_folder: Path, overrides: Sequence[str]) -> TrainConfig 
         if override.is_delete() or override.is_sweep_override():
             raise ConfigError(f"{line} cannot go with resume=: expected KEY=VALUE.")
         _change(values, key, override.value())
-    return replace(settings_from_plain(values), resume=str(run_folder))
+    return settings_from_plain(values)
 
 
 def change_settings(values: dict[str, Any], overrides: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -41,3 +42,13 @@ def within(name: str, value: float | None, low: float, high: float) -> None:
     """ConfigError for a value of the setting `name` outside `low` to `high`, or NaN; null passes."""
     if value is not None and not low <= value <= high:
         raise ConfigError(f"{name}={value} is out of range: expected a number from {low} to {high}.")
+
+
+def check_resume_despite(names: Sequence[str], changes: Sequence[str], resume: str | None) -> None:
+    """ConfigError for a change that does not exist, and for accepted changes where nothing is resumed."""
+    for name in names:
+        choose("resume_despite", name, changes)
+    if names and resume is None:
+        raise ConfigError(
+            f"resume_despite=[{','.join(names)}] is for a run that is resumed: give resume=runs/…, or leave it out."
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from captioner.config.augment import AugmentConfig
-from captioner.config.checks import starts_before_end
+from captioner.config.checks import check_resume_despite, starts_before_end
 from captioner.config.data import CacheConfig, DataConfig, ScenesConfig
 from captioner.config.decode import DecodeConfig
 from captioner.config.encoder import NO_ENCODER_NAME, EncoderConfig
@@ -21,6 +21,9 @@ from captioner.config.reward import RewardConfig
 from captioner.config.text import TokenizerConfig, VocabularyConfig
 from captioner.config.training import MetricConfig, OptimConfig, TrainerConfig
 from captioner.errors import ConfigError
+
+CHANGES = ("data", "seed", "batch_size", "phases")  # since a checkpoint, that `resume_despite` of a captioner accepts
+LANGUAGE_CHANGES = ("data", "seed", "window")
 
 TASKS = ("captioning", "language_model")  # what `python train.py task=…` can train
 
@@ -46,9 +49,12 @@ class TrainConfig:
     seed: int = 0  # fixes every random choice: two runs on a CPU give the same bytes
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
     resume: str | None = None  # a run folder: resume that run exactly where it stopped
+    # with resume: changes to accept: data, seed, batch_size, phases (see docs/runs.md)
+    resume_despite: list[str] = field(default_factory=list)
     init_from: str | None = None  # a run, checkpoint or bundled model: start from its weights, with its model and words
 
     def __post_init__(self) -> None:
+        check_resume_despite(self.resume_despite, CHANGES, self.resume)
         self._check_features()
         if self.cache.flips and self.augment.flip and not self.augment.after:
             raise ConfigError(
@@ -108,6 +114,10 @@ class LanguageModelConfig:
     seed: int = 0  # fixes every random choice: two runs on a CPU give the same bytes
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
     resume: str | None = None  # a run folder: resume that run exactly where it stopped
+    resume_despite: list[str] = field(default_factory=list)  # with resume: changes to accept: data, seed, window
+
+    def __post_init__(self) -> None:
+        check_resume_despite(self.resume_despite, LANGUAGE_CHANGES, self.resume)
 
 
 @dataclass

@@ -26,6 +26,11 @@ class StoredImage(ABC):
         """The number of bytes of the image file; OSError if it cannot be read."""
         return len(self.read_bytes())
 
+    @property
+    def known_size(self) -> int | None:
+        """The number of bytes of the image file where it is known without reading the file, else None."""
+        return None
+
 
 def hash_content(content: bytes) -> str:
     """The hash of an image file by which the feature cache finds its features, in hexadecimal digits."""

@@ -7,14 +7,15 @@ ordered list, which is logged when a run starts and stored in its checkpoints. N
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from typing import Any
 
 from captioner.config import TrainConfig
 
 CROSS_ENTROPY, SELF_CRITICAL = "cross-entropy", "self-critical"
+PLAN = {"is_plan": True}  # metadata of what may change for epochs that are done: when they end, and learning rates
 _OBJECTIVES = {CROSS_ENTROPY: "cross-entropy (XE)", SELF_CRITICAL: "self-critical training (SCST)"}
 
 
@@ -28,14 +29,14 @@ class Phase:
     one objective share; learning_rate_factor: multiplies the learning rates of `optim`.
     """
 
-    first_epoch: int
-    end_epoch: int
+    first_epoch: int = field(metadata=PLAN)
+    end_epoch: int = field(metadata=PLAN)
     fine_tune_from: str | None
     augmented: bool
     objective: str
-    schedule_first_epoch: int
-    schedule_end_epoch: int
-    learning_rate_factor: float
+    schedule_first_epoch: int = field(metadata=PLAN)
+    schedule_end_epoch: int = field(metadata=PLAN)
+    learning_rate_factor: float = field(metadata=PLAN)
 
     def describe(self) -> str:
         """The phase for a reader: "epochs 4-9: cross-entropy (XE), encoder trainable from features.6"."""
@@ -98,3 +99,24 @@ def describe_phases(phases: Sequence[Phase], steps_per_epoch: int, total_steps: 
 def phases_to_plain(phases: Sequence[Phase]) -> list[dict[str, Any]]:
     """The phases as plain values, as a checkpoint stores them."""
     return [asdict(phase) for phase in phases]
+
+
+def changed_past(stored: Sequence[Mapping[str, Any]], phases: Sequence[Phase], epochs: int) -> str | None:
+    """How one of the first `epochs`, which have begun, was trained in another way than `phases` plans it; or None.
+
+    stored: what `phases_to_plain` stored. Plans for later epochs and learning rates may differ. Raises KeyError or
+    ValueError for values that it has not stored.
+    """
+    names = [part.name for part in fields(Phase) if not part.metadata.get("is_plan")]
+    for epoch in range(epochs):
+        now = phase_of_epoch(phases, epoch)
+        before = next((phase for phase in reversed(stored) if epoch >= phase["first_epoch"]), None)
+        if before is None:
+            raise ValueError(f"it has no phase of epoch {epoch + 1}")
+        changed = [name for name in names if name in before and before[name] != getattr(now, name)]
+        if changed:
+            trained = ", ".join(f"{name}={before[name]}" for name in changed)
+            planned = ", ".join(f"{name}={getattr(now, name)}" for name in changed)
+            begun = "the first epoch has" if epochs == 1 else f"{epochs} epochs have"
+            return f"epoch {epoch + 1} was trained with {trained}, not {planned}, and {begun} begun"
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ from captioner.distributed.ranks import (
 from captioner.errors import CheckpointError
 from captioner.training.anchor import Anchor
 from captioner.training.logs import RunLog, checked_log_sizes
-from captioner.training.phases import phases_to_plain
+from captioner.training.phases import changed_past, phases_to_plain
 from captioner.training.progress import (
     random_state,
     restore_random_state,
@@ -38,6 +39,7 @@ from captioner.training.progress import (
     trainer_state,
 )
 from captioner.training.run import Run
+from captioner.training.run_identity import NOT_COMPARED, PHASES, check_same_run, differences
 
 
 def save(run: Run, log: RunLog, *, is_best: bool) -> None:
@@ -59,6 +61,7 @@ def _write(run: Run, log: RunLog, other_random_states: list[dict[str, Tensor]], 
     state["skipped_images"] = {split: sorted(indices) for split, indices in run.skipped_images.items()}
     state["scaler"] = run.scaler.state_dict()
     state["phases"] = phases_to_plain(run.phases)
+    state["identity"] = run.identity
     state["gradient_accumulation_steps"] = run.gradient_accumulation_steps
     if run.anchor is not None:
         state["anchor"] = run.anchor.decoder.state_dict()
@@ -98,6 +101,7 @@ def restore(run: Run) -> None:
     run.progress = restore_trainer_state(state, run.optimizer, run.device, folder / TRAINER_FILE)
     run.progress.recheck_early_stopping(run.config.trainer.patience)
     try:
+        run.advice += tuple(broadcast_from_rank0(lambda: accepted_changes(run, state)))
         restore_random_state_of_rank(run, state.get("other_random_states", []))  # older checkpoints have none
         run.log_sizes = checked_log_sizes(state.get("log_sizes"))
         run.skipped_images |= {str(split): set(indices) for split, indices in state.get("skipped_images", {}).items()}
@@ -106,6 +110,9 @@ def restore(run: Run) -> None:
         if run.config.trainer.gradient_accumulation_steps is None:  # found once: dropout masks depend on micro-batches
             run.gradient_accumulation_steps = int(state.get("gradient_accumulation_steps", 0))
         run.phases_changed = state.get("phases", phases_to_plain(run.phases)) != phases_to_plain(run.phases)
+        if moved_phase(run, state) is not None:  # and accepted: nothing of another objective is kept
+            run.optimizer.state.clear()
+            run.progress.validations_without_gain = 0
         for source, bad in zip((run.train_features, run.val_features), state.get("bad_images", ()), strict=False):
             source.bad.update(bad)
         if "anchor" in state and run.config.reward.kl_weight:
@@ -117,6 +124,25 @@ def restore(run: Run) -> None:
             raise ValueError("it has a moving average of the weights: resume with the trainer.ema of the run")
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder / TRAINER_FILE} does not fit this run ({error}).") from error
+
+
+def accepted_changes(run: Run, state: dict[str, Any]) -> list[str]:
+    """Notes on what has changed since the checkpoint and is accepted; CheckpointError for what is not.
+
+    `state` is not trusted: another error says that it does not fit.
+    """
+    stored = state.get("identity")
+    found = differences(stored or {}, run.identity)
+    if (moved := moved_phase(run, state)) is not None:
+        found[PHASES] = moved
+    notes = check_same_run(found, run.config.resume_despite, run.folder, run.progress.step)
+    return [NOT_COMPARED, *notes] if stored is None else notes
+
+
+def moved_phase(run: Run, state: dict[str, Any]) -> str | None:
+    """How an epoch that has begun was trained in another phase than is planned now; None if none was."""
+    epochs = run.progress.epoch + (run.progress.batch > 0)
+    return changed_past(state["phases"], run.phases, epochs) if "phases" in state else None
 
 
 def check_vocabulary(run: Run) -> None:

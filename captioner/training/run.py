@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -52,7 +53,8 @@ class Run:
     gradient_accumulation_steps: int = 1  # micro-batches per batch; 0 until find_accumulation_steps has found it
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
-    advice: tuple[str, ...] = ()  # on settings that do not fit the captions
+    advice: tuple[str, ...] = ()  # on settings that do not fit the captions, and on changes since the checkpoint
+    identity: dict[str, Any] = field(default_factory=dict)  # what a resumed run must find again; rank 0 has it
     phases_changed: bool = False  # since the checkpoint from which the run is resumed
     log_sizes: LogSizes | None = None  # of the log files at the checkpoint from which the run is resumed
     skipped_images: dict[str, set[int]] = field(

@@ -34,6 +34,7 @@ from captioner.distributed.device import choose_device
 from captioner.distributed.ranks import (
     all_gather_union,
     broadcast_from_rank0,
+    is_main_process,
     local_rank0_first,
     rank_info,
 )
@@ -58,6 +59,7 @@ from captioner.training.phases import SELF_CRITICAL, Phase, phase_of_epoch, plan
 from captioner.training.precision import build_scaler, check_precision
 from captioner.training.resume import restore, using_ema_weights
 from captioner.training.run import Run
+from captioner.training.run_identity import run_identity
 from captioner.training.self_critical import Reward, caption_reward, meteor_reward
 
 
@@ -117,6 +119,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         ema=None if config.trainer.ema is None else ExponentialMovingAverage(trainable, config.trainer.ema),
         resumed=resume,
         advice=tuple(advice),
+        identity=run_identity(config, train_set, train_features, val_set, val_features) if is_main_process() else {},
     )
     if rank_info().rank > 0:  # the same weights, but other random numbers for dropout
         torch.manual_seed(mix_seeds(config.seed, rank_info().rank))

@@ -48,6 +48,7 @@ class FeatureCache:
     with_grid: bool
     bad: dict[int, str] = field(default_factory=dict)
     vector_is_mean: bool = True  # otherwise the first region of a row is the vector
+    content: str = ""  # a digest of all image files, in the order of the data set
 
     def get(self, indices: Sequence[int], flipped: Collection[int] = ()) -> ImageFeatures:
         """float32 features of the images at `indices`: vector (B, D), and grid (B, P, D) or None.
@@ -136,7 +137,12 @@ def cached_features(
 
     shards = [plan.shards.open(name) for name in positions]
     flipped_rows = rows_of(FLIPPED) if flipped else {}
-    return FeatureCache(shards, rows_of(FULL_VIEW), flipped_rows, with_grid, bad, encoder.vector_is_mean)
+    content = hashlib.blake2b(digest_size=16)
+    for index, file_hash in plan.digests.items():
+        content.update(f"{index} {file_hash}\n".encode())
+    return FeatureCache(
+        shards, rows_of(FULL_VIEW), flipped_rows, with_grid, bad, encoder.vector_is_mean, content.hexdigest()
+    )
 
 
 def row_key(digest: str, view: View) -> str:

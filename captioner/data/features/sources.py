@@ -28,11 +28,13 @@ FLIP_PROBABILITY = 0.5  # with cache.flips
 class FeatureSource(Protocol):
     """Features of a data set's images, by index.
 
-    bad: index → why an image could not be read, for those found so far; origin: where the features come from, for logs.
+    bad: index → why an image could not be read, for those found so far; origin: where the features come from, for logs;
+    content: a digest of what the features were computed from, or None where that has not been read yet.
     """
 
     bad: dict[int, str]
     origin: str
+    content: str | None
 
     def batches(
         self, batches: Iterable[Sequence[int]], epoch: int | None = None
@@ -62,6 +64,7 @@ class OnTheFlyFeatures:
         self.augmentation = augmentation
         self.bad: dict[int, str] = {}
         self.origin = f"pixels{_describe(augmentation)}"
+        self.content: str | None = None
 
     def batches(
         self, batches: Iterable[Sequence[int]], epoch: int | None = None
@@ -93,7 +96,7 @@ class PartiallyCachedFeatures:
 
     def __init__(self, encoder: Encoder, part: FrozenPart, cached: CachedFeatures) -> None:
         self.encoder, self.part, self.cached = encoder, part, cached
-        self.bad = cached.bad
+        self.bad, self.content = cached.bad, cached.content
         self.origin = f"{cached.origin} as far as the encoder is frozen"
 
     def batches(
@@ -133,6 +136,7 @@ class CachedFeatures:
             flipped=flip_augmentation is not None,
         )
         self.bad = self.cached.bad
+        self.content: str | None = self.cached.content
         self.origin = f"the cache{_describe(flip_augmentation)}"
 
     def batches(

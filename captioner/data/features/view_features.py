@@ -46,7 +46,7 @@ class ViewFeatures:
         self._views = [range(end - count, end) for count, end in zip(counts, accumulate(counts), strict=True)]
         self._sample_of = [sample for sample, count in enumerate(counts) for _ in range(count)]
         self._source = open_source(single_images(dataset))
-        self.origin = self._source.origin
+        self.origin, self.content = self._source.origin, self._source.content
         self.bad: dict[int, str] = {}
         self._update_bad()
 

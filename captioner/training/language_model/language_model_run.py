@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +27,7 @@ from captioner.nn.decoders.language_model import LanguageModel
 from captioner.training.logs import LogSizes, RunLog, checked_log_sizes
 from captioner.training.optimizer import build_optimizer_of_one_rate
 from captioner.training.progress import Progress, planned_steps, restore_trainer_state, trainer_state
+from captioner.training.run_identity import DATA, NOT_COMPARED, check_same_run, differences, sequence_digest
 
 
 @dataclass
@@ -42,6 +45,17 @@ class LanguageRun:
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
     log_sizes: LogSizes | None = None  # of the log files at the checkpoint from which the run is resumed
+    advice: tuple[str, ...] = ()  # on changes since that checkpoint
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must find again; see `run_identity`."""
+        text = sequence_digest(part.numpy().tobytes() for part in (self.parts.train, self.parts.val))
+        return {
+            DATA: {"the text": {"content": text}},
+            "seed": self.config.seed,
+            "window": self.config.trainer.window,
+        }
 
     @property
     def total_steps(self) -> int:
@@ -88,6 +102,7 @@ def save_language_run(run: LanguageRun, log: RunLog, *, is_best: bool) -> None:
     state = trainer_state(run.progress, run.optimizer, run.device) | {
         "hidden": list(run.hidden),
         "log_sizes": log.sizes(),
+        "identity": run.identity,
     }
     save_checkpoint(
         run.folder,
@@ -128,7 +143,12 @@ def restore_language_run(run: LanguageRun) -> None:
     run.progress = restore_trainer_state(state, run.optimizer, run.device, folder / TRAINER_FILE)
     run.progress.recheck_early_stopping(run.config.trainer.patience)
     try:
+        stored = state.get("identity")
+        found = differences(stored or {}, run.identity)
+        run.advice = tuple(check_same_run(found, run.config.resume_despite, run.folder, run.progress.step))
+        if stored is None:
+            run.advice = (NOT_COMPARED,)
         run.log_sizes = checked_log_sizes(state.get("log_sizes"))
-    except ValueError as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / TRAINER_FILE} does not fit this run ({error}).") from error
     run.hidden = tuple(tensor.to(run.device) for tensor in state["hidden"])

@@ -194,6 +194,8 @@ def log_start(run: LanguageRun, log: RunLog) -> None:
     for part in ("val", "test"):
         if unknown := parts.count_unknown(part):
             log.info(f"Note: {unknown} {config.data.level} of {part} are not in the vocabulary, and count as <UNK>.")
+    for notice in run.advice:
+        log.info(f"Note: {notice}")
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     log.info(
         f"{'Resuming' if run.resumed else 'Training'} a language model ({config.model.cell}, {parameters / 1e6:.2f} M "

@@ -36,6 +36,11 @@ class ImageInTar(StoredImage):
         """The number of bytes of the image file."""
         return self.size
 
+    @property
+    def known_size(self) -> int | None:
+        """The number of bytes of the image file: it is in the archive's index."""
+        return self.size
+
     def read_bytes(self) -> bytes:
         """The content of the image file; OSError if the archive cannot be read or has changed since it was indexed.
 
