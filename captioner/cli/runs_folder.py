@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from captioner.checkpoint.index import INDEX_FILE
+from captioner.cli.owner_lock import LOCK_FILE
 from captioner.errors import CheckpointError, ConfigError, DataError
 from captioner.files import is_unfinished, write_atomically
 
@@ -84,7 +85,7 @@ def check_unused_folder(folder: Path, hint: str) -> None:
 
     hint: what else the person may have wanted, as the beginning of the message's last clause.
     """
-    there = sorted(path.name for path in folder.iterdir() if not is_unfinished(path))
+    there = sorted(path.name for path in folder.iterdir() if not is_unfinished(path) and path.name != LOCK_FILE)
     if there:
         raise ConfigError(
             f"{shown(folder)} is not empty (it has {', '.join(there[:4])}{' …' if len(there) > 4 else ''}), and an "

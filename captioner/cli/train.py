@@ -5,9 +5,10 @@ Nothing here imports torch: `--help` and a mistake answer at once. `train_job` d
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import hydra
@@ -21,13 +22,14 @@ from captioner.cli.hydra_config import PRIMARY, register, settings_from_plain, t
 from captioner.cli.hydra_versions import VERSION_BASE
 from captioner.cli.main import errors_as_exit_codes, explain
 from captioner.cli.overrides import check_overrides
+from captioner.cli.owner_lock import Role, owned
 from captioner.cli.run_config import change_settings, read_settings, resumed_settings
 from captioner.cli.runs_folder import CONFIG_FILE, RUNS_FOLDER, check_unused_folder, note_newest, remove_if_empty, shown
 from captioner.cli.setting_suggestions import DRY_RUN, HYDRA_FLAGS, check_flags
 from captioner.cli.settings_help import train_help
 from captioner.config import TASKS, LanguageModelConfig, TrainConfig
 from captioner.distributed.device import check_device_name
-from captioner.distributed.launch import join_launched_job
+from captioner.distributed.launch import LAUNCHED, join_launched_job
 from captioner.distributed.ranks import first_value_in_job, is_main_process, rank_info
 from captioner.errors import ConfigError, choose
 from captioner.schema import to_plain
@@ -109,14 +111,15 @@ def _job(composed: DictConfig) -> None:
                 check_data_source(config.data)
             elif rank.world_size > 1:
                 raise ConfigError("task=language_model trains in one process: start it without torchrun.")
-            if not resuming and is_main_process():
-                check_unused_folder(folder, f"resume it with resume={shown(folder)}, or ")
-            if is_main_process():
-                first_value_in_job(BEGUN, str(folder))
+            with owned(folder, shown(folder), role_in(config)) if is_main_process() else nullcontext():
+                if not resuming and is_main_process():
+                    check_unused_folder(folder, f"resume it with resume={shown(folder)}, or ")
+                if is_main_process():
+                    first_value_in_job(BEGUN, str(folder))
 
-            from captioner.cli.train_job import print_result, train_in_folder
+                from captioner.cli.train_job import print_result, train_in_folder
 
-            result = train_in_folder(config, folder, overrides, resume=resuming)
+                result = train_in_folder(config, folder, overrides, resume=resuming)
         finally:
             if is_main_process():
                 remove_if_empty(folder)
@@ -125,6 +128,14 @@ def _job(composed: DictConfig) -> None:
             note_newest(folder, RUNS_FOLDER)
         if result is not None and hydra.mode == RunMode.RUN and is_main_process():
             print_result(result)
+
+
+def role_in(config: TrainConfig | LanguageModelConfig) -> Role:
+    """What the main process does with the run folder: it trains there alone, or starts those that do, or is started."""
+    if LAUNCHED in os.environ:
+        return Role.WRITER
+    launches = isinstance(config, TrainConfig) and rank_info().world_size == 1 and (config.trainer.devices or 1) > 1
+    return Role.LAUNCHER if launches else Role.ALONE
 
 
 def _dry_job(composed: DictConfig) -> None:
