@@ -1,5 +1,7 @@
 """Exit codes and messages of all commands: 0 when done, 2 and one message for a user's mistake, 130 after Ctrl-C.
 
+SIGTERM ends a training that could be saved with 0, and everything else with 143.
+
 Of several ranks of a job, only the first that fails prints a message. `CAPTIONER_DEBUG=1` shows the traceback instead.
 """
 
@@ -15,7 +17,7 @@ from contextlib import contextmanager
 from captioner.distributed.launch import LAUNCHED, LOST_RANK, JobFailedError
 from captioner.distributed.ranks import may_report_error
 from captioner.errors import CaptionerError, RankLostError, near_misses
-from captioner.training.signals import Interrupted
+from captioner.training.signals import Interrupted, Terminated, sigterm_raises
 
 
 def run_command(command: Callable[[], int | None]) -> int:
@@ -34,7 +36,8 @@ def errors_as_exit_codes() -> Iterator[None]:
     """A context in which an exception becomes a message on stderr and SystemExit with the exit code for it."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the message is ours
     try:
-        yield
+        with sigterm_raises():
+            yield
     except (Exception, KeyboardInterrupt) as error:
         if not isinstance(error, (KeyboardInterrupt, JobFailedError)) and os.environ.get("CAPTIONER_DEBUG") == "1":
             raise
@@ -45,6 +48,9 @@ def _report(error: BaseException) -> int:
     """Print what a user needs to know about an error; returns the exit code."""
     if isinstance(error, Interrupted):  # training has saved a checkpoint, and printed how to resume
         return 0 if error.signal_number == signal.SIGTERM else 130
+    if isinstance(error, Terminated):
+        _print_error("\nStopped by SIGTERM. Features that were computed so far are kept in the cache.\n")
+        return 128 + signal.SIGTERM
     if isinstance(error, KeyboardInterrupt):
         _print_error("\nStopped. Features that were computed so far are kept in the cache.\n")
         return 130
@@ -82,6 +88,11 @@ def explain(error: BaseException) -> str | None:
             return str(cause)
     if _comes_from(error, "hydra", "omegaconf", "antlr4"):
         return _explain_hydra(error)
+    if any(isinstance(cause, RuntimeError) and str(cause).startswith("DataLoader worker") for cause in _chain(error)):
+        return (
+            "A process that loads data was killed, by the system if memory ran out. Start fewer of them, with a "
+            "smaller data.num_workers, and run the command again; resume= continues a training."
+        )
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}."

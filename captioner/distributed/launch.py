@@ -26,6 +26,7 @@ LOST_RANK = 3  # exit code of a process that ends only because another one has
 LAUNCHED = "CAPTIONER_LAUNCHED"  # set in the environment of the processes that `launch` starts
 GRACE = 10.0  # seconds until the other processes are killed
 POLL = 0.05
+_ENDED_BY_SIGNAL = (130, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)  # exit codes of what did not save
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
 
@@ -40,7 +41,8 @@ class JobFailedError(Exception):
 def launch(command: str, options: Sequence[str], count: int) -> int | None:
     """Run `python -m captioner COMMAND OPTIONS` in `count` processes.
 
-    Returns the number of the signal that stopped them, or None. Raises JobFailedError where one of them fails.
+    Returns the number of the signal that stopped them, or None. Raises JobFailedError where one of them fails, and
+    where SIGTERM has ended them before they could save anything.
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it exists at run time
 
@@ -49,15 +51,22 @@ def launch(command: str, options: Sequence[str], count: int) -> int | None:
     try:
         with _forwarding_signals(processes) as received:
             for rank in range(count):
-                processes.append(_start(command, options, rank, count, store.port))
+                if not received:
+                    processes.append(_start(command, options, rank, count, store.port))
             failed = _wait(processes)
     finally:
         for process in processes:
             if process.poll() is None:
                 process.kill()
             process.communicate()  # waits, and closes its input
-    if received and (failed is None or processes[failed].returncode in (130, -received[0])):
-        return received[0]
+    if received and len(processes) == count and all(process.returncode == 0 for process in processes):
+        return received[0]  # all have saved
+    if received and (failed is None or processes[failed].returncode in _ENDED_BY_SIGNAL):
+        if received[0] == signal.SIGINT:
+            return received[0]
+        code = 128 + received[0]
+        is_said = any(process.returncode == code for process in processes)  # by a process, as it ended
+        raise JobFailedError(code, "" if is_said else "Stopped by SIGTERM, and nothing was saved.")
     if failed is not None:
         raise _explained(failed, processes)
     return None

@@ -6,6 +6,7 @@ choice is a function of (seed, epoch, image) or of torch's own random state, whi
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -84,12 +85,14 @@ def train(run: Run) -> TrainingResult:
                     epoch_log.record(batch, losses)
                     if signal_number := stop_requested(stop):
                         save(run, log, is_best=False)
+                        log_stop(run, log, signal_number)
                         raise Interrupted(signal_number)
                 progress.end_epoch(run.steps_per_epoch)
             if progress.epoch % trainer.validate_every == 0 or run.is_over:
                 with in_precision_of_run(run, while_captioning):
                     validate(run, log, stop)
                 if signal_number := stop_requested(stop):
+                    log_stop(run, log, signal_number)
                     raise Interrupted(signal_number)
         with stop.at_once(), out_of_memory_explained(run, while_captioning):
             return finish(run)
@@ -112,6 +115,11 @@ def nan_source_of(run: Run, batch: TrainingBatch) -> AbstractContextManager[None
 def stop_requested(stop: StopRequest) -> int:
     """The signal that any process of the job has received, or 0: the same result in all processes."""
     return max(all_gather(stop.signal_number or 0))
+
+
+def log_stop(run: Run, log: RunLog, signal_number: int) -> None:
+    """Log that a run was stopped and saved; a resumed run, whose log is that of an uninterrupted one, removes it."""
+    log.info(f"Stopped by {signal.Signals(signal_number).name} at step {run.progress.step}; the checkpoint is saved.")
 
 
 def enter_phase(run: Run, log: RunLog) -> None:
@@ -161,9 +169,10 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
                 )
             )
             samples = caption_samples(run, decode) if log.tensorboard is not None else []
-    except Interrupted:
+    except Interrupted as stopped:
         progress.reopen_epoch(run.steps_per_epoch)
         save(run, log, is_best=False)
+        log_stop(run, log, stopped.signal_number)
         raise
     seconds = time.perf_counter() - started
     patience = trainer.patience if run.phase == run.phases[-1] else None  # a later phase may improve the score

@@ -118,6 +118,33 @@ def test_a_signal_is_forwarded_once(program: Callable[[str], None], tmp_path: Pa
     assert signal.getsignal(number) is before
 
 
+def test_sigterm_before_anything_can_be_saved_is_no_success(program: Callable[[str], None], tmp_path: Path) -> None:
+    """The processes have no handler yet, as while they start."""
+    program(f"{NOTE}\n{STAY}")
+
+    def ask() -> None:
+        pids(tmp_path, 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    meanwhile(ask)
+    with pytest.raises(JobFailedError, match=r"Stopped by SIGTERM, and nothing was saved\.") as failed:
+        launch("train", [str(tmp_path)], 2)
+    assert failed.value.code == 143
+
+
+def test_what_the_processes_have_said_is_not_said_again(program: Callable[[str], None], tmp_path: Path) -> None:
+    program(f"signal.signal(signal.SIGTERM, lambda number, frame: os._exit(143))\n{NOTE}\n{STAY}")
+
+    def ask() -> None:
+        pids(tmp_path, 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    meanwhile(ask)
+    with pytest.raises(JobFailedError) as failed:
+        launch("train", [str(tmp_path)], 2)
+    assert (failed.value.code, str(failed.value)) == (143, "")
+
+
 @pytest.mark.slow
 def test_processes_stop_when_their_launcher_is_killed(tmp_path: Path) -> None:
     inner = "import os, sys, time\nfrom captioner.distributed import launch\nlaunch._stop_with_launcher()\n"

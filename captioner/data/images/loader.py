@@ -16,6 +16,7 @@ from captioner.data.dataset import ImagePath
 from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import load_image
 from captioner.data.images.transforms import FULL_VIEW, View, image_to_tensor
+from captioner.data.workers import ignore_signals, start_workers
 from captioner.errors import DataError, ImageError
 
 
@@ -98,10 +99,11 @@ def load_image_batches(
         batch_sampler=map(list, batches),
         num_workers=workers,
         collate_fn=_collate,
+        worker_init_fn=ignore_signals,
         # A separate generator, so that starting worker processes does not change the training's random state.
         generator=torch.Generator(),
     )
-    for loaded in loader:
+    for loaded in start_workers(loader):
         if loaded.failure:
             raise DataError(loaded.failure)
         check_bad_images(loaded.bad, data)

@@ -17,6 +17,7 @@ from captioner.data.features.precomputed.match import Match, match_features, mis
 from captioner.data.features.precomputed.region_features import FeatureStore, RegionFeatures
 from captioner.data.features.precomputed.stores import open_store
 from captioner.data.images.decode import image_size
+from captioner.data.workers import ignore_signals, start_workers
 from captioner.errors import DataError, ImageError
 from captioner.nn.types import ImageFeatures, join_features
 
@@ -35,6 +36,7 @@ class PrecomputedFeatures:
             index: f"{self.store} has no features of {dataset.images[index].image_id}." for index in self.match.missing
         }
         self.origin = f"{data.features} ({self.summary})"
+        self.content: str | None = str(self.summary)
 
     def batches(
         self, batches: Iterable[Sequence[int]], epoch: int | None = None
@@ -48,9 +50,10 @@ class PrecomputedFeatures:
             batch_sampler=map(list, batches),
             num_workers=workers,
             collate_fn=_padded,
+            worker_init_fn=ignore_signals,
             generator=torch.Generator(),  # starting worker processes does not change the training's random state
         )
-        for indices, features, failure in loader:
+        for indices, features, failure in start_workers(loader):
             if failure:
                 raise DataError(failure)
             features = self._empty() if features is None else features.images(self._to_device)
