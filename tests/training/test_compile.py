@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
-from captioner.config import RecurrentConfig
+from captioner.config import DECODERS, RecurrentConfig
 from captioner.errors import ConfigError
+from captioner.nn.cells import Cell, Hidden, cells_of
 from captioner.nn.decoders.build_decoder import build_decoder
+from captioner.nn.packing import pack_captions
+from captioner.nn.types import ImageFeatures
 from captioner.training import compile as compiling
 from captioner.training.compile import compile_steps
 from captioner.training.setup import prepare
@@ -36,6 +41,31 @@ def test_missing_triton_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="pip install triton"):
         compile_steps(decoder, torch.device("cuda"))
     assert compile_steps(decoder, torch.device("cpu")) == 1
+
+
+@pytest.mark.parametrize("name", sorted(DECODERS))
+def test_what_is_compiled_is_used_and_where_nothing_is_it_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: name)
+    calls: list[Cell] = []
+
+    def counted(step: Callable[..., Hidden], dynamic: bool) -> Callable[..., Hidden]:
+        def call(*arguments: Tensor) -> Hidden:
+            calls.append(step.__self__)
+            return step(*arguments)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", counted)
+    run = build_decoder(DECODERS[name](), 9, 5)
+    cells = cells_of(run)
+    if not cells:
+        with pytest.raises(ConfigError, match=r"trainer\.compile=true has no effect"):
+            compile_steps(run, torch.device("cpu"))
+        return
+    assert compile_steps(run, torch.device("cpu")) == len(cells)
+    grid = torch.rand(2, 4, 5)
+    run(ImageFeatures(grid.mean(1), grid), pack_captions([[[4, 5]], [[6]]]))
+    assert {id(cell) for cell in calls} == {id(cell) for cell in cells}
 
 
 @pytest.mark.slow

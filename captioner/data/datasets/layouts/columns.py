@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -31,12 +32,16 @@ RESTVAL = {"restval": "train"}  # Karpathy's name for the images of COCO's val o
 
 
 class Columns(NamedTuple):
-    """The names of the columns, as the file spells them. Several columns of captions: an image has all of them."""
+    """The names of the columns, as the file spells them. Several columns of captions: an image has all of them.
+
+    repeated: those of these names that other columns have too, whatever the case.
+    """
 
     image: str
     captions: tuple[str, ...]
     split: str | None
     image_id: str | None
+    repeated: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=64)
@@ -54,7 +59,15 @@ def find_columns(names: tuple[str, ...], options: ReadOptions) -> Columns | None
     if image is None or caption is None:
         return None
     split = _find(spelled, options.split_column, SPLIT_KEYS)
-    return Columns(image, caption, split, next((spelled[key] for key in ID_KEYS if key in spelled), None))
+    counts = Counter(map(_plain, names))
+    repeated = tuple(name for name in (image, *caption, split) if name is not None and counts[_plain(name)] > 1)
+    return Columns(image, caption, split, next((spelled[key] for key in ID_KEYS if key in spelled), None), repeated)
+
+
+def check_not_repeated(names: Sequence[str], where: str) -> None:
+    """DataError for the first of the `repeated` columns, of which one would be dropped silently."""
+    if names:
+        raise DataError(f"{where}: the column {names[0]!r} is there twice. Rename one of the two.")
 
 
 def check_named_columns(names: Iterable[str], options: ReadOptions, where: str) -> None:
@@ -137,6 +150,7 @@ def record_entry(record: object, options: ReadOptions, path: str, place: str) ->
         raise DataError(
             f"{where} has no {missing!r}. Its keys: {listed_names(record)}. data.{missing}_column names the right one."
         )
+    check_not_repeated(columns.repeated, where)
     images = images_of(record[columns.image], columns.image, where)
     captions: list[str] = []
     for key in columns.captions:

@@ -19,6 +19,7 @@ from captioner.data.datasets.layouts.columns import (
     Columns,
     captions_of,
     check_named_columns,
+    check_not_repeated,
     find_columns,
     images_of,
     split_of,
@@ -105,6 +106,7 @@ def _read(file: AnnotationFile) -> Content:
             f"{file.path}: the columns are {names}. Expected a column of images ('image' or 'file_name') and one of "
             "captions ('caption', 'captions' or 'text'): data.image_column and data.caption_column name others."
         )
+    check_not_repeated(columns.repeated, f"{file.path}")
     faults = Faults()
     entries = list(_rows(table, file.path, columns, faults))
     return Content(entries, (), tuple(faults.found))

@@ -13,7 +13,14 @@ from typing import Literal, NamedTuple
 from captioner.data.datasets.annotation_files import check_text, join_names
 from captioner.data.datasets.faults import Faults
 from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout
-from captioner.data.datasets.layouts.columns import Columns, check_named_columns, find_columns, images_of, split_of
+from captioner.data.datasets.layouts.columns import (
+    Columns,
+    check_named_columns,
+    check_not_repeated,
+    find_columns,
+    images_of,
+    split_of,
+)
 from captioner.data.images.decode import IMAGE_SUFFIXES
 from captioner.errors import DataError
 
@@ -80,8 +87,8 @@ def _rows(file: AnnotationFile, delimiter: str, columns: Columns, notices: list[
     try:
         names = [name.strip().strip('"').strip() for name in next(reader, [])]
         image, split = names.index(columns.image), names.index(columns.split) if columns.split else None
-        if names.count(columns.image) > 1:
-            raise DataError(f"{file.path}, line 1: the column {columns.image!r} is there twice. Rename one of the two.")
+        # Several columns with the name of the captions are all read, below.
+        check_not_repeated([name for name in columns.repeated if name not in columns.captions], f"{file.path}, line 1")
         captions = [index for index, name in enumerate(names) if name.lower() in map(str.lower, columns.captions)]
         line = reader.line_num + 1
         for values in reader:

@@ -77,6 +77,14 @@ def test_all_of_several_caption_columns_are_used(tmp_path: Path) -> None:
         read_captions_file(path)
 
 
+def test_a_column_of_which_one_would_be_dropped_is_an_error(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a.csv", "image,split,caption,Split\na.jpg,train,one,val\n")
+    with pytest.raises(DataError, match=r"line 1: the column 'split' is there twice\. Rename one of the two\."):
+        read_captions_file(path)
+    path = write_json(tmp_path / "a.json", [{"image": "a.jpg", "caption": "one", "Caption": "two"}])
+    assert "the column 'caption' is there twice" in read_captions_file(path).faults[0]
+
+
 def test_a_list_in_each_cell(tmp_path: Path) -> None:
     rows = 'filename,raw\na.jpg,"[""a dog"", ""a [big] dog""]"\nb.jpg,"[""a cat""]"\n'
     path = write_text(tmp_path / "a.csv", rows)

@@ -52,6 +52,13 @@ def test_images_in_the_table_are_those_that_were_written(tmp_path: Path) -> None
     assert str(dataset.images[1].path) == f"{tmp_path / 'train.parquet'}:1.jpg"
 
 
+def test_a_repeated_column_is_an_error(tmp_path: Path) -> None:
+    table = arrow.Table.from_arrays([["a.jpg"], ["one"], ["two"]], names=["image", "caption", "caption"])
+    parquet.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r"train\.parquet: the column 'caption' is there twice"):
+        read_captions_file(tmp_path / "train.parquet")
+
+
 def test_images_pack_into_shards(tmp_path: Path) -> None:
     rows = _rows(image=[{"bytes": jpeg("red"), "path": "a.jpg"}], text=["a red square"])
     dataset = load_dataset(_table(tmp_path / "in" / "t.parquet", rows), "train")
