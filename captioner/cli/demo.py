@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,14 +89,19 @@ def _demo(arguments: argparse.Namespace) -> None:
         sys.stdout.flush()
         if not is_loopback(listening):
             sys.stderr.write(
-                "warning: every machine that can reach this one can use the page now, without a password or "
-                "encryption. Leave --host out to keep it to this machine.\n"
+                f"warning: --host {arguments.host} opens the page to every machine that can reach this one, without a "
+                "password or encryption: they can send photos, see the models' names, and use this machine's "
+                "processors. Leave --host out to keep it to this machine.\n"
             )
         if arguments.open and not webbrowser.open(address):
             sys.stderr.write("No browser could be opened here: open the address by hand.\n")
         with contextlib.suppress(KeyboardInterrupt):
             serve(app, listening)
         sys.stdout.write("\nThe page is closed.\n")
+        if app.state.line.is_working:  # a thread cannot be stopped, and Python cannot end well while it computes
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:

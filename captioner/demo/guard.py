@@ -7,7 +7,7 @@ import socket
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
@@ -46,7 +46,7 @@ class Guard:
         if self._is_here(Headers(scope=scope).get("host", "")):
             await self.app(scope, receive, send_guarded)
         else:
-            rejection = PlainTextResponse("This is not the name of the machine that runs the page.\n", 421)
+            rejection = JSONResponse({"error": "This is not the name of the machine that runs the page."}, 421)
             await rejection(scope, receive, send_guarded)
 
     def _is_here(self, host: str) -> bool:

@@ -7,11 +7,13 @@ import ipaddress
 import socket
 
 import uvicorn
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from captioner.demo.protocol import LimitedProtocol
 from captioner.errors import ConfigError
 
-_MAX_REQUESTS = 32  # at once; each may keep an upload in memory
+GRACE = 2  # seconds for open requests when the page closes
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -43,21 +45,31 @@ def is_loopback(listening: socket.socket) -> bool:
     return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
 
 
+class DemoServer(uvicorn.Server):
+    """A server that tells the application when it closes, so that no request is cut off without an answer."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Turn away who waits; then close."""
+        if isinstance(self.config.app, Starlette):
+            self.config.app.state.line.close()
+        await super().shutdown(sockets)
+
+
 def build_server(app: ASGIApp) -> uvicorn.Server:
-    """A uvicorn server that logs warnings only and waits at most 3 seconds for open requests when it stops."""
+    """A server that logs errors only and waits at most `GRACE` seconds for open requests when it stops."""
     config = uvicorn.Config(
         app,
-        log_level="warning",
+        http=LimitedProtocol,
+        log_level="error",
         access_log=False,
         server_header=False,
-        limit_concurrency=_MAX_REQUESTS,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=GRACE,
         ws="none",
         lifespan="off",
     )
-    return uvicorn.Server(config)
+    return DemoServer(config)
 
 
 def serve(app: ASGIApp, listening: socket.socket) -> None:
-    """Serve until Ctrl-C, which raises KeyboardInterrupt once open requests have ended, after 3 seconds at most."""
+    """Serve until Ctrl-C, which raises KeyboardInterrupt once open requests have ended, or after `GRACE` seconds."""
     build_server(app).run(sockets=[listening])

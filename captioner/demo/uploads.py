@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 
 from captioner.errors import CaptionerError
 
 MAX_BYTES = 20 * 1024 * 1024
+BODY_SECONDS = 120.0  # in which a file is sent
 TYPE = "application/octet-stream"
 
 
@@ -19,6 +22,14 @@ class UploadError(CaptionerError):
 
 
 async def read_upload(request: Request) -> bytes:
+    """`read_body`; UploadError 408 where it takes longer than BODY_SECONDS."""
+    try:
+        return await asyncio.wait_for(read_body(request), BODY_SECONDS)
+    except asyncio.TimeoutError as error:
+        raise UploadError(408, f"The file did not arrive within {BODY_SECONDS:g} seconds.") from error
+
+
+async def read_body(request: Request) -> bytes:
     """The body of the request, the bytes of an image file; it is kept in memory only.
 
     Raises UploadError before the body is read where Content-Length is missing or larger than MAX_BYTES, and for another

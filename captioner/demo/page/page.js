@@ -81,20 +81,31 @@ async function captionPhoto() {
   hideError();
   showStatus("Captioning …");
   const search = new URLSearchParams(new FormData(form));
+  const ticket = Math.random().toString(36).slice(2); // of the first model's caption, whose place is shown
+  const place = setInterval(() => showPlace(ticket, signal), 1000);
   await Promise.all(
     cards.map(async (card, model) => {
       card.showPending();
       try {
-        card.showResult(await (await upload(`caption?model=${model}&${search}`, photo.file, signal)).json());
+        const named = model ? "" : `&ticket=${ticket}`;
+        card.showResult(await (await upload(`caption?model=${model}&${search}${named}`, photo.file, signal)).json());
       } catch (error) {
         if (error.name !== "AbortError") card.showError(error.message);
       }
     }),
   );
+  clearInterval(place);
   if (signal.aborted) return;
   document.body.dataset.answered = photo.name;
   const captions = [...document.querySelectorAll(".caption")].map((caption) => caption.getAttribute("aria-label")).filter(Boolean);
   showStatus(`${photo.name}, captioned in ${((performance.now() - start) / 1000).toFixed(1)} s.`, captions.join(" "));
+}
+
+/** While others' photos are captioned first, show how many. */
+async function showPlace(ticket, signal) {
+  const answer = await fetch(`line?ticket=${ticket}`, { signal }).catch(() => null);
+  const { ahead } = answer?.ok ? await answer.json() : { ahead: 0 };
+  if (ahead && !signal.aborted) showStatus(`Waiting: ${ahead} ${ahead === 1 ? "photo" : "photos"} before this one …`);
 }
 
 /** On a narrow screen the photo is below the controls: scroll to it. */
