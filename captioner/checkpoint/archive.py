@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from captioner.errors import CaptionerError, CheckpointError
+from captioner.files import atomic_file
 
 ENDINGS = (".tar.gz", ".tgz", ".zip")
 _RUN_FILES = r"MODEL_CARD\.md|config\.yaml|metrics\.json|checkpoints/index\.json"
@@ -46,8 +47,7 @@ def pack_export(folder: Path, archive: Path) -> None:
     top = re.sub(r"[^\w.-]", "_", archive.name[: -len(ending)], flags=re.ASCII).lstrip(".-") or "model"
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     members = [(f"{top}/{path.relative_to(folder).as_posix()}", path.read_bytes()) for path in files]
-    temporary = archive.with_name(f".{archive.name}.tmp")
-    try:
+    with atomic_file(archive) as temporary:
         if archive.name.lower().endswith(".zip"):
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed:
                 for name, content in members:
@@ -62,9 +62,6 @@ def pack_export(folder: Path, archive: Path) -> None:
                     member = tarfile.TarInfo(name)
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
-        temporary.replace(archive)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

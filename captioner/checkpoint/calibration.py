@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 
 from captioner.config import DecodeConfig
 from captioner.errors import CheckpointError, ConfigError
+from captioner.files import atomic_file
 from captioner.schema import from_plain, to_plain
 
 CALIBRATION_FILE = "calibration.safetensors"
@@ -115,9 +116,8 @@ def save_calibration(calibration: Calibration, folder: Path) -> None:
     }
     tensors = {name: np.ascontiguousarray(getattr(calibration, name), np.float32) for name in _TENSORS}
     tensors["subspace"] = tensors["subspace"].astype(np.float16)
-    temporary = folder / f".{CALIBRATION_FILE}.tmp"
-    save_file(tensors, temporary, metadata={"calibration": json.dumps(about)})
-    temporary.replace(folder / CALIBRATION_FILE)
+    with atomic_file(folder / CALIBRATION_FILE) as temporary:
+        save_file(tensors, temporary, metadata={"calibration": json.dumps(about)})
 
 
 def load_calibration(folder: Path) -> Calibration:

@@ -8,7 +8,6 @@ an export.
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ from captioner.checkpoint.phrase_file import PHRASES_FILE, save_phrases
 from captioner.checkpoint.weights import compress_to, size_in_bytes, unique_weights, write_weights
 from captioner.config import EncoderConfig
 from captioner.errors import CheckpointError, ConfigError, WeightsError
-from captioner.files import write_json
+from captioner.files import atomic_folder, write_json
 from captioner.nn.encoders.encoder_weights import looks_like_file
 from captioner.schema import to_plain
 
@@ -105,6 +104,9 @@ def new_export(target: Path, *, replace_export: bool = False) -> Iterator[Path]:
 
     Raises CheckpointError if `target` exists and is not an export that `replace_export` allows to replace.
     """
+    old = target.with_name(f".{target.name}.replaced")
+    if old.exists() and not target.exists():  # a process was killed between the two renames below
+        old.rename(target)
     if target.exists():
         if not replace_export:
             raise CheckpointError(f"{target} exists already: give another folder, or --replace for an older export.")
@@ -114,16 +116,17 @@ def new_export(target: Path, *, replace_export: bool = False) -> Iterator[Path]:
             )
     if not target.absolute().parent.is_dir():
         raise CheckpointError(f"{target} cannot be created: the folder {target.absolute().parent} does not exist.")
-    temporary, old = (target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp") for _ in range(2))
-    temporary.mkdir()
+    shutil.rmtree(old, ignore_errors=True)
     try:
-        yield temporary
-        if target.exists():
-            target.rename(old)
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        with atomic_folder(target) as temporary:
+            yield temporary
+            if target.exists():
+                target.rename(old)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def without_path(encoder: EncoderConfig) -> EncoderConfig:

@@ -28,6 +28,7 @@ from captioner.data.text_corpus import load_text, read_text
 from captioner.decode import search
 from captioner.distributed.device import choose_device
 from captioner.errors import ConfigError, DataError, choose
+from captioner.files import write_atomically
 from captioner.nn.cells import cells_of
 from captioner.plots.unit_plots import (
     UNIT_SCALE,
@@ -95,7 +96,7 @@ def show_cells(checkpoint: Path, arguments: argparse.Namespace) -> None:
             for name, gate in gates.items()
         ]
         table += "\n\n" + markdown_table(shares)
-    (out / "units.md").write_text(table + "\n", encoding="utf-8")
+    write_atomically(out / "units.md", (table + "\n").encode("utf-8"))
     sys.stdout.write(f"{table}\n\nWritten: {out}/\n")
 
 

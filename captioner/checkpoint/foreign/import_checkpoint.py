@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +18,7 @@ from captioner.checkpoint.foreign.torch_file import read_torch_file
 from captioner.config import EncoderConfig, TokenizerConfig
 from captioner.config.encoder import NO_ENCODER_NAME
 from captioner.errors import CheckpointError
-from captioner.files import write_json
+from captioner.files import atomic_folder, write_json
 from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.encoders.encoder import Encoder
@@ -86,7 +82,7 @@ def import_checkpoint(path: Path, project: str, out: Path, options: ImportOption
         foreign.model, encoder_settings, encoder.transform, TokenizerConfig(name="ptb"), foreign.decode
     )
     notes = [*([_NO_ENCODER] if encoder_settings.name == NO_ENCODER_NAME else []), *foreign.notes]
-    with _new_folder(out) as folder:
+    with atomic_folder(out) as folder:
         save_checkpoint(folder, 0, CaptioningModel(encoder, decoder), foreign.vocabulary, settings, {}, is_best=True)
         write_json(folder / ABOUT_FILE, {"project": project, "file": path.name, "sha256": _sha256(path)})
     return Imported(foreign.about, encoder_settings.name, len(foreign.vocabulary), notes)
@@ -167,18 +163,6 @@ def _recognize(weights: dict[str, Tensor], path: Path) -> str:
         f"{path}: its encoder is none of torchvision's ResNets ({', '.join(_RESNETS)}): name an encoder of captioner "
         "that has its layers with --encoder."
     )
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """An empty folder beside `out`, renamed to `out` on success and removed on failure."""
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sha256(path: Path) -> str:

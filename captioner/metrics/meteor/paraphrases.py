@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from captioner.files import write_json
+from captioner.files import atomic_folder, write_json
 from captioner.metrics.java import MetricUnavailable, find_in_pycocoevalcap
 from captioner.metrics.meteor.resources import PARAPHRASES
 from captioner.metrics.ngrams import Integers
@@ -122,9 +121,7 @@ def _make(folder: Path, source: Path) -> None:
     """Write the index into a temporary folder, then put it in place; another process may do the same meanwhile."""
     from captioner.metrics.meteor.paraphrase_table import read_table
 
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
-    temporary.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as temporary:
         table = read_table(source)
         arrays: dict[str, NDArray[np.generic]] = {name: getattr(table, name) for name in _ARRAYS}
         for name, array in arrays.items():
@@ -132,9 +129,6 @@ def _make(folder: Path, source: Path) -> None:
         write_json(temporary / _DESCRIPTION, {"source": _identity(source), "checksums": _checksums(temporary)})
         if folder.exists():
             shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _identity(source: Path) -> list[int | str]:

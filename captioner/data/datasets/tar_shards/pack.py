@@ -7,7 +7,6 @@ import json
 import re
 import sys
 import tarfile
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from captioner.data.datasets.annotation_files import join_names
 from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import IMAGE_SUFFIXES
 from captioner.errors import ConfigError, DataError, ImageError
+from captioner.files import atomic_file, write_atomically
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")  # no dot, because the suffix begins at the first one
 
@@ -28,32 +28,46 @@ def pack_shards(dataset: CaptionDataset, folder: Path, pairs_per_shard: int) -> 
 
     Image files are copied unchanged. A pair is KEY.jpg (or .png, …) and KEY.txt if its only text is one caption and the
     key is the image id; otherwise KEY.json with {"image_id": …, "captions": […]}. Equal data sets give equal bytes.
-    Shards are written atomically. Bounding boxes are not written.
+    Shards are written atomically. Bounding boxes are not written. A pack that was killed is done again.
 
     DataError if the folder already has shards of the split or the disk is full; ImageError for an image that cannot be
     read.
     """
     _check_pairs_per_shard(pairs_per_shard)
     existing = sorted(folder.glob(f"{dataset.split}-*.tar"))
-    if existing:
+    begun = folder / begun_name(dataset.split)
+    if existing and not begun.exists():
         names = join_names(path.name for path in existing)
         raise DataError(
             f"{folder} already holds shards of {dataset.split} ({names}). Move them, or name another folder."
         )
     paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(begun, b"captioner data pack has not finished: run it again.\n")
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror}.") from error
     title = f"packing {dataset.name} {dataset.split}"
     with tqdm(total=len(dataset), desc=title, unit="image", disable=not sys.stderr.isatty()) as bar:
         for number, start in enumerate(range(0, len(dataset), pairs_per_shard)):
             path = folder / f"{dataset.split}-{number:05}.tar"
             try:
-                folder.mkdir(parents=True, exist_ok=True)
                 _write_shard(path, dataset.images[start : start + pairs_per_shard], bar)
             except OSError as error:
                 raise DataError(
-                    f"{path} cannot be written: {error.strerror}. The shards before it are complete."
+                    f"{path} cannot be written: {error.strerror}. The shards before it are complete: run the command "
+                    "again, and all of them are."
                 ) from error
             paths.append(path)
+    for rest in set(existing) - set(paths):  # of an unfinished pack with more shards
+        rest.unlink()
+    begun.unlink()
     return paths
+
+
+def begun_name(split: str) -> str:
+    """The name of the file that is beside the shards of a split while they are packed, and stays if that is killed."""
+    return f".{split}.unfinished"
 
 
 def packed_bytes(dataset: CaptionDataset, pairs_per_shard: int) -> int:
@@ -92,22 +106,17 @@ def _check_pairs_per_shard(pairs_per_shard: int) -> None:
 
 
 def _write_shard(path: Path, images: Sequence[CaptionedImage], bar: tqdm[None]) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive:
-            taken: set[str] = set()
-            for image in images:
-                key = _key(image)
-                while key in taken:
-                    key += "_"
-                taken.add(key)
-                content = _read(image.path)
-                _add(archive, key + _suffix(image.path, content), content)
-                _add(archive, *_captions_file(image, key))
-                bar.update()
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive:
+        taken: set[str] = set()
+        for image in images:
+            key = _key(image)
+            while key in taken:
+                key += "_"
+            taken.add(key)
+            content = _read(image.path)
+            _add(archive, key + _suffix(image.path, content), content)
+            _add(archive, *_captions_file(image, key))
+            bar.update()
 
 
 def _key(image: CaptionedImage) -> str:

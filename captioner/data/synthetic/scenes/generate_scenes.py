@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import random
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from captioner.data.synthetic.scenes.sentences import CAPTIONS_PER_SCENE, descri
 from captioner.data.synthetic.scenes.words import NOUNS
 from captioner.data.synthetic.scenes.world import KINDS
 from captioner.errors import DataError, choose
-from captioner.files import cache_directory
+from captioner.files import cache_directory, temporary_beside
 
 GENERATOR_VERSION = 1
 """Must be increased when the same seed gives other images or captions."""
@@ -174,9 +173,9 @@ def _atomic_folder(root: Path) -> Iterator[Path]:
     """A new folder beside `root` that is renamed to `root` when the block succeeds, and removed when it fails.
 
     If another process has finished `root` in the meantime, its folder is kept. A killed process leaves its hidden
-    folder, `.<name>.partial-…`, which is never read.
+    folder, which is never read, and is removed when scenes are generated there again.
     """
-    partial = root.with_name(f".{root.name}.partial-{secrets.token_hex(8)}")
+    partial = temporary_beside(root)
     partial.mkdir(parents=True)
     try:
         yield partial
