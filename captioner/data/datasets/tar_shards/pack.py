@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from captioner.data.dataset import CaptionDataset, CaptionedImage, ImagePath
 from captioner.data.datasets.annotation_files import join_names
+from captioner.data.datasets.tar_shards.patterns import begun_name
 from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import IMAGE_SUFFIXES
-from captioner.errors import ConfigError, DataError, ImageError
+from captioner.errors import CaptionerError, ConfigError, DataError, ImageError
 from captioner.files import atomic_file, write_atomically
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")  # no dot, because the suffix begins at the first one
@@ -53,7 +54,11 @@ def pack_shards(dataset: CaptionDataset, folder: Path, pairs_per_shard: int) -> 
             path = folder / f"{dataset.split}-{number:05}.tar"
             try:
                 _write_shard(path, dataset.images[start : start + pairs_per_shard], bar)
-            except OSError as error:
+            except (CaptionerError, OSError) as error:
+                if not paths and not existing:  # nothing is there that could be taken for the whole
+                    begun.unlink(missing_ok=True)
+                if not isinstance(error, OSError):
+                    raise
                 raise DataError(
                     f"{path} cannot be written: {error.strerror}. The shards before it are complete: run the command "
                     "again, and all of them are."
@@ -63,11 +68,6 @@ def pack_shards(dataset: CaptionDataset, folder: Path, pairs_per_shard: int) -> 
         rest.unlink()
     begun.unlink()
     return paths
-
-
-def begun_name(split: str) -> str:
-    """The name of the file that is beside the shards of a split while they are packed, and stays if that is killed."""
-    return f".{split}.unfinished"
 
 
 def packed_bytes(dataset: CaptionDataset, pairs_per_shard: int) -> int:

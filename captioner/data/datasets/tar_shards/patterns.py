@@ -44,10 +44,26 @@ def shard_files(config: ShardsConfig, split: str) -> list[Archive]:
         names = [split, *(alias for alias, name in ALIASES.items() if name == split)]
         folders = (sorted((root / name).glob("*.tar")) for name in names)
         beside = (sorted(path for path in root.glob("*.tar") if _is_named(path, name)) for name in names)
-        return list(next((files for files in chain(folders, beside) if files), []))
+        return list(_finished(next((files for files in chain(folders, beside) if files), []), split))
     if (config.root is not None and is_url(config.root)) or is_url(pattern):
         return list(_remote_files(config, pattern, key))
-    return list(_local_files(config, pattern, key))
+    return list(_finished(_local_files(config, pattern, key), split))
+
+
+def begun_name(split: str) -> str:
+    """The name of the file that is beside the shards of a split while they are packed, and stays if that is killed."""
+    return f".{split}.unfinished"
+
+
+def _finished(files: list[Path], split: str) -> list[Path]:
+    """`files`; DataError where some are of a pack that has not finished, and would be taken for the whole."""
+    for folder in dict.fromkeys(file.parent for file in files):
+        if (folder / begun_name(split)).exists():
+            raise DataError(
+                f"{folder} has only a part of the shards of {split}: `captioner data pack` has not finished there. Run "
+                f"it again, or remove {folder / begun_name(split)} to use the part."
+            )
+    return files
 
 
 def unmatched_archives(config: ShardsConfig) -> list[str]:

@@ -93,6 +93,22 @@ def test_an_image_without_a_suffix_gets_one(tmp_path: Path) -> None:
         pack_shards(dataset_of(tmp_path / "image", {"a": ("x",)}), tmp_path / "other", 9)
 
 
+def test_an_unfinished_pack_is_not_taken_for_the_whole(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jpg").write_bytes(jpeg())
+    images = tuple(CaptionedImage(name, tmp_path / f"{name}.jpg", ("x",)) for name in ("a", "b"))
+    dataset = CaptionDataset("mine", "train", images)
+    (tmp_path / "b.jpg").rename(tmp_path / "gone.jpg")
+    with pytest.raises(ImageError, match=r"b\.jpg cannot be read"):
+        pack_shards(dataset, tmp_path / "out", 1)
+    for config in (ShardsConfig(root=str(tmp_path / "out")), ShardsConfig(train=str(tmp_path / "out" / "*.tar"))):
+        with pytest.raises(DataError, match=r"only a part of the shards of train.*Run it again"):
+            read_split(config, "train")
+    (tmp_path / "gone.jpg").rename(tmp_path / "b.jpg")
+    assert len(pack_shards(dataset, tmp_path / "out", 1)) == 2
+    assert [image.image_id for image in read_split(ShardsConfig(root=str(tmp_path / "out")), "train")] == ["a", "b"]
+
+
 def test_mistakes_leave_nothing_behind(tmp_path: Path) -> None:
     image = tmp_path / "image.jpg"
     image.write_bytes(jpeg())
