@@ -13,6 +13,7 @@ from PIL import Image
 
 from captioner.data.images.decode import ImageSource, load_image
 from captioner.errors import ConfigError, ImageError
+from captioner.evaluation.tags import Tag
 from captioner.files import write_atomically
 from captioner.text.degenerate import why_unusable
 
@@ -35,6 +36,8 @@ class Caption:
         and for an image unlike the training images, about which the calibration says nothing.
     familiarity: how much of the image lies where the known images' features lie, from 0 to 1; unlike_training: whether
         that is so little that the image counts as unlike them. Both None for a model without a calibration.
+    tags: what the encoder's classifier sees (docs/tags.md), the most probable first, whether or not the caption says
+        it; None where it has no classifier, where tags are turned off, and for alternatives.
     image: the captioned image as it was given; resize, stretch: how the model saw it. `plot` uses them.
     boxes: (N, 4) left, top, right and bottom of the N regions as fractions of the image, for features made elsewhere
         whose boxes are known. `attention` is then (T, 1, N).
@@ -50,6 +53,7 @@ class Caption:
     confidence: float | None = None
     familiarity: float | None = None
     unlike_training: bool | None = None
+    tags: tuple[Tag, ...] | None = None
     image: ImageSource | None = field(default=None, compare=False)
     resize: str = field(default="squash", compare=False)
     stretch: str = field(default="none", compare=False)
@@ -112,6 +116,8 @@ class Caption:
             facts.append(f"confidence {self.confidence:.2f}")
         if self.unlike_training:
             facts.append("unlike the training images")
+        if self.tags:
+            facts.append("tags " + ", ".join(f"{tag.word} {tag.probability:.2f}" for tag in self.tags))
         if self.attention is not None:
             facts.append(f"attention {' × '.join(map(str, self.attention.shape))}")
         if self.alternatives:

@@ -25,9 +25,11 @@ from captioner.data.images.transforms import image_to_tensor
 from captioner.decode import Hypothesis, search
 from captioner.decode.sampling import image_seeds
 from captioner.distributed.device import choose_device
-from captioner.errors import ConfigError, ImageError, near_misses
+from captioner.errors import ConfigError, ImageError, WeightsError, near_misses
 from captioner.evaluation.scored_caption import ScoredCaption, score_captions_of_image, tokens_of_text
+from captioner.evaluation.tags import tags_of
 from captioner.generated_caption import Caption
+from captioner.nn.encoders.class_head import ClassHead, ClassScores, build_class_head
 from captioner.nn.encoders.encoder import Encoder
 from captioner.nn.encoders.no_encoder import NO_ENCODER
 from captioner.nn.side_by_side import attention_maps, side_by_side
@@ -41,11 +43,14 @@ _SEARCH_OF = {
     "beam_width": "beam",
     "length_penalty": "beam",
     "implausible_penalty": "beam",
+    "class_weight": "beam",
     "temperature": "sample",
     "top_k": "sample",
     "top_p": "sample",
 }
 """Decoding settings that only one search uses → that search."""
+
+_SHOWN_IF_USED = ("implausible_penalty", "class_weight")
 
 _OTHER_NAMES = {
     "num_beams": "beam_width",
@@ -181,12 +186,19 @@ class Captioner:
         *,
         decode: DecodeConfig | str | None = None,
         alternatives: int = 0,
+        tags: bool = True,
         **settings: float,
     ) -> list[Caption]: ...
 
     @overload
     def caption(
-        self, images: ImageSource, *, decode: DecodeConfig | str | None = None, alternatives: int = 0, **settings: float
+        self,
+        images: ImageSource,
+        *,
+        decode: DecodeConfig | str | None = None,
+        alternatives: int = 0,
+        tags: bool = True,
+        **settings: float,
     ) -> Caption: ...
 
     def caption(
@@ -195,6 +207,7 @@ class Captioner:
         *,
         decode: DecodeConfig | str | None = None,
         alternatives: int = 0,
+        tags: bool = True,
         **settings: float,
     ) -> Caption | list[Caption]:
         """Caption one image, or each image of a list.
@@ -204,6 +217,7 @@ class Captioner:
         `ImageViews.of("frontal.png", "lateral.png")`; or a list of these.
         decode: the search, "greedy", "beam" or "sample", or all its settings as a DecodeConfig; by default what the
         model was trained with. alternatives: how many of the next best captions a beam search returns as well.
+        tags: whether captions have `Caption.tags`, where the encoder has a classifier.
         settings: single settings of DecodeConfig, such as `beam_width=5`, `max_length=12` or, with decode="sample",
         `temperature=0.8, seed=3`.
 
@@ -212,12 +226,12 @@ class Captioner:
         """
         config = self._decode_settings(decode, alternatives, settings)
         if not isinstance(images, list):
-            return self._caption_batch([images], [""], config, alternatives, first=0)[0]
+            return self._caption_batch([images], [""], config, alternatives, first=0, tags=tags)[0]
         captions: list[Caption] = []
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
             names = [f"images[{start + index}]: " for index in range(len(batch))]
-            captions += self._caption_batch(batch, names, config, alternatives, first=start)
+            captions += self._caption_batch(batch, names, config, alternatives, first=start, tags=tags)
         return captions
 
     @overload
@@ -306,7 +320,7 @@ class Captioner:
     ) -> DecodeConfig:
         """The settings of one call: `decode`, by default the model's, with single settings replaced."""
         known = [entry.name for entry in fields(DecodeConfig) if entry.name != "name"]
-        _check_keywords("Captioner.caption", settings, [*known, "images", "decode", "alternatives"])
+        _check_keywords("Captioner.caption", settings, [*known, "images", "decode", "alternatives", "tags"])
         if decode is None or isinstance(decode, str):
             config = self.decode if decode is None else replace(self.decode, name=decode)
         else:
@@ -328,12 +342,22 @@ class Captioner:
         return config
 
     def _caption_batch(
-        self, images: Sequence[ImageSource], names: Sequence[str], config: DecodeConfig, alternatives: int, first: int
+        self,
+        images: Sequence[ImageSource],
+        names: Sequence[str],
+        config: DecodeConfig,
+        alternatives: int,
+        first: int,
+        tags: bool,
     ) -> list[Caption]:
         """Captions of images that are encoded together; `first`: the index of the first one in the whole list."""
-        features = self._encode(images, names)
+        features, scores = self._encode_and_classify(images, names, classify=tags or config.class_weight > 0)
         found = self._search(features, config, alternatives, first)
         captions = [self._to_caption(hypotheses, image) for hypotheses, image in zip(found, images, strict=True)]
+        if tags and scores is not None and len(scores.logits) == len(images):  # not of several views
+            captions = [
+                replace(caption, tags=of_image) for caption, of_image in zip(captions, tags_of(scores), strict=True)
+            ]
         return self._with_confidence(captions, features, config)
 
     def _search(
@@ -348,6 +372,7 @@ class Captioner:
             n_best=alternatives + 1,
             image_ids=list(range(first, first + len(features.vector))),
             phrases=self.vocabulary.phrases,
+            classes=self.vocabulary.class_preferences,
         )
 
     def _with_confidence(
@@ -367,15 +392,33 @@ class Captioner:
             found.append(replace(caption, confidence=confidence, familiarity=familiarity, unlike_training=unlike))
         return found
 
+    @functools.cached_property
+    def class_head(self) -> ClassHead | None:
+        """The classifier of the encoder's network; None where it has none, or where that is not on this machine."""
+        try:
+            return build_class_head(self.checkpoint.settings.encoder, self.model.encoder)
+        except WeightsError:
+            return None
+
     def _encode(self, images: Sequence[ImageSource], names: Sequence[str]) -> ImageFeatures:
         """`names`: a prefix per image for the message where it cannot be read."""
+        return self._encode_and_classify(images, names, classify=False)[0]
+
+    def _encode_and_classify(
+        self, images: Sequence[ImageSource], names: Sequence[str], *, classify: bool
+    ) -> tuple[ImageFeatures, ClassScores | None]:
+        """The features and, with `classify` and where the encoder has a classifier, what it says of each view."""
         if not self.model.encoder.encodes_images:
             raise ConfigError(NO_ENCODER)
-        first, *others = [self._encode_by(encoder, images, names) for encoder in self.model.encoders]
-        return first._replace(others=tuple(others))
+        first, *others = self.model.encoders
+        features, scores = self._encode_by(first, images, names, classify=classify)
+        further = (self._encode_by(encoder, images, names, classify=False)[0] for encoder in others)
+        return features._replace(others=tuple(further)), scores
 
-    def _encode_by(self, encoder: Encoder, images: Sequence[ImageSource], names: Sequence[str]) -> ImageFeatures:
-        """The features from one encoder, each image preprocessed for it."""
+    def _encode_by(
+        self, encoder: Encoder, images: Sequence[ImageSource], names: Sequence[str], *, classify: bool
+    ) -> tuple[ImageFeatures, ClassScores | None]:
+        """What one encoder gives, each image preprocessed for it; `classify` only for the first."""
         tensors, transform = [], encoder.transform
         views = [image.views if isinstance(image, ImageViews) else (image,) for image in images]
         for of_image, name in zip(views, names, strict=True):
@@ -386,8 +429,16 @@ class Captioner:
                 except ImageError as error:
                     raise ImageError(f"{name}{error}") from error
         with torch.inference_mode():
-            features: ImageFeatures = encoder(torch.stack(tensors).to(self.device))
-            return features if len(tensors) == len(images) else side_by_side(features, list(map(len, views)))
+            pixels = torch.stack(tensors).to(self.device)
+            scores: ClassScores | None = None
+            if classify and self.class_head is not None:
+                features, shared = encoder.forward_with_frozen(pixels)
+                scores = self.class_head(pixels, shared)
+                features = features._replace(classes=scores.probabilities)
+            else:
+                features = encoder(pixels)
+            joined = features if len(tensors) == len(images) else side_by_side(features, list(map(len, views)))
+            return joined, scores
 
     def _to_caption(
         self, hypotheses: Iterable[Hypothesis], image: ImageSource | None, regions: RegionFeatures | None = None
@@ -423,8 +474,9 @@ class Captioner:
 
 def _describe_search(decode: DecodeConfig) -> str:
     """A search and its settings in one line, such as "beam, beam_width=5, length_penalty=1, max_length=20"."""
-    shown = [key for key, name in _SEARCH_OF.items() if name == decode.name and key != "implausible_penalty"]
+    shown = [key for key, name in _SEARCH_OF.items() if name == decode.name and key not in _SHOWN_IF_USED]
     settings = [f"{key}={getattr(decode, key):g}" for key in shown]
+    settings += [f"class_weight={decode.class_weight:g}"] * (decode.name == "beam" and decode.class_weight > 0)
     return ", ".join([decode.name, *settings, f"max_length={decode.max_length}", *decode.guards])
 
 

@@ -19,6 +19,7 @@ from captioner.config import CacheConfig, DataConfig, MetricConfig
 from captioner.data.batches import sequential_batches
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import load_dataset
+from captioner.data.features.class_source import with_classes
 from captioner.data.features.sources import open_features
 from captioner.decode import search
 from captioner.distributed.device import choose_device
@@ -52,6 +53,16 @@ def generate_for_calibration(
     features = open_features(
         dataset, model.encoder, with_grid=model.needs_grid, data=data, cache=CacheConfig(), device=device
     )
+    features = with_classes(
+        features,
+        dataset,
+        model.encoder,
+        settings.encoder,
+        settings.decode,
+        data=data,
+        cache=CacheConfig(),
+        device=device,
+    )
     wanted = [index for index, image in enumerate(dataset.images) if image.captions]
     if not wanted:
         raise DataError(f"The {dataset.split} split of {dataset.name} has no reference captions to calibrate with.")
@@ -71,7 +82,13 @@ def generate_for_calibration(
                 continue
             ids = [dataset.images[index].image_id for index in indices]
             found = search(
-                model.decoder, batch, settings.decode, vocabulary.special, image_ids=ids, phrases=vocabulary.phrases
+                model.decoder,
+                batch,
+                settings.decode,
+                vocabulary.special,
+                image_ids=ids,
+                phrases=vocabulary.phrases,
+                classes=vocabulary.class_preferences,
             )
             vectors.append(batch.vector.float().cpu().numpy())
             for index, (best, *_) in zip(indices, found, strict=True):

@@ -47,6 +47,7 @@ def _parser() -> FlagParser:
     add_checkpoint(parser, "flickr8k, which comes with the package", several="are an ensemble", newest=True)
     add_ensemble_mean(parser)
     add_json(parser, "print one JSON object per line instead of text")
+    parser.add_argument("--no-tags", action="store_true", help="with --json: leave out what the classifier sees")
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="write a plot of captions and attention weights")
     parser.add_argument(
         "--contour",
@@ -106,7 +107,9 @@ def _caption(arguments: argparse.Namespace) -> None:
                 for scored in captioner.score(path, arguments.score):
                     print_scored(path, scored, as_json=arguments.json)
                 continue
-            caption = captioner.caption(path, decode=decode, alternatives=arguments.alternatives)
+            caption = captioner.caption(
+                path, decode=decode, alternatives=arguments.alternatives, tags=arguments.json and not arguments.no_tags
+            )
         except ImageError as error:
             if len(paths) == 1:
                 raise
@@ -173,6 +176,7 @@ def _print(path: Path, caption: Caption, *, as_json: bool, with_path: bool) -> N
             "unusable": caption.unusable,
             "confidence": caption.confidence,
             "unlike_training": caption.unlike_training,
+            "tags": None if caption.tags is None else [tag._asdict() for tag in caption.tags],
             "alternatives": [{"caption": c.text, "log_prob": c.log_prob} for c in caption.alternatives],
         }
         sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")

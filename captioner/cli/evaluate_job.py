@@ -17,6 +17,7 @@ from captioner.cli.score_job import training_captions
 from captioner.config import HARD_AT_TEST, DecodeConfig, EvaluateConfig
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import add_boxes, add_objects, load_dataset
+from captioner.data.features.class_source import with_classes
 from captioner.data.features.precomputed.source import PrecomputedFeatures
 from captioner.data.features.sources import FeatureSource, open_model_features
 from captioner.distributed.device import choose_device
@@ -82,6 +83,17 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
     for name, checkpoint in zip(names, checkpoints, strict=True):
         settings = checkpoint.settings
         features = open_model_features(dataset, checkpoint.model, data=data, cache=config.cache, device=device)
+        decode = _decode_settings(settings.decode, config.decode, overrides)
+        features = with_classes(
+            features,
+            dataset,
+            checkpoint.model.encoder,
+            settings.encoder,
+            decode,
+            data=data,
+            cache=config.cache,
+            device=device,
+        )
         evaluation = evaluate_model(
             checkpoint.model,
             checkpoint.vocabulary,
@@ -89,7 +101,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
             config.tokenizer if is_given("tokenizer", overrides) else settings.tokenizer,
             dataset,
             features,
-            _decode_settings(settings.decode, config.decode, overrides),
+            decode,
             config.metric,
             config.batch_size,
             novelty,

@@ -18,8 +18,10 @@ from captioner.cli.runs_folder import CONFIG_FILE, METRICS_FILE
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
+    from captioner.checkpoint.checkpoint import LoadedCheckpoint
     from captioner.report.model_card import TrainingRecord
 
+CLASS_WEIGHT = 3.0  # chosen on training images: docs/tags.md
 _OTHER_ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".xz")
 
 
@@ -37,6 +39,7 @@ def _parser() -> FlagParser:
         [
             "export --checkpoint runs/… --out dogs",
             "export --checkpoint runs/… --out dogs.zip --notes what_it_gets_wrong.md",
+            "export --checkpoint runs/… --out dogs --class-words",
         ],
         {"to": "--out", "archive": "--out", "whole": "--with-encoder"},
     )
@@ -59,6 +62,15 @@ def _parser() -> FlagParser:
     parser.add_argument("--float32", action="store_true", help="keep all weights in float32")
     parser.add_argument(
         "--with-encoder", action="store_true", help="include the encoder's weights even where they are published"
+    )
+    parser.add_argument(
+        "--class-words",
+        type=float,
+        nargs="?",
+        const=CLASS_WEIGHT,
+        metavar="W",
+        help="let the captioner name what the encoder's published classifier sees: adds words that it lacks, and\n"
+        f"searches with decode.class_weight=W (default: {CLASS_WEIGHT:g}); calibrate it again afterwards",
     )
     parser.add_argument(
         "--notes", type=Path, metavar="FILE.md", help="for the model card: what the captioner gets wrong"
@@ -86,6 +98,8 @@ def _export(arguments: argparse.Namespace) -> None:
         raise CaptionerError(f"{archive} exists already: give another name, or --replace.")
     notes = _read_notes(arguments.notes)
     loaded = load_checkpoint(checkpoint)
+    if arguments.class_words is not None:
+        loaded = _with_class_words(loaded, arguments.class_words)
     with ExitStack() as stack:
         if archive is None:
             target = arguments.out
@@ -121,6 +135,16 @@ def _export(arguments: argparse.Namespace) -> None:
             "The model card does not list what the captioner gets wrong: give --notes FILE.md, or edit MODEL_CARD.md.\n"
         )
     sys.stdout.write(f"Written: {archive or target} ({size / 1e6:.2f} MB)\n")
+
+
+def _with_class_words(loaded: LoadedCheckpoint, weight: float) -> LoadedCheckpoint:
+    """The captioner with words for ImageNet's classes; says which are new."""
+    from captioner.checkpoint.class_vocabulary import add_class_words
+
+    loaded, added = add_class_words(loaded, weight=weight)
+    shown = "; ".join(f"{one.word} (from {', '.join(one.neighbors)})" for one in added)
+    sys.stderr.write(f"{len(added)} new words{': ' if added else ''}{shown}\n")
+    return loaded
 
 
 def _read_notes(path: Path | None) -> str | None:

@@ -31,6 +31,7 @@ class DecodeConfig:
     beam_width: int = 3  # beam: partial captions kept at each step (K)
     length_penalty: float = 0.0  # beam: rank by log-probability / tokens**this, <END> counted; 0: by log-probability
     implausible_penalty: float = 0.0  # beam: rank captions with an implausible phrase lower by this
+    class_weight: float = 0.0  # beam: weight of the classes that the encoder's network sees (docs/tags.md); 0: off
     temperature: float = 1.0  # sample: logits are divided by this
     top_k: int = 0  # sample: only the k most probable words; 0: all
     top_p: float = 1.0  # sample: only the fewest most probable words with at least this probability; 1: all
@@ -64,6 +65,7 @@ class DecodeConfig:
         at_least("decode.no_repeat_ngram", self.no_repeat_ngram, 0)
         at_least("decode.length_penalty", self.length_penalty, 0.0)
         at_least("decode.implausible_penalty", self.implausible_penalty, 0.0)
+        within("decode.class_weight", self.class_weight, 0.0, 10.0)
         at_least("decode.top_k", self.top_k, 0)
         if not 0 < self.temperature < math.inf:
             raise ConfigError(f"decode.temperature={self.temperature}: expected more than 0 (use decode=greedy for 0).")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures, select_images, select_rows
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
+from captioner.text.word_preferences import WordPreferences
 
 
 @torch.inference_mode()
@@ -27,10 +28,11 @@ def beam(
     special: SpecialTokens,
     n_best: int = 1,
     phrases: PhraseStatistics | None = None,
+    preferences: Sequence[WordPreferences] | None = None,
 ) -> list[list[Hypothesis]]:
     """The hypotheses of every image, as `beam_search` returns them. ConfigError for n_best < 1."""
     rows = _TorchRows(decoder, features, config, special, phrases)
-    return beam_search(rows, features.vector.shape[0], config, special, n_best, phrases)
+    return beam_search(rows, features.vector.shape[0], config, special, n_best, phrases, preferences)
 
 
 class _TorchRows:
@@ -55,11 +57,16 @@ class _TorchRows:
         return weights
 
     def best_tokens(
-        self, hypotheses: Sequence[PartialHypothesis], count: int
+        self, hypotheses: Sequence[PartialHypothesis], count: int, gains: Sequence[Mapping[int, float]] | None = None
     ) -> tuple[list[list[int]], list[list[float]]]:
         assert self._logits is not None, "step comes first"
         total = self._logits.logsumexp(dim=1, keepdim=True)  # the model's own normalizer, before tokens are masked
         mask_forbidden_tokens(self._logits, hypotheses, self._config, self._special, self._phrases)
+        rows = [row for row, of_row in enumerate(gains or ()) for _ in of_row]
+        if gains is not None and rows:
+            tokens = self._to_tensor([token for of_row in gains for token in of_row])
+            added = [gain for of_row in gains for gain in of_row.values()]
+            self._logits[self._to_tensor(rows), tokens] += self._logits.new_tensor(added)
         values, best = top_tokens(self._logits, count)
         return best.tolist(), (values - total).tolist()
 

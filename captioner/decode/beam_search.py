@@ -14,16 +14,17 @@ at each step, as back pointers to its attention; no history of scores is stored.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from captioner.config import DecodeConfig
 from captioner.decode.forbidden_tokens import MASKED
-from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, check_not_nan
+from captioner.decode.hypothesis import USUAL_LENGTH, Hypothesis, PartialHypothesis, check_not_nan
 from captioner.errors import ConfigError
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
+from captioner.text.word_preferences import NO_PREFERENCES, WordPreferences
 
 
 @runtime_checkable
@@ -37,12 +38,13 @@ class DecoderRows(Protocol):
         """Read one token per row; returns the attention weights (N, P), or None. The logits are kept."""
 
     def best_tokens(
-        self, hypotheses: Sequence[PartialHypothesis], count: int
+        self, hypotheses: Sequence[PartialHypothesis], count: int, gains: Sequence[Mapping[int, float]] | None = None
     ) -> tuple[list[list[int]], list[list[float]]]:
         """The `count` most probable tokens that may follow `hypotheses[row]`, and their log-probabilities, by row.
 
         The best first, and among equals the lowest token id. Log-probabilities are under the decoder's own softmax,
-        before forbidden tokens are masked; those of masked tokens are -inf.
+        before forbidden tokens are masked; those of masked tokens are -inf. gains[row]: what is added to the
+        log-probabilities of some tokens, also in the result.
         """
 
     def select(self, rows: Sequence[int], images: Sequence[int] | None) -> None:
@@ -59,8 +61,11 @@ def beam_search(
     special: SpecialTokens,
     n_best: int = 1,
     phrases: PhraseStatistics | None = None,
+    preferences: Sequence[WordPreferences] | None = None,
 ) -> list[list[Hypothesis]]:
     """The `n_best` hypotheses of every image, at most `beam_width`, best first; unfinished ones come last.
+
+    preferences: of each image; what they add to a hypothesis counts as if it were log-probability.
 
     The search of an image stops as soon as they are certain. A larger `n_best` takes longer and never changes the first
     ones. ConfigError for n_best < 1.
@@ -68,7 +73,7 @@ def beam_search(
     if n_best < 1:
         raise ConfigError(f"n_best={n_best}: expected 1 or more hypotheses per image.")
     n_best = min(n_best, config.beam_width)
-    beams = [_Beam(image) for image in range(images)]
+    beams = [_Beam(image, preferences[image] if preferences else NO_PREFERENCES) for image in range(images)]
     active, width = beams, 1  # the beams still being searched, and the number of rows of each
     hypotheses = [PartialHypothesis() for _ in active]  # one per row
     tokens = [special.start] * len(active)
@@ -76,7 +81,11 @@ def beam_search(
 
     while active:
         attention.append(decoder_rows.step(tokens))
-        best_tokens, log_probs = decoder_rows.best_tokens(hypotheses, config.beam_width)
+        gains = None
+        if preferences is not None:
+            wanted = [image_beam.preferences for image_beam in active for _ in range(width)]
+            gains = [one.next_gains(hypothesis.tokens) for one, hypothesis in zip(wanted, hypotheses, strict=True)]
+        best_tokens, log_probs = decoder_rows.best_tokens(hypotheses, config.beam_width, gains)
         for position, image_beam in enumerate(active):
             image_beam.advance(position * width, best_tokens, log_probs, config, special.end, phrases)
         remaining = [i for i, image_beam in enumerate(active) if not image_beam.is_settled(n_best, config)]
@@ -104,6 +113,7 @@ class _Beam:
     """The hypotheses of one image."""
 
     image: int
+    preferences: WordPreferences
     open: list[PartialHypothesis] = field(default_factory=lambda: [PartialHypothesis()])  # most probable first
     finished: list[PartialHypothesis] = field(default_factory=list)  # in the order in which they were found
     at_end: bool = False  # whether the open hypotheses cannot be extended
@@ -119,14 +129,14 @@ class _Beam:
     ) -> None:
         """Extend the open hypotheses, which are in rows `first`, `first` + 1, … of the batch.
 
-        tokens[row], log_probs[row]: the row's most probable tokens and their log-probabilities.
+        tokens[row], log_probs[row]: the row's most probable tokens and their log-probabilities, with gains.
         """
         candidates = []
         for row, hypothesis in enumerate(self.open, start=first):
             for token, log_prob in zip(tokens[row], log_probs[row], strict=True):
                 check_not_nan(log_prob, self.image, len(hypothesis.tokens))
                 if log_prob > MASKED:
-                    candidates.append((-(hypothesis.log_prob + log_prob), row, token, log_prob))
+                    candidates.append((-(hypothesis.value + log_prob), row, token, log_prob))
         candidates.sort()  # among equals the better hypothesis first, then the lower token id
         places = config.beam_width - len(self.finished)
         extended, ended_rows = [], set()
@@ -136,7 +146,8 @@ class _Beam:
                 self.finished.append(hypothesis.end(log_prob, penalty(hypothesis.tokens, config, phrases)))
                 ended_rows.add(row)
             else:
-                extended.append(hypothesis.append(token, log_prob, row))
+                gain = self.preferences.next_gains(hypothesis.tokens).get(token, 0.0)
+                extended.append(hypothesis.append(token, log_prob - gain, row, gain))
         if not candidates or len(self.open[0].tokens) == config.max_length:
             # No token may follow: the hypotheses that did not end here stay as they are, unfinished.
             self.open = [hypothesis for row, hypothesis in enumerate(self.open, start=first) if row not in ended_rows]
@@ -149,14 +160,17 @@ class _Beam:
 
         A log-probability never increases, and dividing it by the greatest length, max_length words and <END>, gives the
         highest score: log_prob / (max_length + 1)**length_penalty bounds every extension of an open hypothesis, also
-        one that `implausible_penalty` ranks lower. One that is found later needs a strictly higher score.
+        one that `implausible_penalty` ranks lower. One that is found later needs a strictly higher score. With
+        preferences, the most that it can still gain is added.
         """
         if self.at_end or not self.open:
             return True
         if len(self.finished) < n_best:
             return False
         scores = sorted((hypothesis.score(config.length_penalty) for hypothesis in self.finished), reverse=True)
-        return scores[n_best - 1] >= self.open[0].log_prob / math.pow(config.max_length + 1, config.length_penalty)
+        longest, usual = (math.pow(length, config.length_penalty) for length in (config.max_length + 1, USUAL_LENGTH))
+        bounds = (one.log_prob / longest + self.preferences.bound(one.tokens) / usual for one in self.open)
+        return scores[n_best - 1] >= max(bounds)
 
     def ranked(self, length_penalty: float) -> list[PartialHypothesis]:
         """The finished hypotheses, then the unfinished, each by decreasing score; equal ones as they were found."""

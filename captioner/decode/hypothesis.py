@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from captioner.errors import CaptionerError
 
+USUAL_LENGTH = 10  # tokens of a caption
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -22,7 +24,7 @@ class Hypothesis:
 
     tokens: tuple[int, ...]  # token ids, without <START> and <END>
     log_prob: float  # in nats; see the module's docstring
-    score: float  # log_prob / length**length_penalty, less implausible_penalty, by which beam search ranks
+    score: float  # by which beam search ranks: log_prob / length**length_penalty, less implausible_penalty, with gains
     finished: bool  # whether it reached <END>; False: cut at max_length, or no token was allowed
     attention: Any = field(default=None, compare=False, repr=False)  # (T, P), one row per token, or None
 
@@ -35,23 +37,32 @@ class PartialHypothesis(NamedTuple):
     rows: tuple[int, ...] = ()  # its row in the batch at each step, for its attention
     finished: bool = False
     penalty: float = 0.0  # what its score is lowered by
+    gain: float = 0.0  # what the words it has are worth besides their probability: `WordPreferences`
 
-    def append(self, token: int, log_prob: float, row: int) -> PartialHypothesis:
+    @property
+    def value(self) -> float:
+        """What hypotheses of one length compete by."""
+        return self.log_prob + self.gain
+
+    def append(self, token: int, log_prob: float, row: int, gain: float = 0.0) -> PartialHypothesis:
         """The hypothesis with one more token; `log_prob`: the token's, `row`: the decoder's row that predicted it."""
-        return PartialHypothesis((*self.tokens, token), self.log_prob + log_prob, (*self.rows, row))
+        log_prob, gain = self.log_prob + log_prob, self.gain + gain
+        return PartialHypothesis((*self.tokens, token), log_prob, (*self.rows, row), gain=gain)
 
     def end(self, log_prob: float, penalty: float = 0.0) -> PartialHypothesis:
         """The finished hypothesis; `log_prob`: that of <END>, `penalty`: what its score is lowered by."""
-        return PartialHypothesis(self.tokens, self.log_prob + log_prob, self.rows, finished=True, penalty=penalty)
+        return self._replace(log_prob=self.log_prob + log_prob, finished=True, penalty=penalty)
 
     def score(self, length_penalty: float) -> float:
         """log_prob / length**length_penalty (the simpler form in Wu et al. 2016, section 7), less the penalty.
 
         The length is the number of tokens whose log-probabilities are summed, with <END> if it is finished. So a
-        penalty of 1 gives the mean log-probability per token.
+        penalty of 1 gives the mean log-probability per token. A gain is added as if every caption had USUAL_LENGTH
+        tokens, so that it does not favor short captions.
         """
         length = len(self.tokens) + self.finished
-        return self.log_prob / math.pow(max(length, 1), length_penalty) - self.penalty
+        gain = self.gain / math.pow(USUAL_LENGTH, length_penalty)
+        return self.log_prob / math.pow(max(length, 1), length_penalty) + gain - self.penalty
 
     def complete(
         self, attention: Sequence[Any], length_penalty: float, stack: Callable[[Sequence[Any]], Any]

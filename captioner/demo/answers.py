@@ -103,5 +103,6 @@ def _to_json(caption: Caption) -> dict[str, Any]:
         "unusable": caption.unusable,
         "confidence": caption.confidence,
         "unlike_training": caption.unlike_training,
+        "tags": None if caption.tags is None else [tag._asdict() for tag in caption.tags],
         "attention": None if caption.attention is None else caption.attention.round(6).tolist(),
     }

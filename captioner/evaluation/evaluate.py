@@ -100,7 +100,13 @@ def generate_hypotheses(
                     continue
                 ids = [dataset.images[index].image_id for index in indices]
                 found = search(
-                    model.decoder, batch, decode, vocabulary.special, image_ids=ids, phrases=vocabulary.phrases
+                    model.decoder,
+                    batch,
+                    decode,
+                    vocabulary.special,
+                    image_ids=ids,
+                    phrases=vocabulary.phrases,
+                    classes=vocabulary.class_preferences,
                 )
                 for index, hypotheses in zip(indices, found, strict=True):
                     attention = hypotheses[0].attention if with_attention else None

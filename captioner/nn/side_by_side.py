@@ -21,12 +21,16 @@ def side_by_side(features: ImageFeatures, counts: Sequence[int]) -> ImageFeature
     if not counts:
         return features
     samples = []
+    classes = None
+    if features.classes is not None:
+        of_samples = torch.split(features.classes, list(counts))
+        classes = torch.stack([of_views.mean(0) for of_views in of_samples])
     vectors = torch.split(features.vector, list(counts))
     grids = [None] * len(counts) if features.grid is None else torch.split(features.grid, list(counts))
     for vector, grid in zip(vectors, grids, strict=True):
         regions = None if grid is None else grid.reshape(1, -1, grid.shape[-1])
         samples.append(ImageFeatures(vector.mean(0, keepdim=True), regions))
-    return join_features(samples)
+    return join_features(samples)._replace(classes=classes)
 
 
 def attention_maps(

@@ -29,6 +29,8 @@ class ImageFeatures(NamedTuple):
     mask: (B, P) bool, False for padding, where images have different numbers of regions. The regions of an image come
         first, and there is at least one. None: no region is padding.
     others: of an ensemble (`captioner.nn.ensemble`), the features of the same images from its further encoders.
+    classes: (B, 1000), the probabilities of ImageNet's classes (`captioner.nn.encoders.class_head`), for decoders and
+        searches that use them; None where they were not computed.
     """
 
     vector: Tensor
@@ -36,11 +38,14 @@ class ImageFeatures(NamedTuple):
     seeds: Tensor | None = None
     mask: Tensor | None = None
     others: tuple[ImageFeatures, ...] = ()
+    classes: Tensor | None = None
 
     def images(self, select: Callable[[Tensor], Tensor]) -> ImageFeatures:
         """The features after `select`, which selects or reorders images, is applied to each tensor."""
-        grid, seeds, mask = (None if part is None else select(part) for part in (self.grid, self.seeds, self.mask))
-        return ImageFeatures(select(self.vector), grid, seeds, mask, tuple(one.images(select) for one in self.others))
+        tensors = (self.grid, self.seeds, self.mask, self.classes)
+        grid, seeds, mask, classes = (None if part is None else select(part) for part in tensors)
+        others = tuple(one.images(select) for one in self.others)
+        return ImageFeatures(select(self.vector), grid, seeds, mask, others, classes)
 
     def grid_mean(self) -> Tensor:
         """(B, D): the mean of each image's regions, without padding. ValueError where there is no grid."""

@@ -16,15 +16,22 @@ from jaxtyping import Float
 CLASSES = 1000  # of ImageNet (ILSVRC 2012)
 
 
+TEMPERATURE = 0.5
+"""Logits are divided by this: a network that learned from smoothed labels gives the right class too little (Guo et al.
+2017, section 4.2, temperature scaling)."""
+
+
 @dataclass(frozen=True)
 class Concept:
     """Something that captions name.
 
-    words: the words for it, the usual one first. classes: the numbers of the ImageNet classes that show it.
+    words: the words for it, the usual one first. classes: the numbers of the ImageNet classes that show it. kind: the
+    section of the table, such as "animals".
     """
 
     words: tuple[str, ...]
     classes: tuple[int, ...]
+    kind: str
 
     @property
     def word(self) -> str:
@@ -36,13 +43,28 @@ class Concept:
 def concepts() -> tuple[Concept, ...]:
     """All concepts of the table."""
     text = files("captioner.text").joinpath("class_words.txt").read_text(encoding="utf-8")
-    return tuple(_parse(line) for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    found, kind = [], ""
+    for line in text.splitlines():
+        if line.startswith("["):
+            kind = line.strip("[]")
+        elif line.strip() and not line.startswith("#"):
+            words, _, classes = line.partition(":")
+            names = tuple(word.strip() for word in words.split(","))
+            found.append(Concept(names, tuple(sorted(_numbers(classes.split()))), kind))
+    return tuple(found)
 
 
 def concept_probabilities(classes: Float[np.ndarray, "B 1000"]) -> Float[np.ndarray, "B C"]:
     """Class probabilities of B images → those of the C `concepts`: the sums over their classes."""
     summed: np.ndarray = classes @ membership().T
     return summed
+
+
+def sharpen(classes: Float[np.ndarray, "B 1000"]) -> Float[np.ndarray, "B 1000"]:
+    """softmax(logits) → softmax(logits / TEMPERATURE), in double precision."""
+    powers = (classes / classes.max(axis=1, keepdims=True)).astype(np.float64) ** (1 / TEMPERATURE)
+    sharpened: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return sharpened
 
 
 @cache
@@ -52,11 +74,6 @@ def membership() -> Float[np.ndarray, "C 1000"]:
     for row, concept in zip(table, concepts(), strict=True):
         row[list(concept.classes)] = 1
     return table
-
-
-def _parse(line: str) -> Concept:
-    words, _, classes = line.partition(":")
-    return Concept(tuple(word.strip() for word in words.split(",")), tuple(sorted(_numbers(classes.split()))))
 
 
 def _numbers(ranges: Iterable[str]) -> Iterable[int]:

@@ -9,11 +9,16 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from captioner.config import VocabularyConfig
 from captioner.errors import CheckpointError, DataError
 from captioner.text.phrases import PhraseStatistics
+
+if TYPE_CHECKING:
+    from captioner.text.class_preferences import ClassPreferences
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,13 @@ class Vocabulary:
     """
 
     special = SPECIAL_TOKENS
+
+    @cached_property
+    def class_preferences(self) -> ClassPreferences:
+        """Which words ImageNet's classes speak for; a search needs it for `decode.class_weight`."""
+        from captioner.text.class_preferences import ClassPreferences
+
+        return ClassPreferences(self)
 
     def __init__(self, words: Iterable[str]) -> None:
         """`words`: without the special tokens, each once, the most frequent first. DataError for a repeated one."""

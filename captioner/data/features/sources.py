@@ -53,7 +53,7 @@ class OnTheFlyFeatures:
     def __init__(
         self,
         dataset: CaptionDataset,
-        encoder: Encoder,
+        encoder: Encoder | FrozenPart,
         data: DataConfig,
         device: torch.device,
         with_grid: bool,

@@ -25,10 +25,11 @@ from captioner.errors import WeightsError
 from captioner.nn.encoders import encoder_weights
 from captioner.nn.encoders.build_encoder import encoder_network
 from captioner.nn.encoders.efficientnet_lite import VARIANTS
-from captioner.nn.encoders.encoder import Encoder
+from captioner.nn.encoders.encoder import Encoder, FrozenPart
 from captioner.nn.encoders.fuse_batch_norm import fuse_batch_norm
 from captioner.nn.encoders.torchvision_cnn import torchvision_names
 from captioner.nn.encoders.trunk import run_in_chunks
+from captioner.nn.types import ImageFeatures
 
 _AUXILIARY = frozenset({"aux1", "aux2", "AuxLogits"})  # classifiers of torchvision that only training uses
 
@@ -48,6 +49,10 @@ class ClassScores:
     def probabilities(self) -> Float[Tensor, "B 1000"]:
         """softmax(logits)."""
         return self.logits.softmax(dim=1)
+
+    def image(self, index: int) -> ClassScores:
+        """The scores of one image."""
+        return ClassScores(self.logits[index : index + 1], self._map[index : index + 1], self._head)
 
     def region_logits(self, classes: Sequence[int]) -> Float[Tensor, "B C rows columns"]:
         """The logits of `classes` in each region: the head applied to the region alone (Zhou et al. 2016, "CAM").
@@ -85,6 +90,26 @@ class ClassHead(nn.Module):
         if classes is None:
             return F.linear(hidden, self.last.weight, self.last.bias)
         return F.linear(hidden, self.last.weight[classes], None if self.last.bias is None else self.last.bias[classes])
+
+
+class Classifier(FrozenPart):
+    """Images → the logits of the classes, in place of an encoder's features, so that the feature cache can store them.
+
+    name, transform, feature_dim, grid_size and vector_is_mean are as in `Encoder`; there is one region.
+    """
+
+    def __init__(self, encoder: Encoder, head: ClassHead) -> None:
+        nn.Module.__init__(self)  # it has the attributes of a FrozenPart, and other blocks
+        self.encoder, self.head = encoder, head
+        self.name, self.transform = f"{encoder.name}_classes", encoder.transform
+        self.feature_dim, self.grid_size, self.vector_is_mean = head.last.out_features, (1, 1), True
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "B 3 S S"]) -> ImageFeatures:
+        """vector (B, 1000) and grid (B, 1, 1000), the logits."""
+        shared = images if self.head.from_images else self.encoder.frozen_features(images)
+        logits = self.head(images, shared).logits
+        return ImageFeatures(logits, logits[:, None])
 
 
 def build_class_head(config: EncoderConfig, encoder: Encoder, *, download: bool = False) -> ClassHead | None:

@@ -133,6 +133,11 @@ class Encoder(nn.Module):
             features = self._run_frozen(images.contiguous(memory_format=torch.channels_last), frozen)
         return self._run_trainable(features, trainable), features
 
+    @torch.no_grad()
+    def frozen_features(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C h w"]:
+        """The feature map of the frozen blocks."""
+        return self._run_frozen(images.contiguous(memory_format=torch.channels_last), self._split_trunk()[0])
+
     def trainable_part(self) -> list[nn.Sequential]:
         """The blocks from the first trainable one on, in order."""
         return self._split_trunk()[1]

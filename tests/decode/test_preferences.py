@@ -1,0 +1,126 @@
+"""Beam search with word preferences against brute force over all captions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from captioner.config import DecodeConfig
+from captioner.decode.beam import beam
+from captioner.decode.hypothesis import USUAL_LENGTH
+from captioner.decode.run_search import search
+from captioner.errors import ConfigError
+from captioner.text.vocabulary import SPECIAL_TOKENS, Vocabulary
+from captioner.text.word_preferences import WordPreferences
+from tests.decode.decoders import TinyDecoder, all_captions, make_features, one_image, score_caption
+
+WORDS = 3  # tokens 4, 5, 6
+SAME = {4: {4, 5}, 5: {4, 5}, 6: {6}}
+GROUPS = [{4, 5}, {6}]
+
+
+def preferences(*gains: float) -> WordPreferences:
+    """Of tokens 4, 5 and 6, of which the first two name the same thing."""
+    return WordPreferences(dict(zip((4, 5, 6), gains, strict=True)), SAME, GROUPS)
+
+
+def gain_of(caption: tuple[int, ...], gains: tuple[float, ...]) -> float:
+    """By the definition: each thing gains once, by the first word that names it."""
+    total, named = 0.0, set[int]()
+    for token in caption:
+        thing = 0 if token in (4, 5) else 1
+        if thing not in named:
+            total += gains[token - 4]
+        named.add(thing)
+    return total
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("gains", [(2.0, 0.0, -1.0), (1.0, 3.0, 9.0), (-4.0, -4.0, 0.5)], ids=str)
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+def test_a_wide_beam_is_brute_force(seed: int, gains: tuple[float, ...], length_penalty: float) -> None:
+    features, decoder = make_features(2, seed), TinyDecoder(WORDS, seed)
+    config = DecodeConfig(max_length=3, beam_width=500, length_penalty=length_penalty)
+    wanted = [preferences(*gains), preferences(0.0, 0.0, 0.0)]
+    for n_best in (1, 3):
+        found = beam(decoder, features, config, SPECIAL_TOKENS, n_best, preferences=wanted)
+        for image, of_image in enumerate((gains, (0.0, 0.0, 0.0))):
+            log_probs = {
+                caption: score_caption(decoder, one_image(features, image), caption, finished=True).log_prob
+                for caption in all_captions(4 + WORDS, config)
+            }
+            scores = {
+                caption: log_prob / (len(caption) + 1) ** length_penalty
+                + gain_of(caption, of_image) / USUAL_LENGTH**length_penalty
+                for caption, log_prob in log_probs.items()
+            }
+            expected = sorted(scores, key=lambda caption: -scores[caption])[:n_best]
+            assert [one.tokens for one in found[image]] == expected
+            for one in found[image]:
+                assert one.score == pytest.approx(scores[one.tokens], abs=1e-6)
+                assert one.log_prob == pytest.approx(log_probs[one.tokens], abs=1e-6), "the model's own, without gains"
+
+
+@pytest.mark.parametrize("beam_width", [1, 2, 4])
+def test_images_do_not_depend_on_their_batch(beam_width: int) -> None:
+    features, decoder = make_features(3, 1), TinyDecoder(WORDS, 1)
+    config = DecodeConfig(max_length=5, beam_width=beam_width, length_penalty=1.0)
+    wanted = [preferences(2.0, 1.0, -1.0), preferences(0.0, 0.0, 0.0), preferences(-3.0, -3.0, 4.0)]
+    together = beam(decoder, features, config, SPECIAL_TOKENS, preferences=wanted)
+    for image, found in enumerate(together):
+        alone = beam(decoder, one_image(features, image), config, SPECIAL_TOKENS, preferences=[wanted[image]])[0]
+        assert [one.tokens for one in alone] == [one.tokens for one in found]
+
+
+def test_without_gains_nothing_changes() -> None:
+    features, decoder = make_features(3, 0), TinyDecoder(WORDS, 0)
+    config = DecodeConfig(max_length=5, beam_width=3, length_penalty=1.0)
+    plain = beam(decoder, features, config, SPECIAL_TOKENS, 3)
+    assert beam(decoder, features, config, SPECIAL_TOKENS, 3, preferences=[preferences(0.0, 0.0, 0.0)] * 3) == plain
+
+
+def test_total_is_what_the_steps_add_up_to_and_most_bounds_it() -> None:
+    gains = (1.0, 3.0, 2.0)
+    wanted = preferences(*gains)
+    for caption in all_captions(4 + WORDS, DecodeConfig(max_length=3)):
+        assert wanted.total(caption) == pytest.approx(gain_of(caption, gains))
+        steps = [wanted.next_gains(caption[:place]).get(token, 0.0) for place, token in enumerate(caption)]
+        assert sum(steps) == pytest.approx(wanted.total(caption))
+        for place in range(len(caption)):
+            rest = wanted.total(caption) - wanted.total(caption[:place])
+            assert rest <= wanted.most(caption[:place]) + 1e-12
+    assert wanted.most(()) == 5.0
+    assert math.isclose(wanted.most((4,)), 2.0)
+
+
+def test_a_weight_without_class_probabilities_is_an_error() -> None:
+    config = DecodeConfig(class_weight=1.0)
+    vocabulary = Vocabulary(["dog", "cat", "grass"])
+    with pytest.raises(ConfigError, match=r"decode\.class_weight=1 needs the class probabilities"):
+        search(
+            TinyDecoder(WORDS, 0),
+            make_features(1, 0),
+            config,
+            SPECIAL_TOKENS,
+            classes=vocabulary.class_preferences,
+        )
+
+
+def test_a_seen_class_makes_the_search_say_it() -> None:
+    vocabulary = Vocabulary(["dog", "cat", "grass"])
+    cat, dog = torch.zeros(1, 1000), torch.zeros(1, 1000)
+    cat[0, 281], dog[0, 160] = 1.0, 1.0
+    config = DecodeConfig(beam_width=3, max_length=4, class_weight=10.0)
+    for classes, word, other in ((cat, "cat", "dog"), (dog, "dog", "cat")):
+        (found,) = search(
+            TinyDecoder(WORDS, 0),
+            make_features(1, 0)._replace(classes=classes),
+            config,
+            SPECIAL_TOKENS,
+            classes=vocabulary.class_preferences,
+        )
+        said = vocabulary.decode(found[0].tokens)
+        assert word in said
+        assert other not in said
