@@ -214,6 +214,8 @@ class JoinedFeatures:
     def __init__(self, sources: Sequence[FeatureSource]) -> None:
         self.sources = sources
         self.origin = "; ".join(source.origin for source in sources)
+        contents = [source.content for source in sources]
+        self.content = None if None in contents else "; ".join(map(str, contents))
         self.bad = {index: why for source in sources for index, why in source.bad.items()}
 
     def batches(

@@ -42,7 +42,7 @@ def pack_shards(dataset: CaptionDataset, folder: Path, pairs_per_shard: int) -> 
         raise DataError(
             f"{folder} already holds shards of {dataset.split} ({names}). Move them, or name another folder."
         )
-    paths = []
+    paths: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(begun, b"captioner data pack has not finished: run it again.\n")
