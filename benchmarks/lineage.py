@@ -130,9 +130,7 @@ def plan(arguments: argparse.Namespace) -> list[Cell]:
     cells: list[Cell] = []
     hours = 0.0
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    print(
-        f"{'table':10} {'captioner':18} {'width':>5} {'parameters':>10} {'epochs':>6} {'RL steps':>8} {'minutes a seed':>14}"
-    )
+    print(f"{'table':10} {'captioner':18} width parameters epochs RL steps minutes a seed")
     of_seed: list[Cell] = []
     for table in arguments.tables.split(","):
         for captioner in arguments.captioners.split(","):

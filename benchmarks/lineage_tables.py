@@ -31,7 +31,8 @@ def write_tables(out: Path, cells: Sequence[Path], captioners: Sequence[str]) ->
         for phase, name in PHASES.items():
             chosen = [row for row in rows if (row["table"], row["phase"]) == (table, phase)]
             if chosen:
-                columns = [key for key in chosen[-1] if key not in ("table", "phase")]
+                names = dict.fromkeys(key for row in chosen for key in row if key not in ("table", "phase"))
+                columns = [name for name in names if any(row.get(name) for row in chosen)]
                 lines += [f"**{title}: {name}**", "", line(columns), line(["---"] * len(columns))]
                 lines += [*(line([str(row.get(key, "")) for key in columns]) for row in chosen), ""]
     (out / "tables.md").write_text("\n".join(lines))
@@ -46,7 +47,7 @@ def line(columns: Sequence[str]) -> str:
 
 
 def row_of(runs: Sequence[Path]) -> dict[str, str]:
-    """Columns of a captioner; `runs`: one per seed. Scores × 100; lower is better for Fluency and CHAIR."""
+    """Columns of a captioner; `runs`: one per seed. Scores × 100; lower is better for Implausible and CHAIR."""
     cells = [json.loads((run.parent / "cell.json").read_text()) for run in runs]
     metrics = [json.loads((run / "metrics.json").read_text()) for run in runs]
     measured = [json.loads((run / "lineage.json").read_text()) for run in runs]
@@ -61,7 +62,7 @@ def row_of(runs: Sequence[Path]) -> dict[str, str]:
         "± seeds": f"{stdev(cider):.1f}" if len(cider) > 1 else "",
         "95 % of photos": f"{100 * low:.1f} – {100 * high:.1f}",
     }
-    for name in ("Bleu_4", "ROUGE_L", "Fluency", "CHAIR_s (references)", "CHAIR_i (references)"):
+    for name in ("Bleu_4", "ROUGE_L", "Implausible", "CHAIR_s (references)", "CHAIR_i (references)"):
         values = [metric[name] for metric in metrics if name in metric]
         row[name] = f"{100 * fmean(values):.1f}" if values else ""
     for name in ("CHAIR_s", "CHAIR_i", "Grounding", "uniform"):

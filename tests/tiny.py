@@ -34,6 +34,11 @@ other small networks (their spread is 1e-5, here it is 0.5).
 """
 
 
+def encoder_of(model: str) -> EncoderConfig:
+    """`ENCODER`, or the smallest with a published classifier for a decoder that reads ImageNet's classes."""
+    return EncoderConfig(image_size=64) if model == "semantic_attention" else ENCODER
+
+
 def write_tiny_data(folder: Path, images: int = 32) -> FolderConfig:
     """Write images with a colored half, two captions each, and splits, as a CSV file; returns settings to read them."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""The settings of the decoders since 2017 that attend: att2in, Up-Down, AoA, the transformer and M²."""
+"""The settings of the decoders since 2016 that attend: semantic attention, att2in, Up-Down, AoA, the
+transformer and M²."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from captioner.config.checks import check_choices, within
+from captioner.config.checks import at_least, check_choices, within
 from captioner.config.model import DEEPEST, WIDEST, ModelConfig
 from captioner.errors import ConfigError
 
@@ -144,6 +145,25 @@ class AoAConfig(ModelConfig):
         super().__post_init__()
         within("model.encoder_layers", self.encoder_layers, 0, DEEPEST)
         _check_heads(self.hidden_dim, self.heads)
+
+
+@dataclass
+class SemanticAttentionConfig(ModelConfig):
+    """Semantic attention: attention over words for what the image shows (You et al. 2016)."""
+
+    decoder: ClassVar[str] = "captioner.nn.decoders.semantic_attention:SemanticAttentionDecoder"
+
+    name: str = "semantic_attention"
+    tie_embeddings: bool = True  # the output layer shares the weight of the word embedding, as in the paper
+    attributes: int = 10  # K, words of the encoder's classes that are attended to, the most probable of an image
+    attribute_prior: float = 1.0  # γ, exponent of an attribute's probability in its attention weight; 0: the paper's
+    attribute_sparsity: float = 0.01  # λ, weight of the regularizer of both attentions; 0: none
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("model.attributes", self.attributes, 1, 1000)
+        within("model.attribute_prior", self.attribute_prior, 0.0, 10.0)
+        at_least("model.attribute_sparsity", self.attribute_sparsity, 0.0)
 
 
 def _check_heads(hidden_dim: int, heads: int) -> None:

@@ -226,6 +226,7 @@ DECODERS: Registry[type[ModelConfig]] = Registry(
         "attention": AttentionConfig,
         "mrnn": MRNNConfig,
         "chen_zitnick": ChenZitnickConfig,
+        "semantic_attention": "captioner.config.attention_models:SemanticAttentionConfig",
         "att2in": "captioner.config.attention_models:Att2inConfig",
         "updown": "captioner.config.attention_models:UpDownConfig",
         "aoa": "captioner.config.attention_models:AoAConfig",

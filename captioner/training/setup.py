@@ -83,7 +83,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     known = None if start is None else load_vocabulary(start)
     (vocabulary, captions, usable), advice = encode_and_advise(config, train_set, val_set, tokenizer, known)
     vocabulary.phrases = phrases = PhraseStatistics.from_captions(chain(*captions), vocabulary.special.end)
-    model = new_model(config, len(vocabulary)) if start is None else model_of_checkpoint(config, start)
+    model = new_model(config, vocabulary) if start is None else model_of_checkpoint(config, start)
     model = model.to(device)
     steps_per_epoch = -(-len(usable) // config.trainer.batch_size)
     phases = plan_phases(config)
@@ -129,10 +129,11 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     return run
 
 
-def new_model(config: TrainConfig, vocabulary_size: int) -> CaptioningModel:
+def new_model(config: TrainConfig, vocabulary: Vocabulary) -> CaptioningModel:
     """The model before training, which sees images as `data.stretch` says."""
     with local_rank0_first():  # it downloads pretrained weights
-        model = build_model(config.model, config.encoder, vocabulary_size)
+        model = build_model(config.model, config.encoder, len(vocabulary))
+        model.decoder.prepare_training(vocabulary, config.encoder)
     model.encoder.transform = replace(model.encoder.transform, stretch=config.data.stretch)
     return model
 

@@ -85,6 +85,7 @@ def options(case: str, shared: Path) -> list[str]:
     if groups.get("experiment") == "coco":
         small += ["encoder.fine_tune_from=features.6", "trainer.precision=float32"]
         small += ["data.karpathy=null", "trainer.evaluate_splits=[val]", "trainer.gradient_accumulation_steps=1"]
+    encoder = groups.get("encoder", "efficientnet_lite0" if needs_classifier(groups) else "torchvision")
     data = groups.get("data", "coco" if groups.get("experiment") == "coco" else "folder")
     if data == "cocotalk":
         pytest.importorskip("h5py")
@@ -93,8 +94,7 @@ def options(case: str, shared: Path) -> list[str]:
         small += sizes
     else:
         small.append(f"data.root={shared / data}")
-    small += ["data.num_workers=0", "encoder.weights=null"]
-    encoder = groups.get("encoder", "torchvision")
+    small += ["data.num_workers=0", *([] if needs_classifier(groups) else ["encoder.weights=null"])]
     if encoder == "torchvision":
         small.append(f"encoder.name={ENCODER.name}")
     if encoder == "timm":
@@ -109,6 +109,11 @@ def options(case: str, shared: Path) -> list[str]:
         *(o for o in chosen if not o.startswith(("data=", "encoder="))),
         *small,
     ]
+
+
+def needs_classifier(groups: dict[str, str]) -> bool:
+    """Whether the model reads ImageNet's classes, by the published classifier of its encoder."""
+    return groups.get("model") == "semantic_attention"
 
 
 def captions_by_every_search(captioner: Captioner, images: list[bytes], config: TrainConfig) -> list[tuple[str, float]]:

@@ -61,7 +61,12 @@ def settings_of(coco: Path, model: str) -> list[str]:
     small += ["decode.min_length=2", "decode.max_length=6"]  # whatever was learned, there are words to show
     small += ["optim.learning_rate=0.02", "optim.warmup_steps=2"]
     cache = f"cache.directory={coco}/cache"
-    return [*small, *data, "encoder.name=squeezenet1_1", cache, "trainer.batch_size=4", f"model={model}"]
+    if model == "semantic_attention":  # it reads the classes of the published classifier
+        small = [option for option in small if not option.startswith(("encoder=", "encoder.name", "encoder.weights"))]
+        encoder = ["encoder=efficientnet_lite0", "encoder.weights=DEFAULT"]
+    else:
+        encoder = ["encoder.name=squeezenet1_1"]
+    return [*small, *data, *encoder, cache, "trainer.batch_size=4", f"model={model}"]
 
 
 def succeeds(result: Outcome) -> str:

@@ -13,7 +13,7 @@ from captioner.checkpoint.index import find_checkpoint
 from captioner.config import DECODERS, CacheConfig
 from captioner.training.loop import train
 from captioner.training.setup import prepare
-from tests.tiny import tiny_config, with_trainer, write_tiny_data
+from tests.tiny import encoder_of, tiny_config, with_trainer, write_tiny_data
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(model: str, folder: Path, tm
         model=DECODERS[model](name=model, embedding_dim=8, hidden_dim=8, layers=2, dropout=0.2),
         optim=replace(config.optim, schedule="constant"),
         cache=CacheConfig(directory=str(folder / "cache")),
+        encoder=encoder_of(model),
     )
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()

@@ -15,8 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from captioner.config import EncoderConfig
 from captioner.nn.packing import PackedCaptions
 from captioner.nn.types import DecoderOutput, DecoderState, DecoderStep, ImageFeatures, map_tensors, select_images
+from captioner.text.vocabulary import Vocabulary
 
 StateT = TypeVar("StateT", bound="DecoderState[Any, Any]")
 
@@ -70,6 +72,13 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
             if output.attention is not None:
                 attention.append(output.attention)
         return DecoderOutput(torch.cat(logits), torch.cat(attention) if attention else None)
+
+    def prepare_training(self, vocabulary: Vocabulary, encoder: EncoderConfig) -> None:
+        """Called once for an untrained decoder, before its training; does nothing.
+
+        A decoder overrides it to look up what it needs of the vocabulary and of the encoder's published weights, and
+        keeps that in buffers, which a checkpoint stores. ConfigError where the encoder does not have it.
+        """
 
     def after_optimizer_step(self, losses: Mapping[str, float]) -> None:
         """Called after every optimizer step with that step's mean losses ("words": nats per token); does nothing.

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from captioner.config import EncoderConfig
-from captioner.errors import WeightsError
+from captioner.errors import ConfigError, WeightsError
 from captioner.nn.encoders import encoder_weights
 from captioner.nn.encoders.build_encoder import encoder_network
 from captioner.nn.encoders.efficientnet_lite import VARIANTS
@@ -143,6 +143,39 @@ def build_class_head(config: EncoderConfig, encoder: Encoder, *, download: bool 
     setattr(network.whole.get_submodule(parent), name, nn.Identity())
     device = next(encoder.parameters()).device
     return ClassHead(upper, network.whole, linear, from_images=not shares).to(device)
+
+
+def linear_classifier(config: EncoderConfig, who: str) -> nn.Linear:
+    """The published classifier of an encoder's network, where it is one linear layer on the mean of the grid.
+
+    ConfigError where there is none, or where fine-tuning would change what it reads; `who`: what needs it, for the
+    message.
+    """
+    if config.fine_tune_from is not None:
+        raise ConfigError(
+            f"{who} reads ImageNet's classes from the encoder's features, which encoder.fine_tune_from="
+            f"{config.fine_tune_from} would change: leave it null."
+        )
+    network = encoder_network(config) if has_class_head(config) else None
+    if network is None or network.whole is None or network.read_weights is None:
+        raise ConfigError(
+            f"{who} needs an encoder with published weights and their ImageNet classifier, such as "
+            f"encoder=efficientnet_lite0 with encoder.weights=DEFAULT; encoder.name={config.name} with encoder.weights="
+            f"{config.weights} has none."
+        )
+    name, linear = _last_layer(network.whole)
+    others = {*network.trunk.parameters(), *linear.parameters()}
+    if not isinstance(linear, nn.Linear) or any(part not in others for part in network.whole.parameters()):
+        raise ConfigError(
+            f"{who} needs an encoder whose classifier is one linear layer on the mean of the grid, such as "
+            f"efficientnet_lite0 or resnet50; that of {config.name} has more layers."
+        )
+    state_dict, source = network.read_weights(str(config.weights))
+    published = encoder_weights.fit_to_trunk(network.whole, state_dict, _AUXILIARY, source)
+    with torch.no_grad():
+        linear.weight.copy_(published[f"{name}.weight"])
+        linear.bias.copy_(published[f"{name}.bias"])
+    return linear
 
 
 def has_class_head(config: EncoderConfig) -> bool:
