@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from captioner.config import (
+    DECODERS,
     AttentionConfig,
     AugmentConfig,
     CacheConfig,
+    DecodeConfig,
     EncoderConfig,
     FolderConfig,
     MetricConfig,
@@ -27,7 +29,7 @@ from captioner.inference import Captioner
 from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.training.setup import prepare
 from captioner.training.signals import Interrupted
-from tests.tiny import ENCODER, tiny_config, write_tiny_data
+from tests.tiny import ENCODER, tiny_config, with_trainer, write_tiny_data
 from tests.training.test_loop import assert_same_weights, curve, interrupt_after, run
 
 CPU = torch.device("cpu")
@@ -105,6 +107,31 @@ def test_models_without_attention(data: FolderConfig, tmp_path: Path, model: typ
     config = replace(without_encoder(tiny_config(data), features), model=small)
     captioner = Captioner.from_checkpoint(run(config, tmp_path / "run"), "cpu")
     assert captioner.caption_features([np.zeros((3, 512), np.float32)])[0].attention is None
+
+
+@pytest.mark.parametrize("name", [name for name in DECODERS if DECODERS[name]().attends])
+def test_every_model_that_attends_reads_regions_of_any_number(data: FolderConfig, tmp_path: Path, name: str) -> None:
+    """It trains on them, and captions an image among others as it does alone."""
+    features = write_features(data, tmp_path / "features", ragged=True)
+    small = DECODERS[name](name=name, embedding_dim=8, hidden_dim=8, layers=1)
+    config = replace(with_trainer(without_encoder(tiny_config(data), features), max_steps=2), model=small)
+    captioner = Captioner.from_checkpoint(run(config, tmp_path / "run"), "cpu")
+    arrays = [np.load(tmp_path / "features" / f"{image}.npz")["feat"] for image in ("000", "003", "006")]
+    assert len({len(array) for array in arrays}) > 1
+    decode = DecodeConfig(min_length=3, max_length=5)
+    together = captioner.caption_features(arrays, decode=decode)
+    for array, caption in zip(arrays, together, strict=True):
+        (alone,) = captioner.caption_features([array], decode=decode)
+        assert caption.tokens == alone.tokens
+        assert caption.attention is not None
+        assert caption.attention.shape == (len(alone.tokens), 1, len(array))
+
+
+def test_a_model_that_reads_classes_needs_an_encoder(data: FolderConfig, tmp_path: Path) -> None:
+    features = write_features(data, tmp_path / "features")
+    model = DECODERS["semantic_attention"](name="semantic_attention")
+    with pytest.raises(ConfigError, match="needs an encoder with published weights"):
+        prepare(replace(without_encoder(tiny_config(data), features), model=model), tmp_path / "run")
 
 
 def test_what_a_model_without_an_encoder_captions(data: FolderConfig, tmp_path: Path) -> None:
