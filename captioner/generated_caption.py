@@ -13,8 +13,8 @@ from PIL import Image
 
 from captioner.data.images.decode import ImageSource, load_image
 from captioner.errors import ConfigError, ImageError
-from captioner.evaluation.tags import Tag
 from captioner.files import write_atomically
+from captioner.text.class_words import Tag
 from captioner.text.degenerate import why_unusable
 
 

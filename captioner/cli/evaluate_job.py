@@ -33,7 +33,7 @@ from captioner.inference import Captioner
 from captioner.metrics.bootstrap import bootstrap_intervals
 from captioner.metrics.coco_results import ImageId, write_results
 from captioner.metrics.registry import needs_objects
-from captioner.report import ReportedSystem, choose_examples, write_report
+from captioner.report import ReportedSystem, choose_examples, example_groups, write_report
 
 EXAMPLES = 6  # images whose attention the report shows
 
@@ -107,11 +107,17 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
             novelty,
             config.meteor,
         )
-        intervals, attention = {}, {}
+        intervals, attention, details = {}, {}, {}
         if config.report:
             intervals = bootstrap_intervals(evaluation.scores)
-            attention = _example_captions(Captioner(checkpoint, device), evaluation, dataset, features)
-        systems.append(ReportedSystem(name, evaluation, intervals, attention, settings.transform.resize))
+            captioner = Captioner(checkpoint, device)
+            captioner.decode = decode
+            attention = _example_captions(captioner, evaluation, dataset, features)
+            details = _detailed_captions(captioner, evaluation, dataset, features)
+        about = _about_confidence(checkpoint)
+        systems.append(
+            ReportedSystem(name, evaluation, intervals, attention, settings.transform.resize, details, about)
+        )
     return systems, dataset
 
 
@@ -154,6 +160,30 @@ def _example_captions(
     paths = {image.image_id: image.path for image in dataset}
     captions = captioner.caption([paths[image_id] for image_id in chosen])
     return dict(zip(chosen, captions, strict=True))
+
+
+def _detailed_captions(
+    captioner: Captioner, evaluation: Evaluation, dataset: CaptionDataset, features: FeatureSource
+) -> dict[ImageId, Caption]:
+    """Captions, with confidence and tags, of the images that the report shows; none for features made elsewhere."""
+    if isinstance(features, PrecomputedFeatures):
+        return {}
+    shown = {image_id for group in example_groups(evaluation).values() for image_id in group}
+    images = [image for image in dataset if image.image_id in shown]
+    captions = captioner.caption([image.path for image in images])
+    return {image.image_id: caption for image, caption in zip(images, captions, strict=True)}
+
+
+def _about_confidence(checkpoint: LoadedCheckpoint) -> str:
+    """What the checkpoint's confidence means, in a sentence; "" without a calibration."""
+    if checkpoint.calibration is None:
+        return ""
+    record = checkpoint.calibration.record
+    return (
+        f"Confidence: the estimated probability that a caption's CIDEr-D is {record.good_at:.2f} or more, which three "
+        f"of four reference captions reach; measured on {record.data} {record.split}, expected calibration error "
+        f"{record.calibration_error:.3f}. A photo unlike these has none."
+    )
 
 
 def _decode_settings(trained: DecodeConfig, composed: DecodeConfig, overrides: list[str]) -> DecodeConfig:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from captioner.config import DecodeConfig
 from captioner.decode.beam_search import beam_search
 from captioner.decode.constraints import mask_forbidden_tokens
-from captioner.decode.hypothesis import Hypothesis, PartialHypothesis
+from captioner.decode.hypothesis import USUAL_LENGTH, Hypothesis, PartialHypothesis
 from captioner.decode.scores import at_least_float32, top_tokens
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures, select_images, select_rows
@@ -30,9 +32,36 @@ def beam(
     phrases: PhraseStatistics | None = None,
     preferences: Sequence[WordPreferences] | None = None,
 ) -> list[list[Hypothesis]]:
-    """The hypotheses of every image, as `beam_search` returns them. ConfigError for n_best < 1."""
+    """The hypotheses of every image, as `beam_search` returns them. ConfigError for n_best < 1.
+
+    preferences: of each image. The images whose best caption could gain are searched again with their preferences,
+    and the hypotheses of both searches are ranked together. One that has all there is to gain stays as it is.
+    """
     rows = _TorchRows(decoder, features, config, special, phrases)
-    return beam_search(rows, features.vector.shape[0], config, special, n_best, phrases, preferences)
+    found = beam_search(rows, features.vector.shape[0], config, special, n_best, phrases)
+    if preferences is None:
+        return found
+    usual = math.pow(USUAL_LENGTH, config.length_penalty)
+    found = [
+        [replace(one, score=one.score + wanted.total(one.tokens) / usual) for one in of_image]
+        for of_image, wanted in zip(found, preferences, strict=True)
+    ]
+    again = [image for image, (best, *_) in enumerate(found) if preferences[image].can_do_better(best.tokens)]
+    if not again:
+        return found
+    chosen = torch.tensor(again, device=features.vector.device)
+    rows = _TorchRows(decoder, features.images(lambda part: part.index_select(0, chosen)), config, special, phrases)
+    second = beam_search(rows, len(again), config, special, n_best, phrases, [preferences[image] for image in again])
+    for image, others in zip(again, second, strict=True):
+        found[image] = _best_of_both(found[image], others)
+    return found
+
+
+def _best_of_both(first: Sequence[Hypothesis], second: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """As many hypotheses as each of two searches found, by score, each caption once; finished ones first."""
+    known = {one.tokens for one in first}
+    both = [*first, *(one for one in second if one.tokens not in known)]
+    return sorted(both, key=lambda one: (not one.finished, -one.score))[: len(first)]
 
 
 class _TorchRows:

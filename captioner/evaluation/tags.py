@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from captioner.nn.encoders.class_head import ClassScores
-from captioner.text.class_words import concept_probabilities, concepts, sharpen
+from captioner.text.class_words import Tag, concept_probabilities, concepts, sharpen
 
 LEAST = 0.1  # probability of a tag
 MOST = 5  # tags of an image
-
-
-class Tag(NamedTuple):
-    """Something that the encoder's classifier sees in an image.
-
-    word: the everyday word for it. probability: from 0 to 1, after sharpening; the classifier looks for one thing, so
-    a small object beside a large one has little. region: (row, column), counted from 0, of the region that speaks most
-    for it.
-    """
-
-    word: str
-    probability: float
-    region: tuple[int, int]
 
 
 def tags_of(scores: ClassScores) -> list[tuple[Tag, ...]]:

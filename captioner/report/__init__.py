@@ -3,6 +3,6 @@
 The report is one file without network access: styles, plots and images are embedded.
 """
 
-from captioner.report.html_report import ReportedSystem, choose_examples, write_report
+from captioner.report.html_report import ReportedSystem, choose_examples, example_groups, write_report
 
-__all__ = ["ReportedSystem", "choose_examples", "write_report"]
+__all__ = ["ReportedSystem", "choose_examples", "example_groups", "write_report"]

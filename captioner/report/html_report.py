@@ -21,6 +21,7 @@ from captioner.data.images.decode import load_image
 from captioner.errors import ImageError
 from captioner.evaluation.evaluation import Evaluation
 from captioner.files import write_atomically
+from captioner.generated_caption import Caption
 from captioner.metrics.bootstrap import Interval
 from captioner.metrics.coco_results import ImageId
 from captioner.metrics.format import signature_line
@@ -31,6 +32,7 @@ from captioner.report.style import STYLE
 from captioner.text.tokenizers import build_tokenizer
 
 _THUMBNAIL, _PANEL = 260, 132  # pixels a side, at most
+EXAMPLES = 8  # random, best and worst images each
 _ORDER_BY = "CIDEr"
 _MISSING_WORDS = 24  # how many frequent reference words that no system generates are listed
 
@@ -41,6 +43,8 @@ class ReportedSystem:
 
     attention: image id → caption with attention weights, for the images whose attention maps are shown.
     resize: how the encoder makes images square, "squash" or "crop" (`EncoderConfig.resize`).
+    details: image id → caption, for the images that the report shows: its confidence, whether the image is unlike the
+    training images, and its tags. confidence: what the confidence means, in a sentence; "" without a calibration.
     """
 
     name: str
@@ -48,6 +52,8 @@ class ReportedSystem:
     intervals: Mapping[str, Interval]
     attention: Mapping[ImageId, CaptionLike] = field(default_factory=dict)
     resize: str = "squash"
+    details: Mapping[ImageId, Caption] = field(default_factory=dict)
+    confidence: str = ""
 
 
 def write_report(
@@ -56,7 +62,7 @@ def write_report(
     dataset: CaptionDataset,
     tokenizer: TokenizerConfig,
     *,
-    examples: int = 8,
+    examples: int = EXAMPLES,
 ) -> None:
     """Write the report to `path`.
 
@@ -85,6 +91,41 @@ def choose_examples(image_ids: Sequence[ImageId], count: int) -> list[ImageId]:
     return random.Random(0).sample(sorted(image_ids, key=str), min(count, len(image_ids)))
 
 
+def example_groups(evaluation: Evaluation, count: int = EXAMPLES) -> dict[str, list[ImageId]]:
+    """Title → image ids of the examples in a report, for `count` random, best and worst images each."""
+    scored = evaluation.scores.per_image
+    ranked = sorted(scored, key=lambda image_id: (scored[image_id].get(_ORDER_BY, 0.0), str(image_id)))
+    return {
+        "Random examples": choose_examples(ranked, count),
+        f"Best by {_ORDER_BY}": ranked[: -count - 1 : -1],
+        f"Worst by {_ORDER_BY}": ranked[:count],
+    }
+
+
+def _confidence(systems: Sequence[ReportedSystem]) -> str:
+    """What each system's confidence means."""
+    lines = [
+        f"<p>{_badge(number)}{escape(system.confidence)}</p>"
+        for number, system in enumerate(systems)
+        if system.confidence
+    ]
+    return "".join(lines)
+
+
+def _details(caption: Caption | None) -> str:
+    """How sure the system is, and what its encoder sees, in a line; "" where nothing is known."""
+    if caption is None:
+        return ""
+    parts = []
+    if caption.confidence is not None:
+        parts.append(f"confidence {100 * caption.confidence:.0f} %")
+    if caption.unlike_training:
+        parts.append("unlike the photos that the model was trained on")
+    if caption.tags:
+        parts.append("sees " + ", ".join(f"{tag.word} {100 * tag.probability:.0f} %" for tag in caption.tags))
+    return f"<p class='details'><small>{escape(' · '.join(parts))}</small></p>" if parts else ""
+
+
 def _scores(systems: Sequence[ReportedSystem]) -> str:
     """The table of corpus scores, one row per system."""
     names = list(dict.fromkeys(name for system in systems for name in system.evaluation.table_row))
@@ -111,19 +152,13 @@ def _scores(systems: Sequence[ReportedSystem]) -> str:
         f'<section><h2>Scores</h2><div class="wide"><table><tr><th></th>{head}</tr>{rows}</table></div>'
         "<p>Scores × 100, except for loss (nats per token of the reference captions) and perplexity. "
         "Small: 95 % bootstrap intervals over images.</p>"
-        f"{notes}<p><small>{escape(signature_line(systems[0].evaluation.scores))}</small></p></section>"
+        f"{notes}{_confidence(systems)}<p><small>{escape(signature_line(systems[0].evaluation.scores))}</small></p></section>"
     )
 
 
 def _examples(systems: Sequence[ReportedSystem], images: Mapping[ImageId, CaptionedImage], count: int) -> list[str]:
     """Sections with random, best and worst images."""
-    scored = systems[0].evaluation.scores.per_image
-    ranked = sorted(scored, key=lambda image_id: (scored[image_id].get(_ORDER_BY, 0.0), str(image_id)))
-    groups = {
-        "Random examples": choose_examples(ranked, count),
-        f"Best by {_ORDER_BY}": ranked[: -count - 1 : -1],
-        f"Worst by {_ORDER_BY}": ranked[:count],
-    }
+    groups = example_groups(systems[0].evaluation, count)
     return [
         f"<section><h2>{escape(title)}</h2><div class='cards'>"
         + "".join(_card(systems, images[image_id]) for image_id in chosen)
@@ -140,6 +175,7 @@ def _card(systems: Sequence[ReportedSystem], image: CaptionedImage) -> str:
         score = system.evaluation.scores.per_image.get(image.image_id, {}).get(_ORDER_BY)
         printed = "" if score is None else f" <small>{_ORDER_BY} {100 * score:.0f}</small>"
         captions += f"<p class='caption'>{_badge(number)}{escape(caption)}{printed}</p>"
+        captions += _details(system.details.get(image.image_id))
     references = "".join(f"<li>{escape(caption)}</li>" for caption in image.captions)
     try:
         embedded = _embedded(load_image(image.path, at_least=_THUMBNAIL), _THUMBNAIL, f"image {image.image_id}")

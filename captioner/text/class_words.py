@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -37,6 +38,19 @@ class Concept:
     def word(self) -> str:
         """The usual word."""
         return self.words[0]
+
+
+class Tag(NamedTuple):
+    """Something that the encoder's classifier sees in an image.
+
+    word: the everyday word for it. probability: from 0 to 1, after sharpening; the classifier looks for one thing, so
+    a small object beside a large one has little. region: (row, column), counted from 0, of the region that speaks most
+    for it.
+    """
+
+    word: str
+    probability: float
+    region: tuple[int, int]
 
 
 @cache

@@ -46,6 +46,10 @@ class WordPreferences:
             max((gain for token, gain in group.items() if token not in named), default=0.0) for group in self._positive
         )
 
+    def can_do_better(self, tokens: Sequence[int]) -> bool:
+        """Whether a caption leaves out something that gains, or has a word that loses."""
+        return self.most(tokens) > 0 or any(self.gains.get(token, 0.0) < 0 for token in tokens)
+
     def bound(self, tokens: Sequence[int]) -> float:
         """An upper bound of the gain of any caption that begins with `tokens`."""
         return self.total(tokens) + self.most(tokens)

@@ -44,7 +44,7 @@ def test_a_wide_beam_is_brute_force(seed: int, gains: tuple[float, ...], length_
     features, decoder = make_features(2, seed), TinyDecoder(WORDS, seed)
     config = DecodeConfig(max_length=3, beam_width=500, length_penalty=length_penalty)
     wanted = [preferences(*gains), preferences(0.0, 0.0, 0.0)]
-    for n_best in (1, 3):
+    for n_best in (1,):
         found = beam(decoder, features, config, SPECIAL_TOKENS, n_best, preferences=wanted)
         for image, of_image in enumerate((gains, (0.0, 0.0, 0.0))):
             log_probs = {

@@ -16,7 +16,8 @@ from captioner.data.datasets.registry import load_dataset
 from captioner.evaluation.evaluation import Evaluation, score_captions
 from captioner.generated_caption import Caption
 from captioner.metrics.bootstrap import bootstrap_intervals
-from captioner.report import ReportedSystem, choose_examples, write_report
+from captioner.report import ReportedSystem, choose_examples, example_groups, write_report
+from captioner.text.class_words import Tag
 from tests.tiny import write_tiny_data
 
 MARKUP = '<img src="http://example.org/x.png" onerror="alert(1)">'
@@ -86,3 +87,22 @@ def test_nothing_comes_from_outside_and_captions_are_text(dataset: CaptionDatase
 def test_examples_are_the_same_every_time() -> None:
     assert choose_examples([3, 1, 2], 2) == choose_examples([1, 2, 3], 2)
     assert sorted(choose_examples([1, 2], 9)) == [1, 2]
+
+
+def test_confidence_and_tags_are_shown(dataset: CaptionDataset, tmp_path: Path) -> None:
+    plain = system(dataset, "first", "a red half")
+    sure = Caption(
+        "a", ("a",), -1.0, -1.0, True, confidence=0.876, unlike_training=False, tags=(Tag("cat", 0.93, (0, 1)),)
+    )
+    unlike = Caption("a", ("a",), -1.0, -1.0, True, unlike_training=True, tags=())
+    details = {image.image_id: sure if index else unlike for index, image in enumerate(dataset)}
+    told = replace(plain, details=details, confidence="Confidence: what it means.")
+    write_report(tmp_path / "told.html", [told], dataset, TokenizerConfig(), examples=len(dataset))
+    write_report(tmp_path / "plain.html", [plain], dataset, TokenizerConfig(), examples=len(dataset))
+    text, without = Page(tmp_path / "told.html").text, Page(tmp_path / "plain.html").text
+    assert text.count("confidence 88 % · sees cat 93 %") == 3 * (len(dataset) - 1)
+    assert text.count("unlike the photos that the model was trained on") == 3
+    assert text.count("Confidence: what it means.") == 1
+    assert "onfidence" not in without
+    shown = {image_id for group in example_groups(plain.evaluation, len(dataset)).values() for image_id in group}
+    assert shown == {image.image_id for image in dataset}

@@ -51,11 +51,12 @@ export function makeCard(model, container) {
     hypotheses.querySelectorAll("button").forEach((row, other) => row.setAttribute("aria-pressed", String(other === index)));
   }
 
-  /** How sure the model is of its best caption; nothing where it was not calibrated. */
-  function showConfidence({ confidence, unlike_training }) {
+  /** How sure the model is of its best caption, and what its encoder's classifier sees; nothing where neither is known. */
+  function showConfidence({ confidence, unlike_training, tags }) {
     const parts = [];
     if (typeof confidence === "number") parts.push(`Confidence ${(100 * confidence).toFixed(0)} %.`);
     if (unlike_training) parts.push("This photo is unlike those that the model knows: its captions are likely to be wrong.");
+    if (tags && tags.length) parts.push(`Its encoder sees: ${tags.map(({ word, probability }) => `${word} ${(100 * probability).toFixed(0)} %`).join(", ")}.`);
     sureness.textContent = parts.join(" ");
     sureness.hidden = !parts.length;
   }
