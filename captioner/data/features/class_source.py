@@ -20,7 +20,7 @@ class ClassifiedFeatures:
     def __init__(self, features: FeatureSource, classes: FeatureSource) -> None:
         self._features, self._classes = features, classes
         self.origin = f"{features.origin}; classes from {classes.origin}"
-        self.bad = features.bad
+        self.content, self.bad = features.content, features.bad
 
     def batches(
         self, batches: Iterable[Sequence[int]], epoch: int | None = None
