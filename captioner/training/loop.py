@@ -94,8 +94,12 @@ def train(run: Run) -> TrainingResult:
                 if signal_number := stop_requested(stop):
                     log_stop(run, log, signal_number)
                     raise Interrupted(signal_number)
-        with stop.at_once(), out_of_memory_explained(run, while_captioning):
-            return finish(run)
+        try:
+            with stop.at_once(), out_of_memory_explained(run, while_captioning):
+                return finish(run)
+        except Interrupted as stopped:
+            log_stop(run, log, stopped.signal_number)
+            raise
 
 
 @contextmanager
