@@ -23,6 +23,8 @@ from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import ImageSource, load_image
 from captioner.data.images.transforms import image_to_tensor
 from captioner.decode import Hypothesis, search
+from captioner.decode.constrained import Constraints, constrained_beam
+from captioner.decode.forbidden_tokens import check_phrases
 from captioner.decode.sampling import image_seeds
 from captioner.distributed.device import choose_device
 from captioner.errors import ConfigError, ImageError, WeightsError, near_misses
@@ -36,6 +38,7 @@ from captioner.nn.side_by_side import attention_maps, side_by_side
 from captioner.nn.types import ImageFeatures, join_features
 from captioner.schema import from_plain, to_plain
 from captioner.text.tokenizers import build_tokenizer
+from captioner.text.vocabulary import SPECIAL_NAMES
 
 BATCH = 32  # images encoded together
 
@@ -187,6 +190,8 @@ class Captioner:
         decode: DecodeConfig | str | None = None,
         alternatives: int = 0,
         tags: bool = True,
+        must_have: Sequence[str] = (),
+        must_not: Sequence[str] = (),
         **settings: float,
     ) -> list[Caption]: ...
 
@@ -198,6 +203,8 @@ class Captioner:
         decode: DecodeConfig | str | None = None,
         alternatives: int = 0,
         tags: bool = True,
+        must_have: Sequence[str] = (),
+        must_not: Sequence[str] = (),
         **settings: float,
     ) -> Caption: ...
 
@@ -208,6 +215,8 @@ class Captioner:
         decode: DecodeConfig | str | None = None,
         alternatives: int = 0,
         tags: bool = True,
+        must_have: Sequence[str] = (),
+        must_not: Sequence[str] = (),
         **settings: float,
     ) -> Caption | list[Caption]:
         """Caption one image, or each image of a list.
@@ -218,6 +227,8 @@ class Captioner:
         decode: the search, "greedy", "beam" or "sample", or all its settings as a DecodeConfig; by default what the
         model was trained with. alternatives: how many of the next best captions a beam search returns as well.
         tags: whether captions have `Caption.tags`, where the encoder has a classifier.
+        must_have: words or phrases that a caption must have, "dog|puppy" for one of several; must_not: those that it
+        must not have. They need a beam search (`captioner.decode.constrained`), which then ignores `class_weight`.
         settings: single settings of DecodeConfig, such as `beam_width=5`, `max_length=12` or, with decode="sample",
         `temperature=0.8, seed=3`.
 
@@ -225,13 +236,14 @@ class Captioner:
         setting that does not exist, is out of range or has no effect on this search.
         """
         config = self._decode_settings(decode, alternatives, settings)
+        constraints = self._constraints(must_have, must_not, config)
         if not isinstance(images, list):
-            return self._caption_batch([images], [""], config, alternatives, first=0, tags=tags)[0]
+            return self._caption_batch([images], [""], config, alternatives, 0, tags, constraints)[0]
         captions: list[Caption] = []
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
             names = [f"images[{start + index}]: " for index in range(len(batch))]
-            captions += self._caption_batch(batch, names, config, alternatives, first=start, tags=tags)
+            captions += self._caption_batch(batch, names, config, alternatives, start, tags, constraints)
         return captions
 
     @overload
@@ -320,7 +332,9 @@ class Captioner:
     ) -> DecodeConfig:
         """The settings of one call: `decode`, by default the model's, with single settings replaced."""
         known = [entry.name for entry in fields(DecodeConfig) if entry.name != "name"]
-        _check_keywords("Captioner.caption", settings, [*known, "images", "decode", "alternatives", "tags"])
+        _check_keywords(
+            "Captioner.caption", settings, [*known, "images", "decode", "alternatives", "tags", "must_have", "must_not"]
+        )
         if decode is None or isinstance(decode, str):
             config = self.decode if decode is None else replace(self.decode, name=decode)
         else:
@@ -349,16 +363,46 @@ class Captioner:
         alternatives: int,
         first: int,
         tags: bool,
+        constraints: Constraints | None,
     ) -> list[Caption]:
         """Captions of images that are encoded together; `first`: the index of the first one in the whole list."""
         features, scores = self._encode_and_classify(images, names, classify=tags or config.class_weight > 0)
-        found = self._search(features, config, alternatives, first)
+        if constraints is None:
+            found = self._search(features, config, alternatives, first)
+        else:
+            special, phrases, wanted = self.vocabulary.special, self.vocabulary.phrases, [constraints] * len(images)
+            check_phrases(config, phrases)
+            found = constrained_beam(self.model.decoder, features, config, special, wanted, alternatives + 1, phrases)
         captions = [self._to_caption(hypotheses, image) for hypotheses, image in zip(found, images, strict=True)]
         if tags and scores is not None and len(scores.logits) == len(images):  # not of several views
             captions = [
                 replace(caption, tags=of_image) for caption, of_image in zip(captions, tags_of(scores), strict=True)
             ]
-        return self._with_confidence(captions, features, config)
+        return captions if constraints is not None else self._with_confidence(captions, features, config)
+
+    def _constraints(
+        self, must_have: Sequence[str], must_not: Sequence[str], config: DecodeConfig
+    ) -> Constraints | None:
+        """The constraints of one call in token ids; ConfigError for words that the vocabulary lacks."""
+        if isinstance(must_have, str) or isinstance(must_not, str):
+            raise ConfigError("must_have and must_not are lists of words or phrases, such as must_have=['dog'].")
+        if not must_have and not must_not:
+            return None
+        if config.name != "beam":
+            raise ConfigError(f"must_have and must_not need decode='beam', but this is {config.name!r}.")
+        required = tuple(tuple(map(self._phrase, one.split("|"))) for one in must_have)
+        return Constraints(required, tuple(map(self._phrase, must_not)))
+
+    def _phrase(self, text: str) -> tuple[int, ...]:
+        tokens = tokens_of_text(text, self._tokenizer)
+        unknown = [token for token in tokens if token not in self.vocabulary]
+        if unknown:
+            words = self.vocabulary.tokens[len(SPECIAL_NAMES) :]
+            raise ConfigError(
+                f"{unknown[0]!r} is not in the model's vocabulary of {len(words):,} words."
+                f"{near_misses(unknown[0], words)}"
+            )
+        return tuple(self.vocabulary.encode(tokens))
 
     def _search(
         self, features: ImageFeatures, config: DecodeConfig, alternatives: int, first: int

@@ -47,6 +47,14 @@ def _parser() -> FlagParser:
     add_checkpoint(parser, "flickr8k, which comes with the package", several="are an ensemble", newest=True)
     add_ensemble_mean(parser)
     add_json(parser, "print one JSON object per line instead of text")
+    for flag, what in (("must-have", "has; 'dog|puppy' for one of several"), ("must-not", "has not")):
+        parser.add_argument(
+            f"--{flag}",
+            action="append",
+            default=[],
+            metavar="WORDS",
+            help=f"a word or phrase that every caption {what}; may be repeated",
+        )
     parser.add_argument("--no-tags", action="store_true", help="with --json: leave out what the classifier sees")
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="write a plot of captions and attention weights")
     parser.add_argument(
@@ -108,7 +116,12 @@ def _caption(arguments: argparse.Namespace) -> None:
                     print_scored(path, scored, as_json=arguments.json)
                 continue
             caption = captioner.caption(
-                path, decode=decode, alternatives=arguments.alternatives, tags=arguments.json and not arguments.no_tags
+                path,
+                decode=decode,
+                alternatives=arguments.alternatives,
+                tags=arguments.json and not arguments.no_tags,
+                must_have=arguments.must_have,
+                must_not=arguments.must_not,
             )
         except ImageError as error:
             if len(paths) == 1:

@@ -37,7 +37,7 @@ def beam(
     preferences: of each image. The images whose best caption could gain are searched again with their preferences,
     and the hypotheses of both searches are ranked together. One that has all there is to gain stays as it is.
     """
-    rows = _TorchRows(decoder, features, config, special, phrases)
+    rows = TorchRows(decoder, features, config, special, phrases)
     found = beam_search(rows, features.vector.shape[0], config, special, n_best, phrases)
     if preferences is None:
         return found
@@ -50,7 +50,7 @@ def beam(
     if not again:
         return found
     chosen = torch.tensor(again, device=features.vector.device)
-    rows = _TorchRows(decoder, features.images(lambda part: part.index_select(0, chosen)), config, special, phrases)
+    rows = TorchRows(decoder, features.images(lambda part: part.index_select(0, chosen)), config, special, phrases)
     second = beam_search(rows, len(again), config, special, n_best, phrases, [preferences[image] for image in again])
     for image, others in zip(again, second, strict=True):
         found[image] = _best_of_both(found[image], others)
@@ -64,7 +64,7 @@ def _best_of_both(first: Sequence[Hypothesis], second: Sequence[Hypothesis]) -> 
     return sorted(both, key=lambda one: (not one.finished, -one.score))[: len(first)]
 
 
-class _TorchRows:
+class TorchRows:
     """See `captioner.decode.beam_search.DecoderRows`."""
 
     def __init__(
@@ -79,6 +79,12 @@ class _TorchRows:
         self._config, self._special, self._phrases = config, special, phrases
         self._state = decoder.init_state(features)
         self._logits: Tensor | None = None
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V, after the first step."""
+        assert self._logits is not None, "step comes first"
+        return self._logits.shape[1]
 
     def step(self, tokens: Sequence[int]) -> Any:
         logits, self._state, weights = self._decoder.step(self._to_tensor(tokens), self._state)
