@@ -45,7 +45,8 @@ def main() -> None:
     first.model.decoder.load_state_dict(mean)
     changes = {key: yaml.safe_load(value) for key, _, value in (entry.partition("=") for entry in arguments.decode)}
     decode = from_plain(DecodeConfig, {**to_plain(first.settings.decode), **changes}, "decode")
-    averaged = replace(first, settings=replace(first.settings, decode=decode))
+    # A calibration of one of them would not fit their mean.
+    averaged = replace(first, calibration=None, settings=replace(first.settings, decode=decode))
     arguments.out.mkdir()
     exported = write_export(averaged, arguments.out)
     size = sum(file.stat().st_size for file in arguments.out.rglob("*") if file.is_file())

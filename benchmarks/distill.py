@@ -15,6 +15,7 @@ import argparse
 import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def main() -> None:
     student = load_checkpoint(arguments.checkpoint)
     loss, steps = distill(student, load_ensemble(arguments.teachers).model.decoder, arguments)
     seconds = round(time.perf_counter() - start)
-    write_export(student, arguments.out)
+    write_export(replace(student, calibration=None), arguments.out)
     report("distill", {"steps": steps, "seconds": seconds, "loss": loss})
 
 
