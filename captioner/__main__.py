@@ -13,7 +13,7 @@ COMMANDS = {
     "submission": "check files of captions for a test server, and pack them",
     "caption": "caption photos (python caption.py)",
     "demo": "open a web page on which to try captioners on photos",
-    "quickstart": "train a small captioner on synthetic images in 5 minutes (make demo)",
+    "quickstart": "train a small captioner on synthetic images in some minutes (make demo)",
     "runs": "compare finished runs in one table",
     "doctor": "find silent failures of a trained captioner",
     "import": "convert a checkpoint of another captioning project to a run folder",

@@ -22,16 +22,13 @@ from captioner.checkpoint.checkpoint import CheckpointSettings, load_checkpoint,
 from captioner.config import DecodeConfig
 from captioner.errors import CheckpointError, ConfigError, ImageError
 from captioner.nn.packing import pack_captions
-from tests.tiny import train_tiny, write_tiny_data
+from tests.tiny import write_tiny_data
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run, moved; its data and its feature cache are deleted."""
-    home = tmp_path_factory.mktemp("trained")
-    moved = Path(shutil.move(train_tiny(home), tmp_path_factory.mktemp("moved") / "run"))
-    shutil.rmtree(home)
-    return moved
+def run_folder(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run, elsewhere: without its data and its feature cache."""
+    return Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("moved") / "run"))
 
 
 @pytest.fixture(scope="module")
@@ -431,3 +428,32 @@ def test_public_names_are_at_the_top() -> None:
 def test_importing_captioner_imports_no_torch() -> None:
     program = "import sys, captioner; dir(captioner); captioner.ConfigError; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[1])
+
+
+# ------------------------------------------------------------------------------------------- many images
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+def test_each_of_many_images_gets_its_caption(model: Captioner, paths: list[Path], batch_size: int) -> None:
+    """In order, with those that cannot be read in their places; a sampled caption does not depend on the others."""
+    broken = paths[0].with_name("broken.jpg")
+    broken.write_bytes(b"no image")
+    images = [*paths[:4], broken, *paths[4:], broken]
+    for search in ("beam", "sample"):
+        found = list(model.caption_each(images, decode=search, batch_size=batch_size))
+        assert len(found) == len(images)
+        for image, caption in zip(images, found, strict=True):
+            if image == broken:
+                assert isinstance(caption, captioner.ImageError)
+                assert "broken.jpg is not an image" in str(caption)
+            else:
+                assert isinstance(caption, captioner.Caption)
+                same(caption, model.caption(image, decode=search))
+
+
+def test_mistakes_come_before_the_first_image(model: Captioner, paths: list[Path]) -> None:
+    with pytest.raises(captioner.ConfigError, match="batch_size=0 is too small"):
+        model.caption_each(paths, batch_size=0)
+    with pytest.raises(captioner.ConfigError, match="Did you mean beam_width"):
+        model.caption_each(paths, num_beams=3)
+    assert list(model.caption_each([])) == []

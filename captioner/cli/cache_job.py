@@ -18,6 +18,7 @@ from captioner.data.features.view_features import single_images
 from captioner.distributed.device import choose_device
 from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.encoders.encoder import Encoder
+from captioner.progress import format_duration
 
 
 def compute_features(config: TrainConfig, split: str | None, *, with_grid: bool) -> None:
@@ -77,7 +78,8 @@ def _fill(plans: Sequence[CachePlan], encoder: Encoder, config: TrainConfig, dev
     if speed is not None:
         seconds = sum(len(plan.to_encode) for plan in plans) / speed
         _print(
-            f"About {_duration(seconds)} for {needed / 1e9:.2f} GB, at the {speed:.1f} images per second of a trial."
+            f"About {format_duration(seconds)} for {needed / 1e9:.2f} GB, "
+            f"at the {speed:.1f} images per second of a trial."
         )
     started = time.perf_counter()
     bad: dict[str, str] = {}
@@ -85,7 +87,8 @@ def _fill(plans: Sequence[CachePlan], encoder: Encoder, config: TrainConfig, dev
         found = plan.bad | fill_cache(plan, encoder, config.data, device)
         bad |= {str(plan.dataset.images[index].path): why for index, why in found.items()}
     seconds = time.perf_counter() - started
-    _print(f"Computed {missing - len(bad):,} images in {_duration(seconds)} ({missing / seconds:.1f} per second).")
+    took = format_duration(seconds)
+    _print(f"Computed {missing - len(bad):,} images in {took} ({missing / seconds:.1f} per second).")
     if bad:
         _print(f"Left out {len(bad):,} images that cannot be read, such as: {next(iter(bad.values()))}")
 
@@ -103,12 +106,6 @@ def _conclude(shards: FeatureShardFolder) -> None:
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _print(line: str) -> None:

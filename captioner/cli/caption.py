@@ -7,22 +7,26 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from captioner.checkpoint.archive import is_archive_name
 from captioner.checkpoint.pretrained import pretrained_names
+from captioner.cli.captions_file import caption_record, caption_to_file
 from captioner.cli.flags import FlagParser, add_checkpoint, add_device, add_ensemble_mean, add_json
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import unnamed_checkpoint
 from captioner.cli.scored_captions import print_scored
 from captioner.distributed.device import check_device_name
 from captioner.errors import CaptionerError, ConfigError, ImageError
+from captioner.progress import Progress
 
 if TYPE_CHECKING:
+    from captioner.config import DecodeConfig
     from captioner.generated_caption import Caption
+    from captioner.inference import Captioner
 
 SHOWN = 5  # names of skipped files that are printed
 
@@ -39,6 +43,7 @@ def _parser() -> FlagParser:
         [
             "caption photo.jpg",
             "caption photo.jpg holiday/ --checkpoint runs/… --plot sheet.png",
+            "caption photos/ --out captions.jsonl",
             'caption photo.jpg --score "a dog runs on grass"',
             "caption photo.jpg --checkpoint runs/a runs/b runs/c",
         ],
@@ -55,7 +60,15 @@ def _parser() -> FlagParser:
             metavar="WORDS",
             help=f"a word or phrase that every caption {what}; may be repeated",
         )
-    parser.add_argument("--no-tags", action="store_true", help="with --json: leave out what the classifier sees")
+    parser.add_argument(
+        "--no-tags", action="store_true", help="with --json or --out: leave out what the classifier sees"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="write one JSON object per line and image to this file; the same command goes on where it was stopped",
+    )
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="write a plot of captions and attention weights")
     parser.add_argument(
         "--contour",
@@ -107,35 +120,64 @@ def _caption(arguments: argparse.Namespace) -> None:
     decode = captioner.decode
     if arguments.beam_width is not None:
         decode = replace(decode, name="beam", beam_width=arguments.beam_width)
-    captioned: list[tuple[Path, Caption]] = []
+    if arguments.score:
+        unreadable = _score(captioner, paths, arguments)
+    elif arguments.out is not None:
+        unreadable = caption_to_file(captioner, paths, decode, arguments)
+    else:
+        unreadable = _caption_and_print(captioner, paths, decode, arguments)
+    if unreadable:
+        done = "scored" if arguments.score else "captioned"
+        raise ImageError(f"{unreadable} of {len(paths)} images could not be read; the others are {done}.")
+
+
+def _score(captioner: Captioner, paths: Sequence[Path], arguments: argparse.Namespace) -> int:
+    """Score the captions of --score for each image; returns how many of several images could not be read."""
     unreadable = 0
     for path in paths:
         try:
-            if arguments.score:
-                for scored in captioner.score(path, arguments.score):
-                    print_scored(path, scored, as_json=arguments.json)
-                continue
-            caption = captioner.caption(
-                path,
-                decode=decode,
-                alternatives=arguments.alternatives,
-                tags=arguments.json and not arguments.no_tags,
-                must_have=arguments.must_have,
-                must_not=arguments.must_not,
-            )
+            for scored in captioner.score(path, arguments.score):
+                print_scored(path, scored, as_json=arguments.json)
         except ImageError as error:
             if len(paths) == 1:
                 raise
             sys.stderr.write(f"error: {error}\n")
             unreadable += 1
-            continue
-        captioned.append((path, caption))
-        _print(path, caption, as_json=arguments.json, with_path=len(paths) > 1)
-    if arguments.plot is not None and captioned:
+    return unreadable
+
+
+def _caption_and_print(
+    captioner: Captioner, paths: Sequence[Path], decode: DecodeConfig, arguments: argparse.Namespace
+) -> int:
+    """Caption the images, print each caption and draw the plot; returns how many of several could not be read."""
+    tags = arguments.json and not arguments.no_tags
+    settings: dict[str, Any] = {
+        "decode": decode,
+        "alternatives": arguments.alternatives,
+        "tags": tags,
+        "must_have": arguments.must_have,
+        "must_not": arguments.must_not,
+    }
+    captions: Iterator[Caption | ImageError]
+    if len(paths) == 1:
+        captions = iter([captioner.caption(paths[0], **settings)])
+    else:
+        captions = captioner.caption_each(paths, **settings)
+    captioned: list[tuple[Path, Caption]] = []
+    unreadable = 0
+    with Progress(len(paths), "captions", enabled=len(paths) > 1 and not sys.stdout.isatty()) as progress:
+        for path, caption in zip(paths, captions, strict=True):
+            progress.update()
+            if isinstance(caption, ImageError):
+                progress.note(f"error: {caption}")
+                unreadable += 1
+                continue
+            if arguments.plot is not None:
+                captioned.append((path, caption))
+            _print(path, caption, as_json=arguments.json, with_path=len(paths) > 1)
+    if captioned:
         _write_plot(captioned, captioner.transform.resize, arguments)
-    if unreadable:
-        done = "scored" if arguments.score else "captioned"
-        raise ImageError(f"{unreadable} of {len(paths)} images could not be read; the others are {done}.")
+    return unreadable
 
 
 def _split_checkpoints(arguments: argparse.Namespace) -> None:
@@ -164,11 +206,20 @@ def _is_image(path: Path, suffixes: Collection[str]) -> bool:
 def _check_values(arguments: argparse.Namespace) -> None:
     """CaptionerError for a value that cannot work, before anything is loaded."""
     ignored = {"--plot": arguments.plot, "--alternatives": arguments.alternatives, "--beam-width": arguments.beam_width}
+    ignored["--out"] = arguments.out
     for flag, value in ignored.items():
         if arguments.score and value:
             raise CaptionerError(
                 f"{flag} {value} has no effect with --score, which generates no caption. Leave one out."
             )
+    if arguments.out is not None and arguments.plot is not None:
+        raise CaptionerError("--out is for many images, and --plot for a few in one picture. Leave one out.")
+    if arguments.out is not None and arguments.json:
+        raise CaptionerError("--json has no effect with --out, whose lines are JSON objects. Leave it out.")
+    if arguments.out is not None and not arguments.out.absolute().parent.is_dir():
+        raise CaptionerError(f"--out {arguments.out}: the folder {arguments.out.absolute().parent} does not exist.")
+    if arguments.out is not None and arguments.out.exists() and not arguments.out.is_file():
+        raise CaptionerError(f"--out {arguments.out} is no ordinary file. Expected one, such as captions.jsonl.")
     if arguments.alternatives < 0:
         raise CaptionerError(f"--alternatives {arguments.alternatives}: expected 0 or more.")
     if arguments.plot is not None and not arguments.plot.absolute().parent.is_dir():
@@ -181,18 +232,7 @@ def _check_values(arguments: argparse.Namespace) -> None:
 def _print(path: Path, caption: Caption, *, as_json: bool, with_path: bool) -> None:
     """Print one caption and its alternatives, as text or as a line of JSON."""
     if as_json:
-        record = {
-            "path": str(path),
-            "caption": caption.text,
-            "log_prob": caption.log_prob,
-            "finished": caption.finished,
-            "unusable": caption.unusable,
-            "confidence": caption.confidence,
-            "unlike_training": caption.unlike_training,
-            "tags": None if caption.tags is None else [tag._asdict() for tag in caption.tags],
-            "alternatives": [{"caption": c.text, "log_prob": c.log_prob} for c in caption.alternatives],
-        }
-        sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(caption_record(path, caption), ensure_ascii=False) + "\n")
         return
     line = caption.text if caption.finished else f"{caption.text} …"
     if caption.unusable is not None:

@@ -5,19 +5,17 @@ The search sees no reference. Only the loss on the references (`reference_loss`)
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
-from tqdm import tqdm
 
 from captioner.config import DecodeConfig, MeteorConfig, MetricConfig, TokenizerConfig
 from captioner.data.batches import sequential_batches
 from captioner.data.dataset import CaptionDataset, ImageId
 from captioner.data.features.sources import FeatureSource
 from captioner.decode import Hypothesis, search
-from captioner.distributed.ranks import all_gather, all_gather_union, broadcast_from_rank0, share
+from captioner.distributed.ranks import all_gather, all_gather_union, broadcast_from_rank0, is_main_process, share
 from captioner.evaluation.evaluation import (
     Evaluation,
     evaluation_signature,
@@ -34,6 +32,7 @@ from captioner.evaluation.grounding import (
 from captioner.evaluation.reference_loss import ReferenceLossSum, encode_references
 from captioner.metrics.format import score_notices
 from captioner.nn.model import CaptioningModel
+from captioner.progress import Progress
 from captioner.text.tokenizers import Tokenizer
 from captioner.text.vocabulary import Vocabulary
 
@@ -87,13 +86,7 @@ def generate_hypotheses(
     try:
         with (
             torch.inference_mode(),
-            tqdm(
-                total=len(images),
-                desc=title,
-                unit="image",
-                leave=False,
-                disable=not sys.stderr.isatty(),
-            ) as bar,
+            Progress(len(images), title, enabled=is_main_process()) as progress,
         ):
             for indices, batch in features.batches(batches):
                 if not indices:
@@ -113,7 +106,7 @@ def generate_hypotheses(
                     best[index] = replace(hypotheses[0], attention=None if attention is None else attention.cpu())
                 if reference_loss is not None:
                     reference_loss.add(model.decoder, indices, batch)
-                bar.update(len(indices))
+                progress.update(len(indices))
     finally:
         model.train(was_training)
     all_gather_union(features.bad)

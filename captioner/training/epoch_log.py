@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 
-from tqdm import tqdm
-
+from captioner.distributed.ranks import is_main_process
+from captioner.progress import Progress
 from captioner.training.logs import RunLog
 from captioner.training.run import Run
 from captioner.training.step import TrainingBatch
@@ -18,12 +17,13 @@ class EpochLog:
 
     def __init__(self, run: Run, log: RunLog) -> None:
         self.run, self.log = run, log
-        self.bar = tqdm(
-            total=run.steps_per_epoch,
+        self.bar = Progress(
+            run.steps_per_epoch,
+            f"epoch {run.progress.epoch + 1}/{run.config.trainer.max_epochs}",
+            "batch",
             initial=run.progress.batch,
-            desc=f"epoch {run.progress.epoch + 1}/{run.config.trainer.max_epochs}",
-            unit="batch",
-            disable=not sys.stderr.isatty(),
+            keep=True,
+            enabled=is_main_process(),
         )
         self.words_since_log = 0
         self.step_started = self.log_started = time.perf_counter()
@@ -43,14 +43,15 @@ class EpochLog:
             means = progress.compute_and_reset()
             speed = self.words_since_log / (time.perf_counter() - self.log_started)
             self.log.record("train", progress.step, epoch=progress.epoch + 1, **means, words_per_second=round(speed))
-            self.bar.set_postfix(loss=f"{means['loss']:.3f}", words_per_second=f"{speed:.0f}")
+            self.bar.show(f"loss {means['loss']:.3f}, {speed:,.0f} words per second")
             self.words_since_log, self.log_started = 0, time.perf_counter()
         self.bar.update()
 
     def __enter__(self) -> EpochLog:
+        self.bar.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.close()
+        self.bar.__exit__(kind, error, trace)

@@ -125,10 +125,10 @@ def test_it_serves_until_ctrl_c(tmp_path: Path) -> None:
     line = process.stdout.readline()
     found = re.search(r"run: (http://127\.0\.0\.1:\d+/) ", line)
     assert found, line
-    with urllib.request.urlopen(found[1], timeout=30) as page:
+    with urllib.request.urlopen(found[1], timeout=300) as page:
         assert b"<title>captioner" in page.read()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert "The page is closed." in out
     assert err.startswith("warning: every machine that can reach this one")

@@ -11,13 +11,13 @@ import pytest
 from captioner.checkpoint.checkpoint import load_checkpoint
 from captioner.cli.train import main
 from tests.cli.conftest import SMALL, Command
-from tests.tiny import train_tiny, write_tiny_data
+from tests.tiny import write_tiny_data
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def trained(tiny_run: Path) -> Path:
     """A finished run."""
-    return train_tiny(tmp_path_factory.mktemp("trained"))
+    return tiny_run
 
 
 def test_the_command_takes_the_checkpoint_s_model(command: Command, trained: Path, tmp_path: Path) -> None:

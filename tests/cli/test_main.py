@@ -54,7 +54,7 @@ def test_signals(tmp_path: Path, tiny: FolderConfig, signals: list[signal.Signal
     wait_for_epochs(process, 2)
     for number in signals:
         process.send_signal(number)
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=300)
     assert (process.returncode, words in rest, "Traceback" in rest) == (code, True, False), rest
     load_checkpoint(tmp_path / "run", which="latest")
 

@@ -96,18 +96,36 @@ class Scored:
     attention: Tensor | None  # (T, P), for the words
 
 
+class CaptionScores:
+    """Scores captions of one image step by step, by the definition; captions that begin alike share those steps."""
+
+    def __init__(self, decoder: Decoder[Any], features: ImageFeatures) -> None:
+        self.decoder = decoder
+        self.first = decoder.init_state(features)
+        self.steps: dict[tuple[int, ...], tuple[list[float], DecoderState[Any, Any], Tensor | None]] = {}
+
+    def after(self, words: tuple[int, ...]) -> tuple[list[float], DecoderState[Any, Any], Tensor | None]:
+        """Log-probability of each next token after `words`, the state there, and the attention of that step."""
+        if words not in self.steps:
+            previous, state = (words[-1], self.after(words[:-1])[1]) if words else (SPECIAL_TOKENS.start, self.first)
+            with torch.no_grad():
+                logits, state, attention = self.decoder.step(torch.tensor([previous]), state)
+            self.steps[words] = logits[0].log_softmax(dim=0).tolist(), state, attention
+        return self.steps[words]
+
+    def score(self, words: tuple[int, ...], finished: bool) -> Scored:
+        log_prob, attention_rows = 0.0, []
+        for position, target in enumerate((*words, END) if finished else words):
+            log_probs, _, attention = self.after(words[:position])
+            log_prob += log_probs[target]
+            if attention is not None:
+                attention_rows.append(attention[0])
+        return Scored(log_prob, torch.stack(attention_rows[: len(words)]) if attention_rows[: len(words)] else None)
+
+
 def score_caption(decoder: Decoder[Any], features: ImageFeatures, words: tuple[int, ...], finished: bool) -> Scored:
     """Score one caption of one image, step by step, by the definition."""
-    state = decoder.init_state(features)
-    log_prob, attention_rows = 0.0, []
-    targets = (*words, END) if finished else words
-    for previous, target in zip((SPECIAL_TOKENS.start, *targets), targets, strict=False):
-        with torch.no_grad():
-            logits, state, attention = decoder.step(torch.tensor([previous]), state)
-        log_prob += float(logits[0].log_softmax(dim=0)[target])
-        if attention is not None:
-            attention_rows.append(attention[0])
-    return Scored(log_prob, torch.stack(attention_rows[: len(words)]) if attention_rows[: len(words)] else None)
+    return CaptionScores(decoder, features).score(words, finished)
 
 
 def repeats_an_ngram(words: tuple[int, ...], n: int) -> bool:
@@ -141,9 +159,11 @@ def reference_beam(
     Every continuation is scored from the image on, and all of them are sorted.
     """
 
+    scores = CaptionScores(decoder, features)
+
     @functools.cache
     def log_prob(words: tuple[int, ...], finished: bool) -> float:
-        return score_caption(decoder, features, words, finished).log_prob
+        return scores.score(words, finished).log_prob
 
     def score(words: tuple[int, ...], finished: bool) -> float:
         return log_prob(words, finished) / max(1, len(words) + finished) ** config.length_penalty

@@ -13,6 +13,7 @@ from captioner.decode.beam import beam
 from captioner.errors import ConfigError
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from tests.decode.decoders import (
+    CaptionScores,
     TableDecoder,
     TinyDecoder,
     all_captions,
@@ -20,7 +21,6 @@ from tests.decode.decoders import (
     one_image,
     reference_beam,
     same_logits,
-    score_caption,
 )
 
 
@@ -43,9 +43,9 @@ def test_a_beam_wide_enough_is_brute_force(seed: int, settings: dict[str, float]
     config = DecodeConfig(**{"max_length": 4, "beam_width": 500, **settings})  # type: ignore[arg-type]
     everything = beam(decoder, features, config, SPECIAL_TOKENS, n_best=500)
     for image, found in enumerate(everything):
-        scores = {}
+        scores, of_image = {}, CaptionScores(decoder, one_image(features, image))
         for caption in all_captions(4 + words, config):
-            log_prob = score_caption(decoder, one_image(features, image), caption, finished=True).log_prob
+            log_prob = of_image.score(caption, finished=True).log_prob
             scores[caption] = log_prob / (len(caption) + 1) ** config.length_penalty
         expected = sorted(scores, key=lambda caption: -scores[caption])
         finished = [one for one in found if one.finished]

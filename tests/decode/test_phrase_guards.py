@@ -13,7 +13,7 @@ from captioner.decode import search
 from captioner.errors import ConfigError
 from captioner.text.phrases import DOUBLED, ENDING, UNSEEN, PhraseStatistics
 from captioner.text.vocabulary import SPECIAL_TOKENS
-from tests.decode.decoders import END, TinyDecoder, all_captions, assert_same, make_features, one_image, score_caption
+from tests.decode.decoders import END, CaptionScores, TinyDecoder, all_captions, assert_same, make_features, one_image
 
 WORDS = (4, 5, 6)
 KIND_OF = {"no_unseen_phrase": UNSEEN, "no_doubled_phrase": DOUBLED, "no_bad_ending": ENDING}
@@ -39,8 +39,9 @@ def statistics() -> PhraseStatistics:
     return PhraseStatistics.from_captions(captions, END)
 
 
-def kinds(caption: tuple[int, ...]) -> set[str]:
-    return {phrase.kind for phrase in statistics().find(caption)}
+@cache
+def kinds(caption: tuple[int, ...]) -> frozenset[str]:
+    return frozenset(phrase.kind for phrase in statistics().find(caption))
 
 
 def test_the_statistics_forbid_some_captions_of_each_kind() -> None:
@@ -56,10 +57,10 @@ def test_a_beam_wide_enough_is_brute_force(guards: dict[str, Any], penalty: floa
     features, decoder = make_features(1, seed), TinyDecoder(len(WORDS), seed)
     config = DecodeConfig(max_length=4, beam_width=500, length_penalty=0.5, implausible_penalty=penalty, **guards)
     forbidden = {kind for key, kind in KIND_OF.items() if guards.get(key)}
-    scores = {}
+    scores, of_image = {}, CaptionScores(decoder, one_image(features, 0))
     for caption in all_captions(4 + len(WORDS), config):
         if not kinds(caption) & forbidden:
-            log_prob = score_caption(decoder, one_image(features, 0), caption, finished=True).log_prob
+            log_prob = of_image.score(caption, finished=True).log_prob
             scores[caption] = log_prob / (len(caption) + 1) ** 0.5 - penalty * bool(kinds(caption))
     expected = sorted(scores, key=lambda caption: -scores[caption])
     (found,) = search(decoder, features, config, SPECIAL_TOKENS, n_best=500, phrases=statistics())

@@ -48,7 +48,7 @@ class Client(NamedTuple):
         return f"http://127.0.0.1:{self.port}/"
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=300)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body, named, encode_chunked="Transfer-Encoding" in named)
@@ -77,7 +77,7 @@ def serving(app: ASGIApp) -> Iterator[Client]:
             yield Client(listening.getsockname()[1])
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(300)
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def run_ranks(work: str, size: int, folder: Path) -> list[Any]:
         environment = os.environ | {key: str(value) for key, value in (job | place).items()}
         command = [sys.executable, "-m", "tests.distributed.ranks", work, str(folder)]
         processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
-    errors = [process.communicate(timeout=120)[1] for process in processes]
+    errors = [process.communicate(timeout=500)[1] for process in processes]
     assert all(process.returncode == 0 for process in processes), "\n".join(errors)
     return [json.loads((folder / f"{work}.{rank}.json").read_text()) for rank in range(size)]
 

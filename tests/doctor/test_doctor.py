@@ -35,15 +35,14 @@ from captioner.doctor.unit_checks import check_dead_units
 from captioner.nn.cells import Cell
 from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.types import DecoderOutput
-from tests.tiny import train_tiny
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def run(tiny_run: Path) -> Path:
     """A run that generates correct captions."""
-    return train_tiny(tmp_path_factory.mktemp("doctor"))
+    return tiny_run
 
 
 @pytest.fixture

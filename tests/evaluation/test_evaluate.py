@@ -28,15 +28,15 @@ from captioner.evaluation.evaluation import (
     write_evaluation,
 )
 from captioner.text.tokenizers import build_tokenizer
-from tests.tiny import train_tiny, write_tiny_data
+from tests.tiny import write_tiny_data
 
 GREEDY = DecodeConfig(name="greedy", max_length=8)
 TOKENIZER = TokenizerConfig()
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> LoadedCheckpoint:
-    return load_checkpoint(train_tiny(tmp_path_factory.mktemp("trained")))
+def trained(tiny_run: Path) -> LoadedCheckpoint:
+    return load_checkpoint(tiny_run)
 
 
 @pytest.fixture

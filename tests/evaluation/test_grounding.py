@@ -21,7 +21,7 @@ from captioner.evaluation.grounding import AttendedCaption, attention_on_referen
 from captioner.text.tokenizers import build_tokenizer
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from captioner.training.setup import check_settings
-from tests.tiny import tiny_config, train_tiny, write_tiny_data
+from tests.tiny import tiny_config, write_tiny_data
 
 
 def dataset_with_boxes(folder: Path, *boxes: tuple[Box, ...], size: tuple[int, int] = (40, 20)) -> CaptionDataset:
@@ -72,8 +72,8 @@ def test_the_attention_of_a_name_of_two_words_is_their_mean(tmp_path: Path) -> N
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> LoadedCheckpoint:
-    return load_checkpoint(train_tiny(tmp_path_factory.mktemp("trained")))
+def trained(tiny_run: Path) -> LoadedCheckpoint:
+    return load_checkpoint(tiny_run)
 
 
 def test_attention_on_references_equals_that_of_single_steps(trained: LoadedCheckpoint, tmp_path: Path) -> None:

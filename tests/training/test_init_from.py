@@ -19,13 +19,13 @@ from captioner.training.logs import RunLog
 from captioner.training.loop import train
 from captioner.training.resume import save
 from captioner.training.setup import prepare
-from tests.tiny import tiny_config, train_tiny, with_trainer, write_tiny_data
+from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def trained(tiny_run: Path) -> Path:
     """A finished run."""
-    return train_tiny(tmp_path_factory.mktemp("trained"))
+    return tiny_run
 
 
 def fine_tuning(trained: Path, folder: Path, images: int = 32) -> TrainConfig:

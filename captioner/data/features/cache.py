@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from captioner.config import CacheConfig, DataConfig, TransformConfig
@@ -31,6 +31,7 @@ from captioner.data.stored_image import hash_content
 from captioner.errors import DataError
 from captioner.nn.encoders.encoder import Encoder, FrozenPart
 from captioner.nn.types import ImageFeatures
+from captioner.progress import Progress
 from captioner.schema import to_plain
 
 TIMED_BATCHES = 4  # for the estimate of the encoder's speed
@@ -199,10 +200,10 @@ def fill_cache(
         return {}
     check_cache_disk_space(plan.shards.path, len(plan.missing), plan.bytes_missing)
     title = f"features of {plan.dataset.name} {plan.dataset.split} ({plan.bytes_missing / 1e6:.0f} MB, stored)"
-    with tqdm(total=len(plan.missing), desc=title, unit="image", disable=not sys.stderr.isatty()) as bar:
-        fill(plan.shards, plan.from_grids, _from_grids(plan.grids, encoder.vector_is_mean), bar.update)
+    with Progress(len(plan.missing), title, keep=True) as progress:
+        fill(plan.shards, plan.from_grids, _from_grids(plan.grids, encoder.vector_is_mean), progress.update)
         encode = _from_images(plan.sources, encoder, plan.with_grid, data, device)
-        bad = fill(plan.shards, plan.to_encode, encode, bar.update)
+        bad = fill(plan.shards, plan.to_encode, encode, progress.update)
     return {
         index: _reason(bad[key], plan.dataset.images[index].path, plan.sources[key].path)
         for index, key in plan.digests.items()
@@ -266,8 +267,8 @@ def _described(transform: TransformConfig) -> dict[str, Any]:
     return described
 
 
-def weights_digest(encoder: Encoder | FrozenPart) -> str:
-    """A hash of the names and values of all parameters and buffers of the encoder."""
+def weights_digest(encoder: nn.Module) -> str:
+    """A hash of the names and values of all parameters and buffers of the encoder, or of a whole model."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(name.encode())

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 WAIT = 0.05  # seconds between attempts to take the folder's lock
 
@@ -37,7 +37,7 @@ class ShardLocks:
     def exclusive(self) -> Iterator[None]:
         """A `with` block under the folder's lock: no other process can lock new shards meanwhile."""
         with (self.folder / "lock").open("a") as file:
-            while not _lock(file):
+            while not lock_open_file(file):
                 time.sleep(WAIT)
             yield
 
@@ -57,7 +57,7 @@ class ShardLocks:
         name = f"shard-{uuid.uuid4().hex[:12]}"
         file = self._path(name).open("x+", encoding="utf-8")
         self._files[name] = file
-        if not _lock(file):
+        if not lock_open_file(file):
             raise BlockingIOError(f"{self._path(name)} is locked although it is new")
         json.dump(list(keys), file)
         file.flush()
@@ -94,7 +94,7 @@ def _locked_keys(path: Path) -> set[str] | None:
     """The keys in a lock file, or None if its owner has released it or is dead; a dead owner's file is removed."""
     try:
         with path.open("r+", encoding="utf-8") as file:
-            if not _lock(file):
+            if not lock_open_file(file):
                 return set(json.load(file))
     except FileNotFoundError:  # released since the folder was listed
         return None
@@ -105,7 +105,7 @@ def _locked_keys(path: Path) -> set[str] | None:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(file: IO[str]) -> bool:
+    def lock_open_file(file: IO[Any]) -> bool:
         """Lock an open file until it is closed; False if another process has the lock.
 
         Locks one byte far beyond the content, because msvcrt's locks also block reading.
@@ -122,7 +122,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _lock(file: IO[str]) -> bool:
+    def lock_open_file(file: IO[Any]) -> bool:
         """Lock an open file until it is closed; False if another process has the lock."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,11 +37,12 @@ def _server(**settings: object) -> Server:
     return Server({"zips/images.zip": BODY}, **settings)  # type: ignore[arg-type]
 
 
-def _nobody() -> str:
-    """An address without a server."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+@contextmanager
+def _nobody() -> Iterator[str]:
+    """An address without a server. Its port is taken meanwhile, so that no other test gets it, but nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("file", [FILE, UNCHECKED, RemoteFile("zips/images.zip", checksum=FILE.checksum)])
@@ -163,8 +166,7 @@ def test_an_invalid_content_range_is_an_error(tmp_path: Path) -> None:
 
 
 def test_no_connection_says_what_to_do_by_hand(tmp_path: Path) -> None:
-    address = _nobody()
-    with pytest.raises(DataError) as caught:
+    with _nobody() as address, pytest.raises(DataError) as caught:
         fetch(FILE, tmp_path, [address], progress=False, attempts=2, pause=0.0)
     assert f"{address}/zips/images.zip" in str(caught.value)
     assert f"put it at {tmp_path / 'images.zip'}" in str(caught.value)

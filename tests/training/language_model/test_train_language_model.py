@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,12 @@ def curve(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in record.items() if k not in clock} for record in read_records(folder)]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The uninterrupted run of `SMALL`."""
+    return run(SMALL, tmp_path_factory.mktemp("whole") / "run")
+
+
 def test_it_learns_a_repeated_text(tmp_path: Path) -> None:
     """Its loss falls to nearly 0 bits; with one character of context it would stay above 1."""
     text = tmp_path / "text.txt"
@@ -75,8 +82,8 @@ def test_it_learns_a_repeated_text(tmp_path: Path) -> None:
     assert figures["counting"][1]["test"] > 1
 
 
-def test_the_files_of_a_finished_run(tmp_path: Path) -> None:
-    folder = run(SMALL, tmp_path / "run")
+def test_the_files_of_a_finished_run(whole: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(whole, tmp_path / "run")
     figures = json.loads((folder / "metrics.json").read_text())
     assert figures["task"] == "language_model"
     assert figures["tokens"] == {"train": 2400, "val": 300, "test": 300}
@@ -95,15 +102,15 @@ def test_the_files_of_a_finished_run(tmp_path: Path) -> None:
     assert figures["bits_per_character"]["val"] == pytest.approx(best, abs=1e-9)
 
 
-def test_runs_are_reproducible_and_seeds_differ(tmp_path: Path) -> None:
-    assert_same_run(run(SMALL, tmp_path / "first"), run(SMALL, tmp_path / "second"))
-    assert curve(run(replace(SMALL, seed=1), tmp_path / "third")) != curve(tmp_path / "first")
+def test_runs_are_reproducible_and_seeds_differ(whole: Path, tmp_path: Path) -> None:
+    assert_same_run(whole, run(SMALL, tmp_path / "second"))
+    assert curve(run(replace(SMALL, seed=1), tmp_path / "third")) != curve(whole)
 
 
 @pytest.mark.parametrize("stop_after", [1, 5, 13, 17])
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, stop_after: int) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(whole: Path, tmp_path: Path, stop_after: int) -> None:
     """Stopped within an epoch, at a validation, at the end of an epoch, and within the second."""
-    whole, stopped = run(SMALL, tmp_path / "whole"), tmp_path / "stopped"
+    stopped = tmp_path / "stopped"
     with pytest.raises(Interrupted):
         interrupt_after(stop_after, stopped)
     assert not (stopped / "metrics.json").exists()

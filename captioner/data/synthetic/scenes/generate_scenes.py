@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from captioner.config import ScenesConfig
 from captioner.data.dataset import Box, CaptionDataset, CaptionedImage
 from captioner.data.datasets.annotation_files import path_exists, read_json
@@ -29,6 +27,7 @@ from captioner.data.synthetic.scenes.words import NOUNS
 from captioner.data.synthetic.scenes.world import KINDS
 from captioner.errors import DataError, choose
 from captioner.files import cache_directory, temporary_beside
+from captioner.progress import Progress
 
 GENERATOR_VERSION = 1
 """Must be increased when the same seed gives other images or captions."""
@@ -154,7 +153,7 @@ def _generate(root: Path, config: ScenesConfig) -> None:
     sizes = _sizes(config)
     total = sum(sizes.values())
     try:
-        with _atomic_folder(root) as folder, tqdm(total=total, desc="generating scenes", disable=None) as progress:
+        with _atomic_folder(root) as folder, Progress(total, "generating scenes", keep=True) as progress:
             (folder / "annotations").mkdir()
             for split, size in sizes.items():
                 _generate_split(folder, config.seed, split, size, progress)
@@ -190,7 +189,7 @@ def _atomic_folder(root: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _generate_split(folder: Path, seed: int, split: str, size: int, progress: tqdm[Any]) -> None:
+def _generate_split(folder: Path, seed: int, split: str, size: int, progress: Progress) -> None:
     images: list[dict[str, Any]] = []
     captions: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
