@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -348,3 +349,32 @@ def test_who_writes_files_directly_has_a_reason() -> None:
         if direct.search(path.read_text(encoding="utf-8"))
     }
     assert found == set(DIRECT)
+
+
+PACKING = """
+import sys
+from pathlib import Path
+from captioner.data.dataset import CaptionDataset, CaptionedImage
+from captioner.data.datasets.tar_shards.pack import pack_shards
+image = Path(sys.argv[1])
+images = tuple(CaptionedImage(index, image, (f"caption {index}",)) for index in range(int(sys.argv[3])))
+pack_shards(CaptionDataset("set", "train", images), Path(sys.argv[2]), 1000)
+"""
+
+
+@pytest.mark.slow
+def test_a_real_kill_of_a_pack(tmp_path: Path) -> None:
+    """SIGKILL when the second shard is being written; the next pack is that of a process that was never killed."""
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "image.png")
+    count, out = 30_000, tmp_path / "out"
+    command = [sys.executable, "-c", PACKING, str(tmp_path / "image.png"), str(out), str(count)]
+    process = subprocess.Popen(command, cwd=ROOT)
+    while not list(out.glob(".train-00001.tar.*.tmp")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert [name for name in leftovers(out) if name.endswith(".tmp")]
+    images = tuple(CaptionedImage(index, tmp_path / "image.png", (f"caption {index}",)) for index in range(3000))
+    pack_shards(CaptionDataset("set", "train", images), out, 1000)
+    assert sorted(path.name for path in out.iterdir()) == [f"train-0000{number}.tar" for number in range(3)]
