@@ -380,8 +380,7 @@ def test_the_gradient_has_that_of_cross_entropy_by_its_weight(
     model = prepared.model.double()
     batch = next(training_batches(prepared))
     micro_batch = next(batch.micro_batches)
-    double = ImageFeatures(*(part if part is None else part.double() for part in micro_batch.features))
-    micro_batch = micro_batch._replace(features=double)
+    micro_batch = micro_batch._replace(features=micro_batch.features.images(lambda part: part.double()))
     parameters = list(model.decoder.parameters())
 
     def losses(objective: str, share: float) -> dict[str, Tensor]:
