@@ -9,9 +9,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+
+CPU = Path("/proc/cpuinfo")
 
 
 def median_seconds(cases: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, float]:
@@ -41,8 +44,15 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def processor() -> str:
+    """The processor's name, with what its float32 products depend on."""
+    lines = CPU.read_text("utf-8").splitlines() if CPU.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
 def report(name: str, results: dict[str, Any]) -> None:
     """Print one JSON line with the results, the machine and the versions."""
-    machine = {"threads": torch.get_num_threads(), "torch": torch.__version__, "processor": platform.machine()}
+    machine = {"threads": torch.get_num_threads(), "torch": torch.__version__, "processor": processor()}
     machine["peak_memory_mb"] = round(peak_memory() / 2**20)
     sys.stdout.write(json.dumps({"benchmark": name, **machine, **results}) + "\n")

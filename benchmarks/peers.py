@@ -26,6 +26,93 @@ class FusedLSTM(nn.Module):
         outputs, _ = self.lstm(pack_padded_sequence(inputs, lengths, batch_first=True))
         return self.words(outputs.data)
 
+    @torch.inference_mode()
+    def greedy(self, image: Tensor, steps: int) -> list[list[int]]:
+        """Images (B, D) → captions of `steps` words: no log-probabilities, and no row ends early."""
+        inputs, state, words = self.image(image).unsqueeze(1), None, []
+        for _ in range(steps + 1):
+            outputs, state = self.lstm(inputs, state)
+            words.append(self.words(outputs.squeeze(1)).argmax(dim=1))
+            inputs = self.embedding(words[-1]).unsqueeze(1)
+        return torch.stack(words, dim=1).tolist()
+
+
+class MaxoutAttention(nn.Module):
+    """att2in2: the grid is mapped to H dimensions and to its keys once an image; attention into a maxout LSTM.
+
+    Every row is computed at every step, padded or finished, with a log-softmax over the vocabulary.
+    """
+
+    def __init__(self, vocabulary: int, embedding: int, hidden: int, attention: int, features: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, embedding)
+        self.grid, self.keys = nn.Linear(features, hidden), nn.Linear(hidden, attention)
+        self.query, self.score = nn.Linear(hidden, attention), nn.Linear(attention, 1)
+        self.from_word, self.from_hidden = nn.Linear(embedding, 5 * hidden), nn.Linear(hidden, 5 * hidden)
+        self.from_context = nn.Linear(hidden, 2 * hidden)
+        self.words = nn.Linear(hidden, vocabulary)
+        self.hidden = hidden
+
+    def encode(self, grid: Tensor, each: int) -> tuple[Tensor, Tensor]:
+        """Grids (B, P, D) → mapped grid (N, P, H) and keys (N, P, A) of N = B·each rows, copied to the rows."""
+        grid = torch.relu(self.grid(grid))
+        keys = self.keys(grid)
+        return (grid, keys) if each == 1 else (grid.repeat_interleave(each, 0), keys.repeat_interleave(each, 0))
+
+    def step(self, words: Tensor, grid: Tensor, keys: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities (N, V) of the words after `words`, and the state."""
+        energy = self.score(torch.tanh(keys + self.query(h).unsqueeze(1))).squeeze(2)
+        context = torch.bmm(torch.softmax(energy, dim=1).unsqueeze(1), grid).squeeze(1)
+        sums = self.from_word(torch.relu(self.embedding(words))) + self.from_hidden(h)
+        i, f, o = torch.sigmoid(sums[:, : 3 * self.hidden]).chunk(3, dim=1)
+        first, second = (sums[:, 3 * self.hidden :] + self.from_context(context)).chunk(2, dim=1)
+        c = f * c + i * torch.maximum(first, second)
+        h = o * torch.tanh(c)
+        return torch.log_softmax(self.words(h), dim=1), h, c
+
+    def forward(self, grid: Tensor, captions: Tensor) -> Tensor:
+        """Grids (B, P, D) and padded captions (N, T), those of an image adjacent → log-probabilities (N, T, V)."""
+        grid, keys = self.encode(grid, len(captions) // len(grid))
+        h = c = grid.new_zeros(len(captions), self.hidden)
+        outputs = []
+        for words in captions.t():
+            log_probs, h, c = self.step(words, grid, keys, h, c)
+            outputs.append(log_probs)
+        return torch.stack(outputs, dim=1)
+
+    @torch.inference_mode()
+    def greedy(self, grid: Tensor, steps: int) -> list[list[int]]:
+        """Grids (B, P, D) → captions of `steps` words."""
+        grid, keys = self.encode(grid, 1)
+        h = c = grid.new_zeros(len(grid), self.hidden)
+        words, sequences = torch.ones(len(grid), dtype=torch.long), []
+        for _ in range(steps + 1):
+            log_probs, h, c = self.step(words, grid, keys, h, c)
+            _, words = log_probs.max(dim=1)
+            sequences.append(words)
+        return torch.stack(sequences, dim=1).tolist()
+
+    @torch.inference_mode()
+    def beam(self, grid: Tensor, width: int, steps: int) -> list[list[int]]:
+        """The best caption of each image: all K · V scores are sorted, all log-probabilities kept and reordered."""
+        images, vocabulary = len(grid), self.words.out_features
+        grid, keys = self.encode(grid, width)
+        h = c = grid.new_zeros(images * width, self.hidden)
+        words = torch.ones(images * width, dtype=torch.long)
+        scores = torch.full((images, width, 1), float("-inf"))
+        scores[:, 0] = 0  # at first all beams of an image are equal
+        sequences, history = words.new_empty(len(words), 0), grid.new_empty(len(words), 0, vocabulary)
+        for _ in range(steps + 1):
+            log_probs, h, c = self.step(words, grid, keys, h, c)
+            best, places = (scores + log_probs.view(images, width, -1)).flatten(1).sort(dim=1, descending=True)
+            scores, places = best[:, :width, None], places[:, :width]
+            rows = (places // vocabulary + width * torch.arange(images).unsqueeze(1)).flatten()
+            words = (places % vocabulary).flatten()
+            h, c = h[rows], c[rows]
+            history = torch.cat([history[rows], log_probs[rows].unsqueeze(1)], dim=1)
+            sequences = torch.cat([sequences[rows], words.unsqueeze(1)], dim=1)
+        return sequences[::width].tolist()
+
 
 class AttentionStepByStep(nn.Module):
     """Attention with all work inside the loop: the grid is projected and the logits are computed at every step."""

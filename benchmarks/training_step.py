@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 from measure import median_seconds, product_rate, report
-from peers import AttentionStepByStep, FusedLSTM
+from peers import AttentionStepByStep, FusedLSTM, MaxoutAttention
 from torch import nn
 from torch.nn import functional as F
 
@@ -76,6 +76,22 @@ def peer_step(model: nn.Module, features: torch.Tensor, attention: bool) -> Call
     return step
 
 
+def padded_step(model: MaxoutAttention, images: int, each: int) -> Callable[[], None]:
+    """A function that runs one optimizer step of a baseline that computes all rows at all steps."""
+    flat = [torch.tensor(words) for of_image in captions_of(images, each) for words in of_image]
+    inputs = nn.utils.rnn.pad_sequence([F.pad(words, (1, 0), value=1) for words in flat], batch_first=True)
+    targets = nn.utils.rnn.pad_sequence([F.pad(words, (0, 1), value=2) for words in flat], batch_first=True)
+    grid, optimizer = torch.rand(images, REGIONS, FEATURES), torch.optim.Adam(model.parameters())
+
+    def step() -> None:
+        optimizer.zero_grad()
+        log_probs = model(grid, inputs).gather(2, targets.unsqueeze(2)).squeeze(2)
+        (-(log_probs * (targets > 0)).sum() / (targets > 0).sum()).backward()
+        optimizer.step()
+
+    return step
+
+
 def useful_operations(config: ModelConfig, packed: PackedCaptions, images: int) -> float:
     """Necessary FLOPs (2 per multiply-add) of a step: the forward pass, and twice that where gradients are needed."""
     gates = {"rnn": 1, "gru": 3, "lstm": 4}[config.cell] * DIM
@@ -83,8 +99,11 @@ def useful_operations(config: ModelConfig, packed: PackedCaptions, images: int) 
     per_word = (DIM + DIM) * gates + DIM * VOCABULARY
     per_image, no_input_gradient = FEATURES * gates, 0
     if config.name == "attention":
-        per_word += FEATURES * gates + DIM * DIM + REGIONS * DIM + REGIONS * FEATURES + (DIM + FEATURES) * DIM
+        grid = config.grid_dim or FEATURES
+        per_word += grid * gates + DIM * DIM + REGIONS * DIM + REGIONS * grid + (DIM + grid) * DIM
         per_image, no_input_gradient = 0, REGIONS * FEATURES * DIM + FEATURES * 2 * DIM
+        if config.grid_dim:
+            per_image, no_input_gradient = REGIONS * DIM * DIM + DIM * 2 * DIM, REGIONS * FEATURES * DIM
     return 2.0 * (3 * words * per_word + images * (3 * per_image + 2 * no_input_gradient))
 
 
@@ -99,6 +118,7 @@ def main() -> None:
         help="of the captioner steps, not of the baselines",
     )
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", nargs="+", default=[""], help="cases whose names begin so")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -106,6 +126,8 @@ def main() -> None:
     ours = {
         "attention 32x1": (AttentionConfig(**sizes), 32, 1),
         "attention 10x5": (AttentionConfig(**sizes), 10, 5),
+        "attention 512 32x1": (AttentionConfig(grid_dim=DIM, **sizes), 32, 1),
+        "attention 512 10x5": (AttentionConfig(grid_dim=DIM, **sizes), 10, 5),
         "lstm 32x1": (RecurrentConfig(cell="lstm", **sizes), 32, 1),
         "lstm 10x5": (RecurrentConfig(cell="lstm", **sizes), 10, 5),
         "gru 10x5": (RecurrentConfig(cell="gru", **sizes), 10, 5),
@@ -113,7 +135,8 @@ def main() -> None:
     }
     steps = {name: our_step(*case) for name, case in ours.items()}
     cases = {
-        name: float32_matmul_precision(arguments.float32_matmul_precision)(step) for name, (step, _) in steps.items()
+        name: float32_matmul_precision(arguments.float32_matmul_precision, torch.device("cpu"))(step)
+        for name, (step, _) in steps.items()
     }
     cases["peer: fused lstm 32x1"] = peer_step(
         FusedLSTM(VOCABULARY, DIM, DIM, FEATURES), torch.rand(32, FEATURES), False
@@ -121,11 +144,17 @@ def main() -> None:
     cases["peer: attention, all in the loop 32x1"] = peer_step(
         AttentionStepByStep(VOCABULARY, DIM, DIM, DIM, FEATURES), torch.rand(32, REGIONS, FEATURES), True
     )
+    for images, each in ((32, 1), (10, 5)):
+        maxout = MaxoutAttention(VOCABULARY, DIM, DIM, DIM, FEATURES)
+        cases[f"peer: att2in2 {images}x{each}"] = padded_step(maxout, images, each)
+    cases = {name: case for name, case in cases.items() if name.startswith(tuple(arguments.only))}
     seconds = median_seconds(cases, arguments.rounds)
     ceiling = product_rate(400, DIM, VOCABULARY)
-    captions = {name: images * each for name, (_, images, each) in ours.items()}
+    captions = {name: images * each for name, (_, images, each) in ours.items()} | {"peer: att2in2 10x5": 50}
     results = {name: {"captions_per_second": round(captions.get(name, 32) / s, 1)} for name, s in seconds.items()}
     for name, (config, images, _) in ours.items():
+        if name not in seconds:
+            continue
         operations = useful_operations(config, steps[name][1], images)
         results[name]["share_of_ceiling"] = round(operations / (seconds[name] * ceiling), 3)
     report(
