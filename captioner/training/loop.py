@@ -105,7 +105,8 @@ def train(run: Run) -> TrainingResult:
 @contextmanager
 def in_precision_of_run(run: Run, advice: Callable[[Run], str]) -> Iterator[None]:
     """A context with `trainer.float32_matmul_precision`, in which an out-of-memory error is explained with `advice`."""
-    with out_of_memory_explained(run, advice), float32_matmul_precision(run.config.trainer.float32_matmul_precision):
+    precision = run.config.trainer.float32_matmul_precision
+    with out_of_memory_explained(run, advice), float32_matmul_precision(precision, run.device):
         yield
 
 

@@ -13,12 +13,15 @@ from captioner.nn.decoders.show_attend_tell import AttentionDecoder
 from captioner.nn.layers.doubly_stochastic import doubly_stochastic_penalty
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures
+from captioner.training import precision
 from captioner.training.cross_entropy import memory_efficient_cross_entropy
 from captioner.training.precision import (
     autocast,
     build_scaler,
     check_precision,
     float32_matmul_precision,
+    has_bfloat16_units,
+    is_faster_when_rounded,
     iterate_with_autocast,
 )
 
@@ -104,3 +107,29 @@ def test_sums_stay_in_float32() -> None:
     assert answer.logits.dtype == torch.bfloat16
     assert {answer.attention.dtype, step.attention.dtype, penalty.dtype, loss.dtype} == {torch.float32}
     torch.testing.assert_close(answer.attention.sum(1), torch.ones(7), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_a_cpu_on_which_rounding_is_not_faster_computes_as_without_the_setting(
+    is_faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "is_faster_when_rounded", lambda setting: is_faster)
+    with float32_matmul_precision("medium", torch.device("cpu")):
+        assert torch.get_float32_matmul_precision() == ("medium" if is_faster else "highest")
+    with float32_matmul_precision("medium", torch.device("meta")):
+        assert torch.get_float32_matmul_precision() == "medium"
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_a_cpu_without_the_instructions_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16_units", lambda: False)
+    is_faster_when_rounded.cache_clear()
+    assert not is_faster_when_rounded("medium")
+    is_faster_when_rounded.cache_clear()
+
+
+def test_the_trial_leaves_the_setting_as_it_was() -> None:
+    is_faster_when_rounded.cache_clear()
+    assert is_faster_when_rounded("medium") in {True, False}
+    assert not is_faster_when_rounded("medium") or has_bfloat16_units()
+    assert torch.get_float32_matmul_precision() == "highest"

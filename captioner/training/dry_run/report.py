@@ -65,7 +65,7 @@ def dry_run(config: TrainConfig, folder: Path) -> tuple[str, list[str]]:
     inputs = read_inputs(config)
     problems += [*inputs.problems, *weights_problems(config.encoder)]
     model = build_model(config.model, config.encoder, inputs.vocabulary, load_weights=False).to(device)
-    with float32_matmul_precision(config.trainer.float32_matmul_precision):
+    with float32_matmul_precision(config.trainer.float32_matmul_precision, device):
         cost = estimate_cost(config, inputs, model)
     problems += disk_problems(config, folder, cost)
     parameters, trainable = parameter_count(model), trainable_count(config, model)
