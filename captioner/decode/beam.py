@@ -16,6 +16,7 @@ from captioner.decode.constraints import mask_forbidden_tokens
 from captioner.decode.hypothesis import USUAL_LENGTH, Hypothesis, PartialHypothesis
 from captioner.decode.scores import at_least_float32, top_tokens
 from captioner.nn.decoders.decoder import Decoder
+from captioner.nn.layers.linear import forget_changed_copies
 from captioner.nn.types import ImageFeatures, select_images, select_rows
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
@@ -75,6 +76,7 @@ class TorchRows:
         special: SpecialTokens,
         phrases: PhraseStatistics | None,
     ) -> None:
+        forget_changed_copies(decoder)
         self._decoder, self._device = decoder, features.vector.device
         self._config, self._special, self._phrases = config, special, phrases
         self._state = decoder.init_state(features)

@@ -14,6 +14,7 @@ from captioner.decode.constraints import MASKED, mask_forbidden_tokens
 from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, check_not_nan
 from captioner.decode.scores import at_least_float32
 from captioner.nn.decoders.decoder import Decoder
+from captioner.nn.layers.linear import forget_changed_copies
 from captioner.nn.types import ImageFeatures, select_images
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
@@ -36,6 +37,7 @@ def run_decoding_loop(
     After the last word there is one more step, in which only <END> counts: it finishes the caption. If another token is
     selected there, the caption stays as it is, unfinished.
     """
+    forget_changed_copies(decoder)
     device = features.vector.device
     images = list(range(features.vector.shape[0]))  # the image of each row; finished ones are removed
     hypotheses = [PartialHypothesis() for _ in images]

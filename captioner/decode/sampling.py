@@ -17,6 +17,7 @@ from captioner.decode.decoding_loop import run_decoding_loop
 from captioner.decode.hypothesis import Hypothesis, PartialHypothesis
 from captioner.decode.scores import at_least_float32, top_tokens
 from captioner.nn.decoders.decoder import Decoder
+from captioner.nn.layers.linear import forget_changed_copies
 from captioner.nn.types import ImageFeatures, repeat_rows, select_images
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
@@ -81,6 +82,7 @@ def sample_captions(
     stays until all rows of its image have; this is faster than `sample` with `count` copies of the images. The samples
     of an image depend only on `seed` and its id.
     """
+    forget_changed_copies(decoder)
     device, config = features.vector.device, DecodeConfig(name="sample", max_length=max_length)
     ids = [f"{image_id} {index}" for image_id in image_ids for index in range(count)]
     uniform = uniform_samples(seed, ids, max_length + 1).to(device)

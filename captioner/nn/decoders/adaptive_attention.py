@@ -27,6 +27,7 @@ from captioner.errors import ConfigError
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.layers.attention import (
+    Keys,
     attention_weights,
     build_attention,
     context,
@@ -35,6 +36,7 @@ from captioner.nn.layers.attention import (
 )
 from captioner.nn.layers.doubly_stochastic import doubly_stochastic_loss
 from captioner.nn.layers.group_by_image import rows_of_words
+from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
 from captioner.nn.layers.step_linear import deferred_weight_gradients
@@ -49,7 +51,7 @@ class _ImageParts(NamedTuple):
     """
 
     grid: Tensor
-    keys: Tensor
+    keys: Keys
     gates: Tensor
     sentinel: Tensor
     mask: Tensor | None
@@ -76,14 +78,14 @@ class AdaptiveAttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         )
         if self.stack.states < 2:
             raise ConfigError(needs_memory(config.cell))
-        self.grid = nn.Linear(feature_dim, hidden_dim)  # W_a
+        self.grid = Linear(feature_dim, hidden_dim)  # W_a
         self.image = nn.Linear(feature_dim, hidden_dim)  # W_b
         self.image_to_gates = nn.Linear(hidden_dim, self.stack.input_columns, bias=False)
-        self.word_to_sentinel = nn.Linear(embedding_dim, hidden_dim)  # W_x, the columns that read the word
+        self.word_to_sentinel = Linear(embedding_dim, hidden_dim)  # W_x, the columns that read the word
         self.image_to_sentinel = nn.Linear(hidden_dim, hidden_dim, bias=False)  # W_x, the columns that read v^g
-        self.hidden_to_sentinel = nn.Linear(hidden_dim, hidden_dim, bias=False)  # W_h
+        self.hidden_to_sentinel = Linear(hidden_dim, hidden_dim, bias=False)  # W_h
         self.attention = build_attention(config.score, hidden_dim, hidden_dim, config.attention_dim)
-        self.sentinel_key = nn.Linear(hidden_dim, config.attention_dim, bias=False)
+        self.sentinel_key = Linear(hidden_dim, config.attention_dim, bias=False)
         self.output = WordOutput(hidden_dim, self.embedding, config.dropout, config.tie_embeddings)  # W_p
         self.dropout = nn.Dropout(config.dropout)
         self.doubly_stochastic = config.doubly_stochastic
@@ -120,6 +122,7 @@ class AdaptiveAttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def init_state(self, features: ImageFeatures) -> DecoderState[_ImageParts, _RowParts]:
         """One row per image; h and m are zero."""
         image = self._image_parts(features)
+        image = image._replace(keys=self.attention.search_keys(image.keys))
         return DecoderState(image, _RowParts(self.stack.initial(image.gates)))
 
     def step(self, tokens: Int[Tensor, " N"], state: DecoderState[_ImageParts, _RowParts]) -> DecoderStep:

@@ -36,6 +36,7 @@ from captioner.config.attention_models import AoAConfig
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.layers.group_by_image import rows_of_captions
+from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.multihead import Heads, KeysAndValues
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
@@ -111,7 +112,7 @@ class AoADecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         super().__init__()
         hidden_dim = config.hidden_dim
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim)  # W_e
-        self.grid = nn.Linear(feature_dim, hidden_dim)  # W_a
+        self.grid = Linear(feature_dim, hidden_dim)  # W_a
         self.encoder = nn.ModuleList(_RefiningLayer(config) for _ in range(config.encoder_layers))
         self.lstm = RecurrentStack(
             config.cell, config.embedding_dim, hidden_dim, config.layers, config.dropout, residual=config.residual

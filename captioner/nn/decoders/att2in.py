@@ -29,15 +29,17 @@ from captioner.config.attention_models import Att2inConfig
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.layers.attention import (
+    Keys,
     attention_weights,
     build_attention,
     context,
-    context_of_rows,
     without_padding,
 )
 from captioner.nn.layers.group_by_image import rows_of_captions
+from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
+from captioner.nn.layers.step_contexts import StepContexts
 from captioner.nn.layers.step_linear import StepLinear, deferred_weight_gradients
 from captioner.nn.packing import PackedCaptions
 from captioner.nn.types import DecoderOutput, DecoderState, DecoderStep, ImageFeatures, rows_of_images
@@ -47,7 +49,7 @@ class _ImageParts(NamedTuple):
     """grid: (B, P, D), v; keys: (B, P, A); mask: (B, P), of the features."""
 
     grid: Tensor
-    keys: Tensor
+    keys: Keys
     mask: Tensor | None
 
 
@@ -68,7 +70,7 @@ class Att2inDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         hidden_dim, grid_dim = config.hidden_dim, config.grid_dim or feature_dim
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim)  # E
         self.word_relu = config.word_activation == "relu"
-        self.grid = nn.Linear(feature_dim, grid_dim) if config.grid_dim else None  # W_v
+        self.grid = Linear(feature_dim, grid_dim) if config.grid_dim else None  # W_v
         self.stack = RecurrentStack(
             config.cell, config.embedding_dim, hidden_dim, config.layers, config.dropout, residual=config.residual
         )
@@ -84,6 +86,7 @@ class Att2inDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         grid, keys, image_mask = self._encode_image(features)
         words = self.stack.project(self._embed(captions.inputs))  # (M, C), for all words at once
         hidden = self.stack.initial(words[: captions.batch_sizes[0]])
+        contexts_of_rows = StepContexts(grid)
         energies_of_rows = self.attention.batch_energies(keys)
         rows_by_image = rows_of_captions(captions, len(grid))
         tops, attention = [], []
@@ -94,7 +97,7 @@ class Att2inDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
                 mask = None if image_mask is None else image_mask.index_select(0, rows.images)
                 energies = energies_of_rows(self.attention.query(self._top(hidden)), rows)
                 weights = attention_weights(without_padding(energies, mask))
-                attended = context_of_rows(weights, grid, rows)
+                attended = contexts_of_rows(weights, rows)
                 top, hidden = self.stack.step(words[step] + self._context_to_gates(attended), hidden)
                 tops.append(top)
                 attention.append(weights)
@@ -103,6 +106,7 @@ class Att2inDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def init_state(self, features: ImageFeatures) -> DecoderState[_ImageParts, _RowParts]:
         """One row per image; h and c are zero."""
         image = self._encode_image(features)
+        image = image._replace(keys=self.attention.search_keys(image.keys))
         return DecoderState(image, _RowParts(self.stack.initial(image.grid[:, 0])))
 
     def step(self, tokens: Int[Tensor, " N"], state: DecoderState[_ImageParts, _RowParts]) -> DecoderStep:

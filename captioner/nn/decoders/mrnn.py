@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from captioner.config import MRNNConfig
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
+from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
 from captioner.nn.packing import PackedCaptions
@@ -52,14 +53,14 @@ class MRNNDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         super().__init__()
         hidden_dim, multimodal_dim = config.hidden_dim, config.multimodal_dim
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim)  # E
-        self.second_embedding = nn.Linear(config.embedding_dim, hidden_dim)  # W
+        self.second_embedding = Linear(config.embedding_dim, hidden_dim)  # W
         self.stack = RecurrentStack(
             config.cell, hidden_dim, hidden_dim, config.layers, config.dropout, residual=config.residual
         )
         if self.stack.input_columns == hidden_dim:  # a cell without gates reads w without a weight
             self.stack.inputs[0] = nn.Identity()
-        self.word = nn.Linear(hidden_dim, multimodal_dim, bias=False)  # V_w
-        self.recurrent = nn.Linear(hidden_dim, multimodal_dim, bias=False)  # V_r
+        self.word = Linear(hidden_dim, multimodal_dim, bias=False)  # V_w
+        self.recurrent = Linear(hidden_dim, multimodal_dim, bias=False)  # V_r
         self.image = nn.Linear(feature_dim, multimodal_dim)  # V_I
         self.output = WordOutput(multimodal_dim, self.embedding, config.dropout, config.tie_embeddings)
         self.dropout = nn.Dropout(config.dropout)

@@ -30,16 +30,18 @@ from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.decoders.hard_attention import HardAttention, sampled_weights, seeds_of
 from captioner.nn.layers.attention import (
+    Keys,
     attention_weights,
     build_attention,
     context,
-    context_of_rows,
     without_padding,
 )
 from captioner.nn.layers.doubly_stochastic import doubly_stochastic_loss
 from captioner.nn.layers.group_by_image import rows_of_captions
+from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
+from captioner.nn.layers.step_contexts import StepContexts
 from captioner.nn.layers.step_linear import StepLinear, deferred_weight_gradients
 from captioner.nn.packing import PackedCaptions
 from captioner.nn.types import (
@@ -59,7 +61,7 @@ class _ImageParts(NamedTuple):
     """
 
     grid: Tensor
-    keys: Tensor
+    keys: Keys
     seeds: Tensor | None
     mask: Tensor | None
 
@@ -80,7 +82,7 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def __init__(self, config: AttentionConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
         embedding_dim, hidden_dim = config.embedding_dim, config.hidden_dim
-        self.grid = nn.Linear(feature_dim, config.grid_dim) if config.grid_dim else None  # not in the paper
+        self.grid = Linear(feature_dim, config.grid_dim) if config.grid_dim else None  # not in the paper
         feature_dim = config.grid_dim or feature_dim
         self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
         self.stack = RecurrentStack(
@@ -96,8 +98,8 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.init = nn.Linear(feature_dim, self.stack.states * config.layers * hidden_dim)  # f_init
         self.linear_start = config.initial_state == "linear"
         is_deep = config.output == "deep"
-        self.hidden_to_word = nn.Linear(hidden_dim, embedding_dim) if is_deep else None  # L_h
-        self.context_to_word = nn.Linear(feature_dim, embedding_dim, bias=False) if is_deep else None  # L_z
+        self.hidden_to_word = Linear(hidden_dim, embedding_dim) if is_deep else None  # L_h
+        self.context_to_word = Linear(feature_dim, embedding_dim, bias=False) if is_deep else None  # L_z
         output_dim = embedding_dim if is_deep else hidden_dim
         self.output = WordOutput(output_dim, self.embedding, config.dropout, config.tie_embeddings)  # L_o
         self.dropout = nn.Dropout(config.dropout)
@@ -114,6 +116,7 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         embedded = self.dropout(self.embedding(captions.inputs))  # (M, E)
         words = self.stack.project(embedded)  # (M, C), for all words at once
         tops, contexts, attention = [], [], []
+        contexts_of_rows = StepContexts(grid)
         energies_of_rows = self.attention.batch_energies(keys)
         rows_by_image = rows_of_captions(captions, len(grid))
         sampler = None if self.hard is None else self.hard.sampler(features, captions, self.attention_at_test or "")
@@ -127,7 +130,7 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
                     weights = context_weights = attention_weights(energies)
                 else:
                     weights, context_weights = sampler.sample(energies, step)
-                attended = self._gated(context_of_rows(context_weights, grid, rows), top)
+                attended = self._gated(contexts_of_rows(context_weights, rows), top)
                 top, hidden = self.stack.step(words[step] + self.context_to_gates(attended), hidden)
                 tops.append(top)
                 contexts.append(attended)
@@ -143,10 +146,13 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def init_state(self, features: ImageFeatures) -> DecoderState[_ImageParts, _RowParts]:
         """One row per image; the grid and its keys are stored once per image."""
         grid, keys, hidden = self._encode_image(features)
+        search_keys = self.attention.search_keys(keys)
         if self.attention_at_test != "sample":
-            return DecoderState(_ImageParts(grid, keys, None, features.mask), _RowParts(hidden, None))
+            return DecoderState(_ImageParts(grid, search_keys, None, features.mask), _RowParts(hidden, None))
         seeds = seeds_of(features)
-        return DecoderState(_ImageParts(grid, keys, seeds, features.mask), _RowParts(hidden, torch.zeros_like(seeds)))
+        return DecoderState(
+            _ImageParts(grid, search_keys, seeds, features.mask), _RowParts(hidden, torch.zeros_like(seeds))
+        )
 
     def step(self, tokens: Int[Tensor, " N"], state: DecoderState[_ImageParts, _RowParts]) -> DecoderStep:
         """Attend, read one token per row, and predict the next token."""

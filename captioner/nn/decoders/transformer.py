@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from captioner.config.attention_models import TransformerConfig
 from captioner.errors import ConfigError
 from captioner.nn.decoders.decoder import Decoder
+from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.multihead import KeysAndValues, MultiHeadAttention, Sublayers, layer_norm
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.packing import PackedCaptions
@@ -109,7 +110,7 @@ class TransformerDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.embedding = nn.Embedding(vocabulary_size, embedding_dim)  # E
         self.widen = nn.Identity() if embedding_dim == hidden_dim else nn.Linear(embedding_dim, hidden_dim, bias=False)
         self.positions = nn.Embedding(config.longest, hidden_dim) if config.positions == "learned" else None
-        self.grid = nn.Linear(feature_dim, hidden_dim)  # W_a
+        self.grid = Linear(feature_dim, hidden_dim)  # W_a
         self.encoder = nn.ModuleList(self.encoder_layer(config) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(
             self.decoder_layer(config, layer == config.layers) for layer in range(1, config.layers + 1)

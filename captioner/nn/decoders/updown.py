@@ -28,15 +28,17 @@ from captioner.errors import ConfigError
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.layers.attention import (
+    Keys,
     attention_weights,
     build_attention,
     context,
-    context_of_rows,
     without_padding,
 )
 from captioner.nn.layers.group_by_image import rows_of_captions
+from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
+from captioner.nn.layers.step_contexts import StepContexts
 from captioner.nn.layers.step_linear import StepLinear, deferred_weight_gradients
 from captioner.nn.packing import PackedCaptions
 from captioner.nn.types import DecoderOutput, DecoderState, DecoderStep, ImageFeatures, rows_of_images
@@ -47,7 +49,7 @@ class _ImageParts(NamedTuple):
 
     gates: Tensor
     grid: Tensor
-    keys: Tensor
+    keys: Keys
     mask: Tensor | None
 
 
@@ -70,7 +72,7 @@ class UpDownDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.vector_dim = vector_dim
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim)  # W_e
         self.word_relu = config.word_activation == "relu"
-        self.grid = nn.Linear(feature_dim, config.grid_dim) if config.grid_dim else None
+        self.grid = Linear(feature_dim, config.grid_dim) if config.grid_dim else None
         self.vector = nn.Linear(vector_dim, config.grid_dim) if config.grid_dim else None
         grid_dim, image_dim = config.grid_dim or feature_dim, config.grid_dim or vector_dim
         self.attention_lstm = RecurrentStack(config.cell, config.embedding_dim, hidden_dim, 1, config.dropout)
@@ -96,6 +98,7 @@ class UpDownDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         words = self.attention_lstm.project(self._embed(captions.inputs))  # (M, C)
         inputs = words + image.gates.index_select(0, image_of_token)
         state = self._zero(inputs[: captions.batch_sizes[0]])
+        contexts_of_rows = StepContexts(image.grid)
         energies_of_rows = self.attention.batch_energies(image.keys)
         tops, attention = [], []
         with deferred_weight_gradients(self):
@@ -105,7 +108,7 @@ class UpDownDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
                 mask = None if image.mask is None else image.mask.index_select(0, rows.images)
                 h, first = self._attention_step(inputs[step], first, second)
                 weights = attention_weights(without_padding(energies_of_rows(self.attention.query(h), rows), mask))
-                top, second = self._language_step(h, context_of_rows(weights, image.grid, rows), second)
+                top, second = self._language_step(h, contexts_of_rows(weights, rows), second)
                 state = _RowParts(first, second)
                 tops.append(top)
                 attention.append(weights)
@@ -114,6 +117,7 @@ class UpDownDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def init_state(self, features: ImageFeatures) -> DecoderState[_ImageParts, _RowParts]:
         """One row per image; both states are zero."""
         image = self._encode_image(features)
+        image = image._replace(keys=self.attention.search_keys(image.keys))
         return DecoderState(image, self._zero(image.gates))
 
     def step(self, tokens: Int[Tensor, " N"], state: DecoderState[_ImageParts, _RowParts]) -> DecoderStep:

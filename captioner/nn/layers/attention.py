@@ -20,9 +20,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from captioner.nn.layers.additive_kernel import StepEnergies, energies_in_blocks
+from captioner.nn.layers.additive_kernel import ExponentialKeys, StepEnergies, energies_in_blocks, exponential_keys
 from captioner.nn.layers.group_by_image import RowsByImage
+from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.step_linear import StepLinear
+
+Keys = Tensor | ExponentialKeys
+"""(B, P, A): Wa·a of the regions, or what a search computes faster with."""
 
 Energies = Callable[[Tensor, RowsByImage], Tensor]
 """Queries (N, A) and the images of their rows → energies (N, P)."""
@@ -37,11 +41,15 @@ class Attention(nn.Module):
     keys: Callable[[Tensor], Tensor]
     query: Callable[[Tensor], Tensor]
 
-    def energies(self, keys: Tensor, queries: Tensor) -> Tensor:
+    def search_keys(self, keys: Keys) -> Keys:
+        """The keys in the form in which a search keeps them, once per image; `energies` takes both forms."""
+        return keys
+
+    def energies(self, keys: Keys, queries: Tensor) -> Tensor:
         """e (N, P) of N = B·K rows, the K rows of one image adjacent."""
         raise NotImplementedError
 
-    def batch_energies(self, keys: Tensor) -> Energies:
+    def batch_energies(self, keys: Keys) -> Energies:
         """For teacher forcing: a function that computes e of rows in any order, called once per step."""
         raise NotImplementedError
 
@@ -51,15 +59,22 @@ class AdditiveAttention(Attention):
 
     def __init__(self, feature_dim: int, hidden_dim: int, attention_dim: int) -> None:
         super().__init__()
-        self.keys = nn.Linear(feature_dim, attention_dim, bias=False)
+        self.keys = Linear(feature_dim, attention_dim, bias=False)
         self.query = StepLinear(hidden_dim, attention_dim)
         self.score = nn.Linear(attention_dim, 1, bias=False)  # a bias would cancel in the softmax
 
-    def energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
+    def search_keys(self, keys: Keys) -> Keys:
+        """exp(2 keys) on a CPU in inference mode."""
+        if isinstance(keys, ExponentialKeys) or not torch.is_inference_mode_enabled() or not _in_blocks(keys):
+            return keys
+        return exponential_keys(keys) or keys
+
+    def energies(self, keys: Keys, queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
         """e (N, P). On a CPU without gradient, it allocates no tensor of N·P·A elements."""
-        if torch.is_grad_enabled() or not _in_blocks(keys):
+        values = keys.values if isinstance(keys, ExponentialKeys) else keys
+        if isinstance(keys, Tensor) and (torch.is_grad_enabled() or not _in_blocks(keys)):
             return self.reference_energies(keys, queries)
-        images = torch.arange(len(keys)).repeat_interleave(len(queries) // len(keys))
+        images = torch.arange(len(values)).repeat_interleave(len(queries) // len(values))
         return energies_in_blocks(keys, self.score.weight.squeeze(0), queries, images)
 
     def reference_energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
@@ -68,10 +83,12 @@ class AdditiveAttention(Attention):
         energy: Tensor = self.score(torch.tanh(keys.unsqueeze(1) + queries.view(images, -1, 1, attention_dim)))
         return energy.view(-1, regions)
 
-    def batch_energies(self, keys: Float[Tensor, "B P A"]) -> Energies:
+    def batch_energies(self, keys: Keys) -> Energies:
         """See `Attention`. On a CPU it allocates no tensor of N·P·A elements (see `additive_kernel`)."""
+        assert isinstance(keys, Tensor)
         if not _in_blocks(keys):
-            return lambda queries, rows: self.energies(keys.index_select(0, rows.images), queries)
+            assert isinstance(keys, Tensor)
+        return lambda queries, rows: self.energies(keys.index_select(0, rows.images), queries)
         energies = StepEnergies(keys, self.score.weight.squeeze(0))
         return lambda queries, rows: energies(queries, rows.images)
 
@@ -79,14 +96,20 @@ class AdditiveAttention(Attention):
 class ReLUAttention(AdditiveAttention):
     """e = w·ReLU(keys + query)."""
 
-    def energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
+    def search_keys(self, keys: Keys) -> Keys:
+        """The keys."""
+        return keys
+
+    def energies(self, keys: Keys, queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
         """e (N, P), with two tensors of N·P·A elements."""
+        assert isinstance(keys, Tensor)
         images, regions, attention_dim = keys.shape
         energy: Tensor = self.score(torch.relu(keys.unsqueeze(1) + queries.view(images, -1, 1, attention_dim)))
         return energy.view(-1, regions)
 
-    def batch_energies(self, keys: Float[Tensor, "B P A"]) -> Energies:
+    def batch_energies(self, keys: Keys) -> Energies:
         """See `Attention`."""
+        assert isinstance(keys, Tensor)
         return lambda queries, rows: self.energies(keys.index_select(0, rows.images), queries)
 
 
@@ -101,16 +124,18 @@ class DotProductAttention(Attention):
     def __init__(self, feature_dim: int, hidden_dim: int, attention_dim: int) -> None:
         super().__init__()
         self.scale = 1 / math.sqrt(attention_dim)  # otherwise the softmax of many dimensions is saturated at first
-        self.keys = nn.Linear(feature_dim, attention_dim, bias=False)
+        self.keys = Linear(feature_dim, attention_dim, bias=False)
         self.query = StepLinear(hidden_dim, attention_dim)
 
-    def energies(self, keys: Float[Tensor, "B P A"], queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
+    def energies(self, keys: Keys, queries: Float[Tensor, "N A"]) -> Float[Tensor, "N P"]:
         """e (N, P), one matrix product per image."""
+        assert isinstance(keys, Tensor)
         images, regions, attention_dim = keys.shape
         return self.scale * torch.bmm(queries.view(images, -1, attention_dim), keys.transpose(1, 2)).view(-1, regions)
 
-    def batch_energies(self, keys: Float[Tensor, "B P A"]) -> Energies:
+    def batch_energies(self, keys: Keys) -> Energies:
         """See `Attention`. Rows are grouped by image first."""
+        assert isinstance(keys, Tensor)
         transposed_keys = self.scale * keys.transpose(1, 2)
         return lambda queries, rows: rows.ungroup(torch.bmm(rows.group(queries), transposed_keys))
 
@@ -126,11 +151,12 @@ class UniformAttention(Attention):
         """Queries without dimensions."""
         return hidden[:, :0]
 
-    def energies(self, keys: Float[Tensor, "B P 0"], queries: Float[Tensor, "N 0"]) -> Float[Tensor, "N P"]:
+    def energies(self, keys: Keys, queries: Float[Tensor, "N 0"]) -> Float[Tensor, "N P"]:
         """Zeros."""
+        assert isinstance(keys, Tensor)
         return queries.new_zeros(len(queries), keys.shape[1])
 
-    def batch_energies(self, keys: Float[Tensor, "B P 0"]) -> Energies:
+    def batch_energies(self, keys: Keys) -> Energies:
         """See `Attention`; zeros."""
         return lambda queries, rows: self.energies(keys, queries)
 

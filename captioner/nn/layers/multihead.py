@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captioner.config.attention_models import TransformerConfig
+from captioner.nn.layers.linear import Linear
 
 
 class KeysAndValues(NamedTuple):
@@ -35,7 +36,7 @@ class Heads(nn.Module):
         """`size`: H, of queries, memory and results; `dropout`: on the weights."""
         super().__init__()
         self.heads, self.drop = heads, dropout
-        self.query, self.key, self.value = (nn.Linear(size, size) for _ in range(3))
+        self.query, self.key, self.value = (Linear(size, size) for _ in range(3))
         for linear in (self.query, self.key, self.value):
             nn.init.xavier_uniform_(linear.weight)
 
@@ -74,7 +75,7 @@ class MultiHeadAttention(Heads):
 
     def __init__(self, size: int, heads: int, dropout: float) -> None:
         super().__init__(size, heads, dropout)
-        self.out = nn.Linear(size, size)
+        self.out = Linear(size, size)
         nn.init.xavier_uniform_(self.out.weight)
 
     def forward(
@@ -105,10 +106,10 @@ class Sublayers(nn.Module):
         self.is_pre = config.norm == "pre"
         self.self_attention = MultiHeadAttention(config.hidden_dim, config.heads, config.dropout)
         self.feed_forward = nn.Sequential(
-            nn.Linear(config.hidden_dim, config.feed_forward_dim),
+            Linear(config.hidden_dim, config.feed_forward_dim),
             nn.ReLU(),
             nn.Dropout(config.dropout),
-            nn.Linear(config.feed_forward_dim, config.hidden_dim),
+            Linear(config.feed_forward_dim, config.hidden_dim),
         )
         self.norms = nn.ModuleList(layer_norm(config) for _ in range(count))
         self.dropout = nn.Dropout(config.dropout)

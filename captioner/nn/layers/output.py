@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from captioner.nn.layers.linear import Linear
 
 
 class WordOutput(nn.Module):
@@ -18,8 +19,8 @@ class WordOutput(nn.Module):
         vocabulary_size, embedding_dim = embedding.weight.shape
         self.dropout = nn.Dropout(dropout)
         needs_map = tied and input_dim != embedding_dim
-        self.to_embedding = nn.Linear(input_dim, embedding_dim, bias=False) if needs_map else nn.Identity()
-        self.words = nn.Linear(embedding_dim if tied else input_dim, vocabulary_size)
+        self.to_embedding = Linear(input_dim, embedding_dim, bias=False) if needs_map else nn.Identity()
+        self.words = Linear(embedding_dim if tied else input_dim, vocabulary_size)
         if tied:
             self.words.weight = embedding.weight
         else:
@@ -28,4 +29,5 @@ class WordOutput(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "M H"]) -> Float[Tensor, "M V"]:
         """Unnormalized logits."""
-        return F.linear(self.to_embedding(self.dropout(hidden)), self.words.weight, self.words.bias)
+        logits: Tensor = self.words(self.to_embedding(self.dropout(hidden)))
+        return logits

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from captioner.nn.cells import Cell, Hidden, build_cell, init_input_bias
+from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.step_linear import deferred_weight_gradients
 
 _NOTHING: Mapping[int, Tensor] = MappingProxyType({})
@@ -38,7 +39,7 @@ class RecurrentStack(nn.Module):
         self.input_columns = cells[0].gates * hidden_dim
         self.hidden_dim = hidden_dim
         self.residual = residual
-        inputs = [nn.Linear(source, self.input_columns) for source in [input_dim] + [hidden_dim] * (layers - 1)]
+        inputs = [Linear(source, self.input_columns) for source in [input_dim] + [hidden_dim] * (layers - 1)]
         self.inputs = nn.ModuleList(inputs)
         self.dropout = nn.Dropout(dropout)
         for linear, layer_cell in zip(inputs, cells, strict=True):

@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from captioner.nn.layers.linear import Linear
+
 _Uses = list[tuple[Tensor, Tensor]]
 """(x_t, dy_t) of each use, in the order in which the backward pass reaches them."""
 
 
-class StepLinear(nn.Linear):
-    """`nn.Linear`; inside `deferred_weight_gradients` it has one weight gradient for all its uses.
+class StepLinear(Linear):
+    """`Linear`; inside `deferred_weight_gradients` it has one weight gradient for all its uses.
 
     defers_gradients: False makes it an ordinary linear layer everywhere, as torch.compile requires.
     """
@@ -35,7 +37,7 @@ class StepLinear(nn.Linear):
     def forward(self, inputs: Tensor) -> Tensor:
         """(…, in_features) → (…, out_features)."""
         if self._collecting is None:
-            return F.linear(inputs, self.weight, self.bias)
+            return super().forward(inputs)
         weight, uses = self._collecting
         product: Tensor = _StepProduct.apply(inputs, weight, uses)
         return product if self.bias is None else product + self.bias

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from captioner.nn.layers import additive_kernel as attention_energy
-from captioner.nn.layers.additive_kernel import StepEnergies, energies_in_blocks
+from captioner.nn.layers.additive_kernel import (
+    ExponentialKeys,
+    StepEnergies,
+    energies_in_blocks,
+    exponential_keys,
+)
 from captioner.nn.layers.attention import AdditiveAttention
 
 
@@ -40,10 +45,17 @@ def losses_and_gradients(sizes: list[int], images: int, cells: int, width: int, 
     cells=st.integers(1, 6),
     width=st.integers(1, 5),
     at_once=st.sampled_from([1, 40, 10_000]),
+    largest=st.sampled_from([0.0, 0.5, 40.0]),
+    is_compiled=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
-def test_equals_the_equation(sizes: list[int], images: int, cells: int, width: int, at_once: int) -> None:
+@settings(max_examples=80, deadline=None)
+def test_equals_the_equation(
+    sizes: list[int], images: int, cells: int, width: int, at_once: int, largest: float, is_compiled: bool
+) -> None:
+    """Compiled or not, with exponentials or not: |k| ≤ `largest` decides (0: never, 0.5: now and then)."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention_energy, "_LARGEST", largest)
+        patch.setenv("CAPTIONER_COMPILE", str(int(is_compiled)))
         patch.setattr(attention_energy, "_BLOCK_ELEMENTS", at_once)
         found = losses_and_gradients(sizes, images, cells, width, fast=True)
     for tensor, expected in zip(found, losses_and_gradients(sizes, images, cells, width, fast=False), strict=True):
@@ -77,8 +89,44 @@ def test_float32_is_as_close_to_the_equation_as_tanh_is(size: float) -> None:
     keys, query = (size * torch.randn(shape, generator=generator) for shape in ((2, 50, 64), (4, 64)))
     score, images = torch.randn(64, generator=generator), torch.tensor([0, 1, 1, 0])
     exact = torch.tanh(keys.double()[images] + query.double().unsqueeze(1)) @ score.double()
-    found = energies_in_blocks(keys, score, query, images)
-    assert float((found - exact).abs().max()) < 1e-6 * float(score.abs().sum())
+    exponential = exponential_keys(keys)
+    assert (exponential is None) == (size == 30.0), "30 times a normal variable exceeds 40"
+    for known in [keys] if exponential is None else [keys, exponential]:
+        found = energies_in_blocks(known, score, query, images)
+        assert float((found - exact).abs().max()) < 1e-6 * float(score.abs().sum())
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize("key", [-40.0, -39.0, 0.0, 40.0])
+@pytest.mark.parametrize("query", [-1e30, -95.0, -41.0, -39.0, 0.5, 39.5, 41.0, 95.0, 1e30, float("nan")])
+def test_large_numbers_saturate(key: float, query: float, is_compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an exponential, or the product of two, leaves the range of float32."""
+    monkeypatch.setenv("CAPTIONER_COMPILE", str(int(is_compiled)))
+    keys = exponential_keys(torch.full((1, 2, 3), key))
+    assert keys is not None
+    found = energies_in_blocks(keys, torch.ones(3), torch.full((1, 3), query), torch.tensor([0]))
+    expected = 3 * torch.tanh(torch.full((1, 2), key) + query)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+def test_keys_that_are_too_large_or_not_numbers_stay_as_they_are() -> None:
+    assert exponential_keys(torch.tensor([[[0.0, 40.5]]])) is None
+    assert exponential_keys(torch.tensor([[[0.0, float("nan")]]])) is None
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_the_form_that_a_search_keeps_gives_the_same_energies(
+    is_compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAPTIONER_COMPILE", str(int(is_compiled)))
+    attention = AdditiveAttention(3, 3, 37)
+    keys, queries = torch.randn(2, 5, 37), torch.randn(6, 37)
+    expected = attention.reference_energies(keys, queries).detach()
+    with torch.inference_mode():
+        known = attention.search_keys(keys)
+        assert isinstance(known, ExponentialKeys)
+        torch.testing.assert_close(attention.energies(known, queries), expected, rtol=1e-5, atol=1e-5)
+    assert attention.search_keys(keys) is keys, "only a search keeps them so"
 
 
 def test_a_second_backward_pass_gives_the_same_gradients() -> None:

@@ -1,0 +1,102 @@
+"""A linear layer that is fast in a search, which multiplies a few rows by the same weights at every word.
+
+For few rows, an ordinary matrix product spends most of its time on bringing the weights into the order in which it
+reads them. oneDNN, which is part of PyTorch, can keep a copy of the weights in that order (which some processors like
+better for many rows, too); one row is fastest with a transposed copy. The copies are made at the first use, of float32
+weights on a CPU in `torch.inference_mode`. The values are those of `nn.Linear` up to the order of additions; the tests
+compare the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_FEWEST_WEIGHTS = 2**14  # smaller products take less time than choosing how to compute them
+_ROWS_HINT = 64  # oneDNN's order of the weights depends on it: this one is fast from 2 rows on
+_CHECKED_VALUES = 1024  # of a weight; see `forget_changed_copies`
+
+
+@dataclass
+class _Copies:
+    """The copies of one layer's weight, as it was at `version`."""
+
+    weight: Tensor
+    address: int
+    version: int
+    values: Tensor  # some of the weight's
+    packed: Tensor | None = None  # oneDNN's order
+    transposed: Tensor | None = None
+
+    def are_of(self, weight: Tensor) -> bool:
+        """Whether the weight is still the one that was copied. torch counts changes in place."""
+        return self.weight is weight and self.address == weight.data_ptr() and self.version == weight._version
+
+
+class Linear(nn.Linear):
+    """`nn.Linear`, faster in a search."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(…, in_features) → (…, out_features)."""
+        if torch.is_inference_mode_enabled() and _can_pack(inputs, self.weight):
+            return _product_with_copy(self, inputs)
+        return F.linear(inputs, self.weight, self.bias)
+
+
+def forget_changed_copies(module: nn.Module) -> None:
+    """Forget the copies of weights that were changed without torch's knowledge, as `weight.data` allows.
+
+    A search calls it once. It compares a thousand values of each weight, spread over all of it; changes that torch
+    counts are noticed at every product.
+    """
+    for layer in module.modules():
+        if (
+            isinstance(layer, Linear)
+            and layer in _copies
+            and not torch.equal(_some(layer.weight), _copies[layer].values)
+        ):
+            del _copies[layer]
+
+
+_copies: WeakKeyDictionary[nn.Module, _Copies] = WeakKeyDictionary()
+
+
+def _can_pack(inputs: Tensor, weight: Tensor) -> bool:
+    """Whether the product may use a copy: float32, on a CPU, of a weight that counts its changes."""
+    return (
+        weight.numel() >= _FEWEST_WEIGHTS
+        and inputs.numel() > 0
+        and inputs.dtype == weight.dtype == torch.float32
+        and inputs.device.type == weight.device.type == "cpu"
+        and torch._C._has_mkldnn
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and not weight.is_inference()
+    )
+
+
+def _product_with_copy(layer: Linear, inputs: Tensor) -> Tensor:
+    """`inputs` times the layer's weight, by one of its copies."""
+    weight, bias = layer.weight, layer.bias
+    copies = _copies.get(layer)
+    if copies is None or not copies.are_of(weight):
+        copies = _copies[layer] = _Copies(weight, weight.data_ptr(), weight._version, _some(weight))
+    rows = inputs.reshape(-1, weight.shape[1])
+    if len(rows) == 1:
+        if copies.transposed is None:
+            copies.transposed = weight.t().contiguous()
+        product = torch.mm(rows, copies.transposed) if bias is None else torch.addmm(bias, rows, copies.transposed)
+    else:
+        if copies.packed is None:
+            copies.packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT)
+        product = torch.ops.mkldnn._linear_pointwise(rows, copies.packed, bias, "none", [], "")
+    return product.view(*inputs.shape[:-1], weight.shape[0])
+
+
+def _some(weight: Tensor) -> Tensor:
+    """About `_CHECKED_VALUES` of its values, copied."""
+    return weight.detach().flatten()[:: max(1, weight.numel() // _CHECKED_VALUES)].clone()
