@@ -134,8 +134,9 @@ def main() -> None:
         "rnn 10x5": (RecurrentConfig(cell="rnn", **sizes), 10, 5),
     }
     steps = {name: our_step(*case) for name, case in ours.items()}
+    cpu = torch.device("cpu")
     cases = {
-        name: float32_matmul_precision(arguments.float32_matmul_precision, torch.device("cpu"))(step)
+        name: float32_matmul_precision(arguments.float32_matmul_precision, cpu)(step)
         for name, (step, _) in steps.items()
     }
     cases["peer: fused lstm 32x1"] = peer_step(

@@ -55,8 +55,8 @@ def float32_matmul_precision(precision: str, device: torch.device | None = None)
     """A context with `torch.set_float32_matmul_precision(precision)`; the previous setting is restored at the end.
 
     `precision`: highest, high or medium. `device`: where the products are computed; on a CPU on which rounding is not
-    faster, it is highest, because PyTorch would emulate the missing instructions; None: without asking. PyTorch reads the setting at every product, so both the forward and the backward pass
-    belong inside.
+    faster, it is highest, because PyTorch would emulate the missing instructions; None: without asking. PyTorch reads
+    the setting at every product, so both the forward and the backward pass belong inside.
     """
     if device is not None and device.type == "cpu" and precision != "highest" and not is_faster_when_rounded(precision):
         precision = "highest"
