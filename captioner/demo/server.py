@@ -14,6 +14,7 @@ from captioner.demo.protocol import LimitedProtocol
 from captioner.errors import ConfigError
 
 GRACE = 2  # seconds for open requests when the page closes
+KEEP_ALIVE = 5  # seconds in which a connection without a request stays open
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -64,6 +65,7 @@ def build_server(app: ASGIApp) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=KEEP_ALIVE,
         ws="none",
         lifespan="off",
     )

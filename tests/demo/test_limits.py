@@ -17,7 +17,7 @@ pytest.importorskip("uvicorn", reason="the demo page needs the extra [demo]")
 
 from captioner.demo import app as app_module
 from captioner.demo import line as line_module
-from captioner.demo import protocol, uploads
+from captioner.demo import protocol, server, uploads
 from captioner.demo.answers import DemoModel
 from captioner.demo.app import build_app
 
@@ -66,6 +66,7 @@ def test_a_head_that_does_not_arrive_is_given_up(
 def test_the_head_of_a_later_request_is_awaited_as_long(
     models: list[DemoModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(server, "KEEP_ALIVE", 600)
     with serving(build_app(models)) as client, socket.create_connection(("127.0.0.1", client.port)) as connection:
         connection.sendall(b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n")
         connection.settimeout(DEADLINE)
