@@ -199,4 +199,5 @@ def _search(decode: DecodeConfig) -> str:
     if decode.name != "beam":
         return f"`decode.name={decode.name}`{guards}"
     penalty = f", `length_penalty={decode.length_penalty:g}`" if decode.length_penalty else ""
-    return f"beam search with `beam_width={decode.beam_width}`{penalty}{guards}"
+    classes = f", `class_weight={decode.class_weight:g}`" if decode.class_weight else ""
+    return f"beam search with `beam_width={decode.beam_width}`{penalty}{classes}{guards}"
