@@ -17,6 +17,7 @@ import yaml
 from torch import Tensor
 
 from captioner.checkpoint.archive import is_archive_name, unpacked
+from captioner.checkpoint.calibration import gain_of_words
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.checkpoint.ensemble import join_checkpoints
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder, pretrained_names
@@ -526,7 +527,8 @@ class Captioner:
             unlike, confidence = familiarity < calibration.record.unlike_below, None
             if calibration.applies_to(config) and not unlike:
                 length = len(caption.tokens) + caption.finished
-                confidence = calibration.confidence(caption.log_prob, length, familiarity)
+                gain = gain_of_words(caption.score, caption.log_prob, length, config.length_penalty)
+                confidence = calibration.confidence(caption.log_prob, length, familiarity, gain)
             found.append(replace(caption, confidence=confidence, familiarity=familiarity, unlike_training=unlike))
         return found
 

@@ -37,7 +37,8 @@ PENALTY = 1.0  # of the squared weights
 class GeneratedCaptions:
     """The captions of I images, as they are calibrated.
 
-    vectors: the encoder's image vectors. log_probs: of the captions; lengths: their tokens, <END> counted.
+    vectors: the encoder's image vectors. log_probs: of the captions; lengths: their tokens, <END> counted; gains: of
+    their words (`gain_of_words`), None where no class has a weight.
     captions, references: tokens, as they are scored.
     """
 
@@ -46,6 +47,13 @@ class GeneratedCaptions:
     lengths: Float[np.ndarray, " I"]
     captions: Sequence[Caption]
     references: Sequence[Sequence[Caption]]
+    gains: Float[np.ndarray, " I"] | None = None
+
+    def inputs(self, familiarity: Float[np.ndarray, " I"]) -> Float[np.ndarray, "I N"]:
+        """The inputs of the logistic regression; without gains three."""
+        gains = np.zeros(len(self.captions)) if self.gains is None else self.gains
+        inputs = confidence_inputs(self.log_probs, self.lengths, familiarity, gains)
+        return inputs[:, :3] if self.gains is None else inputs
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ def fit_calibration(
     bins = reliability(confidence, good)
     unlike_below = float(np.quantile(familiarity, UNLIKE_QUANTILE))
     subspace = principal_subspace(generated.vectors)
-    inputs = confidence_inputs(generated.log_probs, generated.lengths, familiarity)
+    inputs = generated.inputs(familiarity)
     intercept, weights, means, scales = fit_logistic(inputs, good)
     record = CalibrationRecord(
         data=data,
@@ -126,7 +134,7 @@ def cross_validate(
     for part in parts:
         others = np.setdiff1d(order, part)
         familiarity[part] = subspace_share(generated.vectors[part], principal_subspace(generated.vectors[others]))
-    inputs = confidence_inputs(generated.log_probs, generated.lengths, familiarity)
+    inputs = generated.inputs(familiarity)
     for part in parts:
         others = np.setdiff1d(order, part)
         intercept, weights, means, scales = fit_logistic(inputs[others], good[others])

@@ -2,8 +2,9 @@
 
 `python -m captioner calibrate` measures both on a validation split and stores them in the checkpoint.
 
-confidence    the estimated probability that a caption is good, by logistic regression on three inputs: the mean
-              log-probability of its tokens, its log-probability, and the familiarity of the image. "Good" is defined on
+confidence    the estimated probability that a caption is good, by logistic regression on four inputs: the mean
+              log-probability of its tokens, its log-probability, the familiarity of the image, and what its words gain
+              by the classes (`decode.class_weight`; a calibration without it has three inputs). "Good" is defined on
               the scores: see `CalibrationRecord.good_at`.
 familiarity   ‖P v‖² / ‖v‖²: how much of the image vector v lies in the subspace P of the K largest principal directions
               of known images' vectors. Images of other kinds have more outside of it (Wang et al. 2022, "ViM", section
@@ -28,7 +29,7 @@ from captioner.files import atomic_file
 from captioner.schema import from_plain, to_plain
 
 CALIBRATION_FILE = "calibration.safetensors"
-INPUTS = ("mean log-probability", "log-probability", "familiarity")
+INPUTS = ("mean log-probability", "log-probability", "familiarity", "gain")
 _TENSORS = ("subspace", "weights", "means", "scales")
 
 
@@ -59,15 +60,15 @@ class CalibrationRecord:
 class Calibration:
     """The parameters of confidence and familiarity.
 
-    subspace: (K, D) orthonormal rows. intercept, weights (3,): of the logistic regression on the standardized `INPUTS`,
-    whose means and scales are (3,). decode: the search whose captions were calibrated.
+    subspace: (K, D) orthonormal rows. intercept, weights (N,): of the logistic regression on the first N standardized
+    `INPUTS`, whose means and scales are (N,). decode: the search whose captions were calibrated.
     """
 
     subspace: Float[np.ndarray, "K D"]
     intercept: float
-    weights: Float[np.ndarray, "3"]
-    means: Float[np.ndarray, "3"]
-    scales: Float[np.ndarray, "3"]
+    weights: Float[np.ndarray, " N"]
+    means: Float[np.ndarray, " N"]
+    scales: Float[np.ndarray, " N"]
     decode: DecodeConfig
     record: CalibrationRecord
 
@@ -75,9 +76,10 @@ class Calibration:
         """Of image vectors. 0 for a vector of zeros."""
         return subspace_share(vectors, self.subspace)
 
-    def confidence(self, log_prob: float, length: int, familiarity: float) -> float:
-        """Of one caption. length: its tokens, <END> counted."""
-        inputs = confidence_inputs(np.array([log_prob]), np.array([length]), np.array([familiarity]))
+    def confidence(self, log_prob: float, length: int, familiarity: float, gain: float = 0.0) -> float:
+        """Of one caption. length: its tokens, <END> counted; gain: `gain_of_words`."""
+        given = (np.array([value]) for value in (log_prob, length, familiarity, gain))
+        inputs = confidence_inputs(*given)[:, : len(self.weights)]
         logit = self.intercept + ((inputs - self.means) / self.scales) @ self.weights
         return float(sigmoid(logit)[0])
 
@@ -95,10 +97,15 @@ def subspace_share(vectors: Float[np.ndarray, "B D"], subspace: Float[np.ndarray
 
 
 def confidence_inputs(
-    log_probs: Float[np.ndarray, " B"], lengths: Any, familiarity: Float[np.ndarray, " B"]
-) -> Float[np.ndarray, "B 3"]:
-    """`INPUTS` of B captions. lengths: (B,) tokens, <END> counted; 0 counts as 1."""
-    return np.stack([log_probs / np.maximum(lengths, 1), log_probs, familiarity], axis=1)
+    log_probs: Float[np.ndarray, " B"], lengths: Any, familiarity: Float[np.ndarray, " B"], gains: Any
+) -> Float[np.ndarray, "B 4"]:
+    """`INPUTS` of B captions. lengths: (B,) tokens, <END> counted; 0 counts as 1. gains: (B,), `gain_of_words`."""
+    return np.stack([log_probs / np.maximum(lengths, 1), log_probs, familiarity, gains], axis=1)
+
+
+def gain_of_words(score: float, log_prob: float, length: int, length_penalty: float) -> float:
+    """What a beam search's score has besides the log-probability: the gains of the words that classes speak for."""
+    return score - log_prob / max(length, 1) ** length_penalty
 
 
 def sigmoid(logits: Float[np.ndarray, " B"]) -> Float[np.ndarray, " B"]:

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from captioner.analysis.calibrate import GeneratedCaptions, ReliabilityBin, fit_calibration
-from captioner.checkpoint.calibration import Calibration, save_calibration
+from captioner.checkpoint.calibration import Calibration, gain_of_words, save_calibration
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.checkpoint.manifest import write_manifest
 from captioner.cli.tables import markdown_table
@@ -76,6 +76,7 @@ def generate_for_calibration(
         ),
     )
     vectors, log_probs, lengths, texts, references = [], [], [], [], []
+    gains: list[float] = []
     with torch.inference_mode(), tqdm(total=len(wanted), unit="image", leave=False, disable=None) as bar:
         for indices, batch in features.batches(batches):
             if not indices:
@@ -94,13 +95,19 @@ def generate_for_calibration(
             for index, (best, *_) in zip(indices, found, strict=True):
                 log_probs.append(best.log_prob)
                 lengths.append(len(best.tokens) + best.finished)
+                gains.append(gain_of_words(best.score, best.log_prob, lengths[-1], settings.decode.length_penalty))
                 texts.append(tokenizer.join(vocabulary.decode(best.tokens)))
                 references.append(words.tokenize_all(list(dataset.images[index].captions)))
             bar.update(len(indices))
     if features.bad:
         sys.stderr.write(f"{len(features.bad)} images could not be read and are left out.\n")
     return GeneratedCaptions(
-        np.concatenate(vectors), np.array(log_probs), np.array(lengths, float), words.tokenize_all(texts), references
+        np.concatenate(vectors),
+        np.array(log_probs),
+        np.array(lengths, float),
+        words.tokenize_all(texts),
+        references,
+        np.array(gains) if settings.decode.class_weight else None,
     )
 
 
