@@ -21,7 +21,7 @@ from captioner.checkpoint.calibration import gain_of_words
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.checkpoint.ensemble import join_checkpoints
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder, pretrained_names
-from captioner.config import DecodeConfig
+from captioner.config import RANKED_SEARCHES, USED_BY, DecodeConfig
 from captioner.data.features.precomputed.region_features import RegionFeatures, from_array
 from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import ImageSource, load_image
@@ -53,17 +53,6 @@ _Views: TypeAlias = list[list[Tensor]]
 
 _Loaded: TypeAlias = tuple[ImageSource, "_Views | ImageError"]
 """An image and its pixels, or why it cannot be read."""
-
-_SEARCH_OF = {
-    "beam_width": "beam",
-    "length_penalty": "beam",
-    "implausible_penalty": "beam",
-    "class_weight": "beam",
-    "temperature": "sample",
-    "top_k": "sample",
-    "top_p": "sample",
-}
-"""Decoding settings that only one search uses → that search."""
 
 _SHOWN_IF_USED = ("implausible_penalty", "class_weight")
 
@@ -236,8 +225,8 @@ class Captioner:
         images: a path, the bytes of an image file, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4) or a tensor
         (3, H, W), the last two of uint8 or of floats in [0, 1]; several views of one sample,
         `ImageViews.of("frontal.png", "lateral.png")`; or a list of these.
-        decode: the search, "greedy", "beam" or "sample", or all its settings as a DecodeConfig; by default what the
-        model was trained with. alternatives: how many of the next best captions a beam search returns as well.
+        decode: the search, such as "greedy", "beam" or "sample", or all its settings as a DecodeConfig; by default what
+        the model was trained with. alternatives: how many of the next best captions a beam search returns as well.
         tags: whether captions have `Caption.tags`, where the encoder has a classifier.
         must_have: words or phrases that a caption must have, "dog|puppy" for one of several; must_not: those that it
         must not have. They need a beam search (`captioner.decode.constrained`), which then ignores `class_weight`.
@@ -420,19 +409,21 @@ class Captioner:
         else:
             config = decode
         for key, value in settings.items():
-            if _SEARCH_OF.get(key, config.name) != config.name:
+            if config.name not in USED_BY.get(key, (config.name,)):
                 raise ConfigError(
-                    f"{key}={value} has no effect on decode={config.name!r}: give decode={_SEARCH_OF[key]!r} as well."
+                    f"{key}={value} has no effect on decode={config.name!r}: give "
+                    f"{' or '.join(f'decode={name!r}' for name in USED_BY[key])} as well."
                 )
         config = from_plain(DecodeConfig, {**to_plain(config), **settings}, "decode")
         if alternatives < 0:
             raise ConfigError(f"alternatives={alternatives}: expected 0 or more.")
-        if alternatives and config.name != "beam":
+        if alternatives and config.name not in RANKED_SEARCHES:
             raise ConfigError(
                 f"alternatives={alternatives} needs a beam search, but this is decode.name={config.name}."
             )
-        if config.name == "beam" and config.beam_width <= alternatives:
-            config = replace(config, beam_width=alternatives + 1)
+        if config.name in RANKED_SEARCHES and config.beam_width <= alternatives:
+            groups = config.groups if config.name == "diverse" else 1  # of equal width
+            config = replace(config, beam_width=groups * (alternatives // groups + 1))
         return config
 
     def _caption_batch(
@@ -619,7 +610,7 @@ class Captioner:
 
 def _describe_search(decode: DecodeConfig) -> str:
     """A search and its settings in one line, such as "beam, beam_width=5, length_penalty=1, max_length=20"."""
-    shown = [key for key, name in _SEARCH_OF.items() if name == decode.name and key not in _SHOWN_IF_USED]
+    shown = [key for key, names in USED_BY.items() if decode.name in names and key not in _SHOWN_IF_USED]
     settings = [f"{key}={getattr(decode, key):g}" for key in shown]
     settings += [f"class_weight={decode.class_weight:g}"] * (decode.name == "beam" and decode.class_weight > 0)
     return ", ".join([decode.name, *settings, f"max_length={decode.max_length}", *decode.guards])

@@ -24,7 +24,7 @@ from captioner.config.data import (
     ScenesConfig,
     ShardsConfig,
 )
-from captioner.config.decode import ENSEMBLE_MEANS, DecodeConfig
+from captioner.config.decode import ENSEMBLE_MEANS, RANKED_SEARCHES, SEARCHES, USED_BY, DecodeConfig
 from captioner.config.encoder import ENCODERS, LARGEST_IMAGE, EncoderConfig, TransformConfig
 from captioner.config.language_model import (
     LEVELS,
@@ -63,8 +63,11 @@ __all__ = [
     "INJECTIONS",
     "LARGEST_IMAGE",
     "LEVELS",
+    "RANKED_SEARCHES",
+    "SEARCHES",
     "TASKS",
     "TOKENIZERS",
+    "USED_BY",
     "WIDEST",
     "Att2inConfig",
     "AttentionConfig",

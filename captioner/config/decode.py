@@ -14,13 +14,29 @@ ENSEMBLE_MEANS = ("probabilities", "log_probabilities")
 """What `ensemble_mean` may be: the mean of what the members of an ensemble predict (`captioner.nn.ensemble`)."""
 
 
+SEARCHES = ("greedy", "sample", "beam", "diverse", "contrastive")
+RANKED_SEARCHES = ("beam", "diverse")
+"""The searches that rank several hypotheses per image."""
+
+USED_BY = {
+    **dict.fromkeys(("beam_width", "length_penalty", "implausible_penalty"), RANKED_SEARCHES),
+    "class_weight": ("beam",),
+    **dict.fromkeys(("groups", "diversity_penalty"), ("diverse",)),
+    **dict.fromkeys(("candidates", "degeneration_penalty"), ("contrastive",)),
+    **dict.fromkeys(("temperature", "top_k", "top_p", "typical_p", "min_p"), ("sample",)),
+}
+"""Settings that only some searches use → these searches."""
+
+LONGEST, WIDEST, MAX_PENALTY = 10_000, 4096, 50.0  # above these a search has no end, or a score overflows
+
+
 @dataclass
 class DecodeConfig:
     """How captions are generated: the search, its limits, and the sampling distribution."""
 
-    choices: ClassVar[dict[str, Iterable[str]]] = {"name": ("greedy", "sample", "beam")}
+    choices: ClassVar[dict[str, Iterable[str]]] = {"name": SEARCHES}
 
-    name: str = "beam"  # greedy, sample or beam
+    name: str = "beam"  # greedy, sample, beam, diverse or contrastive
     max_length: int = 20  # longest caption in words, <END> not counted
     min_length: int = 0  # words before <END> is allowed
     allow_unknown: bool = False  # allow <UNK> in captions
@@ -28,13 +44,20 @@ class DecodeConfig:
     no_unseen_phrase: bool = False  # no n-gram that training captions should have and do not (docs/fluency.md)
     no_doubled_phrase: bool = False  # no phrase twice in a row or around one word, such as "a man and a man"
     no_bad_ending: bool = False  # no <END> after words that training captions do not end in, such as "on a"
-    beam_width: int = 3  # beam: partial captions kept at each step (K)
-    length_penalty: float = 0.0  # beam: rank by log-probability / tokens**this, <END> counted; 0: by log-probability
-    implausible_penalty: float = 0.0  # beam: rank captions with an implausible phrase lower by this
+    repetition_penalty: float = 1.0  # log-probabilities of words that the caption has are multiplied by this; 1: off
+    beam_width: int = 3  # beam, diverse: partial captions kept at each step (K)
+    length_penalty: float = 0.0  # beam, diverse: rank by log-probability / tokens**this, <END> counted
+    implausible_penalty: float = 0.0  # beam, diverse: rank captions with an implausible phrase lower by this
     class_weight: float = 0.0  # beam: weight of the classes that the encoder's network sees (docs/tags.md); 0: off
+    groups: int = 3  # diverse: groups that share the beam_width places, each searched after those before it
+    diversity_penalty: float = 0.5  # diverse: nats that a word costs for each earlier group's choice of it at this step
+    candidates: int = 5  # contrastive: most probable words that are considered at each step (k)
+    degeneration_penalty: float = 0.6  # contrastive: weight of the likeness to earlier words, 0 to 1; 0: greedy (alpha)
     temperature: float = 1.0  # sample: logits are divided by this
     top_k: int = 0  # sample: only the k most probable words; 0: all
     top_p: float = 1.0  # sample: only the fewest most probable words with at least this probability; 1: all
+    min_p: float = 0.0  # sample: only words with at least this share of the most probable word's probability; 0: all
+    typical_p: float = 1.0  # sample: only the most typical words with at least this probability in all; 1: all
     seed: int = 0  # of sample, and of hard attention that samples locations
 
     @property
@@ -48,7 +71,7 @@ class DecodeConfig:
         """The settings against implausible phrases that are in use, as KEY=VALUE."""
         keys = ("no_unseen_phrase", "no_doubled_phrase", "no_bad_ending")
         used = [f"{key}=true" for key in keys if getattr(self, key)]
-        if self.name == "beam" and self.implausible_penalty:
+        if self.name in RANKED_SEARCHES and self.implausible_penalty:
             used.append(f"implausible_penalty={self.implausible_penalty:g}")
         return tuple(used)
 
@@ -60,14 +83,35 @@ class DecodeConfig:
     def __post_init__(self) -> None:
         check_choices("decode", self)
         at_least("decode.max_length", self.max_length, 1)
+        within("decode.max_length", self.max_length, 1, LONGEST)
         within("decode.min_length", self.min_length, 0, self.max_length)
         at_least("decode.beam_width", self.beam_width, 1)
+        within("decode.beam_width", self.beam_width, 1, WIDEST)
         at_least("decode.no_repeat_ngram", self.no_repeat_ngram, 0)
         at_least("decode.length_penalty", self.length_penalty, 0.0)
+        within("decode.length_penalty", self.length_penalty, 0.0, MAX_PENALTY)
+        within("decode.repetition_penalty", self.repetition_penalty, 1.0, MAX_PENALTY)
+        self._check_diverse()
+        within("decode.candidates", self.candidates, 1, WIDEST)
+        within("decode.degeneration_penalty", self.degeneration_penalty, 0.0, 1.0)
+        within("decode.min_p", self.min_p, 0.0, 1.0)
         at_least("decode.implausible_penalty", self.implausible_penalty, 0.0)
         within("decode.class_weight", self.class_weight, 0.0, 10.0)
         at_least("decode.top_k", self.top_k, 0)
         if not 0 < self.temperature < math.inf:
             raise ConfigError(f"decode.temperature={self.temperature}: expected more than 0 (use decode=greedy for 0).")
-        if not 0 < self.top_p <= 1:
-            raise ConfigError(f"decode.top_p={self.top_p} is out of range: expected more than 0, up to 1.")
+        for name in ("top_p", "typical_p"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigError(
+                    f"decode.{name}={getattr(self, name)} is out of range: expected more than 0, up to 1."
+                )
+
+    def _check_diverse(self) -> None:
+        """ConfigError for settings of diverse beam search that cannot work."""
+        within("decode.groups", self.groups, 1, WIDEST)
+        at_least("decode.diversity_penalty", self.diversity_penalty, 0.0)
+        if self.name == "diverse" and self.beam_width % self.groups:
+            raise ConfigError(
+                f"decode.groups={self.groups} does not divide decode.beam_width={self.beam_width}: the groups of "
+                "diverse beam search have equal numbers of places."
+            )

@@ -13,6 +13,7 @@ from torch import Tensor
 from captioner.config import DecodeConfig
 from captioner.decode.beam_search import beam_search
 from captioner.decode.constraints import mask_forbidden_tokens
+from captioner.decode.diverse_beam_search import diverse_beam_search
 from captioner.decode.hypothesis import USUAL_LENGTH, Hypothesis, PartialHypothesis
 from captioner.decode.scores import at_least_float32, top_tokens
 from captioner.nn.decoders.decoder import Decoder
@@ -63,6 +64,20 @@ def _best_of_both(first: Sequence[Hypothesis], second: Sequence[Hypothesis]) -> 
     known = {one.tokens for one in first}
     both = [*first, *(one for one in second if one.tokens not in known)]
     return sorted(both, key=lambda one: (not one.finished, -one.score))[: len(first)]
+
+
+@torch.inference_mode()
+def diverse_beam(
+    decoder: Decoder[Any],
+    features: ImageFeatures,
+    config: DecodeConfig,
+    special: SpecialTokens,
+    n_best: int = 1,
+    phrases: PhraseStatistics | None = None,
+) -> list[list[Hypothesis]]:
+    """The hypotheses of every image, as `diverse_beam_search` returns them. ConfigError for n_best < 1."""
+    rows = TorchRows(decoder, features, config, special, phrases)
+    return diverse_beam_search(rows, features.vector.shape[0], config, special, n_best, phrases)
 
 
 class TorchRows:

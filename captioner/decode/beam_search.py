@@ -21,6 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 from captioner.config import DecodeConfig
 from captioner.decode.forbidden_tokens import MASKED
 from captioner.decode.hypothesis import USUAL_LENGTH, Hypothesis, PartialHypothesis, check_not_nan
+from captioner.decode.repetition import repetition_gain, tokens_to_rank
 from captioner.errors import ConfigError
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
@@ -85,7 +86,8 @@ def beam_search(
         if preferences is not None:
             wanted = [image_beam.preferences for image_beam in active for _ in range(width)]
             gains = [one.next_gains(hypothesis.tokens) for one, hypothesis in zip(wanted, hypotheses, strict=True)]
-        best_tokens, log_probs = decoder_rows.best_tokens(hypotheses, config.beam_width, gains)
+        count = tokens_to_rank(config, config.beam_width, len(hypotheses[0].tokens))
+        best_tokens, log_probs = decoder_rows.best_tokens(hypotheses, count, gains)
         for position, image_beam in enumerate(active):
             image_beam.advance(position * width, best_tokens, log_probs, config, special.end, phrases)
         remaining = [i for i, image_beam in enumerate(active) if not image_beam.is_settled(n_best, config)]
@@ -133,21 +135,24 @@ class _Beam:
         """
         candidates = []
         for row, hypothesis in enumerate(self.open, start=first):
+            gains = self.preferences.next_gains(hypothesis.tokens)
             for token, log_prob in zip(tokens[row], log_probs[row], strict=True):
                 check_not_nan(log_prob, self.image, len(hypothesis.tokens))
                 if log_prob > MASKED:
-                    candidates.append((-(hypothesis.value + log_prob), row, token, log_prob))
+                    gain = gains.get(token, 0.0)
+                    repetition = repetition_gain(token, log_prob - gain, hypothesis.tokens, config)
+                    value = hypothesis.value + log_prob + repetition
+                    candidates.append((-value, row, token, log_prob - gain, gain, repetition))
         candidates.sort()  # among equals the better hypothesis first, then the lower token id
         places = config.beam_width - len(self.finished)
         extended, ended_rows = [], set()
-        for _, row, token, log_prob in candidates[:places]:
+        for _, row, token, log_prob, gain, repetition in candidates[:places]:
             hypothesis = self.open[row - first]
             if token == end:
                 self.finished.append(hypothesis.end(log_prob, penalty(hypothesis.tokens, config, phrases)))
                 ended_rows.add(row)
             else:
-                gain = self.preferences.next_gains(hypothesis.tokens).get(token, 0.0)
-                extended.append(hypothesis.append(token, log_prob - gain, row, gain))
+                extended.append(hypothesis.append(token, log_prob, row, gain, repetition))
         if not candidates or len(self.open[0].tokens) == config.max_length:
             # No token may follow: the hypotheses that did not end here stay as they are, unfinished.
             self.open = [hypothesis for row, hypothesis in enumerate(self.open, start=first) if row not in ended_rows]
@@ -158,10 +163,10 @@ class _Beam:
     def is_settled(self, n_best: int, config: DecodeConfig) -> bool:
         """Whether the `n_best` are certain: no open hypothesis can still become one of them.
 
-        A log-probability never increases, and dividing it by the greatest length, max_length words and <END>, gives the
-        highest score: log_prob / (max_length + 1)**length_penalty bounds every extension of an open hypothesis, also
-        one that `implausible_penalty` ranks lower. One that is found later needs a strictly higher score. With
-        preferences, the most that it can still gain is added.
+        A log-probability never increases, with `repetition_penalty` neither, and dividing it by the greatest length,
+        max_length words and <END>, gives the highest score: log_prob / (max_length + 1)**length_penalty bounds every
+        extension of an open hypothesis, also one that `implausible_penalty` ranks lower. One that is found later needs
+        a strictly higher score. With preferences, the most that it can still gain is added.
         """
         if self.at_end or not self.open:
             return True
@@ -169,7 +174,9 @@ class _Beam:
             return False
         scores = sorted((hypothesis.score(config.length_penalty) for hypothesis in self.finished), reverse=True)
         longest, usual = (math.pow(length, config.length_penalty) for length in (config.max_length + 1, USUAL_LENGTH))
-        bounds = (one.log_prob / longest + self.preferences.bound(one.tokens) / usual for one in self.open)
+        bounds = (
+            (one.log_prob + one.repetition) / longest + self.preferences.bound(one.tokens) / usual for one in self.open
+        )
         return scores[n_best - 1] >= max(bounds)
 
     def ranked(self, length_penalty: float) -> list[PartialHypothesis]:

@@ -14,7 +14,7 @@ from captioner.decode.hypothesis import PartialHypothesis
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
 
-__all__ = ["MASKED", "mask_forbidden_tokens", "repeating_tokens"]
+__all__ = ["MASKED", "mask_forbidden_tokens", "penalize_repetition", "repeating_tokens"]
 
 
 def mask_forbidden_tokens(
@@ -43,3 +43,20 @@ def mask_forbidden_tokens(
         logits[:, special.end] = MASKED
         no_allowed_token = logits.amax(dim=1) == MASKED
         logits[:, special.end] = end.masked_fill(~no_allowed_token, MASKED)
+
+
+def penalize_repetition(
+    logits: Float[Tensor, "N V"],
+    total: Float[Tensor, " N"],
+    hypotheses: Sequence[PartialHypothesis],
+    config: DecodeConfig,
+) -> Float[Tensor, "N V"]:
+    """Log-probabilities after the repetition penalty (see `captioner.decode.repetition`); `logits` where it is off.
+
+    total: the logsumexp of the logits before tokens were masked. All hypotheses have the same length.
+    """
+    if config.repetition_penalty == 1 or not hypotheses[0].tokens:
+        return logits
+    log_probs = logits - total[:, None]
+    said = torch.tensor([hypothesis.tokens for hypothesis in hypotheses], device=logits.device)
+    return log_probs.scatter(1, said, config.repetition_penalty * log_probs.gather(1, said))

@@ -10,8 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.decode.constraints import MASKED, mask_forbidden_tokens
+from captioner.decode.constraints import MASKED, mask_forbidden_tokens, penalize_repetition
 from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, check_not_nan
+from captioner.decode.repetition import repetition_gain
 from captioner.decode.scores import at_least_float32
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.layers.linear import forget_changed_copies
@@ -52,7 +53,8 @@ def run_decoding_loop(
         logits = at_least_float32(logits)
         total = logits.logsumexp(dim=1)  # the model's own normalizer, before tokens are masked
         mask_forbidden_tokens(logits, [hypotheses[image] for image in images], config, special, phrases)
-        tokens = select_tokens(logits, images, length)
+        penalized = penalize_repetition(logits, total, [hypotheses[image] for image in images], config)
+        tokens = select_tokens(penalized, images, length)
         log_probs = logits.gather(1, tokens[:, None]).squeeze(1) - total
 
         active = []
@@ -63,7 +65,8 @@ def run_decoding_loop(
             if token == special.end:
                 hypotheses[image] = hypotheses[image].end(log_prob)
             elif length < config.max_length:
-                hypotheses[image] = hypotheses[image].append(token, log_prob, row)
+                repetition = repetition_gain(token, log_prob, hypotheses[image].tokens, config)
+                hypotheses[image] = hypotheses[image].append(token, log_prob, row, repetition=repetition)
                 active.append(row)
         if 0 < len(active) < len(images):
             rows = torch.tensor(active, device=device)

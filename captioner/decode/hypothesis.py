@@ -38,16 +38,27 @@ class PartialHypothesis(NamedTuple):
     finished: bool = False
     penalty: float = 0.0  # what its score is lowered by
     gain: float = 0.0  # what the words it has are worth besides their probability: `WordPreferences`
+    repetition: float = 0.0  # what `repetition_penalty` has added to its log-probability
 
     @property
     def value(self) -> float:
         """What hypotheses of one length compete by."""
-        return self.log_prob + self.gain
+        return self.log_prob + self.gain + self.repetition
 
-    def append(self, token: int, log_prob: float, row: int, gain: float = 0.0) -> PartialHypothesis:
-        """The hypothesis with one more token; `log_prob`: the token's, `row`: the decoder's row that predicted it."""
-        log_prob, gain = self.log_prob + log_prob, self.gain + gain
-        return PartialHypothesis((*self.tokens, token), log_prob, (*self.rows, row), gain=gain)
+    def append(
+        self, token: int, log_prob: float, row: int, gain: float = 0.0, repetition: float = 0.0
+    ) -> PartialHypothesis:
+        """The hypothesis with one more token; `log_prob`: the token's, `row`: the decoder's row that predicted it.
+
+        gain, repetition: what the token is worth besides.
+        """
+        return self._replace(
+            tokens=(*self.tokens, token),
+            log_prob=self.log_prob + log_prob,
+            rows=(*self.rows, row),
+            gain=self.gain + gain,
+            repetition=self.repetition + repetition,
+        )
 
     def end(self, log_prob: float, penalty: float = 0.0) -> PartialHypothesis:
         """The finished hypothesis; `log_prob`: that of <END>, `penalty`: what its score is lowered by."""
@@ -56,13 +67,14 @@ class PartialHypothesis(NamedTuple):
     def score(self, length_penalty: float) -> float:
         """log_prob / length**length_penalty (the simpler form in Wu et al. 2016, section 7), less the penalty.
 
-        The length is the number of tokens whose log-probabilities are summed, with <END> if it is finished. So a
-        penalty of 1 gives the mean log-probability per token. A gain is added as if every caption had USUAL_LENGTH
-        tokens, so that it does not favor short captions.
+        `repetition_penalty` counts as log-probability. The length is the number of tokens whose log-probabilities are
+        summed, with <END> if it is finished. So a penalty of 1 gives the mean log-probability per token. A gain counts
+        as if every caption had USUAL_LENGTH tokens, so that it does not favor short captions.
         """
         length = len(self.tokens) + self.finished
         gain = self.gain / math.pow(USUAL_LENGTH, length_penalty)
-        return self.log_prob / math.pow(max(length, 1), length_penalty) + gain - self.penalty
+        log_prob = self.log_prob + self.repetition
+        return log_prob / math.pow(max(length, 1), length_penalty) + gain - self.penalty
 
     def complete(
         self, attention: Sequence[Any], length_penalty: float, stack: Callable[[Sequence[Any]], Any]

@@ -1,4 +1,4 @@
-"""One function for every search: greedy, sampling and beam search, with torch."""
+"""One function for every search, with torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from captioner.config import DecodeConfig
-from captioner.decode.beam import beam
+from captioner.decode.beam import beam, diverse_beam
+from captioner.decode.contrastive import contrastive
 from captioner.decode.forbidden_tokens import check_phrases
 from captioner.decode.greedy import greedy
 from captioner.decode.hypothesis import Hypothesis
@@ -34,7 +35,7 @@ def search(
     """The hypotheses of every image, best first, from the search that `config.name` selects.
 
     decoder: in eval mode, because dropout would make captions random.
-    n_best: the number of hypotheses per image, at most `beam_width`; greedy search and sampling return one.
+    n_best: the number of hypotheses per image, at most `beam_width`; searches without a beam return one.
     image_ids: one per image; with `config.seed` they seed all sampling, of tokens or of attention, so that an image's
         caption does not depend on its batch. None: the image's position in the batch.
     phrases: the phrase statistics of the training captions, `Vocabulary.phrases`.
@@ -50,6 +51,8 @@ def search(
         "greedy": lambda: [[best] for best in greedy(decoder, features, config, special, phrases)],
         "sample": lambda: [[sampled] for sampled in sample(decoder, features, config, special, image_ids, phrases)],
         "beam": lambda: beam(decoder, features, config, special, n_best, phrases, preferences),
+        "diverse": lambda: diverse_beam(decoder, features, config, special, n_best, phrases),
+        "contrastive": lambda: [[one] for one in contrastive(decoder, features, config, special, phrases)],
     }
     return searches[config.name]()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ from captioner.nn.types import ImageFeatures, repeat_rows, select_images
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
 
+LOW_TEMPERATURE = 1e-3  # below it, logits / temperature could overflow float32
+FLOAT32_TINY = 1e-30  # two float32 logits that differ, divided by it, differ by more than any probability can show
 NUCLEUS_CANDIDATES = 256  # tokens that nearly always contain top_p; sorting all V takes longer than the decoder's step
 
 
@@ -36,7 +39,8 @@ def sample(
     """One hypothesis per image, each token sampled from softmax(logits / temperature) over the allowed tokens.
 
     `top_k` keeps the k most probable tokens; of these, `top_p` keeps the smallest set of most probable tokens with at
-    least this probability (Holtzman et al. 2020, section 3.1).
+    least this probability (Holtzman et al. 2020, section 3.1), `min_p` those with at least this share of the highest
+    probability (Nguyen et al. 2025), and `typical_p` the most typical (Meister et al. 2023), in this order.
 
     The samples of an image depend only on `seed` and its id, not on its batch, its position there or the device.
     `image_ids`: one per image; None: its position in this call. ValueError for another number of ids.
@@ -48,11 +52,15 @@ def sample(
     uniform = uniform_samples(config.seed, ids, config.max_length + 1).to(features.vector.device)
 
     def select_tokens(logits: Float[Tensor, "N V"], images: list[int], length: int) -> Int[Tensor, " N"]:
-        scaled = logits / config.temperature
+        scaled = with_temperature(logits, config.temperature)
         if config.top_k:
             scaled = keep_top_k(scaled, config.top_k)
         if config.top_p < 1:
             scaled = keep_top_p(scaled, config.top_p)
+        if config.min_p:
+            scaled = keep_min_p(scaled, config.min_p)
+        if config.typical_p < 1:
+            scaled = keep_typical(scaled, config.typical_p)
         return sample_from_logits(scaled, uniform[images, length])
 
     return run_decoding_loop(decoder, features, config, special, select_tokens, phrases)
@@ -149,6 +157,34 @@ def keep_top_p(logits: Float[Tensor, "N V"], p: float) -> Float[Tensor, "N V"]:
     cumulative = (values - total).exp().cumsum(dim=1)
     is_excluded = F.pad(cumulative[:, :-1], (1, 0)) >= p  # the tokens before have probability p already
     return torch.full_like(logits, MASKED).scatter_(1, tokens, values.masked_fill(is_excluded, MASKED))
+
+
+def keep_min_p(logits: Float[Tensor, "N V"], share: float) -> Float[Tensor, "N V"]:
+    """The logits of the tokens with at least `share` of the most probable token's probability; the others at -inf."""
+    return logits.masked_fill(logits < logits.amax(dim=1, keepdim=True) + math.log(share), MASKED)
+
+
+def keep_typical(logits: Float[Tensor, "N V"], p: float) -> Float[Tensor, "N V"]:
+    """Locally typical sampling (Meister et al. 2023, section 4): the logits of the most typical tokens; others -inf.
+
+    A token is the more typical the closer its information -ln p(token) is to the entropy H of the distribution. The
+    fewest most typical tokens whose probabilities sum to at least p are kept; among equals the lowest token ids.
+    """
+    log_probs = logits.log_softmax(dim=1)
+    probabilities = log_probs.exp()
+    entropy = torch.special.entr(probabilities).sum(dim=1, keepdim=True)  # -Σ p ln p, where 0 ln 0 = 0
+    order = (entropy + log_probs).abs().sort(dim=1, stable=True).indices
+    cumulative = probabilities.gather(1, order).cumsum(dim=1)
+    is_excluded = F.pad(cumulative[:, :-1], (1, 0)) >= p  # the tokens before have probability p already
+    return logits.masked_fill(torch.zeros_like(is_excluded).scatter(1, order, is_excluded), MASKED)
+
+
+def with_temperature(logits: Float[Tensor, "N V"], temperature: float) -> Float[Tensor, "N V"]:
+    """logits / temperature, up to a constant per row, without overflow: near 0 the most probable token is left."""
+    if LOW_TEMPERATURE <= temperature <= 1 / LOW_TEMPERATURE:
+        return logits / temperature
+    limited = min(max(temperature, FLOAT32_TINY), 1 / FLOAT32_TINY)
+    return (logits - logits.amax(dim=1, keepdim=True)) / limited
 
 
 def sample_from_logits(logits: Float[Tensor, "N V"], uniform: Float[Tensor, " N"]) -> Int[Tensor, " N"]:

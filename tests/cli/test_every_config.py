@@ -53,7 +53,7 @@ COMBINATIONS = [
     "model=mrnn cell=lstm_peephole model.layers=2",
     "model=chen_zitnick cell=gru model.layers=2 model.residual=true",
 ]
-SEARCHES = ("greedy", "sample", "beam")
+SEARCHES = ("greedy", "sample", "beam", "diverse", "contrastive")
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,14 +12,18 @@ import torch
 from torch import Tensor
 
 from captioner.config import DecodeConfig
+from captioner.decode import search
 from captioner.decode.greedy import greedy
 from captioner.decode.sampling import (
     NUCLEUS_CANDIDATES,
+    keep_min_p,
     keep_top_k,
     keep_top_p,
+    keep_typical,
     sample,
     sample_from_logits,
     uniform_samples,
+    with_temperature,
 )
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
@@ -169,3 +174,43 @@ def test_the_largest_random_number_never_selects_an_impossible_token() -> None:
     logits[:, 150:] = -math.inf
     largest = torch.full((2000,), 1 - 2**-24)
     assert int(sample_from_logits(logits, largest).max()) < 150
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
+def test_min_p_keeps_a_share_of_the_highest_probability(share: float) -> None:
+    logits = 2 * torch.randn(50, 12, dtype=torch.float64)
+    p = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(1, keepdims=True)
+    kept = torch.isfinite(keep_min_p(logits, share)).numpy()
+    np.testing.assert_array_equal(kept, p >= share * p.max(1, keepdims=True))
+
+
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.95])
+def test_typical_tokens_by_the_definition(p: float) -> None:
+    logits = 2 * torch.randn(50, 12, dtype=torch.float64)
+    logits[:, 3] = -math.inf
+    kept = torch.isfinite(keep_typical(logits, p)).numpy()
+    for row, of_row in zip(logits.numpy(), kept, strict=True):
+        probabilities = np.exp(row) / np.exp(row).sum()
+        possible = [token for token in range(12) if probabilities[token] > 0]
+        entropy = -sum(probabilities[token] * np.log(probabilities[token]) for token in possible)
+        expected, total = set(), 0.0
+        for token in sorted(possible, key=lambda token: abs(-np.log(probabilities[token]) - entropy)):
+            if total >= p:
+                break
+            expected.add(token)
+            total += probabilities[token]
+        assert set(np.flatnonzero(of_row)) == expected
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-45, 1e-20, 1e20, 1e300])
+def test_extreme_temperatures_are_greedy_search_and_chance(temperature: float) -> None:
+    decoder, features = TinyDecoder(words=8), make_features(6)
+    config = DecodeConfig(name="sample", temperature=temperature, max_length=6)
+    found = search(decoder, features, config, SPECIAL_TOKENS)
+    assert all(math.isfinite(one.log_prob) for (one,) in found)
+    if temperature < 1:
+        expected = search(decoder, features, replace(config, name="greedy"), SPECIAL_TOKENS)
+        assert [one.tokens for (one,) in found] == [one.tokens for (one,) in expected]
+    else:
+        logits = with_temperature(torch.tensor([[1.0, -math.inf, 1e4]]), temperature)
+        torch.testing.assert_close(logits.softmax(1), torch.tensor([[0.5, 0.0, 0.5]]))
