@@ -290,6 +290,7 @@ def measure(run: Path, arguments: argparse.Namespace) -> None:
             source,
             config.decode,
             metric,
+            batch_size=CAPTIONED,
         )
         found |= {name: value for name, value in evaluation.scores.corpus.items() if name.startswith("CHAIR")}
         if evaluation.grounding is not None:
