@@ -153,3 +153,17 @@ def test_what_cannot_be_calibrated(change: dict[str, object], message: str) -> N
 def test_too_few_images() -> None:
     with pytest.raises(DataError, match="needs 100 images or more, and this split has 50"):
         fit_calibration(made(50), DecodeConfig(), "made", "val")
+
+
+def test_gains_are_an_input_where_classes_have_a_weight() -> None:
+    plain = made()
+    good = calibrate.judge_captions(plain)[1]
+    telling = dataclasses.replace(plain, gains=good + np.random.default_rng(0).normal(scale=0.3, size=len(good)))
+    without, _ = fit_calibration(plain, DecodeConfig(), "made", "val")
+    with_gains, _ = fit_calibration(telling, DecodeConfig(class_weight=1.0), "made", "val")
+    assert without.weights.shape == (3,)
+    assert with_gains.weights.shape == (4,)
+    assert with_gains.record.auc > without.record.auc + 0.05
+    low, high = (with_gains.confidence(-5.0, 7, 0.9, gain) for gain in (0.0, 1.0))
+    assert low < high
+    assert without.confidence(-5.0, 7, 0.9, 0.0) == without.confidence(-5.0, 7, 0.9, 1.0)
