@@ -48,6 +48,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fluency": {"fluency": 1.0},
     "length": {"length": 0.1},
     "minimum_risk": {"method": "minimum_risk"},
+    "minimum_risk_0.005": {"method": "minimum_risk", "sharpness": 0.005},
 }
 NAMES = ("Bleu_4", "METEOR", "CIDEr", "Implausible")
 
