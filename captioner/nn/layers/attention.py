@@ -87,8 +87,7 @@ class AdditiveAttention(Attention):
         """See `Attention`. On a CPU it allocates no tensor of N·P·A elements (see `additive_kernel`)."""
         assert isinstance(keys, Tensor)
         if not _in_blocks(keys):
-            assert isinstance(keys, Tensor)
-        return lambda queries, rows: self.energies(keys.index_select(0, rows.images), queries)
+            return lambda queries, rows: self.energies(keys.index_select(0, rows.images), queries)
         energies = StepEnergies(keys, self.score.weight.squeeze(0))
         return lambda queries, rows: energies(queries, rows.images)
 

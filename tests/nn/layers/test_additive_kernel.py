@@ -16,6 +16,8 @@ from captioner.nn.layers.additive_kernel import (
     exponential_keys,
 )
 from captioner.nn.layers.attention import AdditiveAttention
+from captioner.nn.layers.group_by_image import rows_of_captions
+from captioner.nn.packing import pack_captions
 
 
 def losses_and_gradients(sizes: list[int], images: int, cells: int, width: int, fast: bool) -> list[Tensor]:
@@ -135,3 +137,12 @@ def test_a_second_backward_pass_gives_the_same_gradients() -> None:
     (first,) = torch.autograd.grad(energies, [keys], retain_graph=True)
     (second,) = torch.autograd.grad(energies, [keys])
     assert torch.equal(first, second)
+
+
+def test_teacher_forcing_on_a_cpu_uses_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    attention, layout = AdditiveAttention(3, 3, 37), pack_captions([[[4, 5]], [[6], [7]]])
+    keys, queries = torch.randn(2, 5, 37), torch.randn(3, 37)
+    expected = attention.reference_energies(keys[layout.images], queries)
+    monkeypatch.setattr(AdditiveAttention, "reference_energies", None)
+    found = attention.batch_energies(keys)(queries, rows_of_captions(layout, 2))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
