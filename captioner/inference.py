@@ -464,7 +464,7 @@ class Captioner:
             captions = [
                 replace(caption, tags=of_image) for caption, of_image in zip(captions, tags_of(scores), strict=True)
             ]
-        return captions if constraints is not None else self._with_confidence(captions, features, config)
+        return self._with_confidence(captions, features, config if constraints is None else None)
 
     def _constraints(
         self, must_have: Sequence[str], must_not: Sequence[str], config: DecodeConfig
@@ -506,9 +506,9 @@ class Captioner:
         )
 
     def _with_confidence(
-        self, captions: Sequence[Caption], features: ImageFeatures, config: DecodeConfig
+        self, captions: Sequence[Caption], features: ImageFeatures, config: DecodeConfig | None
     ) -> list[Caption]:
-        """The captions with what the checkpoint's calibration says about them."""
+        """The captions with what the checkpoint's calibration says about them; config: None for another search."""
         calibration = self.checkpoint.calibration
         if calibration is None:
             return list(captions)
@@ -516,7 +516,7 @@ class Captioner:
         found = []
         for caption, familiarity in zip(captions, familiarities, strict=True):
             unlike, confidence = familiarity < calibration.record.unlike_below, None
-            if calibration.applies_to(config) and not unlike:
+            if config is not None and calibration.applies_to(config) and not unlike:
                 length = len(caption.tokens) + caption.finished
                 gain = gain_of_words(caption.score, caption.log_prob, length, config.length_penalty)
                 confidence = calibration.confidence(caption.log_prob, length, familiarity, gain)

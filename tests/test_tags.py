@@ -47,6 +47,8 @@ def test_constraints_are_met(model: Captioner) -> None:
     assert "in front of" in caption.text
     assert "dog" not in caption.tokens
     assert "a man" not in caption.text
+    assert caption.confidence is None, "it was calibrated for another search"
+    assert caption.unlike_training is True
 
 
 @pytest.mark.parametrize(
