@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from captioner.version import __version__
@@ -51,6 +52,10 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Captioner" and importlib.util.find_spec("torch") is None:
+        from captioner.runtime import OnnxCaptioner  # which captions alike
+
+        return OnnxCaptioner
     if name in _MODULES:
         return getattr(importlib.import_module(_MODULES[name]), name)
     from captioner.errors import near_misses

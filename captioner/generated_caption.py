@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from captioner.checkpoint.calibration import Calibration, gain_of_words
+from captioner.config import DecodeConfig
 from captioner.data.images.decode import ImageSource, load_image
 from captioner.errors import ConfigError, ImageError
 from captioner.files import write_atomically
@@ -123,3 +125,22 @@ class Caption:
         if self.alternatives:
             facts.append(f"{len(self.alternatives)} alternatives")
         return f"<Caption {self.text!r}: {', '.join(facts)}>"
+
+
+def with_confidence(
+    captions: Sequence[Caption], vectors: np.ndarray, calibration: Calibration, config: DecodeConfig | None
+) -> list[Caption]:
+    """The captions of B images, of vectors (B, D), with what a calibration says about those of this search.
+
+    config: None for a search that was not calibrated.
+    """
+    familiarities = calibration.familiarity(vectors).tolist()
+    found = []
+    for caption, familiarity in zip(captions, familiarities, strict=True):
+        unlike, confidence = familiarity < calibration.record.unlike_below, None
+        if config is not None and calibration.applies_to(config) and not unlike:
+            length = len(caption.tokens) + caption.finished
+            gain = gain_of_words(caption.score, caption.log_prob, length, config.length_penalty)
+            confidence = calibration.confidence(caption.log_prob, length, familiarity, gain)
+        found.append(replace(caption, confidence=confidence, familiarity=familiarity, unlike_training=unlike))
+    return found

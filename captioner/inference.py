@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
+from typing import TypeAlias, TypeVar, overload
 
 import numpy as np
 import torch
 import yaml
 from torch import Tensor
 
+from captioner.call_settings import decode_settings, describe_search, suggest_keywords
 from captioner.checkpoint.archive import is_archive_name, unpacked
-from captioner.checkpoint.calibration import gain_of_words
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.checkpoint.ensemble import join_checkpoints
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder, pretrained_names
-from captioner.config import RANKED_SEARCHES, USED_BY, DecodeConfig
+from captioner.config import DecodeConfig
 from captioner.data.features.precomputed.region_features import RegionFeatures, from_array
 from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import ImageSource, load_image
@@ -35,13 +34,12 @@ from captioner.distributed.device import choose_device
 from captioner.errors import ConfigError, ImageError, WeightsError, near_misses
 from captioner.evaluation.scored_caption import ScoredCaption, score_captions_of_image, tokens_of_text
 from captioner.evaluation.tags import tags_of
-from captioner.generated_caption import Caption
+from captioner.generated_caption import Caption, with_confidence
 from captioner.nn.encoders.class_head import ClassHead, ClassScores, build_class_head
 from captioner.nn.encoders.encoder import Encoder
 from captioner.nn.encoders.no_encoder import NO_ENCODER
 from captioner.nn.side_by_side import attention_maps, side_by_side
 from captioner.nn.types import ImageFeatures, join_features
-from captioner.schema import from_plain, to_plain
 from captioner.text.tokenizers import build_tokenizer
 from captioner.text.vocabulary import SPECIAL_NAMES
 
@@ -54,45 +52,8 @@ _Views: TypeAlias = list[list[Tensor]]
 _Loaded: TypeAlias = tuple[ImageSource, "_Views | ImageError"]
 """An image and its pixels, or why it cannot be read."""
 
-_SHOWN_IF_USED = ("implausible_penalty", "class_weight")
-
-_OTHER_NAMES = {
-    "num_beams": "beam_width",
-    "beam_size": "beam_width",
-    "max_new_tokens": "max_length",
-    "n_best": "alternatives",
-    "num_return_sequences": "alternatives",
-    "search": "decode",
-    "method": "decode",
-}
-"""What other libraries call a keyword of ours → ours, for error messages."""
-
-P = ParamSpec("P")
-R = TypeVar("R")
 OneImage = TypeVar("OneImage", bound=ImageSource)
 OneCaption = TypeVar("OneCaption", bound="str | Caption")
-
-
-def _check_keywords(method: str, given: Iterable[str], known: Sequence[str]) -> None:
-    """ConfigError where a keyword does not exist; it names the one that was probably meant, and lists all."""
-    for name in given:
-        if name not in known:
-            prefixed = [other for other in known if other.startswith(name) or name.startswith(other)]
-            likely = [_OTHER_NAMES[name]] if _OTHER_NAMES.get(name) in known else prefixed
-            hint = f" Did you mean {', '.join(likely)}?" if likely else near_misses(name, known)
-            raise ConfigError(f"{method}() has no keyword {name!r}.{hint} Choose one of: {', '.join(sorted(known))}.")
-
-
-def _suggest_keywords(method: Callable[P, R]) -> Callable[P, R]:
-    """`method`, which answers a keyword that it does not have with `_check_keywords`' message."""
-    known = [name for name in inspect.signature(method).parameters if name not in ("cls", "self")]
-
-    @functools.wraps(method)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        _check_keywords(method.__qualname__, kwargs, known)
-        return method(*args, **kwargs)
-
-    return checked
 
 
 class Captioner:
@@ -126,7 +87,7 @@ class Captioner:
         )
 
     @classmethod
-    @_suggest_keywords
+    @suggest_keywords
     def from_checkpoint(
         cls,
         checkpoint: str | Path | Sequence[str | Path],
@@ -152,7 +113,7 @@ class Captioner:
         return cls(joined, chosen, name=" + ".join(map(str, paths)), training_data=" + ".join(known) or None)
 
     @classmethod
-    @_suggest_keywords
+    @suggest_keywords
     def pretrained(cls, name: str | Path = DEFAULT, device: str = "auto") -> Captioner:
         """Load a model that comes with the package, such as "flickr8k", or whatever `from_checkpoint` loads.
 
@@ -174,7 +135,7 @@ class Captioner:
             *map(_describe_encoder, self.model.encoders),
             f"vocabulary: {len(self.vocabulary):,} tokens",
             f"training data: {self.training_data or 'unknown'}",
-            f"decoding: {_describe_search(self.decode)}",
+            f"decoding: {describe_search(self.decode)}",
         ]
         return "\n  ".join(lines)
 
@@ -236,7 +197,7 @@ class Captioner:
         Raises ImageError for an image that cannot be read (of a list, its index is named), and ConfigError for a
         setting that does not exist, is out of range or has no effect on this search.
         """
-        config = self._decode_settings(decode, alternatives, settings)
+        config = decode_settings(self.decode, decode, alternatives, settings)
         constraints = self._constraints(must_have, must_not, config)
         if not isinstance(images, list):
             return self._caption_batch([images], [""], config, alternatives, 0, tags, constraints)[0]
@@ -271,7 +232,7 @@ class Captioner:
             raise ConfigError(f"batch_size={batch_size} is too small: expected 1 or more.")
         if not self.model.encoder.encodes_images:
             raise ConfigError(NO_ENCODER)
-        config = self._decode_settings(decode, alternatives, settings)
+        config = decode_settings(self.decode, decode, alternatives, settings)
         constraints = self._constraints(must_have, must_not, config)
         return self._caption_each(images, config, alternatives, batch_size, tags, constraints)
 
@@ -360,7 +321,7 @@ class Captioner:
 
         Raises ConfigError for features of another D, DataError for arrays that are no features.
         """
-        config = self._decode_settings(decode, alternatives, settings)
+        config = decode_settings(self.decode, decode, alternatives, settings)
         found = [
             from_array(np.asarray(array), f"features[{index}]", None if boxes is None else boxes[index])
             for index, array in enumerate(features)
@@ -395,36 +356,6 @@ class Captioner:
         Raises ImageError, which names the index, for an image that cannot be read.
         """
         return self._encode(images, [f"images[{index}]: " for index in range(len(images))])
-
-    def _decode_settings(
-        self, decode: DecodeConfig | str | None, alternatives: int, settings: dict[str, Any]
-    ) -> DecodeConfig:
-        """The settings of one call: `decode`, by default the model's, with single settings replaced."""
-        known = [entry.name for entry in fields(DecodeConfig) if entry.name != "name"]
-        _check_keywords(
-            "Captioner.caption", settings, [*known, "images", "decode", "alternatives", "tags", "must_have", "must_not"]
-        )
-        if decode is None or isinstance(decode, str):
-            config = self.decode if decode is None else replace(self.decode, name=decode)
-        else:
-            config = decode
-        for key, value in settings.items():
-            if config.name not in USED_BY.get(key, (config.name,)):
-                raise ConfigError(
-                    f"{key}={value} has no effect on decode={config.name!r}: give "
-                    f"{' or '.join(f'decode={name!r}' for name in USED_BY[key])} as well."
-                )
-        config = from_plain(DecodeConfig, {**to_plain(config), **settings}, "decode")
-        if alternatives < 0:
-            raise ConfigError(f"alternatives={alternatives}: expected 0 or more.")
-        if alternatives and config.name not in RANKED_SEARCHES:
-            raise ConfigError(
-                f"alternatives={alternatives} needs a beam search, but this is decode.name={config.name}."
-            )
-        if config.name in RANKED_SEARCHES and config.beam_width <= alternatives:
-            groups = config.groups if config.name == "diverse" else 1  # of equal width
-            config = replace(config, beam_width=groups * (alternatives // groups + 1))
-        return config
 
     def _caption_batch(
         self,
@@ -512,16 +443,7 @@ class Captioner:
         calibration = self.checkpoint.calibration
         if calibration is None:
             return list(captions)
-        familiarities = calibration.familiarity(features.vector.float().cpu().numpy()).tolist()
-        found = []
-        for caption, familiarity in zip(captions, familiarities, strict=True):
-            unlike, confidence = familiarity < calibration.record.unlike_below, None
-            if config is not None and calibration.applies_to(config) and not unlike:
-                length = len(caption.tokens) + caption.finished
-                gain = gain_of_words(caption.score, caption.log_prob, length, config.length_penalty)
-                confidence = calibration.confidence(caption.log_prob, length, familiarity, gain)
-            found.append(replace(caption, confidence=confidence, familiarity=familiarity, unlike_training=unlike))
-        return found
+        return with_confidence(captions, features.vector.float().cpu().numpy(), calibration, config)
 
     @functools.cached_property
     def class_head(self) -> ClassHead | None:
@@ -606,14 +528,6 @@ class Captioner:
             resize="squash" if isinstance(image, ImageViews) or regions is not None else self.transform.resize,
             boxes=None if regions is None else regions.boxes,
         )
-
-
-def _describe_search(decode: DecodeConfig) -> str:
-    """A search and its settings in one line, such as "beam, beam_width=5, length_penalty=1, max_length=20"."""
-    shown = [key for key, names in USED_BY.items() if decode.name in names and key not in _SHOWN_IF_USED]
-    settings = [f"{key}={getattr(decode, key):g}" for key in shown]
-    settings += [f"class_weight={decode.class_weight:g}"] * (decode.name == "beam" and decode.class_weight > 0)
-    return ", ".join([decode.name, *settings, f"max_length={decode.max_length}", *decode.guards])
 
 
 def _describe_encoder(encoder: Encoder) -> str:

@@ -16,17 +16,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from captioner.checkpoint.safetensors_file import SafetensorsFile
 from captioner.config import DecodeConfig
 from captioner.errors import CheckpointError, ConfigError
 from captioner.files import atomic_file
 from captioner.schema import from_plain, to_plain
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 CALIBRATION_FILE = "calibration.safetensors"
 INPUTS = ("mean log-probability", "log-probability", "familiarity", "gain")
@@ -105,7 +106,7 @@ def confidence_inputs(
 
 def gain_of_words(score: float, log_prob: float, length: int, length_penalty: float) -> float:
     """What a beam search's score has besides the log-probability: the gains of the words that classes speak for."""
-    return score - log_prob / max(length, 1) ** length_penalty
+    return float(score - log_prob / max(length, 1) ** length_penalty)
 
 
 def sigmoid(logits: Float[np.ndarray, " B"]) -> Float[np.ndarray, " B"]:
@@ -116,6 +117,8 @@ def sigmoid(logits: Float[np.ndarray, " B"]) -> Float[np.ndarray, " B"]:
 
 def save_calibration(calibration: Calibration, folder: Path) -> None:
     """Write `CALIBRATION_FILE` into a checkpoint folder, whose manifest the caller writes after it."""
+    from safetensors.numpy import save_file
+
     about = {
         "intercept": calibration.intercept,
         "decode": to_plain(calibration.decode),
@@ -131,14 +134,14 @@ def load_calibration(folder: Path) -> Calibration:
     """Read what `save_calibration` wrote. CheckpointError where it cannot be read or was altered."""
     path = folder / CALIBRATION_FILE
     try:
-        with safe_open(path, "numpy") as file:
-            about = json.loads(file.metadata()["calibration"])
-            tensors = {name: file.get_tensor(name).astype(np.float32) for name in _TENSORS}
+        file = SafetensorsFile.read(path)
+        about = json.loads(file.metadata["calibration"])
+        tensors = {name: file.array(name).astype(np.float32) for name in _TENSORS}
         return Calibration(
             **tensors,
             intercept=float(about["intercept"]),
             decode=from_plain(DecodeConfig, about["decode"], "decode"),
             record=from_plain(CalibrationRecord, about["record"], "record"),
         )
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, ConfigError) as error:
+    except (OSError, RecursionError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}). Make it again: captioner calibrate.") from error

@@ -14,15 +14,14 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -31,60 +30,61 @@ from torch import Tensor, nn
 
 from captioner.checkpoint.calibration import CALIBRATION_FILE, Calibration, load_calibration
 from captioner.checkpoint.index import add_to_index, find_checkpoint, new_folder
-from captioner.checkpoint.manifest import MANIFEST_FILE, Manifest, read_manifest, verify, write_manifest
-from captioner.checkpoint.migrations import FORMAT_VERSION, format_version, migrate, migrate_trainer_state
+from captioner.checkpoint.manifest import verify, write_manifest
+from captioner.checkpoint.migrations import migrate_trainer_state
 from captioner.checkpoint.omitted_weights import OmittedWeights, restore_omitted_weights
-from captioner.checkpoint.phrase_file import PHRASES_FILE, load_phrases, save_phrases
-from captioner.checkpoint.weights import load_into, read_weights
-from captioner.config import (
-    DECODERS,
-    TASKS,
-    DecodeConfig,
-    EncoderConfig,
-    LanguageNetworkConfig,
-    ModelConfig,
-    TextConfig,
-    TokenizerConfig,
-    TransformConfig,
+from captioner.checkpoint.phrase_file import PHRASES_FILE, save_phrases
+from captioner.checkpoint.settings import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    TRAINER_FILE,
+    VOCABULARY_FILE,
+    CheckpointSettings,
+    LanguageCheckpointSettings,
+    altered,
+    checkpoint_config,
+    load_phrase_vocabulary,
+    load_settings,
+    load_tokenizer_model,
+    load_vocabulary,
+    parse_settings,
+    read_config,
+    read_task,
+    read_verified_config,
 )
-from captioner.errors import CheckpointError, ConfigError, near_misses
+from captioner.checkpoint.weights import load_into, read_weights
+from captioner.errors import CheckpointError, ConfigError
 from captioner.files import flush_folder, write_json
 from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.model import CaptioningModel
-from captioner.schema import from_plain, model_settings, to_plain
+from captioner.schema import from_plain
 from captioner.text.tokenizers import Tokenizer, build_tokenizer, is_learned
 from captioner.text.vocabulary import Vocabulary
-from captioner.version import __version__
 
-MODEL_FILE, CONFIG_FILE, VOCABULARY_FILE, TRAINER_FILE = "model.safetensors", "config.json", "vocab.json", "trainer.pt"
-TOKENIZER_FILE = "tokenizer.model"
-
-
-@dataclass(frozen=True)
-class CheckpointSettings:
-    """The settings of a captioning model that are stored beside its weights and vocabulary."""
-
-    task: ClassVar[str] = "captioning"
-    model: ModelConfig
-    encoder: EncoderConfig
-    transform: TransformConfig
-    tokenizer: TokenizerConfig
-    decode: DecodeConfig
-
-
-@dataclass(frozen=True)
-class LanguageCheckpointSettings:
-    """The settings of a language model that are stored beside its weights and vocabulary."""
-
-    task: ClassVar[str] = "language_model"
-    model: LanguageNetworkConfig
-    data: TextConfig
-
-
-_CONFIG_KEYS = ("format_version", "captioner_version", "task", "omitted_weights")
-_SETTINGS = {kind.task: kind for kind in (CheckpointSettings, LanguageCheckpointSettings)}
-_COMMANDS = {"captioning": "python caption.py", "language_model": "python -m captioner sample"}
+__all__ = [
+    "CONFIG_FILE",
+    "MODEL_FILE",
+    "TOKENIZER_FILE",
+    "TRAINER_FILE",
+    "VOCABULARY_FILE",
+    "CheckpointSettings",
+    "LanguageCheckpointSettings",
+    "LoadedCheckpoint",
+    "altered",
+    "checkpoint_config",
+    "fill_model",
+    "load_checkpoint",
+    "load_settings",
+    "load_tokenizer_model",
+    "load_trainer_state",
+    "load_vocabulary",
+    "load_weights",
+    "read_task",
+    "read_verified_config",
+    "save_checkpoint",
+]
 
 
 @dataclass(frozen=True)
@@ -144,16 +144,6 @@ def save_checkpoint(
     return target
 
 
-def checkpoint_config(settings: CheckpointSettings | LanguageCheckpointSettings) -> dict[str, Any]:
-    """The content of `config.json`."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "captioner_version": __version__,
-        "task": settings.task,
-        **{field.name: to_plain(getattr(settings, field.name)) for field in fields(settings)},
-    }
-
-
 @contextmanager
 def _library_errors_as_os_errors(target: Path) -> Iterator[None]:
     """Raise OSError where safetensors or torch report a full or missing disk by an exception of their own."""
@@ -177,12 +167,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str =
     """
     folder = find_checkpoint(path, which)
     raw = read_verified_config(folder, CheckpointSettings.task)
-    settings = _parse_settings(folder, raw)
-    vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
-    manifest = _read_config(folder).manifest
-    if PHRASES_FILE in manifest.sums:
-        verify(folder, PHRASES_FILE, manifest)
-        vocabulary.phrases = load_phrases(folder / PHRASES_FILE)
+    settings = parse_settings(folder, raw)
+    manifest = read_config(folder).manifest
+    vocabulary = load_phrase_vocabulary(folder, manifest)
     model = _build_bare_model(folder, settings, len(vocabulary))
     fill_model(model, folder, _omitted_weights(folder, raw, model, settings))
     tokenizer_model = load_tokenizer_model(folder) if is_learned(settings.tokenizer) else None
@@ -193,51 +180,15 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str =
     return LoadedCheckpoint(folder, model.to(device).eval(), vocabulary, settings, tokenizer_model, calibration)
 
 
-def load_settings(folder: Path) -> CheckpointSettings:
-    """The settings of a captioning model's checkpoint folder; CheckpointError as `load_checkpoint`."""
-    return _parse_settings(folder, read_verified_config(folder, CheckpointSettings.task))
-
-
-def read_verified_config(folder: Path, task: str) -> dict[str, Any]:
-    """The migrated `config.json` of a checkpoint of `task`, after verifying the files of weights and vocabulary."""
-    stored = _read_config(folder)
-    config = stored.config
-    if config["task"] != task:
-        raise CheckpointError(
-            f"{folder} was made by task={config['task']}, and this command needs a checkpoint of task={task}: "
-            f"use it with {_COMMANDS[config['task']]}."
-        )
-    for name in (MODEL_FILE, VOCABULARY_FILE):
-        verify(folder, name, stored.manifest)
-    return config
-
-
-def read_task(folder: Path) -> str:
-    """The task of the run that wrote a checkpoint: captioning or language_model."""
-    return str(_read_config(folder).config["task"])
-
-
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Copy the checkpoint's weights into `model`; CheckpointError if they were altered or do not fit."""
-    verify(folder, MODEL_FILE, _read_config(folder).manifest)
+    verify(folder, MODEL_FILE, read_config(folder).manifest)
     fill_model(model, folder)
-
-
-def load_vocabulary(folder: Path) -> Vocabulary:
-    """The checkpoint's vocabulary; CheckpointError if it was altered."""
-    verify(folder, VOCABULARY_FILE, _read_config(folder).manifest)
-    return Vocabulary.load(folder / VOCABULARY_FILE)
-
-
-def load_tokenizer_model(folder: Path) -> bytes:
-    """What the checkpoint's tokenizer has learned; CheckpointError if it is missing or was altered."""
-    verify(folder, TOKENIZER_FILE, _read_config(folder).manifest)
-    return (folder / TOKENIZER_FILE).read_bytes()
 
 
 def load_trainer_state(folder: Path) -> dict[str, Any]:
     """The `trainer_state` that `save_checkpoint` stored, migrated; CheckpointError if it is damaged or unsafe."""
-    stored = _read_config(folder)
+    stored = read_config(folder)
     verify(folder, TRAINER_FILE, stored.manifest)
     path = folder / TRAINER_FILE
     try:
@@ -304,65 +255,3 @@ def fill_model(model: nn.Module, folder: Path, others: Mapping[str, Tensor] | No
             f"{folder / MODEL_FILE} does not fit the model that {CONFIG_FILE} and {VOCABULARY_FILE} describe: "
             f"{first:.300}"
         ) from error
-
-
-class _StoredConfig(NamedTuple):
-    """`config.json` in the current format, the checksums of all files, and the format version in which it is stored."""
-
-    config: dict[str, Any]
-    manifest: Manifest
-    version: int
-
-
-def _read_config(folder: Path) -> _StoredConfig:
-    """Read, verify and migrate `config.json`; CheckpointError where it is missing, altered or unreadable."""
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise CheckpointError(f"The checkpoint {folder} is incomplete: {CONFIG_FILE} is missing.")
-    manifest = read_manifest(folder)
-    if manifest is not None:
-        verify(folder, CONFIG_FILE, manifest)
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}).") from error
-    version = format_version(raw, folder)
-    if version == 1:  # its checksums are in config.json itself
-        sums = raw.get("sha256")
-        manifest = Manifest(CONFIG_FILE, sums if isinstance(sums, dict) else {})
-    elif manifest is None:
-        raise CheckpointError(f"The checkpoint {folder} is incomplete: {MANIFEST_FILE} is missing.")
-    config = migrate(raw)
-    task = config.get("task")
-    if task not in TASKS:
-        raise altered(folder, f"task={task!r} does not exist.")
-    known = [*_CONFIG_KEYS, *(field.name for field in fields(_SETTINGS[task]))]
-    for key in config:
-        if key not in known:
-            raise altered(folder, f"{key} does not exist.{near_misses(key, known)}")
-    return _StoredConfig(config, manifest, version)
-
-
-def _parse_settings(folder: Path, raw: dict[str, Any]) -> CheckpointSettings:
-    try:
-        return CheckpointSettings(
-            model=model_settings(raw.get("model")),
-            encoder=from_plain(EncoderConfig, raw.get("encoder"), "encoder"),
-            transform=from_plain(TransformConfig, raw.get("transform"), "transform"),
-            tokenizer=from_plain(TokenizerConfig, raw.get("tokenizer"), "tokenizer"),
-            decode=from_plain(DecodeConfig, raw.get("decode"), "decode"),
-        )
-    except ConfigError as error:
-        name = raw["model"].get("name") if isinstance(raw.get("model"), dict) else None
-        if isinstance(name, str) and name not in DECODERS:
-            raise CheckpointError(
-                f"{folder / CONFIG_FILE} needs model.name={name!r}, which is not installed."
-                f"{near_misses(name, DECODERS)} Install the package that provides it. "
-                f"Installed: {', '.join(sorted(DECODERS))}."
-            ) from error
-        raise altered(folder, error) from error
-
-
-def altered(folder: Path, problem: object) -> CheckpointError:
-    """The error for settings that no captioner of this version wrote."""
-    return CheckpointError(f"{folder / CONFIG_FILE} was altered or made by another version: {problem}")

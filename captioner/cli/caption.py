@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
@@ -18,10 +19,10 @@ from captioner.cli.captions_file import caption_record, caption_to_file
 from captioner.cli.flags import FlagParser, add_checkpoint, add_device, add_ensemble_mean, add_json
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import unnamed_checkpoint
-from captioner.cli.scored_captions import print_scored
 from captioner.distributed.device import check_device_name
 from captioner.errors import CaptionerError, ConfigError, ImageError
 from captioner.progress import Progress
+from captioner.runtime.backends import BACKENDS, choose_backend, has_gpu
 
 if TYPE_CHECKING:
     from captioner.config import DecodeConfig
@@ -94,6 +95,13 @@ def _parser() -> FlagParser:
         help="generate nothing: how probable the model finds this caption, word by word; may be repeated",
     )
     add_device(parser)
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="torch, or onnx, which starts much faster (default: onnx where onnxruntime is installed, the model has "
+        "ONNX files, and nothing else needs torch)",
+    )
     return parser
 
 
@@ -112,11 +120,7 @@ def _caption(arguments: argparse.Namespace) -> None:
     if len(paths) == 1 and not paths[0].exists():
         raise ImageError(f"{paths[0]} does not exist. Expected an image.")
 
-    from dataclasses import replace
-
-    from captioner.inference import Captioner
-
-    captioner = Captioner.from_checkpoint(checkpoints, device=arguments.device, ensemble_mean=arguments.ensemble_mean)
+    captioner = _load(checkpoints, arguments)
     decode = captioner.decode
     if arguments.beam_width is not None:
         decode = replace(decode, name="beam", beam_width=arguments.beam_width)
@@ -131,8 +135,39 @@ def _caption(arguments: argparse.Namespace) -> None:
         raise ImageError(f"{unreadable} of {len(paths)} images could not be read; the others are {done}.")
 
 
+def _load(checkpoints: list[str | Path], arguments: argparse.Namespace) -> Any:
+    """The captioner, on the side that `--backend` names, or that suits the checkpoint and the other flags."""
+    reasons = {
+        "--score": arguments.score,
+        "--out": arguments.out,
+        "--must-have": arguments.must_have,
+        "--must-not": arguments.must_not,
+        f"--device {arguments.device}": arguments.device not in ("auto", "cpu"),
+        "an ensemble": len(checkpoints) > 1,
+        "--json without --no-tags": arguments.json and not arguments.no_tags,
+    }
+    needs_torch = next((reason for reason, applies in reasons.items() if applies), None)
+    if needs_torch is None and arguments.backend == arguments.device == "auto" and has_gpu():
+        needs_torch = "the GPU"
+    if choose_backend(arguments.backend, checkpoints[0], needs_torch) == "onnx":
+        from captioner.runtime import OnnxCaptioner
+
+        captioner = OnnxCaptioner.from_checkpoint(checkpoints[0])
+        why = captioner.why_not(captioner.decode)
+        if arguments.backend == "onnx" and why is not None and captioner.decode.class_weight:
+            captioner.decode = replace(captioner.decode, class_weight=0.0)
+            sys.stderr.write("Without the classes that the encoder sees (class_weight=0): they need torch.\n")
+        if arguments.backend == "onnx" or why is None:
+            return captioner
+    from captioner.inference import Captioner
+
+    return Captioner.from_checkpoint(checkpoints, device=arguments.device, ensemble_mean=arguments.ensemble_mean)
+
+
 def _score(captioner: Captioner, paths: Sequence[Path], arguments: argparse.Namespace) -> int:
     """Score the captions of --score for each image; returns how many of several images could not be read."""
+    from captioner.cli.scored_captions import print_scored  # imports the metrics
+
     unreadable = 0
     for path in paths:
         try:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from captioner.checkpoint.archive import ENDINGS, is_archive_name, pack_export
 from captioner.checkpoint.index import find_checkpoint
+from captioner.checkpoint.onnx.description import PRECISIONS
+from captioner.cli.export_onnx import export_onnx
 from captioner.cli.flags import FlagParser, add_checkpoint
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import CONFIG_FILE, METRICS_FILE
@@ -40,6 +42,8 @@ def _parser() -> FlagParser:
             "export --checkpoint runs/… --out dogs",
             "export --checkpoint runs/… --out dogs.zip --notes what_it_gets_wrong.md",
             "export --checkpoint runs/… --out dogs --class-words",
+            "export --checkpoint runs/… --onnx dogs_onnx",
+            "export --checkpoint runs/… --onnx dogs_int8 --precision int8 --photos photos/",
         ],
         {"to": "--out", "archive": "--out", "whole": "--with-encoder"},
     )
@@ -47,9 +51,24 @@ def _parser() -> FlagParser:
     parser.add_argument(
         "--out",
         type=Path,
-        required=True,
         metavar="PATH",
         help="the run folder to write, or one file: a name that ends in .tar.gz, .tgz or .zip",
+    )
+    parser.add_argument(
+        "--onnx", type=Path, metavar="DIR", help="instead of --out: a folder of ONNX files, which need no torch"
+    )
+    parser.add_argument(
+        "--add-onnx",
+        action="store_true",
+        help="instead of --out: add ONNX files to the checkpoint's own folder; they use its weights, and so are small",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="with --onnx: of the weights; int8 needs --photos (default: float32, in half the size where exact)",
+    )
+    parser.add_argument(
+        "--photos", type=Path, metavar="DIR", help="with --precision int8: 100 photos of the kind to be captioned"
     )
     parser.add_argument("--replace", action="store_true", help="replace an earlier export at --out")
     parser.add_argument("--latest", action="store_true", help="the latest checkpoint instead of the best")
@@ -80,6 +99,10 @@ def _parser() -> FlagParser:
 
 
 def _export(arguments: argparse.Namespace) -> None:
+    _check_kind(arguments)
+    if arguments.onnx is not None or arguments.add_onnx:
+        export_onnx(arguments)
+        return
     archive: Path | None = arguments.out if is_archive_name(arguments.out) else None
     if archive is None and arguments.out.suffix in _OTHER_ARCHIVES:
         raise CaptionerError(f"--out {arguments.out}: expected a folder, or a name that ends in {', '.join(ENDINGS)}.")
@@ -145,6 +168,25 @@ def _with_class_words(loaded: LoadedCheckpoint, weight: float) -> LoadedCheckpoi
     shown = "; ".join(f"{one.word} (from {', '.join(one.neighbors)})" for one in added)
     sys.stderr.write(f"{len(added)} new words{': ' if added else ''}{shown}\n")
     return loaded
+
+
+def _check_kind(arguments: argparse.Namespace) -> None:
+    """CaptionerError unless exactly one kind of export is asked for, with flags that have an effect on it."""
+    kinds = {"--out": arguments.out, "--onnx": arguments.onnx, "--add-onnx": arguments.add_onnx}
+    given = [flag for flag, value in kinds.items() if value]
+    if len(given) != 1:
+        found = f"{' and '.join(given)} were given" if given else "none was given"
+        raise CaptionerError(f"Give one of --out PATH, --onnx DIR and --add-onnx: {found}. See --help.")
+    ignored: dict[str, object] = {}
+    if arguments.onnx is None:
+        ignored |= {"--precision": arguments.precision, "--photos": arguments.photos}
+    if arguments.out is None:
+        ignored |= {"--max-megabytes": arguments.max_megabytes, "--float32": arguments.float32}
+        ignored |= {"--with-encoder": arguments.with_encoder, "--notes": arguments.notes, "--name": arguments.name}
+        ignored |= {"--class-words": arguments.class_words}
+    for flag, value in ignored.items():
+        if value:
+            raise CaptionerError(f"{flag} has no effect with {given[0]}. Leave one of them out.")
 
 
 def _read_notes(path: Path | None) -> str | None:

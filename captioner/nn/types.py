@@ -184,7 +184,7 @@ def repeat_rows(state: DecoderState[ImagePartsT, RowPartsT], times: int) -> Deco
     return DecoderState(state.image, map_tensors(lambda tensor: tensor.repeat_interleave(times, 0), state.rows))
 
 
-def rows_of_images(images: Tensor, rows: int) -> Tensor:
-    """(B, …), one item per image → (N, …), the item of each row's image; `rows`: N = B·K."""
-    beams = rows // len(images)
+def rows_of_images(images: Tensor, rows: int | torch.SymInt) -> Tensor:
+    """(B, …), one item per image → (N, …), the item of each row's image; `rows`: N = B·K, symbolic in an export."""
+    beams = rows // images.shape[0]
     return images if beams == 1 else images.repeat_interleave(beams, 0)

@@ -13,13 +13,16 @@ classifier, which knows one object per image, sees something else.
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
 
 from captioner.text.class_words import CLASSES, concepts, sharpen
 from captioner.text.vocabulary import Vocabulary
 from captioner.text.word_preferences import WordPreferences
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 SEEN = 0.1
 NOT_SEEN, FLOOR = 0.02, 0.001

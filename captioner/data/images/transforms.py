@@ -6,9 +6,6 @@ checkpoint, so an image is always preprocessed in the same way. Augmentation onl
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
@@ -16,50 +13,9 @@ from torch import Tensor
 
 from captioner.config import TransformConfig
 from captioner.data.dataset import Box
+from captioner.data.images.pixels import FULL_VIEW, View, image_to_array, resize_image
 
-_RESAMPLING = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-
-
-class View(NamedTuple):
-    """A crop of an image, in fractions of what the encoder sees without augmentation, and whether it is flipped.
-
-    left, top: of the upper left corner; flipped: horizontally.
-    """
-
-    left: float = 0.0
-    top: float = 0.0
-    width: float = 1.0
-    height: float = 1.0
-    flipped: bool = False
-
-
-FULL_VIEW = View()
-
-
-def resize_image(image: Image.Image, transform: TransformConfig, view: View = FULL_VIEW) -> Image.Image:
-    """The (size × size) image that the encoder sees, antialiased.
-
-    The transform "squash" resizes the whole image to a square; "crop" takes the central square. Then `view` is cropped
-    from it. All of this is one resize operation.
-    """
-    left, top, width, height = 0.0, 0.0, float(image.width), float(image.height)
-    if transform.resize == "crop":
-        side = float(min(image.size))
-        left, top, width, height = (width - side) / 2, (height - side) / 2, side, side
-    left, top, width, height = (
-        left + view.left * width,
-        top + view.top * height,
-        view.width * width,
-        view.height * height,
-    )
-    box = (left, top, min(left + width, image.width), min(top + height, image.height))  # no rounding over the edge
-    if image.size != (transform.size, transform.size) or box != (0, 0, *image.size):
-        image = image.resize((transform.size, transform.size), _RESAMPLING[transform.interpolation], box=box)
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.flipped else image
+__all__ = ["FULL_VIEW", "View", "image_to_array", "image_to_tensor", "project_box", "resize_image", "tensor_to_image"]
 
 
 def project_box(box: Box, width: int, height: int, resize: str) -> tuple[float, float, float, float] | None:
@@ -79,9 +35,7 @@ def project_box(box: Box, width: int, height: int, resize: str) -> tuple[float, 
 
 def image_to_tensor(image: Image.Image, transform: TransformConfig, view: View = FULL_VIEW) -> Float[Tensor, "3 S S"]:
     """RGB image of any size → (3, S, S) float32: (pixel / 255 − mean) / std per channel."""
-    pixels = torch.from_numpy(np.array(resize_image(image, transform, view), dtype=np.uint8))
-    mean, std = torch.tensor(transform.mean), torch.tensor(transform.std)
-    return ((pixels.float() / 255 - mean) / std).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(image_to_array(image, transform, view))
 
 
 def tensor_to_image(tensor: Float[Tensor, "3 S S"], transform: TransformConfig) -> Image.Image:

@@ -127,7 +127,7 @@ class AdaptiveAttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
 
     def step(self, tokens: Int[Tensor, " N"], state: DecoderState[_ImageParts, _RowParts]) -> DecoderStep:
         """Read one token per row, attend, and predict the next token."""
-        image, rows = state.image, len(tokens)
+        image, rows = state.image, tokens.shape[0]
         embedded = self.embedding(tokens)
         inputs = self.stack.project(embedded) + rows_of_images(image.gates, rows)
         top, hidden = self.stack.step(inputs, state.rows.hidden)

@@ -155,11 +155,11 @@ class AoADecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         """Read one token per row, attend, and predict the next token."""
         image, rows = state.image, state.rows
         words = self.lstm.project(self.dropout(self.embedding(tokens)))
-        h, hidden = self._recur(words, rows_of_images(image.mean, len(tokens)) + rows.context, rows.hidden)
+        h, hidden = self._recur(words, rows_of_images(image.mean, tokens.shape[0]) + rows.context, rows.hidden)
         queries = self.attention.query(h)
         memory = KeysAndValues(image.keys, image.values, image.mask)
         attended, weights = self.attention.attend_with_weights(
-            queries.view(len(image.mean), -1, queries.shape[1]), memory
+            queries.view(image.mean.shape[0], -1, queries.shape[1]), memory
         )
         context = self.attention(queries, attended.flatten(0, 1))
         return DecoderStep(self.output(context), DecoderState(image, _RowParts(context, hidden)), weights.flatten(0, 1))

@@ -112,7 +112,7 @@ class Att2inDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def step(self, tokens: Int[Tensor, " N"], state: DecoderState[_ImageParts, _RowParts]) -> DecoderStep:
         """Attend, read one token per row, and predict the next token."""
         image, hidden = state.image, state.rows.hidden
-        mask = None if image.mask is None else rows_of_images(image.mask, len(tokens))
+        mask = None if image.mask is None else rows_of_images(image.mask, tokens.shape[0])
         energies = self.attention.energies(image.keys, self.attention.query(self._top(hidden)))
         weights = attention_weights(without_padding(energies, mask))
         inputs = self.stack.project(self._embed(tokens)) + self._context_to_gates(context(weights, image.grid))

@@ -117,7 +117,7 @@ class ChenZitnickDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def step(self, tokens: Int[Tensor, " N"], state: DecoderState[_ImageParts, _RowParts]) -> DecoderStep:
         """Read one token per row and predict the next one."""
         embedded = self.embedding(tokens)
-        image_gates = rows_of_images(state.image.gates, len(tokens))
+        image_gates = rows_of_images(state.image.gates, tokens.shape[0])
         language, language_state = self.stack.step(self.stack.project(embedded) + image_gates, state.rows.language)
         memory, memory_state = self.memory.step(self.memory.project(embedded), state.rows.memory)
         logits = self.output(torch.cat([language, memory], dim=1))

@@ -41,6 +41,20 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
     attention_at_test: str | None = None
 
     @property
+    def not_exportable(self) -> str | None:
+        """Why `init_state` and `step` cannot be exported to ONNX, as a sentence; None where they can.
+
+        Both must then work under `torch.export` with free lengths, so they take lengths from `tensor.shape`: `len`
+        would fix them to those of the example.
+        """
+        if self.attention_at_test == "sample":
+            return (
+                "it samples where to attend, with shifts of signed 64-bit integers, which ONNX does not have. "
+                "model.hard_at_test=expected attends without sampling."
+            )
+        return None
+
+    @property
     def samples_attention(self) -> bool:
         """Whether it samples where to attend. Such a decoder is not trained by self-critical training as well."""
         return self.attention_at_test is not None

@@ -48,13 +48,13 @@ class _MemoryAugmentedLayer(EncoderLayer):
     def attended(self, y: Float[Tensor, "B P H"], mask: Tensor | None) -> KeysAndValues:
         """The regions, and the slots after them."""
         keys, values = (
-            torch.cat([of_regions, slots.to(of_regions.dtype).expand(len(y), -1, -1)], 1)
+            torch.cat([of_regions, slots.to(of_regions.dtype).expand(y.shape[0], -1, -1)], 1)
             for of_regions, slots in zip(
                 self.self_attention.project(y), (self.slot_keys, self.slot_values), strict=True
             )
         )
         if mask is not None:
-            mask = torch.cat([mask, mask.new_ones(len(y), len(self.slot_keys))], 1)
+            mask = torch.cat([mask, mask.new_ones(y.shape[0], len(self.slot_keys))], 1)
         return KeysAndValues(keys, values, mask)
 
 
@@ -76,9 +76,10 @@ class _MeshedLayer(DecoderLayer):
         """M_mesh; `memory` has the regions of one encoder layer after those of another."""
         levels = len(self.gates)
         result, all_weights = torch.zeros_like(y), []
-        for gate, keys, values in zip(
-            self.gates, memory.keys.chunk(levels, 1), memory.values.chunk(levels, 1), strict=True
-        ):
+        of_levels = (
+            part.view(part.shape[0], levels, -1, part.shape[2]).unbind(1) for part in (memory.keys, memory.values)
+        )
+        for gate, keys, values in zip(self.gates, *of_levels, strict=True):
             found, weights = super().attend_to_memory(y, KeysAndValues(keys, values, memory.mask))
             result = result + torch.sigmoid(gate(torch.cat([y, found], 2))) * found
             if weights is not None:

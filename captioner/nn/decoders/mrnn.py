@@ -86,7 +86,7 @@ class MRNNDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         """Read one token per row and predict the next one."""
         words = self.second_embedding(self.embedding(tokens))
         outputs, hidden = self.stack.step(self.stack.project(words), state.rows.hidden)
-        logits = self._multimodal_logits(words, outputs, rows_of_images(state.image.projected, len(tokens)))
+        logits = self._multimodal_logits(words, outputs, rows_of_images(state.image.projected, tokens.shape[0]))
         return DecoderStep(logits, DecoderState(state.image, _RowParts(hidden)))
 
     def _multimodal_logits(

@@ -83,11 +83,11 @@ class RecurrentDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         image, (hidden, image_gates) = state.image, state.rows
         first_step = None if image_gates is None else torch.zeros_like(image_gates)  # from now on
         if image.per_step is not None:
-            image_gates = rows_of_images(image.per_step, len(tokens))
+            image_gates = rows_of_images(image.per_step, tokens.shape[0])
         inputs, inputs_above = self._add_image(self.stack.project(self.embedding(tokens)), image_gates)
         outputs, hidden = self.stack.step(inputs, hidden, inputs_above)
         if image.output_concat is not None:
-            outputs = torch.cat([outputs, rows_of_images(image.output_concat, len(tokens))], dim=1)
+            outputs = torch.cat([outputs, rows_of_images(image.output_concat, tokens.shape[0])], dim=1)
         return DecoderStep(self.output(outputs), DecoderState(image, _RowParts(hidden, first_step)))
 
     def _add_image(

@@ -133,7 +133,7 @@ class SemanticAttentionDecoder(Decoder[DecoderState[Attributes, _RowParts]]):
     def step(self, tokens: Int[Tensor, " N"], state: DecoderState[Attributes, _RowParts]) -> DecoderStep:
         """Read one token per row and predict the next one."""
         attributes = state.image
-        images = len(attributes.words)
+        images = attributes.words.shape[0]
         words = self.dropout(self.embedding(tokens))
         x, _ = self._attend_before(words.view(images, -1, words.shape[1]), attributes)
         h, hidden = self.stack.step(self.stack.project(x.flatten(0, 1)), state.rows.hidden)
@@ -171,7 +171,7 @@ class SemanticAttentionDecoder(Decoder[DecoderState[Attributes, _RowParts]]):
         The probability of a word is the sum of those of its classes.
         """
         classes = (vector.to(self.class_weight.dtype) @ self.class_weight.T + self.class_bias).softmax(1)
-        words = classes.new_zeros(len(vector), self.embedding.num_embeddings)
+        words = classes.new_zeros(vector.shape[0], self.embedding.num_embeddings)
         words.index_add_(1, self.class_words.flatten(), classes.repeat_interleave(WORDS_PER_CLASS, 1))
         words[:, SPECIAL_TOKENS.pad] = 0
         best = words.topk(min(self.attributes, words.shape[1]), dim=1)

@@ -158,12 +158,12 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         """Attend, read one token per row, and predict the next token."""
         (grid, keys, seeds, image_mask), (hidden, position) = state.image, state.rows
         top = hidden[-self.stack.states]
-        mask = None if image_mask is None else rows_of_images(image_mask, len(tokens))
+        mask = None if image_mask is None else rows_of_images(image_mask, tokens.shape[0])
         energies = without_padding(self.attention.energies(keys, self.attention.query(top)), mask)
         if seeds is None or position is None:
             weights = attention_weights(energies)
         else:
-            weights = sampled_weights(energies, rows_of_images(seeds, len(tokens)), position)
+            weights = sampled_weights(energies, rows_of_images(seeds, tokens.shape[0]), position)
             position = position + 1
         attended = self._gated(context(weights, grid), top)
         embedded = self.embedding(tokens)

@@ -123,9 +123,9 @@ class UpDownDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def step(self, tokens: Int[Tensor, " N"], state: DecoderState[_ImageParts, _RowParts]) -> DecoderStep:
         """Read one token per row, attend, and predict the next token."""
         image, rows = state.image, state.rows
-        inputs = self.attention_lstm.project(self._embed(tokens)) + rows_of_images(image.gates, len(tokens))
+        inputs = self.attention_lstm.project(self._embed(tokens)) + rows_of_images(image.gates, tokens.shape[0])
         h, first = self._attention_step(inputs, rows.attention, rows.language)
-        mask = None if image.mask is None else rows_of_images(image.mask, len(tokens))
+        mask = None if image.mask is None else rows_of_images(image.mask, tokens.shape[0])
         energies = self.attention.energies(image.keys, self.attention.query(h))
         weights = attention_weights(without_padding(energies, mask))
         top, second = self._language_step(h, context(weights, image.grid), rows.language)

@@ -69,6 +69,10 @@ class SameConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         row_padding, row_drop = self._plan(input.shape[2], 0)
         column_padding, column_drop = self._plan(input.shape[3], 1)
+        if _is_exporting():  # to one convolution with unequal padding, which ONNX has
+            before_after = (*self._padding(input.shape[3], 1), *self._padding(input.shape[2], 0))
+            padded = F.pad(input, before_after)
+            return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
         rows, columns = (math.ceil(size / step) for size, step in zip(input.shape[2:], self.stride, strict=True))
         output = F.conv2d(
             input, self.weight, self.bias, self.stride, (row_padding, column_padding), self.dilation, self.groups
@@ -79,11 +83,21 @@ class SameConv2d(nn.Conv2d):
 
     def _plan(self, size: int, axis: int) -> tuple[int, int]:
         """(zeros at each end, outputs to drop at the start) along one axis."""
+        before, after = self._padding(size, axis)
         stride = self.stride[axis]
-        total = max((math.ceil(size / stride) - 1) * stride + self.kernel_size[axis] - size, 0)
-        before, after = total // 2, total - total // 2
         drop = math.ceil((after - before) / stride)
         return before + stride * drop, drop
+
+    def _padding(self, size: int, axis: int) -> tuple[int, int]:
+        """(zeros at the start, zeros at the end) along one axis."""
+        stride = self.stride[axis]
+        total = max((math.ceil(size / stride) - 1) * stride + self.kernel_size[axis] - size, 0)
+        return total // 2, total - total // 2
+
+
+def _is_exporting() -> bool:
+    """Whether torch.export traces now; torch before 2.6 tells it only with torch.compile."""
+    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
 
 
 def efficientnet_lite_network(config: EncoderConfig) -> EncoderNetwork:

@@ -87,6 +87,16 @@ class Encoder(nn.Module):
         return self.name != NO_ENCODER_NAME
 
     @property
+    def token_layout(self) -> TokenLayout | None:
+        """How the tokens of a vision transformer are read; None for a convolutional network."""
+        return self._tokens
+
+    @property
+    def fuses(self) -> bool:
+        """Whether BatchNorm may be fused into the convolution registered before it."""
+        return self._fuses
+
+    @property
     def frozen(self) -> bool:
         """Whether all blocks are frozen now."""
         return len(self.frozen_blocks) == len(self.blocks)

@@ -153,7 +153,7 @@ class UniformAttention(Attention):
     def energies(self, keys: Keys, queries: Float[Tensor, "N 0"]) -> Float[Tensor, "N P"]:
         """Zeros."""
         assert isinstance(keys, Tensor)
-        return queries.new_zeros(len(queries), keys.shape[1])
+        return queries.new_zeros(queries.shape[0], keys.shape[1])
 
     def batch_energies(self, keys: Keys) -> Energies:
         """See `Attention`; zeros."""

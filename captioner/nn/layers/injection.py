@@ -84,7 +84,7 @@ class ImageInjection(nn.Module):
         norm = self.batch_norm
         if norm is None:
             return image
-        if len(image) == 1:
+        if image.shape[0] == 1:
             return F.batch_norm(image, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         normalized: Tensor = norm(image)
         return normalized

@@ -67,7 +67,7 @@ class Heads(nn.Module):
         return _join(dropped @ values), weights.mean(1)
 
     def _split(self, x: Float[Tensor, "B S H"]) -> Float[Tensor, "B heads S d"]:
-        return x.view(len(x), x.shape[1], self.heads, -1).transpose(1, 2)
+        return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
 
 
 class MultiHeadAttention(Heads):
@@ -90,12 +90,12 @@ class MultiHeadAttention(Heads):
     ) -> tuple[Float[Tensor, "N T H"], Float[Tensor, "N T P"]]:
         """What `forward` returns, and the weights, the mean over the heads."""
         attended, weights = self.attend_with_weights(self._queries(x, memory), memory)
-        return self.out(attended.reshape(x.shape)), weights.reshape(len(x), x.shape[1], -1)
+        return self.out(attended.reshape(x.shape)), weights.reshape(x.shape[0], x.shape[1], -1)
 
     def _queries(self, x: Tensor, memory: KeysAndValues) -> Float[Tensor, "B S H"]:
         """W_Q x + b_Q of all rows of an image side by side."""
         queries: Tensor = self.query(x)
-        return queries.reshape(len(memory.keys), -1, queries.shape[2])
+        return queries.reshape(memory.keys.shape[0], -1, queries.shape[2])
 
 
 class Sublayers(nn.Module):

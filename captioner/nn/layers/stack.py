@@ -53,7 +53,7 @@ class RecurrentStack(nn.Module):
 
     def initial(self, like: Tensor) -> Hidden:
         """The zero state for as many rows as `like` has: L·states tensors (N, H), layer by layer."""
-        return tuple(like.new_zeros(len(like), self.hidden_dim) for _ in range(self.states * len(self.cells)))
+        return tuple(like.new_zeros(like.shape[0], self.hidden_dim) for _ in range(self.states * len(self.cells)))
 
     def step(
         self, inputs: Float[Tensor, "N C"], hidden: Hidden, above: Mapping[int, Tensor] = _NOTHING

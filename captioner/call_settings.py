@@ -1,0 +1,91 @@
+"""The arguments of `Captioner.caption`: keywords and their near misses, and the settings of one call."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
+from typing import Any, ParamSpec, TypeVar
+
+from captioner.config import RANKED_SEARCHES, USED_BY, DecodeConfig
+from captioner.errors import ConfigError, near_misses
+from captioner.schema import from_plain, to_plain
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SHOWN_IF_USED = ("implausible_penalty", "class_weight")
+
+_OTHER_NAMES = {
+    "num_beams": "beam_width",
+    "beam_size": "beam_width",
+    "max_new_tokens": "max_length",
+    "n_best": "alternatives",
+    "num_return_sequences": "alternatives",
+    "search": "decode",
+    "method": "decode",
+}
+"""What other libraries call a keyword of ours → ours, for error messages."""
+
+
+def check_keywords(method: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """ConfigError where a keyword does not exist; it names the one that was probably meant, and lists all."""
+    for name in given:
+        if name not in known:
+            prefixed = [other for other in known if other.startswith(name) or name.startswith(other)]
+            likely = [_OTHER_NAMES[name]] if _OTHER_NAMES.get(name) in known else prefixed
+            hint = f" Did you mean {', '.join(likely)}?" if likely else near_misses(name, known)
+            raise ConfigError(f"{method}() has no keyword {name!r}.{hint} Choose one of: {', '.join(sorted(known))}.")
+
+
+def suggest_keywords(method: Callable[P, R]) -> Callable[P, R]:
+    """`method`, which answers a keyword that it does not have with `check_keywords`' message."""
+    known = [name for name in inspect.signature(method).parameters if name not in ("cls", "self")]
+
+    @functools.wraps(method)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        check_keywords(method.__qualname__, kwargs, known)
+        return method(*args, **kwargs)
+
+    return checked
+
+
+def decode_settings(
+    default: DecodeConfig, decode: DecodeConfig | str | None, alternatives: int, settings: dict[str, Any]
+) -> DecodeConfig:
+    """The settings of one call of `Captioner.caption`: `decode`, by default `default`, with single settings replaced.
+
+    ConfigError for a setting that does not exist, is out of range or has no effect on this search.
+    """
+    known = [entry.name for entry in fields(DecodeConfig) if entry.name != "name"]
+    check_keywords(
+        "Captioner.caption", settings, [*known, "images", "decode", "alternatives", "tags", "must_have", "must_not"]
+    )
+    if decode is None or isinstance(decode, str):
+        config = default if decode is None else replace(default, name=decode)
+    else:
+        config = decode
+    for key, value in settings.items():
+        if config.name not in USED_BY.get(key, (config.name,)):
+            raise ConfigError(
+                f"{key}={value} has no effect on decode={config.name!r}: give "
+                f"{' or '.join(f'decode={name!r}' for name in USED_BY[key])} as well."
+            )
+    config = from_plain(DecodeConfig, {**to_plain(config), **settings}, "decode")
+    if alternatives < 0:
+        raise ConfigError(f"alternatives={alternatives}: expected 0 or more.")
+    if alternatives and config.name not in RANKED_SEARCHES:
+        raise ConfigError(f"alternatives={alternatives} needs a beam search, but this is decode.name={config.name}.")
+    if config.name in RANKED_SEARCHES and config.beam_width <= alternatives:
+        groups = config.groups if config.name == "diverse" else 1  # of equal width
+        config = replace(config, beam_width=groups * (alternatives // groups + 1))
+    return config
+
+
+def describe_search(decode: DecodeConfig) -> str:
+    """A search and its settings in one line, such as "beam, beam_width=5, length_penalty=1, max_length=20"."""
+    shown = [key for key, names in USED_BY.items() if decode.name in names and key not in _SHOWN_IF_USED]
+    settings = [f"{key}={getattr(decode, key):g}" for key in shown]
+    settings += [f"class_weight={decode.class_weight:g}"] * (decode.name == "beam" and decode.class_weight > 0)
+    return ", ".join([decode.name, *settings, f"max_length={decode.max_length}", *decode.guards])

@@ -1,0 +1,1 @@
+"""A trained captioner as ONNX files: three graphs, their weights, and a description of what goes in and out."""

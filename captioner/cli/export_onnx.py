@@ -1,0 +1,69 @@
+"""`python -m captioner export --onnx DIR`: a captioner as ONNX files, which caption without torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from captioner.checkpoint.index import find_checkpoint
+from captioner.checkpoint.onnx.description import DESCRIPTION_FILE, OnnxDescription
+from captioner.errors import CaptionerError, CheckpointError
+
+MOST_PHOTOS = 256  # for calibration; more change nothing and take longer
+
+
+def export_onnx(arguments: argparse.Namespace) -> None:
+    """Write the ONNX files that the flags of `captioner export` ask for."""
+    precision = arguments.precision or "float32"
+    if arguments.photos is not None and precision != "int8":
+        raise CaptionerError(f"--photos has no effect with --precision {precision}: only int8 is calibrated.")
+    if precision == "int8" and arguments.photos is None:
+        raise CaptionerError("--precision int8 needs --photos DIR: the photos on which ranges are measured.")
+    photos = [] if arguments.photos is None else _photos(arguments.photos)
+    checkpoint = find_checkpoint(Path(arguments.checkpoint), "latest" if arguments.latest else "best")
+    target: Path | None = arguments.onnx
+    if target is not None:
+        _check_target(target, replace=arguments.replace)
+
+    from captioner.checkpoint.checkpoint import load_checkpoint
+    from captioner.checkpoint.onnx.graphs import import_onnx
+    from captioner.checkpoint.onnx.write import add_onnx, new_onnx_folder, onnx_files, write_onnx
+
+    import_onnx()
+    loaded = load_checkpoint(checkpoint)
+    if target is None:
+        description, files = add_onnx(loaded), onnx_files(loaded.path)
+        target = loaded.path
+    else:
+        with new_onnx_folder(target) as folder:
+            description = write_onnx(loaded, folder, precision, photos)
+        files = [path for path in target.iterdir() if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    sys.stdout.write(f"Written: {target} ({_describe(description)}, {size / 1e6:.2f} MB)\n")
+
+
+def _describe(description: OnnxDescription) -> str:
+    return f"{description.precision}, opset {description.opset}"
+
+
+def _photos(folder: Path) -> list[Path]:
+    from captioner.cli.caption import list_images
+
+    if not folder.is_dir():
+        raise CaptionerError(f"--photos {folder} is not a folder.")
+    paths, _ = list_images([folder])
+    step = max(1, len(paths) // MOST_PHOTOS)
+    return paths[::step][:MOST_PHOTOS]
+
+
+def _check_target(target: Path, *, replace: bool) -> None:
+    """CheckpointError where `target` cannot be written, or must not be replaced."""
+    if not target.absolute().parent.is_dir():
+        raise CheckpointError(f"{target} cannot be created: the folder {target.absolute().parent} does not exist.")
+    if not target.exists():
+        return
+    if not replace:
+        raise CheckpointError(f"{target} exists already: give another folder, or --replace for an older export.")
+    if not (target / DESCRIPTION_FILE).is_file() or (target / "model.safetensors").exists():
+        raise CheckpointError(f"{target} is not a folder that --onnx wrote: not replaced.")

@@ -1,0 +1,65 @@
+"""Load ONNX graphs with onnxruntime and run them; every failure is one message."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from captioner.errors import CaptionerError, CheckpointError
+
+INSTALL = "pip install 'captioner[runtime]', or captioner-runtime for an environment without torch"
+
+
+def onnxruntime_is_installed() -> bool:
+    """Whether onnxruntime can be imported; it is not imported here."""
+    return importlib.util.find_spec("onnxruntime") is not None
+
+
+def import_onnxruntime() -> Any:
+    """The module `onnxruntime`; CaptionerError where it is not installed."""
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise CaptionerError(f"Captioning without torch needs onnxruntime: {INSTALL}.") from error
+    return onnxruntime
+
+
+class Session:
+    """One graph. threads: 0 for as many as the machine has cores, or as OMP_NUM_THREADS says."""
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        runtime = import_onnxruntime()
+        options = runtime.SessionOptions()
+        options.log_severity_level = 4  # its errors are raised as well
+        options.intra_op_num_threads = threads or _threads_of_environment()
+        try:
+            self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a type of its own for each kind of failure
+            reason = str(error).strip().splitlines()[0]
+            raise CheckpointError(
+                f"{path} cannot be used by onnxruntime {runtime.__version__} ({reason:.200}). It was altered, or needs "
+                "operators that this version does not have: install a newer onnxruntime, or export the model again."
+            ) from error
+        self.path = path
+        self.inputs = [entry.name for entry in self._session.get_inputs()]
+        self.outputs = [entry.name for entry in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Output name → array. Inputs that the graph does not have are left out."""
+        try:
+            arrays = self._session.run(None, {name: inputs[name] for name in self.inputs})
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CaptionerError(f"{self.path} cannot be run with these inputs ({reason:.300}).") from error
+        return dict(zip(self.outputs, arrays, strict=True))
+
+
+def _threads_of_environment() -> int:
+    """OMP_NUM_THREADS, which limits torch as well; 0 where it is not a number."""
+    value = os.environ.get("OMP_NUM_THREADS", "")
+    return int(value) if value.isdecimal() else 0

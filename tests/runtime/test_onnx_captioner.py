@@ -1,0 +1,175 @@
+"""Captions by onnxruntime beside captions by torch, and what a broken folder of ONNX files answers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from captioner.checkpoint.checkpoint import load_checkpoint
+from captioner.checkpoint.manifest import sha256, write_manifest
+from captioner.checkpoint.onnx.description import GRAPH_FILES, find_onnx, read_description
+from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder
+from captioner.config import DecodeConfig
+from captioner.errors import CaptionerError, CheckpointError, ConfigError
+from captioner.inference import Captioner
+from captioner.runtime import OnnxCaptioner
+from captioner.runtime.backends import choose_backend
+
+pytest.importorskip("onnxruntime")
+
+PHOTOS = sorted((Path(__file__).parents[2] / "docs" / "pretrained").glob("*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def bundled() -> OnnxCaptioner:
+    model = OnnxCaptioner.pretrained()
+    model.decode = replace(model.decode, class_weight=0.0)  # which needs torch
+    return model
+
+
+@pytest.fixture(scope="module")
+def with_torch() -> Captioner:
+    model = Captioner.pretrained(device="cpu")
+    model.decode = replace(model.decode, class_weight=0.0)
+    return model
+
+
+def test_the_bundled_graphs_were_made_from_the_bundled_weights() -> None:
+    """Make them again after the model was renewed: python -m captioner export --checkpoint flickr8k --add-onnx."""
+    folder = find_onnx(pretrained_folder(DEFAULT))
+    assert folder is not None
+    assert read_description(folder).weights == sha256(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "search",
+    [DecodeConfig(name="greedy"), DecodeConfig(beam_width=5, no_repeat_ngram=3, min_length=8), None],
+    ids=["greedy", "beam 5", "the model's own"],
+)
+def test_captions_are_those_of_torch(
+    bundled: OnnxCaptioner, with_torch: Captioner, search: DecodeConfig | None
+) -> None:
+    alternatives = 0 if search is not None and search.name == "greedy" else 2
+    found = bundled.caption(list(PHOTOS[:3]), decode=search, alternatives=alternatives)
+    expected = with_torch.caption(list(PHOTOS[:3]), decode=search, alternatives=alternatives)
+    for one, other in zip(found, expected, strict=True):
+        for caption, same in zip((one, *one.alternatives), (other, *other.alternatives), strict=True):
+            assert caption.text == same.text
+            assert caption.log_prob == pytest.approx(same.log_prob, abs=1e-3)
+            assert caption.attention is not None
+            np.testing.assert_allclose(caption.attention, same.attention, rtol=0, atol=1e-4)
+        assert one.confidence == (None if other.confidence is None else pytest.approx(other.confidence, abs=1e-4))
+        assert one.familiarity == pytest.approx(other.familiarity, abs=1e-4)
+
+
+def test_a_caption_does_not_depend_on_its_batch(bundled: OnnxCaptioner) -> None:
+    together = bundled.caption(list(PHOTOS[:3]))
+    for path, caption in zip(PHOTOS, together, strict=False):
+        alone = bundled.caption(path)
+        assert alone.text == caption.text
+        assert alone.log_prob == pytest.approx(caption.log_prob, abs=1e-4)
+
+
+def test_nothing_imports_torch() -> None:
+    code = (
+        "import sys; from captioner.runtime import OnnxCaptioner; "
+        f"print(OnnxCaptioner.pretrained().caption({str(PHOTOS[0])!r}, class_weight=0.0).text); "
+        "print([name for name in ('torch', 'torchvision', 'hydra', 'omegaconf', 'safetensors', 'jaxtyping', 'yaml', "
+        "'matplotlib', 'nltk', 'pycocotools', 'tqdm') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    text, imported = done.stdout.splitlines()
+    assert text
+    assert imported == "[]"
+
+
+def test_what_needs_torch_says_so(bundled: OnnxCaptioner) -> None:
+    with pytest.raises(ConfigError, match="decode=sample needs torch"):
+        bundled.caption(PHOTOS[0], decode="sample")
+    with pytest.raises(ConfigError, match="needs torch"):
+        bundled.score(PHOTOS[0], "a dog")
+    with pytest.raises(ConfigError, match="beam_width"):
+        bundled.caption(PHOTOS[0], beam_widht=3)
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    source = find_onnx(pretrained_folder(DEFAULT))
+    assert source is not None
+    return Path(shutil.copytree(source, tmp_path / "copy"))
+
+
+def cut(folder: Path) -> None:
+    (folder / "step.onnx").write_bytes((folder / "step.onnx").read_bytes()[:-100])
+
+
+def cut_with_checksum(folder: Path) -> None:
+    cut(folder)
+    write_manifest(folder)
+
+
+def another_opset(folder: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(folder / "step.onnx", load_external_data=False)
+    model.opset_import[0].version = 99
+    (folder / "step.onnx").write_bytes(model.SerializeToString())
+    write_manifest(folder)
+
+
+def another_layout(folder: Path) -> None:
+    text = (folder / "onnx.json").read_text(encoding="utf-8")
+    (folder / "onnx.json").write_text(text.replace('"layout": 1', '"layout": 9'), encoding="utf-8")
+    write_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut, "step.onnx was altered or damaged"),
+        (cut_with_checksum, "step.onnx cannot be used by onnxruntime"),
+        (another_opset, "install a newer onnxruntime"),
+        (another_layout, "has the layout 9"),
+        (lambda folder: (folder / "encoder.onnx").unlink(), "encoder.onnx is missing"),
+        (lambda folder: (folder / "SHA256SUMS").unlink(), "SHA256SUMS is missing"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"1"), "model.safetensors was altered"),
+    ],
+    ids=["cut", "cut with its checksum", "opset", "layout", "missing", "no checksums", "other weights"],
+)
+def test_a_broken_folder_is_one_message(copied: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(copied)
+    with pytest.raises(CheckpointError, match=message):
+        OnnxCaptioner.from_checkpoint(copied)
+
+
+def test_a_checkpoint_without_onnx_files_is_told_how_to_get_some(copied: Path) -> None:
+    for name in (*GRAPH_FILES, "onnx.json"):
+        (copied / name).unlink()
+    with pytest.raises(CheckpointError, match="has no ONNX files: write some with"):
+        OnnxCaptioner.from_checkpoint(copied)
+    assert choose_backend("auto", copied) == "torch"
+
+
+def test_the_backend_is_onnx_unless_something_needs_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_backend("auto", DEFAULT) == "onnx"
+    assert choose_backend("torch", DEFAULT) == "torch"
+    assert choose_backend("auto", DEFAULT, "--score") == "torch"
+    with pytest.raises(CaptionerError, match="--score needs torch"):
+        choose_backend("onnx", DEFAULT, "--score")
+    monkeypatch.setattr("captioner.runtime.backends.torch_is_installed", lambda: False)
+    with pytest.raises(CaptionerError, match="--score needs torch, which is not installed"):
+        choose_backend("auto", DEFAULT, "--score")
+    monkeypatch.setattr("captioner.runtime.backends.onnxruntime_is_installed", lambda: False)
+    with pytest.raises(CaptionerError, match="Neither torch nor onnxruntime"):
+        choose_backend("auto", DEFAULT)
+
+
+def test_the_checkpoint_loads_with_torch_as_before(copied: Path) -> None:
+    loaded = load_checkpoint(copied)
+    assert replace(loaded.settings.decode) == Captioner.pretrained(device="cpu").decode
