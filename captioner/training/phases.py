@@ -108,7 +108,8 @@ def changed_past(stored: Sequence[Mapping[str, Any]], phases: Sequence[Phase], e
     ValueError for values that it has not stored.
     """
     names = [part.name for part in fields(Phase) if not part.metadata.get("is_plan")]
-    for epoch in range(epochs):
+    starts = {0, *(phase["first_epoch"] for phase in stored), *(phase.first_epoch for phase in phases)}
+    for epoch in sorted(epoch for epoch in starts if 0 <= epoch < epochs):  # between them nothing changes
         now = phase_of_epoch(phases, epoch)
         before = next((phase for phase in reversed(stored) if epoch >= phase["first_epoch"]), None)
         if before is None:

@@ -119,9 +119,11 @@ def restore_trainer_state(
     """
     settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     try:
-        optimizer.load_state_dict(state["optimizer"])
-        for group, current in zip(optimizer.param_groups, settings, strict=True):
-            group.update(current)
+        try:
+            optimizer.load_state_dict(state["optimizer"])
+        finally:  # also where the state does not fit, and torch has taken over its settings already
+            for group, current in zip(optimizer.param_groups, settings, strict=True):
+                group.update(current)
         check_optimizer_state(optimizer)
         progress = progress_from_plain(state["progress"])
         restore_random_state(state, device)

@@ -122,7 +122,7 @@ def restore(run: Run) -> None:
             run.ema.restore(state.get("raw_weights", run.ema.parameters))
         elif "raw_weights" in state:
             raise ValueError("it has a moving average of the weights: resume with the trainer.ema of the run")
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder / TRAINER_FILE} does not fit this run ({error}).") from error
 
 
