@@ -17,7 +17,7 @@ from captioner.checkpoint.index import find_checkpoint
 from captioner.config import AugmentConfig, EncoderConfig, OptimConfig, RewardConfig, TrainConfig, TrainerConfig
 from captioner.errors import ConfigError
 from captioner.training.loop import train
-from captioner.training.phases import describe_phases, phase_of_epoch, phases_to_plain, plan_phases
+from captioner.training.phases import changed_past, describe_phases, phase_of_epoch, phases_to_plain, plan_phases
 from captioner.training.setup import prepare
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
@@ -124,3 +124,14 @@ def test_planning_does_not_import_torch() -> None:
         "plan_phases(TrainConfig()); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_past_is_compared_without_counting_its_epochs() -> None:
+    """A forged checkpoint may claim any number of epochs."""
+    phases = plan_phases(settings())
+    assert changed_past(phases_to_plain(phases), phases, 2**62) is None
+    later = plan_phases(settings(reward_after=10))
+    assert changed_past(phases_to_plain(phases), later, 9) is None
+    message = changed_past(phases_to_plain(phases), later, 10)
+    assert message is not None
+    assert message.startswith("epoch 10 was trained with objective=self-critical, not objective=cross-entropy")
