@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from captioner.config import SEARCHES, USED_BY, DecodeConfig
-from captioner.decode import search
+from captioner.decode import Hypothesis, search
 from captioner.errors import ConfigError
+from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from tests.decode.decoders import make_features
 from tests.decode.test_contrastive import ReadingDecoder
@@ -30,21 +31,24 @@ def test_an_extreme_value_gives_a_message_or_a_caption(setting: str) -> None:
             continue
         for name in USED_BY.get(setting, SEARCHES):
             settings: dict[str, Any] = {"max_length": 4} | {"name": name, setting: kind(value)}
-            config = _config_or_message(setting, settings)
-            if config is None:
+            found = _captions_or_message(decoder, features, setting, settings)
+            if found is None:
                 continue
-            for found in search(decoder, features, config, SPECIAL_TOKENS):
-                assert math.isfinite(found[0].log_prob)
-                assert len(found[0].tokens) <= config.max_length
+            for one in found:
+                assert math.isfinite(one.log_prob)
+                assert len(one.tokens) <= max(4, value)
             tried += 1
     assert tried
 
 
-def _config_or_message(setting: str, settings: dict[str, Any]) -> DecodeConfig | None:
-    """The settings; None where they are refused by a message that names the setting."""
+def _captions_or_message(
+    decoder: ReadingDecoder, features: ImageFeatures, setting: str, settings: dict[str, Any]
+) -> list[Hypothesis] | None:
+    """The best captions; None where the settings are refused by a message that names the setting."""
     try:
-        return DecodeConfig(**settings)
+        of_images = search(decoder, features, DecodeConfig(**settings), SPECIAL_TOKENS)
     except ConfigError as error:
         if f"decode.{setting}" not in str(error):
             raise
         return None
+    return [best for best, *_ in of_images]
