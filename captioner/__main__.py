@@ -49,7 +49,14 @@ def main() -> None:
         sys.stderr.write(f"error: {command} does not exist.{near_misses(command, COMMANDS)} See --help.\n")
         sys.exit(2)
     sys.argv = [f"captioner {command}", *sys.argv[2:]]
-    importlib.import_module(f"captioner.cli.{MODULES.get(command, command)}").main()
+    try:
+        module = importlib.import_module(f"captioner.cli.{MODULES.get(command, command)}")
+    except ModuleNotFoundError as error:
+        if (error.name or "captioner").split(".")[0] == "captioner":
+            raise
+        sys.stderr.write(f"error: {command} needs {error.name}, which is not installed: pip install captioner.\n")
+        sys.exit(2)
+    module.main()
 
 
 if __name__ == "__main__":
