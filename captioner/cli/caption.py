@@ -22,7 +22,7 @@ from captioner.cli.runs_folder import unnamed_checkpoint
 from captioner.distributed.device import check_device_name
 from captioner.errors import CaptionerError, ConfigError, ImageError
 from captioner.progress import Progress
-from captioner.runtime.backends import BACKENDS, choose_backend, has_gpu
+from captioner.runtime.backends import BACKENDS, choose_backend, has_gpu, torch_is_installed
 
 if TYPE_CHECKING:
     from captioner.config import DecodeConfig
@@ -153,11 +153,10 @@ def _load(checkpoints: list[str | Path], arguments: argparse.Namespace) -> Any:
         from captioner.runtime import OnnxCaptioner
 
         captioner = OnnxCaptioner.from_checkpoint(checkpoints[0])
-        why = captioner.why_not(captioner.decode)
-        if arguments.backend == "onnx" and why is not None and captioner.decode.class_weight:
-            captioner.decode = replace(captioner.decode, class_weight=0.0)
+        if not captioner.without_classes:
+            return captioner
+        if arguments.backend == "onnx" or not torch_is_installed():
             sys.stderr.write("Without the classes that the encoder sees (class_weight=0): they need torch.\n")
-        if arguments.backend == "onnx" or why is None:
             return captioner
     from captioner.inference import Captioner
 

@@ -46,7 +46,8 @@ class OnnxCaptioner:
     model.caption("photo.jpg").text
 
     folder: of the ONNX files; name: what the model is called in `repr`; threads: of onnxruntime, 0 for all cores.
-    Everything is verified; CheckpointError names the file that is missing or altered.
+    decode: the model's own search, without `class_weight`, because ONNX files have no classifier; without_classes: whether
+    that leaves anything out. Everything is verified; CheckpointError names the file that is missing or altered.
     """
 
     def __init__(self, folder: Path, *, name: str | None = None, threads: int = 0) -> None:
@@ -54,7 +55,9 @@ class OnnxCaptioner:
         self.description = read_description(folder)
         raw = read_verified_config(folder, CheckpointSettings.task, [VOCABULARY_FILE])
         self.settings = parse_settings(folder, raw)
-        self.transform, self.decode = self.settings.transform, self.settings.decode
+        self.transform, decode = self.settings.transform, self.settings.decode
+        self.without_classes = decode.name == "beam" and decode.class_weight > 0
+        self.decode = replace(decode, class_weight=0.0)
         manifest = read_config(folder).manifest
         self.vocabulary = load_phrase_vocabulary(folder, manifest)
         self.calibration = None

@@ -29,9 +29,7 @@ PHOTOS = sorted((Path(__file__).parents[2] / "docs" / "pretrained").glob("*.jpg"
 
 @pytest.fixture(scope="module")
 def bundled() -> OnnxCaptioner:
-    model = OnnxCaptioner.pretrained()
-    model.decode = replace(model.decode, class_weight=0.0)  # which needs torch
-    return model
+    return OnnxCaptioner.pretrained()
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +78,7 @@ def test_a_caption_does_not_depend_on_its_batch(bundled: OnnxCaptioner) -> None:
 def test_nothing_imports_torch() -> None:
     code = (
         "import sys; from captioner.runtime import OnnxCaptioner; "
-        f"print(OnnxCaptioner.pretrained().caption({str(PHOTOS[0])!r}, class_weight=0.0).text); "
+        f"print(OnnxCaptioner.pretrained().caption({str(PHOTOS[0])!r}).text); "
         "print([name for name in ('torch', 'torchvision', 'hydra', 'omegaconf', 'safetensors', 'jaxtyping', 'yaml', "
         "'matplotlib', 'nltk', 'pycocotools', 'tqdm') if name in sys.modules])"
     )
@@ -95,6 +93,8 @@ def test_what_needs_torch_says_so(bundled: OnnxCaptioner) -> None:
         bundled.caption(PHOTOS[0], decode="sample")
     with pytest.raises(ConfigError, match="needs torch"):
         bundled.score(PHOTOS[0], "a dog")
+    with pytest.raises(ConfigError, match="class_weight needs the encoder's classifier"):
+        bundled.caption(PHOTOS[0], class_weight=2.0)
     with pytest.raises(ConfigError, match="beam_width"):
         bundled.caption(PHOTOS[0], beam_widht=3)
 
