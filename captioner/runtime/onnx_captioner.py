@@ -46,8 +46,8 @@ class OnnxCaptioner:
     model.caption("photo.jpg").text
 
     folder: of the ONNX files; name: what the model is called in `repr`; threads: of onnxruntime, 0 for all cores.
-    decode: the model's own search, without `class_weight`, because ONNX files have no classifier; without_classes: whether
-    that leaves anything out. Everything is verified; CheckpointError names the file that is missing or altered.
+    decode: the model's own search, without `class_weight`, because ONNX files have no classifier; without_classes:
+    whether that leaves anything out. Everything is verified; CheckpointError names the file that is missing or altered.
     """
 
     def __init__(self, folder: Path, *, name: str | None = None, threads: int = 0) -> None:
