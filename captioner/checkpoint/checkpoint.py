@@ -29,12 +29,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from captioner.checkpoint.calibration import CALIBRATION_FILE, Calibration, load_calibration
-from captioner.checkpoint.index import add_to_index, find_checkpoint, new_folder
-from captioner.checkpoint.manifest import verify, write_manifest
-from captioner.checkpoint.migrations import migrate_trainer_state
-from captioner.checkpoint.omitted_weights import OmittedWeights, restore_omitted_weights
-from captioner.checkpoint.phrase_file import PHRASES_FILE, save_phrases
-from captioner.checkpoint.settings import (
+from captioner.checkpoint.checkpoint_settings import (
     CONFIG_FILE,
     MODEL_FILE,
     TOKENIZER_FILE,
@@ -53,6 +48,11 @@ from captioner.checkpoint.settings import (
     read_task,
     read_verified_config,
 )
+from captioner.checkpoint.index import add_to_index, find_checkpoint, new_folder
+from captioner.checkpoint.manifest import verify, write_manifest
+from captioner.checkpoint.migrations import migrate_trainer_state
+from captioner.checkpoint.omitted_weights import OmittedWeights, restore_omitted_weights
+from captioner.checkpoint.phrase_file import PHRASES_FILE, save_phrases
 from captioner.checkpoint.weights import load_into, read_weights
 from captioner.errors import CheckpointError, ConfigError
 from captioner.files import flush_folder, write_json

@@ -11,10 +11,7 @@ import numpy as np
 
 from captioner.call_settings import decode_settings, describe_search, suggest_keywords
 from captioner.checkpoint.calibration import CALIBRATION_FILE, load_calibration
-from captioner.checkpoint.manifest import verify
-from captioner.checkpoint.onnx.description import ENCODER_FILE, INIT_FILE, STEP_FILE, find_onnx, read_description
-from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder, pretrained_names
-from captioner.checkpoint.settings import (
+from captioner.checkpoint.checkpoint_settings import (
     VOCABULARY_FILE,
     CheckpointSettings,
     load_phrase_vocabulary,
@@ -23,6 +20,9 @@ from captioner.checkpoint.settings import (
     read_config,
     read_verified_config,
 )
+from captioner.checkpoint.manifest import verify
+from captioner.checkpoint.onnx.description import ENCODER_FILE, INIT_FILE, STEP_FILE, find_onnx, read_description
+from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder, pretrained_names
 from captioner.config import DecodeConfig
 from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import ImageSource, load_image

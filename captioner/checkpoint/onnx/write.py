@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.checkpoint.calibration import save_calibration
 from captioner.checkpoint.checkpoint import CONFIG_FILE, MODEL_FILE, TOKENIZER_FILE, VOCABULARY_FILE, LoadedCheckpoint
+from captioner.checkpoint.checkpoint_settings import checkpoint_config
 from captioner.checkpoint.export import without_path
 from captioner.checkpoint.manifest import sha256, write_manifest
 from captioner.checkpoint.onnx.description import (
@@ -27,9 +28,8 @@ from captioner.checkpoint.onnx.description import (
 )
 from captioner.checkpoint.onnx.graphs import OPSET, export_decoder, export_encoder, import_onnx
 from captioner.checkpoint.onnx.quantize import quantize_encoder
-from captioner.checkpoint.onnx.storage import refer_to_checkpoint, store_in_half
+from captioner.checkpoint.onnx.stored_weights import refer_to_checkpoint, store_in_half
 from captioner.checkpoint.phrase_file import PHRASES_FILE, save_phrases
-from captioner.checkpoint.settings import checkpoint_config
 from captioner.errors import CheckpointError
 from captioner.files import write_atomically, write_json
 from captioner.version import __version__

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from captioner.checkpoint.onnx.storage import refer_to_checkpoint, store_in_half
+from captioner.checkpoint.onnx.stored_weights import refer_to_checkpoint, store_in_half
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
