@@ -24,8 +24,8 @@ from measure import report
 from torch import Tensor
 
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
-from captioner.checkpoint.ensemble import load_ensemble
 from captioner.checkpoint.export import write_export
+from captioner.checkpoint.load_ensemble import load_ensemble
 from captioner.config import AugmentConfig, CacheConfig, DecodeConfig, Flickr8kConfig, OptimConfig, VocabularyConfig
 from captioner.data.batches import choose_captions, epoch_batches, tokenize_captions
 from captioner.data.datasets.registry import load_dataset

@@ -18,7 +18,7 @@ from torch import Tensor
 from captioner.call_settings import decode_settings, describe_search, suggest_keywords
 from captioner.checkpoint.archive import is_archive_name, unpacked
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
-from captioner.checkpoint.ensemble import join_checkpoints
+from captioner.checkpoint.load_ensemble import join_checkpoints
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder, pretrained_names
 from captioner.config import DecodeConfig
 from captioner.data.features.precomputed.region_features import RegionFeatures, from_array

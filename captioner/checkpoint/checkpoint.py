@@ -97,7 +97,7 @@ class LoadedCheckpoint:
     settings: CheckpointSettings
     tokenizer_model: bytes | None = None  # what the tokenizer has learned, if it learns
     calibration: Calibration | None = None  # of its confidence, if it was calibrated
-    members: tuple[LoadedCheckpoint, ...] = ()  # of an ensemble (captioner.checkpoint.ensemble)
+    members: tuple[LoadedCheckpoint, ...] = ()  # of an ensemble (captioner.checkpoint.load_ensemble)
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer with which the model was trained."""

@@ -18,7 +18,7 @@ from captioner.data.features.view_features import single_images
 from captioner.distributed.device import choose_device
 from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.encoders.encoder import Encoder
-from captioner.progress import format_duration
+from captioner.progress_bar import format_duration
 
 
 def compute_features(config: TrainConfig, split: str | None, *, with_grid: bool) -> None:

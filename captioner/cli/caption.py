@@ -21,7 +21,7 @@ from captioner.cli.main import run_command
 from captioner.cli.runs_folder import unnamed_checkpoint
 from captioner.distributed.device import check_device_name
 from captioner.errors import CaptionerError, ConfigError, ImageError
-from captioner.progress import Progress
+from captioner.progress_bar import Progress
 from captioner.runtime.backends import BACKENDS, choose_backend, has_gpu, torch_is_installed
 
 if TYPE_CHECKING:

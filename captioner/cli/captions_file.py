@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.config import DecodeConfig
 from captioner.data.features.locks import lock_open_file
 from captioner.errors import CaptionerError, ImageError
-from captioner.progress import Progress
+from captioner.progress_bar import Progress
 from captioner.schema import to_plain
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
-from captioner.checkpoint.ensemble import load_ensemble
 from captioner.checkpoint.index import find_checkpoint
+from captioner.checkpoint.load_ensemble import load_ensemble
 from captioner.cli.data_source import data_of_run
 from captioner.cli.evaluation_output import print_evaluation
 from captioner.cli.overrides import is_given

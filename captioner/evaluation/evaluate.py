@@ -32,7 +32,7 @@ from captioner.evaluation.grounding import (
 from captioner.evaluation.reference_loss import ReferenceLossSum, encode_references
 from captioner.metrics.format import score_notices
 from captioner.nn.model import CaptioningModel
-from captioner.progress import Progress
+from captioner.progress_bar import Progress
 from captioner.text.tokenizers import Tokenizer
 from captioner.text.vocabulary import Vocabulary
 

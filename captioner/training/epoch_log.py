@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 
 from captioner.distributed.ranks import is_main_process
-from captioner.progress import Progress
+from captioner.progress_bar import Progress
 from captioner.training.logs import RunLog
 from captioner.training.run import Run
 from captioner.training.step import TrainingBatch

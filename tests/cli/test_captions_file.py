@@ -19,7 +19,7 @@ from captioner.cli.caption import main
 from captioner.cli.captions_file import CaptionsFile, describe_resumed
 from captioner.config import FolderConfig
 from captioner.errors import CaptionerError
-from captioner.progress import Progress
+from captioner.progress_bar import Progress
 from tests.cli.conftest import Command
 
 MADE_BY = {"model": "m", "search": {"name": "beam"}}

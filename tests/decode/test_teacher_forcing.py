@@ -75,7 +75,9 @@ def test_every_decoder_equals_its_own_steps(name: str, small_passes: bool, monke
     for image, index, tokens in scored:
         alone = one_image(features, image)._replace(seeds=features.seeds[image : image + 1])
         log_probs, ranks = by_hand(decoder, alone, captions[image][index])
-        assert tokens.log_probs.tolist() == pytest.approx(log_probs, abs=1e-10)
+        # The layer norms of aoa, over nearly equal values, enlarge the rounding of float64.
+        relative = 1e-11 if name.startswith("aoa") else 0
+        assert tokens.log_probs.tolist() == pytest.approx(log_probs, abs=1e-10, rel=relative)
         assert tokens.ranks is not None
         assert tokens.ranks.tolist() == ranks
         assert tokens.total == pytest.approx(math.fsum(log_probs), abs=1e-10)

@@ -31,7 +31,7 @@ from captioner.data.stored_image import hash_content
 from captioner.errors import DataError
 from captioner.nn.encoders.encoder import Encoder, FrozenPart
 from captioner.nn.types import ImageFeatures
-from captioner.progress import Progress
+from captioner.progress_bar import Progress
 from captioner.schema import to_plain
 
 TIMED_BATCHES = 4  # for the estimate of the encoder's speed

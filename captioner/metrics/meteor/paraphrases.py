@@ -35,7 +35,7 @@ from captioner.metrics.ngrams import Integers
 Hashes = NDArray[np.uint64]
 
 LONGEST = 7  # words of a phrase
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FILTER_BITS = 26
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _ARRAYS = ("phrases", "filter", "starts", "paraphrases")

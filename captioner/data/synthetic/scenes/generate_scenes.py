@@ -27,7 +27,7 @@ from captioner.data.synthetic.scenes.words import NOUNS
 from captioner.data.synthetic.scenes.world import KINDS
 from captioner.errors import DataError, choose
 from captioner.files import cache_directory, temporary_beside
-from captioner.progress import Progress
+from captioner.progress_bar import Progress
 
 GENERATOR_VERSION = 1
 """Must be increased when the same seed gives other images or captions."""

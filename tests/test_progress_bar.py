@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from captioner.progress import EVERY, Progress, format_duration
+from captioner.progress_bar import EVERY, Progress, format_duration
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from captioner import Captioner
 from captioner.checkpoint.checkpoint import load_checkpoint
-from captioner.checkpoint.ensemble import join_checkpoints, load_ensemble
+from captioner.checkpoint.load_ensemble import join_checkpoints, load_ensemble
 from captioner.config import CacheConfig, FolderConfig
 from captioner.data.datasets.registry import load_dataset
 from captioner.data.features.sources import open_model_features
