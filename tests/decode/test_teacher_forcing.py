@@ -28,10 +28,13 @@ def decoder_named(name: str) -> Decoder[object]:
     settings = HARD[name] if name in HARD else DECODERS[name](name=name)
     for key, value in {"embedding_dim": 6, "hidden_dim": 8, "layers": 2}.items():
         setattr(settings, key, value)
+    torch.manual_seed(0)
     decoder = build_decoder(settings, vocabulary_size=VOCABULARY, feature_dim=5).double().eval()
+    # So that images get different captions. Three times the gains of two layer norms enlarge rounding 10^5 times.
+    factor = 1.5 if name == "aoa" else 3.0
     with torch.no_grad():
         for weights in decoder.parameters():
-            weights.mul_(3)  # so that images get different captions
+            weights.mul_(factor)
     return decoder
 
 
@@ -75,12 +78,10 @@ def test_every_decoder_equals_its_own_steps(name: str, small_passes: bool, monke
     for image, index, tokens in scored:
         alone = one_image(features, image)._replace(seeds=features.seeds[image : image + 1])
         log_probs, ranks = by_hand(decoder, alone, captions[image][index])
-        # The layer norms of aoa, over nearly equal values, enlarge the rounding of float64.
-        relative = 1e-11 if name.startswith("aoa") else 0
-        assert tokens.log_probs.tolist() == pytest.approx(log_probs, abs=1e-10, rel=relative)
+        assert tokens.log_probs.tolist() == pytest.approx(log_probs, abs=1e-10)
         assert tokens.ranks is not None
         assert tokens.ranks.tolist() == ranks
-        assert tokens.total == pytest.approx(math.fsum(log_probs), abs=1e-10, rel=relative)
+        assert tokens.total == pytest.approx(math.fsum(log_probs), abs=1e-10)
 
 
 @pytest.mark.parametrize("name", [*DECODERS, *HARD])
