@@ -1,0 +1,44 @@
+"""The words that captions must or must not have, as people give them → constraints in token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from captioner.config import DecodeConfig
+from captioner.decode.constrained import Constraints
+from captioner.errors import ConfigError, near_misses
+from captioner.evaluation.scored_caption import tokens_of_text
+from captioner.text.tokenizers import Tokenizer
+from captioner.text.vocabulary import SPECIAL_NAMES, Vocabulary
+
+
+def word_constraints(
+    must_have: Sequence[str],
+    must_not: Sequence[str],
+    config: DecodeConfig,
+    vocabulary: Vocabulary,
+    tokenizer: Tokenizer,
+) -> Constraints | None:
+    """The constraints of one call, None without any; the arguments are those of `Captioner.caption`.
+
+    ConfigError for words that the vocabulary lacks and for a search that knows no constraints.
+    """
+    if isinstance(must_have, str) or isinstance(must_not, str):
+        raise ConfigError("must_have and must_not are lists of words or phrases, such as must_have=['dog'].")
+    if not must_have and not must_not:
+        return None
+    if config.name != "beam":
+        raise ConfigError(f"must_have and must_not need decode='beam', but this is {config.name!r}.")
+    required = tuple(tuple(_phrase(words, vocabulary, tokenizer) for words in one.split("|")) for one in must_have)
+    return Constraints(required, tuple(_phrase(words, vocabulary, tokenizer) for words in must_not))
+
+
+def _phrase(text: str, vocabulary: Vocabulary, tokenizer: Tokenizer) -> tuple[int, ...]:
+    tokens = tokens_of_text(text, tokenizer)
+    unknown = [token for token in tokens if token not in vocabulary]
+    if unknown:
+        words = vocabulary.tokens[len(SPECIAL_NAMES) :]
+        raise ConfigError(
+            f"{unknown[0]!r} is not in the model's vocabulary of {len(words):,} words.{near_misses(unknown[0], words)}"
+        )
+    return tuple(vocabulary.encode(tokens))
