@@ -91,10 +91,13 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_durations() -> None:
-    assert [format_duration(seconds) for seconds in (0, 99, 101, 5999, 7200)] == [
+    assert [format_duration(seconds) for seconds in (0, 7.4, 99, 101, 150, 5999, 7200, 9000)] == [
         "0 s",
+        "7 s",
         "99 s",
+        "2 min",
         "2 min",
         "100 min",
         "2.0 h",
+        "2.5 h",
     ]

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from captioner.cli.cache import main
-from captioner.cli.cache_job import _duration
 from captioner.cli.train import main as train
 from captioner.config import FolderConfig
 from captioner.data.features import cache as cache_module
@@ -88,11 +87,6 @@ def test_it_prints_the_expected_time(command: Command, tiny: FolderConfig, monke
     assert re.search(
         r"About \d+ s for 0\.00 GB, at the \d+\.\d images per second of a trial\.", command(main, *DATA, *ENCODER).out
     )
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(7.4, "7 s"), (150, "2 min"), (9000, "2.5 h")])
-def test_durations(seconds: float, text: str) -> None:
-    assert _duration(seconds) == text
 
 
 def test_bad_images_are_counted_and_named(command: Command, tiny: FolderConfig) -> None:

@@ -120,7 +120,9 @@ def captions_by_every_search(captioner: Captioner, images: list[bytes], config: 
     """The captions of all images by all searches, with their log-probabilities."""
     captions = []
     for search in SEARCHES:
-        captions += captioner.caption(list(images), decode=replace(config.decode, name=search))
+        groups = config.decode.beam_width if search == "diverse" else config.decode.groups  # which divides it
+        decode = replace(config.decode, name=search, groups=groups)
+        captions += captioner.caption(list(images), decode=decode)
     return [(caption.text, caption.log_prob) for caption in captions]
 
 

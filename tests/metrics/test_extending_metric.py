@@ -133,8 +133,8 @@ def test_a_score_of_two_metrics_is_noticed() -> None:
 def test_an_unknown_metric_or_monitor_is_named_with_near_misses() -> None:
     with pytest.raises(ConfigError, match=r"metric\.names='Cider' does not exist\. Did you mean CIDEr"):
         MetricConfig(names=["Cider"])
-    with pytest.raises(ConfigError, match=r"trainer\.monitor='METEOR' does not exist"):
-        TrainerConfig(monitor="METEOR")
+    with pytest.raises(ConfigError, match=r"trainer\.monitor='METEOR_java' does not exist"):
+        TrainerConfig(monitor="METEOR_java")
 
 
 def install(monkeypatch: pytest.MonkeyPatch, points: dict[str, str]) -> None:

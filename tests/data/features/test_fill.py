@@ -179,13 +179,13 @@ def test_locks_are_released_after_an_error(folder: Path) -> None:
     assert files(folder) == set()
 
 
-@pytest.mark.parametrize("broken", ["_lock", "json"])
+@pytest.mark.parametrize("broken", ["lock", "json"])
 def test_a_folder_without_locks_or_space_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     def refuse(*arguments: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    if broken == "_lock":
-        monkeypatch.setattr(claims_module, "_lock", refuse)
+    if broken == "lock":
+        monkeypatch.setattr(claims_module, "lock_open_file", refuse)
     else:
         monkeypatch.setattr(claims_module.json, "dump", refuse)
     with pytest.raises(DataError, match=r"cache .*cannot be written \(Operation not supported\): name another folder"):
