@@ -107,7 +107,7 @@ def test_installed_wheel_captions_a_photo(installed: Path, tmp_path: Path) -> No
     assert version == __version__
     caption = run(installed / "captioner", "caption", PHOTO, cwd=tmp_path)
     assert caption == Captioner.pretrained(pretrained.DEFAULT, "cpu").caption(PHOTO).text + "\n"
-    assert not any(tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} <= {".cache"}  # of this home: where attention is compiled to
 
 
 def test_installed_wheel_finds_its_configs(installed: Path, tmp_path: Path) -> None:

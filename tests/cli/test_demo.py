@@ -131,5 +131,5 @@ def test_it_serves_until_ctrl_c(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert "The page is closed." in out
-    assert err.startswith("warning: every machine that can reach this one")
+    assert err.startswith("warning: --host 0.0.0.0 opens the page to every machine that can reach this one")
     assert err.count("\n") == 1

@@ -79,7 +79,7 @@ def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path: Path, tiny: Fol
         "No space left on device). Free some space on its disk. The checkpoint step-00000004 is intact" in done.stderr
     )
     assert "python train.py resume=disk/run" in done.stderr
-    assert "disk/run/config.yaml: Read-only file system" in done.stderr
+    assert "disk/run/owner.lock could not be written (Read-only file system)" in done.stderr
     assert "Traceback" not in done.stderr
 
 

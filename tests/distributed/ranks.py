@@ -181,7 +181,10 @@ def losses_with(folder: Path, options: list[str]) -> list[float]:
     """
     plain = settings(folder)
     chosen = compose_train_settings([*options, "model.dropout=0"])
-    encoder = replace(plain.encoder, fine_tune_from=chosen.encoder.fine_tune_from)
+    encoder = plain.encoder
+    if chosen.model.name == "semantic_attention":  # it reads the classes of the published classifier
+        encoder = replace(chosen.encoder, name="efficientnet_lite0", image_size=64)
+    encoder = replace(encoder, fine_tune_from=chosen.encoder.fine_tune_from)
     trainer = replace(plain.trainer, gradient_accumulation_steps=chosen.trainer.gradient_accumulation_steps)
     optim = replace(plain.optim, name="sgd", learning_rate=0.1)
     changed = replace(plain, model=chosen.model, encoder=encoder, trainer=trainer, optim=optim)
