@@ -106,7 +106,7 @@ export function makeCard(model, container) {
         select.addEventListener("click", () => showCaption(index));
         header.append(select);
       } else header.textContent = text || EMPTY;
-      row.append(header, ...[log_prob.toFixed(2), length, score.toFixed(2)].map((value) => Object.assign(document.createElement("td"), { textContent: value })));
+      row.append(header, ...[log_prob.toFixed(2), length, score.toPrecision(3)].map((value) => Object.assign(document.createElement("td"), { textContent: value })));
       return row;
     });
     hypotheses.querySelector("tbody").replaceChildren(...rows);
