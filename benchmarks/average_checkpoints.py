@@ -4,6 +4,7 @@
         --decode no_unseen_phrase=true no_doubled_phrase=true no_bad_ending=true
 
 The checkpoints must have the same decoder and vocabulary; encoder, settings and step are those of the first one.
+The average of the best checkpoints of one run is `captioner export --average best3`.
 --decode changes its decoding settings. Runs that started from the same checkpoint can be averaged (Wortsman et al.
 2022), those of independent runs cannot. Prints one JSON line.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 import yaml
 from measure import report
 
+from captioner.checkpoint.average import mean_weights
 from captioner.checkpoint.checkpoint import load_checkpoint
 from captioner.checkpoint.export import write_export
 from captioner.config import DecodeConfig
@@ -36,13 +38,10 @@ def main() -> None:
     if len(arguments.checkpoint) != len(arguments.weights) or abs(sum(arguments.weights) - 1) > 1e-6:
         raise ConfigError("Expected one weight per checkpoint, with a sum of 1.")
     first, *others = [load_checkpoint(path, which="latest") for path in arguments.checkpoint]
-    mean = {name: arguments.weights[0] * tensor for name, tensor in first.model.decoder.state_dict().items()}
-    for loaded, weight in zip(others, arguments.weights[1:], strict=True):
+    for loaded in others:
         if loaded.vocabulary != first.vocabulary or loaded.settings.model != first.settings.model:
             raise ConfigError(f"{loaded.path} has another decoder or vocabulary than {first.path}.")
-        for name, tensor in loaded.model.decoder.state_dict().items():
-            mean[name] = mean[name] + weight * tensor
-    first.model.decoder.load_state_dict(mean)
+    mean_weights([loaded.model.decoder for loaded in (first, *others)], arguments.weights)
     changes = {key: yaml.safe_load(value) for key, _, value in (entry.partition("=") for entry in arguments.decode)}
     decode = from_plain(DecodeConfig, {**to_plain(first.settings.decode), **changes}, "decode")
     # A calibration of one of them would not fit their mean.

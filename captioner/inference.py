@@ -78,12 +78,15 @@ class Captioner:
         device: str = "auto",
         *,
         ensemble_mean: str = "probabilities",
+        average: str | None = None,
     ) -> Captioner:
         """Load a run folder (its best checkpoint), a checkpoint folder, or an archive made by `captioner export`.
 
         The name of a model that comes with the package, such as "flickr8k", works as well.
         Several checkpoints with one vocabulary are an ensemble: each word is predicted from the mean of their
         "probabilities" or "log_probabilities" (`ensemble_mean`); transform and decoding are those of the first.
+        average: "bestN", such as "best3": of each run the mean weights of its N best checkpoints, which training with
+        `trainer.keep_best=N` has kept.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps". Raises CheckpointError, which says what is wrong with the
         checkpoint, and ConfigError for a device that is not there.
         """
@@ -91,7 +94,7 @@ class Captioner:
         paths = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint)
         if not paths:
             raise ConfigError("An ensemble needs at least one checkpoint.")
-        loaded, training_data = zip(*(open_checkpoint(Path(path), chosen) for path in paths), strict=True)
+        loaded, training_data = zip(*(open_checkpoint(Path(path), chosen, average) for path in paths), strict=True)
         joined = join_checkpoints(loaded, ensemble_mean)
         known = list(dict.fromkeys(name for name in training_data if name is not None))
         return cls(joined, chosen, name=" + ".join(map(str, paths)), training_data=" + ".join(known) or None)

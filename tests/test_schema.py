@@ -150,6 +150,7 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "ema": maybe(st.sampled_from([0.5, 0.999])),
         "detect_anomaly": st.booleans(),
         "keep_last": SIZES,
+        "keep_best": SIZES,
         "monitor": st.sampled_from(monitored_scores()),
         "evaluate_splits": st.lists(TEXTS, max_size=3),
         "patience": maybe(SIZES),

@@ -15,9 +15,8 @@ def describe_model(
 ) -> str:
     """Name, decoder, encoders, vocabulary, training data and search of a model, one a line."""
     parameters = sum(parameter.numel() for parameter in checkpoint.model.decoder.parameters())
-    step = "" if checkpoint.members else checkpoint.path.name
     lines = [
-        f"Captioner {name} {f'({step}) ' if step.startswith('step-') else ''}on {device}",
+        f"Captioner {name} {_step(checkpoint)}on {device}",
         f"decoder: {decoder_names(checkpoint)}, {parameters:,} parameters",
         *map(_describe_encoder, checkpoint.model.encoders),
         f"vocabulary: {len(checkpoint.vocabulary):,} tokens",
@@ -25,6 +24,14 @@ def describe_model(
         f"decoding: {describe_search(decode)}",
     ]
     return "\n  ".join(lines)
+
+
+def _step(checkpoint: LoadedCheckpoint) -> str:
+    """The step of a checkpoint, or the steps of those that it averages, in parentheses; "" where they are not known."""
+    if checkpoint.averaged:
+        return f"(mean of {', '.join(path.name for path in checkpoint.averaged)}) "
+    step = "" if checkpoint.members else checkpoint.path.name
+    return f"({step}) " if step.startswith("step-") else ""
 
 
 def decoder_names(checkpoint: LoadedCheckpoint) -> str:

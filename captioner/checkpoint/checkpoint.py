@@ -48,7 +48,7 @@ from captioner.checkpoint.checkpoint_settings import (
     read_task,
     read_verified_config,
 )
-from captioner.checkpoint.index import add_to_index, find_checkpoint, new_folder
+from captioner.checkpoint.index import Score, add_to_index, find_checkpoint, new_folder
 from captioner.checkpoint.manifest import verify, write_manifest
 from captioner.checkpoint.migrations import migrate_trainer_state
 from captioner.checkpoint.omitted_weights import OmittedWeights, restore_omitted_weights
@@ -98,6 +98,7 @@ class LoadedCheckpoint:
     tokenizer_model: bytes | None = None  # what the tokenizer has learned, if it learns
     calibration: Calibration | None = None  # of its confidence, if it was calibrated
     members: tuple[LoadedCheckpoint, ...] = ()  # of an ensemble (captioner.checkpoint.load_ensemble)
+    averaged: tuple[Path, ...] = ()  # the checkpoints whose mean weights it has (captioner.checkpoint.average)
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer with which the model was trained."""
@@ -114,13 +115,15 @@ def save_checkpoint(
     *,
     is_best: bool,
     keep_last: int = 1,
+    keep_best: int = 1,
+    score: Score | None = None,
     tokenizer_model: bytes | None = None,
 ) -> Path:
     """Write `checkpoints/step-…` and make it the run's latest checkpoint, and its best one if `is_best`.
 
     trainer_state: tensors and plain values, stored in `trainer.pt`. keep_last: how many of the latest checkpoints are
-    kept besides the best. tokenizer_model: `Tokenizer.model`. Returns the new folder. Raises OSError if it
-    cannot be written.
+    kept besides the `keep_best` best ones. score: what a validation said of this one. tokenizer_model:
+    `Tokenizer.model`. Returns the new folder. Raises OSError if it cannot be written.
     """
     target, temporary = new_folder(run_folder, step)
     try:
@@ -140,7 +143,7 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)  # a full disk needs the space
         raise
     flush_folder(target.parent)
-    add_to_index(run_folder, target.name, is_best=is_best, keep_last=keep_last)
+    add_to_index(run_folder, target.name, is_best=is_best, keep_last=keep_last, keep_best=keep_best, score=score)
     return target
 
 

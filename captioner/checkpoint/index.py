@@ -9,10 +9,12 @@ that of the index, not of file times.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from captioner.checkpoint.archive import is_archive_name
 from captioner.checkpoint.pretrained import pretrained_folder, pretrained_names
@@ -26,11 +28,33 @@ _MEMBERS = ("config.json", "model.safetensors")  # a folder with either of them 
 
 @dataclass(frozen=True)
 class Index:
-    """Names of folders: the latest checkpoint, the best, and the last ones that are kept, oldest first."""
+    """Names of folders: the latest checkpoint, the best, and the last ones that are kept, oldest first.
+
+    scores: of the kept checkpoints that a validation has scored, in the order of the run; higher is better. An index of
+    an earlier release, or of an export, has none. monitor: what the scores are, such as CIDEr.
+    """
 
     latest: str
     best: str
     last: list[str]
+    scores: dict[str, float] = field(default_factory=dict)
+    monitor: str | None = None
+
+    def ranking(self) -> list[str]:
+        """The checkpoints that have a score, best first; of equal scores the earlier one is better."""
+        return sorted(self.scores, key=lambda name: -self.scores[name])
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a validation says of a checkpoint: its score, by the name of the monitored metric; higher is better.
+
+    best: the highest score of the run so far, this one included.
+    """
+
+    monitor: str
+    value: float
+    best: float
 
 
 def read_index(run_folder: Path) -> Index | None:
@@ -50,7 +74,20 @@ def read_index(run_folder: Path) -> Index | None:
             f"{path} was altered: it should name the latest and the best of the folders step-… beside it. "
             "Name one of them instead of the run."
         )
-    return Index(str(latest), str(best), [str(name) for name in names[2:]])
+    scores, monitor = index.get("scores", {}), index.get("monitor")
+    if not _are_scores(scores) or not isinstance(monitor, str | None):
+        raise CheckpointError(
+            f"{path} was altered: its scores should be numbers by the names of the folders step-… beside it. "
+            "Name one of them instead of the run."
+        )
+    return Index(str(latest), str(best), [str(name) for name in names[2:]], scores, monitor)
+
+
+def _are_scores(scores: Any) -> bool:
+    return isinstance(scores, dict) and all(
+        _STEP_FOLDER.fullmatch(name) and isinstance(value, int | float) and not isinstance(value, bool)
+        for name, value in scores.items()
+    )
 
 
 def find_checkpoint(path: Path, which: str = "best") -> Path:
@@ -102,15 +139,27 @@ def new_folder(run_folder: Path, step: int) -> tuple[Path, Path]:
     return folder / name, temporary
 
 
-def add_to_index(run_folder: Path, name: str, *, is_best: bool, keep_last: int) -> None:
-    """Enter a complete checkpoint as the latest (and the best if `is_best`), and remove those no longer kept."""
+def add_to_index(
+    run_folder: Path, name: str, *, is_best: bool, keep_last: int, keep_best: int = 1, score: Score | None = None
+) -> None:
+    """Enter a complete checkpoint as the latest (and the best if `is_best`), and remove those no longer kept.
+
+    score: what a validation said of it, if there was one. Scores of another metric, from before a resume that changed
+    `trainer.monitor`, cannot be compared with it and are forgotten.
+    """
     folder, before = run_folder / "checkpoints", read_index(run_folder)
-    index = Index(
-        latest=name,
-        best=name if is_best or before is None else before.best,
-        last=[*(before.last if before else []), name][-keep_last:],
-    )
+    best = name if is_best or before is None else before.best
+    last = [*(before.last if before else []), name][-keep_last:]
+    scores, monitor = (before.scores, before.monitor) if before else ({}, None)
+    if score is not None and math.isfinite(score.value):
+        if monitor not in (None, score.monitor):
+            scores = {}
+        elif best != name:  # a run of an earlier release knows the score of its best checkpoint, and its index does not
+            scores = {best: score.best, **scores}
+        scores, monitor = {**scores, name: score.value}, score.monitor
+    kept = {*last, best, *Index(name, best, last, scores).ranking()[:keep_best]}
+    index = Index(name, best, last, {key: value for key, value in scores.items() if key in kept}, monitor)
     write_json(folder / INDEX_FILE, asdict(index))
     for old in folder.glob("step-*"):
-        if old.name not in {*index.last, index.best}:
+        if old.name not in kept:
             shutil.rmtree(old)

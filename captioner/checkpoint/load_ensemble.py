@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
+from captioner.checkpoint.average import load_average
+from captioner.checkpoint.checkpoint import LoadedCheckpoint
 from captioner.config import ENSEMBLE_MEANS
 from captioner.errors import CheckpointError, choose
 from captioner.nn.encoders.encoder import Encoder
@@ -20,10 +21,13 @@ SHOWN = 3  # tokens in a message
 
 
 def load_ensemble(
-    paths: Sequence[Path], device: torch.device | str = "cpu", mean: str = "probabilities"
+    paths: Sequence[Path],
+    device: torch.device | str = "cpu",
+    mean: str = "probabilities",
+    average: str | None = None,
 ) -> LoadedCheckpoint:
-    """Load the checkpoints and join them; the arguments are those of `load_checkpoint` and `join_checkpoints`."""
-    return join_checkpoints([load_checkpoint(path, device) for path in paths], mean)
+    """Load the checkpoints and join them; the arguments are those of `load_average` and `join_checkpoints`."""
+    return join_checkpoints([load_average(path, average, device) for path in paths], mean)
 
 
 def join_checkpoints(checkpoints: Sequence[LoadedCheckpoint], mean: str = "probabilities") -> LoadedCheckpoint:

@@ -9,19 +9,23 @@ import torch
 import yaml
 
 from captioner.checkpoint.archive import is_archive_name, unpacked
-from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
+from captioner.checkpoint.average import load_average
+from captioner.checkpoint.checkpoint import LoadedCheckpoint
 
 
-def open_checkpoint(path: Path, device: torch.device) -> tuple[LoadedCheckpoint, str | None]:
+def open_checkpoint(
+    path: Path, device: torch.device, average: str | None = None
+) -> tuple[LoadedCheckpoint, str | None]:
     """The checkpoint, and the name of the data set that it was trained on, None where that is not known.
 
-    path: a run folder, a checkpoint folder or an archive of `captioner export`. Raises CheckpointError.
+    path: a run folder, a checkpoint folder or an archive of `captioner export`. average: of a run,
+    "bestN" for the mean weights of its N best checkpoints. Raises CheckpointError.
     """
     if path.is_file() and is_archive_name(path):
         with unpacked(path) as folder:
-            loaded = load_checkpoint(folder, device)
+            loaded = load_average(folder, average, device)
             return replace(loaded, path=path), _training_data(loaded.path)
-    loaded = load_checkpoint(path, device)
+    loaded = load_average(path, average, device)
     return loaded, _training_data(loaded.path)
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from captioner.checkpoint.archive import is_archive_name
+from captioner.checkpoint.best import find_best
 from captioner.checkpoint.pretrained import pretrained_names
 from captioner.cli.captions_file import caption_record, caption_to_file
-from captioner.cli.flags import FlagParser, add_checkpoint, add_device, add_ensemble_mean, add_json
+from captioner.cli.flags import FlagParser, add_average, add_checkpoint, add_device, add_ensemble_mean, add_json
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import unnamed_checkpoint
 from captioner.distributed.device import check_device_name
@@ -52,6 +53,7 @@ def _parser() -> FlagParser:
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files, or folders of them")
     add_checkpoint(parser, "flickr8k, which comes with the package", several="are an ensemble", newest=True)
     add_ensemble_mean(parser)
+    add_average(parser)
     add_json(parser, "print one JSON object per line instead of text")
     for flag, what in (("must-have", "has; 'dog|puppy' for one of several"), ("must-not", "has not")):
         parser.add_argument(
@@ -117,6 +119,8 @@ def _caption(arguments: argparse.Namespace) -> None:
         checkpoints = [checkpoint]
         if not arguments.json:
             sys.stderr.write(notice + "\n")
+    for path in checkpoints if arguments.average is not None else ():
+        find_best(Path(path), arguments.average)
     if len(paths) == 1 and not paths[0].exists():
         raise ImageError(f"{paths[0]} does not exist. Expected an image.")
 
@@ -144,6 +148,7 @@ def _load(checkpoints: list[str | Path], arguments: argparse.Namespace) -> Any:
         "--must-not": arguments.must_not,
         f"--device {arguments.device}": arguments.device not in ("auto", "cpu"),
         "an ensemble": len(checkpoints) > 1,
+        f"--average {arguments.average}": arguments.average is not None,
         "--json without --no-tags": arguments.json and not arguments.no_tags,
     }
     needs_torch = next((reason for reason, applies in reasons.items() if applies), None)
@@ -160,7 +165,9 @@ def _load(checkpoints: list[str | Path], arguments: argparse.Namespace) -> Any:
             return captioner
     from captioner.inference import Captioner
 
-    return Captioner.from_checkpoint(checkpoints, device=arguments.device, ensemble_mean=arguments.ensemble_mean)
+    return Captioner.from_checkpoint(
+        checkpoints, device=arguments.device, ensemble_mean=arguments.ensemble_mean, average=arguments.average
+    )
 
 
 def _score(captioner: Captioner, paths: Sequence[Path], arguments: argparse.Namespace) -> int:

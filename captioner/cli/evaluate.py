@@ -13,6 +13,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from captioner.checkpoint.best import find_best
 from captioner.checkpoint.index import find_checkpoint
 from captioner.cli.choices import CONF
 from captioner.cli.data_source import check_data_source, data_of_run, data_of_run_folder
@@ -103,6 +104,8 @@ def _check_sources(config: EvaluateConfig, overrides: list[str]) -> None:
     for setting in ("baselines", "ensemble"):
         if getattr(config, setting):
             raise ConfigError(f"{setting}=[…] need checkpoint=runs/…: a file of captions has no model.")
+    if config.average is not None:
+        raise ConfigError(f"average={config.average} needs checkpoint=runs/…: a file of captions has no weights.")
     if config.metric.grounding is not None:
         raise ConfigError("metric.grounding needs checkpoint=runs/…: a file of captions has no attention weights.")
     if config.references is not None and is_given("data", overrides):
@@ -122,6 +125,8 @@ def _check_files(config: EvaluateConfig, overrides: list[str]) -> None:
     data = config.data
     if config.checkpoint is not None:
         checkpoints = [find_checkpoint(Path(path)) for path in (config.checkpoint, *config.ensemble, *config.baselines)]
+        for path in (config.checkpoint, *config.ensemble) if config.average is not None else ():
+            find_best(Path(path), config.average)
         if not is_given("data", overrides):
             data = data_of_run(checkpoints[0]) or data
     for setting in ("results", "compare", "references"):

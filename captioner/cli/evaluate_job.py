@@ -59,7 +59,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
     """Caption and score with each checkpoint, on the given data set, else on that of the first checkpoint's run."""
     device = choose_device(config.device)
     paths = [Path(str(config.checkpoint)), *map(Path, config.baselines)]
-    first = load_ensemble([paths[0], *map(Path, config.ensemble)], device, config.ensemble_mean)
+    first = load_ensemble([paths[0], *map(Path, config.ensemble)], device, config.ensemble_mean, config.average)
     checkpoints = [first, *(load_checkpoint(path, device) for path in paths[1:])]
     if config.hard_at_test is not None:
         for checkpoint in checkpoints:
@@ -77,8 +77,8 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
         dataset = add_objects(data, dataset)
     novelty = training_captions(config, data)
     systems = []
-    together = " + ".join(path.name for path in [paths[0], *map(Path, config.ensemble)])
-    together = " + ".join(path.name for path in [paths[0], *map(Path, config.ensemble)])
+    mean = "" if config.average is None else f" ({config.average})"
+    together = " + ".join(f"{path.name}{mean}" for path in [paths[0], *map(Path, config.ensemble)])
     names = [together, *(path.name for path in paths[1:])]
     for name, checkpoint in zip(names, checkpoints, strict=True):
         settings = checkpoint.settings

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.checkpoint.archive import ENDINGS, is_archive_name, pack_export
+from captioner.checkpoint.best import find_best
 from captioner.checkpoint.index import find_checkpoint
 from captioner.checkpoint.onnx.description import PRECISIONS
 from captioner.cli.export_onnx import export_onnx
-from captioner.cli.flags import FlagParser, add_checkpoint
+from captioner.cli.flags import FlagParser, add_average, add_checkpoint
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import CONFIG_FILE, METRICS_FILE
 from captioner.errors import CaptionerError
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from captioner.report.model_card import TrainingRecord
 
 CLASS_WEIGHT = 3.0  # chosen on training images: docs/tags.md
+_NO_SCORES = (
+    "Without scores: those in the run are of one checkpoint. For those of the average: "
+    "python evaluate.py checkpoint={checkpoint} average={average}\n"
+)
 _OTHER_ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".xz")
 
 
@@ -72,6 +77,7 @@ def _parser() -> FlagParser:
     )
     parser.add_argument("--replace", action="store_true", help="replace an earlier export at --out")
     parser.add_argument("--latest", action="store_true", help="the latest checkpoint instead of the best")
+    add_average(parser)
     parser.add_argument(
         "--max-megabytes",
         type=float,
@@ -109,9 +115,10 @@ def _export(arguments: argparse.Namespace) -> None:
     limit = arguments.max_megabytes
     if limit is not None and not 0 < limit < 1e6:
         raise CaptionerError(f"--max-megabytes {limit:g}: expected a size such as 12.")
-    checkpoint = find_checkpoint(Path(arguments.checkpoint), "latest" if arguments.latest else "best")
+    which = "latest" if arguments.latest else "best"
+    find_checkpoint(Path(arguments.checkpoint), which)
 
-    from captioner.checkpoint.checkpoint import load_checkpoint
+    from captioner.checkpoint.average import load_average
     from captioner.checkpoint.export import CARD_FILE, new_export, write_export
     from captioner.cli.run_config import write_settings
     from captioner.files import write_atomically, write_json
@@ -120,7 +127,7 @@ def _export(arguments: argparse.Namespace) -> None:
     if archive is not None and archive.exists() and not arguments.replace:
         raise CaptionerError(f"{archive} exists already: give another name, or --replace.")
     notes = _read_notes(arguments.notes)
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_average(Path(arguments.checkpoint), arguments.average, which=which)
     if arguments.class_words is not None:
         loaded = _with_class_words(loaded, arguments.class_words)
     with ExitStack() as stack:
@@ -138,6 +145,9 @@ def _export(arguments: argparse.Namespace) -> None:
                 whole=arguments.with_encoder,
             )
             trained = _trained(loaded.path.parent.parent)
+            if loaded.averaged and trained.metrics is not None:
+                trained = replace(trained, metrics=None)  # they are those of the best checkpoint
+                sys.stderr.write(_NO_SCORES.format(checkpoint=arguments.checkpoint, average=arguments.average))
             if trained.settings is not None:
                 write_settings(trained.settings, folder)
             if trained.metrics is not None:
@@ -187,6 +197,15 @@ def _check_kind(arguments: argparse.Namespace) -> None:
     for flag, value in ignored.items():
         if value:
             raise CaptionerError(f"{flag} has no effect with {given[0]}. Leave one of them out.")
+    if arguments.average is not None:
+        if arguments.latest:
+            raise CaptionerError(f"--latest has no effect with --average {arguments.average}. Leave one of them out.")
+        if arguments.add_onnx:
+            raise CaptionerError(
+                f"--add-onnx uses the weights of one checkpoint, so it has no --average {arguments.average}: "
+                "use --onnx DIR, or --out first and then --add-onnx."
+            )
+        find_best(Path(arguments.checkpoint), arguments.average)
 
 
 def _read_notes(path: Path | None) -> str | None:

@@ -21,17 +21,18 @@ def export_onnx(arguments: argparse.Namespace) -> None:
     if precision == "int8" and arguments.photos is None:
         raise CaptionerError("--precision int8 needs --photos DIR: the photos on which ranges are measured.")
     photos = [] if arguments.photos is None else _photos(arguments.photos)
-    checkpoint = find_checkpoint(Path(arguments.checkpoint), "latest" if arguments.latest else "best")
+    which = "latest" if arguments.latest else "best"
+    find_checkpoint(Path(arguments.checkpoint), which)
     target: Path | None = arguments.onnx
     if target is not None:
         _check_target(target, replace=arguments.replace)
 
-    from captioner.checkpoint.checkpoint import load_checkpoint
+    from captioner.checkpoint.average import load_average
     from captioner.checkpoint.onnx.graphs import import_onnx
     from captioner.checkpoint.onnx.write import add_onnx, new_onnx_folder, onnx_files, write_onnx
 
     import_onnx()
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_average(Path(arguments.checkpoint), arguments.average, which=which)
     if target is None:
         description, files = add_onnx(loaded), onnx_files(loaded.path)
         target = loaded.path

@@ -137,6 +137,15 @@ def add_ensemble_mean(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_average(parser: argparse.ArgumentParser) -> None:
+    """`--average bestN`."""
+    parser.add_argument(
+        "--average",
+        metavar="bestN",
+        help="such as best3: the mean weights of the 3 best checkpoints of the run, kept by trainer.keep_best=3",
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """`--device NAME`."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")

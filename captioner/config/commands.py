@@ -136,6 +136,7 @@ class EvaluateConfig:
     submission_zip: bool = False  # also pack this file into a zip
     ensemble: list[str] = field(default_factory=list)  # more checkpoints: each word is predicted by all together
     ensemble_mean: str = "probabilities"  # ensemble: the mean of the members' probabilities or log_probabilities
+    average: str | None = None  # bestN: the mean weights of the N best checkpoints of each run (not of baselines)
     baselines: list[str] = field(default_factory=list)  # more checkpoints, to compare with the first in the report
     hard_at_test: str | None = None  # hard attention: expected or sample; null: as in the settings of the model
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)

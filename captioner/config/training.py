@@ -69,7 +69,8 @@ class TrainerConfig:
     monitor: str = "CIDEr"  # the score that selects the best checkpoint, such as CIDEr, Bleu_4 or ROUGE_L
     patience: int | None = 4  # stop after this many validations without a better score; null: never
     log_every: int = 10  # steps between log lines
-    keep_last: int = 1  # checkpoints kept besides the best one
+    keep_last: int = 1  # checkpoints kept besides the best
+    keep_best: int = 1  # best checkpoints kept, by the score of `monitor`; `average=bestN` needs N of them
     evaluate_splits: list[str] = field(default_factory=lambda: ["val"])  # evaluated at the end with the best checkpoint
     eval_batch_size: int = 64  # images captioned together in validation and evaluation
     precision: str = "float32"  # float32, or mixed precision: bfloat16, float16 (GPU only)
@@ -82,7 +83,9 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         for key in ("max_epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "captions_per_image"):
             at_least(f"trainer.{key}", getattr(self, key), 1)
-        for key in ("max_caption_length", "validate_every", "patience", "log_every", "keep_last", "eval_batch_size"):
+        for key in ("max_caption_length", "validate_every", "patience", "log_every", "keep_last"):
+            at_least(f"trainer.{key}", getattr(self, key), 1)
+        for key in ("keep_best", "eval_batch_size"):
             at_least(f"trainer.{key}", getattr(self, key), 1)
         at_least("trainer.devices", self.devices, 1)
         within("trainer.timeout_minutes", self.timeout_minutes, 0.01, 100_000)

@@ -192,7 +192,7 @@ def validate(run: Run, log: RunLog, stop: StopRequest) -> None:
     log.info(f"epoch {progress.epoch}  step {progress.step}  {shown}{'  (best)' if is_best else ''}")
     if progress.stopped_early:
         log.info(f"Stopped early: {trainer.monitor} has not improved for {trainer.patience} validations.")
-    save(run, log, is_best=is_best)
+    save(run, log, is_best=is_best, score=scores[trainer.monitor])
 
 
 def log_start(run: Run, log: RunLog) -> None:

@@ -16,7 +16,7 @@ from captioner.checkpoint.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from captioner.checkpoint.index import find_checkpoint, read_index
+from captioner.checkpoint.index import Score, find_checkpoint, read_index
 from captioner.data.batches import (
     mix_seeds,
 )
@@ -42,18 +42,20 @@ from captioner.training.run import Run
 from captioner.training.run_identity import NOT_COMPARED, PHASES, check_same_run, differences
 
 
-def save(run: Run, log: RunLog, *, is_best: bool) -> None:
+def save(run: Run, log: RunLog, *, is_best: bool, score: float | None = None) -> None:
     """Write a checkpoint from which the run can be resumed exactly; with `trainer.ema`, its weights are the average.
 
-    Rank 0 writes it, with the random states of all ranks.
+    score: what the validation of just now gave. Rank 0 writes the checkpoint, with the random states of all ranks.
     """
     check_ranks_agree(run.model, run.captions, run.indices, run.progress.step, run.folder)
     all_gather_union(run.train_features.bad)
     random_states = all_gather(random_state(run.device))
-    broadcast_from_rank0(lambda: _write(run, log, random_states[1:], is_best))
+    broadcast_from_rank0(lambda: _write(run, log, random_states[1:], is_best, score))
 
 
-def _write(run: Run, log: RunLog, other_random_states: list[dict[str, Tensor]], is_best: bool) -> None:
+def _write(
+    run: Run, log: RunLog, other_random_states: list[dict[str, Tensor]], is_best: bool, score: float | None
+) -> None:
     state = trainer_state(run.progress, run.optimizer, run.device)
     state["other_random_states"] = other_random_states
     state["log_sizes"] = log.sizes()
@@ -77,6 +79,8 @@ def _write(run: Run, log: RunLog, other_random_states: list[dict[str, Tensor]], 
             state,
             is_best=is_best,
             keep_last=run.config.trainer.keep_last,
+            keep_best=run.config.trainer.keep_best,
+            score=None if score is None else Score(run.config.trainer.monitor, score, run.progress.best_score),
             tokenizer_model=run.tokenizer.model,
         )
 

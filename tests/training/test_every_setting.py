@@ -36,6 +36,7 @@ CONTEXTS: dict[str, dict[str, Any]] = {
     "optim.step_factor": {"optim.schedule": "step", "optim.step_epochs": 1, "trainer.max_epochs": 2},
     "trainer.validate_every": {"trainer.max_epochs": 2},
     "trainer.keep_last": {"trainer.max_epochs": 3},
+    "trainer.keep_best": {"trainer.max_epochs": 4},
     "trainer.monitor": {"optim.learning_rate": 0.0, "trainer.max_epochs": 3, "trainer.patience": 1},
     "trainer.patience": {"optim.learning_rate": 0.0, "trainer.max_epochs": 3, "trainer.patience": 2},
     "reward.after": {"trainer.max_epochs": 2},

@@ -86,7 +86,7 @@ def estimate_cost(config: TrainConfig, inputs: TrainingInputs, model: Captioning
         costs,
         cache_seconds=sum(rows.values()) * pixels / devices,
         cache_bytes=sum(count * row_bytes(model, kind) for kind, count in rows.items()),
-        checkpoint_bytes=(1 + config.trainer.keep_last) * checkpoint_bytes(config, model),
+        checkpoint_bytes=(config.trainer.keep_best + config.trainer.keep_last) * checkpoint_bytes(config, model),
         weight_bytes=parameter_count(model) * FLOAT32
         + trainable_count(config, model) * FLOAT32 * (1 + optimizer_states(config)),
         file_seconds=file_seconds,
