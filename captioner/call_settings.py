@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any, ParamSpec, TypeVar
 
-from captioner.config import RANKED_SEARCHES, USED_BY, DecodeConfig
-from captioner.errors import ConfigError, near_misses
+from captioner.config import RANKED_SEARCHES, SEARCHES, USED_BY, DecodeConfig
+from captioner.errors import ConfigError, choose, near_misses
 from captioner.schema import from_plain, to_plain
 
 P = ParamSpec("P")
@@ -56,31 +56,40 @@ def decode_settings(
 ) -> DecodeConfig:
     """The settings of one call of `Captioner.caption`: `decode`, by default `default`, with single settings replaced.
 
+    Diverse beam search without a given `beam_width` has the next one that its groups divide.
     ConfigError for a setting that does not exist, is out of range or has no effect on this search.
     """
     known = [entry.name for entry in fields(DecodeConfig) if entry.name != "name"]
     check_keywords(
         "Captioner.caption", settings, [*known, "images", "decode", "alternatives", "tags", "must_have", "must_not"]
     )
-    if decode is None or isinstance(decode, str):
-        config = default if decode is None else replace(default, name=decode)
-    else:
-        config = decode
+    values = to_plain(decode if isinstance(decode, DecodeConfig) else default)
+    name = decode if isinstance(decode, str) else values["name"]
+    choose("decode", name, SEARCHES)
     for key, value in settings.items():
-        if config.name not in USED_BY.get(key, (config.name,)):
+        if name not in USED_BY.get(key, (name,)):
             raise ConfigError(
-                f"{key}={value} has no effect on decode={config.name!r}: give "
-                f"{' or '.join(f'decode={name!r}' for name in USED_BY[key])} as well."
+                f"{key}={value} has no effect on decode={name!r}: give "
+                f"{' or '.join(f'decode={other!r}' for other in USED_BY[key])} as well."
             )
-    config = from_plain(DecodeConfig, {**to_plain(config), **settings}, "decode")
+    values |= {"name": name, **settings}
+    groups = values["groups"]
+    if name == "diverse" and "beam_width" not in settings and isinstance(groups, int) and groups > 0:
+        values["beam_width"] = _next_multiple(values["beam_width"], groups)
+    config = from_plain(DecodeConfig, values, "decode")
     if alternatives < 0:
         raise ConfigError(f"alternatives={alternatives}: expected 0 or more.")
     if alternatives and config.name not in RANKED_SEARCHES:
         raise ConfigError(f"alternatives={alternatives} needs a beam search, but this is decode.name={config.name}.")
     if config.name in RANKED_SEARCHES and config.beam_width <= alternatives:
         groups = config.groups if config.name == "diverse" else 1  # of equal width
-        config = replace(config, beam_width=groups * (alternatives // groups + 1))
+        config = replace(config, beam_width=_next_multiple(alternatives + 1, groups))
     return config
+
+
+def _next_multiple(number: int, of: int) -> int:
+    """The smallest multiple of `of` that is at least `number`."""
+    return -(-number // of) * of
 
 
 def describe_search(decode: DecodeConfig) -> str:

@@ -32,6 +32,10 @@ from captioner.nn.encoders.class_head import ClassHead
 from captioner.nn.types import ImageFeatures
 from captioner.text.tokenizers import build_tokenizer
 
+IGNORES_CLASSES = (
+    "class_weight={weight:g} has no effect with must_have or must_not: classes rank the captions of an ordinary beam "
+    "search, and these have been chosen for their words. Leave one of them out."
+)
 BATCH = 32  # images encoded together
 
 OneImage = TypeVar("OneImage", bound=ImageSource)
@@ -293,6 +297,8 @@ class Captioner:
         """The arguments of `caption`, checked."""
         config = decode_settings(self.decode, decode, alternatives, settings)
         constraints = word_constraints(must_have, must_not, config, self.vocabulary, self._tokenizer)
+        if constraints is not None and settings.get("class_weight"):
+            raise ConfigError(IGNORES_CLASSES.format(weight=settings["class_weight"]))
         return CaptionRequest(config, alternatives, tags, constraints)
 
     def _caption_batch(

@@ -28,7 +28,10 @@ def word_constraints(
     if not must_have and not must_not:
         return None
     if config.name != "beam":
-        raise ConfigError(f"must_have and must_not need decode='beam', but this is {config.name!r}.")
+        raise ConfigError(
+            f"must_have and must_not need decode='beam', but this is {config.name!r}: only beam search has places for "
+            "hypotheses that have other words of the required ones (docs/decoding.md)."
+        )
     required = tuple(tuple(_phrase(words, vocabulary, tokenizer) for words in one.split("|")) for one in must_have)
     return Constraints(required, tuple(_phrase(words, vocabulary, tokenizer) for words in must_not))
 

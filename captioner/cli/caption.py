@@ -8,7 +8,6 @@ import re
 import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from captioner.cli.captions_file import caption_record, caption_to_file
 from captioner.cli.flags import FlagParser, add_average, add_checkpoint, add_device, add_ensemble_mean, add_json
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import unnamed_checkpoint
+from captioner.cli.search_flags import RENAMED, WITH_TORCH, add_search, given_flags, read_search
 from captioner.distributed.device import check_device_name
 from captioner.errors import CaptionerError, ConfigError, ImageError
 from captioner.progress_bar import Progress
@@ -48,7 +48,10 @@ def _parser() -> FlagParser:
             "caption photos/ --out captions.jsonl",
             'caption photo.jpg --score "a dog runs on grass"',
             "caption photo.jpg --checkpoint runs/a runs/b runs/c",
+            "caption photo.jpg --decode diverse --alternatives 4",
+            "caption photo.jpg --decode sample --temperature 0.8 --top-p 0.9 --seed 3",
         ],
+        RENAMED,
     )
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files, or folders of them")
     add_checkpoint(parser, "flickr8k, which comes with the package", several="are an ensemble", newest=True)
@@ -87,9 +90,6 @@ def _parser() -> FlagParser:
     )
     parser.add_argument("--alternatives", type=int, default=0, metavar="N", help="also show the N next best captions")
     parser.add_argument(
-        "--beam-width", type=int, metavar="K", help="hypotheses kept by the search (default: the run's)"
-    )
-    parser.add_argument(
         "--score",
         action="append",
         default=[],
@@ -104,6 +104,7 @@ def _parser() -> FlagParser:
         help="torch, or onnx, which starts much faster (default: onnx where onnxruntime is installed, the model has "
         "ONNX files, and nothing else needs torch)",
     )
+    add_search(parser)
     return parser
 
 
@@ -125,9 +126,7 @@ def _caption(arguments: argparse.Namespace) -> None:
         raise ImageError(f"{paths[0]} does not exist. Expected an image.")
 
     captioner = _load(checkpoints, arguments)
-    decode = captioner.decode
-    if arguments.beam_width is not None:
-        decode = replace(decode, name="beam", beam_width=arguments.beam_width)
+    decode = read_search(arguments, captioner.decode)
     if arguments.score:
         unreadable = _score(captioner, paths, arguments)
     elif arguments.out is not None:
@@ -149,6 +148,8 @@ def _load(checkpoints: list[str | Path], arguments: argparse.Namespace) -> Any:
         f"--device {arguments.device}": arguments.device not in ("auto", "cpu"),
         "an ensemble": len(checkpoints) > 1,
         f"--average {arguments.average}": arguments.average is not None,
+        f"--decode {arguments.decode}": arguments.decode in WITH_TORCH,
+        f"--class-weight {arguments.class_weight}": arguments.class_weight,
         "--json without --no-tags": arguments.json and not arguments.no_tags,
     }
     needs_torch = next((reason for reason, applies in reasons.items() if applies), None)
@@ -246,13 +247,18 @@ def _is_image(path: Path, suffixes: Collection[str]) -> bool:
 
 def _check_values(arguments: argparse.Namespace) -> None:
     """CaptionerError for a value that cannot work, before anything is loaded."""
-    ignored = {"--plot": arguments.plot, "--alternatives": arguments.alternatives, "--beam-width": arguments.beam_width}
-    ignored["--out"] = arguments.out
+    ignored = {"--plot": arguments.plot, "--alternatives": arguments.alternatives, "--out": arguments.out}
+    ignored |= given_flags(arguments)
     for flag, value in ignored.items():
         if arguments.score and value:
             raise CaptionerError(
                 f"{flag} {value} has no effect with --score, which generates no caption. Leave one out."
             )
+    if arguments.class_weight and (arguments.must_have or arguments.must_not):
+        raise ConfigError(
+            f"--class-weight {arguments.class_weight:g} has no effect with --must-have or --must-not, whose captions "
+            "are chosen for their words. Leave one of them out."
+        )
     if arguments.out is not None and arguments.plot is not None:
         raise CaptionerError("--out is for many images, and --plot for a few in one picture. Leave one out.")
     if arguments.out is not None and arguments.json:

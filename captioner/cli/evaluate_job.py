@@ -14,7 +14,7 @@ from captioner.cli.evaluation_output import print_evaluation
 from captioner.cli.overrides import is_given
 from captioner.cli.runs_folder import shown
 from captioner.cli.score_job import training_captions
-from captioner.config import HARD_AT_TEST, DecodeConfig, EvaluateConfig
+from captioner.config import HARD_AT_TEST, USED_BY, DecodeConfig, EvaluateConfig
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import add_boxes, add_objects, load_dataset
 from captioner.data.features.class_source import with_classes
@@ -84,6 +84,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
         settings = checkpoint.settings
         features = open_model_features(dataset, checkpoint.model, data=data, cache=config.cache, device=device)
         decode = _decode_settings(settings.decode, config.decode, overrides)
+        _check_effect(decode, overrides)
         features = with_classes(
             features,
             dataset,
@@ -192,3 +193,12 @@ def _decode_settings(trained: DecodeConfig, composed: DecodeConfig, overrides: l
         return composed
     names = {override.removeprefix("decode.").split("=")[0] for override in overrides if override.startswith("decode.")}
     return replace(trained, **{f.name: getattr(composed, f.name) for f in fields(composed) if f.name in names})
+
+
+def _check_effect(decode: DecodeConfig, overrides: list[str]) -> None:
+    """ConfigError for a setting on the command line that the search does not use."""
+    for override in overrides:
+        name, _, value = override.removeprefix("decode.").partition("=")
+        if override.startswith("decode.") and decode.name not in USED_BY.get(name, (decode.name,)):
+            needed = " or ".join(f"decode={other}" for other in USED_BY[name])
+            raise ConfigError(f"decode.{name}={value} has no effect on decode={decode.name}: give {needed} as well.")
