@@ -56,6 +56,11 @@ GROUPS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
         "ratio": st.tuples(st.floats(0.1, 1), st.floats(1, 9)),
         "flip": st.floats(0, 1),
     },
+    c.ObjectiveConfig: {
+        "scheduled_sampling": st.sampled_from(["none", "linear"]),
+        "unlikelihood": st.floats(0, 9),
+        "r_drop": st.floats(0, 9),
+    },
     c.RewardConfig: {
         "after": st.none(),  # other values depend on other groups
         "samples": st.integers(2, 1000),

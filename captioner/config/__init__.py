@@ -47,6 +47,7 @@ from captioner.config.model import (
     MRNNConfig,
     RecurrentConfig,
 )
+from captioner.config.objective import ObjectiveConfig
 from captioner.config.reward import RewardConfig
 from captioner.config.text import TOKENIZERS, TokenizerConfig, VocabularyConfig
 from captioner.config.training import MetricConfig, OptimConfig, TrainerConfig
@@ -90,6 +91,7 @@ __all__ = [
     "MeteorConfig",
     "MetricConfig",
     "ModelConfig",
+    "ObjectiveConfig",
     "OptimConfig",
     "RecurrentConfig",
     "RewardConfig",

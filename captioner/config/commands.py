@@ -17,6 +17,7 @@ from captioner.config.language_model import (
 )
 from captioner.config.meteor import MeteorConfig
 from captioner.config.model import ModelConfig, RecurrentConfig
+from captioner.config.objective import ObjectiveConfig
 from captioner.config.reward import RewardConfig
 from captioner.config.text import TokenizerConfig, VocabularyConfig
 from captioner.config.training import MetricConfig, OptimConfig, TrainerConfig
@@ -42,6 +43,7 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
@@ -68,12 +70,34 @@ class TrainConfig:
                 "reward.after=0 starts with self-critical training, which needs a model that writes captions: give "
                 "init_from=CHECKPOINT too, or set reward.after to the epochs of cross-entropy training, at least 1."
             )
+        self._check_r_drop()
         starts_before_end("reward.after", self.reward.after or 0, epochs, "self-critical training (SCST) runs")
+        if self.reward.after is not None and self.reward.meteor and self.meteor.backend == "java":
+            raise ConfigError(
+                f"meteor.backend=java cannot go with reward.meteor={self.reward.meteor:g}: the reward is always "
+                "computed by captioner's own METEOR, which gives the same scores. Leave meteor.backend out, or choose "
+                "meteor.backend=python; metric.names=[METEOR_java] reports the jar's scores too."
+            )
         if self.reward.after is not None and self.model.samples_attention:
             raise ConfigError(
                 f"reward.after={self.reward.after} cannot go with model.attention=hard: it samples where to attend, "
                 "and self-critical training does not train that. Choose attention=soft, adaptive or none, or "
                 "reward=none."
+            )
+
+    def _check_r_drop(self) -> None:
+        """ConfigError where two passes cannot be compared."""
+        if not self.objective.r_drop:
+            return
+        if not self.model.dropout:
+            raise ConfigError(
+                f"objective.r_drop={self.objective.r_drop:g} has no effect with model.dropout=0: it compares two "
+                "passes with different dropout. Choose model.dropout=0.5, or leave objective.r_drop out."
+            )
+        if self.model.samples_attention:
+            raise ConfigError(
+                f"objective.r_drop={self.objective.r_drop:g} cannot go with model.attention=hard: the two passes would "
+                "attend to different samples. Choose attention=soft, adaptive or none, or leave objective.r_drop out."
             )
 
     def _check_features(self) -> None:

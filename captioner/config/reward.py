@@ -10,7 +10,7 @@ from captioner.config.checks import at_least, check_choices, within
 from captioner.errors import ConfigError
 
 LEAVE_ONE_OUT, GREEDY = "leave_one_out", "greedy"
-SCST, MINIMUM_RISK = "scst", "minimum_risk"
+SCST, MINIMUM_RISK, MAX_MARGIN, BEST_OF_N = "scst", "minimum_risk", "max_margin", "best_of_n"
 SAMPLE, BEAM = "sample", "beam"
 
 
@@ -19,17 +19,18 @@ class RewardConfig:
     """Self-critical training (Rennie et al. 2017): sampled captions are rewarded by their CIDEr-D."""
 
     choices: ClassVar[dict[str, Iterable[str]]] = {
-        "method": (SCST, MINIMUM_RISK),
+        "method": (SCST, MINIMUM_RISK, MAX_MARGIN, BEST_OF_N),
         "baseline": (LEAVE_ONE_OUT, GREEDY),
         "candidates": (SAMPLE, BEAM),
     }
 
     after: int | None = None  # epochs of cross-entropy training before the RL phase; null: no RL phase
-    method: str = SCST  # scst (REINFORCE), or minimum_risk: the expected reward over the captions of each image
+    # scst (REINFORCE), or a structure loss over the captions of each image: minimum_risk, max_margin or best_of_n
+    method: str = SCST
     samples: int = 5  # captions per image, from which the gradient is estimated
     baseline: str = LEAVE_ONE_OUT  # scst: the mean reward of the image's other samples, or that of the greedy caption
-    candidates: str = SAMPLE  # minimum_risk: captions sampled from the model, or the n best of a beam search
-    sharpness: float = 1.0  # minimum_risk: the captions of an image have weights proportional to p(caption)**this
+    candidates: str = SAMPLE  # structure losses: captions sampled from the model, or the n best of a beam search
+    sharpness: float = 1.0  # structure losses: the score of a caption is this × log p(caption)
     learning_rate: float = 1e-4  # of the RL phase, instead of optim.learning_rate, with a schedule of its own
     bleu: float = 0.0  # the reward is CIDEr-D (0 to 10) + this × BLEU-4 of the caption (0 to 1, smoothed)
     fluency: float = 0.0  # the reward is lowered by this for a caption with an implausible phrase (docs/fluency.md)
@@ -52,12 +53,12 @@ class RewardConfig:
         """ConfigError for a setting that the method does not use."""
         default = RewardConfig.__dataclass_fields__
         unused = ("candidates", "sharpness") if self.method == SCST else ("baseline",)
-        other = MINIMUM_RISK if self.method == SCST else SCST
+        others = SCST if self.method != SCST else f"{MINIMUM_RISK}, {MAX_MARGIN} or {BEST_OF_N}"
         for key in unused:
             if getattr(self, key) != default[key].default:
                 raise ConfigError(
                     f"reward.{key}={getattr(self, key)} has no effect with reward.method={self.method}: leave it out, "
-                    f"or set reward.method={other}."
+                    f"or set reward.method={others}."
                 )
 
     @property

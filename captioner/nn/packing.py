@@ -57,12 +57,20 @@ class PackedCaptions(NamedTuple):
             yield size, slice(start, start + size)
             start += size
 
+    def starts(self) -> Int[Tensor, " T"]:
+        """The position of each step's first token in the packed order; that of row i is i further."""
+        sizes = torch.tensor(self.batch_sizes, device=self.rows.device)
+        return sizes.cumsum(0) - sizes
+
+    def steps_of_tokens(self) -> Int[Tensor, " M"]:
+        """The time step of each token, from 0."""
+        steps = torch.arange(len(self.batch_sizes), device=self.rows.device)
+        return steps.repeat_interleave(torch.tensor(self.batch_sizes, device=steps.device))
+
     def last_token_positions(self) -> Int[Tensor, " N"]:
         """The position of each row's last token in the packed order; at that step the whole caption has been read."""
-        sizes = torch.tensor(self.batch_sizes, device=self.rows.device)
         lengths = torch.bincount(self.rows, minlength=len(self.images))
-        starts = sizes.cumsum(0) - sizes  # of each step
-        return starts[lengths - 1] + torch.arange(len(lengths), device=self.rows.device)
+        return self.starts()[lengths - 1] + torch.arange(len(lengths), device=self.rows.device)
 
 
 def pack_captions(

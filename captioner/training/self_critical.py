@@ -8,7 +8,7 @@ scores,
 
 (Rennie et al. 2017, section 3: REINFORCE. Their baseline b is the reward of the greedy caption, `baseline="greedy"`;
 the mean of the other samples is that of Luo 2020, and needs no further search.) b_k does not depend on w_k, so it does
-not bias the gradient. `method="minimum_risk"` has another loss: `minimum_risk.py`.
+not bias the gradient. The other methods have other losses: `structure_losses.py`.
 
 The reward is CIDEr-D + bleu × BLEU-4 + meteor × METEOR − fluency × [the caption has an implausible phrase] − length ×
 |words − mean words of the references|, with the document frequencies and the phrase statistics of the training
@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captioner.config import DecodeConfig, RewardConfig
-from captioner.config.reward import GREEDY, MINIMUM_RISK, SAMPLE, SCST
+from captioner.config.reward import GREEDY, SAMPLE, SCST
 from captioner.data.token_ids import EncodedCaptions
 from captioner.decode import sample_captions, search
 from captioner.decode.constraints import mask_forbidden_tokens
@@ -53,7 +53,7 @@ from captioner.nn.types import ImageFeatures
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 from captioner.training.anchor import Anchor, divergence
-from captioner.training.minimum_risk import inverse, minimum_risk, repeated
+from captioner.training.structure_losses import inverse, repeated, structure_loss
 
 Reward = Callable[[Sequence[int], Sequence[Sequence[int]]], Floats]
 """(H image indices; H captions as token ids, with <END> unless they were cut off) → H rewards."""
@@ -174,10 +174,10 @@ def self_critical_losses(
     log_probs = _log_probs_of_captions(logits, captions, finished[order].to(logits.device))
     mean = rewards.sum().to(log_probs) / (images * count)
     losses = {"loss": -mean, "reward": mean}
-    if config.method == MINIMUM_RISK:
+    if config.method != SCST:
         table = log_probs[inverse(order, count).to(log_probs.device)].view(-1, count)
-        risk = minimum_risk(table, rewards.to(table), repeated(candidates).to(table.device), config.sharpness)
-        losses["loss"] = risk / images
+        repeats = repeated(candidates).to(table.device)
+        losses["loss"] = structure_loss(config.method, table, rewards.to(table), repeats, config.sharpness) / images
     else:
         others = (rewards.sum(dim=1, keepdim=True) - rewards) / max(count - 1, 1)
         baselines = others if greedy is None else torch.from_numpy(greedy).unsqueeze(1)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from captioner.config.objective import NONE
 from captioner.data.batches import choose_captions, epoch_batches, mix_seeds
 from captioner.distributed.all_reduce import summed_gradients
 from captioner.distributed.ranks import all_reduce, rank_info, share
@@ -23,6 +24,7 @@ from captioner.training.optimizer import clip_gradient, schedule_factor, set_lea
 from captioner.training.phases import SELF_CRITICAL
 from captioner.training.precision import autocast, iterate_with_autocast
 from captioner.training.run import Run
+from captioner.training.scheduled_sampling import with_own_words
 from captioner.training.self_critical import self_critical_losses
 
 
@@ -111,29 +113,40 @@ def micro_batch_losses(run: Run, micro_batch: MicroBatch, totals: BatchTotals) -
 
     With `reward.cross_entropy_weight`, self-critical training also has the losses of cross-entropy training.
     """
-    trainer, weight = run.config.trainer, run.config.reward.cross_entropy_weight
+    config, seed = run.config, mix_seeds(run.config.seed, run.progress.epoch)
+    weight = config.reward.cross_entropy_weight
     losses: dict[str, Tensor] = {}
-    with autocast(trainer.precision, run.device):
+    with autocast(config.trainer.precision, run.device):
         if run.reward is not None and run.phase.objective == SELF_CRITICAL:
             losses = self_critical_losses(
                 run.model,
                 micro_batch.features,
                 micro_batch.indices,
                 run.reward,
-                config=run.config.reward,
-                max_length=run.config.decode.max_length,
-                seed=mix_seeds(run.config.seed, run.progress.epoch),
+                config=config.reward,
+                max_length=config.decode.max_length,
+                seed=seed,
                 images=totals.images,
                 anchor=run.anchor,
             )
             if not weight:
                 return losses
-        of_references = captioning_losses(
+        captions = with_own_words(
             run.model,
             micro_batch.features,
             micro_batch.captions,
-            label_smoothing=trainer.label_smoothing,
+            reference_share=config.objective.reference_share(run.progress.step),
+            own_words=config.objective.own_words,
+            seed=seed,
+            image_ids=micro_batch.indices,
+        )
+        of_references = captioning_losses(
+            run.model,
+            micro_batch.features,
+            captions,
+            label_smoothing=config.trainer.label_smoothing,
             totals=totals,
+            objective=config.objective,
         )
         if not losses:
             return of_references
@@ -146,7 +159,7 @@ def train_step(run: Run, batch: TrainingBatch) -> dict[str, float]:
     Returns {} and updates nothing where no image of the batch could be read. Raises TrainingError, and leaves the
     weights unchanged, for a loss or a gradient that is infinite or NaN.
     """
-    optim, progress = run.config.optim, run.progress
+    optim, objective, progress = run.config.optim, run.config.objective, run.progress
     learning_rate = set_learning_rate(run.optimizer, learning_rate_factor(run), progress.step)
     run.optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
@@ -157,6 +170,8 @@ def train_step(run: Run, batch: TrainingBatch) -> dict[str, float]:
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
     results = all_reduce({name: float(value) for name, value in sums.items()})
+    if "words" in results and objective.scheduled_sampling != NONE:
+        results["reference_share"] = objective.reference_share(progress.step)
     progress.step += 1
     progress.batch = batch.number + 1
     if not results:

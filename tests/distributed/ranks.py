@@ -168,8 +168,10 @@ def train_in(
 
 
 def every_model(folder: Path) -> dict[str, list[float]]:
-    """The losses of an epoch of every model of conf/ except hard attention, and of a fine-tuned encoder."""
+    """The losses of an epoch: every model of conf/ but hard attention, scheduled sampling, and a fine-tuned encoder."""
     options = [[f"model={path.stem}"] for path in sorted(CONF.glob("model/*.yaml")) if path.stem != "hard_attention"]
+    sampled = ["objective=scheduled_sampling", "objective.sampling_k=0.5", "objective.sampling_floor=0"]
+    options += [[model, *sampled, "objective.unlikelihood=1"] for model in ("model=attention", "model=transformer")]
     options.append(["model=attention", "encoder.fine_tune_from=features.12", "trainer.gradient_accumulation_steps=2"])
     return {" ".join(chosen): losses_with(folder, chosen) for chosen in options}
 
@@ -187,7 +189,8 @@ def losses_with(folder: Path, options: list[str]) -> list[float]:
     encoder = replace(encoder, fine_tune_from=chosen.encoder.fine_tune_from)
     trainer = replace(plain.trainer, gradient_accumulation_steps=chosen.trainer.gradient_accumulation_steps)
     optim = replace(plain.optim, name="sgd", learning_rate=0.1)
-    changed = replace(plain, model=chosen.model, encoder=encoder, trainer=trainer, optim=optim)
+    parts = {"model": chosen.model, "encoder": encoder, "objective": chosen.objective}
+    changed = replace(plain, **parts, trainer=trainer, optim=optim)
     run = prepare(changed, folder / "none")
     run.model.train()
     return [train_step(run, step)["loss"] for step in training_batches(run)]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captioner.config import AttentionConfig, OptimConfig, RewardConfig, TrainConfig
+from captioner.config import AttentionConfig, MeteorConfig, OptimConfig, RewardConfig, TrainConfig
 from captioner.data.token_ids import EncodedCaptions
 from captioner.decode.sampling import SampledCaption
 from captioner.errors import ConfigError
@@ -25,7 +25,7 @@ from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 from captioner.training import loop as training
-from captioner.training import minimum_risk, self_critical
+from captioner.training import self_critical, structure_losses
 from captioner.training import setup as training_setup
 from captioner.training.anchor import Anchor
 from captioner.training.logs import read_records
@@ -217,13 +217,46 @@ def test_minimum_risk_of_every_caption_is_the_expected_reward(monkeypatch: pytes
     torch.testing.assert_close(gradient(model, found), gradient(model, expected), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("sharpness", [0.3, 1.0])
+@pytest.mark.parametrize("method", ["max_margin", "best_of_n"])
+@pytest.mark.parametrize("places", [(1, 5, 1, 0, 6), (0, 0, 0), (6, 2, 3)])
+def test_margin_and_best_of_n_are_their_equations(
+    monkeypatch: pytest.MonkeyPatch, method: str, sharpness: float, places: tuple[int, ...]
+) -> None:
+    """Edunov et al. (2018), equations 5 and 3, by loops over the different captions; gradient by differences."""
+    model = Model().eval()
+    captions = [EVERY_CAPTION[place] for place in places]
+    different = list(dict.fromkeys(captions))
+    rewards = made_up_reward([0] * len(different), heard(different)).tolist()
+
+    def by_loops() -> float:
+        scores = [sharpness * float(np.log(float(model.probability(one).detach()))) for one in different]
+        best = max(range(len(different)), key=lambda k: rewards[k])
+        likeliest = max(range(len(different)), key=lambda k: scores[k])
+        if method == "max_margin":
+            return max(0.0, rewards[best] - rewards[likeliest] - scores[best] + scores[likeliest])
+        return float(-scores[best] + np.log(np.exp(scores).sum()))
+
+    found = losses_of(model, captions, monkeypatch, method=method, sharpness=sharpness)
+    assert float(found.detach()) == pytest.approx(by_loops(), rel=1e-10, abs=1e-12)
+    weight = model.decoder.output.bias if hasattr(model.decoder.output, "bias") else next(model.decoder.parameters())
+    (slopes,) = torch.autograd.grad(found, [weight])
+    place = int(slopes.abs().argmax())
+    values = []
+    with torch.no_grad():
+        for step in (1e-6, -2e-6):
+            weight.view(-1)[place] += step
+            values.append(by_loops())
+    assert float(slopes.view(-1)[place]) == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4, abs=1e-6)
+
+
 def test_the_candidates_of_a_beam(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are the most probable captions, once each, without a sample."""
     model = Model()
     seen: list[list[SampledCaption]] = []
     monkeypatch.setattr(self_critical, "sample_captions", None)
     monkeypatch.setattr(
-        self_critical, "repeated", lambda captions: (seen.extend(captions), minimum_risk.repeated(captions))[1]
+        self_critical, "repeated", lambda captions: (seen.extend(captions), structure_losses.repeated(captions))[1]
     )
     config = RewardConfig(method="minimum_risk", candidates="beam", samples=4)
     self_critical_losses(
@@ -592,6 +625,9 @@ def test_invalid_settings(config: TrainConfig) -> None:
     for key in ("candidates", "sharpness"):
         with pytest.raises(ConfigError, match=rf"reward\.{key}=.* has no effect with reward\.method=scst"):
             RewardConfig(**{key: {"candidates": "beam", "sharpness": 2.0}[key]})
+    assert RewardConfig(method="max_margin", candidates="beam", sharpness=0.1).method == "max_margin"
+    with pytest.raises(ConfigError, match=r"meteor\.backend=java cannot go with reward\.meteor=2"):
+        replace(config, reward=replace(config.reward, meteor=2.0), meteor=MeteorConfig("java"))
     with pytest.raises(ConfigError, match=r"reward\.sharpness=0"):
         RewardConfig(method="minimum_risk", sharpness=0.0)
     for key in ("fluency", "cross_entropy_weight", "kl_weight", "length"):

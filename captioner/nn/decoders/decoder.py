@@ -31,12 +31,15 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
     Attributes:
         needs_grid: whether it reads `ImageFeatures.grid`, or only the vector.
         attends: whether it returns attention weights over the regions of the grid.
+        parallel_over_steps: whether `forward` computes all steps of a caption together, not one after another.
+            Scheduled sampling then chooses the decoder's own words from a teacher-forced pass.
         reconstructs_features: whether `reconstruct_features` predicts an image's vector from a caption.
         attention_at_test: "expected" or "sample" for a decoder that samples where to attend; otherwise None.
     """
 
     needs_grid: bool = False
     attends: bool = False
+    parallel_over_steps: bool = False
     reconstructs_features: bool = False
     attention_at_test: str | None = None
 

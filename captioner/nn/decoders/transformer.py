@@ -101,6 +101,7 @@ class TransformerDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
 
     needs_grid = True
     attends = True
+    parallel_over_steps = True
     encoder_layer: ClassVar[type[EncoderLayer]] = EncoderLayer
     decoder_layer: ClassVar[type[DecoderLayer]] = DecoderLayer
 
@@ -127,9 +128,10 @@ class TransformerDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         """Teacher-forced logits (M, V), and the attention weights (M, P)."""
         memory = self._memory(features).index_select(0, captions.images)
         mask = None if features.mask is None else features.mask.index_select(0, captions.images)
-        steps = torch.arange(len(captions.batch_sizes), device=captions.rows.device)
-        step = steps.repeat_interleave(torch.tensor(captions.batch_sizes, device=steps.device))  # of each token
-        tokens = captions.inputs.new_zeros(len(captions.images), len(steps))  # what follows a caption is never seen
+        step = captions.steps_of_tokens()
+        tokens = captions.inputs.new_zeros(
+            len(captions.images), len(captions.batch_sizes)
+        )  # what follows a caption is never seen
         tokens[captions.rows, step] = captions.inputs
         x = self._embed(tokens, 0)
         weights = None

@@ -26,6 +26,7 @@ from captioner.training.dry_run.inputs import TrainingInputs
 from captioner.training.losses import captioning_losses
 from captioner.training.phases import SELF_CRITICAL, Phase
 from captioner.training.precision import autocast
+from captioner.training.scheduled_sampling import with_own_words
 from captioner.training.self_critical import caption_reward, self_critical_losses
 
 TIMED_IMAGES = 8  # on a CPU, where time is in proportion to images; a GPU is timed with whole batches
@@ -155,8 +156,24 @@ class Timer:
             )["loss"]
         per_image = self.config.trainer.captions_per_image
         captions = pack_captions([of_image[:per_image] for of_image in references]).to(self.device)
-        smoothing = self.config.trainer.label_smoothing
-        return lambda: captioning_losses(self.model, features(), captions, label_smoothing=smoothing)["loss"]
+        objective = self.config.objective
+        steps = phase.schedule_end_epoch * -(-len(self.inputs.captions) // self.config.trainer.batch_size)
+
+        def losses() -> Tensor:
+            given = features()
+            mixed = with_own_words(
+                self.model,
+                given,
+                captions,
+                reference_share=objective.reference_share(steps // 2),  # half way
+                own_words=objective.own_words,
+                seed=0,
+                image_ids=range(self.count),
+            )
+            smoothing = self.config.trainer.label_smoothing
+            return captioning_losses(self.model, given, mixed, label_smoothing=smoothing, objective=objective)["loss"]
+
+        return losses
 
     def _seconds(self, work: Callable[[], None]) -> float:
         """Seconds per image of `work`, after a call that warms up."""
