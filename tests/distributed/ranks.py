@@ -168,12 +168,17 @@ def train_in(
 
 
 def every_model(folder: Path) -> dict[str, list[float]]:
-    """The losses of an epoch: every model of conf/ but hard attention, scheduled sampling, and a fine-tuned encoder."""
+    """The losses of an epoch of every model of conf/ except hard attention, and of a fine-tuned encoder."""
     options = [[f"model={path.stem}"] for path in sorted(CONF.glob("model/*.yaml")) if path.stem != "hard_attention"]
-    sampled = ["objective=scheduled_sampling", "objective.sampling_k=0.5", "objective.sampling_floor=0"]
-    options += [[model, *sampled, "objective.unlikelihood=1"] for model in ("model=attention", "model=transformer")]
     options.append(["model=attention", "encoder.fine_tune_from=features.12", "trainer.gradient_accumulation_steps=2"])
     return {" ".join(chosen): losses_with(folder, chosen) for chosen in options}
+
+
+def own_words(folder: Path) -> dict[str, list[float]]:
+    """The losses of an epoch in which half of the words read are the model's own, step by step and in two passes."""
+    sampled = ["objective=scheduled_sampling", "objective.sampling_k=0.5", "objective.sampling_floor=0"]
+    models = ("model=attention", "model=transformer")
+    return {model: losses_with(folder, [model, *sampled, "objective.unlikelihood=1"]) for model in models}
 
 
 def losses_with(folder: Path, options: list[str]) -> list[float]:
@@ -209,6 +214,7 @@ WORK: dict[str, Callable[[Path], Any]] = {
     "collectives_and_run": collectives_and_run,
     "resumed_runs": resumed_runs,
     "every_model": every_model,
+    "own_words": own_words,
 }
 
 if __name__ == "__main__":

@@ -26,7 +26,16 @@ from captioner.distributed.ranks import (
 )
 from captioner.errors import ConfigError
 from captioner.training.logs import read_records
-from tests.distributed.ranks import every_model, gradients_of, run_ranks, settings, three_layers, train_in, write_data
+from tests.distributed.ranks import (
+    every_model,
+    gradients_of,
+    own_words,
+    run_ranks,
+    settings,
+    three_layers,
+    train_in,
+    write_data,
+)
 from tests.tiny import with_trainer
 
 
@@ -155,6 +164,14 @@ def test_every_model_trains_alike_in_two_ranks(folder: Path) -> None:
         assert found.keys() == alone.keys()
         for name, losses in found.items():
             assert losses == pytest.approx(alone[name], rel=2e-5), name
+
+
+@pytest.mark.slow
+def test_two_ranks_read_the_same_words_of_their_own(folder: Path) -> None:
+    """Scheduled sampling and unlikelihood: the losses of one process."""
+    alone = own_words(folder)
+    for found in run_ranks("own_words", 2, folder):
+        assert {name: pytest.approx(losses, rel=2e-5) for name, losses in found.items()} == alone
 
 
 def test_collective_operations_without_a_job() -> None:
