@@ -55,7 +55,7 @@ def seconds(function: Callable[[], object]) -> float:
 
 def clear_caches() -> None:
     """Empty the tokenizer's caches, as in a new process."""
-    ptb._cached_tokens.cache_clear()
+    ptb._PIECES.clear()
     ptb._lexer.cache_clear()
 
 

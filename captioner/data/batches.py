@@ -19,6 +19,14 @@ from captioner.text.vocabulary import Vocabulary
 IMAGES_PER_CALL = 10_000  # whose captions are tokenized in one call: many for speed, not all for memory
 
 
+class _Numbers(dict[str, int]):
+    """Token → its number, by first occurrence."""
+
+    def __missing__(self, token: str) -> int:
+        self[token] = number = len(self)
+        return number
+
+
 @dataclass(frozen=True, eq=False)
 class TokenizedCaptions:
     """The tokens of all captions. Memory is saved by storing each distinct token once.
@@ -32,12 +40,18 @@ class TokenizedCaptions:
     @classmethod
     def from_lists(cls, images: Iterable[Iterable[Sequence[str]]]) -> TokenizedCaptions:
         """From tokens [image][caption][token]. Captions without any token are left out."""
-        index_of: dict[str, int] = {}
+        index_of = _Numbers()
+        number = index_of.__getitem__
         indices = EncodedCaptions.from_lists(
-            [[index_of.setdefault(token, len(index_of)) for token in tokens] for tokens in captions if tokens]
-            for captions in images
+            [map(number, tokens) for tokens in captions if tokens] for captions in images
         )
         return cls(tuple(index_of), indices)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Token → how often it occurs."""
+        counts = np.bincount(self.indices.token_ids, minlength=len(self.tokens))
+        return dict(zip(self.tokens, counts.tolist(), strict=True))
 
     def __iter__(self) -> Iterator[list[list[str]]]:
         return ([[self.tokens[index] for index in caption] for caption in captions] for captions in self.indices)

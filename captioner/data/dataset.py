@@ -28,7 +28,7 @@ class Box:
     height: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CaptionedImage:
     """One image with its reference captions: raw text, in the file's order; there may be none."""
 

@@ -7,7 +7,7 @@ machine can train at all (docs/adr/0006-captions-in-flat-arrays.md).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -29,7 +29,7 @@ class EncodedCaptions:
     image_offsets: Int64[np.ndarray, " n_and_1"]
 
     @classmethod
-    def from_lists(cls, images: Iterable[Iterable[Sequence[int]]]) -> EncodedCaptions:
+    def from_lists(cls, images: Iterable[Iterable[Iterable[int]]]) -> EncodedCaptions:
         """From token ids [image][caption][token]. Reads one image at a time, so that `images` may be a generator."""
         token_ids, caption_offsets, image_offsets = array("i"), array("q", [0]), array("q", [0])
         for captions in images:

@@ -44,7 +44,7 @@ def encode_training_captions(
     """
     words = given
     if words is None:
-        words = Vocabulary.from_captions((tokens for captions in tokenized for tokens in captions), vocabulary)
+        words = Vocabulary.from_counts(tokenized.counts, vocabulary)
     captions = encode_captions(tokenized, words, max_length)
     return TrainingCaptions(words, captions, captioned_images(captions, dataset))
 

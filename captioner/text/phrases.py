@@ -22,6 +22,7 @@ misses). Tokens are integers, so that one definition serves the metric (numbered
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -91,27 +92,47 @@ class PhraseStatistics:
     @classmethod
     def from_captions(cls, captions: Iterable[Sequence[int]], end: int) -> PhraseStatistics:
         """Count the phrases of `captions`, which are tokens without <END>. DataError if there are none."""
-        sequences = [(*caption, end) for caption in captions]
-        if not sequences:
+        flat, ends = array("i"), array("q")
+        for caption in captions:
+            flat.extend(caption)
+            flat.append(end)
+            ends.append(len(flat))
+        return cls._count(np.frombuffer(flat, np.int32), np.frombuffer(ends, np.int64), end)
+
+    @classmethod
+    def from_flat(cls, tokens: NDArray[np.int32], offsets: Integers, end: int) -> PhraseStatistics:
+        """`from_captions` for captions in one array: caption i is `tokens[offsets[i] : offsets[i + 1]]`."""
+        return cls._count(np.insert(tokens, offsets[1:], end), offsets[1:] + np.arange(1, len(offsets)), end)
+
+    @classmethod
+    def _count(cls, flat: NDArray[np.int32], ends: Integers, end: int) -> PhraseStatistics:
+        """The statistics of captions that end in `end`, one after the other; ends: where each of them ends."""
+        if not len(ends):
             raise DataError("Phrase statistics need at least one caption.")
-        flat = np.fromiter(chain.from_iterable(sequences), np.int64)
-        words, numbers, occurrences = np.unique(flat, return_inverse=True, return_counts=True)
+        lowest = int(flat.min())
+        occurrences = np.bincount(flat - lowest)
+        words = np.flatnonzero(occurrences)
         # Only n-grams of frequent words matter; the others get the number 0, and no n-gram has it.
-        most_frequent = np.argsort(-occurrences, kind="stable")[: (1 << 16) - 1]
-        rank = np.zeros(len(words), np.int64)
+        most_frequent = words[np.argsort(-occurrences[words], kind="stable")][: (1 << 16) - 1]
+        rank = np.zeros(len(occurrences), np.uint16)
         rank[most_frequent] = np.arange(1, len(most_frequent) + 1)
-        ranked = np.append(0, words[most_frequent])  # number → word
-        lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
-        words_left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(flat))
-        tables = _count_ngrams(rank[numbers], words_left)
+        ranked = np.append(0, most_frequent + lowest)  # number → word
+        lengths = np.diff(ends, prepend=0)
+        words_left = np.full(len(flat), LONGEST, np.uint8)
+        for left in range(LONGEST - 1, 0, -1):
+            words_left[ends[lengths >= left] - left] = left
+        tables = _count_ngrams(rank[flat - lowest], words_left)
         counts = {
             tuple(gram): count
-            for table, kept in zip(tables, _that_decide(tables, len(flat), int(rank[words == end][0])), strict=True)
+            for table, kept in zip(tables, _that_decide(tables, len(flat), int(rank[end - lowest])), strict=True)
             for gram, count in zip(ranked[table.words[kept]].tolist(), table.counts[kept].tolist(), strict=True)
         }
-        found = cls(end, len(sequences), len(flat), counts, frozenset())
-        doubled = frozenset(chain.from_iterable(map(found._doubled_in, (sequence[:-1] for sequence in sequences))))
-        return cls(end, len(sequences), len(flat), counts, doubled)
+        found = cls(end, len(ends), len(flat), counts, frozenset())
+        doubled: set[Phrase] = set()
+        for start, position in _doubled_candidates(flat, lengths).tolist():
+            before = tuple(flat[max(start, position - 2 * LONGEST_DOUBLED) : position].tolist())
+            doubled.update(found._doubles(before, int(flat[position])))
+        return cls(end, len(ends), len(flat), counts, frozenset(doubled))
 
     def find(self, caption: Sequence[int]) -> list[ImplausiblePhrase]:
         """The implausible phrases of a caption, whose tokens come without <END>, in the order in which they end."""
@@ -204,11 +225,6 @@ class PhraseStatistics:
                     found.append(whole)
         return found
 
-    def _doubled_in(self, caption: Phrase) -> Iterator[Phrase]:
-        for position, word in enumerate(caption):
-            if word in caption[max(0, position - LONGEST_DOUBLED - 1) : position]:
-                yield from self._doubles(caption[:position], word)
-
     # Storage
 
     def to_arrays(self) -> dict[str, NDArray[np.int32]]:
@@ -241,22 +257,41 @@ def _is_rare(count: int, expected: float, n: int) -> bool:
     return expected > 0 and count + SMOOTHING <= LARGEST_RATIO[n] * expected
 
 
-def _count_ngrams(numbers: Integers, words_left: Integers) -> list[_Ngrams]:
+def _doubled_candidates(flat: NDArray[np.int32], lengths: Integers) -> Integers:
+    """(n, 2): where the caption begins, and the word, of each word that ends the same words twice, as `_doubles` says.
+
+    flat: the words of all captions, each with its end; lengths: of the captions.
+    """
+    starts = np.repeat((np.cumsum(lengths) - lengths).astype(np.int32), lengths)
+    found = [np.zeros(0, np.int64)]
+    for gap in (0, 1):
+        for length in range(1 + gap, LONGEST_DOUBLED + 1):
+            distance = length + gap
+            equal = np.flatnonzero((flat[distance:] == flat[:-distance]) & (starts[distance:] == starts[:-distance]))
+            last = equal[length - 1 :]  # of `length` equal words in a row
+            found.append(last[last - equal[: len(last)] == length - 1] + distance)
+    positions = np.setdiff1d(np.concatenate(found), np.cumsum(lengths) - 1)
+    return np.stack([starts[positions], positions], axis=1)
+
+
+def _count_ngrams(numbers: NDArray[np.uint16], words_left: NDArray[np.uint8]) -> list[_Ngrams]:
     """The n-grams for n = 1 … 4; none has a word of number 0.
 
-    numbers: of the words of all captions; words_left: from each word to the end of its caption, itself included.
+    numbers: of the words of all captions; words_left: from each word to the end of its caption, itself included, where
+    LONGEST stands for more. Everything is done in place: COCO has seven million words.
     """
-    position = np.flatnonzero(numbers)
-    packed = np.zeros(len(position), np.uint64)
+    position = np.flatnonzero(numbers).astype(np.int32)
     tables = []
     for n in range(1, LONGEST + 1):
-        inside = words_left[position] >= n
-        position, packed = position[inside], packed[inside]
-        last = numbers[position + n - 1]
-        position, packed, last = position[last > 0], packed[last > 0], last[last > 0]
-        packed = (packed << _BITS) | last.astype(np.uint64)
-        grams, counts = np.unique(packed, return_counts=True)
-        tables.append(_Ngrams(n, grams, counts))
+        position = position[words_left[position] >= n]
+        position = position[numbers[position + (n - 1)] > 0]
+        packed = numbers[position].astype(np.uint64)
+        for following in range(1, n):
+            packed <<= _BITS
+            packed |= numbers[position + following]
+        packed.sort()
+        first = np.flatnonzero(np.concatenate([packed[:1] == packed[:1], packed[1:] != packed[:-1]]))
+        tables.append(_Ngrams(n, packed[first], np.diff(first, append=len(packed))))
     return tables
 
 

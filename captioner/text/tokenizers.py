@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from captioner.config import TOKENIZERS, TokenizerConfig
 from captioner.errors import ConfigError
 from captioner.text.java_ptb import JAR_VERSION, find_jar, find_java, java_ptb_tokenize_all
-from captioner.text.ptb import ptb_tokenize
+from captioner.text.ptb import ptb_tokenize_all
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,6 @@ def build_tokenizer(config: TokenizerConfig, model: bytes | None = None) -> Toke
     return tokenizer.load(model)
 
 
-def _ptb_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
-    return [ptb_tokenize(caption) for caption in captions]
-
-
 def _whitespace_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
     return [caption.split() for caption in captions]
 
@@ -99,6 +95,6 @@ def _char_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
     return [list(" ".join(caption.split())) for caption in captions]
 
 
-PTB = Tokenizer("ptb", "1", _ptb_tokenize_all)
+PTB = Tokenizer("ptb", "1", ptb_tokenize_all)
 WHITESPACE = Tokenizer("whitespace", "1", _whitespace_tokenize_all)
 CHARACTERS = Tokenizer("char", "1", _char_tokenize_all, separator="")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,9 +68,12 @@ class Vocabulary:
 
         DataError where there is none.
         """
-        counts = Counter(token for caption in captions for token in caption)
-        for name in SPECIAL_NAMES:
-            counts.pop(name, None)
+        return cls.from_counts(Counter(token for caption in captions for token in caption), config)
+
+    @classmethod
+    def from_counts(cls, of_tokens: Mapping[str, int], config: VocabularyConfig) -> Vocabulary:
+        """`from_captions` for captions in which each token occurs so often."""
+        counts = {token: count for token, count in of_tokens.items() if token not in SPECIAL_NAMES}
         kept = sorted((word for word in counts if counts[word] >= config.min_count), key=lambda w: (-counts[w], w))
         if not kept:
             raise DataError(

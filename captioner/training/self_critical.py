@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple
-from itertools import chain
 
 import numpy as np
 import torch
@@ -85,7 +84,9 @@ def caption_reward(
     if bleu:
         terms.append((bleu, BleuReward(references)))
     if fluency:
-        phrases = phrases or PhraseStatistics.from_captions(chain(*captions), SPECIAL_TOKENS.end)
+        phrases = phrases or PhraseStatistics.from_flat(
+            captions.token_ids, captions.caption_offsets, SPECIAL_TOKENS.end
+        )
         terms.append((-fluency, _implausible(phrases)))
     if length:
         terms.append((-length, _words_off({index: captions[index] for index in indices})))

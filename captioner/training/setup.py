@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -82,7 +81,9 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     tokenizer = tokenizer_of_run(config, train_set, folder, start, resume=resume)
     known = None if start is None else load_vocabulary(start)
     (vocabulary, captions, usable), advice = encode_and_advise(config, train_set, val_set, tokenizer, known)
-    vocabulary.phrases = phrases = PhraseStatistics.from_captions(chain(*captions), vocabulary.special.end)
+    vocabulary.phrases = phrases = PhraseStatistics.from_flat(
+        captions.token_ids, captions.caption_offsets, vocabulary.special.end
+    )
     model = new_model(config, vocabulary) if start is None else model_of_checkpoint(config, start)
     model = model.to(device)
     steps_per_epoch = -(-len(usable) // config.trainer.batch_size)

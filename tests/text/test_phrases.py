@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -156,6 +157,26 @@ def test_few_captions_make_nothing_implausible_but_repetition() -> None:
 def test_the_order_of_the_captions_does_not_matter() -> None:
     captions = random_captions(1, 500)
     assert PhraseStatistics.from_captions(captions, END) == PhraseStatistics.from_captions(captions[::-1], END)
+
+
+def test_flat_captions_have_the_statistics_of_lists() -> None:
+    captions = [*random_captions(4, 2000), [], [A, A], [MAN, AND, MAN, AND, MAN, A], [A, MAN] * 6, [A] * 14, []]
+    offsets = np.cumsum([0, *map(len, captions)])
+    tokens = np.array([word for caption in captions for word in caption], np.int32)
+    statistics = PhraseStatistics.from_flat(tokens, offsets, END)
+    assert statistics == PhraseStatistics.from_captions(captions, END)
+    assert all(len(phrase) in range(2, 14) for phrase in statistics.doubled)
+    assert {(A, A), (A, MAN) * 6, (MAN, AND, MAN, AND)} <= statistics.doubled
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_doubled_phrases_of_the_corpus_are_those_of_each_caption(seed: int) -> None:
+    captions = [*shuffled_captions(seed, 2000), *([word] * 15 for word in WORDS)]
+    statistics = PhraseStatistics.from_captions(captions, END)
+    empty = dataclasses.replace(statistics, doubled=frozenset())
+    assert statistics.doubled == {
+        phrase.words for caption in captions for phrase in empty.find(caption) if phrase.kind == DOUBLED
+    }
 
 
 def test_arrays_keep_everything() -> None:

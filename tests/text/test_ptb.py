@@ -14,7 +14,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from captioner.text.ptb import _NEXT_CAPTION, LINE_BREAKS, PUNCTUATION, _next_token, _tokens, ptb_tokenize
+from captioner.text import ptb
+from captioner.text.ptb import (
+    _NEXT_CAPTION,
+    LINE_BREAKS,
+    PUNCTUATION,
+    _next_token,
+    _tokens,
+    ptb_tokenize,
+    ptb_tokenize_all,
+)
 from captioner.text.ptb_characters import character_kinds
 from captioner.text.ptb_rules import RULES
 from tests.text.conftest import TokenizeAll
@@ -76,6 +85,19 @@ def test_tokens_are_words_in_lower_case(text: str) -> None:
 def test_splitting_at_spaces_first_changes_nothing(text: str) -> None:
     whole = LINE_BREAKS.sub(" ", text).rstrip(" ")
     assert ptb_tokenize(text) == list(_tokens(whole, _NEXT_CAPTION))
+
+
+@given(
+    captions=st.lists(st.text("aB.1)<> ,\n\u2028\u00a0é'-", max_size=12), max_size=8),
+    most=st.sampled_from([1, 3, 2**16]),
+)
+@settings(max_examples=200, deadline=None)
+def test_many_captions_have_the_tokens_of_each(captions: list[str], most: int) -> None:
+    expected = [list(_tokens(LINE_BREAKS.sub(" ", caption).rstrip(" "), _NEXT_CAPTION)) for caption in captions]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ptb, "_MOST_PIECES", most)  # pieces are forgotten when there are more
+        assert ptb_tokenize_all(captions) == expected
+    assert [ptb_tokenize(caption) for caption in captions] == expected
 
 
 @given(hard_text)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioner.config import VocabularyConfig
+from captioner.data.batches import TokenizedCaptions
 from captioner.errors import CheckpointError, DataError
 from captioner.text.vocabulary import SPECIAL_NAMES, SPECIAL_TOKENS, Vocabulary
 
@@ -44,6 +45,9 @@ def test_words_are_the_frequent_ones_most_frequent_first(
     left_out = set(often) - set(words)
     assert all(counts[word] >= counts[other] for word in words for other in left_out)
     assert Vocabulary.from_captions(reversed(captions), config).tokens[len(SPECIAL_NAMES) :] == words
+    tokenized = TokenizedCaptions.from_lists([captions])
+    assert tokenized.counts == Counter(word for caption in captions for word in caption)
+    assert Vocabulary.from_counts(tokenized.counts, config).tokens[len(SPECIAL_NAMES) :] == words
 
 
 @given(words=st.sets(WORDS, min_size=1, max_size=8), caption=st.lists(WORDS, max_size=8))

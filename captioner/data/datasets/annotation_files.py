@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -65,11 +65,11 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).split("\n") if line.strip()]
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; DataError if it cannot be read."""
+def read_json(path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """The content of a JSON file; DataError if it cannot be read. object_hook: that of `json.loads`."""
     text = read_text(path)
     try:
-        return json.loads(text)
+        return json.loads(text, object_hook=object_hook)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}. "

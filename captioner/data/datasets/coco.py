@@ -113,17 +113,20 @@ def split_advice(config: CocoConfig, split: str) -> str:
     return f"put {names} into {config.root}/annotations, or set data.karpathy to Karpathy's splits"
 
 
-def read_captions(path: Path, *, need_names: bool = True) -> list[AnnotatedImage]:
+def read_captions(path: Path) -> list[AnnotatedImage]:
     """The images of a COCO captions file, in the file's order, with their captions.
 
-    need_names: whether every image must have a `file_name`; without it, the name is "" where there is none.
     DataError if the file is missing or not JSON, lacks `images` or `annotations`, or has captions of unlisted images.
     """
-    return captioned_images(read_json(path), path, need_names=need_names)
+    found = _compact_images(read_json(path, _compacted))
+    return captioned_images(read_json(path), path) if found is None else found
 
 
 def captioned_images(data: object, path: Path, *, need_names: bool = True) -> list[AnnotatedImage]:
-    """`read_captions` for the content of a file; `path` is for messages."""
+    """`read_captions` for the content of a file; `path` is for messages.
+
+    need_names: whether every image must have a `file_name`; without it, the name is "" where there is none.
+    """
     images = get_field(data, "images", list, f"{path}")
     annotations = get_field(data, "annotations", list, f"{path}")
     where = f"{path}: images"
@@ -156,6 +159,57 @@ def captioned_images(data: object, path: Path, *, need_names: bool = True) -> li
         AnnotatedImage(image_id, name, tuple(c["caption"] for c in index.imgToAnns.get(image_id, ())), splits[image_id])
         for image_id, name in names.items()
     ]
+
+
+class _Image(NamedTuple):
+    image_id: ImageId
+    file_name: str
+
+
+class _Caption(NamedTuple):
+    image_id: ImageId
+    caption: str
+
+
+def _compacted(record: dict[str, Any]) -> dict[str, Any] | _Image | _Caption:
+    """An object of a captions file, while it is parsed: only what is needed of it, where nothing is wrong with it.
+
+    COCO's training captions would take 600 MB as dictionaries with all their addresses.
+    """
+    if "caption" in record and "file_name" not in record:
+        image_id, caption = record.get("image_id"), record["caption"]
+        if type(image_id) is int and type(caption) is str and (caption.isascii() or _is_text(caption)):
+            return _Caption(image_id, caption)
+    elif "file_name" in record and "caption" not in record and "split" not in record:
+        image_id, name = record.get("id"), record["file_name"]
+        if type(image_id) is int and type(name) is str and (name.isascii() or _is_text(name)):
+            return _Image(image_id, name)
+    return record
+
+
+def _is_text(value: str) -> bool:
+    """Whether the string can be written as UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _compact_images(data: object) -> list[AnnotatedImage] | None:
+    """`captioned_images` for a file that was parsed with `_compacted`; None where that could not be done for all of it,
+    because ids are strings, images have splits, or something is wrong."""
+    images, annotations = (data.get("images"), data.get("annotations")) if type(data) is dict else (None, None)
+    if type(images) is not list or type(annotations) is not list:
+        return None
+    captions: dict[ImageId, list[str]] = {image.image_id: [] for image in images if type(image) is _Image}
+    if len(captions) < len(images):
+        return None
+    for annotation in annotations:
+        if type(annotation) is not _Caption or annotation.image_id not in captions:
+            return None
+        captions[annotation.image_id].append(annotation.caption)
+    return [AnnotatedImage(image.image_id, image.file_name, tuple(captions[image.image_id]), None) for image in images]
 
 
 def has_boxes(config: CocoConfig, split: str) -> bool:

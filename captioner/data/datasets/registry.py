@@ -273,24 +273,25 @@ def _without_missing_images(dataset: CaptionDataset, config: DataConfig) -> Capt
 
 def missing_images(dataset: CaptionDataset) -> list[CaptionedImage]:
     """The images whose file does not exist. Lists each folder once, because one `stat` call per image is slow."""
-    names: dict[Path, set[str]] = {}
+    names: dict[str, set[str]] = {}
 
     def is_missing(path: ImagePath) -> bool:
         if isinstance(path, ImageViews):
             return any(map(is_missing, path.views))
         if not isinstance(path, Path):
             return False  # images in archives and tables were found when these were read
-        if path.parent not in names:
-            names[path.parent] = _names_in(path.parent)
+        folder, name = os.path.split(path)
+        if folder not in names:
+            names[folder] = _names_in(folder)
         # On a file system that ignores case, the listing may spell the name differently.
-        return path.name not in names[path.parent] and not path_exists(path)
+        return name not in names[folder] and not path_exists(path)
 
     return [image for image in dataset.images if is_missing(image.path)]
 
 
-def _names_in(folder: Path) -> set[str]:
+def _names_in(folder: str) -> set[str]:
     try:
-        return set(os.listdir(folder))  # noqa: PTH208 - names, not paths
+        return set(os.listdir(folder or "."))  # noqa: PTH208 - names, not paths
     except (OSError, ValueError):
         return set()
 

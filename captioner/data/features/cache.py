@@ -23,11 +23,17 @@ from tqdm import tqdm
 from captioner.config import CacheConfig, DataConfig, TransformConfig
 from captioner.data.dataset import CaptionDataset, ImagePath
 from captioner.data.features.disk_space import check_disk_space
+from captioner.data.features.file_hashes import FileHashes
 from captioner.data.features.fill import BATCH, FeatureRows, Producer, fill
-from captioner.data.features.storage import ADVICE, FeatureShardFolder, feature_cache_root, open_feature_shards
+from captioner.data.features.storage import (
+    ADVICE,
+    FeatureShardFolder,
+    feature_cache_root,
+    file_hash_folder,
+    open_feature_shards,
+)
 from captioner.data.images.loader import check_bad_images, load_image_batches
 from captioner.data.images.transforms import FULL_VIEW, View
-from captioner.data.stored_image import hash_content
 from captioner.errors import DataError
 from captioner.nn.encoders.encoder import Encoder, FrozenPart
 from captioner.nn.types import ImageFeatures
@@ -160,12 +166,12 @@ def plan_cache(
     data: DataConfig,
     flipped: bool = False,
 ) -> CachePlan:
-    """Find out which features are missing. Reads and hashes every image file, decodes none.
+    """Find out which features are missing. Hashes every image file that is new or has changed, decodes none.
 
     The arguments and the errors are those of `cached_features`.
     """
     shards, grids = open_cache(encoder, with_grid, cache)
-    digests, bad = image_digests(dataset.paths)
+    digests, bad = image_digests(dataset.paths, file_hash_folder(cache.directory))
     check_bad_images(bad, data)
     shards.refresh()
     sources: dict[str, RowSource] = {}
@@ -276,17 +282,20 @@ def weights_digest(encoder: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def image_digests(paths: Sequence[ImagePath]) -> tuple[dict[int, str], dict[int, str]]:
-    """(index → hash of the image file, index → why the file cannot be read)."""
-    digests, bad = {}, {}
+def image_digests(paths: Sequence[ImagePath], stored: Path | None = None) -> tuple[dict[int, str], dict[int, str]]:
+    """(index → hash of the image file, index → why the file cannot be read).
+
+    stored: the folder in which the hashes of files are kept for the next time; None: nowhere.
+    """
+    digests, bad, hashes = {}, {}, FileHashes(stored)
     no_terminal = not sys.stderr.isatty()
     bar = tqdm(paths, desc="reading images", unit="image", delay=3, leave=False, disable=no_terminal)
     for index, path in enumerate(bar):
         try:
-            is_file = isinstance(path, Path)
-            digests[index] = hash_content(path.read_bytes()) if is_file else path.content_hash()
+            digests[index] = hashes.of(path) if isinstance(path, Path) else path.content_hash()
         except OSError as error:
             bad[index] = f"{path} cannot be read: {error.strerror}."
+    hashes.save()
     return digests, bad
 
 

@@ -87,8 +87,16 @@ class FeatureShardFolder:
 
 def feature_cache_root(directory: str | None) -> Path:
     """The folder that holds one folder per encoder and kind. directory: `cache.directory`; None: the cache folder."""
-    root = Path(directory).expanduser() if directory else cache_directory()
-    return root / "features"
+    return _cache_root(directory) / "features"
+
+
+def file_hash_folder(directory: str | None) -> Path:
+    """The folder that holds the hashes of image files (see `file_hashes`); directory: as above."""
+    return _cache_root(directory) / "hashes"
+
+
+def _cache_root(directory: str | None) -> Path:
+    return Path(directory).expanduser() if directory else cache_directory()
 
 
 def open_feature_shards(

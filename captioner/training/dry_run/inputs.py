@@ -73,7 +73,7 @@ def read_inputs(config: TrainConfig) -> TrainingInputs:
             raise
         return _published_inputs(published, str(error))
     tokenized = tokenize_captions(train, build_tokenizer(config.tokenizer))
-    vocabulary = Vocabulary.from_captions((tokens for captions in tokenized for tokens in captions), config.vocabulary)
+    vocabulary = Vocabulary.from_counts(tokenized.counts, config.vocabulary)
     captions = encode_captions(tokenized, vocabulary, config.trainer.max_caption_length)
     usable = captioned_images(captions, train)
     texts = sum(sys.getsizeof(text) for image in (*train.images, *val.images) for text in image.captions)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -97,7 +96,9 @@ class Timer:
 
     def _phrase_statistics(self) -> PhraseStatistics:
         """Those that the guards of the search need."""
-        return PhraseStatistics.from_captions(chain(*self.inputs.captions), SPECIAL_TOKENS.end)
+        return PhraseStatistics.from_flat(
+            self.inputs.captions.token_ids, self.inputs.captions.caption_offsets, SPECIAL_TOKENS.end
+        )
 
     def step(self, phase: Phase, *, cached: bool) -> StepCost:
         """The losses and gradients of one phase.
