@@ -16,8 +16,8 @@ A model that is trained on a score writes it all the same. Three kinds of phrase
 - ending: a caption without words, or one whose last word, or last two words, <END> follows in at most 1 of 500 cases.
 
 The four limits were chosen by cross-validation on human captions (docs/fluency.md, which also shows what the definition
-misses). Tokens are integers, so that one definition serves the metric (numbered words), the searches and the reward
-(token ids).
+misses). Tokens are integers from 0 on, so that one definition serves the metric (numbered words), the searches and the
+reward (token ids).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ LARGEST_RATIO = {2: 0.005, 3: 0.08, 4: 0.1}
 """n → the largest (count + SMOOTHING) / expected count of an unseen n-gram."""
 RAREST_ENDING = 0.002
 LONGEST_DOUBLED = 6  # words
+PARTS = 4  # in which n-grams are counted, for less memory
 
 UNSEEN, DOUBLED, ENDING = KINDS = ("unseen", "doubled", "ending")
 _BITS = np.uint64(16)  # of a word's number while n-grams are counted
@@ -61,7 +62,7 @@ class _Ngrams(NamedTuple):
 
     n: int
     packed: NDArray[np.uint64]
-    counts: Integers
+    counts: NDArray[np.int32]
 
     @property
     def words(self) -> NDArray[np.uint64]:
@@ -69,7 +70,7 @@ class _Ngrams(NamedTuple):
         columns = [(self.packed >> (_BITS * np.uint64(self.n - 1 - i))) & _all_ones(1) for i in range(self.n)]
         return np.stack(columns, axis=1)
 
-    def counts_of(self, packed: NDArray[np.uint64]) -> Integers:
+    def counts_of(self, packed: NDArray[np.uint64]) -> NDArray[np.int32]:
         """The counts of n-grams that are in the table."""
         return self.counts[np.searchsorted(self.packed, packed)]
 
@@ -109,23 +110,21 @@ class PhraseStatistics:
         """The statistics of captions that end in `end`, one after the other; ends: where each of them ends."""
         if not len(ends):
             raise DataError("Phrase statistics need at least one caption.")
-        lowest = int(flat.min())
-        occurrences = np.bincount(flat - lowest)
+        occurrences = np.bincount(flat)
         words = np.flatnonzero(occurrences)
         # Only n-grams of frequent words matter; the others get the number 0, and no n-gram has it.
         most_frequent = words[np.argsort(-occurrences[words], kind="stable")][: (1 << 16) - 1]
         rank = np.zeros(len(occurrences), np.uint16)
         rank[most_frequent] = np.arange(1, len(most_frequent) + 1)
-        ranked = np.append(0, most_frequent + lowest)  # number → word
+        ranked = np.append(0, most_frequent)  # number → word
         lengths = np.diff(ends, prepend=0)
         words_left = np.full(len(flat), LONGEST, np.uint8)
         for left in range(LONGEST - 1, 0, -1):
             words_left[ends[lengths >= left] - left] = left
-        tables = _count_ngrams(rank[flat - lowest], words_left)
         counts = {
             tuple(gram): count
-            for table, kept in zip(tables, _that_decide(tables, len(flat), int(rank[end - lowest])), strict=True)
-            for gram, count in zip(ranked[table.words[kept]].tolist(), table.counts[kept].tolist(), strict=True)
+            for table in _deciding_ngrams(rank[flat], words_left, int(rank[end]))
+            for gram, count in zip(ranked[table.words].tolist(), table.counts.tolist(), strict=True)
         }
         found = cls(end, len(ends), len(flat), counts, frozenset())
         doubled: set[Phrase] = set()
@@ -274,48 +273,71 @@ def _doubled_candidates(flat: NDArray[np.int32], lengths: Integers) -> Integers:
     return np.stack([starts[positions], positions], axis=1)
 
 
-def _count_ngrams(numbers: NDArray[np.uint16], words_left: NDArray[np.uint8]) -> list[_Ngrams]:
-    """The n-grams for n = 1 … 4; none has a word of number 0.
+def _deciding_ngrams(numbers: NDArray[np.uint16], words_left: NDArray[np.uint8], end: int) -> Iterator[_Ngrams]:
+    """The n-grams on which a decision can depend, for n = 1 … 4; none has a word of number 0.
 
     numbers: of the words of all captions; words_left: from each word to the end of its caption, itself included, where
-    LONGEST stands for more. Everything is done in place: COCO has seven million words.
+    LONGEST stands for more. Each table is made in parts, because COCO has seven million words.
     """
     position = np.flatnonzero(numbers).astype(np.int32)
-    tables = []
+    shorter: list[_Ngrams] = []
     for n in range(1, LONGEST + 1):
         position = position[words_left[position] >= n]
         position = position[numbers[position + (n - 1)] > 0]
-        packed = numbers[position].astype(np.uint64)
+        parts, deciding = [], []
+        for part in _counted(numbers, position, n):
+            kept = _decides(part, shorter, len(numbers), end)
+            deciding.append(_Ngrams(n, part.packed[kept], part.counts[kept]))
+            if n < LONGEST:
+                parts.append(part)
+        yield _joined(n, deciding)
+        shorter = [*shorter[-1:], _joined(n, parts)]
+
+
+def _counted(numbers: NDArray[np.uint16], position: NDArray[np.int32], n: int) -> Iterator[_Ngrams]:
+    """The n-grams at these positions, in parts: each has the n-grams of some first words, in ascending order."""
+    first = numbers[position]
+    until = np.cumsum(np.bincount(first))
+    edges = np.searchsorted(until, np.arange(1, PARTS) * len(first) / PARTS)
+    for low, high in pairwise([0, *np.unique(edges).tolist(), len(until)]):
+        of_part = position[(first > low) & (first <= high)]
+        packed = numbers[of_part].astype(np.uint64)
         for following in range(1, n):
             packed <<= _BITS
-            packed |= numbers[position + following]
+            packed |= numbers[of_part + following]
         packed.sort()
-        first = np.flatnonzero(np.concatenate([packed[:1] == packed[:1], packed[1:] != packed[:-1]]))
-        tables.append(_Ngrams(n, packed[first], np.diff(first, append=len(packed))))
-    return tables
+        starts = np.flatnonzero(np.append(True, packed[1:] != packed[:-1])) if len(packed) else np.zeros(0, np.int64)
+        yield _Ngrams(n, packed[starts], np.diff(starts, append=len(packed)).astype(np.int32))
 
 
-def _that_decide(tables: Sequence[_Ngrams], tokens: int, end: int) -> list[NDArray[np.bool_]]:
-    """For each table, the n-grams on which a decision can depend.
+def _joined(n: int, parts: Sequence[_Ngrams]) -> _Ngrams:
+    return _Ngrams(
+        n,
+        np.concatenate([np.zeros(0, np.uint64), *(part.packed for part in parts)]),
+        np.concatenate([np.zeros(0, np.int32), *(part.counts for part in parts)]),
+    )
+
+
+def _decides(table: _Ngrams, shorter: Sequence[_Ngrams], tokens: int, end: int) -> NDArray[np.bool_]:
+    """Which n-grams of the table a decision can depend on. shorter: the tables of one word and of two words less.
 
     An expected count is at most that of either part, so an n-gram of a part that is rarer than SMOOTHING /
     LARGEST_RATIO is never unseen, and one with so low an expected count need not be looked up.
     """
     lowest = {n: SMOOTHING / ratio for n, ratio in LARGEST_RATIO.items()}
-    kept = [np.ones(len(tables[0].packed), np.bool_)]
-    for shorter, table in pairwise(tables):
-        n, packed = table.n, table.packed
-        left = shorter.counts_of(packed >> _BITS)
-        right = shorter.counts_of(packed & _all_ones(n - 1))
-        middle = tables[n - 3].counts_of((packed >> _BITS) & _all_ones(n - 2)) if n > 2 else tokens
-        decides = left * right / middle >= lowest[n]
-        if n < LONGEST:
-            decides |= table.counts >= lowest[n + 1]  # a part of longer ones
-            decides |= (packed & _all_ones(1) == end) & (left >= SMOOTHING / RAREST_ENDING)
-        if n < LONGEST - 1:
-            decides |= table.counts >= lowest[n + 2]  # what two parts share
-        kept.append(decides)
-    return kept
+    n, packed = table.n, table.packed
+    if n == 1:
+        return np.ones(len(packed), np.bool_)
+    left = shorter[-1].counts_of(packed >> _BITS)
+    right = shorter[-1].counts_of(packed & _all_ones(n - 1))
+    middle = shorter[-2].counts_of((packed >> _BITS) & _all_ones(n - 2)) if n > 2 else tokens
+    decides: NDArray[np.bool_] = left * right.astype(np.int64) / middle >= lowest[n]
+    if n < LONGEST:
+        decides |= table.counts >= lowest[n + 1]  # a part of longer ones
+        decides |= (packed & _all_ones(1) == end) & (left >= SMOOTHING / RAREST_ENDING)
+    if n < LONGEST - 1:
+        decides |= table.counts >= lowest[n + 2]  # what two parts share
+    return decides
 
 
 def _all_ones(words: int) -> np.uint64:
