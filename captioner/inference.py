@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TypeVar, overload
 
 import numpy as np
 import torch
 
 from captioner.call_settings import decode_settings, suggest_keywords
-from captioner.captioning.caption_search import CaptionRequest, CaptionSearch
-from captioner.captioning.caption_stream import caption_stream
+from captioner.captioning.base_captioner import BaseCaptioner
+from captioner.captioning.caption_request import CaptionRequest
+from captioner.captioning.caption_search import CaptionSearch
 from captioner.captioning.describe_model import decoder_names, describe_model
-from captioner.captioning.image_encoding import ImageEncoding
-from captioner.captioning.word_constraints import word_constraints
+from captioner.captioning.image_encoding import EncodedImages, ImageEncoding, Views
 from captioner.checkpoint.checkpoint import LoadedCheckpoint
 from captioner.checkpoint.load_ensemble import join_checkpoints
 from captioner.checkpoint.open_checkpoint import open_checkpoint
@@ -25,24 +25,17 @@ from captioner.data.features.precomputed.region_features import from_array
 from captioner.data.images.decode import ImageSource
 from captioner.decode.sampling import image_seeds
 from captioner.distributed.device import choose_device
-from captioner.errors import ConfigError, ImageError
-from captioner.evaluation.scored_caption import ScoredCaption, score_captions_of_image, tokens_of_text
+from captioner.errors import ConfigError
+from captioner.evaluation.scored_caption import ScoredCaption, score_captions_of_image
 from captioner.generated_caption import Caption
 from captioner.nn.encoders.class_head import ClassHead
 from captioner.nn.types import ImageFeatures
-from captioner.text.tokenizers import build_tokenizer
+from captioner.text.tokenizers import build_tokenizer, tokens_of_text
 
-IGNORES_CLASSES = (
-    "class_weight={weight:g} has no effect with must_have or must_not: classes rank the captions of an ordinary beam "
-    "search, and these have been chosen for their words. Leave one of them out."
-)
-BATCH = 32  # images encoded together
-
-OneImage = TypeVar("OneImage", bound=ImageSource)
 OneCaption = TypeVar("OneCaption", bound="str | Caption")
 
 
-class Captioner:
+class Captioner(BaseCaptioner[Views, EncodedImages]):
     """A trained model that captions images.
 
     model = Captioner.pretrained("flickr8k")  # or Captioner.from_checkpoint("runs/…"), or of several, an ensemble
@@ -72,7 +65,7 @@ class Captioner:
             replace(checkpoint.settings.tokenizer, backend="python"), checkpoint.tokenizer_model
         )
         self._encoding = ImageEncoding(self.model, checkpoint.settings.encoder, device)
-        self._search = CaptionSearch(checkpoint, self._tokenizer)
+        self._caption_search = CaptionSearch(checkpoint, self._tokenizer)
 
     @classmethod
     @suggest_keywords
@@ -126,98 +119,25 @@ class Captioner:
         return decoder_names(self.checkpoint)
 
     @property
+    def identity(self) -> str:
+        """The name of the model, and a digest of its weights."""
+        from captioner.data.features.cache import weights_digest
+
+        return f"{self.name} {weights_digest(self.model)[:12]}"
+
+    @property
+    def about(self) -> str:
+        """Decoder, encoder and vocabulary in one line."""
+        encoders = " + ".join(encoder.name for encoder in self.model.encoders)
+        parameters = sum(parameter.numel() for parameter in self.model.decoder.parameters())
+        return (
+            f"{self.decoder_names}, {parameters / 1e6:.1f} M parameters · {encoders} · {len(self.vocabulary):,} tokens"
+        )
+
+    @property
     def class_head(self) -> ClassHead | None:
         """The classifier of the encoder's network; None where it has none, or where that is not on this machine."""
         return self._encoding.class_head
-
-    @overload
-    def caption(
-        self,
-        images: list[OneImage],
-        *,
-        decode: DecodeConfig | str | None = None,
-        alternatives: int = 0,
-        tags: bool = True,
-        must_have: Sequence[str] = (),
-        must_not: Sequence[str] = (),
-        **settings: float,
-    ) -> list[Caption]: ...
-
-    @overload
-    def caption(
-        self,
-        images: ImageSource,
-        *,
-        decode: DecodeConfig | str | None = None,
-        alternatives: int = 0,
-        tags: bool = True,
-        must_have: Sequence[str] = (),
-        must_not: Sequence[str] = (),
-        **settings: float,
-    ) -> Caption: ...
-
-    def caption(
-        self,
-        images: ImageSource | list[OneImage],
-        *,
-        decode: DecodeConfig | str | None = None,
-        alternatives: int = 0,
-        tags: bool = True,
-        must_have: Sequence[str] = (),
-        must_not: Sequence[str] = (),
-        **settings: float,
-    ) -> Caption | list[Caption]:
-        """Caption one image, or each image of a list.
-
-        images: a path, the bytes of an image file, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4) or a tensor
-        (3, H, W), the last two of uint8 or of floats in [0, 1]; several views of one sample,
-        `ImageViews.of("frontal.png", "lateral.png")`; or a list of these.
-        decode: the search, such as "greedy", "beam" or "sample", or all its settings as a DecodeConfig; by default what
-        the model was trained with. alternatives: how many of the next best captions a beam search returns as well.
-        tags: whether captions have `Caption.tags`, where the encoder has a classifier.
-        must_have: words or phrases that a caption must have, "dog|puppy" for one of several; must_not: those that it
-        must not have. They need a beam search (`captioner.decode.constrained`), which then ignores `class_weight`.
-        settings: single settings of DecodeConfig, such as `beam_width=5`, `max_length=12` or, with decode="sample",
-        `temperature=0.8, seed=3`.
-
-        Raises ImageError for an image that cannot be read (of a list, its index is named), and ConfigError for a
-        setting that does not exist, is out of range or has no effect on this search.
-        """
-        request = self._request(decode, alternatives, tags, must_have, must_not, settings)
-        if not isinstance(images, list):
-            return self._caption_batch([images], [""], request, 0)[0]
-        captions: list[Caption] = []
-        for start in range(0, len(images), BATCH):
-            batch = images[start : start + BATCH]
-            names = [f"images[{start + index}]: " for index in range(len(batch))]
-            captions += self._caption_batch(batch, names, request, start)
-        return captions
-
-    def caption_each(
-        self,
-        images: Iterable[ImageSource],
-        *,
-        decode: DecodeConfig | str | None = None,
-        alternatives: int = 0,
-        tags: bool = True,
-        must_have: Sequence[str] = (),
-        must_not: Sequence[str] = (),
-        batch_size: int = BATCH,
-        **settings: float,
-    ) -> Iterator[Caption | ImageError]:
-        """Caption any number of images one after the other, as fast as possible and in constant memory.
-
-        for path, caption in zip(paths, model.caption_each(paths)): ...
-
-        The arguments are those of `caption`, and so are the captions: that of an image does not depend on the others,
-        also where the search samples. While a batch of `batch_size` images is searched, threads encode the next one and
-        decode later files. In place of the caption of an image that cannot be read comes its ImageError.
-        """
-        if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size} is too small: expected 1 or more.")
-        self._encoding.check_encodes_images()
-        request = self._request(decode, alternatives, tags, must_have, must_not, settings)
-        return caption_stream(images, self._encoding, self._search, request, batch_size)
 
     @overload
     def score(self, image: ImageSource, captions: str | Caption) -> ScoredCaption: ...
@@ -241,7 +161,7 @@ class Captioner:
             (one.text, one.tokens) if isinstance(one, Caption) else (one, tokens_of_text(one, self._tokenizer))
             for one in given
         ]
-        features, _ = self._encoding.encode([image], [""], classify=False)
+        features, _ = self._encode([self._load(image)], classify=False)
         seeds = image_seeds(self.decode.seed, [0]).to(features.vector.device)  # those of `caption(image)`
         found = score_captions_of_image(self.model, self.vocabulary, features._replace(seeds=seeds), tokenized)
         return found if isinstance(captions, list) else found[0]
@@ -270,11 +190,13 @@ class Captioner:
             for index, array in enumerate(features)
         ]
         captions: list[Caption] = []
-        for start in range(0, len(found), BATCH):
-            batch = found[start : start + BATCH]
+        for start in range(0, len(found), self.batch):
+            batch = found[start : start + self.batch]
             numbers = list(range(start, start + len(batch)))
             given = [None if images is None else images[number] for number in numbers]
-            captions += self._search.captions(self._encoding.join(batch), request, numbers, given, regions=batch)
+            captions += self._caption_search.captions(
+                self._encoding.join(batch), request, numbers, given, regions=batch
+            )
         return captions
 
     def encode(self, images: Sequence[ImageSource]) -> ImageFeatures:
@@ -282,29 +204,20 @@ class Captioner:
 
         Raises ImageError, which names the index, for an image that cannot be read.
         """
-        names = [f"images[{index}]: " for index in range(len(images))]
-        return self._encoding.encode(images, names, classify=False)[0]
+        return self._encode(self._load_batch(images), classify=False)[0]
 
-    def _request(
-        self,
-        decode: DecodeConfig | str | None,
-        alternatives: int,
-        tags: bool,
-        must_have: Sequence[str],
-        must_not: Sequence[str],
-        settings: dict[str, Any],
-    ) -> CaptionRequest:
-        """The arguments of `caption`, checked."""
-        config = decode_settings(self.decode, decode, alternatives, settings)
-        constraints = word_constraints(must_have, must_not, config, self.vocabulary, self._tokenizer)
-        if constraints is not None and settings.get("class_weight"):
-            raise ConfigError(IGNORES_CLASSES.format(weight=settings["class_weight"]))
-        return CaptionRequest(config, alternatives, tags, constraints)
+    def _check(self, request: CaptionRequest) -> None:
+        self._encoding.check_encodes_images()
 
-    def _caption_batch(
-        self, images: Sequence[ImageSource], names: Sequence[str], request: CaptionRequest, first: int
+    def _load(self, image: ImageSource) -> Views:
+        self._encoding.check_encodes_images()
+        return self._encoding.load(image)
+
+    def _encode(self, loaded: Sequence[Views], *, classify: bool) -> EncodedImages:
+        return self._encoding.encode(loaded, classify=classify)
+
+    def _search(
+        self, encoded: EncodedImages, request: CaptionRequest, image_ids: list[int], images: Sequence[ImageSource]
     ) -> list[Caption]:
-        """Captions of images that are encoded together; `first`: the index of the first one in the whole list."""
-        features, scores = self._encoding.encode(images, names, classify=request.needs_classes)
-        image_ids = list(range(first, first + len(images)))
-        return self._search.captions(features, request, image_ids, images, scores=scores)
+        features, scores = encoded
+        return self._caption_search.captions(features, request, image_ids, images, scores=scores)

@@ -143,7 +143,7 @@ def test_a_list_gives_the_captions_of_single_images_in_order(
     model: Captioner, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also for a list that is longer than a batch."""
-    monkeypatch.setattr(inference, "BATCH", 3)
+    monkeypatch.setattr(Captioner, "batch", 3)
     order = [5, 0, 7, 2, 5, 3, 1, 4, 6]
     found = model.caption([paths[index] for index in order])
     assert isinstance(found, list)
@@ -217,7 +217,7 @@ def test_samples_do_not_depend_on_the_batch(
     sampled = DecodeConfig(name="sample", temperature=3.0)
     together = model.caption([paths[0]] * 7, decode=sampled)
     assert len({caption.text for caption in together}) > 3  # each index of the list has its own seed
-    monkeypatch.setattr(inference, "BATCH", 3)
+    monkeypatch.setattr(Captioner, "batch", 3)
     assert [one.text for one in model.caption([paths[0]] * 7, decode=sampled)] == [one.text for one in together]
 
 
@@ -344,7 +344,7 @@ def test_single_decoding_settings_are_keywords(model: Captioner, paths: list[Pat
 def test_an_image_of_a_list_that_cannot_be_read_is_named_by_its_index(
     model: Captioner, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "BATCH", 2)
+    monkeypatch.setattr(Captioner, "batch", 2)
     with pytest.raises(ImageError, match=r"^images\[4\]: The array holds int64"):
         model.caption([*paths[:4], np.zeros((4, 4, 3), np.int64), paths[5]])
     with pytest.raises(ImageError, match=r"^images\[1\]: nowhere\.jpg does not exist"):

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 BUNDLED = pretrained.FOLDER / DEFAULT
 PHOTOS = sorted((ROOT / "docs" / "pretrained").glob("*.jpg"))
 MOST_BYTES = 12_000_000  # without the ONNX graphs
-MOST_BYTES_OF_GRAPHS = 3_500_000  # which refer to the same weights
+MOST_BYTES_OF_GRAPHS = 11_500_000  # which refer to the same weights; 7.9 MB are the published classifier
 
 
 def test_the_bundled_model_is_complete_and_small() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
+from captioner.captioning.caption_request import CaptionRequest
+from captioner.captioning.to_caption import to_caption
 from captioner.checkpoint.checkpoint import LoadedCheckpoint
-from captioner.config import DecodeConfig
 from captioner.data.features.precomputed.region_features import RegionFeatures
 from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import ImageSource
 from captioner.decode import Hypothesis, search
-from captioner.decode.constrained import Constraints, constrained_beam
+from captioner.decode.beam import constrained_beam
 from captioner.decode.forbidden_tokens import check_phrases
 from captioner.evaluation.tags import tags_of
 from captioner.generated_caption import Caption, with_confidence
@@ -19,25 +20,6 @@ from captioner.nn.encoders.class_head import ClassScores
 from captioner.nn.side_by_side import attention_maps
 from captioner.nn.types import ImageFeatures
 from captioner.text.tokenizers import Tokenizer
-
-
-@dataclass(frozen=True)
-class CaptionRequest:
-    """What one call of `Captioner.caption` asks for, checked.
-
-    decode: the search. alternatives: how many of the next best captions. tags: whether captions have tags.
-    constraints: the words that captions must and must not have.
-    """
-
-    decode: DecodeConfig
-    alternatives: int = 0
-    tags: bool = False
-    constraints: Constraints | None = None
-
-    @property
-    def needs_classes(self) -> bool:
-        """Whether the encoder's classifier is asked about the images."""
-        return self.tags or self.decode.class_weight > 0
 
 
 class CaptionSearch:
@@ -69,9 +51,8 @@ class CaptionSearch:
         of_regions = [None] * len(images) if regions is None else regions
         captions = [self._to_caption(*of_image) for of_image in zip(hypotheses, images, of_regions, strict=True)]
         if request.tags and scores is not None and len(scores.logits) == len(images):  # not of several views
-            captions = [
-                replace(caption, tags=of_image) for caption, of_image in zip(captions, tags_of(scores), strict=True)
-            ]
+            found = tags_of(scores.probabilities.float().cpu().numpy(), scores.region_logits_of_image)
+            captions = [replace(caption, tags=of_image) for caption, of_image in zip(captions, found, strict=True)]
         return self._with_confidence(captions, features, request)
 
     def _search(self, features: ImageFeatures, request: CaptionRequest, image_ids: list[int]) -> list[list[Hypothesis]]:
@@ -104,30 +85,18 @@ class CaptionSearch:
         return with_confidence(captions, features.vector.float().cpu().numpy(), calibration, config)
 
     def _to_caption(
-        self, hypotheses: Iterable[Hypothesis], image: ImageSource | None, regions: RegionFeatures | None
+        self, hypotheses: Sequence[Hypothesis], image: ImageSource | None, regions: RegionFeatures | None
     ) -> Caption:
         """The best hypothesis as a caption, the others as its alternatives. regions: of features made elsewhere."""
-        best, *others = [self._from_hypothesis(hypothesis, image, regions) for hypothesis in hypotheses]
-        return replace(best, alternatives=tuple(others))
-
-    def _from_hypothesis(
-        self, hypothesis: Hypothesis, image: ImageSource | None, regions: RegionFeatures | None
-    ) -> Caption:
-        tokens = tuple(self.vocabulary.decode(hypothesis.tokens))
-        attention = None
-        if hypothesis.attention is not None:
-            views = len(image.views) if isinstance(image, ImageViews) else 1
-            grid_size = self.model.encoder.grid_size
-            if regions is not None:
-                views, grid_size = 1, regions.grid or (1, len(regions.features))
-            attention = attention_maps(hypothesis.attention.float(), grid_size, views).cpu().numpy()
-        return Caption(
-            self.tokenizer.join(tokens),
-            tokens,
-            hypothesis.log_prob,
-            hypothesis.score,
-            hypothesis.finished,
-            attention=attention,
+        views = len(image.views) if isinstance(image, ImageViews) else 1
+        grid_size = self.model.encoder.grid_size
+        if regions is not None:
+            views, grid_size = 1, regions.grid or (1, len(regions.features))
+        return to_caption(
+            hypotheses,
+            self.vocabulary,
+            self.tokenizer,
+            lambda weights: attention_maps(weights.float(), grid_size, views).cpu().numpy(),
             image=image,
             stretch=self.transform.stretch,
             resize="squash" if isinstance(image, ImageViews) or regions is not None else self.transform.resize,

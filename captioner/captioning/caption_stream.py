@@ -2,61 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
-from typing import TypeAlias
+from typing import TypeVar
 
-from captioner.captioning.caption_search import CaptionRequest, CaptionSearch
-from captioner.captioning.image_encoding import ImageEncoding, Views
 from captioner.data.images.decode import ImageSource
 from captioner.data.images.read_ahead import in_background, map_ahead
 from captioner.errors import ImageError
 from captioner.generated_caption import Caption
-from captioner.nn.encoders.class_head import ClassScores
-from captioner.nn.types import ImageFeatures
 
 LOADING_THREADS = 2  # one core decodes 100 photos a second, and encodes and searches fewer
 
-_Loaded: TypeAlias = tuple[ImageSource, Views | ImageError]
-"""An image and its pixels, or why it cannot be read."""
-
-_Encoded: TypeAlias = tuple[ImageFeatures, ClassScores | None]
+Loaded = TypeVar("Loaded")
+Encoded = TypeVar("Encoded")
 
 
 def caption_stream(
     images: Iterable[ImageSource],
-    encoding: ImageEncoding,
-    search: CaptionSearch,
-    request: CaptionRequest,
+    load: Callable[[ImageSource], Loaded],
+    encode: Callable[[Sequence[Loaded]], Encoded],
+    search: Callable[[Encoded, Sequence[ImageSource]], list[Caption]],
     batch_size: int,
 ) -> Iterator[Caption | ImageError]:
-    """The caption of each image in order; in place of that of an image that cannot be read comes its ImageError."""
+    """The caption of each image in order; in place of that of an image that cannot be read comes its ImageError.
 
-    def load(image: ImageSource) -> _Loaded:
+    load: an image → its pixels; encode: those of a batch → features; search: these, and the images → captions.
+    """
+
+    def try_to_load(image: ImageSource) -> tuple[ImageSource, Loaded | ImageError]:
         try:
-            return image, encoding.load(image)
+            return image, load(image)
         except ImageError as error:
             return image, error
 
-    loaded = map_ahead(load, images, threads=LOADING_THREADS, ahead=2 * batch_size)
-    batches = _encode_batches(loaded, encoding, batch_size, classify=request.needs_classes)
-    with closing(in_background(batches)) as encoded:
-        for batch, result in encoded:
+    loaded = map_ahead(try_to_load, images, threads=LOADING_THREADS, ahead=2 * batch_size)
+    with closing(in_background(_encode_batches(loaded, encode, batch_size))) as batches:
+        for batch, encoded in batches:
             captions: Iterator[Caption] = iter(())
-            if result is not None:
-                features, scores = result
-                read = [image for image, views in batch if not isinstance(views, ImageError)]
-                captions = iter(search.captions(features, request, [0] * len(read), read, scores=scores))
-            for _, views in batch:
-                yield views if isinstance(views, ImageError) else next(captions)
+            if encoded is not None:
+                read = [image for image, pixels in batch if not isinstance(pixels, ImageError)]
+                captions = iter(search(encoded, read))
+            for _, pixels in batch:
+                yield pixels if isinstance(pixels, ImageError) else next(captions)
 
 
 def _encode_batches(
-    loaded: Generator[_Loaded, None, None], encoding: ImageEncoding, batch_size: int, *, classify: bool
-) -> Generator[tuple[list[_Loaded], _Encoded | None], None, None]:
+    loaded: Generator[tuple[ImageSource, Loaded | ImageError], None, None],
+    encode: Callable[[Sequence[Loaded]], Encoded],
+    batch_size: int,
+) -> Generator[tuple[list[tuple[ImageSource, Loaded | ImageError]], Encoded | None], None, None]:
     """The images in batches, and the features of those that could be read, None for none."""
     with closing(loaded):
         while batch := list(islice(loaded, batch_size)):
-            readable = [views for _, views in batch if not isinstance(views, ImageError)]
-            yield batch, encoding.encode_loaded(readable, classify=classify) if readable else None
+            readable = [pixels for _, pixels in batch if not isinstance(pixels, ImageError)]
+            yield batch, encode(readable) if readable else None

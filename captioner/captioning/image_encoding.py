@@ -14,8 +14,8 @@ from captioner.data.features.precomputed.region_features import RegionFeatures
 from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import ImageSource, load_image
 from captioner.data.images.transforms import image_to_tensor
-from captioner.errors import ConfigError, ImageError, WeightsError
-from captioner.nn.encoders.class_head import ClassHead, ClassScores, build_class_head
+from captioner.errors import ConfigError
+from captioner.nn.encoders.class_head import ClassHead, ClassScores, find_class_head
 from captioner.nn.encoders.no_encoder import NO_ENCODER
 from captioner.nn.model import CaptioningModel
 from captioner.nn.side_by_side import side_by_side
@@ -23,6 +23,9 @@ from captioner.nn.types import ImageFeatures, join_features
 
 Views: TypeAlias = list[list[Tensor]]
 """For each encoder, the pixels (3, S, S) of each view of an image."""
+
+EncodedImages: TypeAlias = tuple[ImageFeatures, ClassScores | None]
+"""The features of a batch, and what the classifier says of it, where it was asked and there is one."""
 
 
 class ImageEncoding:
@@ -39,31 +42,12 @@ class ImageEncoding:
     @functools.cached_property
     def class_head(self) -> ClassHead | None:
         """The classifier of the encoder's network; None where it has none, or where that is not on this machine."""
-        try:
-            return build_class_head(self.config, self.model.encoder)
-        except WeightsError:
-            return None
+        return find_class_head(self.config, self.model.encoder)
 
     def check_encodes_images(self) -> None:
         """ConfigError for a model that was trained on features made elsewhere."""
         if not self.model.encoder.encodes_images:
             raise ConfigError(NO_ENCODER)
-
-    def encode(
-        self, images: Sequence[ImageSource], names: Sequence[str], *, classify: bool
-    ) -> tuple[ImageFeatures, ClassScores | None]:
-        """The features and, with `classify` and where the encoder has a classifier, what it says of each view.
-
-        names: a prefix per image for the message of ImageError where it cannot be read.
-        """
-        self.check_encodes_images()
-        loaded = []
-        for image, name in zip(images, names, strict=True):
-            try:
-                loaded.append(self.load(image))
-            except ImageError as error:
-                raise ImageError(f"{name}{error}") from error
-        return self.encode_loaded(loaded, classify=classify)
 
     def load(self, image: ImageSource) -> Views:
         """The pixels of an image's views, preprocessed for each encoder. ImageError where it cannot be read."""
@@ -74,8 +58,8 @@ class ImageEncoding:
             for transform in transforms
         ]
 
-    def encode_loaded(self, loaded: Sequence[Views], *, classify: bool) -> tuple[ImageFeatures, ClassScores | None]:
-        """`encode` for what `load` returns. The classifier is that of the first encoder."""
+    def encode(self, loaded: Sequence[Views], *, classify: bool) -> EncodedImages:
+        """The features of what `load` returned. classify: also what the classifier of the first encoder says."""
         scores: ClassScores | None = None
         found = []
         with torch.inference_mode():

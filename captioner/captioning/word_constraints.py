@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from captioner.config import DecodeConfig
 from captioner.decode.constrained import Constraints
 from captioner.errors import ConfigError, near_misses
-from captioner.evaluation.scored_caption import tokens_of_text
-from captioner.text.tokenizers import Tokenizer
+from captioner.text.tokenizers import Tokenizer, tokens_of_text
 from captioner.text.vocabulary import SPECIAL_NAMES, Vocabulary
 
 

@@ -9,23 +9,32 @@ import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 from captioner.checkpoint.archive import is_archive_name
 from captioner.checkpoint.best import find_best
 from captioner.checkpoint.pretrained import pretrained_names
 from captioner.cli.captions_file import caption_record, caption_to_file
-from captioner.cli.flags import FlagParser, add_average, add_checkpoint, add_device, add_ensemble_mean, add_json
+from captioner.cli.flags import (
+    FlagParser,
+    add_average,
+    add_backend,
+    add_checkpoint,
+    add_device,
+    add_ensemble_mean,
+    add_json,
+)
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import unnamed_checkpoint
 from captioner.cli.search_flags import RENAMED, WITH_TORCH, add_search, given_flags, read_search
 from captioner.distributed.device import check_device_name
 from captioner.errors import CaptionerError, ConfigError, ImageError
 from captioner.progress_bar import Progress
-from captioner.runtime.backends import BACKENDS, choose_backend, has_gpu, torch_is_installed
+from captioner.runtime.backends import choose_backend, device_needs_torch, torch_is_installed
 
 if TYPE_CHECKING:
+    from captioner.captioning.base_captioner import BaseCaptioner
     from captioner.config import DecodeConfig
     from captioner.generated_caption import Caption
     from captioner.inference import Captioner
@@ -97,13 +106,7 @@ def _parser() -> FlagParser:
         help="generate nothing: how probable the model finds this caption, word by word; may be repeated",
     )
     add_device(parser)
-    parser.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        default="auto",
-        help="torch, or onnx, which starts much faster (default: onnx where onnxruntime is installed, the model has "
-        "ONNX files, and nothing else needs torch)",
-    )
+    add_backend(parser)
     add_search(parser)
     return parser
 
@@ -128,7 +131,7 @@ def _caption(arguments: argparse.Namespace) -> None:
     captioner = _load(checkpoints, arguments)
     decode = read_search(arguments, captioner.decode)
     if arguments.score:
-        unreadable = _score(captioner, paths, arguments)
+        unreadable = _score(cast("Captioner", captioner), paths, arguments)  # --score needs torch
     elif arguments.out is not None:
         unreadable = caption_to_file(captioner, paths, decode, arguments)
     else:
@@ -138,31 +141,24 @@ def _caption(arguments: argparse.Namespace) -> None:
         raise ImageError(f"{unreadable} of {len(paths)} images could not be read; the others are {done}.")
 
 
-def _load(checkpoints: list[str | Path], arguments: argparse.Namespace) -> Any:
+def _load(checkpoints: list[str | Path], arguments: argparse.Namespace) -> BaseCaptioner[Any, Any]:
     """The captioner, on the side that `--backend` names, or that suits the checkpoint and the other flags."""
     reasons = {
         "--score": arguments.score,
-        "--out": arguments.out,
-        "--must-have": arguments.must_have,
-        "--must-not": arguments.must_not,
-        f"--device {arguments.device}": arguments.device not in ("auto", "cpu"),
         "an ensemble": len(checkpoints) > 1,
         f"--average {arguments.average}": arguments.average is not None,
         f"--decode {arguments.decode}": arguments.decode in WITH_TORCH,
-        f"--class-weight {arguments.class_weight}": arguments.class_weight,
-        "--json without --no-tags": arguments.json and not arguments.no_tags,
     }
     needs_torch = next((reason for reason, applies in reasons.items() if applies), None)
-    if needs_torch is None and arguments.backend == arguments.device == "auto" and has_gpu():
-        needs_torch = "the GPU"
+    needs_torch = needs_torch or device_needs_torch(arguments.backend, arguments.device)
     if choose_backend(arguments.backend, checkpoints[0], needs_torch) == "onnx":
         from captioner.runtime import OnnxCaptioner
 
         captioner = OnnxCaptioner.from_checkpoint(checkpoints[0])
-        if not captioner.without_classes:
-            return captioner
-        if arguments.backend == "onnx" or not torch_is_installed():
-            sys.stderr.write("Without the classes that the encoder sees (class_weight=0): they need torch.\n")
+        lacking = captioner.lacking(read_search(arguments, captioner.decode))
+        if lacking is None or arguments.backend == "onnx" or not torch_is_installed():
+            if captioner.without_classes:
+                sys.stderr.write(f"Searched with class_weight=0: {lacking}.\n")
             return captioner
     from captioner.inference import Captioner
 
@@ -189,7 +185,7 @@ def _score(captioner: Captioner, paths: Sequence[Path], arguments: argparse.Name
 
 
 def _caption_and_print(
-    captioner: Captioner, paths: Sequence[Path], decode: DecodeConfig, arguments: argparse.Namespace
+    captioner: BaseCaptioner[Any, Any], paths: Sequence[Path], decode: DecodeConfig, arguments: argparse.Namespace
 ) -> int:
     """Caption the images, print each caption and draw the plot; returns how many of several could not be read."""
     tags = arguments.json and not arguments.no_tags

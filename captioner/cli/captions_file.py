@@ -18,8 +18,8 @@ from captioner.progress_bar import Progress
 from captioner.schema import to_plain
 
 if TYPE_CHECKING:
+    from captioner.captioning.base_captioner import BaseCaptioner
     from captioner.generated_caption import Caption
-    from captioner.inference import Captioner
 
 
 class CaptionsFile:
@@ -128,7 +128,7 @@ def caption_record(path: Path, caption: Caption) -> dict[str, Any]:
 
 
 def caption_to_file(
-    captioner: Captioner, paths: Sequence[Path], decode: DecodeConfig, arguments: argparse.Namespace
+    captioner: BaseCaptioner[Any, Any], paths: Sequence[Path], decode: DecodeConfig, arguments: argparse.Namespace
 ) -> int:
     """Write the captions of all `paths` that `--out` does not have yet; returns how many images could not be read.
 
@@ -159,11 +159,9 @@ def caption_to_file(
     return unreadable
 
 
-def made_by(captioner: Captioner, decode: DecodeConfig, more: Mapping[str, Any]) -> dict[str, Any]:
+def made_by(captioner: BaseCaptioner[Any, Any], decode: DecodeConfig, more: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the captions: the model, by name and by its weights, and the settings of the search, and `more`."""
-    from captioner.data.features.cache import weights_digest
-
     defaults = to_plain(DecodeConfig())
     search = {key: value for key, value in to_plain(decode).items() if key == "name" or value != defaults[key]}
     search |= {key: value for key, value in more.items() if value}
-    return {"model": f"{captioner.name} {weights_digest(captioner.model)[:12]}", "search": search}
+    return {"model": captioner.identity, "search": search}

@@ -9,12 +9,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from captioner.cli.flags import FlagParser, add_checkpoint, add_device, add_ensemble_mean
+from captioner.cli.flags import FlagParser, add_backend, add_checkpoint, add_device, add_ensemble_mean
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import unnamed_checkpoint
 from captioner.distributed.device import check_device_name
 from captioner.errors import CaptionerError, ConfigError
+from captioner.runtime.backends import choose_backend, device_needs_torch, torch_is_installed
+
+if TYPE_CHECKING:
+    from captioner.captioning.base_captioner import BaseCaptioner
 
 MOST_MODELS = 6  # side by side
 _NEEDED = ("starlette", "uvicorn")
@@ -43,6 +48,7 @@ def _parser() -> FlagParser:
     )
     parser.add_argument("--open", action="store_true", help="also open it in the browser")
     add_device(parser)
+    add_backend(parser)
     return parser
 
 
@@ -69,7 +75,6 @@ def _demo(arguments: argparse.Namespace) -> None:
     from captioner.demo.answers import DemoModel
     from captioner.demo.app import build_app
     from captioner.demo.server import address_of, is_loopback, listen, serve
-    from captioner.inference import Captioner
 
     with listen(arguments.host, arguments.port) as listening:  # first: a port in use is known before anything is loaded
         if not folders:
@@ -77,10 +82,12 @@ def _demo(arguments: argparse.Namespace) -> None:
             folders = [Path(chosen)]
             sys.stderr.write(notice + "\n")
         models = [
-            DemoModel(name, Captioner.from_checkpoint(folder, arguments.device))
+            DemoModel(name, _load(folder, arguments))
             for folder, name in zip(folders, short_names(folders), strict=True)
         ]
         if arguments.ensemble:
+            from captioner.inference import Captioner
+
             together = Captioner.from_checkpoint(folders, arguments.device, ensemble_mean=arguments.ensemble_mean)
             models.append(DemoModel(f"ensemble of {len(folders)}", together))
         app = build_app(models, arguments.host)
@@ -102,6 +109,20 @@ def _demo(arguments: argparse.Namespace) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
+
+
+def _load(folder: Path, arguments: argparse.Namespace) -> BaseCaptioner[Any, Any]:
+    """The captioner of a checkpoint, on the side that `--backend` names, or that suits it and `--device`."""
+    needs_torch = device_needs_torch(arguments.backend, arguments.device)
+    if choose_backend(arguments.backend, folder, needs_torch) == "onnx":
+        from captioner.runtime.fallback_captioner import FallbackCaptioner
+        from captioner.runtime.onnx_captioner import OnnxCaptioner
+
+        # The page offers sampling, which torch does where it is installed.
+        return (FallbackCaptioner if torch_is_installed() else OnnxCaptioner).from_checkpoint(folder)
+    from captioner.inference import Captioner
+
+    return Captioner.from_checkpoint(folder, arguments.device)
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from captioner.checkpoint.index import find_checkpoint
-from captioner.checkpoint.onnx.description import DESCRIPTION_FILE, OnnxDescription
+from captioner.checkpoint.onnx.description import DESCRIPTION_FILE, OnnxDescription, check_photos
 from captioner.errors import CaptionerError, CheckpointError
 
 MOST_PHOTOS = 256  # for calibration; more change nothing and take longer
@@ -21,6 +21,8 @@ def export_onnx(arguments: argparse.Namespace) -> None:
     if precision == "int8" and arguments.photos is None:
         raise CaptionerError("--precision int8 needs --photos DIR: the photos on which ranges are measured.")
     photos = [] if arguments.photos is None else _photos(arguments.photos)
+    if precision == "int8":
+        check_photos(photos)
     which = "latest" if arguments.latest else "best"
     find_checkpoint(Path(arguments.checkpoint), which)
     target: Path | None = arguments.onnx

@@ -151,6 +151,19 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
 
 
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """`--backend NAME`."""
+    from captioner.runtime.backends import BACKENDS
+
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="torch, or onnx, which starts much faster (default: onnx where onnxruntime is installed, the model has "
+        "ONNX files, and nothing else needs torch)",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser, help: str) -> None:
     """`--json`."""
     parser.add_argument("--json", action="store_true", help=help)

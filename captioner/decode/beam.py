@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.decode.beam_search import beam_search
+from captioner.decode.constrained import Constraints, constrained_beam_search
 from captioner.decode.constraints import mask_forbidden_tokens
 from captioner.decode.diverse_beam_search import diverse_beam_search
-from captioner.decode.hypothesis import USUAL_LENGTH, Hypothesis, PartialHypothesis
+from captioner.decode.hypothesis import Hypothesis, PartialHypothesis
+from captioner.decode.preferred_beam import preferred_beam_search
 from captioner.decode.scores import at_least_float32, top_tokens
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.layers.linear import forget_changed_copies
@@ -34,36 +33,31 @@ def beam(
     phrases: PhraseStatistics | None = None,
     preferences: Sequence[WordPreferences] | None = None,
 ) -> list[list[Hypothesis]]:
-    """The hypotheses of every image, as `beam_search` returns them. ConfigError for n_best < 1.
+    """The hypotheses of every image, as `preferred_beam_search` returns them. ConfigError for n_best < 1."""
 
-    preferences: of each image. The images whose best caption could gain are searched again with their preferences,
-    and the hypotheses of both searches are ranked together. One that has all there is to gain stays as it is.
-    """
+    def new_rows(chosen: Sequence[int] | None) -> TorchRows:
+        given = features
+        if chosen is not None:
+            places = torch.tensor(chosen, device=features.vector.device)
+            given = features.images(lambda part: part.index_select(0, places))
+        return TorchRows(decoder, given, config, special, phrases)
+
+    return preferred_beam_search(new_rows, len(features.vector), config, special, n_best, phrases, preferences)
+
+
+@torch.inference_mode()
+def constrained_beam(
+    decoder: Decoder[Any],
+    features: ImageFeatures,
+    config: DecodeConfig,
+    special: SpecialTokens,
+    constraints: Sequence[Constraints],
+    n_best: int = 1,
+    phrases: PhraseStatistics | None = None,
+) -> list[list[Hypothesis]]:
+    """The hypotheses of every image, as `constrained_beam_search` returns them."""
     rows = TorchRows(decoder, features, config, special, phrases)
-    found = beam_search(rows, features.vector.shape[0], config, special, n_best, phrases)
-    if preferences is None:
-        return found
-    usual = math.pow(USUAL_LENGTH, config.length_penalty)
-    found = [
-        [replace(one, score=one.score + wanted.total(one.tokens) / usual) for one in of_image]
-        for of_image, wanted in zip(found, preferences, strict=True)
-    ]
-    again = [image for image, (best, *_) in enumerate(found) if preferences[image].can_do_better(best.tokens)]
-    if not again:
-        return found
-    chosen = torch.tensor(again, device=features.vector.device)
-    rows = TorchRows(decoder, features.images(lambda part: part.index_select(0, chosen)), config, special, phrases)
-    second = beam_search(rows, len(again), config, special, n_best, phrases, [preferences[image] for image in again])
-    for image, others in zip(again, second, strict=True):
-        found[image] = _best_of_both(found[image], others)
-    return found
-
-
-def _best_of_both(first: Sequence[Hypothesis], second: Sequence[Hypothesis]) -> list[Hypothesis]:
-    """As many hypotheses as each of two searches found, by score, each caption once; finished ones first."""
-    known = {one.tokens for one in first}
-    both = [*first, *(one for one in second if one.tokens not in known)]
-    return sorted(both, key=lambda one: (not one.finished, -one.score))[: len(first)]
+    return constrained_beam_search(rows, constraints, config, special, n_best)
 
 
 @torch.inference_mode()
@@ -96,12 +90,6 @@ class TorchRows:
         self._config, self._special, self._phrases = config, special, phrases
         self._state = decoder.init_state(features)
         self._logits: Tensor | None = None
-
-    @property
-    def vocabulary_size(self) -> int:
-        """V, after the first step."""
-        assert self._logits is not None, "step comes first"
-        return self._logits.shape[1]
 
     def step(self, tokens: Sequence[int]) -> Any:
         logits, self._state, weights = self._decoder.step(self._to_tensor(tokens), self._state)

@@ -8,21 +8,18 @@ does not compete with more probable ones that lack it (section 3.2). Only the st
 from __future__ import annotations
 
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-import torch
-
 from captioner.config import DecodeConfig
-from captioner.decode.beam import TorchRows
+from captioner.decode.beam_search import DecoderRows
 from captioner.decode.forbidden_tokens import MASKED
 from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, check_not_nan
 from captioner.errors import ConfigError
-from captioner.nn.decoders.decoder import Decoder
-from captioner.nn.types import ImageFeatures
-from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
 
 Phrase = tuple[int, ...]
@@ -47,6 +44,12 @@ class Constraints:
         if not all(self.required) or not all(map(all, self.required)) or not all(self.excluded):
             raise ConfigError("A requirement needs a phrase, and a phrase needs a word.")
 
+    @cached_property
+    def tokens(self) -> frozenset[int]:
+        """The tokens of all phrases; the others change no requirement."""
+        phrases = (*(phrase for one in self.required for phrase in one), *self.excluded)
+        return frozenset(token for phrase in phrases for token in phrase)
+
     @property
     def all_met(self) -> int:
         """The bits of all requirements."""
@@ -70,28 +73,21 @@ class Constraints:
         return any(tokens[-len(phrase) :] == phrase for phrase in self.excluded)
 
 
-@torch.inference_mode()
-def constrained_beam(
-    decoder: Decoder[Any],
-    features: ImageFeatures,
-    config: DecodeConfig,
-    special: SpecialTokens,
-    constraints: Sequence[Constraints],
-    n_best: int = 1,
-    phrases: PhraseStatistics | None = None,
+def constrained_beam_search(
+    rows: DecoderRows, constraints: Sequence[Constraints], config: DecodeConfig, special: SpecialTokens, n_best: int = 1
 ) -> list[list[Hypothesis]]:
     """At most `n_best` hypotheses of every image that meet its constraints, best first.
 
-    Where none could be finished within `max_length` words, one that is unfinished and meets the most.
+    rows: of a new search, one per image. Where none could be finished within `max_length` words, one hypothesis that is
+    unfinished and meets the most.
     """
-    rows = TorchRows(decoder, features, config, special, phrases)
     beams = [_Beams(image, of_image) for image, of_image in enumerate(constraints)]
     active, width = beams, 1
     hypotheses = [PartialHypothesis() for _ in active]
     tokens, attention = [special.start] * len(active), list[Any]()
     while active:
         attention.append(rows.step(tokens))
-        best_tokens, log_probs = rows.best_tokens(hypotheses, rows.vocabulary_size)
+        best_tokens, log_probs = rows.best_tokens(hypotheses, sys.maxsize)  # all of them
         for position, of_image in enumerate(active):
             of_image.advance(position * width, best_tokens, log_probs, config, special.end)
         remaining = [place for place, of_image in enumerate(active) if not of_image.is_settled(n_best, config)]
@@ -132,6 +128,7 @@ class _Beams:
         ended = set[int]()
         longest = len(self.open[0][1].tokens) == config.max_length
         for row, (state, hypothesis) in enumerate(self.open, start=first):
+            others = 0
             for token, log_prob in zip(tokens[row], log_probs[row], strict=True):
                 check_not_nan(log_prob, self.image, len(hypothesis.tokens))
                 if log_prob == MASKED:
@@ -141,6 +138,10 @@ class _Beams:
                         self.finished.append(hypothesis.end(log_prob))
                         ended.add(row)
                     continue
+                if token not in self.constraints.tokens:
+                    others += 1
+                    if others > config.beam_width:  # they all lead to the same state, and better ones came before
+                        continue
                 read = (*hypothesis.tokens, token)
                 if not longest and not self.constraints.excludes(read):
                     after = self.constraints.next_state(state, read)

@@ -11,14 +11,13 @@ from captioner.decode.contrastive import contrastive
 from captioner.decode.forbidden_tokens import check_phrases
 from captioner.decode.greedy import greedy
 from captioner.decode.hypothesis import Hypothesis
+from captioner.decode.preferred_beam import preferences_of
 from captioner.decode.sampling import image_seeds, sample
-from captioner.errors import ConfigError
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.class_preferences import ClassPreferences
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
-from captioner.text.word_preferences import WordPreferences
 
 
 def search(
@@ -44,7 +43,8 @@ def search(
     Raises ConfigError for settings that need `phrases` or classes where there are none.
     """
     check_phrases(config, phrases)
-    preferences = _preferences(features, config, classes)
+    probabilities = None if features.classes is None else features.classes.float().cpu().numpy()
+    preferences = preferences_of(probabilities, config, classes)
     ids = range(len(features.vector)) if image_ids is None else image_ids
     features = features._replace(seeds=image_seeds(config.seed, ids).to(features.vector.device))
     searches: dict[str, Callable[[], list[list[Hypothesis]]]] = {
@@ -55,17 +55,3 @@ def search(
         "contrastive": lambda: [[one] for one in contrastive(decoder, features, config, special, phrases)],
     }
     return searches[config.name]()
-
-
-def _preferences(
-    features: ImageFeatures, config: DecodeConfig, classes: ClassPreferences | None
-) -> list[WordPreferences] | None:
-    """What each image's classes prefer; None where they have no weight in this search."""
-    if config.name != "beam" or not config.class_weight:
-        return None
-    if features.classes is None or classes is None:
-        raise ConfigError(
-            f"decode.class_weight={config.class_weight:g} needs the class probabilities of the images, and here are "
-            "none: the encoder's published classifier gives them (docs/tags.md). Use decode.class_weight=0."
-        )
-    return classes.of_images(features.classes.float().cpu().numpy(), config.class_weight)

@@ -10,12 +10,12 @@ from typing import Any
 
 from PIL import Image
 
+from captioner.captioning.base_captioner import BaseCaptioner
 from captioner.config import DecodeConfig
 from captioner.config.checks import within
 from captioner.data.images.decode import load_image_bytes
 from captioner.errors import ConfigError, choose
 from captioner.generated_caption import Caption
-from captioner.inference import Captioner
 
 MAX_PIXELS = 64_000_000  # per photo; cameras have 12 to 50 million
 MAX_CAPTIONS = 10  # per search
@@ -34,17 +34,11 @@ class DemoModel:
     """A model and its name on the page."""
 
     name: str
-    captioner: Captioner
+    captioner: BaseCaptioner[Any, Any]
 
     def describe(self) -> dict[str, Any]:
         """Its name and one line about it, which the page shows above its captions."""
-        encoders = " + ".join(encoder.name for encoder in self.captioner.model.encoders)
-        parameters = sum(parameter.numel() for parameter in self.captioner.model.decoder.parameters())
-        about = (
-            f"{self.captioner.decoder_names}, {parameters / 1e6:.1f} M parameters · {encoders} · "
-            f"{len(self.captioner.vocabulary):,} tokens"
-        )
-        return {"name": self.name, "about": about}
+        return {"name": self.name, "about": self.captioner.about}
 
 
 def parse_search(given: Mapping[str, str], default: DecodeConfig) -> DecodeConfig:
@@ -63,7 +57,7 @@ def parse_search(given: Mapping[str, str], default: DecodeConfig) -> DecodeConfi
     return replace(default, **values)
 
 
-def caption_photo(captioner: Captioner, photo: bytes, search: DecodeConfig) -> dict[str, Any]:
+def caption_photo(captioner: BaseCaptioner[Any, Any], photo: bytes, search: DecodeConfig) -> dict[str, Any]:
     """Caption a photo, given as the bytes of an image file; ImageError where it cannot be decoded.
 
     Returns seconds: from the file to the captions. captions, best first: `text`, `tokens`, `log_prob` (nats), `length`

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from captioner.decode.teacher_forcing import token_log_probs
-from captioner.errors import ConfigError
 from captioner.nn.model import CaptioningModel
 from captioner.nn.types import ImageFeatures
-from captioner.text.tokenizers import Tokenizer
 from captioner.text.vocabulary import SPECIAL_NAMES, Vocabulary
 
 END_NAME = SPECIAL_NAMES[Vocabulary.special.end]
@@ -67,14 +65,6 @@ class ScoredCaption:
         if self.unknown_words:
             facts.append(f"unknown: {', '.join(self.unknown_words)}")
         return f"<ScoredCaption {self.text!r}: {', '.join(facts)}>"
-
-
-def tokens_of_text(text: str, tokenizer: Tokenizer) -> tuple[str, ...]:
-    """The tokens of a caption that a person gives; ConfigError where it has none."""
-    tokens = tuple(tokenizer.tokenize(text))
-    if not tokens:
-        raise ConfigError(f"The caption {text!r} contains no word: expected a sentence such as 'a dog runs on grass'.")
-    return tokens
 
 
 def score_captions_of_image(

@@ -23,6 +23,13 @@ def has_gpu() -> bool:
     return sys.platform == "darwin" or Path("/proc/driver/nvidia/version").exists()
 
 
+def device_needs_torch(backend: str, device: str) -> str | None:
+    """Why `--device` and this machine need torch, for `choose_backend`; None where they do not."""
+    if device not in ("auto", "cpu"):
+        return f"--device {device}"
+    return "the GPU" if backend == device == "auto" and has_gpu() else None
+
+
 def choose_backend(wanted: str, checkpoint: str | Path, needs_torch: str | None = None) -> str:
     """The side for a checkpoint: "onnx" or "torch".
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn, overload
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
-from captioner.call_settings import decode_settings, describe_search, suggest_keywords
+from captioner.call_settings import describe_search, suggest_keywords
+from captioner.captioning.base_captioner import BaseCaptioner
+from captioner.captioning.caption_request import CaptionRequest
+from captioner.captioning.to_caption import to_caption
 from captioner.checkpoint.calibration import CALIBRATION_FILE, load_calibration
 from captioner.checkpoint.checkpoint_settings import (
+    MODEL_FILE,
     VOCABULARY_FILE,
     CheckpointSettings,
     load_phrase_vocabulary,
@@ -21,33 +27,49 @@ from captioner.checkpoint.checkpoint_settings import (
     read_verified_config,
 )
 from captioner.checkpoint.manifest import verify
-from captioner.checkpoint.onnx.description import ENCODER_FILE, INIT_FILE, STEP_FILE, find_onnx, read_description
+from captioner.checkpoint.onnx.description import (
+    CLASS_FILES,
+    ENCODER_FILE,
+    GRAPH_FILES,
+    INIT_FILE,
+    STEP_FILE,
+    find_onnx,
+    read_description,
+)
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder, pretrained_names
 from captioner.config import DecodeConfig
 from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import ImageSource, load_image
 from captioner.data.images.pixels import image_to_array
-from captioner.decode.beam_search import beam_search
+from captioner.decode.constrained import constrained_beam_search
 from captioner.decode.forbidden_tokens import check_phrases
 from captioner.decode.hypothesis import Hypothesis
-from captioner.errors import CheckpointError, ConfigError, ImageError
+from captioner.decode.preferred_beam import preferences_of, preferred_beam_search
+from captioner.errors import CheckpointError, ConfigError
+from captioner.evaluation.tags import tags_of
 from captioner.generated_caption import Caption, with_confidence
+from captioner.runtime.onnx_classes import OnnxClassHead, OnnxClassScores
 from captioner.runtime.onnx_rows import OnnxRows
 from captioner.runtime.sessions import Session
 from captioner.text.tokenizers import build_tokenizer, is_learned
 
-BATCH = 16  # images encoded together
+SEARCHES = ("greedy", "beam")
+WITH_TORCH = "use captioner.Captioner (--backend torch)"
+
+EncodedImages: TypeAlias = "tuple[dict[str, np.ndarray], OnnxClassScores | None]"
+"""The features of a batch, and what the classifier says of it, where it was asked and there is one."""
 
 
-class OnnxCaptioner:
+class OnnxCaptioner(BaseCaptioner[np.ndarray, EncodedImages]):
     """A trained model that captions images, without torch.
 
     model = OnnxCaptioner.pretrained("flickr8k")  # or from_checkpoint(DIR), a folder of `captioner export --onnx DIR`
     model.caption("photo.jpg").text
 
     folder: of the ONNX files; name: what the model is called in `repr`; threads: of onnxruntime, 0 for all cores.
-    decode: the model's own search, without `class_weight`, because ONNX files have no classifier; without_classes:
-    whether that leaves anything out. Everything is verified; CheckpointError names the file that is missing or altered.
+    decode: the model's own search; without_classes: whether it has no `class_weight` only because these ONNX files have
+    no classifier. Greedy and beam search only: samples come from torch's random numbers. Everything is verified;
+    CheckpointError names the file that is missing or altered.
     """
 
     def __init__(self, folder: Path, *, name: str | None = None, threads: int = 0) -> None:
@@ -56,8 +78,10 @@ class OnnxCaptioner:
         raw = read_verified_config(folder, CheckpointSettings.task, [VOCABULARY_FILE])
         self.settings = parse_settings(folder, raw)
         self.transform, decode = self.settings.transform, self.settings.decode
-        self.without_classes = decode.name == "beam" and decode.class_weight > 0
-        self.decode = replace(decode, class_weight=0.0)
+        weighs = decode.name == "beam" and decode.class_weight > 0
+        self.without_classes = weighs and not self.description.classes
+        self.decode = replace(decode, class_weight=0.0) if self.without_classes else decode
+        self._threads = threads
         manifest = read_config(folder).manifest
         self.vocabulary = load_phrase_vocabulary(folder, manifest)
         self.calibration = None
@@ -108,133 +132,107 @@ class OnnxCaptioner:
         ]
         return "\n  ".join(lines)
 
-    @overload
-    def caption(
-        self,
-        images: list[Any],
-        *,
-        decode: DecodeConfig | str | None = None,
-        alternatives: int = 0,
-        tags: bool = False,
-        must_have: Sequence[str] = (),
-        must_not: Sequence[str] = (),
-        **settings: float,
-    ) -> list[Caption]: ...
-
-    @overload
-    def caption(
-        self,
-        images: ImageSource,
-        *,
-        decode: DecodeConfig | str | None = None,
-        alternatives: int = 0,
-        tags: bool = False,
-        must_have: Sequence[str] = (),
-        must_not: Sequence[str] = (),
-        **settings: float,
-    ) -> Caption: ...
-
-    def caption(
-        self,
-        images: ImageSource | list[Any],
-        *,
-        decode: DecodeConfig | str | None = None,
-        alternatives: int = 0,
-        tags: bool = False,
-        must_have: Sequence[str] = (),
-        must_not: Sequence[str] = (),
-        **settings: float,
-    ) -> Caption | list[Caption]:
-        """Caption one image, or each image of a list: see `captioner.Captioner.caption`.
-
-        Greedy and beam search only: samples come from torch's random numbers, and tags and `class_weight` from the
-        encoder's classifier, which ONNX files do not have.
-        """
-        config = decode_settings(self.decode, decode, alternatives, settings)
-        why = self.why_not(config)
-        if tags:
-            why = "tags need the encoder's classifier, which ONNX files do not have"
-        elif must_have or must_not:
-            why = "must_have and must_not need torch"
-        if why is not None:
-            raise ConfigError(f"{why}: use captioner.Captioner (--backend torch).")
+    def _check(self, request: CaptionRequest) -> None:
+        config = request.decode
+        lacking = self.lacking(config) if config.name not in SEARCHES or request.weighs_classes else None
+        if lacking is not None:
+            raise ConfigError(f"{lacking}: {WITH_TORCH}.")
         check_phrases(config, self.vocabulary.phrases)
-        if not isinstance(images, list):
-            return self._caption_batch([images], [""], config, alternatives)[0]
-        captions: list[Caption] = []
-        for start in range(0, len(images), BATCH):
-            batch = images[start : start + BATCH]
-            names = [f"images[{start + index}]: " for index in range(len(batch))]
-            captions += self._caption_batch(batch, names, config, alternatives)
-        return captions
 
-    @staticmethod
-    def why_not(config: DecodeConfig) -> str | None:
-        """Why a search is not possible without torch; None where it is."""
-        if config.name not in ("greedy", "beam"):
+    def lacking(self, config: DecodeConfig) -> str | None:
+        """What a search needs and is not here, as a message; None where it is possible as the model means it."""
+        if config.name not in SEARCHES:
             return f"decode={config.name} needs torch"
-        if config.name == "beam" and config.class_weight > 0:
-            return "class_weight needs the encoder's classifier, which ONNX files do not have"
+        if config.name == "beam" and self.class_head is None and (self.without_classes or config.class_weight > 0):
+            return (
+                "class_weight needs the encoder's classifier, which these ONNX files do not have (captioner export "
+                "writes them again)"
+            )
         return None
 
-    def caption_each(self, images: Iterable[ImageSource], **arguments: Any) -> Iterator[Caption | ImageError]:
-        """Caption the images one after the other; in place of the caption of one that cannot be read, its error."""
-        for image in images:
-            try:
-                yield self.caption(image, **arguments)
-            except ImageError as error:
-                yield error
+    @property
+    def identity(self) -> str:
+        sums = read_config(self.folder).manifest.sums
+        names = [*GRAPH_FILES, *(CLASS_FILES if self.description.classes else ()), MODEL_FILE]
+        digest = hashlib.sha256("".join(str(sums.get(name, "")) for name in names).encode())
+        return f"{self.name} onnx {digest.hexdigest()[:12]}"
+
+    @property
+    def about(self) -> str:
+        decoder = f"{self.settings.model.name}, {self.description.parameters / 1e6:.1f} M parameters"
+        return f"{decoder} · {self.settings.encoder.name} · {len(self.vocabulary):,} tokens"
+
+    @cached_property
+    def class_head(self) -> OnnxClassHead | None:
+        """The classifier of the encoder's network, loaded when it is first used; None where the files have none."""
+        return OnnxClassHead(self.folder, self._threads) if self.description.classes else None
 
     def score(self, image: ImageSource, captions: Any) -> NoReturn:
         """ConfigError: scoring given captions needs torch."""
-        raise ConfigError("Scoring a caption needs torch: use captioner.Captioner (--backend torch).")
+        raise ConfigError(f"Scoring a caption needs torch: {WITH_TORCH}.")
 
     def encode(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Preprocessed images (B, 3, S, S) → "vector" (B, D) and "grid" (B, P, D)."""
-        return self._encoder.run({"images": images})
+        return self._encoder.run({"images": images}, ["vector", "grid"])
 
-    def search(self, features: dict[str, np.ndarray], config: DecodeConfig, n_best: int = 1) -> list[list[Hypothesis]]:
-        """The `n_best` hypotheses of each image, best first, of greedy or beam search."""
-        images = len(features["vector"])
-        state = self._init_state.run(features)
-        if config.name == "greedy":  # which is a beam of one hypothesis
-            config, n_best = replace(config, name="beam", beam_width=1, implausible_penalty=0.0), 1
+    def search(
+        self,
+        features: dict[str, np.ndarray],
+        request: CaptionRequest,
+        probabilities: np.ndarray | None = None,
+    ) -> list[list[Hypothesis]]:
+        """The hypotheses of each image, best first. probabilities: (B, 1000) of the classes, for `class_weight`."""
+        images, config, n_best = len(features["vector"]), request.decode, request.alternatives + 1
         special, phrases = self.vocabulary.special, self.vocabulary.phrases
-        rows = OnnxRows(self._step, state, images, config, special, phrases)
-        return beam_search(rows, images, config, special, n_best, phrases)
+        if config.name == "greedy":  # which is a beam of one hypothesis
+            config = replace(config, name="beam", beam_width=1, implausible_penalty=0.0, class_weight=0.0)
 
-    def _caption_batch(
-        self, images: Sequence[ImageSource], names: Sequence[str], config: DecodeConfig, alternatives: int
+        def new_rows(chosen: Sequence[int] | None) -> OnnxRows:
+            given = features if chosen is None else {name: part[chosen] for name, part in features.items()}
+            state = self._init_state.run(given)
+            return OnnxRows(self._step, state, len(given["vector"]), config, special, phrases)
+
+        if request.constraints is not None:
+            return constrained_beam_search(new_rows(None), [request.constraints] * images, config, special, n_best)
+        classes = self.vocabulary.class_preferences if request.weighs_classes else None
+        preferences = preferences_of(probabilities, config, classes)
+        return preferred_beam_search(new_rows, images, config, special, n_best, phrases, preferences)
+
+    def _load(self, image: ImageSource) -> np.ndarray:
+        if isinstance(image, ImageViews):
+            raise ConfigError(f"Several views of one sample need torch: {WITH_TORCH}.")
+        return image_to_array(load_image(image, self.transform.size, self.transform.stretch), self.transform)
+
+    def _encode(self, loaded: Sequence[np.ndarray], *, classify: bool) -> EncodedImages:
+        images = np.stack(loaded)
+        head = self.class_head if classify else None
+        if head is None:
+            return self.encode(images), None
+        found = self._encoder.run({"images": images})
+        scores = head.scores({"images": images, **found}[head.reads])
+        return {name: found[name] for name in ("vector", "grid")}, scores
+
+    def _search(
+        self, encoded: EncodedImages, request: CaptionRequest, image_ids: list[int], images: Sequence[ImageSource]
     ) -> list[Caption]:
-        features = self.encode(np.stack([self._read(*pair) for pair in zip(images, names, strict=True)]))
-        found = self.search(features, config, alternatives + 1)
-        captions = [self._to_caption(hypotheses, image) for hypotheses, image in zip(found, images, strict=True)]
+        features, scores = encoded
+        found = self.search(features, request, None if scores is None else scores.probabilities)
+        captions = [self._to_caption(*of_image) for of_image in zip(found, images, strict=True)]
+        if request.tags and scores is not None:
+            tags = tags_of(scores.probabilities, scores.region_logits_of_image)
+            captions = [replace(caption, tags=of_image) for caption, of_image in zip(captions, tags, strict=True)]
         if self.calibration is None:
             return captions
+        config = request.decode if request.constraints is None else None
         return with_confidence(captions, features["vector"], self.calibration, config)
 
-    def _read(self, image: ImageSource, name: str) -> np.ndarray:
-        """The preprocessed image. name: a prefix for the message where it cannot be read."""
-        if isinstance(image, ImageViews):
-            raise ConfigError("Several views of one sample need torch: use captioner.Captioner (--backend torch).")
-        try:
-            return image_to_array(load_image(image, self.transform.size, self.transform.stretch), self.transform)
-        except ImageError as error:
-            raise ImageError(f"{name}{error}") from error
-
     def _to_caption(self, hypotheses: Sequence[Hypothesis], image: ImageSource) -> Caption:
-        best, *others = [self._from_hypothesis(hypothesis, image) for hypothesis in hypotheses]
-        return replace(best, alternatives=tuple(others))
-
-    def _from_hypothesis(self, hypothesis: Hypothesis, image: ImageSource) -> Caption:
-        tokens, weights = tuple(self.vocabulary.decode(hypothesis.tokens)), hypothesis.attention
-        return Caption(
-            self._tokenizer.join(tokens),
-            tokens,
-            hypothesis.log_prob,
-            hypothesis.score,
-            hypothesis.finished,
-            attention=None if weights is None else weights.reshape(len(weights), *self.description.grid_size),
+        rows, columns = self.description.grid_size
+        return to_caption(
+            hypotheses,
+            self.vocabulary,
+            self._tokenizer,
+            lambda weights: weights.reshape(len(weights), rows, columns),
             image=image,
             stretch=self.transform.stretch,
             resize=self.transform.resize,

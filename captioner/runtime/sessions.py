@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ class Session:
         options = runtime.SessionOptions()
         options.log_severity_level = 4  # its errors are raised as well
         options.intra_op_num_threads = threads or _threads_of_environment()
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", "0"
+        )  # idle threads leave the cores to others
         try:
             self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a type of its own for each kind of failure
@@ -49,14 +52,15 @@ class Session:
         self.inputs = [entry.name for entry in self._session.get_inputs()]
         self.outputs = [entry.name for entry in self._session.get_outputs()]
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Output name → array. Inputs that the graph does not have are left out."""
+    def run(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """Output name → array. outputs: those that are wanted; None: all. Inputs that the graph lacks are left out."""
+        names = self.outputs if outputs is None else list(outputs)
         try:
-            arrays = self._session.run(None, {name: inputs[name] for name in self.inputs})
+            arrays = self._session.run(names, {name: inputs[name] for name in self.inputs})
         except Exception as error:
             reason = str(error).strip().splitlines()[0]
             raise CaptionerError(f"{self.path} cannot be run with these inputs ({reason:.300}).") from error
-        return dict(zip(self.outputs, arrays, strict=True))
+        return dict(zip(names, arrays, strict=True))
 
 
 def _threads_of_environment() -> int:

@@ -98,3 +98,11 @@ def _char_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
 PTB = Tokenizer("ptb", "1", ptb_tokenize_all)
 WHITESPACE = Tokenizer("whitespace", "1", _whitespace_tokenize_all)
 CHARACTERS = Tokenizer("char", "1", _char_tokenize_all, separator="")
+
+
+def tokens_of_text(text: str, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The tokens of a caption that a person gives; ConfigError where it has none."""
+    tokens = tuple(tokenizer.tokenize(text))
+    if not tokens:
+        raise ConfigError(f"The caption {text!r} contains no word: expected a sentence such as 'a dog runs on grass'.")
+    return tokens

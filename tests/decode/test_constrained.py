@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from captioner.config import DecodeConfig
-from captioner.decode.constrained import Constraints, Phrase, constrained_beam
+from captioner.decode.beam import constrained_beam
+from captioner.decode.constrained import Constraints, Phrase
 from captioner.errors import ConfigError
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from tests.decode.decoders import TinyDecoder, all_captions, make_features, one_image, score_caption

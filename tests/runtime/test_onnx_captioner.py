@@ -14,10 +14,10 @@ import pytest
 
 from captioner.checkpoint.checkpoint import load_checkpoint
 from captioner.checkpoint.manifest import sha256, write_manifest
-from captioner.checkpoint.onnx.description import GRAPH_FILES, find_onnx, read_description
+from captioner.checkpoint.onnx.description import CLASS_FILES, GRAPH_FILES, find_onnx, read_description
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder
 from captioner.config import DecodeConfig
-from captioner.errors import CaptionerError, CheckpointError, ConfigError
+from captioner.errors import CaptionerError, CheckpointError, ConfigError, ImageError
 from captioner.inference import Captioner
 from captioner.runtime import OnnxCaptioner
 from captioner.runtime.backends import choose_backend
@@ -25,6 +25,7 @@ from captioner.runtime.backends import choose_backend
 pytest.importorskip("onnxruntime")
 
 PHOTOS = sorted((Path(__file__).parents[2] / "docs" / "pretrained").glob("*.jpg"))
+CAT = Path(__file__).parents[2] / "docs" / "pretrained" / "cat.jpg"
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +35,7 @@ def bundled() -> OnnxCaptioner:
 
 @pytest.fixture(scope="module")
 def with_torch() -> Captioner:
-    model = Captioner.pretrained(device="cpu")
-    model.decode = replace(model.decode, class_weight=0.0)
-    return model
+    return Captioner.pretrained(device="cpu")
 
 
 def test_the_bundled_graphs_were_made_from_the_bundled_weights() -> None:
@@ -48,8 +47,13 @@ def test_the_bundled_graphs_were_made_from_the_bundled_weights() -> None:
 
 @pytest.mark.parametrize(
     "search",
-    [DecodeConfig(name="greedy"), DecodeConfig(beam_width=5, no_repeat_ngram=3, min_length=8), None],
-    ids=["greedy", "beam 5", "the model's own"],
+    [
+        DecodeConfig(name="greedy"),
+        DecodeConfig(beam_width=5, no_repeat_ngram=3, min_length=8),
+        DecodeConfig(beam_width=3, class_weight=6.0),
+        None,
+    ],
+    ids=["greedy", "beam 5", "classes", "the model's own"],
 )
 def test_captions_are_those_of_torch(
     bundled: OnnxCaptioner, with_torch: Captioner, search: DecodeConfig | None
@@ -65,6 +69,42 @@ def test_captions_are_those_of_torch(
             np.testing.assert_allclose(caption.attention, same.attention, rtol=0, atol=1e-4)
         assert one.confidence == (None if other.confidence is None else pytest.approx(other.confidence, abs=1e-4))
         assert one.familiarity == pytest.approx(other.familiarity, abs=1e-4)
+        assert one.tags is not None
+        assert other.tags is not None
+        assert [(tag.word, tag.region) for tag in one.tags] == [(tag.word, tag.region) for tag in other.tags]
+        for tag, same in zip(one.tags, other.tags, strict=True):
+            assert tag.probability == pytest.approx(same.probability, abs=5e-3), "the classifier is in half precision"
+    assert any(caption.tags for caption in found)
+
+
+def test_the_cat_is_a_cat(bundled: OnnxCaptioner) -> None:
+    caption = bundled.caption(CAT)
+    assert "cat" in caption.tokens
+    assert caption.tags is not None
+    assert caption.tags[0].word == "cat"
+    assert bundled.caption(CAT, tags=False).tags is None
+    assert "cat" not in bundled.caption(CAT, class_weight=0).tokens, "the classes make the difference"
+
+
+def test_captions_with_given_words_are_those_of_torch(bundled: OnnxCaptioner, with_torch: Captioner) -> None:
+    wanted = {"must_have": ["red|blue"], "must_not": ["dog", "a man"]}
+    found, expected = (model.caption(CAT, beam_width=2, max_length=10, **wanted) for model in (bundled, with_torch))
+    assert found.text == expected.text
+    assert found.log_prob == pytest.approx(expected.log_prob, abs=1e-3)
+    assert found.confidence is None, "it was calibrated for another search"
+
+
+def test_a_stream_of_photos_has_the_captions_of_single_ones_and_errors_in_their_places(
+    bundled: OnnxCaptioner, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(PHOTOS[0].read_bytes()[:100])
+    found = list(bundled.caption_each([PHOTOS[0], broken, PHOTOS[1], PHOTOS[2]], batch_size=2))
+    assert isinstance(found[1], ImageError)
+    captions = [caption for caption in found if not isinstance(caption, ImageError)]
+    assert [caption.text for caption in captions] == [bundled.caption(path).text for path in PHOTOS[:3]]
+    with pytest.raises(ImageError, match=r"^images\[1\]: .*broken\.jpg"):
+        bundled.caption([PHOTOS[0], broken])
 
 
 def test_a_caption_does_not_depend_on_its_batch(bundled: OnnxCaptioner) -> None:
@@ -93,8 +133,6 @@ def test_what_needs_torch_says_so(bundled: OnnxCaptioner) -> None:
         bundled.caption(PHOTOS[0], decode="sample")
     with pytest.raises(ConfigError, match="needs torch"):
         bundled.score(PHOTOS[0], "a dog")
-    with pytest.raises(ConfigError, match="class_weight needs the encoder's classifier"):
-        bundled.caption(PHOTOS[0], class_weight=2.0)
     with pytest.raises(ConfigError, match="beam_width"):
         bundled.caption(PHOTOS[0], beam_widht=3)
 
@@ -137,15 +175,32 @@ def another_layout(folder: Path) -> None:
         (another_opset, "install a newer onnxruntime"),
         (another_layout, "has the layout 9"),
         (lambda folder: (folder / "encoder.onnx").unlink(), "encoder.onnx is missing"),
+        (lambda folder: (folder / "classes.onnx").write_bytes(b"1"), "classes.onnx was altered"),
         (lambda folder: (folder / "SHA256SUMS").unlink(), "SHA256SUMS is missing"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"1"), "model.safetensors was altered"),
     ],
-    ids=["cut", "cut with its checksum", "opset", "layout", "missing", "no checksums", "other weights"],
+    ids=["cut", "cut with its checksum", "opset", "layout", "missing", "classifier", "no checksums", "other weights"],
 )
 def test_a_broken_folder_is_one_message(copied: Path, damage: Callable[[Path], object], message: str) -> None:
     damage(copied)
     with pytest.raises(CheckpointError, match=message):
         OnnxCaptioner.from_checkpoint(copied)
+
+
+def test_files_without_the_classifier_leave_the_classes_out_and_say_so(copied: Path) -> None:
+    """As captioner wrote them before it exported the classifier."""
+    text = (copied / "onnx.json").read_text(encoding="utf-8")
+    (copied / "onnx.json").write_text(text.replace('"classes": true', '"classes": false'), encoding="utf-8")
+    for name in CLASS_FILES:
+        (copied / name).unlink()
+    write_manifest(copied)
+    model = OnnxCaptioner.from_checkpoint(copied)
+    assert model.without_classes
+    assert "writes them again" in str(model.lacking(model.decode))
+    caption = model.caption(CAT)
+    assert caption.tags is None
+    with pytest.raises(ConfigError, match="class_weight needs the encoder's classifier, which these ONNX files"):
+        model.caption(CAT, class_weight=2.0)
 
 
 def test_a_checkpoint_without_onnx_files_is_told_how_to_get_some(copied: Path) -> None:

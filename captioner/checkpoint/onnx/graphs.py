@@ -1,12 +1,13 @@
 """Export a captioning model as three ONNX graphs: the encoder, the decoder's initial state, and one of its steps.
 
-    encoder.onnx      images (N, 3, S, S)                       → vector (N, D), grid (N, P, D)
+    encoder.onnx      images (N, 3, S, S)                       → vector (N, D), grid (N, P, D), shared (N, C, h, w)
     init_state.onnx   vector, grid                              → image_0 …, row_0 …
     step.onnx         tokens (N,), image_0 …, row_0 …           → logits (N, V), attention (N, P), next_row_0 …
 
 image_i and row_i are the tensors of `DecoderState`, in order. A search repeats and selects them; in `step` every row
 has its own entry of image_i. N is free everywhere, P too, and so is every other length that grows with the caption.
 Which lengths do is measured: the decoder runs with two batch sizes, numbers of regions and caption lengths.
+`shared` is there for the classifier (`captioner.checkpoint.onnx.class_graphs`), where the encoder has one.
 
 `torch.export` checks that no free length was fixed to the example's; where one was, the export is an error.
 """
@@ -14,7 +15,6 @@ Which lengths do is measured: the decoder runs with two batch sizes, numbers of 
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import logging
 import warnings
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from captioner.checkpoint.onnx.scale_weights import scale_weights
 from captioner.errors import CaptionerError, ConfigError
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.encoders.encoder import Encoder
@@ -61,8 +62,11 @@ def import_onnx() -> Any:
     return onnx
 
 
-def export_encoder(encoder: Encoder) -> onnx.ModelProto:
-    """The graph of the encoder, BatchNorm not fused, so that its weights are the checkpoint's."""
+def export_encoder(encoder: Encoder, *, with_shared: bool = False) -> onnx.ModelProto:
+    """The graph of the encoder, BatchNorm not fused, so that its weights are the checkpoint's.
+
+    with_shared: whether `shared` is an output: the feature map of the frozen blocks, which a class head reads.
+    """
     if not encoder.encodes_images:
         raise ConfigError(
             "This captioner has encoder=none: its features are made elsewhere, so there is no encoder to export."
@@ -70,9 +74,11 @@ def export_encoder(encoder: Encoder) -> onnx.ModelProto:
     size = encoder.transform.size
     images = torch.zeros(2, 3, size, size)
     batch = torch.export.Dim("N", max=_MOST)
-    graph = _export(_EncoderGraph(encoder), (images,), ({0: batch},), ["images"], ["vector", "grid"], optimize=False)
-    _drop_constant_casts(graph)
-    return graph
+    outputs = ["vector", "grid", *(["shared"] if with_shared else [])]
+    graph = _EncoderGraph(encoder, with_shared=with_shared)
+    exported = export_graph(graph, (images,), ({0: batch},), ["images"], outputs, optimize=False)
+    drop_constant_casts(exported)
+    return exported
 
 
 def export_decoder(decoder: Decoder[Any], feature_dim: int, regions: int) -> DecoderGraphs:
@@ -90,7 +96,7 @@ def export_decoder(decoder: Decoder[Any], feature_dim: int, regions: int) -> Dec
         inputs.append(features.grid)
         shapes.append({0: batch, 1: torch.export.Dim("P", max=_MOST)})
     given = ["vector", "grid"][: len(inputs)]
-    init_state = _export(_InitGraph(decoder), tuple(inputs), tuple(shapes), given, names, optimize=False)
+    init_state = export_graph(_InitGraph(decoder), tuple(inputs), tuple(shapes), given, names, optimize=False)
     before = _state_after(decoder, features, 2)
     free = _free_lengths(decoder, feature_dim, regions)
     step = _StepGraph(decoder, before)
@@ -98,7 +104,7 @@ def export_decoder(decoder: Decoder[Any], feature_dim: int, regions: int) -> Dec
     outputs = ["logits", *(["attention"] if decoder.attends else []), *(f"next_row_{i}" for i in range(rows))]
     return DecoderGraphs(
         init_state,
-        _export(step, arguments, ({0: batch}, *free), ["tokens", *names], outputs, "arguments"),
+        export_graph(step, arguments, ({0: batch}, *free), ["tokens", *names], outputs, "arguments"),
         image,
         rows,
         decoder.attends,
@@ -109,57 +115,19 @@ _MOST = 1 << 20
 
 
 class _EncoderGraph(nn.Module):
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, *, with_shared: bool) -> None:
         super().__init__()
-        self.trunk, self.tokens = scale_weights(encoder.trunk) if encoder.fuses else encoder.trunk, encoder.token_layout
+        frozen, trainable = encoder.split_trunk()
+        upper = nn.Sequential(*(module for block in trainable for module in block))
+        parts = [frozen, upper] if with_shared else [nn.Sequential(*frozen, *upper)]
+        self.parts = nn.ModuleList(scale_weights(part) if encoder.fuses else part for part in parts)
+        self.with_shared, self.tokens = with_shared, encoder.token_layout
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = grid_features(self.trunk(images), self.tokens)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        shared = self.parts[0](images)
+        features = grid_features(self.parts[1](shared) if self.with_shared else shared, self.tokens)
         assert features.grid is not None
-        return features.vector, features.grid
-
-
-def scale_weights(trunk: nn.Module) -> nn.Module:
-    """A copy of `trunk` in eval mode, each BatchNorm as a factor per channel of the weights of the convolution before.
-
-    `captioner.nn.encoders.fuse_batch_norm` does the same and multiplies at once. Here the product stays in the graph,
-    for the program that loads it: the stored weights are then those of the checkpoint, bit by bit.
-    """
-    scaled = copy.deepcopy(trunk).eval()
-    for parent in list(scaled.modules()):
-        previous_name, previous = "", None
-        for name, child in list(parent.named_children()):
-            if (
-                isinstance(child, nn.BatchNorm2d)
-                and isinstance(previous, nn.Conv2d)
-                and previous.out_channels == child.num_features
-            ):
-                setattr(parent, previous_name, _ScaledConv2d(previous, child))
-                setattr(parent, name, nn.Identity())
-            previous_name, previous = name, child
-    return scaled
-
-
-class _ScaledConv2d(nn.Module):
-    """A convolution whose weights are multiplied by the factors of a BatchNorm each time."""
-
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-        super().__init__()
-        mean, variance = norm.running_mean, norm.running_var
-        assert mean is not None
-        assert variance is not None
-        factor = torch.rsqrt(variance + norm.eps) * (1.0 if norm.weight is None else norm.weight)
-        shift = (torch.zeros_like(mean) if norm.bias is None else norm.bias) - mean * factor
-        bias = shift if conv.bias is None else shift + conv.bias * factor
-        conv.bias = nn.Parameter(torch.zeros_like(bias))
-        self.conv = conv
-        self.factor = nn.Parameter(factor.detach().view(-1, 1, 1, 1))
-        self.bias = nn.Parameter(bias.detach())
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        weights = {"weight": self.conv.weight * self.factor, "bias": self.bias}
-        output: Tensor = torch.func.functional_call(self.conv, weights, (inputs,))
-        return output
+        return (features.vector, features.grid, *((shared.clone(),) if self.with_shared else ()))
 
 
 class _InitGraph(nn.Module):
@@ -245,7 +213,7 @@ def _free_lengths(decoder: Decoder[Any], feature_dim: int, regions: int) -> list
     return free
 
 
-def _export(
+def export_graph(
     graph: nn.Module,
     arguments: tuple[Tensor, ...],
     shapes: tuple[dict[int, Any], ...],
@@ -282,7 +250,7 @@ def _export(
     return model
 
 
-def _drop_constant_casts(model: onnx.ModelProto) -> None:
+def drop_constant_casts(model: onnx.ModelProto) -> None:
     """Use constants of type float directly, not through a CastLike, in a graph whose values are all float32.
 
     onnxruntime cannot see that the bounds of a ReLU6 are constant otherwise, and does not fuse it into a convolution.

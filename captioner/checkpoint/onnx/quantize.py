@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from captioner.checkpoint.onnx.description import check_photos
 from captioner.checkpoint.onnx.graphs import import_onnx
 from captioner.config import TransformConfig
 from captioner.data.images.decode import load_image
@@ -26,17 +27,11 @@ from captioner.errors import CaptionerError
 if TYPE_CHECKING:
     import onnx
 
-FEWEST_PHOTOS = 8
-
 
 def quantize_encoder(model: onnx.ModelProto, photos: Sequence[Path], transform: TransformConfig) -> onnx.ModelProto:
-    """The encoder's graph with convolutions in 8 bits. CaptionerError for fewer than FEWEST_PHOTOS photos."""
+    """The encoder's graph with convolutions in 8 bits. CaptionerError for too few photos: see `check_photos`."""
     import_onnx()
-    if len(photos) < FEWEST_PHOTOS:
-        raise CaptionerError(
-            f"8 bits need photos of the kind that will be captioned, to measure the ranges of activations: expected "
-            f"{FEWEST_PHOTOS} or more (100 are better), and got {len(photos)}. Give --photos DIR."
-        )
+    check_photos(photos)
     try:
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process

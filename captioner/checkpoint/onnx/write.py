@@ -16,7 +16,11 @@ from captioner.checkpoint.checkpoint import CONFIG_FILE, MODEL_FILE, TOKENIZER_F
 from captioner.checkpoint.checkpoint_settings import checkpoint_config
 from captioner.checkpoint.export import without_path
 from captioner.checkpoint.manifest import sha256, write_manifest
+from captioner.checkpoint.onnx.class_graphs import export_classes
 from captioner.checkpoint.onnx.description import (
+    CLASS_FILES,
+    CLASS_MAP_FILE,
+    CLASSES_FILE,
     DESCRIPTION_FILE,
     ENCODER_FILE,
     GRAPH_FILES,
@@ -32,6 +36,7 @@ from captioner.checkpoint.onnx.stored_weights import refer_to_checkpoint, store_
 from captioner.checkpoint.phrase_file import PHRASES_FILE, save_phrases
 from captioner.errors import CheckpointError
 from captioner.files import write_atomically, write_json
+from captioner.nn.encoders.class_head import find_class_head
 from captioner.version import __version__
 
 if TYPE_CHECKING:
@@ -41,14 +46,20 @@ _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
 def write_onnx(
-    loaded: LoadedCheckpoint, folder: Path, precision: str = "float32", photos: Sequence[Path] = ()
+    loaded: LoadedCheckpoint,
+    folder: Path,
+    precision: str = "float32",
+    photos: Sequence[Path] = (),
+    *,
+    classes: bool = True,
 ) -> OnnxDescription:
     """Write the graphs, settings, vocabulary and checksums to the empty `folder`.
 
-    precision: one of `PRECISIONS`; "int8" calibrates the encoder on `photos`. Raises ConfigError or CaptionerError,
-    which says why, for a captioner that cannot be exported.
+    precision: one of `PRECISIONS`; "int8" calibrates the encoder on `photos`. classes: whether the encoder's classifier
+    is exported, where it has one and its weights are on this machine. Raises ConfigError or CaptionerError, which says
+    why, for a captioner that cannot be exported.
     """
-    graphs, description = _graphs(loaded, precision, photos)
+    graphs, description = _graphs(loaded, precision, photos, classes=classes)
     for name, graph in graphs.items():
         write_atomically(folder / name, graph.SerializeToString(deterministic=True))
     loaded.vocabulary.save(folder / VOCABULARY_FILE)
@@ -67,16 +78,22 @@ def write_onnx(
 def add_onnx(loaded: LoadedCheckpoint) -> OnnxDescription:
     """Add the graphs, in float32, to the checkpoint's own folder; they refer to the weights in its `model.safetensors`.
 
-    What was there before is replaced. CheckpointError where a file cannot be one of a checkpoint.
+    The classifier, whose weights are not in that file, is in half precision. What was there before is replaced.
+    CheckpointError where a file cannot be one of a checkpoint.
     """
     folder = loaded.path
     if not (folder / MODEL_FILE).is_file():
         raise CheckpointError(f"{folder} has no {MODEL_FILE}, to which the graphs could refer.")
-    graphs, description = _graphs(loaded, "float32", ())
+    graphs, description = _graphs(loaded, "float32")
+    for name in CLASS_FILES:
+        if name in graphs:
+            store_in_half(graphs[name], exactly=False)
     for graph in graphs.values():
         refer_to_checkpoint(graph, folder / MODEL_FILE)
     for name, graph in graphs.items():
         write_atomically(folder / name, graph.SerializeToString(deterministic=True))
+    for name in set(CLASS_FILES) - set(graphs):
+        (folder / name).unlink(missing_ok=True)
     beside = replace(description, beside=True)
     save_description(beside, folder)
     write_manifest(folder)
@@ -100,21 +117,25 @@ def new_onnx_folder(target: Path) -> Iterator[Path]:
 
 def onnx_files(folder: Path) -> list[Path]:
     """The files that `add_onnx` adds, as far as they are there."""
-    return [folder / name for name in (*GRAPH_FILES, DESCRIPTION_FILE) if (folder / name).is_file()]
+    return [folder / name for name in (*GRAPH_FILES, *CLASS_FILES, DESCRIPTION_FILE) if (folder / name).is_file()]
 
 
 def _graphs(
-    loaded: LoadedCheckpoint, precision: str, photos: Sequence[Path]
+    loaded: LoadedCheckpoint, precision: str, photos: Sequence[Path] = (), *, classes: bool = True
 ) -> tuple[dict[str, onnx.ModelProto], OnnxDescription]:
     import_onnx()
     model = loaded.model.cpu()
     encoder, decoder = model.encoder, model.decoder
     rows, columns = encoder.grid_size
     parts = export_decoder(decoder, encoder.feature_dim, rows * columns)  # first: it says no at once
-    graph = export_encoder(encoder)
+    head = find_class_head(loaded.settings.encoder, encoder) if classes else None
+    graph = export_encoder(encoder, with_shared=head is not None and not head.from_images)
     if precision == "int8":
         graph = quantize_encoder(graph, photos, loaded.settings.transform)
     graphs = {ENCODER_FILE: graph, INIT_FILE: parts.init_state, STEP_FILE: parts.step}
+    if head is not None:
+        of_classes = export_classes(encoder, head)
+        graphs |= {CLASS_MAP_FILE: of_classes.map, CLASSES_FILE: of_classes.logits}
     for each in graphs.values():
         store_in_half(each, exactly=precision == "float32")
     weights = loaded.path / MODEL_FILE
@@ -130,6 +151,7 @@ def _graphs(
         grid_size=[rows, columns],
         parameters=sum(parameter.numel() for parameter in decoder.parameters()),
         weights=sha256(weights) if weights.is_file() else "",
+        classes=head is not None,
         versions=_versions(),
     )
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.config import EncoderConfig
@@ -54,6 +55,11 @@ class ClassScores:
         """The scores of one image."""
         return ClassScores(self.logits[index : index + 1], self._map[index : index + 1], self._head)
 
+    def region_logits_of_image(self, index: int, classes: Sequence[int]) -> np.ndarray:
+        """`region_logits` (C, rows, columns) of one image, as an array."""
+        found: np.ndarray = self.image(index).region_logits(classes)[0].float().cpu().numpy()
+        return found
+
     def region_logits(self, classes: Sequence[int]) -> Float[Tensor, "B C rows columns"]:
         """The logits of `classes` in each region: the head applied to the region alone (Zhou et al. 2016, "CAM").
 
@@ -62,7 +68,7 @@ class ClassScores:
         """
         images, _, rows, columns = self._map.shape
         regions = self._map.permute(0, 2, 3, 1).flatten(0, 2)[:, :, None, None]
-        logits = self._head.logits(regions, list(classes))
+        logits = self._head.logits(regions, torch.tensor(list(classes), device=regions.device))
         return logits.view(images, rows, columns, len(classes)).permute(0, 3, 1, 2)
 
 
@@ -84,12 +90,15 @@ class ClassHead(nn.Module):
         found = run_in_chunks(self.upper, first.contiguous(memory_format=torch.channels_last))
         return ClassScores(self.logits(found), found, self)
 
-    def logits(self, feature_map: Float[Tensor, "B D h w"], classes: list[int] | None = None) -> Float[Tensor, "B C"]:
-        """The head on the network's last feature map; only the logits of `classes`, if given."""
+    def logits(self, feature_map: Float[Tensor, "B D h w"], classes: Int[Tensor, " C"] | None = None) -> Tensor:
+        """The head on the network's last feature map: logits (B, 1000), or (B, C), only those of `classes`."""
         hidden = self.head(feature_map)
-        if classes is None:
-            return F.linear(hidden, self.last.weight, self.last.bias)
-        return F.linear(hidden, self.last.weight[classes], None if self.last.bias is None else self.last.bias[classes])
+        weight: Tensor = self.last.weight
+        bias: Tensor | None = self.last.bias
+        if classes is not None:
+            weight = weight.index_select(0, classes)
+            bias = None if bias is None else bias.index_select(0, classes)
+        return F.linear(hidden, weight, bias)
 
 
 class Classifier(FrozenPart):
@@ -143,6 +152,14 @@ def build_class_head(config: EncoderConfig, encoder: Encoder, *, download: bool 
     setattr(network.whole.get_submodule(parent), name, nn.Identity())
     device = next(encoder.parameters()).device
     return ClassHead(upper, network.whole, linear, from_images=not shares).to(device)
+
+
+def find_class_head(config: EncoderConfig, encoder: Encoder) -> ClassHead | None:
+    """`build_class_head`; None also where the weights of the classifier are not on this machine."""
+    try:
+        return build_class_head(config, encoder)
+    except WeightsError:
+        return None
 
 
 def linear_classifier(config: EncoderConfig, who: str) -> nn.Linear:

@@ -138,7 +138,7 @@ class Encoder(nn.Module):
 
     def forward_with_frozen(self, images: Float[Tensor, "B 3 S S"]) -> tuple[ImageFeatures, Float[Tensor, "B C h w"]]:
         """What `forward` returns, and the feature map of the frozen blocks (the images, where no block is frozen)."""
-        frozen, trainable = self._split_trunk()
+        frozen, trainable = self.split_trunk()
         with torch.no_grad():
             features = self._run_frozen(images.contiguous(memory_format=torch.channels_last), frozen)
         return self._run_trainable(features, trainable), features
@@ -146,17 +146,17 @@ class Encoder(nn.Module):
     @torch.no_grad()
     def frozen_features(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C h w"]:
         """The feature map of the frozen blocks."""
-        return self._run_frozen(images.contiguous(memory_format=torch.channels_last), self._split_trunk()[0])
+        return self._run_frozen(images.contiguous(memory_format=torch.channels_last), self.split_trunk()[0])
 
     def trainable_part(self) -> list[nn.Sequential]:
         """The blocks from the first trainable one on, in order."""
-        return self._split_trunk()[1]
+        return self.split_trunk()[1]
 
     def frozen_part(self) -> FrozenPart | None:
         """The blocks before the first trainable one, as an encoder of their own; None where every block is trained."""
         if not self.frozen_blocks:
             return None
-        frozen, trainable = self._split_trunk()
+        frozen, trainable = self.split_trunk()
         name = f"{self.name}_before_{self.blocks[len(self.frozen_blocks)]}" if trainable else self.name
         return FrozenPart(name, frozen, self.transform, None if trainable else self._tokens, fuses=self._fuses)
 
@@ -164,7 +164,7 @@ class Encoder(nn.Module):
         """What `forward` returns, computed from the grid that `frozen_part` returns; `rows`: those of that grid."""
         images, regions, channels = part.shape
         features = part.view(images, rows, regions // rows, channels).permute(0, 3, 1, 2)  # channels last, no copy
-        return self._run_trainable(features, self._split_trunk()[1])
+        return self._run_trainable(features, self.split_trunk()[1])
 
     def _run_trainable(self, features: Float[Tensor, "B C h w"], trainable: list[nn.Sequential]) -> ImageFeatures:
         """Through the trainable blocks, to the grid."""
@@ -173,7 +173,7 @@ class Encoder(nn.Module):
             features = _checkpointed(block, features) if checkpointed else block(features)
         return grid_features(features, self._tokens)
 
-    def _split_trunk(self) -> tuple[nn.Sequential, list[nn.Sequential]]:
+    def split_trunk(self) -> tuple[nn.Sequential, list[nn.Sequential]]:
         """The trunk in order: everything before the first trainable block, and the trainable blocks.
 
         A child without parameters (an activation, a pooling) belongs to the block before it.

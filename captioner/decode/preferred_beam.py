@@ -1,0 +1,81 @@
+"""Beam search that weighs what an image's classes say of words, whatever computes the decoder's steps.
+
+The search first runs without preferences. The images whose best caption could gain are searched again with their
+preferences, and the hypotheses of both searches are ranked together. A caption that has all there is to gain stays as
+it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from captioner.config import DecodeConfig
+from captioner.decode.beam_search import DecoderRows, beam_search
+from captioner.decode.hypothesis import USUAL_LENGTH, Hypothesis
+from captioner.errors import ConfigError
+from captioner.text.class_preferences import ClassPreferences
+from captioner.text.phrases import PhraseStatistics
+from captioner.text.vocabulary import SpecialTokens
+from captioner.text.word_preferences import WordPreferences
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+
+
+def preferences_of(
+    probabilities: Float[np.ndarray, "B 1000"] | None, config: DecodeConfig, classes: ClassPreferences | None
+) -> list[WordPreferences] | None:
+    """What each image's classes prefer; None where they have no weight in this search.
+
+    ConfigError for a search that needs the class probabilities where there are none.
+    """
+    if config.name != "beam" or not config.class_weight:
+        return None
+    if probabilities is None or classes is None:
+        raise ConfigError(
+            f"decode.class_weight={config.class_weight:g} needs the class probabilities of the images, and here are "
+            "none: the encoder's published classifier gives them (docs/tags.md). Use decode.class_weight=0."
+        )
+    return classes.of_images(probabilities, config.class_weight)
+
+
+def preferred_beam_search(
+    new_rows: Callable[[Sequence[int] | None], DecoderRows],
+    images: int,
+    config: DecodeConfig,
+    special: SpecialTokens,
+    n_best: int = 1,
+    phrases: PhraseStatistics | None = None,
+    preferences: Sequence[WordPreferences] | None = None,
+) -> list[list[Hypothesis]]:
+    """The `n_best` hypotheses of every image, best first: `beam_search`, with the preferences of each image, if given.
+
+    new_rows: the rows of a new search of the images at these positions; None: of all images.
+    """
+    found = beam_search(new_rows(None), images, config, special, n_best, phrases)
+    if preferences is None:
+        return found
+    usual = math.pow(USUAL_LENGTH, config.length_penalty)
+    found = [
+        [replace(one, score=one.score + wanted.total(one.tokens) / usual) for one in of_image]
+        for of_image, wanted in zip(found, preferences, strict=True)
+    ]
+    again = [image for image, (best, *_) in enumerate(found) if preferences[image].can_do_better(best.tokens)]
+    if not again:
+        return found
+    wanted_again = [preferences[image] for image in again]
+    second = beam_search(new_rows(again), len(again), config, special, n_best, phrases, wanted_again)
+    for image, others in zip(again, second, strict=True):
+        found[image] = _best_of_both(found[image], others)
+    return found
+
+
+def _best_of_both(first: Sequence[Hypothesis], second: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """As many hypotheses as each of two searches found, by score, each caption once; finished ones first."""
+    known = {one.tokens for one in first}
+    both = [*first, *(one for one in second if one.tokens not in known)]
+    return sorted(both, key=lambda one: (not one.finished, -one.score))[: len(first)]
