@@ -104,6 +104,10 @@ def _check_sources(config: EvaluateConfig, overrides: list[str]) -> None:
     for setting in ("baselines", "ensemble"):
         if getattr(config, setting):
             raise ConfigError(f"{setting}=[…] need checkpoint=runs/…: a file of captions has no model.")
+    if config.captions_per_image > 1:
+        raise ConfigError(
+            f"captions_per_image={config.captions_per_image} needs checkpoint=runs/…: a file has one caption per image."
+        )
     if config.average is not None:
         raise ConfigError(f"average={config.average} needs checkpoint=runs/…: a file of captions has no weights.")
     if config.metric.grounding is not None:

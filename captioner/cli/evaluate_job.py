@@ -23,7 +23,7 @@ from captioner.data.features.sources import FeatureSource, open_model_features
 from captioner.distributed.device import choose_device
 from captioner.distributed.ranks import is_main_process, process_group
 from captioner.errors import ConfigError, choose
-from captioner.evaluation.evaluate import evaluate_model
+from captioner.evaluation.evaluate import evaluate_model, settings_for_sets
 from captioner.evaluation.evaluation import Evaluation, has_references, write_evaluation
 from captioner.evaluation.grounding import NEEDS_ATTENTION
 from captioner.evaluation.scoring_tokenizer import scoring_tokenizer
@@ -85,6 +85,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
         features = open_model_features(dataset, checkpoint.model, data=data, cache=config.cache, device=device)
         decode = _decode_settings(settings.decode, config.decode, overrides)
         _check_effect(decode, overrides)
+        settings_for_sets(decode, config.captions_per_image)
         features = with_classes(
             features,
             dataset,
@@ -107,6 +108,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
             config.batch_size,
             novelty,
             config.meteor,
+            config.captions_per_image,
         )
         intervals, attention, details = {}, {}, {}
         if config.report:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from captioner.config.augment import AugmentConfig
-from captioner.config.checks import check_resume_despite, starts_before_end
+from captioner.config.checks import check_resume_despite, starts_before_end, within
 from captioner.config.data import CacheConfig, DataConfig, ScenesConfig
 from captioner.config.decode import DecodeConfig
 from captioner.config.encoder import NO_ENCODER_NAME, EncoderConfig
@@ -25,6 +25,8 @@ from captioner.errors import ConfigError
 
 CHANGES = ("data", "seed", "batch_size", "phases")  # since a checkpoint, that `resume_despite` of a captioner accepts
 LANGUAGE_CHANGES = ("data", "seed", "window")
+
+MOST_CAPTIONS = 1000  # of one image
 
 TASKS = ("captioning", "language_model")  # what `python train.py task=…` can train
 
@@ -162,6 +164,8 @@ class EvaluateConfig:
     ensemble_mean: str = "probabilities"  # ensemble: the mean of the members' probabilities or log_probabilities
     average: str | None = None  # bestN: the mean weights of the N best checkpoints of each run (not of baselines)
     baselines: list[str] = field(default_factory=list)  # more checkpoints, to compare with the first in the report
+    # captions generated of each image, and how different they are from each other (docs/diversity.md)
+    captions_per_image: int = 1
     hard_at_test: str | None = None  # hard attention: expected or sample; null: as in the settings of the model
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
@@ -170,3 +174,9 @@ class EvaluateConfig:
     meteor: MeteorConfig = field(default_factory=MeteorConfig)
     batch_size: int = 64  # images captioned together
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+
+    def __post_init__(self) -> None:
+        within("captions_per_image", self.captions_per_image, 1, MOST_CAPTIONS)
+        several = "Caption_sets" in self.metric.names
+        if several and self.captions_per_image == 1:
+            raise ConfigError("metric.names has Caption_sets, which needs several: give captions_per_image=5 as well.")

@@ -46,6 +46,7 @@ class Evaluation:
 
     skipped: image id → why the image could not be read. signature: all that must be equal for scores to be comparable.
     reference_loss: that of the model which generated the captions; None without a model or without references.
+    caption_sets: the n captions of each image, that of `captions` first; None where there is one per image.
     """
 
     split: str
@@ -56,6 +57,7 @@ class Evaluation:
     notices: tuple[str, ...] = ()
     grounding: Grounding | None = None
     reference_loss: ReferenceLoss | None = None
+    caption_sets: dict[ImageId, list[str]] | None = None
 
     @property
     def table_row(self) -> dict[str, float]:
@@ -70,11 +72,12 @@ def score_captions(
     tokenizer: TokenizerConfig,
     training_captions: Iterable[str] | None = None,
     meteor: MeteorConfig | None = None,
+    sets: Mapping[ImageId, Sequence[str]] | None = None,
 ) -> Scores:
     """Score captions against the split's references; images without references are left out.
 
     captions: image id → generated caption. tokenizer: the model's; see `scoring_tokenizer` for which one scores.
-    training_captions: for metrics that need them, such as "Diversity".
+    training_captions: for metrics that need them, such as "Diversity". sets: all captions of each image, see `score`.
     Raises DataError if no image has a reference.
     """
     references = {
@@ -92,6 +95,7 @@ def score_captions(
         rare_at_most=metric.rare_at_most,
         objects=dataset.objects,
         meteor=meteor,
+        sets=None if sets is None else {image_id: sets[image_id] for image_id in references},
     )
 
 
@@ -145,9 +149,14 @@ def write_evaluation(
 ) -> None:
     """Write `captions_<split>.json` (COCO's results format), `metrics.json` and, if `per_image`, a CSV file.
 
+    Where images have several captions, `caption_sets_<split>.json` has them all: [{"image_id": …, "captions": […]}].
+
     extra: more entries for `metrics.json`. Raises OSError.
     """
     write_results(folder / f"captions_{evaluation.split}.json", evaluation.captions)
+    if evaluation.caption_sets is not None:
+        sets = [{"image_id": key, "captions": captions} for key, captions in evaluation.caption_sets.items()]
+        write_json(folder / f"caption_sets_{evaluation.split}.json", sets)
     write_json(folder / "metrics.json", metrics_record(evaluation) | dict(extra or {}))
     if per_image:
         write_per_image_csv(folder / f"per_image_{evaluation.split}.csv", evaluation.scores, evaluation.captions)

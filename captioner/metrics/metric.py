@@ -29,6 +29,7 @@ class TokenizedCaptions:
     rare_at_most: `metric.rare_at_most`. split_tokens: treat a space inside a token as the end of a word in n-grams,
     as the official BLEU and CIDEr do (CoreNLP keeps one in "1 1/2"), and the official ROUGE-L does not.
     meteor_backend: `meteor.backend`.
+    sets: (I, n) all captions of each image, the hypothesis first, for "Caption_sets"; None where there is only one.
     """
 
     hypotheses: Sequence[Caption]
@@ -40,6 +41,7 @@ class TokenizedCaptions:
     object_names: Mapping[Phrase, str | None] | None = None
     objects_source: str | None = None
     meteor_backend: str = "auto"
+    sets: Sequence[Sequence[Caption]] | None = None
 
     @cached_property
     def table(self) -> CaptionTable:

@@ -25,6 +25,7 @@ METRICS: Registry[Metric] = Registry(
         "SPICE": "captioner.metrics.spice:METRIC",
         "Bleu_nltk": "captioner.metrics.nltk_bleu:METRIC",
         "Diversity": "captioner.metrics.diversity:METRIC",
+        "Caption_sets": "captioner.metrics.caption_sets:METRIC",
         "Fluency": "captioner.metrics.fluency:METRIC",
         "CHAIR": "captioner.metrics.chair:METRIC",
         "CHAIR_references": "captioner.metrics.chair:METRIC_REFERENCES",

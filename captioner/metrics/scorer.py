@@ -20,7 +20,7 @@ from captioner.metrics.ngrams import LONGEST, Floats
 from captioner.metrics.registry import METRICS, VALIDATION_METRICS, check_names
 from captioner.metrics.rouge import BETA
 from captioner.text.object_words import ImageObjects
-from captioner.text.tokenizers import build_tokenizer
+from captioner.text.tokenizers import Tokenizer, build_tokenizer
 from captioner.version import __version__
 
 
@@ -74,6 +74,7 @@ def score(
     rare_at_most: int | None = None,
     objects: ImageObjects | None = None,
     meteor: MeteorConfig | None = None,
+    sets: Mapping[ImageId, Sequence[str]] | None = None,
 ) -> Scores:
     """Score one generated caption per image against the image's reference captions.
 
@@ -82,7 +83,8 @@ def score(
     training_captions, rare_at_most: for "Diversity": captions that are equal to one of the training captions are not
     novel, and words that occur in them at most `rare_at_most` times are rare (None: no recall of rare words). For
     "Fluency": the captions of its statistics (None: the references). objects: for "CHAIR": the annotated objects of
-    every image. meteor: for "METEOR": by default without Java.
+    every image. meteor: for "METEOR": by default without Java. sets: for "Caption_sets": image id → the n ≥ 2 captions
+    of every image, its hypothesis first.
 
     Raises ConfigError for an unknown name; DataError for ids that only one side has, an image without a reference,
     and captions that are not text. A metric whose program is missing is listed in `Scores.unavailable`.
@@ -105,6 +107,7 @@ def score(
         object_names=None if objects is None else objects.names,
         objects_source=None if objects is None else objects.source,
         meteor_backend=(meteor or MeteorConfig()).backend,
+        sets=None if sets is None else _tokenized_sets(sets, hypotheses, tokenize),
     )
     scores = _compute(captions, names)
     columns = {name: values.tolist() for name, values in scores.per_image.items()}
@@ -198,6 +201,21 @@ def _check_new(name: str, computed: Iterable[str], scores: TokenScores) -> None:
 def _in_groups(captions: list[list[str]], sizes: Sequence[int]) -> list[list[list[str]]]:
     ends = np.cumsum(sizes).tolist()
     return [captions[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+def _tokenized_sets(
+    sets: Mapping[ImageId, Sequence[str]], hypotheses: Mapping[ImageId, str], tokenizer: Tokenizer
+) -> list[list[list[str]]]:
+    """The captions of the images of `hypotheses`; DataError unless all have as many, two or more."""
+    check_same_images(sets, hypotheses, "The sets of captions")
+    of_images = [list(sets[image_id]) for image_id in hypotheses]
+    sizes = sorted({len(of_image) for of_image in of_images})
+    if sizes[0] < 2 or len(sizes) > 1:
+        raise DataError(
+            f"The images have {' or '.join(map(str, sizes))} captions: expected one number for all, at least 2."
+        )
+    tokens = tokenizer.tokenize_all([caption for of_image in of_images for caption in of_image])
+    return _in_groups(tokens, [sizes[0]] * len(of_images))
 
 
 def _checksum(references: Mapping[ImageId, Sequence[str]]) -> str:
