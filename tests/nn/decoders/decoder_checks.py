@@ -31,6 +31,23 @@ def rows_of(packed: PackedCaptions, values: torch.Tensor) -> dict[tuple[int, int
     }
 
 
+def check_that_forward_is_the_equations(
+    decoder: Decoder[Any],
+    features: ImageFeatures,
+    equations: Callable[[Decoder[Any], np.ndarray, np.ndarray, list[int]], tuple[np.ndarray, np.ndarray]],
+) -> None:
+    """Teacher forcing gives the logits (T, V) and weights (T, P) of `equations(decoder, grid, vector, words)`."""
+    packed = pack_captions(CAPTIONS)
+    output = decoder(features, packed)
+    attention = rows_of(packed, output.attention)
+    assert features.grid is not None
+    for (image, slot), logits in rows_of(packed, output.logits).items():
+        grid, vector = features.grid[image].numpy(), features.vector[image].numpy()
+        expected, weights = equations(decoder, grid, vector, [1, *CAPTIONS[image][slot]])
+        np.testing.assert_allclose(logits, expected, atol=1e-10)
+        np.testing.assert_allclose(attention[image, slot], weights, atol=1e-10)
+
+
 def check_that_decoding_step_by_step_equals_teacher_forcing(decoder: nn.Module, features: ImageFeatures) -> None:
     """Calling `step` for each token gives the logits of teacher forcing."""
     packed = pack_captions(CAPTIONS)

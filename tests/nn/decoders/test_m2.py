@@ -11,32 +11,14 @@ import torch
 from captioner.config.attention_models import M2Config, TransformerConfig
 from captioner.errors import ConfigError
 from captioner.nn.packing import pack_captions
-from tests.nn.decoders.decoder_checks import (
-    CAPTIONS,
-    check_gradients,
-    check_that_beams_of_an_image_share_its_features,
-    check_that_decoding_step_by_step_equals_teacher_forcing,
-    check_that_padding_changes_nothing,
-    make_attending,
-    mean_cross_entropy,
-    rows_of,
-)
+from tests.nn.decoders.attending_configs import M2, SMALL_M2
+from tests.nn.decoders.decoder_checks import CAPTIONS, check_that_forward_is_the_equations, make_attending
 from tests.nn.equations import parameters, sigmoid, word_logits
 from tests.nn.transformer_equations import embed, feed_forward, multihead, normalize, sublayer
-
-SMALL: dict[str, Any] = {"embedding_dim": 8, "hidden_dim": 8, "heads": 2, "feed_forward_dim": 10}
-CONFIGS = [
-    M2Config(**SMALL, layers=2, encoder_layers=2, memory_slots=3),
-    M2Config(**SMALL, layers=1, encoder_layers=3, memory_slots=0, norm="pre"),
-    M2Config(**SMALL, layers=2, encoder_layers=1, memory_slots=2, tie_embeddings=True, layer_norm="unbiased"),
-]
 
 
 def name(config: M2Config) -> str:
     return f"{config.norm}-{config.layers}-{config.encoder_layers}-{config.memory_slots}"
-
-
-every_kind = pytest.mark.parametrize("config", CONFIGS, ids=name)
 
 
 def equations(decoder: Any, config: M2Config, grid: np.ndarray, words: list[int]) -> tuple[Any, Any]:
@@ -79,42 +61,15 @@ def equations(decoder: Any, config: M2Config, grid: np.ndarray, words: list[int]
     return np.array([word_logits(p, row) for row in x]), np.mean(all_weights, axis=0)
 
 
-@every_kind
+@pytest.mark.parametrize("config", M2, ids=name)
 def test_forward_is_the_equations(config: M2Config) -> None:
-    decoder, features = make_attending(config)
-    packed = pack_captions(CAPTIONS)
-    output = decoder(features, packed)
-    attention = rows_of(packed, output.attention)
-    assert features.grid is not None
-    for (image, slot), logits in rows_of(packed, output.logits).items():
-        expected, weights = equations(decoder, config, features.grid[image].numpy(), [1, *CAPTIONS[image][slot]])
-        np.testing.assert_allclose(logits, expected, atol=1e-10)
-        np.testing.assert_allclose(attention[image, slot], weights, atol=1e-10)
-
-
-@every_kind
-def test_decoding_step_by_step_equals_teacher_forcing(config: M2Config) -> None:
-    check_that_decoding_step_by_step_equals_teacher_forcing(*make_attending(config))
-
-
-@every_kind
-def test_gradients_are_those_of_finite_differences(config: M2Config) -> None:
-    decoder, features = make_attending(config)
-    check_gradients(decoder, mean_cross_entropy(decoder, features))
-
-
-@every_kind
-def test_padding_changes_nothing(config: M2Config) -> None:
-    check_that_padding_changes_nothing(make_attending(config)[0])
-
-
-@every_kind
-def test_beams_of_an_image_share_its_features(config: M2Config) -> None:
-    check_that_beams_of_an_image_share_its_features(*make_attending(config))
+    check_that_forward_is_the_equations(
+        *make_attending(config), lambda decoder, grid, _, words: equations(decoder, config, grid, words)
+    )
 
 
 def test_one_encoder_layer_without_slots_and_with_open_gates_is_the_transformer() -> None:
-    shared = {**SMALL, "layers": 2, "encoder_layers": 1, "norm": "post"}
+    shared = {**SMALL_M2, "layers": 2, "encoder_layers": 1, "norm": "post"}
     decoder, features = make_attending(M2Config(**shared, memory_slots=0))
     transformer, _ = make_attending(TransformerConfig(**shared))
     for layer in decoder.decoder:  # type: ignore[union-attr]
@@ -138,4 +93,4 @@ def test_one_encoder_layer_without_slots_and_with_open_gates_is_the_transformer(
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        M2Config(**{**SMALL, **settings})
+        M2Config(**{**SMALL_M2, **settings})

@@ -15,41 +15,14 @@ from captioner.errors import ConfigError
 from captioner.nn.decoders.transformer import sinusoids
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures, repeat_rows
-from tests.nn.decoders.decoder_checks import (
-    CAPTIONS,
-    check_gradients,
-    check_that_beams_of_an_image_share_its_features,
-    check_that_decoding_step_by_step_equals_teacher_forcing,
-    check_that_padding_changes_nothing,
-    make_attending,
-    mean_cross_entropy,
-    rows_of,
-)
+from tests.nn.decoders.attending_configs import SMALL_TRANSFORMER, TRANSFORMER
+from tests.nn.decoders.decoder_checks import check_that_forward_is_the_equations, make_attending
 from tests.nn.equations import parameters, word_logits
 from tests.nn.transformer_equations import embed, feed_forward, multihead, normalize, sublayer
-
-SMALL: dict[str, Any] = {
-    "embedding_dim": 8,
-    "hidden_dim": 8,
-    "heads": 2,
-    "feed_forward_dim": 10,
-    "layers": 2,
-    "encoder_layers": 2,
-}
-CONFIGS = [
-    TransformerConfig(**SMALL),
-    TransformerConfig(**SMALL, norm="post"),
-    TransformerConfig(**SMALL, layer_norm="unbiased", tie_embeddings=True),
-    TransformerConfig(**{**SMALL, "encoder_layers": 0, "layers": 1}, positions="learned", longest=9),
-    TransformerConfig(**{**SMALL, "embedding_dim": 5, "heads": 8}, tie_embeddings=True),
-]
 
 
 def name(config: TransformerConfig) -> str:
     return f"{config.norm}-{config.layer_norm}-{config.positions}-{config.embedding_dim}"
-
-
-every_kind = pytest.mark.parametrize("config", CONFIGS, ids=name)
 
 
 def equations(decoder: Any, config: TransformerConfig, grid: np.ndarray, words: list[int]) -> tuple[Any, Any]:
@@ -87,37 +60,11 @@ def equations(decoder: Any, config: TransformerConfig, grid: np.ndarray, words: 
     return np.array([word_logits(p, row) for row in x]), weights
 
 
-@every_kind
+@pytest.mark.parametrize("config", TRANSFORMER, ids=name)
 def test_forward_is_the_equations(config: TransformerConfig) -> None:
-    decoder, features = make_attending(config)
-    packed = pack_captions(CAPTIONS)
-    output = decoder(features, packed)
-    attention = rows_of(packed, output.attention)
-    for (image, slot), logits in rows_of(packed, output.logits).items():
-        expected, weights = equations(decoder, config, features.grid[image].numpy(), [1, *CAPTIONS[image][slot]])
-        np.testing.assert_allclose(logits, expected, atol=1e-10)
-        np.testing.assert_allclose(attention[image, slot], weights, atol=1e-10)
-
-
-@every_kind
-def test_decoding_step_by_step_equals_teacher_forcing(config: TransformerConfig) -> None:
-    check_that_decoding_step_by_step_equals_teacher_forcing(*make_attending(config))
-
-
-@every_kind
-def test_gradients_are_those_of_finite_differences(config: TransformerConfig) -> None:
-    decoder, features = make_attending(config)
-    check_gradients(decoder, mean_cross_entropy(decoder, features))
-
-
-@every_kind
-def test_padding_changes_nothing(config: TransformerConfig) -> None:
-    check_that_padding_changes_nothing(make_attending(config)[0])
-
-
-@every_kind
-def test_beams_of_an_image_share_its_features(config: TransformerConfig) -> None:
-    check_that_beams_of_an_image_share_its_features(*make_attending(config))
+    check_that_forward_is_the_equations(
+        *make_attending(config), lambda decoder, grid, _, words: equations(decoder, config, grid, words)
+    )
 
 
 def copy_attention(source: Any, target: nn.MultiheadAttention) -> None:
@@ -150,7 +97,7 @@ def torch_layer(kind: Any, source: Any, config: TransformerConfig) -> Any:
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_torch_s_own_transformer_gives_the_same_logits(norm: str) -> None:
-    config = replace(CONFIGS[0], norm=norm)
+    config = replace(TRANSFORMER[0], norm=norm)
     decoder, features = make_attending(config)
     decoder.float()
     grid = features.grid.float()
@@ -173,7 +120,7 @@ def test_torch_s_own_transformer_gives_the_same_logits(norm: str) -> None:
 
 def test_a_step_projects_one_word_whatever_was_read_before() -> None:
     """The cache: every linear layer of a step reads N rows of one word, at the first step and at the tenth."""
-    decoder, features = make_attending(CONFIGS[0])
+    decoder, features = make_attending(TRANSFORMER[0])
     sizes: list[set[int]] = []
 
     def note(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> None:
@@ -191,7 +138,7 @@ def test_a_step_projects_one_word_whatever_was_read_before() -> None:
 
 
 def test_a_caption_beyond_the_learned_positions_is_one_message() -> None:
-    decoder, features = make_attending(CONFIGS[3])
+    decoder, features = make_attending(TRANSFORMER[3])
     state = decoder.init_state(features)
     for _ in range(9):
         state = decoder.step(torch.tensor([4, 5, 6]), state).state
@@ -210,4 +157,4 @@ def test_a_caption_beyond_the_learned_positions_is_one_message() -> None:
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        TransformerConfig(**{**SMALL, **settings})
+        TransformerConfig(**{**SMALL_TRANSFORMER, **settings})

@@ -10,40 +10,18 @@ import torch
 
 from captioner.config import UpDownConfig
 from captioner.errors import ConfigError
-from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures
-from tests.nn.decoders.decoder_checks import (
-    CAPTIONS,
-    D,
-    check_gradients,
-    check_that_beams_of_an_image_share_its_features,
-    check_that_decoding_step_by_step_equals_teacher_forcing,
-    check_that_padding_changes_nothing,
-    make_attending,
-    mean_cross_entropy,
-    rows_of,
-)
+from tests.nn.decoders.attending_configs import UPDOWN, vector_dim_of
+from tests.nn.decoders.decoder_checks import check_that_forward_is_the_equations, make_attending
 from tests.nn.equations import lstm, parameters, softmax, word_logits
-
-SMALL: dict[str, Any] = {"embedding_dim": 3, "hidden_dim": 4, "attention_dim": 5}
-CONFIGS = [
-    UpDownConfig(**SMALL),
-    UpDownConfig(**SMALL, grid_dim=7, tie_embeddings=True),
-    UpDownConfig(**SMALL, grid_dim=7, vector_dim=8, word_activation="relu"),
-    UpDownConfig(**SMALL, vector_dim=8),
-]
-OTHERS = [UpDownConfig(**SMALL, cell="gru", layers=2, residual=True), UpDownConfig(**SMALL, cell="rnn", grid_dim=7)]
 
 
 def name(config: UpDownConfig) -> str:
     return f"{config.cell}-{config.layers}-{config.grid_dim}-{config.vector_dim}"
 
 
-every_kind = pytest.mark.parametrize("config", [*CONFIGS, *OTHERS], ids=name)
-
-
 def make(config: UpDownConfig) -> tuple[Any, ImageFeatures]:
-    return make_attending(config, config.vector_dim or D)
+    return make_attending(config, vector_dim_of(config))
 
 
 def equations(
@@ -72,49 +50,22 @@ def equations(
     return np.array(rows), np.array(weights)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=name)
+@pytest.mark.parametrize("config", UPDOWN[:4], ids=name)
 def test_forward_is_the_equations(config: UpDownConfig) -> None:
-    decoder, features = make(config)
-    packed = pack_captions(CAPTIONS)
-    output = decoder(features, packed)
-    attention = rows_of(packed, output.attention)
-    for (image, slot), logits in rows_of(packed, output.logits).items():
-        grid, vector = features.grid[image].numpy(), features.vector[image].numpy()
-        expected, weights = equations(decoder, config, grid, vector, [1, *CAPTIONS[image][slot]])
-        np.testing.assert_allclose(logits, expected, atol=1e-10)
-        np.testing.assert_allclose(attention[image, slot], weights, atol=1e-10)
-
-
-@pytest.mark.parametrize("config", [c for c in [*CONFIGS, *OTHERS] if c.vector_dim is None], ids=name)
-def test_padding_changes_nothing(config: UpDownConfig) -> None:
-    check_that_padding_changes_nothing(make(config)[0])
-
-
-@every_kind
-def test_decoding_step_by_step_equals_teacher_forcing(config: UpDownConfig) -> None:
-    check_that_decoding_step_by_step_equals_teacher_forcing(*make(config))
-
-
-@every_kind
-def test_gradients_are_those_of_finite_differences(config: UpDownConfig) -> None:
-    decoder, features = make(config)
-    check_gradients(decoder, mean_cross_entropy(decoder, features))
-
-
-@every_kind
-def test_beams_of_an_image_share_its_features(config: UpDownConfig) -> None:
-    check_that_beams_of_an_image_share_its_features(*make(config))
+    check_that_forward_is_the_equations(
+        *make(config), lambda decoder, grid, vector, words: equations(decoder, config, grid, vector, words)
+    )
 
 
 def test_a_vector_of_another_size_is_one_message() -> None:
-    decoder, features = make(CONFIGS[3])
+    decoder, features = make(UPDOWN[3])
     with pytest.raises(ConfigError, match=r"model\.vector_dim=8: .* the encoder's have 6"):
         decoder.init_state(features._replace(vector=features.grid.mean(1)))
 
 
 def test_attention_sees_the_word_that_is_read() -> None:
     """Unlike Show, Attend and Tell, whose attention is the same for every word read at this step."""
-    decoder, features = make(CONFIGS[0])
+    decoder, features = make(UPDOWN[0])
     step = decoder.step(torch.tensor([4, 4, 4]), decoder.init_state(features))
     other = decoder.step(torch.tensor([5, 5, 5]), decoder.init_state(features))
     assert not torch.allclose(step.attention, other.attention)
