@@ -49,12 +49,12 @@ def test_a_second_backward_pass_gives_the_same_gradients() -> None:
 def test_without_gradients_and_under_autocast_the_layer_is_plain() -> None:
     layer = StepLinear(4, 4)
     with torch.no_grad(), deferred_weight_gradients(layer):
-        assert layer._collecting is None
+        assert layer._product is None
     with torch.autocast("cpu", torch.bfloat16), deferred_weight_gradients(layer):
         assert layer(torch.ones(2, 4)).dtype == torch.bfloat16
     with deferred_weight_gradients(layer):
-        assert layer._collecting is not None
-    assert layer._collecting is None
+        assert layer._product is not None
+    assert layer._product is None
 
 
 def test_a_frozen_weight_stays_plain() -> None:
