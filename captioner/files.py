@@ -81,6 +81,34 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def restore_replaced(target: Path) -> None:
+    """Bring back the folder that `replacing_folder` was replacing when its process was killed between two renames."""
+    old = _replaced(target)
+    if old.exists() and not target.exists():
+        old.rename(target)
+
+
+@contextlib.contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """`atomic_folder` for a target that may exist: it is replaced when the block has succeeded, and stays otherwise."""
+    restore_replaced(target)
+    old = _replaced(target)
+    shutil.rmtree(old, ignore_errors=True)
+    try:
+        with atomic_folder(target) as temporary:
+            yield temporary
+            if target.exists():
+                target.rename(old)
+    except BaseException:
+        restore_replaced(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _replaced(target: Path) -> Path:
+    return target.with_name(f".{target.name}.replaced")
+
+
 @contextlib.contextmanager
 def _errors_named(temporary: Path, path: Path) -> Iterator[None]:
     """A context in which an OSError without a file name, or of the temporary file, names `path`."""

@@ -328,6 +328,8 @@ DIRECT = {
     "captioner/checkpoint/onnx/quantize.py": "inside a temporary folder",
     "captioner/checkpoint/onnx/write.py": "inside the temporary folder of new_onnx_folder",
     "captioner/checkpoint/weights.py": "inside the temporary folder of new_export or of a checkpoint",
+    "captioner/demo/web/model_files.py": "inside the temporary folder of replacing_folder",
+    "captioner/demo/web/site.py": "inside the temporary folder of replacing_folder",
     "captioner/text/vocabulary.py": "inside the temporary folder of a checkpoint",
     "captioner/training/logs.py": "appends; a resumed run truncates the logs to the sizes in its checkpoint",
     "captioner/training/tensorboard.py": "appends, as the logs",

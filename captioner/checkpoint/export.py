@@ -7,7 +7,6 @@ an export.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from captioner.checkpoint.phrase_file import PHRASES_FILE, save_phrases
 from captioner.checkpoint.weights import compress_to, size_in_bytes, unique_weights, write_weights
 from captioner.config import EncoderConfig
 from captioner.errors import CheckpointError, ConfigError, WeightsError
-from captioner.files import atomic_folder, write_json
+from captioner.files import replacing_folder, restore_replaced, write_json
 from captioner.nn.encoders.encoder_weights import looks_like_file
 from captioner.schema import to_plain
 
@@ -104,9 +103,7 @@ def new_export(target: Path, *, replace_export: bool = False) -> Iterator[Path]:
 
     Raises CheckpointError if `target` exists and is not an export that `replace_export` allows to replace.
     """
-    old = target.with_name(f".{target.name}.replaced")
-    if old.exists() and not target.exists():  # a process was killed between the two renames below
-        old.rename(target)
+    restore_replaced(target)
     if target.exists():
         if not replace_export:
             raise CheckpointError(f"{target} exists already: give another folder, or --replace for an older export.")
@@ -116,17 +113,8 @@ def new_export(target: Path, *, replace_export: bool = False) -> Iterator[Path]:
             )
     if not target.absolute().parent.is_dir():
         raise CheckpointError(f"{target} cannot be created: the folder {target.absolute().parent} does not exist.")
-    shutil.rmtree(old, ignore_errors=True)
-    try:
-        with atomic_folder(target) as temporary:
-            yield temporary
-            if target.exists():
-                target.rename(old)
-    except BaseException:
-        if old.exists() and not target.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    with replacing_folder(target) as temporary:
+        yield temporary
 
 
 def without_path(encoder: EncoderConfig) -> EncoderConfig:

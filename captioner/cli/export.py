@@ -15,6 +15,7 @@ from captioner.checkpoint.best import find_best
 from captioner.checkpoint.index import find_checkpoint
 from captioner.checkpoint.onnx.description import PRECISIONS
 from captioner.cli.export_onnx import export_onnx
+from captioner.cli.export_web import export_web
 from captioner.cli.flags import FlagParser, add_average, add_checkpoint
 from captioner.cli.main import run_command
 from captioner.cli.runs_folder import CONFIG_FILE, METRICS_FILE
@@ -49,6 +50,7 @@ def _parser() -> FlagParser:
             "export --checkpoint runs/… --out dogs --class-words",
             "export --checkpoint runs/… --onnx dogs_onnx",
             "export --checkpoint runs/… --onnx dogs_int8 --precision int8 --photos photos/",
+            "export --checkpoint runs/… --web site",
         ],
         {"to": "--out", "archive": "--out", "whole": "--with-encoder"},
     )
@@ -68,9 +70,22 @@ def _parser() -> FlagParser:
         help="instead of --out: add ONNX files to the checkpoint's own folder; they use its weights, and so are small",
     )
     parser.add_argument(
+        "--web",
+        type=Path,
+        metavar="DIR",
+        help="instead of --out: a folder of static files, a page that captions in the browser (docs/web.md)",
+    )
+    parser.add_argument(
+        "--onnxruntime-web",
+        type=Path,
+        metavar="PATH",
+        help="with --web: a folder or the npm package that holds onnxruntime-web (default: downloaded once)",
+    )
+    parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="with --onnx: of the weights; int8 needs --photos (default: float32, in half the size where exact)",
+        help="with --onnx or --web: of the weights; int8 needs --photos (default: float32, in half the size where\n"
+        "exact; with --web, the ONNX files that the checkpoint has)",
     )
     parser.add_argument(
         "--photos", type=Path, metavar="DIR", help="with --precision int8: 100 photos of the kind to be captioned"
@@ -100,7 +115,7 @@ def _parser() -> FlagParser:
     parser.add_argument(
         "--notes", type=Path, metavar="FILE.md", help="for the model card: what the captioner gets wrong"
     )
-    parser.add_argument("--name", help="name on the model card (default: that of the folder or file)")
+    parser.add_argument("--name", help="name on the model card or on the page (default: that of the folder or file)")
     return parser
 
 
@@ -108,6 +123,9 @@ def _export(arguments: argparse.Namespace) -> None:
     _check_kind(arguments)
     if arguments.onnx is not None or arguments.add_onnx:
         export_onnx(arguments)
+        return
+    if arguments.web is not None:
+        export_web(arguments)
         return
     archive: Path | None = arguments.out if is_archive_name(arguments.out) else None
     if archive is None and arguments.out.suffix in _OTHER_ARCHIVES:
@@ -182,18 +200,27 @@ def _with_class_words(loaded: LoadedCheckpoint, weight: float) -> LoadedCheckpoi
 
 def _check_kind(arguments: argparse.Namespace) -> None:
     """CaptionerError unless exactly one kind of export is asked for, with flags that have an effect on it."""
-    kinds = {"--out": arguments.out, "--onnx": arguments.onnx, "--add-onnx": arguments.add_onnx}
+    kinds = {
+        "--out": arguments.out,
+        "--onnx": arguments.onnx,
+        "--web": arguments.web,
+        "--add-onnx": arguments.add_onnx,
+    }
     given = [flag for flag, value in kinds.items() if value]
     if len(given) != 1:
         found = f"{' and '.join(given)} were given" if given else "none was given"
-        raise CaptionerError(f"Give one of --out PATH, --onnx DIR and --add-onnx: {found}. See --help.")
+        raise CaptionerError(f"Give one of --out PATH, --onnx DIR, --web DIR and --add-onnx: {found}. See --help.")
     ignored: dict[str, object] = {}
-    if arguments.onnx is None:
+    if arguments.onnx is None and arguments.web is None:
         ignored |= {"--precision": arguments.precision, "--photos": arguments.photos}
+    if arguments.web is None:
+        ignored |= {"--onnxruntime-web": arguments.onnxruntime_web}
     if arguments.out is None:
         ignored |= {"--max-megabytes": arguments.max_megabytes, "--float32": arguments.float32}
-        ignored |= {"--with-encoder": arguments.with_encoder, "--notes": arguments.notes, "--name": arguments.name}
+        ignored |= {"--with-encoder": arguments.with_encoder, "--notes": arguments.notes}
         ignored |= {"--class-words": arguments.class_words}
+    if arguments.out is None and arguments.web is None:
+        ignored |= {"--name": arguments.name}
     for flag, value in ignored.items():
         if value:
             raise CaptionerError(f"{flag} has no effect with {given[0]}. Leave one of them out.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from captioner.checkpoint.index import find_checkpoint
@@ -15,14 +16,7 @@ MOST_PHOTOS = 256  # for calibration; more change nothing and take longer
 
 def export_onnx(arguments: argparse.Namespace) -> None:
     """Write the ONNX files that the flags of `captioner export` ask for."""
-    precision = arguments.precision or "float32"
-    if arguments.photos is not None and precision != "int8":
-        raise CaptionerError(f"--photos has no effect with --precision {precision}: only int8 is calibrated.")
-    if precision == "int8" and arguments.photos is None:
-        raise CaptionerError("--precision int8 needs --photos DIR: the photos on which ranges are measured.")
-    photos = [] if arguments.photos is None else _photos(arguments.photos)
-    if precision == "int8":
-        check_photos(photos)
+    photos = checked_photos(arguments)
     which = "latest" if arguments.latest else "best"
     find_checkpoint(Path(arguments.checkpoint), which)
     target: Path | None = arguments.onnx
@@ -31,19 +25,46 @@ def export_onnx(arguments: argparse.Namespace) -> None:
 
     from captioner.checkpoint.average import load_average
     from captioner.checkpoint.onnx.graphs import import_onnx
-    from captioner.checkpoint.onnx.write import add_onnx, new_onnx_folder, onnx_files, write_onnx
+    from captioner.checkpoint.onnx.write import add_onnx, new_onnx_folder, onnx_files
 
     import_onnx()
-    loaded = load_average(Path(arguments.checkpoint), arguments.average, which=which)
     if target is None:
+        loaded = load_average(Path(arguments.checkpoint), arguments.average, which=which)
         description, files = add_onnx(loaded), onnx_files(loaded.path)
         target = loaded.path
     else:
         with new_onnx_folder(target) as folder:
-            description = write_onnx(loaded, folder, precision, photos)
+            description = write_checked(arguments, photos, folder)
         files = [path for path in target.iterdir() if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     sys.stdout.write(f"Written: {target} ({_describe(description)}, {size / 1e6:.2f} MB)\n")
+
+
+def checked_photos(arguments: argparse.Namespace) -> list[Path]:
+    """The photos of --photos, for calibration; CaptionerError where they and --precision do not fit each other."""
+    precision = arguments.precision or "float32"
+    if arguments.photos is not None and precision != "int8":
+        raise CaptionerError(f"--photos has no effect with --precision {precision}: only int8 is calibrated.")
+    if precision == "int8" and arguments.photos is None:
+        raise CaptionerError("--precision int8 needs --photos DIR: the photos on which ranges are measured.")
+    photos = [] if arguments.photos is None else _photos(arguments.photos)
+    if precision == "int8":
+        check_photos(photos)
+    return photos
+
+
+def write_checked(
+    arguments: argparse.Namespace, photos: Sequence[Path], folder: Path, *, classes: bool = True
+) -> OnnxDescription:
+    """Write the ONNX files that checked `arguments` ask for to the empty `folder`. classes: see `write_onnx`."""
+    from captioner.checkpoint.average import load_average
+    from captioner.checkpoint.onnx.graphs import import_onnx
+    from captioner.checkpoint.onnx.write import write_onnx
+
+    import_onnx()
+    which = "latest" if arguments.latest else "best"
+    loaded = load_average(Path(arguments.checkpoint), arguments.average, which=which)
+    return write_onnx(loaded, folder, arguments.precision or "float32", photos, classes=classes)
 
 
 def _describe(description: OnnxDescription) -> str:

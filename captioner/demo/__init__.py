@@ -7,4 +7,5 @@ guard      host check and security headers
 examples   synthetic example images
 server     binds a port and serves the application
 page/      HTML, CSS and JavaScript, without any dependency
+web/       the page without a server, `python -m captioner export --web` (docs/web.md), which shares files of page/
 """

@@ -3,10 +3,37 @@
 import { describeAttention, drawAttention } from "./attention.js";
 
 const EMPTY = "(empty caption)";
+const CARD = Object.assign(document.createElement("template"), {
+  innerHTML: `
+  <article class="card">
+    <header><h2></h2><p class="about"></p></header>
+    <div class="inside">
+      <div class="stage"><img alt=""><canvas aria-hidden="true"></canvas></div>
+      <div class="result">
+        <p class="caption" role="group"></p>
+        <p class="sureness" hidden></p>
+        <p class="attention-note"></p>
+        <div class="hypotheses" hidden>
+          <table>
+            <caption></caption>
+            <thead><tr>
+              <th scope="col">caption</th>
+              <th scope="col"><abbr title="natural logarithm of the caption's probability">log p</abbr></th>
+              <th scope="col"><abbr title="tokens of the caption, &lt;END&gt; counted where the model generated it">tokens</abbr></th>
+              <th scope="col"><abbr title="log p / tokens to the power of the length penalty; the search ranks by it">score</abbr></th>
+            </tr></thead>
+            <tbody></tbody>
+          </table>
+        </div>
+        <p class="error" hidden></p>
+      </div>
+    </div>
+  </article>`,
+});
 
 /** Add a model's card to the container; returns functions that show a photo, a pending request, a result or an error. */
 export function makeCard(model, container) {
-  const card = document.getElementById("card").content.cloneNode(true).firstElementChild;
+  const card = CARD.content.cloneNode(true).firstElementChild;
   const part = (selector) => card.querySelector(selector);
   const [image, canvas, caption, note, sureness, hypotheses, error] =
     [".stage img", "canvas", ".caption", ".attention-note", ".sureness", ".hypotheses", ".error"].map(part);
@@ -14,7 +41,7 @@ export function makeCard(model, container) {
   part(".about").textContent = model.about;
   container.append(card);
 
-  let result = null; // the server's response
+  let result = null; // what `showResult` got
   let selected = 0; // index of the caption that is shown
   let pinned = null; // index of the word whose attention stays when the pointer leaves
 

@@ -1,13 +1,8 @@
 // The page: reads a photo, requests a caption from the server for each model, and shows each on a card.
 
 import { makeCard } from "./card.js";
+import { element, explainSearch, hideError, listenForPhotos, scrollToCards, showCaptioned, showError, showStatus } from "./photo_page.js";
 
-const EXPLANATIONS = {
-  greedy: "Takes the most probable word at each step.",
-  beam: "Keeps the most probable partial captions at each step, and lists the best captions.",
-  sample: "Samples each word from the model's distribution. Another seed gives another caption.",
-};
-const element = (id) => document.getElementById(id);
 const form = element("search");
 
 let info = null; // the server's models, limits and default search
@@ -96,9 +91,7 @@ async function captionPhoto() {
   );
   clearInterval(place);
   if (signal.aborted) return;
-  document.body.dataset.answered = photo.name;
-  const captions = [...document.querySelectorAll(".caption")].map((caption) => caption.getAttribute("aria-label")).filter(Boolean);
-  showStatus(`${photo.name}, captioned in ${((performance.now() - start) / 1000).toFixed(1)} s.`, captions.join(" "));
+  showCaptioned(photo.name, (performance.now() - start) / 1000);
 }
 
 /** While others' photos are captioned first, show how many. */
@@ -106,29 +99,6 @@ async function showPlace(ticket, signal) {
   const answer = await fetch(`line?ticket=${ticket}`, { signal }).catch(() => null);
   const { ahead } = answer?.ok ? await answer.json() : { ahead: 0 };
   if (ahead && !signal.aborted) showStatus(`Waiting: ${ahead} ${ahead === 1 ? "photo" : "photos"} before this one …`);
-}
-
-/** On a narrow screen the photo is below the controls: scroll to it. */
-function scrollToCards() {
-  const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const isBelow = element("cards").getBoundingClientRect().top > innerHeight / 2;
-  if (isBelow) element("status").scrollIntoView({ behavior: reducedMotion ? "instant" : "smooth" });
-}
-
-/** Show a status, with more text for screen readers only. */
-function showStatus(text, more = "") {
-  element("status").textContent = text;
-  if (more) element("status").append(Object.assign(document.createElement("span"), { className: "visually-hidden", textContent: ` ${more}` }));
-}
-
-function showError(message) {
-  showStatus("");
-  element("error").textContent = message;
-  element("error").hidden = false;
-}
-
-function hideError() {
-  element("error").hidden = true;
 }
 
 function makeExample(index) {
@@ -146,18 +116,6 @@ async function captionExample(index) {
   }
 }
 
-function explainSearch() {
-  const { search } = Object.fromEntries(new FormData(form));
-  element("explanation").textContent = EXPLANATIONS[search];
-  for (const label of form.querySelectorAll("[data-search]")) label.hidden = label.dataset.search !== search;
-}
-
-function openFirst(files) {
-  const [file] = [...files];
-  if (file) openPhoto(file, file.name || "The pasted image");
-  else showError("There was no file: drop an image file, or copy an image and paste it.");
-}
-
 form.addEventListener("change", () => {
   explainSearch();
   captionPhoto();
@@ -167,22 +125,6 @@ form.addEventListener("submit", (event) => {
   if (new FormData(form).get("search") === "sample") form.elements.seed.value = Number(form.elements.seed.value) + 1;
   captionPhoto();
 });
-element("file").addEventListener("change", (event) => {
-  openFirst(event.target.files);
-  event.target.value = ""; // so that the same file can be chosen again
-});
-document.addEventListener("paste", (event) => {
-  if (event.clipboardData.files.length) openFirst(event.clipboardData.files);
-});
-document.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  element("drop").classList.add("over");
-});
-document.addEventListener("dragleave", (event) => event.relatedTarget || element("drop").classList.remove("over"));
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  element("drop").classList.remove("over");
-  openFirst(event.dataTransfer.files);
-});
+listenForPhotos(openPhoto);
 
 start().catch((error) => showError(error.message));

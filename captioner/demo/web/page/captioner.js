@@ -1,0 +1,126 @@
+// A captioner in the browser: onnxruntime-web computes the graphs, the search is `beam_search.js`.
+
+import { beamSearch, bestTokens, greedySearch } from "./beam_search.js";
+import { confidenceOf, familiarityOf } from "./confidence.js";
+import { PhraseStatistics } from "./phrases.js";
+import { imageToArray } from "./resize.js";
+import { joinTokens, whyUnusable } from "./text.js";
+
+const decoder = new TextDecoder();
+const GRAPHS = ["encoder.onnx", "init_state.onnx", "step.onnx"];
+
+export class Captioner {
+  /** runtime: the module onnxruntime-web; files: Map of the model's file names to their bytes. */
+  static async create(runtime, files) {
+    const json = (name) => JSON.parse(decoder.decode(files.get(name)));
+    const model = json("model.json");
+    const beside = model.weights ? [{ path: model.weights, data: files.get(model.weights) }] : [];
+    const options = { executionProviders: ["wasm"], externalData: beside };
+    const sessions = [];
+    for (const name of GRAPHS) sessions.push(await runtime.InferenceSession.create(files.get(name), options));
+    const phrases = files.has("phrases.json") ? new PhraseStatistics(json("phrases.json")) : null;
+    const subspace = files.has("familiarity.bin") ? new Float32Array(files.get("familiarity.bin").slice().buffer) : null;
+    return new Captioner(runtime, model, sessions, json("vocab.json"), phrases, subspace);
+  }
+
+  constructor(runtime, model, [encoder, initState, step], vocabulary, phrases, subspace) {
+    Object.assign(this, { runtime, model, encoder, initState, stepGraph: step, vocabulary, phrases, subspace });
+  }
+
+  /** {width, height, channels, data} → what the encoder says of the image. */
+  async encode(image) {
+    const { size } = this.model.transform;
+    const images = new this.runtime.Tensor("float32", imageToArray(image, this.model.transform), [1, 3, size, size]);
+    return this.encoder.run({ images }, ["vector", "grid"]);
+  }
+
+  /**
+   * The captions of an image, as the server of `captioner demo` answers: {resize, captions}. search: settings that differ
+   * from the model's own; alternatives: how many captions of a beam search besides the best.
+   */
+  async caption(features, search = {}, alternatives = 0) {
+    const config = { ...this.model.decode, ...search };
+    const { special } = this.model;
+    const inputs = Object.fromEntries(this.initState.inputNames.map((name) => [name, features[name]]));
+    const rows = new DecoderRows(this, await this.initState.run(inputs), config);
+    const found =
+      config.name === "greedy"
+        ? await greedySearch(rows, config, special, this.phrases)
+        : await beamSearch(rows, config, special, alternatives + 1, this.phrases);
+    const captions = found.map((hypothesis) => this.describe(hypothesis));
+    Object.assign(captions[0], this.confidence(captions[0], features.vector.data, config));
+    return { resize: this.model.transform.resize, captions };
+  }
+
+  describe({ tokens: ids, logProb, score, finished, attention }) {
+    const tokens = ids.map((id) => this.vocabulary[id]);
+    const [rows, columns] = this.model.grid_size;
+    const grid = (weights) => Array.from({ length: rows }, (_, row) => [...weights.subarray(row * columns, (row + 1) * columns)]);
+    return {
+      text: joinTokens(tokens, this.model.separator),
+      tokens,
+      log_prob: logProb,
+      length: tokens.length + finished,
+      score,
+      finished,
+      unusable: whyUnusable(tokens),
+      attention: attention && attention.map(grid),
+    };
+  }
+
+  confidence({ log_prob, length }, vector, config) {
+    const { calibration } = this.model;
+    if (!calibration) return {};
+    const familiarity = familiarityOf(vector, this.subspace);
+    const unlike = familiarity < calibration.unlike_below;
+    const applies = calibration.applies && !unlike && Object.entries(this.model.decode).every(([key, value]) => config[key] === value);
+    return { familiarity, unlike_training: unlike, confidence: applies ? confidenceOf(log_prob, length, familiarity, calibration) : null };
+  }
+}
+
+/** The rows of a search (`beam_search.js`): one step of the ONNX graph for all of them. */
+class DecoderRows {
+  constructor({ runtime, stepGraph, model, phrases }, state, config) {
+    Object.assign(this, { runtime, graph: stepGraph, special: model.special, phrases, config });
+    const part = (kind) => Object.fromEntries(Object.entries(state).filter(([name]) => name.startsWith(kind)));
+    [this.ofImage, this.ofRows] = [part("image_"), part("row_")];
+    this.repeated = this.ofImage; // one entry per row
+    this.width = 1;
+  }
+
+  async step(tokens) {
+    const ids = new this.runtime.Tensor("int64", BigInt64Array.from(tokens, BigInt), [tokens.length]);
+    const inputs = { tokens: ids, ...this.repeated, ...this.ofRows };
+    const found = await this.graph.run(Object.fromEntries(this.graph.inputNames.map((name) => [name, inputs[name]])));
+    const next = Object.entries(found).filter(([name]) => name.startsWith("next_row_"));
+    this.ofRows = Object.fromEntries(next.map(([name, tensor]) => [name.slice("next_".length), tensor]));
+    this.logits = rowsOf(found.logits);
+    return found.attention ? rowsOf(found.attention) : null;
+  }
+
+  bestTokens(hypotheses, count) {
+    return hypotheses.map((hypothesis, row) => bestTokens(this.logits[row], hypothesis, count, this.config, this.special, this.phrases));
+  }
+
+  select(rows) {
+    for (const [name, tensor] of Object.entries(this.ofRows)) this.ofRows[name] = this.take(tensor, rows);
+    if (rows.length === this.width) return;
+    this.width = rows.length;
+    const repeated = Object.entries(this.ofImage).map(([name, tensor]) => [name, this.take(tensor, rows.map(() => 0))]);
+    this.repeated = Object.fromEntries(repeated);
+  }
+
+  /** A tensor whose entry i is entry rows[i] of another. */
+  take({ type, data, dims }, rows) {
+    const length = data.length / dims[0];
+    const taken = new data.constructor(rows.length * length);
+    rows.forEach((row, i) => taken.set(data.subarray(row * length, (row + 1) * length), i * length));
+    return new this.runtime.Tensor(type, taken, [rows.length, ...dims.slice(1)]);
+  }
+}
+
+/** The entries of a tensor along its first dimension, without a copy. */
+function rowsOf({ data, dims }) {
+  const length = data.length / dims[0];
+  return Array.from({ length: dims[0] }, (_, row) => data.subarray(row * length, (row + 1) * length));
+}

@@ -1,0 +1,79 @@
+// What the tests ask of the page's modules in Node: `node in_node.js NAME` reads JSON, and prints the result of that function.
+
+import { readFileSync } from "node:fs";
+import { beamSearch, bestTokens, greedySearch } from "./beam_search.js";
+import { confidenceOf, familiarityOf } from "./confidence.js";
+import { PhraseStatistics } from "./phrases.js";
+import { imageToArray } from "./resize.js";
+import { joinTokens, whyUnusable } from "./text.js";
+
+const functions = {
+  imagesToArrays: ({ images, transform }) =>
+    images.map(({ data, ...image }) => [...imageToArray({ ...image, data: new Uint8ClampedArray(data) }, transform)]),
+
+  async searchTables({ searches, special, phrases: stored }) {
+    const phrases = new PhraseStatistics(stored);
+    const found = [];
+    for (const { logits, attention, config, best } of searches) {
+      const rows = new TableRows(logits, attention, config, special, phrases);
+      const greedy = config.name === "greedy";
+      found.push(await (greedy ? greedySearch(rows, config, special, phrases) : beamSearch(rows, config, special, best, phrases)));
+    }
+    return found;
+  },
+
+  /** Of a decoder that always has these logits, where null is NaN: the message of the error. */
+  async searchError({ logits, config, special }) {
+    const rows = new TableRows([logits.map((logit) => logit ?? NaN)], [[]], config, special, null);
+    return beamSearch(rows, config, special).catch((error) => error.message);
+  },
+
+  judgePhrases({ phrases: stored, captions, kinds }) {
+    const phrases = new PhraseStatistics(stored);
+    const forbidden = (caption) => kinds.map((kind) => [...phrases.forbidden(caption, [kind])].sort((one, other) => one - other));
+    return captions.map((caption) => [phrases.isImplausible(caption), ...forbidden(caption)]);
+  },
+
+  /** For each search and caption, the tokens of a vocabulary of 8 that may follow. */
+  allowedTokens({ configs, captions, special }) {
+    const allowed = (config, tokens) => bestTokens(new Float32Array(8), { tokens }, 8, config, special, null);
+    const possible = (config, tokens) => allowed(config, tokens).filter(([, logProb]) => logProb > -Infinity);
+    return configs.map((config) => captions.map((tokens) => possible(config, tokens).map(([token]) => token)));
+  },
+
+  whyUnusable: (captions) => captions.map(whyUnusable),
+
+  joinTokens: (captions) => captions.map(([tokens, separator]) => joinTokens(tokens, separator)),
+
+  /** Familiarity and confidence of vector i, for a caption of i tokens with a log-probability of -1.5 i. */
+  confidence({ vectors, subspace, calibration }) {
+    return vectors.map((vector, i) => {
+      const familiarity = familiarityOf(Float32Array.from(vector), Float32Array.from(subspace));
+      return [familiarity, confidenceOf(-1.5 * i, i, familiarity, calibration)];
+    });
+  },
+};
+
+/** The rows of a search whose logits and attention are those of a state, which the tokens so far determine. */
+class TableRows {
+  constructor(logits, attention, config, special, phrases) {
+    Object.assign(this, { attention, config, special, phrases, states: [0] });
+    this.logits = logits.map((row) => Float32Array.from(row));
+  }
+
+  step(tokens) {
+    this.states = this.states.map((state, row) => (state * 31 + tokens[row] + 1) % this.logits.length);
+    return this.states.map((state) => this.attention[state]);
+  }
+
+  bestTokens(hypotheses, count) {
+    return hypotheses.map((hypothesis, row) => bestTokens(this.logits[this.states[row]], hypothesis, count, this.config, this.special, this.phrases));
+  }
+
+  select(rows) {
+    this.states = rows.map((row) => this.states[row]);
+  }
+}
+
+const result = await functions[process.argv[2]](JSON.parse(readFileSync(0, "utf8")));
+process.stdout.write(JSON.stringify(result));
