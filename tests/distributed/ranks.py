@@ -12,12 +12,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed import TCPStore
+from torch.nn.parallel import DistributedDataParallel
 
 from captioner.cli.choices import CONF
 from captioner.cli.hydra_config import compose_train_settings
@@ -131,6 +134,72 @@ def gradients_of(overlap: bool) -> list[list[float]]:
     return [parameter.grad.flatten().tolist() for parameter in network.parameters() if parameter.grad is not None]
 
 
+def data_parallel(folder: Path) -> dict[str, Any]:
+    """Why ADR 4 keeps its own sums: DistributedDataParallel in three situations, and ours in the first."""
+    rank = rank_info().rank
+    return {
+        "unfrozen": unfrozen_gradients(lambda network: DistributedDataParallel(network)),
+        "unfrozen, ours": unfrozen_gradients(None),
+        "unused": raised(unused_parameters),
+        "no image": raised(lambda: no_image(rank)),
+    }
+
+
+def unfrozen_gradients(wrap: Callable[[nn.Module], nn.Module] | None) -> list[list[float]]:
+    """The gradients of each layer where the first one was frozen at first, times the ranks where they are averaged."""
+    rank, size = rank_info().rank, rank_info().world_size
+    network, inputs = three_layers()
+    network[0].requires_grad_(False)
+    wrapped = network if wrap is None else wrap(network)
+    network[0].requires_grad_(True)
+    if wrap is None:
+        with summed_gradients(network.parameters(), overlap=True):
+            wrapped(inputs[rank::size]).square().sum().backward()
+    else:
+        (wrapped(inputs[rank::size]).square().sum() * size).backward()
+    return [parameter.grad.flatten().tolist() for parameter in network.parameters() if parameter.grad is not None]
+
+
+class FirstLayers(nn.Module):
+    """A network that does not use its last layer."""
+
+    def __init__(self, network: nn.Sequential) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.network[:2](inputs)
+        return found
+
+
+def unused_parameters() -> None:
+    """Two steps of a network of which a layer is not used."""
+    network, inputs = three_layers()
+    wrapped = DistributedDataParallel(FirstLayers(network))
+    for _ in range(2):
+        wrapped(inputs).square().sum().backward()
+
+
+def no_image(rank: int) -> None:
+    """A step in which the last rank has no image, so it runs no backward pass."""
+    network, inputs = three_layers()
+    group = dist.new_group(backend="gloo", timeout=timedelta(seconds=5))
+    wrapped = DistributedDataParallel(network, process_group=group)
+    if rank == 0:
+        wrapped(inputs).square().sum().backward()
+
+
+def raised(work: Callable[[], None]) -> str:
+    """The first line of the error of `work`; "" without one."""
+    try:
+        work()
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    finally:
+        all_gather(None)
+    return ""
+
+
 def three_layers() -> tuple[nn.Sequential, torch.Tensor]:
     """A network and its inputs, equal on every rank."""
     torch.manual_seed(3)
@@ -214,6 +283,7 @@ WORK: dict[str, Callable[[Path], Any]] = {
     "collectives_and_run": collectives_and_run,
     "resumed_runs": resumed_runs,
     "every_model": every_model,
+    "data_parallel": data_parallel,
     "own_words": own_words,
 }
 

@@ -233,3 +233,25 @@ def test_batch_statistics_of_a_part_of_the_batch_are_an_error(tmp_path: Path) ->
     check_processes(config, RankInfo())
     with pytest.raises(ConfigError, match=r"batch_norm_eval=false cannot go with 2 processes"):
         check_processes(config, RankInfo(world_size=2, local_world_size=2))
+
+
+@pytest.mark.slow
+def test_what_distributed_data_parallel_does_not_do(tmp_path: Path) -> None:
+    """The reasons of docs/adr/0004: where one no longer holds, decide again."""
+    first, second = run_ranks("data_parallel", 2, tmp_path)
+    network, inputs = three_layers()
+    network(inputs).square().sum().backward()
+    expected = [parameter.grad.flatten().tolist() for parameter in network.parameters() if parameter.grad is not None]
+
+    def equal(found: list[list[float]]) -> list[bool]:
+        return [ours == pytest.approx(theirs, rel=1e-5) for ours, theirs in zip(found, expected, strict=True)]
+
+    for answer in (first, second):
+        assert equal(answer["unfrozen, ours"]) == [True] * 6
+        # What was frozen when the module was wrapped is never exchanged, and no message says so.
+        assert equal(answer["unfrozen"]) == [False, False, True, True, True, True]
+        assert "Expected to have finished reduction in the prior iteration" in answer["unused"]
+    assert first["unfrozen"][0] != second["unfrozen"][0]
+    # A rank without an image leaves the others waiting until the timeout.
+    assert first["no image"]
+    assert not second["no image"]

@@ -76,19 +76,28 @@ class _RemainingWork:
     def __init__(
         self, shards: FeatureShardFolder, locks: ShardLocks, keys: list[str], advance: Callable[[int], object]
     ) -> None:
-        self.shards, self.locks, self.keys, self.advance = shards, locks, keys, advance
+        self.shards, self.locks, self.keys, self.advance = shards, locks, deque(keys), advance
 
     def lock_next(self) -> LockedShard | None:
-        """Lock a shard of keys that no process is computing; None if there are none at the moment."""
+        """Lock a shard of keys that no process is computing; None if there are none at the moment.
+
+        Looks at the next keys only: millions of them would be looked at thousands of times otherwise.
+        """
         with _write_errors(self.shards), self.locks.exclusive():
             # Locks first, shards second: a shard that is finished in between is then seen at least once.
             locked_elsewhere = self.locks.keys_locked_elsewhere()
             self.shards.refresh()
-            missing = [key for key in self.keys if key not in self.shards.index]
-            self.advance(len(self.keys) - len(missing))
-            keys = [key for key in missing if key not in locked_elsewhere][:SHARD_ROWS]
-            locked = set(keys)
-            self.keys = [key for key in missing if key not in locked]
+            keys: list[str] = []
+            passed: list[str] = []  # what others are computing; looked at again after all others
+            written = 0
+            while self.keys and len(keys) < SHARD_ROWS:
+                key = self.keys.popleft()
+                if key in self.shards.index:
+                    written += 1
+                else:
+                    (passed if key in locked_elsewhere else keys).append(key)
+            self.keys.extend(passed)
+            self.advance(written)
             return LockedShard(self.locks.lock_new_shard(keys), keys) if keys else None
 
     def lock_next_or_wait(self) -> LockedShard | None:

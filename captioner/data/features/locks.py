@@ -11,6 +11,7 @@ The locks are `flock` locks (`msvcrt` on Windows). Local disks support them, and
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import uuid
@@ -45,9 +46,12 @@ class ShardLocks:
         """The keys that other running processes are computing. Removes what dead ones left. Call inside `exclusive`."""
         keys: set[str] = set()
         running = set(self._files)
-        for path in self.folder.glob("shard-*.claim"):
-            if path.stem not in self._files and (locked := _locked_keys(path)) is not None:
-                running.add(path.stem)
+        for name in os.listdir(self.folder):  # noqa: PTH208 - names, because a large cache has thousands of shards
+            shard = name.removesuffix(".claim")
+            if shard == name or not name.startswith("shard-") or shard in self._files:
+                continue
+            if (locked := _locked_keys(self._path(shard))) is not None:
+                running.add(shard)
                 keys |= locked
         self._remove_orphans(running)
         return keys
@@ -81,13 +85,16 @@ class ShardLocks:
         return self.folder / f"{name}.claim"
 
     def _remove_orphans(self, running: set[str]) -> None:
-        """Remove files that no running process will complete: data without a listing, and temporary files."""
-        paths = {path.name: path for path in self.folder.iterdir()}
-        for name, path in paths.items():
+        """Remove files that no running process will complete: data without a listing, and temporary files.
+
+        The folder is listed again: a process that has ended since the locks were looked at has written its listing.
+        """
+        names = set(os.listdir(self.folder))  # noqa: PTH208
+        for name in names:
             shard = name.lstrip(".").split(".")[0]
-            unlisted = name.endswith(".f16") and f"{shard}.json" not in paths
+            unlisted = name.endswith(".f16") and f"{shard}.json" not in names
             if shard.startswith("shard-") and shard not in running and (unlisted or name.endswith(".tmp")):
-                path.unlink(missing_ok=True)
+                (self.folder / name).unlink(missing_ok=True)
 
 
 def _locked_keys(path: Path) -> set[str] | None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,9 +51,13 @@ class FeatureShardFolder:
 
     def refresh(self) -> None:
         """Add shards written since the last call to `index`; DataError for a damaged listing."""
-        for path in sorted(self.path.glob("shard-*.json")):
-            if path.stem not in self._listed:
-                self._add(path.stem, _read_listing(path, self.row_shape).keys)
+        try:
+            names = os.listdir(self.path)  # noqa: PTH208 - names, because a large cache has thousands of shards
+        except FileNotFoundError:
+            return
+        listings = (name for name in names if name.startswith("shard-") and name.endswith(".json"))
+        for name in sorted(name for name in listings if name.removesuffix(".json") not in self._listed):
+            self._add(name.removesuffix(".json"), _read_listing(self.path / name, self.row_shape).keys)
 
     def open(self, name: str) -> np.ndarray:
         """A shard's features, (rows, P, D) float16, memory-mapped; DataError if its checksum or size is wrong."""

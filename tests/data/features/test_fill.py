@@ -195,3 +195,31 @@ def test_a_folder_without_locks_or_space_is_named(folder: Path, monkeypatch: pyt
 def test_constants_fit_each_other() -> None:
     """A shard consists of full batches."""
     assert filling.SHARD_ROWS % filling.BATCH == 0
+
+
+class CountedLookups(dict[str, tuple[str, int]]):
+    """The index of a cache, which counts how often a key is looked up."""
+
+    lookups = 0
+
+    def __contains__(self, key: object) -> bool:
+        self.lookups += 1
+        return super().__contains__(key)
+
+
+def test_every_key_is_looked_at_a_few_times_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time per image does not grow with the number of shards."""
+    monkeypatch.setattr(filling, "SHARD_ROWS", 4)
+    index = CountedLookups()
+    shards = FeatureShardFolder(folder, ROW_SHAPE, index)
+    keys = [f"{number}" for number in range(400)]
+
+    def produce(batches: Iterator[list[str]]) -> Iterator[FeatureRows]:
+        for batch in batches:
+            yield FeatureRows(batch, np.stack([row(key) for key in batch]), {})
+
+    finished: list[int] = []
+    assert fill(shards, keys, produce, finished.append) == {}
+    assert read_all(folder).keys() == set(keys)
+    assert sum(finished) == len(keys)
+    assert index.lookups <= 2 * len(keys)
