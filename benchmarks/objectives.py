@@ -1,6 +1,6 @@
 """What the additions to cross-entropy do to captions: short continuations of one model, equal but for one setting.
 
-    python benchmarks/objectives.py OUT flickr8k/ --checkpoint runs/rnn --steps 150 --seeds 0 1 2 [--only unlikelihood]
+    python benchmarks/objectives.py OUT flickr8k/ --checkpoint runs/rnn --steps 100 --seeds 0 1 2 [--only unlikelihood]
 
 Each continuation trains the decoder on cached features: 16 images of two captions per step, rate 5e-4 with a cosine
 schedule, label smoothing 0.1, moving average 0.95. Scheduled sampling has a constant ε of 0.75. OUT gets the decoders;
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 from rewards import train
+from torch import Tensor
 
 from captioner.config import (
     DecodeConfig,
@@ -34,7 +35,10 @@ from captioner.config import (
 )
 from captioner.evaluation.evaluate import generate_captions
 from captioner.evaluation.evaluation import score_captions
+from captioner.training.ema import ExponentialMovingAverage
 from captioner.training.init_from import with_settings_of_checkpoint
+from captioner.training.optimizer import build_optimizer
+from captioner.training.progress import Progress
 from captioner.training.run import Run
 from captioner.training.setup import prepare
 
@@ -57,18 +61,18 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="a folder for the decoders")
     parser.add_argument("flickr8k", type=Path, help="the folder of Flickr8k")
     parser.add_argument("--checkpoint", type=Path, required=True, help="the model after cross-entropy training")
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(exist_ok=True)
-    before = continuation(arguments.checkpoint, arguments.flickr8k, 1, 0, ObjectiveConfig())
-    report("before", 0, prepare(before, arguments.out), 0.0)
+    before = prepare(continuation(arguments.checkpoint, arguments.flickr8k, arguments.steps), arguments.out)
+    weights = {name: weight.clone() for name, weight in before.model.decoder.state_dict().items()}
+    report("before", 0, before, 0.0)
     for seed in arguments.seeds:
         for name in arguments.only:
-            config = continuation(arguments.checkpoint, arguments.flickr8k, arguments.steps, seed, SETTINGS[name])
-            run = prepare(config, arguments.out)
+            run = started_again(before, weights, seed, SETTINGS[name])
             file, start = arguments.out / f"{name}-{seed}.pt", time.process_time()
             if file.exists():
                 run.model.decoder.load_state_dict(torch.load(file, weights_only=True))
@@ -77,18 +81,26 @@ def main() -> None:
             report(name, seed, run, time.process_time() - start)
 
 
-def continuation(checkpoint: Path, root: Path, steps: int, seed: int, objective: ObjectiveConfig) -> TrainConfig:
-    """The settings of `train.py init_from=… objective=…`."""
+def continuation(checkpoint: Path, root: Path, steps: int) -> TrainConfig:
+    """The settings of `train.py init_from=…`."""
     config = TrainConfig(
         data=Flickr8kConfig(root=str(root), num_workers=0),
         optim=OptimConfig(learning_rate=5e-4, warmup_steps=10),
         trainer=TrainerConfig(max_epochs=99, max_steps=steps, captions_per_image=2, ema=0.95),
-        objective=objective,
-        seed=seed,
         device="cpu",
         init_from=str(checkpoint),
     )
     return with_settings_of_checkpoint(config)
+
+
+def started_again(run: Run, weights: dict[str, Tensor], seed: int, objective: ObjectiveConfig) -> Run:
+    """A run on the same data from the decoder's `weights`, with another seed and objective."""
+    config = replace(run.config, seed=seed, objective=objective)
+    run.model.decoder.load_state_dict(weights)
+    optimizer = build_optimizer(run.model, config.optim, 0)
+    trainable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    ema = ExponentialMovingAverage(trainable, config.trainer.ema or 0.0)
+    return replace(run, config=config, optimizer=optimizer, ema=ema, progress=Progress())
 
 
 def report(name: str, seed: int, run: Run, seconds: float) -> None:
