@@ -49,6 +49,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "length": {"length": 0.1},
     "minimum_risk": {"method": "minimum_risk"},
     "minimum_risk_0.005": {"method": "minimum_risk", "sharpness": 0.005},
+    "max_margin": {"method": "max_margin"},
+    "best_of_n": {"method": "best_of_n"},
 }
 NAMES = ("Bleu_4", "METEOR", "CIDEr", "Implausible")
 

@@ -23,9 +23,9 @@ class ObjectiveConfig:
         "own_words": (SAMPLE, ARGMAX),
     }
 
-    # how ε, the probability that a word read is the reference's, falls: linear, exponential, inverse_sigmoid; none: 1
+    # how ε, the chance that a word read is the reference's, falls: linear, exponential, inverse_sigmoid; none: 1
     scheduled_sampling: str = NONE
-    # k of the schedule at step i: linear, ε = k - c·i (null: 1); exponential, k^i; inverse_sigmoid, k/(k + exp(i/k))
+    # k at step i: linear, ε = k - c·i (null: 1); exponential, ε = k^i; inverse_sigmoid, ε = k/(k + exp(i/k))
     sampling_k: float | None = None
     sampling_c: float = 0.0  # linear: the slope c, per optimizer step
     sampling_floor: float = 0.0  # the least ε
