@@ -9,16 +9,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from captioner.checkpoint.best import find_best
 from captioner.checkpoint.index import find_checkpoint
-from captioner.cli.choices import CONF
 from captioner.cli.data_source import check_data_source, data_of_run, data_of_run_folder
-from captioner.cli.hydra_config import evaluate_settings, register
-from captioner.cli.hydra_versions import VERSION_BASE
+from captioner.cli.hydra_config import evaluate_settings, register, run_hydra
 from captioner.cli.main import run_command
 from captioner.cli.overrides import check_overrides, is_given
 from captioner.cli.runs_folder import check_unused_folder, remove_if_empty
@@ -51,7 +48,7 @@ def _main() -> None:
         sys.stdout.write(evaluate_help([argument for argument in sys.argv[1:] if not argument.startswith("-")]))
         return
     check_overrides(sys.argv[1:])
-    hydra.main(config_path=str(CONF), config_name="evaluate", **VERSION_BASE)(_job)()
+    run_hydra(_job, "evaluate", sys.argv[1:])
     if _errors:
         raise _errors[0]
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+import hydra
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf, SCMode
 
 from captioner.cli.choices import CONF, NAMES, REGISTRIES, SETTINGS
-from captioner.cli.hydra_versions import VERSION_BASE, register_resolver, store_config
+from captioner.cli.hydra_versions import VERSION_BASE, composed_once, register_resolver, store_config
 from captioner.cli.overrides import check_overrides
 from captioner.cli.runs_folder import RUNS_FOLDER
 from captioner.config import TASKS, EvaluateConfig, LanguageModelConfig, TrainConfig
@@ -23,13 +27,23 @@ from captioner.schema import command_settings
 PRIMARY = {"captioning": "train", "language_model": "language_model"}
 """The file of conf/ that each task of train.py starts from."""
 
+_registered: list[object] = []
+"""What `register` has told Hydra last in this process, and the store in which Hydra keeps it."""
+
 
 def register() -> None:
     """Tell Hydra the types of all settings and the interpolation of run folders. Called before Hydra starts.
 
     Each decoder and data set gets a schema, `model/<name>_schema`. The items that other packages add to the registries
     become choices, `model=<name>`. A decoder or data set that cannot be imported is left out (see `why_missing`).
+    Nothing is done where Hydra knows it already and the registries have not changed.
     """
+    additions = [(group, registry.additions()) for group, registry in (*SETTINGS.items(), *REGISTRIES.items())]
+    known = [additions, *(registry.loadable() for registry in SETTINGS.values())]
+    store = ConfigStore.instance().repo
+    if _registered and _registered[0] is store and _registered[1:] == known:
+        return
+    _registered[:] = [store, *known]
     store_config("train_schema", _schema(TrainConfig, "model", "data"))
     store_config("language_model_schema", _schema(LanguageModelConfig))
     store_config("evaluate_schema", _schema(EvaluateConfig, "data"))
@@ -42,6 +56,26 @@ def register() -> None:
         for name in filter(partial(_is_new, group), REGISTRIES[group]):
             store_config(name, {key: name}, group, package)
     register_resolver("run_folder", run_folder_name, use_cache=True)
+
+
+def run_hydra(job: Callable[[DictConfig], None], primary: str, arguments: Sequence[str]) -> None:
+    """Compose the settings of the command line with Hydra, from conf/`primary`.yaml, and call `job` with each run's.
+
+    arguments: the command line, which `sys.argv` has too.
+    """
+    with nullcontext() if _may_set_mode(primary, arguments) else composed_once():
+        hydra.main(config_path=str(CONF), config_name=primary, **VERSION_BASE)(job)()
+
+
+def _may_set_mode(primary: str, arguments: Sequence[str]) -> bool:
+    """Whether an argument or a file that it chooses may set `hydra.mode`, or name another folder of settings."""
+    files = [CONF / f"{primary}.yaml"]
+    for argument in arguments:
+        if "hydra.mode" in argument or argument.startswith(("-c", "--config")):
+            return True
+        group, _, names = argument.lstrip("+").partition("=")
+        files += [CONF / group / f"{name}.yaml" for name in names.split(",")]
+    return any(re.search(r"^\s*mode:", file.read_text("utf-8"), re.MULTILINE) for file in files if file.is_file())
 
 
 def _is_new(group: str, name: str) -> bool:

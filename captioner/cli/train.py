@@ -11,15 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from captioner.cli.choices import CONF
 from captioner.cli.data_source import check_data_source
-from captioner.cli.hydra_config import PRIMARY, register, settings_from_plain, task_of, training_settings
-from captioner.cli.hydra_versions import VERSION_BASE
+from captioner.cli.hydra_config import PRIMARY, register, run_hydra, settings_from_plain, task_of, training_settings
 from captioner.cli.main import errors_as_exit_codes, explain
 from captioner.cli.overrides import check_overrides
 from captioner.cli.owner_lock import Role, owned
@@ -63,7 +60,7 @@ def main() -> None:
         sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
         try:
             primary = PRIMARY[chosen_task(sys.argv[1:])]
-            hydra.main(config_path=str(CONF), config_name=primary, **VERSION_BASE)(_dry_job if dry else _job)()
+            run_hydra(_dry_job if dry else _job, primary, sys.argv[1:])
         finally:  # also when the sweep was stopped: what is finished deserves its table
             if len(_finished) > 1:
                 from captioner.cli.tables import write_sweep_table

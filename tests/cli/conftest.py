@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from captioner.cli.train import main as train
 from captioner.config import FolderConfig
 from tests.tiny import write_tiny_data
 
@@ -59,3 +62,45 @@ SMALL = (
     "device=cpu",
 )
 """Options of a training that takes a second, on the tiny data set."""
+
+SmallRun = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+    """trained("model=gru", …): a folder with `data`, `cache`, and the run of SMALL with these options in `run`.
+
+    Each is trained once, by train.py, for all tests. They copy it with `small_run`.
+    """
+    folders: dict[tuple[str, ...], Path] = {}
+
+    def train_once(*options: str) -> Path:
+        if options not in folders:
+            folder = tmp_path_factory.mktemp("trained")
+            write_tiny_data(folder / "data")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(folder)
+                patch.setenv("CAPTIONER_CACHE", str(folder / "cache"))
+                patch.setattr(sys, "argv", ["train.py", *SMALL, *options, "hydra.run.dir=run"])
+                with pytest.raises(SystemExit) as stopped:
+                    train()
+            assert not stopped.value.code
+            folders[options] = folder
+        return folders[options]
+
+    return train_once
+
+
+@pytest.fixture
+def small_run(command: Command, tiny: FolderConfig, trained: SmallRun) -> SmallRun:
+    """small_run("runs/first", "model=gru", …): a copy of the run that train.py makes with these options of SMALL.
+
+    In the working folder, beside `data`; its features are in the test's cache, as after a training.
+    """
+
+    def copy(run: str, *options: str) -> Path:
+        folder = trained(*options)
+        shutil.copytree(folder / "cache", os.environ["CAPTIONER_CACHE"], dirs_exist_ok=True)
+        return Path(shutil.copytree(folder / "run", run))
+
+    return copy

@@ -12,15 +12,12 @@ from captioner.analysis import calibrate
 from captioner.checkpoint.checkpoint import load_checkpoint
 from captioner.checkpoint.index import find_checkpoint
 from captioner.cli.calibrate import main
-from captioner.cli.train import main as train
-from captioner.config import FolderConfig
-from tests.cli.conftest import SMALL, Command
+from tests.cli.conftest import Command, SmallRun
 
 
 @pytest.fixture
-def run(command: Command, tiny: FolderConfig) -> Path:
-    assert command(train, *SMALL, "hydra.run.dir=runs/first").code == 0
-    return Path("runs/first")
+def run(small_run: SmallRun) -> Path:
+    return small_run("runs/first")
 
 
 def test_it_stores_what_it_prints(command: Command, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

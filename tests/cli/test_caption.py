@@ -14,17 +14,15 @@ from captioner import Caption, Captioner
 from captioner.checkpoint import pretrained
 from captioner.cli.caption import describe_skipped, main
 from captioner.cli.runs_folder import newest_run, note_newest, unnamed_checkpoint
-from captioner.cli.train import main as train
 from captioner.config import FolderConfig
 from captioner.errors import CheckpointError
 from tests.checkpoint.members import save_member
-from tests.cli.conftest import SMALL, Command
+from tests.cli.conftest import Command, SmallRun
 
 
 @pytest.fixture
-def run(command: Command, tiny: FolderConfig) -> Path:
-    assert command(train, *SMALL, "model=attention", "model.attention_dim=8", "hydra.run.dir=runs/first").code == 0
-    return Path("runs/first")
+def run(small_run: SmallRun) -> Path:
+    return small_run("runs/first", "model=attention", "model.attention_dim=8")
 
 
 def test_the_newest_finished_run_captions_where_it_is_asked_for(command: Command, run: Path) -> None:

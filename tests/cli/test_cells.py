@@ -8,8 +8,7 @@ import pytest
 
 from captioner.cli.cells import main
 from captioner.cli.train import main as train
-from captioner.config import FolderConfig
-from tests.cli.conftest import SMALL, Command
+from tests.cli.conftest import Command, SmallRun
 from tests.cli.test_language_model import TASK
 
 
@@ -51,8 +50,8 @@ def test_a_language_model(command: Command) -> None:
     assert not Path("wrong").exists()
 
 
-def test_a_captioner(command: Command, tiny: FolderConfig) -> None:
-    assert command(train, *SMALL, "model=attention", "hydra.run.dir=run").code == 0
+def test_a_captioner(command: Command, small_run: SmallRun) -> None:
+    small_run("run", "model=attention")
     result = command(main, "--checkpoint", "run", "--property", "position")
     assert result.code == 0, result.err
     assert list(Path("run/cells").glob("position_*.png"))
@@ -72,8 +71,8 @@ def test_mistakes(command: Command, options: list[str], message: str) -> None:
     assert message in result.err
 
 
-def test_a_model_without_an_rnn_cell_is_one_message(command: Command, tiny: FolderConfig) -> None:
-    assert command(train, *SMALL, "model=transformer", "model.heads=2", "hydra.run.dir=run").code == 0
+def test_a_model_without_an_rnn_cell_is_one_message(command: Command, small_run: SmallRun) -> None:
+    small_run("run", "model=transformer", "model.heads=2")
     result = command(main, "--checkpoint", "run")
     assert result.code == 2
     assert "has no RNN cell, whose units could be shown" in result.err

@@ -8,17 +8,14 @@ from pathlib import Path
 import pytest
 
 from captioner.cli.evaluate import main
-from captioner.cli.train import main as train
-from captioner.config import FolderConfig
-from tests.cli.conftest import SMALL, Command
+from tests.cli.conftest import Command, SmallRun
 
 DATA = ("data=folder", "data.root=data", "data.num_workers=0", "metric.names=[Bleu,CIDEr]")
 
 
 @pytest.fixture
-def run(command: Command, tiny: FolderConfig) -> Path:
-    assert command(train, *SMALL, "hydra.run.dir=run").code == 0
-    return Path("run")
+def run(small_run: SmallRun) -> Path:
+    return small_run("run")
 
 
 def metrics(folder: str) -> dict[str, object]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra._internal.hydra import Hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
 from captioner.cli.choices import CONF, REGISTRIES, decoder_of
-from captioner.cli.hydra_config import compose_language_model_settings, compose_train_settings
+from captioner.cli.hydra_config import compose_language_model_settings, compose_train_settings, register, run_hydra
 from captioner.cli.yaml_comments import commented, explained_settings
 from captioner.config import (
     AttentionConfig,
@@ -40,6 +45,7 @@ from captioner.config import (
 )
 from captioner.schema import to_plain
 
+ONE_RUN = ("seed=0", "injection=init", "cell=lstm")
 # The file of each group that explains every setting, and the dataclass it explains.
 EXPLAINED = {
     "model/lstm.yaml": RecurrentConfig,
@@ -135,3 +141,36 @@ def test_every_built_in_item_can_be_chosen(group: str) -> None:
     paths = (CONF / group).glob("*.yaml")
     files = {decoder_of(path) if group == "model" else path.stem for path in paths}
     assert set(registry) - set(registry.additions()) <= files
+
+
+@pytest.mark.parametrize(
+    ("arguments", "compositions", "mode"),
+    [
+        (["model=gru"], 1, RunMode.RUN),
+        (["-m", "model=gru,rnn"], 1, RunMode.MULTIRUN),
+        (["hydra.mode=MULTIRUN", "model=gru,rnn"], 2, RunMode.MULTIRUN),
+        (
+            ["experiment=where_to_put_the_image", *(f"hydra.sweeper.params.{one}" for one in ONE_RUN)],
+            2,
+            RunMode.MULTIRUN,
+        ),
+    ],
+)
+def test_settings_are_composed_once_unless_they_may_set_the_mode(
+    arguments: list[str], compositions: int, mode: RunMode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composed: list[object] = []
+    modes: list[RunMode] = []
+    compose = Hydra.compose_config
+
+    def count(self: Hydra, *positional: object, **named: object) -> DictConfig:
+        composed.append(named)
+        return compose(self, *positional, **named)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    monkeypatch.setattr(Hydra, "compose_config", count)
+    register()
+    run_hydra(lambda settings: modes.append(HydraConfig.get().mode), "train", arguments)
+    assert set(modes) == {mode}
+    assert len(composed) == compositions

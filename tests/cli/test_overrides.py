@@ -11,9 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from captioner.cli import evaluate, train
 from captioner.cli.overrides import as_argument
 from captioner.cli.run_config import read_settings
-from captioner.config import FolderConfig
 from captioner.config.renamed import RENAMED, RenamedSetting, RenamedValue
-from tests.cli.conftest import SMALL, Command
+from tests.cli.conftest import Command, SmallRun
 
 ACTIVE = [entry for entry in RENAMED if entry.is_active]
 
@@ -43,8 +42,8 @@ def test_a_run_folder_of_an_earlier_release_is_migrated(tmp_path: Path, entry: R
     assert read_settings(tmp_path) == ({group: {key: 3}} if group else {key: 3})
 
 
-def test_a_run_of_an_earlier_release_is_resumed(command: Command, tiny: FolderConfig) -> None:
-    assert command(train.main, *SMALL, "hydra.run.dir=run").code == 0
+def test_a_run_of_an_earlier_release_is_resumed(command: Command, small_run: SmallRun) -> None:
+    small_run("run")
     path = Path("run/config.yaml")
     stored = yaml.safe_load(path.read_text())
     del stored["trainer"]["gradient_accumulation_steps"], stored["trainer"]["float32_matmul_precision"]

@@ -9,11 +9,16 @@ import sys
 from pathlib import Path
 
 SCRIPT = """
-import importlib, json, sys
+import importlib, json, pkgutil, sys
 
 sys.modules["torch"] = None  # importing it raises ImportError from here on
-for name in ("config", "schema", "registry", "text.vocabulary", "metrics", "data.datasets.registry", "cli.tables"):
+for name in ("schema", "registry", "errors", "files", "data.datasets.registry"):
     importlib.import_module(f"captioner.{name}")
+for name in ("config", "text", "metrics", "runtime", "cli"):
+    package = importlib.import_module(f"captioner.{name}")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if not module.name.endswith("_job"):  # the work of a command, which the command imports last
+            importlib.import_module(module.name)
 from captioner.__main__ import COMMANDS, main
 
 cases = [(["--help"], 0), *([(name, "--help"), 0] for name in COMMANDS), *json.loads(sys.argv[1])]

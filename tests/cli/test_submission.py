@@ -15,7 +15,7 @@ from captioner.cli.submission import main
 from captioner.cli.train import main as train
 from captioner.config import FolderConfig
 from captioner.data.datasets.registry import available_splits, load_dataset
-from tests.cli.conftest import SMALL, Command
+from tests.cli.conftest import SMALL, Command, SmallRun
 
 # The official layouts of lists of test images, shortened: COCO's image_info, nocaps', and VizWiz's.
 INFO = {"description": "COCO 2014 Dataset", "version": "1.0", "year": 2014, "date_created": "2017/09/01"}
@@ -82,8 +82,8 @@ def coco(tmp_path: Path, tiny: FolderConfig) -> Path:
     return root
 
 
-def test_a_split_without_captions(command: Command, coco: Path) -> None:
-    assert command(train, *SMALL, "hydra.run.dir=run").code == 0
+def test_a_split_without_captions(command: Command, coco: Path, small_run: SmallRun) -> None:
+    small_run("run")
     options = ("checkpoint=run", "split=test", "device=cpu", "data.num_workers=0", "metric.names=[Bleu,CIDEr]")
     done = command(evaluate, *options, "data=coco", "data.root=coco", "submission_zip=true", "hydra.run.dir=out")
     assert done.code == 0, done.err

@@ -12,7 +12,7 @@ from captioner.cli.choices import CONF
 from captioner.cli.train import main
 from captioner.config import FolderConfig
 from captioner.training.logs import read_records
-from tests.cli.conftest import SMALL, Command
+from tests.cli.conftest import SMALL, Command, SmallRun
 
 
 def test_a_run_ends_with_a_table_and_the_next_command(command: Command, tiny: FolderConfig) -> None:
@@ -56,8 +56,8 @@ def test_a_dry_run_starts_nothing(command: Command, tiny: FolderConfig) -> None:
     assert not Path("runs/planned").exists()
 
 
-def test_resume_goes_on_in_the_same_folder(command: Command, tiny: FolderConfig) -> None:
-    assert command(main, *SMALL, "hydra.run.dir=run").code == 0
+def test_resume_goes_on_in_the_same_folder(command: Command, small_run: SmallRun) -> None:
+    small_run("run")
     result = command(main, "resume=run", "trainer.max_epochs=2")
     assert result.code == 0, result.err
     assert json.loads(Path("run/metrics.json").read_text())["run"]["epochs"] == 2
@@ -67,9 +67,9 @@ def test_resume_goes_on_in_the_same_folder(command: Command, tiny: FolderConfig)
     assert json.loads(Path("run/metrics.json").read_text())["run"]["epochs"] == 2
 
 
-def test_killed_before_its_first_checkpoint_it_begins_again(command: Command, tiny: FolderConfig) -> None:
-    assert command(main, *SMALL, "hydra.run.dir=whole").code == 0
-    assert command(main, *SMALL, "hydra.run.dir=run").code == 0
+def test_killed_before_its_first_checkpoint_it_begins_again(command: Command, small_run: SmallRun) -> None:
+    small_run("whole")
+    small_run("run")
     for path in Path("run").iterdir():
         if path.name not in ("config.yaml", "log.txt", "log.jsonl"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -84,15 +84,15 @@ def test_rests_of_a_kill_do_not_make_a_folder_used(command: Command, tiny: Folde
     assert command(main, *SMALL, "hydra.run.dir=run").code == 0
 
 
-def test_resume_keeps_its_model(command: Command, tiny: FolderConfig) -> None:
-    assert command(main, *SMALL, "hydra.run.dir=run").code == 0
+def test_resume_keeps_its_model(command: Command, small_run: SmallRun) -> None:
+    small_run("run")
     result = command(main, "resume=run", "model=gru")
     assert result.code == 2
     assert "a resumed run keeps its model" in result.err
 
 
-def test_an_existing_run_is_never_overwritten(command: Command, tiny: FolderConfig) -> None:
-    assert command(main, *SMALL, "hydra.run.dir=run").code == 0
+def test_an_existing_run_is_never_overwritten(command: Command, small_run: SmallRun) -> None:
+    small_run("run")
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     result = command(main, *SMALL, "hydra.run.dir=run")
     assert result.code == 2
