@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 import torch
 
+from captioner.data.collection import collection_paused
 from captioner.data.dataset import CaptionDataset
 from captioner.data.token_ids import EncodedCaptions
 from captioner.errors import DataError
@@ -57,6 +58,7 @@ class TokenizedCaptions:
         return ([[self.tokens[index] for index in caption] for caption in captions] for captions in self.indices)
 
 
+@collection_paused()
 def tokenize_captions(dataset: CaptionDataset, tokenizer: Tokenizer) -> TokenizedCaptions:
     """The tokens of every caption of every image. Captions without any token are left out."""
 

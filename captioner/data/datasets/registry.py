@@ -17,6 +17,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from captioner.config import DATASETS, DataConfig
+from captioner.data.collection import collection_paused
 from captioner.data.dataset import Box, CaptionDataset, CaptionedImage, ImageId, ImagePath
 from captioner.data.datasets.annotation_files import data_root, join_names, path_exists
 from captioner.data.datasets.image_files import missing_files
@@ -75,6 +76,7 @@ def available_splits(config: DataConfig) -> list[str]:
     return reader.available_splits(config)
 
 
+@collection_paused()
 def load_dataset(config: DataConfig, split: str, *, need_captions: bool = True) -> CaptionDataset:
     """One split, ready to use: every image exists, no caption is blank, at most `config.limit` images.
 
