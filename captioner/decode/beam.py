@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from captioner.nn.layers.linear import forget_changed_copies
 from captioner.nn.types import ImageFeatures, select_images, select_rows
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
-from captioner.text.word_preferences import WordPreferences
+from captioner.text.word_preferences import Transfer, WordPreferences
 
 
 @torch.inference_mode()
@@ -95,6 +96,15 @@ class TorchRows:
         logits, self._state, weights = self._decoder.step(self._to_tensor(tokens), self._state)
         self._logits = at_least_float32(logits)
         return weights
+
+    def move_probability(self, transfers: Sequence[Sequence[Transfer]]) -> None:
+        assert self._logits is not None, "step comes first"
+        for logits, of_row in zip(self._logits, transfers, strict=True):
+            for target, sources, share in of_row:
+                tokens = self._to_tensor(sources)
+                moved = logits[tokens].logsumexp(dim=0) + math.log(share)
+                logits[target] = torch.logaddexp(logits[target], moved)
+                logits[tokens] += math.log1p(-share)
 
     def best_tokens(
         self, hypotheses: Sequence[PartialHypothesis], count: int, gains: Sequence[Mapping[int, float]] | None = None

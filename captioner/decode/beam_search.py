@@ -25,7 +25,7 @@ from captioner.decode.repetition import repetition_gain, tokens_to_rank
 from captioner.errors import ConfigError
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
-from captioner.text.word_preferences import NO_PREFERENCES, WordPreferences
+from captioner.text.word_preferences import NO_PREFERENCES, Transfer, WordPreferences
 
 
 @runtime_checkable
@@ -37,6 +37,9 @@ class DecoderRows(Protocol):
 
     def step(self, tokens: Sequence[int]) -> Any:
         """Read one token per row; returns the attention weights (N, P), or None. The logits are kept."""
+
+    def move_probability(self, transfers: Sequence[Sequence[Transfer]]) -> None:
+        """Change the logits that the step has left: what moves between the tokens of each row, one after the other."""
 
     def best_tokens(
         self, hypotheses: Sequence[PartialHypothesis], count: int, gains: Sequence[Mapping[int, float]] | None = None
@@ -66,7 +69,8 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """The `n_best` hypotheses of every image, at most `beam_width`, best first; unfinished ones come last.
 
-    preferences: of each image; what they add to a hypothesis counts as if it were log-probability.
+    preferences: of each image; what they add to a hypothesis counts as if it were log-probability. Where they move
+    probability between words, log-probabilities are those after it.
 
     The search of an image stops as soon as they are certain. A larger `n_best` takes longer and never changes the first
     ones. ConfigError for n_best < 1.
@@ -86,6 +90,9 @@ def beam_search(
         if preferences is not None:
             wanted = [image_beam.preferences for image_beam in active for _ in range(width)]
             gains = [one.next_gains(hypothesis.tokens) for one, hypothesis in zip(wanted, hypotheses, strict=True)]
+            decoder_rows.move_probability(
+                [one.next_transfers(hypothesis.tokens) for one, hypothesis in zip(wanted, hypotheses, strict=True)]
+            )
         count = tokens_to_rank(config, config.beam_width, len(hypotheses[0].tokens))
         best_tokens, log_probs = decoder_rows.best_tokens(hypotheses, count, gains)
         for position, image_beam in enumerate(active):

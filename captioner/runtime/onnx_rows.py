@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from captioner.decode.hypothesis import PartialHypothesis
 from captioner.runtime.sessions import Session
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
+from captioner.text.word_preferences import Transfer
 
 State = Mapping[str, np.ndarray]
 
@@ -47,6 +49,14 @@ class OnnxRows:
             name.removeprefix("next_"): part for name, part in found.items() if name.startswith("next_row_")
         }
         return found.get("attention")
+
+    def move_probability(self, transfers: Sequence[Sequence[Transfer]]) -> None:
+        for logits, of_row in zip(self._logits, transfers, strict=True):
+            for target, sources, share in of_row:
+                tokens = list(sources)
+                moved = log_sum_exp(logits[None, tokens])[0] + math.log(share)
+                logits[target] = np.logaddexp(logits[target], moved)
+                logits[tokens] += math.log1p(-share)
 
     def best_tokens(
         self, hypotheses: Sequence[PartialHypothesis], count: int, gains: Sequence[Mapping[int, float]] | None = None

@@ -7,7 +7,8 @@ The gain of a word whose classes have the sharpened probability p together is, w
     0                                   otherwise
 
 Below 0.1 a class may be the background or a guess. What is no animal may be in the image all the same when the
-classifier, which knows one object per image, sees something else.
+classifier, which knows one object per image, sees something else. An animal that is seen for certain has transfers as
+well (`captioner.text.animal_transfers`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from captioner.text.class_words import CLASSES, concepts, sharpen
+from captioner.text.animal_transfers import ANIMALS, AnimalTransfers
+from captioner.text.class_words import CLASSES, concept_probabilities, concepts, sharpen
 from captioner.text.vocabulary import Vocabulary
 from captioner.text.word_preferences import WordPreferences
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 SEEN = 0.1
 NOT_SEEN, FLOOR = 0.02, 0.001
-DENIABLE = "animals"  # the kind of concepts whose absence counts
+DENIABLE = ANIMALS  # the kind of concepts whose absence counts
 
 
 class ClassPreferences:
@@ -52,13 +54,18 @@ class ClassPreferences:
             token: frozenset(self._tokens[other] for other in np.flatnonzero(row).tolist())
             for token, row in zip(self._tokens, overlaps, strict=True)
         }
+        self._transfers = AnimalTransfers(vocabulary, self._same)
 
     def of_images(self, probabilities: Float[np.ndarray, "B 1000"], weight: float) -> list[WordPreferences]:
         """The preferences of B images."""
-        gains = weight * self._log_odds(sharpen(probabilities) @ self._classes.T)
+        sharpened = sharpen(probabilities)
+        gains = weight * self._log_odds(sharpened @ self._classes.T)
+        seen = concept_probabilities(sharpened)
         return [
-            WordPreferences(dict(zip(self._tokens, row, strict=True)), self._same, self._groups)
-            for row in gains.tolist()
+            WordPreferences(
+                dict(zip(self._tokens, row, strict=True)), self._same, self._groups, self._transfers.of_image(of_image)
+            )
+            for row, of_image in zip(gains.tolist(), seen.tolist(), strict=True)
         ]
 
     def _log_odds(self, of_words: Float[np.ndarray, "B W"]) -> Float[np.ndarray, "B W"]:

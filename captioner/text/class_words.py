@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CLASSES = 1000  # of ImageNet (ILSVRC 2012)
 
+IRREGULAR_PLURALS = frozenset({"cattle", "geese"})
 
 TEMPERATURE = 0.5
 """Logits are divided by this: a network that learned from smoothed labels gives the right class too little (Guo et al.
@@ -40,6 +41,11 @@ class Concept:
     def word(self) -> str:
         """The usual word."""
         return self.words[0]
+
+    def is_plural(self, word: str) -> bool:
+        """Whether one of the words is a plural: its singular is another one, or it has none that is regular."""
+        singulars = (word.removesuffix("s"), word.removesuffix("es"), word.removesuffix("ies") + "y")
+        return word in IRREGULAR_PLURALS or any(one in self.words for one in singulars if one != word)
 
 
 class Tag(NamedTuple):

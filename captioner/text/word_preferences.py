@@ -8,6 +8,15 @@ the decoder's evidence against the classifier's, and no word is forced.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from typing import NamedTuple
+
+
+class Transfer(NamedTuple):
+    """A share, above 0 and below 1, of the probability of the tokens `sources` that goes to the token `target`."""
+
+    target: int
+    sources: tuple[int, ...]
+    share: float
 
 
 class WordPreferences:
@@ -15,11 +24,17 @@ class WordPreferences:
 
     gains: token → gain; the others gain nothing. same: token → the tokens that name the same thing, itself among them.
     groups: disjoint sets of tokens, of which any two name the same thing; each token with a gain is in one.
+    transfers: probability that moves between words, until a caption names the thing to which it goes.
     """
 
     def __init__(
-        self, gains: Mapping[int, float], same: Mapping[int, Set[int]], groups: Sequence[Set[int]] | None = None
+        self,
+        gains: Mapping[int, float],
+        same: Mapping[int, Set[int]],
+        groups: Sequence[Set[int]] | None = None,
+        transfers: Sequence[Transfer] = (),
     ) -> None:
+        self.transfers = tuple(transfers)
         self.gains = {token: gain for token, gain in gains.items() if gain}
         self._same = same
         grouped = [{token} for token in self.gains] if groups is None else groups
@@ -30,6 +45,13 @@ class WordPreferences:
         """What each token gains after `tokens`; those that are not listed, nothing."""
         named = self._named(tokens)
         return {token: gain for token, gain in self.gains.items() if token not in named} if named else self.gains
+
+    def next_transfers(self, tokens: Sequence[int]) -> Sequence[Transfer]:
+        """What moves between the probabilities of the token after `tokens`."""
+        if not self.transfers:
+            return ()
+        named = self._named(tokens)
+        return [one for one in self.transfers if one.target not in named]
 
     def total(self, tokens: Sequence[int]) -> float:
         """The gain of a whole caption."""

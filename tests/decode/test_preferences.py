@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from captioner.config import DecodeConfig
-from captioner.decode.beam import beam
+from captioner.decode.beam import TorchRows, beam
 from captioner.decode.hypothesis import USUAL_LENGTH
 from captioner.decode.run_search import search
 from captioner.errors import ConfigError
+from captioner.runtime.onnx_rows import OnnxRows
 from captioner.text.vocabulary import SPECIAL_TOKENS, Vocabulary
-from captioner.text.word_preferences import WordPreferences
-from tests.decode.decoders import TinyDecoder, all_captions, make_features, one_image, score_caption
+from captioner.text.word_preferences import Transfer, WordPreferences
+from tests.decode.decoders import CaptionScores, TinyDecoder, all_captions, make_features, one_image, score_caption
 
 WORDS = 3  # tokens 4, 5, 6
 SAME = {4: {4, 5}, 5: {4, 5}, 6: {6}}
@@ -124,3 +127,60 @@ def test_a_seen_class_makes_the_search_say_it() -> None:
         said = vocabulary.decode(found[0].tokens)
         assert word in said
         assert other not in said
+
+
+def moved(log_probs: list[float], transfers: tuple[Transfer, ...]) -> list[float]:
+    """By the definition, in probabilities."""
+    probabilities = np.exp(log_probs)
+    for target, sources, share in transfers:
+        probabilities[target] += share * probabilities[list(sources)].sum()
+        probabilities[list(sources)] *= 1 - share
+    return np.log(probabilities).tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_transfers_a_wide_beam_is_brute_force(seed: int) -> None:
+    """4 and 5 name one thing, to which probability moves until it is named; 6 is another one."""
+    features, decoder = make_features(1, seed), TinyDecoder(WORDS, seed)
+    config = DecodeConfig(max_length=3, beam_width=500)
+    transfers = (Transfer(4, (6,), 0.9),)
+    wanted = WordPreferences({4: 3.0, 6: -2.0}, {4: {4, 5}, 5: {4, 5}, 6: {6}}, GROUPS, transfers)
+    scores = CaptionScores(decoder, features)
+
+    def score(caption: tuple[int, ...], moves: bool) -> float:
+        total = 0.0
+        for place, token in enumerate((*caption, SPECIAL_TOKENS.end)):
+            log_probs = scores.after(caption[:place])[0]
+            named = {4, 5} & set(caption[:place])
+            total += (moved(log_probs, transfers) if moves and not named else log_probs)[token]
+        return total
+
+    captions = all_captions(4 + WORDS, config)
+    gain = {caption: gain_of(caption, (3.0, 0.0, -2.0)) for caption in captions}
+    first = max(captions, key=lambda caption: score(caption, False))
+    best, value = max(((c, score(c, True) + gain[c]) for c in captions if c != first), key=lambda one: one[1])
+    if score(first, False) + gain[first] > value:
+        best, value = first, score(first, False) + gain[first]
+    (found,) = beam(decoder, features, config, SPECIAL_TOKENS, preferences=[wanted])
+    assert found[0].tokens == best
+    assert found[0].score == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize("library", ["torch", "numpy"])
+def test_moving_conserves_probability_and_follows_the_definition(library: str) -> None:
+    logits = np.random.default_rng(0).normal(size=(2, 9)).astype(np.float32) * 5
+    transfers = (Transfer(4, (5, 6), 0.8), Transfer(7, (8,), 0.999))
+    rows: TorchRows | OnnxRows
+    if library == "torch":
+        rows = TorchRows(TinyDecoder(WORDS, 0), make_features(2, 0), DecodeConfig(), SPECIAL_TOKENS, None)
+        rows._logits = torch.from_numpy(logits.copy())
+    else:
+        unused: Any = None
+        rows = OnnxRows(unused, {}, 2, DecodeConfig(), SPECIAL_TOKENS, None)
+        rows._logits = logits.copy()
+    rows.move_probability([transfers, ()])
+    found = np.asarray(rows._logits, np.float64)
+    before = np.exp(logits.astype(np.float64))
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), before.sum(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(found[0], moved(logits[0].astype(np.float64).tolist(), transfers), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found[1], logits[1])
