@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from measure import median_seconds, report
+from measure import CLOCKS, median_seconds, report
 from peers import AttentionStepByStep, FusedLSTM, MaxoutAttention
 
 from captioner.config import AttentionConfig, DecodeConfig, RecurrentConfig
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, nargs="+", default=[1, 10, 50], help="at a time")
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="what is measured")
     parser.add_argument("--only", nargs="+", default=[""], help="cases whose names begin so")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -70,7 +71,7 @@ def main() -> None:
         cases[name] = lambda w=width: peer.beam(one, w, WORDS)
         images[name] = 1
     cases = {name: case for name, case in cases.items() if name.startswith(tuple(arguments.only))}
-    seconds = median_seconds(cases, arguments.rounds)
+    seconds = median_seconds(cases, arguments.rounds, clock=arguments.clock)
     report("decoding", {"images_per_second": {name: round(images[name] / s, 1) for name, s in seconds.items()}})
 
 

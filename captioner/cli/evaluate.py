@@ -126,8 +126,9 @@ def _check_files(config: EvaluateConfig, overrides: list[str]) -> None:
     data = config.data
     if config.checkpoint is not None:
         checkpoints = [find_checkpoint(Path(path)) for path in (config.checkpoint, *config.ensemble, *config.baselines)]
-        for path in (config.checkpoint, *config.ensemble) if config.average is not None else ():
-            find_best(Path(path), config.average)
+        if config.average is not None:
+            for path in (config.checkpoint, *config.ensemble):
+                find_best(Path(path), config.average)
         if not is_given("data", overrides):
             data = data_of_run(checkpoints[0]) or data
     for setting in ("results", "compare", "references"):

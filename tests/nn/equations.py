@@ -250,9 +250,10 @@ def finite_difference_gradient(function: Callable[[], torch.Tensor], parameter: 
     """∂function/∂parameter[index] by central differences, in float64."""
     flat, step = parameter.data.view(-1), 1e-6
     before = float(flat[index])
-    flat[index] = before + step
-    above = float(function().detach())
-    flat[index] = before - step
-    below = float(function().detach())
-    flat[index] = before
+    with torch.no_grad():
+        flat[index] = before + step
+        above = float(function())
+        flat[index] = before - step
+        below = float(function())
+        flat[index] = before
     return (above - below) / (2 * step)

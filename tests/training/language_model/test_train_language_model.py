@@ -17,7 +17,14 @@ from captioner.checkpoint.checkpoint import load_checkpoint
 from captioner.checkpoint.index import find_checkpoint
 from captioner.checkpoint.language_model_checkpoint import load_language_model
 from captioner.checkpoint.migrations import FORMAT_VERSION
-from captioner.config import LanguageModelConfig, LanguageNetworkConfig, LanguageTrainerConfig, OptimConfig, TextConfig
+from captioner.config import (
+    LanguageModelConfig,
+    LanguageNetworkConfig,
+    LanguageTrainerConfig,
+    OptimConfig,
+    SamplingConfig,
+    TextConfig,
+)
 from captioner.errors import CheckpointError, TrainingError
 from captioner.training.language_model import train_language_model as language_training
 from captioner.training.language_model.held_out_loss import mean_bits
@@ -34,6 +41,7 @@ SMALL = LanguageModelConfig(
     trainer=LanguageTrainerConfig(
         max_epochs=2, streams=8, window=24, validate_every=5, log_every=2, sample_stages=3, baseline_order=1
     ),
+    sampling=SamplingConfig(length=60),
     device="cpu",
 )
 STEPS = 2 * 13  # 2400 training characters: 297 per stream, 13 windows per epoch
