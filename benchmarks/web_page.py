@@ -2,7 +2,7 @@
 
     python benchmarks/web_page.py [--checkpoint flickr8k] [--rounds 5] [--photos DIR --most 50] [--screenshots DIR]
 
-Exports the page, serves it on this machine, and prints the median time of a caption after loading (decoding, encoder,
+Exports the page, serves it on this machine, and measures the median time of a caption after loading (decoding, encoder,
 search), on the clock and of the processor (all that Chromium uses meanwhile). --photos: JPEG files, captioned
 by the page and by `captioner.runtime`, once as they are and once as PNG files that Pillow decoded. --screenshots: also
 writes web.png and web_phone.png, as in docs/.
@@ -22,7 +22,9 @@ import tempfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+from measure import report
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,8 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         site = Path(temporary) / "site"
         export = ["export", "--checkpoint", arguments.checkpoint, "--web", str(site)]
-        subprocess.run([sys.executable, "-m", "captioner", *export], cwd=ROOT, check=True)
-        print("bytes:", json.loads((site / "site.json").read_text(encoding="utf-8"))["sizes"])
+        subprocess.run([sys.executable, "-m", "captioner", *export], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         (site / "photos").mkdir()
         serve = functools.partial(Quiet, directory=str(site))
         with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server, Browser(Path(temporary) / "profile") as page:
@@ -75,13 +76,18 @@ def main() -> None:
             page.screen(1280, 860)
             page.go(f"http://127.0.0.1:{server.server_address[1]}/")
             page.wait_for(LOADED)
-            print("browser:", page.value("navigator.userAgent"))
-            measure(page, site, arguments.rounds)
+            results: dict[str, Any] = {
+                "bytes": json.loads((site / "site.json").read_text(encoding="utf-8"))["sizes"],
+                "browser": page.call("Browser.getVersion")["product"],
+                **measure(page, site, arguments.rounds),
+            }
             if arguments.photos is not None:
-                compare(page, site, sorted(arguments.photos.glob("*.jpg"))[: arguments.most], arguments.checkpoint)
+                photos = sorted(arguments.photos.glob("*.jpg"))[: arguments.most]
+                results |= {"photos": len(photos), "equal": compare(page, site, photos, arguments.checkpoint)}
             if arguments.screenshots is not None:
                 write_screenshots(page, arguments.screenshots)
             server.shutdown()
+    report("web_page", results)
 
 
 def caption(page: Browser, site: Path, content: bytes, name: str) -> tuple[str, float]:
@@ -91,16 +97,14 @@ def caption(page: Browser, site: Path, content: bytes, name: str) -> tuple[str, 
     return text, seconds
 
 
-def measure(page: Browser, site: Path, rounds: int) -> None:
-    """Print the seconds of captioning one photo; the first time is a warm-up."""
+def measure(page: Browser, site: Path, rounds: int) -> dict[str, float]:
+    """Median seconds of captioning one photo, on the clock and of the processor; the first time is a warm-up."""
     clock, processor = [], []
     for _ in range(rounds + 1):
         before = processor_seconds()
         clock.append(caption(page, site, PHOTO.read_bytes(), "photo.jpg")[1])
         processor.append(processor_seconds() - before)
-    for name, (_, *seconds) in (("clock", clock), ("processor", processor)):
-        listed = ", ".join(f"{one:.2f}" for one in seconds)
-        print(f"seconds per caption, {name}: median {statistics.median(seconds):.2f} of {listed}")
+    return {"seconds": statistics.median(clock[1:]), "processor_seconds": statistics.median(processor[1:])}
 
 
 def processor_seconds() -> float:
@@ -120,7 +124,7 @@ def processor_seconds() -> float:
     return sum(used[process] for process in ours - {os.getpid()}) / os.sysconf("SC_CLK_TCK")
 
 
-def compare(page: Browser, site: Path, photos: list[Path], checkpoint: str) -> None:
+def compare(page: Browser, site: Path, photos: list[Path], checkpoint: str) -> dict[str, int]:
     """How many captions of JPEG and of PNG files are those of captioner.runtime."""
     captioner = OnnxCaptioner.pretrained(checkpoint, threads=1)
     search, _ = page_decode(captioner.settings.decode)
@@ -131,7 +135,7 @@ def compare(page: Browser, site: Path, photos: list[Path], checkpoint: str) -> N
         Image.open(photo).convert("RGB").save(png, compress_level=1)
         equal["jpg"] += caption(page, site, photo.read_bytes(), photo.name)[0] == expected
         equal["png"] += caption(page, site, png.read_bytes(), png.name)[0] == expected
-    print(f"captions equal to captioner.runtime's, of {len(photos)}: {equal}")
+    return equal
 
 
 def write_screenshots(page: Browser, folder: Path) -> None:

@@ -87,6 +87,9 @@ def test_wheel_contains_configs_and_the_bundled_model(distributions: tuple[Path,
             assert packed[f"captioner/pretrained/{path.relative_to(pretrained.FOLDER)}"] == path.stat().st_size
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert f"captioner/conf/{path.relative_to(ROOT / 'conf')}" in packed
+    for folder in ("page", "web/page"):
+        for path in (ROOT / "captioner" / "demo" / folder).iterdir():
+            assert packed[f"captioner/demo/{folder}/{path.name}"] == path.stat().st_size
     assert {name.split("/")[0] for name in packed} == {"captioner", f"captioner-{__version__}.dist-info"}
 
 
