@@ -51,7 +51,7 @@ async function start() {
 
 async function readSite() {
   try {
-    return await (await fetch("site.json")).json();
+    return await (await fetch("site.json", { cache: "no-cache" })).json();
   } catch (error) {
     throw new Error(`site.json could not be loaded (${error.message}). Copy the whole exported folder to the server, and open this page from there.`);
   }

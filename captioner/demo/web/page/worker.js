@@ -35,10 +35,16 @@ function readPixels(bitmap) {
   return { width, height, channels: 4, data: context.getImageData(0, 0, width, height).data };
 }
 
-self.onmessage = async ({ data: { id, kind, ...request } }) => {
+let turn = Promise.resolve(); // one request after the other
+
+async function answer({ id, kind, ...request }) {
   try {
     self.postMessage({ id, result: await answers[kind](request) });
   } catch (error) {
     self.postMessage({ id, error: error.message || String(error) });
   }
+}
+
+self.onmessage = ({ data }) => {
+  turn = turn.then(() => answer(data));
 };
