@@ -33,7 +33,8 @@ class AnimalTransfers:
         for place, concept in enumerate(concepts()):
             if concept.kind == ANIMALS:
                 known = [word for word in concept.words if word in vocabulary]
-                self._of_concepts.append((place, *(vocabulary.encode(_of_number(known, concept, n)) for n in (1, 2))))
+                singulars, plurals = (vocabulary.encode(_of_number(known, concept, plural)) for plural in (False, True))
+                self._of_concepts.append((place, singulars, plurals))
 
     def of_image(self, probabilities: Sequence[float]) -> tuple[Transfer, ...]:
         """From the sharpened probabilities of the `concepts`."""
@@ -41,15 +42,12 @@ class AnimalTransfers:
         share = min(probabilities[place], MOST)
         if share < CERTAIN or not singulars:
             return ()
-        found = []
-        for number, target in ((1, singulars[0]), (2, (plurals or singulars)[0])):
-            others = {token for one in self._of_concepts for token in one[number]}
-            sources = sorted(others - set(self._same[target]) - {target})
-            if sources:
-                found.append(Transfer(target, tuple(sources), share))
-        return tuple(found)
+        of_one = {token for _, singular, _ in self._of_concepts for token in singular}
+        of_many = {token for _, _, plural in self._of_concepts for token in plural}
+        targets = ((singulars[0], of_one), ((plurals or singulars)[0], of_many))
+        given = ((target, tuple(sorted(others - self._same[target] - {target}))) for target, others in targets)
+        return tuple(Transfer(target, sources, share) for target, sources in given if sources)
 
 
-def _of_number(words: Sequence[str], concept: Concept, number: int) -> list[str]:
-    """The words that are singular (1) or plural (2)."""
-    return [word for word in words if concept.is_plural(word) == (number == 2)]
+def _of_number(words: Sequence[str], concept: Concept, plural: bool) -> list[str]:
+    return [word for word in words if concept.is_plural(word) == plural]
