@@ -137,16 +137,29 @@ class EnsembleModel(CaptioningModel):
 
 
 def mean_log_probs(logits: Sequence[Float[Tensor, "N V"]], mean: str) -> Float[Tensor, "N V"]:
-    """ln of the mean of softmax(logits) over the members, or the mean of ln softmax (see the module's docstring)."""
-    log_probs = torch.stack([_log_softmax(of_member) for of_member in logits])
+    """ln of the mean of softmax(logits) over the members, or the mean of ln softmax (see the module's docstring).
+
+    The mean of probabilities is taken of the probabilities themselves, which takes a third of the time of logarithms,
+    unless one is too small for a float. In float32 at least: sums over V tokens need the precision.
+    """
+    wide = [
+        of_member.to(torch.promote_types(of_member.dtype, torch.float32)) for of_member in logits
+    ]  # for sums over V
     if mean == "log_probabilities":
-        return log_probs.mean(dim=0)
-    return log_probs.logsumexp(dim=0) - math.log(len(logits))
+        return _sum([of_member.log_softmax(dim=1) for of_member in wide]) / len(wide)
+    total = _sum([of_member.softmax(dim=1) for of_member in wide])
+    if total.numel() and bool(total.min() < torch.finfo(total.dtype).tiny):
+        log_probs = torch.stack([of_member.log_softmax(dim=1) for of_member in wide])
+        return log_probs.logsumexp(dim=0) - math.log(len(wide))
+    return (total / len(wide)).log()
 
 
-def _log_softmax(logits: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
-    """In float32 at least: sums over V tokens need the precision."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=1)
+def _sum(parts: Sequence[Float[Tensor, "N V"]]) -> Float[Tensor, "N V"]:
+    """The sum, in one new tensor."""
+    total = parts[0] + parts[1] if len(parts) > 1 else parts[0]
+    for part in parts[2:]:
+        total += part
+    return total
 
 
 def region_overlap(rows: int, columns: int, to_rows: int, to_columns: int) -> Float[Tensor, "P P0"]:

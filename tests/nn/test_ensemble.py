@@ -189,3 +189,16 @@ def test_several_views_keep_their_regions_apart() -> None:
     assert step.attention is not None
     assert step.attention.shape == (1, 6)
     assert float(step.attention.sum()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 500.0])
+def test_the_mean_of_probabilities_is_exact_where_some_are_tiny(scale: float) -> None:
+    """Against float64; with the larger scales many probabilities are too small for float32, and not 0."""
+    generator = np.random.default_rng(0)
+    logits = [generator.normal(size=(4, 50)) * scale for _ in range(3)]
+    shifted = [one - one.max(axis=1, keepdims=True) for one in logits]
+    log_probs = [one - np.log(np.exp(one).sum(axis=1, keepdims=True)) for one in shifted]
+    expected = np.logaddexp.reduce(log_probs) - np.log(3)
+    found = mean_log_probs([torch.tensor(one, dtype=torch.float32) for one in logits], "probabilities").numpy()
+    np.testing.assert_allclose(found, expected, rtol=3e-6, atol=3e-6)
+    assert np.isfinite(found).all()
