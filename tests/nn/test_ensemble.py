@@ -195,7 +195,7 @@ def test_several_views_keep_their_regions_apart() -> None:
 def test_the_mean_of_probabilities_is_exact_where_some_are_tiny(scale: float) -> None:
     """Against float64; with the larger scales many probabilities are too small for float32, and not 0."""
     generator = np.random.default_rng(0)
-    logits = [generator.normal(size=(4, 50)) * scale for _ in range(3)]
+    logits = [(generator.normal(size=(4, 50)) * scale).astype(np.float32).astype(np.float64) for _ in range(3)]
     shifted = [one - one.max(axis=1, keepdims=True) for one in logits]
     log_probs = [one - np.log(np.exp(one).sum(axis=1, keepdims=True)) for one in shifted]
     expected = np.logaddexp.reduce(log_probs) - np.log(3)
