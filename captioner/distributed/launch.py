@@ -154,6 +154,10 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
 
 def _explained(rank: int, processes: Sequence[subprocess.Popen[bytes]]) -> JobFailedError:
     code = processes[rank].returncode
+    stopped = [number for number, process in enumerate(processes) if process.returncode == 0]
+    if code == LOST_RANK and stopped:  # a signal to one of them, while it could not ask the others to stop as well
+        of_all = f"Process {stopped[0]} of {len(processes)} was stopped by a signal to it alone, so the job was ended."
+        return JobFailedError(128 + signal.SIGTERM, of_all)
     if code > 0:  # it has printed its message
         return JobFailedError(code, "")
     name = signal.Signals(-code).name

@@ -112,6 +112,14 @@ def test_the_reason_is_the_process_that_failed_by_itself(
     assert (failed.value.code, str(failed.value)) == (2, "")
 
 
+def test_a_process_that_is_stopped_alone_is_named(program: Callable[[str], None], tmp_path: Path) -> None:
+    """SIGTERM to one rank while scores are computed: it ends with 0, and the others because they have lost it."""
+    program(f"sys.exit(0 if rank == 1 else {LOST_RANK})")
+    with pytest.raises(JobFailedError, match="Process 1 of 2 was stopped by a signal to it alone") as failed:
+        launch("train", [str(tmp_path)], 2)
+    assert failed.value.code == 143
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_forwarded_once(program: Callable[[str], None], tmp_path: Path, number: signal.Signals) -> None:
     program(COUNT_SIGNALS)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,13 +22,13 @@ from captioner.data.datasets import karpathy
 from captioner.data.datasets.annotation_files import (
     check_image_name,
     data_root,
-    first_existing,
     get_field,
     join_names,
     path_exists,
     read_json,
 )
 from captioner.data.datasets.coco_categories import LABEL_NAMES as LABEL_NAMES
+from captioner.data.datasets.image_files import FolderListing
 from captioner.errors import DataError
 from captioner.text.coco_objects import CHAIR_NAMES
 
@@ -284,11 +285,13 @@ def _read_karpathy(config: CocoConfig, root: Path, split: str, *, find_images: b
     path = karpathy.find(root, config.karpathy or "")
     if not path.is_dir():
         chosen, notices = karpathy.read_split(path, split, "coco")
-        folders = {image.folder: _image_folder(root, image.folder) for image in chosen}
+        folders = {name: _image_folder(root, name) for name in {image.folder for image in chosen}}
+        newer = [_image_folder(root, f"{part}2017") for part in PARTS]
+        listings = {folder: FolderListing(folder) for folder in {*folders.values(), *newer} if find_images}
         images = [
             CaptionedImage(
                 image.image_id,
-                _karpathy_image(root, folders[image.folder], image, path, find_images=find_images),
+                _karpathy_image(folders[image.folder], newer, image, path, listings),
                 image.captions,
             )
             for image in chosen
@@ -312,14 +315,27 @@ def _read_karpathy(config: CocoConfig, root: Path, split: str, *, find_images: b
 
 
 def _karpathy_image(
-    root: Path, folder: Path, image: karpathy.KarpathyImage, source: Path, *, find_images: bool
+    folder: Path,
+    newer: Sequence[Path],
+    image: karpathy.KarpathyImage,
+    source: Path,
+    listings: Mapping[Path, FolderListing],
 ) -> Path:
-    """The image under the name in Karpathy's file (train2014, val2014), or under its name in 2017."""
-    path = folder / check_image_name(image.file_name, folder, f"{source}")
-    if find_images and type(image.image_id) is int and not path_exists(path):
-        newer = (_image_folder(root, f"{part}2017") / f"{image.image_id:012d}.jpg" for part in PARTS)
-        return first_existing(newer) or path
-    return path
+    """The image under the name in Karpathy's file (train2014, val2014), or under its name in a folder of 2017.
+
+    listings: of all folders; empty where no image is looked for. A `stat` call for each of them would be slow.
+    """
+    name = check_image_name(image.file_name, folder, f"{source}")
+    if listings and type(image.image_id) is int and not _has(listings[folder], folder, name):
+        name_2017 = f"{image.image_id:012d}.jpg"
+        found = (other / name_2017 for other in newer if _has(listings[other], other, name_2017))
+        return next(found, folder / name)
+    return folder / name
+
+
+def _has(listing: FolderListing, folder: Path, name: str) -> bool:
+    """Whether the file is in the folder, of which the listing may spell a name in another way."""
+    return name in listing.names or (bool(listing.names) and path_exists(folder / name))
 
 
 def _years(root: Path) -> list[int]:
