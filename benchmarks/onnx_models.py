@@ -2,9 +2,9 @@
 
     python benchmarks/onnx_models.py [attention gru …]
 
-The models are small and have random weights; their logits have a spread of about 1. Each is exported, loaded by
-onnxruntime, and runs five steps beside torch, for other numbers of images and regions than those of the export. For a
-model that cannot be exported, its reason is printed.
+The models are small and have random weights; `spread` is the standard deviation of their logits. Each is exported,
+loaded by onnxruntime, and runs five steps beside torch, for other numbers of images and regions than those of the
+export. For a model that cannot be exported, its reason is printed.
 """
 
 from __future__ import annotations

@@ -40,6 +40,11 @@ class RenamedSetting:
         """What to write instead on the command line."""
         return f"{self.new}={_new_value(self.values, value) or '…'}"
 
+    def is_stored(self, settings: dict[str, Any]) -> bool:
+        """Whether stored settings have the old name."""
+        group, key = _group(settings, self.old)
+        return group is not None and key in group
+
     def migrate(self, settings: dict[str, Any]) -> None:
         """Rename the setting in stored settings, in place."""
         group, key = _group(settings, self.old)
@@ -75,6 +80,11 @@ class RenamedValue:
     def replacement(self, value: str | None) -> str:
         """What to write instead on the command line."""
         return " ".join(f"{name}={new}" for name, new in self.new)
+
+    def is_stored(self, settings: dict[str, Any]) -> bool:
+        """Whether stored settings have the old value."""
+        group, key = _group(settings, self.setting)
+        return group is not None and group.get(key) == self.value
 
     def migrate(self, settings: dict[str, Any]) -> None:
         """Write the new settings in place of the old value, in stored settings."""
@@ -117,7 +127,7 @@ def migrate_settings(settings: Mapping[str, Any], renamed: Sequence[Renamed] = R
     """
     migrated = {key: dict(value) if isinstance(value, dict) else value for key, value in settings.items()}
     for entry in renamed:
-        if entry.is_active:
+        if entry.is_stored(migrated) and entry.is_active:  # in this order: the second reads all settings
             entry.migrate(migrated)
     return migrated
 
