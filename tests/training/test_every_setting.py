@@ -57,6 +57,7 @@ CONTEXTS: dict[str, dict[str, Any]] = {
 """Beginning of a setting's name → the settings with which it matters; the first that fits."""
 
 VALUES: dict[str, Any] = {
+    "trainer.keep_best": 3,
     "model.cell": "gru",
     "model.attention": "adaptive",
     "model.dropout": 0.5,
