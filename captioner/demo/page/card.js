@@ -3,8 +3,7 @@
 import { describeAttention, drawAttention } from "./attention.js";
 
 const EMPTY = "(empty caption)";
-const CARD = Object.assign(document.createElement("template"), {
-  innerHTML: `
+const CARD = new DOMParser().parseFromString(`
   <article class="card">
     <header><h2></h2><p class="about"></p></header>
     <div class="inside">
@@ -28,12 +27,11 @@ const CARD = Object.assign(document.createElement("template"), {
         <p class="error" hidden></p>
       </div>
     </div>
-  </article>`,
-});
+  </article>`, "text/html").querySelector("article");
 
 /** Add a model's card to the container; returns functions that show a photo, a pending request, a result or an error. */
 export function makeCard(model, container) {
-  const card = CARD.content.cloneNode(true).firstElementChild;
+  const card = document.importNode(CARD, true);
   const part = (selector) => card.querySelector(selector);
   const [image, canvas, caption, note, sureness, hypotheses, error] =
     [".stage img", "canvas", ".caption", ".attention-note", ".sureness", ".hypotheses", ".error"].map(part);
