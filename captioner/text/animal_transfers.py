@@ -35,6 +35,8 @@ class AnimalTransfers:
                 known = [word for word in concept.words if word in vocabulary]
                 singulars, plurals = (vocabulary.encode(_of_number(known, concept, plural)) for plural in (False, True))
                 self._of_concepts.append((place, singulars, plurals))
+        self._singulars = {token for _, singulars, _ in self._of_concepts for token in singulars}
+        self._plurals = {token for _, _, plurals in self._of_concepts for token in plurals}
 
     def of_image(self, probabilities: Sequence[float]) -> tuple[Transfer, ...]:
         """From the sharpened probabilities of the `concepts`."""
@@ -42,9 +44,7 @@ class AnimalTransfers:
         share = min(probabilities[place], MOST)
         if share < CERTAIN or not singulars:
             return ()
-        of_one = {token for _, singular, _ in self._of_concepts for token in singular}
-        of_many = {token for _, _, plural in self._of_concepts for token in plural}
-        targets = ((singulars[0], of_one), ((plurals or singulars)[0], of_many))
+        targets = ((singulars[0], self._singulars), ((plurals or singulars)[0], self._plurals))
         given = ((target, tuple(sorted(others - self._same[target] - {target}))) for target, others in targets)
         return tuple(Transfer(target, sources, share) for target, sources in given if sources)
 

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
+
+from captioner.nn.encoders.fuse_batch_norm import fuse_batch_norm
 
 
 def scale_weights(trunk: nn.Module) -> nn.Module:
     """A copy of `trunk` in eval mode, each BatchNorm as a factor per channel of the weights of the convolution before.
 
-    `captioner.nn.encoders.fuse_batch_norm` does the same and multiplies at once. Here the product stays in the graph,
-    for the program that loads it: the stored weights are then those of the checkpoint, bit by bit.
+    Where `fuse_batch_norm` by itself multiplies at once, the product here stays in the graph, for the program that
+    loads it: the stored weights are then those of the checkpoint, bit by bit.
     """
-    scaled = copy.deepcopy(trunk).eval()
-    for parent in list(scaled.modules()):
-        previous_name, previous = "", None
-        for name, child in list(parent.named_children()):
-            if (
-                isinstance(child, nn.BatchNorm2d)
-                and isinstance(previous, nn.Conv2d)
-                and previous.out_channels == child.num_features
-            ):
-                setattr(parent, previous_name, _ScaledConv2d(previous, child))
-                setattr(parent, name, nn.Identity())
-            previous_name, previous = name, child
-    return scaled
+    return fuse_batch_norm(trunk, _ScaledConv2d)
 
 
 class _ScaledConv2d(nn.Module):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def fuse_batch_norm(network: nn.Module) -> nn.Module:
+def fuse_batch_norm(
+    network: nn.Module, join: Callable[[nn.Conv2d, nn.BatchNorm2d], nn.Module] = fuse_conv_bn_eval
+) -> nn.Module:
     """A copy of `network` in eval mode, with its BatchNorm layers fused into convolutions.
+
+    join: makes one module of a convolution and the BatchNorm after it, both in eval mode.
 
     A BatchNorm2d is fused where the module registered right before it, in the same parent, is a convolution with as
     many output channels. In all of torchvision's CNNs that is the convolution whose output it normalizes.
@@ -23,7 +28,7 @@ def fuse_batch_norm(network: nn.Module) -> nn.Module:
                 and isinstance(previous, nn.Conv2d)
                 and previous.out_channels == child.num_features
             ):
-                setattr(parent, previous_name, fuse_conv_bn_eval(previous, child))
+                setattr(parent, previous_name, join(previous, child))
                 setattr(parent, name, nn.Identity())
             previous_name, previous = name, child
     return fused
