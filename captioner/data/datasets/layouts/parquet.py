@@ -6,6 +6,7 @@ Needs pyarrow: pip install 'captioner[parquet]'.
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -96,6 +97,29 @@ def _holds_images(kind: Any) -> bool:
     return bool(arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind))
 
 
+def _is_json(kind: Any) -> bool:
+    """Whether a column holds JSON texts, or lists of them: what `datasets` writes for values of several types."""
+    inner = getattr(kind, "value_type", kind)
+    return bool(getattr(inner, "extension_name", None) == "arrow.json")
+
+
+def _from_json(value: Any) -> Any:
+    """What was put into a column of JSON: '"a dog"' is a dog.
+
+    `datasets` (5.2) stores a string that is JSON by itself as it is: the caption "007" looks like a number there, and
+    "true" like a truth value. Such texts are kept as they stand.
+    """
+    if type(value) is list:
+        return [_from_json(item) for item in value]
+    if type(value) is not str:
+        return value
+    try:
+        content = json.loads(value)
+    except ValueError:
+        return value
+    return value if type(content) in (int, float, bool) else content
+
+
 def _read(file: AnnotationFile) -> Content:
     table = _open(file.path)
     names = table.schema_arrow.names
@@ -122,6 +146,7 @@ def _rows(table: Any, path: Path, columns: Columns, faults: Faults) -> Iterator[
     image = [] if stored and not has_path else [f"{columns.image}.{PATH}" if has_path else columns.image]
     others = {columns.split, columns.image_id} - {None, columns.image}
     read = [*image, *columns.captions, *sorted(str(name) for name in others)]
+    of_json = [field.name for field in table.schema_arrow if field.name in read and _is_json(field.type)]
     number = 0
     for group in range(table.num_row_groups):
         try:
@@ -131,6 +156,7 @@ def _rows(table: Any, path: Path, columns: Columns, faults: Faults) -> Iterator[
         for row, record in enumerate(records):
             number += 1
             place = f"row {number}"
+            record |= {name: _from_json(record[name]) for name in of_json}
             with faults.collected():
                 yield _entry(record, columns, stored, path, group, row, place)
 

@@ -88,6 +88,24 @@ def test_captions_as_structs_and_nulls(tmp_path: Path) -> None:
     assert [(entry.images, entry.captions) for entry in entries] == [(("a.jpg",), ("a dog",)), (("b.jpg",), ())]
 
 
+def test_captions_in_a_column_of_json(tmp_path: Path) -> None:
+    """As `datasets` 5 writes a column of strings and numbers: JSON texts, but strings that are JSON as they stand."""
+    if not hasattr(arrow, "json_"):
+        pytest.skip("this pyarrow has no type for JSON")
+    written = ['"a dog"', "7", "007", "true", '"a \\"STOP\\" sign"', None, '["one", "two"]', "null"]
+    read = [["a dog"], ["7"], ["007"], ["true"], ['a "STOP" sign'], [], ["one", "two"], []]
+    images = [f"{i}.jpg" for i in range(len(written))]
+    storage = arrow.array(written, arrow.string())
+    columns = {"image": images, "caption": arrow.ExtensionArray.from_storage(arrow.json_(), storage)}
+    parquet.write_table(arrow.table(columns), tmp_path / "one.parquet", row_group_size=3)
+    assert [list(entry.captions) for entry in read_captions_file(tmp_path / "one.parquet").entries] == read
+    kind = arrow.list_(arrow.json_())
+    lists = arrow.array([['"a dog"', "7", "007"], []], arrow.list_(arrow.string())).cast(kind)
+    parquet.write_table(arrow.table({"image": ["a.jpg", "b.jpg"], "captions": lists}), tmp_path / "list.parquet")
+    entries = read_captions_file(tmp_path / "list.parquet").entries
+    assert [list(entry.captions) for entry in entries] == [["a dog", "7", "007"], []]
+
+
 def test_what_is_wrong_with_a_table(tmp_path: Path) -> None:
     _table(tmp_path / "t.parquet", _rows(picture=["a"], title=["b"]))
     with pytest.raises(DataError, match=r"t.parquet: the columns are \['picture', 'title'\]. Expected a column of im"):
