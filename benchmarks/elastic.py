@@ -3,8 +3,8 @@
     python benchmarks/elastic.py [--kills 20] [--seed 0]
 
 Two processes train a tiny model with dropout, once in peace and once under kills (SIGKILL to one of the two, after a
-random step and a random part of a second), by `torchrun --max-restarts`. Prints one JSON object; ends with 1 unless the
-weights of the last checkpoint and the captions are the same bytes.
+random step and a random part of a second), by `torchrun --max-restarts`. Prints one JSON object; ends with 1 unless
+there were as many kills and the weights of the last checkpoint and the captions are the same bytes.
 """
 
 from __future__ import annotations
@@ -87,10 +87,14 @@ def kill_at_random(scratch: Path, job: subprocess.Popen[bytes], kills: int, choo
             assert time.monotonic() < deadline, f"step {after} never came"
             time.sleep(0.02)
         time.sleep(choose.random())
-        running = ranks(job.pid)
-        if job.poll() is None and running:
-            os.kill(choose.choice(running), signal.SIGKILL)
+        while not (running := ranks(job.pid)) and job.poll() is None:  # between two lives
+            time.sleep(0.02)
+        if job.poll() is None:
+            victim = choose.choice(running)
+            os.kill(victim, signal.SIGKILL)  # torchrun has not waited for it, so it is there
             done += 1
+            while victim in ranks(job.pid) and job.poll() is None:  # so that none is killed twice
+                time.sleep(0.02)
     return done
 
 
@@ -100,7 +104,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    epochs = -(-(arguments.kills + 1) * STEPS_PER_KILL // STEPS_PER_EPOCH)
+    epochs = 2 * -(-(arguments.kills + 1) * STEPS_PER_KILL // STEPS_PER_EPOCH)  # a job does not end before the last
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         peace = train(scratch, "peace", epochs, 0).wait()
@@ -110,9 +114,9 @@ def main() -> None:
         expected, found = result(scratch / "peace"), result(scratch / "killed")
         equal = bool(expected) and expected == found
         print(json.dumps({"kills": killed, "exit_codes": [peace, code], "files": len(expected), "equal": equal}))
-        if not equal:
+        if not equal or killed < arguments.kills:
             sys.stderr.write((scratch / "killed.txt").read_text()[-4000:])
-    sys.exit(not equal)
+    sys.exit(not equal or killed < arguments.kills)
 
 
 if __name__ == "__main__":

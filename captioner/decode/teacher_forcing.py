@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from captioner.decode.hypothesis import check_not_nan
-from captioner.decode.scores import at_least_float32
+from captioner.decode.scores import at_least_float32, log_sum_exp
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.packing import pack_captions
 from captioner.nn.types import ImageFeatures
@@ -92,7 +92,7 @@ def _score_pass(
     packed = pack_captions(captions).to(features.vector.device)
     logits = at_least_float32(decoder(features, packed).logits)  # (M, V)
     of_target = logits.gather(1, packed.targets.unsqueeze(1))
-    log_probs = (of_target - logits.logsumexp(dim=1, keepdim=True)).squeeze(1).cpu().double()
+    log_probs = (of_target - log_sum_exp(logits)).squeeze(1).cpu().double()
     ranks = (logits > of_target).sum(dim=1).cpu() + 1 if with_ranks else None
     rows = packed.rows.cpu()
     by_row = rows.argsort(stable=True)  # tokens caption by caption, each in the order of its tokens

@@ -1,4 +1,4 @@
-"""The most probable tokens: `torch.topk` with a defined order of ties."""
+"""The most probable tokens: `torch.topk` with a defined order of ties; and the normalizer of many rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from captioner.decode.scores import at_least_float32, top_tokens
+from captioner.decode.scores import at_least_float32, log_sum_exp, top_tokens
+
+
+@pytest.mark.parametrize("rows", [0, 1, 32, 33, 100])
+def test_the_normalizer_is_that_of_torch_in_double_precision(rows: int) -> None:
+    logits = 10 * torch.randn(rows, 50)
+    logits[:, 7] = -math.inf
+    expected = logits.double().exp().sum(dim=1, keepdim=True).log()
+    torch.testing.assert_close(log_sum_exp(logits).double(), expected)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12, 13, 50])

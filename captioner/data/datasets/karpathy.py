@@ -68,7 +68,7 @@ def read_split(path: Path, split: str, dataset: str) -> tuple[list[KarpathyImage
     dataset: "coco" or "flickr30k", for the counts that a complete file must have; of others nothing is known.
     DataError if the file is not in Karpathy's format, or has all images but other splits.
     """
-    found = read_images(read_json(path), path)
+    found = read_images(read_json(path, _without_tokens), path)
     counts = Counter(part for _, part in found)
     chosen = [image for image, part in found if part == split]
     return chosen, check_counts(dict(counts), split, dataset, path)
@@ -87,6 +87,11 @@ def read_images(data: object, path: Path) -> list[tuple[KarpathyImage, str]]:
             )
         found.append((_read_image(image, where, number), split_of[part]))
     return found
+
+
+def _without_tokens(record: dict[str, Any]) -> dict[str, Any]:
+    """A sentence without its tokens, which are not read and take most of the memory of COCO's file."""
+    return {"raw": record["raw"]} if "raw" in record else record
 
 
 def published_counts(data: object, found: list[tuple[KarpathyImage, str]], path: Path) -> tuple[str, ...]:
