@@ -80,7 +80,9 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--parameters", type=float, default=3e6, help="of each decoder, where they are equal")
     parser.add_argument("--epochs", type=int, default=8, help="of cross-entropy training, with equal parameters")
-    parser.add_argument("--reward-epochs", type=int, default=1, help="of self-critical training, with equal parameters")
+    parser.add_argument(
+        "--reward-epochs", type=float, default=1, help="of self-critical training, with equal parameters"
+    )
     parser.add_argument("--seconds", type=float, default=400, help="of processor time for XE, and again for RL")
     parser.add_argument("--coco", type=Path, help="a folder of COCO with boxes: CHAIR and grounding on its val images")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all runs")
@@ -145,7 +147,7 @@ def plan(arguments: argparse.Namespace) -> list[Cell]:
                 epochs = max(1, round(arguments.seconds / (cost["xe"] * per_epoch)))
                 rl_steps = max(1, round(arguments.seconds / cost["rl"]))
             else:
-                epochs, rl_steps = arguments.epochs, arguments.reward_epochs * per_epoch
+                epochs, rl_steps = arguments.epochs, max(1, round(arguments.reward_epochs * per_epoch))
             cell = Cell(table, captioner, 0, width, sizes, epochs, rl_steps)
             minutes = (cost["xe"] * per_epoch * epochs + cost["rl"] * rl_steps) / 60
             hours += minutes * len(seeds) / 60

@@ -11,7 +11,8 @@
 #           400 × 500 it is not: features of a data set's portraits change, those of others do not, and one photo
 #           cropped by some columns may be resized by another rule.
 # Here:     the page that captions in the browser repeats the rule of the Pillow that exported it, bit by bit
-#           (captioner/demo/web/page/resize.js; a test compares). Features that are compared must come from one Pillow.
+#           (captioner/demo/web/page/resize.js; a test compares). The feature cache keeps the
+#           features of Pillow 12 and older apart. Features that are compared must come from one Pillow.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -33,6 +33,7 @@ from captioner.data.features.storage import (
     open_feature_shards,
 )
 from captioner.data.images.loader import check_bad_images, load_image_batches
+from captioner.data.images.pixels import TALL_FIRST
 from captioner.data.images.transforms import FULL_VIEW, View
 from captioner.errors import DataError
 from captioner.nn.encoders.encoder import Encoder, FrozenPart
@@ -268,6 +269,8 @@ def open_cache(
 def _described(transform: TransformConfig) -> dict[str, Any]:
     """The preprocessing, for the key of the cache. A setting that came later is named only where it is used."""
     described = to_plain(transform)
+    if not TALL_FIRST:
+        described["tall_first"] = False  # caches of Pillow 13 have no such key
     if transform.stretch == "none":
         del described["stretch"]
     return described

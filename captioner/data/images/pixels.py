@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL import __version__ as pillow_version
 
 from captioner.config import TransformConfig
 
@@ -14,6 +15,10 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+# Pillow resizes in two passes and rounds between them. From version 13 on it takes columns first where height shrinks
+# by more than twice as many pixels as the width. Portraits get other pixels: findings/pillow_resize_pass_order.sh.
+TALL_FIRST = int(pillow_version.split(".")[0]) >= 13
 
 
 class View(NamedTuple):

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
 
 from captioner.checkpoint.calibration import CALIBRATION_FILE, Calibration, load_calibration
 from captioner.checkpoint.checkpoint_settings import (
@@ -33,6 +32,7 @@ from captioner.checkpoint.checkpoint_settings import (
 from captioner.checkpoint.manifest import verify
 from captioner.checkpoint.onnx.description import ENCODER_FILE, INIT_FILE, STEP_FILE, OnnxDescription, read_description
 from captioner.config import DecodeConfig, TransformConfig
+from captioner.data.images.pixels import TALL_FIRST
 from captioner.decode.forbidden_tokens import check_phrases
 from captioner.errors import ConfigError
 from captioner.text.bpe import NAME as BPE
@@ -117,7 +117,7 @@ def page_decode(decode: DecodeConfig) -> tuple[DecodeConfig, list[str]]:
 
 def page_transform(transform: TransformConfig) -> dict[str, Any]:
     """The settings of preprocessing, and the order of the passes in which this machine's Pillow resizes."""
-    return {**asdict(transform), "tall_first": int(PIL.__version__.split(".")[0]) >= 13}
+    return {**asdict(transform), "tall_first": TALL_FIRST}
 
 
 def plain_phrases(phrases: PhraseStatistics) -> dict[str, Any]:

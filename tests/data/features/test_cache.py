@@ -20,6 +20,7 @@ from torch import Tensor
 from captioner.config import CacheConfig, DataConfig, FolderConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage
 from captioner.data.datasets.registry import load_dataset
+from captioner.data.features import cache as cache_module
 from captioner.data.features import fill as filling_module
 from captioner.data.features import storage as storage_module
 from captioner.data.features.cache import FLIPPED, FeatureCache, cached_features
@@ -437,6 +438,15 @@ def test_a_changed_about_file_is_an_error(cache: Cache, dataset: CaptionDataset,
     about.write_text(about.read_text().replace("bilinear", "bicubic"))
     with pytest.raises(DataError, match=f"{re.escape(str(about))} was changed"):
         cache.open(dataset, encoder)
+
+
+def test_another_order_of_resizing_has_a_cache_of_its_own(
+    cache: Cache, dataset: CaptionDataset, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.open(dataset, encoder)
+    monkeypatch.setattr(cache_module, "TALL_FIRST", not cache_module.TALL_FIRST)
+    assert cache.open(dataset, encoder).encoded == COUNT
+    assert len(cache.folders) == 2
 
 
 # ----------------------------------------------------------------------------------- unusable folders
