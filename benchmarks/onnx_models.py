@@ -4,7 +4,8 @@
 
 The models are small and have random weights; `spread` is the standard deviation of their logits. Each is exported,
 loaded by onnxruntime, and runs five steps beside torch, for other numbers of images and regions than those of the
-export. For a model that cannot be exported, its reason is printed.
+export; `half` is the difference of logits where the weights are stored in half precision (--precision float16). 8 bits
+are for the encoder, so they change no decoder. For a model that cannot be exported, its reason is printed.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ import onnxruntime
 import torch
 from measure import report
 
-from captioner.checkpoint.onnx.graphs import export_decoder
+from captioner.checkpoint.onnx.graphs import DecoderGraphs, export_decoder
+from captioner.checkpoint.onnx.stored_weights import store_in_half
 from captioner.cli.hydra_config import compose_train_settings
 from captioner.errors import CaptionerError
 from captioner.nn.decoders.build_decoder import build_decoder
+from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +51,7 @@ def main() -> None:
 
 @torch.no_grad()
 def differences(name: str) -> dict[str, float]:
-    """The largest differences, and the spread of the logits."""
+    """The largest differences in both precisions, and the spread of the logits."""
     torch.manual_seed(0)
     config = compose_train_settings([f"model={name}"]).model
     known = {field.name for field in fields(config)}
@@ -56,6 +59,17 @@ def differences(name: str) -> dict[str, float]:
     decoder = build_decoder(replace(config, **small), V, D).eval()
     with torch.enable_grad():
         graphs = export_decoder(decoder, D, P)
+    logits, attention, spread = beside_torch(decoder, graphs)
+    for graph in (graphs.init_state, graphs.step):
+        store_in_half(graph, exactly=False)
+    half, _, _ = beside_torch(decoder, graphs)
+    found = {"logits": logits, "attention": attention, "half": half}
+    return {name: float(f"{value:.1e}") for name, value in found.items()} | {"spread": round(spread, 2)}
+
+
+@torch.no_grad()
+def beside_torch(decoder: Decoder[Any], graphs: DecoderGraphs) -> tuple[float, float, float]:
+    """The largest differences of logits and of attention weights, and the spread of the logits."""
     init_state, step = (
         onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
         for graph in (graphs.init_state, graphs.step)
@@ -78,7 +92,7 @@ def differences(name: str) -> dict[str, float]:
             if expected.attention is not None:
                 of_attention = max(of_attention, float(np.abs(found["attention"] - expected.attention.numpy()).max()))
             parts |= {part: found[f"next_{part}"] for part in names if part.startswith("row_")}
-    return {"logits": float(f"{of_logits:.1e}"), "attention": float(f"{of_attention:.1e}"), "spread": round(spread, 2)}
+    return of_logits, of_attention, spread
 
 
 def run(session: Any, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

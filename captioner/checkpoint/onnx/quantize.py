@@ -27,6 +27,10 @@ from captioner.errors import CaptionerError
 if TYPE_CHECKING:
     import onnx
 
+# With the activation functions: where only convolutions are quantized, the 256 values are spread over all that a
+# convolution returns, and few of them are left for the 0 to 6 that a ReLU6 lets through.
+_QUANTIZED = ["Conv", "Add", "Clip", "Relu"]
+
 
 def quantize_encoder(model: onnx.ModelProto, photos: Sequence[Path], transform: TransformConfig) -> onnx.ModelProto:
     """The encoder's graph with convolutions in 8 bits. CaptionerError for too few photos: see `check_photos`."""
@@ -53,7 +57,7 @@ def quantize_encoder(model: onnx.ModelProto, photos: Sequence[Path], transform: 
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
-                op_types_to_quantize=["Conv", "Add"],
+                op_types_to_quantize=_QUANTIZED,
             )
         finally:
             logging.disable(logging.NOTSET)
