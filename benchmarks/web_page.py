@@ -30,7 +30,6 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from captioner.demo.web.model_files import page_decode  # noqa: E402
 from captioner.runtime import OnnxCaptioner  # noqa: E402
 from tests.demo.browser import Browser  # noqa: E402
 
@@ -127,10 +126,9 @@ def processor_seconds() -> float:
 def compare(page: Browser, site: Path, photos: list[Path], checkpoint: str) -> dict[str, int]:
     """How many captions of JPEG and of PNG files are those of captioner.runtime."""
     captioner = OnnxCaptioner.pretrained(checkpoint, threads=1)
-    search, _ = page_decode(captioner.settings.decode)
     equal = {"jpg": 0, "png": 0}
     for photo in photos:
-        expected = captioner.caption(photo, decode=search).text
+        expected = captioner.caption(photo).text
         png = site / "photos" / f"{photo.stem}.png"
         Image.open(photo).convert("RGB").save(png, compress_level=1)
         equal["jpg"] += caption(page, site, photo.read_bytes(), photo.name)[0] == expected

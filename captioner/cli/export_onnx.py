@@ -53,10 +53,8 @@ def checked_photos(arguments: argparse.Namespace) -> list[Path]:
     return photos
 
 
-def write_checked(
-    arguments: argparse.Namespace, photos: Sequence[Path], folder: Path, *, classes: bool = True
-) -> OnnxDescription:
-    """Write the ONNX files that checked `arguments` ask for to the empty `folder`. classes: see `write_onnx`."""
+def write_checked(arguments: argparse.Namespace, photos: Sequence[Path], folder: Path) -> OnnxDescription:
+    """Write the ONNX files that checked `arguments` ask for to the empty `folder`."""
     from captioner.checkpoint.average import load_average
     from captioner.checkpoint.onnx.graphs import import_onnx
     from captioner.checkpoint.onnx.write import write_onnx
@@ -64,7 +62,7 @@ def write_checked(
     import_onnx()
     which = "latest" if arguments.latest else "best"
     loaded = load_average(Path(arguments.checkpoint), arguments.average, which=which)
-    return write_onnx(loaded, folder, arguments.precision or "float32", photos, classes=classes)
+    return write_onnx(loaded, folder, arguments.precision or "float32", photos)
 
 
 def _describe(description: OnnxDescription) -> str:

@@ -43,7 +43,7 @@ def export_web(arguments: argparse.Namespace) -> None:
         as_it_is = arguments.precision is None and arguments.average is None
         if not as_it_is or not (checkpoint / DESCRIPTION_FILE).is_file():
             source = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            write_checked(arguments, photos, source, classes=False)
+            write_checked(arguments, photos, source)
         written = write_site(source, stack.enter_context(replacing_folder(target)), name, runtime)
     for note in written.notes:
         sys.stderr.write(f"{note}\n")

@@ -14,6 +14,7 @@ as those of a wet dog that might be a seal, move nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from typing import Any
 
 from captioner.text.class_words import Concept, concepts
 from captioner.text.vocabulary import Vocabulary
@@ -47,6 +48,13 @@ class AnimalTransfers:
         targets = ((singulars[0], self._singulars), ((plurals or singulars)[0], self._plurals))
         given = ((target, tuple(sorted(others - self._same[target] - {target}))) for target, others in targets)
         return tuple(Transfer(target, sources, share) for target, sources in given if sources)
+
+    def to_plain(self) -> list[dict[str, Any]]:
+        """The animals as JSON values: the classes of each, and the tokens of its words, singulars and plurals."""
+        return [
+            {"classes": list(concepts()[place].classes), "singulars": singulars, "plurals": plurals}
+            for place, singulars, plurals in self._of_concepts
+        ]
 
 
 def _of_number(words: Sequence[str], concept: Concept, plural: bool) -> list[str]:

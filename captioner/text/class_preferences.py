@@ -14,7 +14,7 @@ well (`captioner.text.animal_transfers`).
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,6 +67,25 @@ class ClassPreferences:
             )
             for row, of_image in zip(gains.tolist(), seen.tolist(), strict=True)
         ]
+
+    def to_plain(self) -> dict[str, Any]:
+        """All that it knows of the vocabulary, as JSON values, for the page without a server.
+
+        words: of each token with classes, these, the tokens that name the same thing, and whether its absence counts.
+        """
+        return {
+            "words": [
+                {
+                    "token": token,
+                    "classes": np.flatnonzero(row).tolist(),
+                    "same": sorted(self._same[token]),
+                    "deniable": bool(deniable),
+                }
+                for token, row, deniable in zip(self._tokens, self._classes, self._deniable, strict=True)
+            ],
+            "groups": [sorted(group) for group in self._groups if group],
+            "animals": self._transfers.to_plain(),
+        }
 
     def _log_odds(self, of_words: Float[np.ndarray, "B W"]) -> Float[np.ndarray, "B W"]:
         seen = np.log(np.maximum(of_words, SEEN) / SEEN)

@@ -47,12 +47,14 @@ def test_the_bundled_model(
     code, out, err = run(capsys, monkeypatch, *given, "--web", tmp_path / "site")
     assert code == 0, err
     assert "Written: " in out
-    assert "model 1" in out
+    assert "model 2" in out
     assert "runtime 0.00 MB" in out
     assert "python -m http.server" in out
-    assert "without decode.class_weight=3" in err
+    assert err == "", "the page has all that the model has"
     model = json.loads((tmp_path / "site" / "model.json").read_text())
     assert model["name"] == "flickr8k"
+    assert model["decode"]["class_weight"] == 3
+    assert {"class_map.onnx", "classes.onnx", "classes.json"} <= {path.name for path in (tmp_path / "site").iterdir()}
     assert {path.name for path in tmp_path.iterdir()} == {"runtime", "site"}
 
     code, _, err = run(capsys, monkeypatch, *given, "--web", tmp_path / "site")

@@ -50,16 +50,14 @@ def write_onnx(
     folder: Path,
     precision: str = "float32",
     photos: Sequence[Path] = (),
-    *,
-    classes: bool = True,
 ) -> OnnxDescription:
     """Write the graphs, settings, vocabulary and checksums to the empty `folder`.
 
-    precision: one of `PRECISIONS`; "int8" calibrates the encoder on `photos`. classes: whether the encoder's classifier
-    is exported, where it has one and its weights are on this machine. Raises ConfigError or CaptionerError, which says
+    precision: one of `PRECISIONS`; "int8" calibrates the encoder on `photos`. The encoder's classifier is exported
+    where it has one and its weights are on this machine. Raises ConfigError or CaptionerError, which says
     why, for a captioner that cannot be exported.
     """
-    graphs, description = _graphs(loaded, precision, photos, classes=classes)
+    graphs, description = _graphs(loaded, precision, photos)
     for name, graph in graphs.items():
         write_atomically(folder / name, graph.SerializeToString(deterministic=True))
     loaded.vocabulary.save(folder / VOCABULARY_FILE)
@@ -121,14 +119,14 @@ def onnx_files(folder: Path) -> list[Path]:
 
 
 def _graphs(
-    loaded: LoadedCheckpoint, precision: str, photos: Sequence[Path] = (), *, classes: bool = True
+    loaded: LoadedCheckpoint, precision: str, photos: Sequence[Path] = ()
 ) -> tuple[dict[str, onnx.ModelProto], OnnxDescription]:
     import_onnx()
     model = loaded.model.cpu()
     encoder, decoder = model.encoder, model.decoder
     rows, columns = encoder.grid_size
     parts = export_decoder(decoder, encoder.feature_dim, rows * columns)  # first: it says no at once
-    head = find_class_head(loaded.settings.encoder, encoder) if classes else None
+    head = find_class_head(loaded.settings.encoder, encoder)
     graph = export_encoder(encoder, with_shared=head is not None and not head.from_images)
     if precision == "int8":
         graph = quantize_encoder(graph, photos, loaded.settings.transform)

@@ -6,6 +6,8 @@ vocab.json                                   the tokens
 model.json                                   everything else that is small
 phrases.json                                 the phrase statistics, where the model has them
 familiarity.bin                              (K, D) float32, little-endian: the subspace of known images, likewise
+class_map.onnx, classes.onnx                 where the model's search weighs classes, and --onnx writes the classifier
+classes.json                                 likewise: which words these classes are (`ClassPreferences.to_plain`)
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from captioner.checkpoint.checkpoint_settings import (
     read_verified_config,
 )
 from captioner.checkpoint.manifest import verify
-from captioner.checkpoint.onnx.description import ENCODER_FILE, INIT_FILE, STEP_FILE, OnnxDescription, read_description
+from captioner.checkpoint.onnx.description import CLASS_FILES, GRAPH_FILES, OnnxDescription, read_description
 from captioner.config import DecodeConfig, TransformConfig
 from captioner.data.images.pixels import TALL_FIRST
 from captioner.decode.forbidden_tokens import check_phrases
@@ -42,7 +44,7 @@ from captioner.text.tokenizers import Tokenizer, build_tokenizer, is_learned
 SEARCHES = ("greedy", "beam")
 SETTINGS = (
     *("name", "max_length", "min_length", "allow_unknown", "no_repeat_ngram", "no_unseen_phrase", "no_doubled_phrase"),
-    *("no_bad_ending", "repetition_penalty", "beam_width", "length_penalty", "implausible_penalty"),
+    *("no_bad_ending", "repetition_penalty", "beam_width", "length_penalty", "implausible_penalty", "class_weight"),
 )
 """The settings of `decode` that the page knows."""
 
@@ -74,9 +76,11 @@ def write_model(source: Path, folder: Path, name: str) -> WrittenModel:
             f"This model was trained with data.stretch={settings.transform.stretch}, which the page does not have: "
             "browsers give 8 bits a color only. Export it with --onnx, and caption with captioner.runtime."
         )
-    decode, notes = page_decode(settings.decode)
+    decode, notes = page_decode(settings.decode, classes=description.classes)
     check_phrases(decode, vocabulary.phrases)
-    names = [ENCODER_FILE, INIT_FILE, STEP_FILE, VOCABULARY_FILE, *([MODEL_FILE] if description.beside else [])]
+    names = [*GRAPH_FILES, VOCABULARY_FILE, *([MODEL_FILE] if description.beside else [])]
+    if decode.class_weight:
+        names += CLASS_FILES
     for file in names:
         shutil.copyfile(source / file, folder / file)
     model = {
@@ -94,6 +98,8 @@ def write_model(source: Path, folder: Path, name: str) -> WrittenModel:
     written = {"model.json": _json(model)}
     if vocabulary.phrases is not None:
         written["phrases.json"] = _json(plain_phrases(vocabulary.phrases))
+    if decode.class_weight:
+        written["classes.json"] = _json(vocabulary.class_preferences.to_plain())
     if calibration is not None:
         written["familiarity.bin"] = calibration.subspace.astype("<f4").tobytes()
     for file, content in written.items():
@@ -101,18 +107,22 @@ def write_model(source: Path, folder: Path, name: str) -> WrittenModel:
     return WrittenModel([*names, *written], notes)
 
 
-def page_decode(decode: DecodeConfig) -> tuple[DecodeConfig, list[str]]:
-    """The search with which the page starts, and what it leaves out of the model's own."""
+def page_decode(decode: DecodeConfig, *, classes: bool) -> tuple[DecodeConfig, list[str]]:
+    """The search with which the page starts, and what it leaves out of the model's own. classes: see `OnnxDescription`.
+
+    Only beam search weighs classes.
+    """
     notes = []
-    if decode.name == "beam" and decode.class_weight > 0:
+    weighs = decode.name == "beam" and decode.class_weight > 0
+    if weighs and not classes:
         notes.append(
             f"This page does not have the encoder's classifier: it searches without decode.class_weight="
-            f"{decode.class_weight:g} and shows no tags, so captions can differ from those of caption.py."
+            f"{decode.class_weight:g}, so captions can differ from those of caption.py."
         )
     if decode.name not in SEARCHES:
         notes.append(f"This page does not have decode={decode.name}: it starts with beam search.")
         decode = replace(decode, name="beam")
-    return replace(decode, class_weight=0.0), notes
+    return (decode if weighs and classes else replace(decode, class_weight=0.0)), notes
 
 
 def page_transform(transform: TransformConfig) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 // What the tests ask of the page's modules in Node: `node in_node.js NAME` reads JSON, and prints the result of that function.
 
 import { readFileSync } from "node:fs";
-import { beamSearch, bestTokens, greedySearch } from "./beam_search.js";
-import { confidenceOf, familiarityOf } from "./confidence.js";
+import { beamSearch, bestTokens, greedySearch, moveProbability } from "./beam_search.js";
+import { confidenceOf, familiarityOf, gainOfWords } from "./confidence.js";
 import { PhraseStatistics } from "./phrases.js";
+import { preferredBeamSearch } from "./preferred_beam.js";
 import { imageToArray } from "./resize.js";
 import { joinTokens, whyUnusable } from "./text.js";
+import { ClassPreferences, WordPreferences } from "./word_preferences.js";
 
 const functions = {
   imagesToArrays: ({ images, transform }) =>
@@ -20,6 +22,28 @@ const functions = {
       found.push(await (greedy ? greedySearch(rows, config, special, phrases) : beamSearch(rows, config, special, best, phrases)));
     }
     return found;
+  },
+
+  /** Searches with preferences: {gains, same, groups, transfers}, maps as lists of pairs. */
+  async preferTables({ searches, special, phrases: stored }) {
+    const phrases = new PhraseStatistics(stored);
+    const found = [];
+    for (const { logits, attention, config, best, preferences } of searches) {
+      const { gains, same, groups, transfers } = preferences;
+      const wanted = new WordPreferences(new Map(gains), new Map(same), groups, transfers);
+      const newRows = () => new TableRows(logits, attention, config, special, phrases);
+      found.push(await preferredBeamSearch(newRows, config, special, best, phrases, wanted));
+    }
+    return found;
+  },
+
+  /** The gains and transfers of images with these class probabilities. */
+  classPreferences({ classes, images, weight }) {
+    const preferences = new ClassPreferences(classes);
+    return images.map((probabilities) => {
+      const { gains, transfers } = preferences.ofImage(Float32Array.from(probabilities), weight);
+      return { gains: [...gains], transfers };
+    });
   },
 
   /** Of a decoder that always has these logits, where null is NaN: the message of the error. */
@@ -45,11 +69,11 @@ const functions = {
 
   joinTokens: (captions) => captions.map(([tokens, separator]) => joinTokens(tokens, separator)),
 
-  /** Familiarity and confidence of vector i, for a caption of i tokens with a log-probability of -1.5 i. */
+  /** Familiarity and confidence of vector i, for a caption of i tokens with a log-probability of -1.5 i and a score of 0.1 i. */
   confidence({ vectors, subspace, calibration }) {
     return vectors.map((vector, i) => {
       const familiarity = familiarityOf(Float32Array.from(vector), Float32Array.from(subspace));
-      return [familiarity, confidenceOf(-1.5 * i, i, familiarity, calibration)];
+      return [familiarity, confidenceOf(-1.5 * i, i, familiarity, gainOfWords(0.1 * i, -1.5 * i, i, 0.7), calibration)];
     });
   },
 };
@@ -63,11 +87,16 @@ class TableRows {
 
   step(tokens) {
     this.states = this.states.map((state, row) => (state * 31 + tokens[row] + 1) % this.logits.length);
+    this.current = this.states.map((state) => this.logits[state].slice());
     return this.states.map((state) => this.attention[state]);
   }
 
-  bestTokens(hypotheses, count) {
-    return hypotheses.map((hypothesis, row) => bestTokens(this.logits[this.states[row]], hypothesis, count, this.config, this.special, this.phrases));
+  moveProbability(transfers) {
+    transfers.forEach((ofRow, row) => moveProbability(this.current[row], ofRow));
+  }
+
+  bestTokens(hypotheses, count, gains) {
+    return hypotheses.map((hypothesis, row) => bestTokens(this.current[row], hypothesis, count, this.config, this.special, this.phrases, gains?.[row]));
   }
 
   select(rows) {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioner.checkpoint.calibration import Calibration, CalibrationRecord
+from captioner.checkpoint.calibration import Calibration, CalibrationRecord, gain_of_words
 from captioner.checkpoint.phrase_file import load_phrases
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder
 from captioner.config import DecodeConfig, TransformConfig
@@ -17,11 +17,13 @@ from captioner.data.images.pixels import image_to_array
 from captioner.decode.beam_search import beam_search
 from captioner.decode.forbidden_tokens import forbidden_next
 from captioner.decode.hypothesis import PartialHypothesis
+from captioner.decode.preferred_beam import preferred_beam_search
 from captioner.demo.web.model_files import page_transform, plain_phrases
 from captioner.runtime.onnx_rows import OnnxRows
 from captioner.text.degenerate import why_unusable
 from captioner.text.phrases import PhraseStatistics
-from captioner.text.vocabulary import SPECIAL_TOKENS
+from captioner.text.vocabulary import SPECIAL_TOKENS, Vocabulary
+from captioner.text.word_preferences import Transfer, WordPreferences
 from tests.demo.web.conftest import Evaluate
 
 SIZES = [
@@ -159,6 +161,71 @@ def test_searches_are_those_of_python(in_node: Evaluate, ties: bool) -> None:
     assert any(len(one.tokens) > 6 for of_search in expected for one in of_search)
 
 
+def test_searches_with_preferences_are_those_of_python(in_node: Evaluate) -> None:
+    """8 tables × 3 settings: words that gain and lose, of one thing and of several, and probability that moves."""
+    phrases = _phrases()
+    same = {4: frozenset({4, 5}), 5: frozenset({4, 5}), 6: frozenset({6}), 7: frozenset({7, 8}), 8: frozenset({7, 8})}
+    groups = [{4, 5}, {6}, {7, 8}]
+    transfers = [Transfer(6, (4, 5, 7), 0.8), Transfer(8, (7,), 0.5)]
+    searches: list[dict[str, Any]] = []
+    expected, alone = [], []
+    for seed in range(8):
+        table, generator = Table(seed, ties=False), np.random.default_rng(seed)
+        gains = {token: float(gain) for token, gain in zip(same, generator.normal(0, 2, len(same)), strict=True)}
+        moved = transfers[: seed % 3]
+        preferences = {
+            "gains": list(gains.items()),
+            "same": [[token, sorted(tokens)] for token, tokens in same.items()],
+            "groups": [sorted(group) for group in groups],
+            "transfers": [one._asdict() for one in moved],
+        }
+        for config in (CONFIGS[3], CONFIGS[6], CONFIGS[9]):
+            given = {"logits": table.logits.tolist(), "attention": table.attention.tolist(), "config": asdict(config)}
+            searches.append({**given, "best": 1 + seed % 4, "preferences": preferences})
+
+            def new_rows(_: object = None, table: Table = table, config: DecodeConfig = config) -> OnnxRows:
+                state = {"row_0": np.zeros(1, np.int64)}
+                return OnnxRows(_Session(table), state, 1, config, SPECIAL_TOKENS, phrases)  # type: ignore[arg-type]
+
+            wanted = [WordPreferences(gains, same, groups, moved)]
+            search = (new_rows, 1, config, SPECIAL_TOKENS, 1 + seed % 4, phrases)
+            expected.append(preferred_beam_search(*search, wanted)[0])
+            alone.append(preferred_beam_search(*search)[0])
+    given = {"searches": searches, "special": asdict(SPECIAL_TOKENS), "phrases": plain_phrases(phrases)}
+    found = in_node("preferTables", given)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [one["tokens"] for one in ours] == [list(one.tokens) for one in theirs]
+        for one, other in zip(ours, theirs, strict=True):
+            assert one["logProb"] == pytest.approx(other.log_prob, abs=1e-5)
+            assert one["score"] == pytest.approx(other.score, abs=1e-5)
+    changed = sum(one[0].tokens != other[0].tokens for one, other in zip(expected, alone, strict=True))
+    assert changed > len(expected) // 3
+
+
+def test_preferences_of_classes_are_those_of_python(in_node: Evaluate) -> None:
+    """For the words of the bundled model, and images of one thing, of several, and of none."""
+    (path,) = pretrained_folder(DEFAULT).glob("checkpoints/*/vocab.json")
+    classes = Vocabulary.load(path).class_preferences
+    generator = np.random.default_rng(7)
+    logits = generator.normal(0, 1, (40, 1000))
+    for number, row in enumerate(logits):
+        row[generator.integers(0, 400 if number % 2 else 1000, 1 + number % 3)] += 1 + number % 14
+    probabilities = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+    given = {"classes": classes.to_plain(), "images": probabilities.tolist(), "weight": 3.0}
+    found = in_node("classPreferences", given)
+    expected = classes.of_images(probabilities, 3.0)
+    for ours, theirs in zip(found, expected, strict=True):
+        gains = dict(ours["gains"])
+        assert gains.keys() == theirs.gains.keys()
+        assert [gains[token] for token in theirs.gains] == pytest.approx(list(theirs.gains.values()), abs=1e-5)
+        assert [(one["target"], one["sources"]) for one in ours["transfers"]] == [
+            (one.target, list(one.sources)) for one in theirs.transfers
+        ]
+        shares = [one.share for one in theirs.transfers]
+        assert [one["share"] for one in ours["transfers"]] == pytest.approx(shares, abs=1e-6)
+    assert 5 < sum(bool(one.transfers) for one in expected) < len(expected)
+
+
 class _Session:
     """What `OnnxRows` needs of a session."""
 
@@ -257,7 +324,7 @@ def test_confidence_and_familiarity(in_node: Evaluate) -> None:
     vectors = generator.normal(size=(20, 16)).astype(np.float32)
     vectors[3] = 0
     record = CalibrationRecord("made", "val", 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    weights, means, scales = (generator.uniform(0.5, 2, 3).astype(np.float32) for _ in range(3))
+    weights, means, scales = (generator.uniform(0.5, 2, 4).astype(np.float32) for _ in range(3))
     calibration = Calibration(subspace, 0.3, weights, means, scales, DecodeConfig(), record)
     found = in_node(
         "confidence",
@@ -275,4 +342,5 @@ def test_confidence_and_familiarity(in_node: Evaluate) -> None:
     familiarities = calibration.familiarity(vectors)
     for i, (familiarity, confidence) in enumerate(found):
         assert familiarity == pytest.approx(familiarities[i], abs=1e-6)
-        assert confidence == pytest.approx(calibration.confidence(-1.5 * i, i, familiarities[i]), abs=1e-6)
+        gain = gain_of_words(0.1 * i, -1.5 * i, i, 0.7)
+        assert confidence == pytest.approx(calibration.confidence(-1.5 * i, i, familiarities[i], gain), abs=1e-6)

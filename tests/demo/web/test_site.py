@@ -105,11 +105,13 @@ def test_the_version_changes_with_any_file(site: Path, tmp_path: Path) -> None:
 
 
 def test_what_the_page_lacks_is_said(tmp_path: Path) -> None:
-    assert page_decode(DecodeConfig(beam_width=4)) == (DecodeConfig(beam_width=4), [])
-    decode, (note,) = page_decode(DecodeConfig(class_weight=2.0))
+    assert page_decode(DecodeConfig(beam_width=4), classes=True) == (DecodeConfig(beam_width=4), [])
+    weighs = DecodeConfig(class_weight=2.0)
+    assert page_decode(weighs, classes=True) == (weighs, [])
+    decode, (note,) = page_decode(weighs, classes=False)
     assert decode == DecodeConfig()
     assert "without decode.class_weight=2" in note
-    decode, (note,) = page_decode(DecodeConfig(name="sample"))
+    decode, (note,) = page_decode(DecodeConfig(name="sample"), classes=True)
     assert decode.name == "beam"
     assert "does not have decode=sample" in note
     target = tmp_path / "site"

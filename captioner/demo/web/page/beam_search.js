@@ -1,17 +1,27 @@
 // Beam search over one image, as `captioner.decode.beam_search` defines it; greedy search is a beam of width 1.
 //
 // `rows` computes the decoder's steps: `step(tokens)` reads one token per row and returns the attention weights of each
-// row, or null; `bestTokens(hypotheses, count)` returns, for each row, [token, log-probability] of the most probable
-// tokens that may follow; `select(indices)` continues with row indices[i] as row i.
+// row, or null; `moveProbability(transfers)` changes the logits of each row; `bestTokens(hypotheses, count, gains)` returns,
+// for each row, [token, log-probability, with its gain] of the most probable tokens that may follow; `select(indices)`
+// continues with row indices[i] as row i.
 
-/** A hypothesis while it is built: token ids, log-probability, what `repetition_penalty` added, its row at each step. */
-const START = { tokens: [], logProb: 0, repetition: 0, rows: [], finished: false, penalty: 0 };
+import { NO_PREFERENCES } from "./word_preferences.js";
+
+const USUAL_LENGTH = 10; // tokens of a caption
+const NONE = new Map();
+
+/**
+ * A hypothesis while it is built: token ids, log-probability, what its words gain, what `repetition_penalty` added, its row
+ * at each step.
+ */
+const START = { tokens: [], logProb: 0, gain: 0, repetition: 0, rows: [], finished: false, penalty: 0 };
 
 /**
  * The `nBest` hypotheses, best first, the unfinished ones last: {tokens, logProb, score, finished, attention}.
- * config: the settings of `decode`; special: the ids of the special tokens; phrases: `PhraseStatistics`, or null.
+ * config: the settings of `decode`; special: the ids of the special tokens; phrases: `PhraseStatistics`, or null;
+ * preferences: `WordPreferences` of the image, or null.
  */
-export async function beamSearch(rows, config, special, nBest = 1, phrases = null) {
+export async function beamSearch(rows, config, special, nBest = 1, phrases = null, preferences = null) {
   const wanted = Math.min(nBest, config.beam_width);
   const finished = []; // in the order in which they were found
   const attention = []; // of every step
@@ -21,17 +31,19 @@ export async function beamSearch(rows, config, special, nBest = 1, phrases = nul
     attention.push(await rows.step(tokens));
     const longest = open[0].tokens.length;
     const count = config.beam_width + (config.repetition_penalty > 1 ? longest : 0);
-    const candidates = rankCandidates(open, rows.bestTokens(open, count), config);
+    const gains = preferences && open.map((hypothesis) => preferences.nextGains(hypothesis.tokens));
+    if (preferences) rows.moveProbability(open.map((hypothesis) => preferences.nextTransfers(hypothesis.tokens)));
+    const candidates = rankCandidates(open, rows.bestTokens(open, count, gains), config, gains);
     const extended = [];
     const endedRows = new Set();
-    for (const { row, token, logProb, repetition } of candidates.slice(0, config.beam_width - finished.length)) {
-      const { tokens: before, logProb: total, rows: path } = open[row];
+    for (const { row, token, logProb, gain, repetition } of candidates.slice(0, config.beam_width - finished.length)) {
+      const { tokens: before, logProb: total, gain: gained, rows: path } = open[row];
       if (token === special.end) {
         const implausible = config.implausible_penalty && phrases?.isImplausible(before);
         finished.push({ ...open[row], logProb: total + logProb, finished: true, penalty: implausible ? config.implausible_penalty : 0 });
         endedRows.add(row);
       } else {
-        extended.push({ ...open[row], tokens: [...before, token], logProb: total + logProb, rows: [...path, row], repetition: open[row].repetition + repetition });
+        extended.push({ ...open[row], tokens: [...before, token], logProb: total + logProb, gain: gained + gain, rows: [...path, row], repetition: open[row].repetition + repetition });
       }
     }
     if (!candidates.length || longest === config.max_length) {
@@ -39,7 +51,7 @@ export async function beamSearch(rows, config, special, nBest = 1, phrases = nul
       break;
     }
     open = extended;
-    if (isSettled(open, finished, wanted, config)) break;
+    if (isSettled(open, finished, wanted, config, preferences ?? NO_PREFERENCES)) break;
     tokens = open.map((hypothesis) => hypothesis.tokens.at(-1));
     rows.select(open.map((hypothesis) => hypothesis.rows.at(-1)));
   }
@@ -57,32 +69,41 @@ export function greedySearch(rows, config, special, phrases = null) {
 }
 
 /** All extensions of the open hypotheses, the best first; among equals the better hypothesis, then the lower token id. */
-function rankCandidates(open, best, config) {
+function rankCandidates(open, best, config, gains) {
   const candidates = [];
   open.forEach((hypothesis, row) => {
     for (const [token, logProb] of best[row]) {
       if (Number.isNaN(logProb)) throw new Error(`The decoder's scores at word ${hypothesis.tokens.length + 1} are not numbers (NaN).`);
       if (logProb === -Infinity) continue;
+      const gain = gains?.[row].get(token) ?? 0;
       const repeats = config.repetition_penalty > 1 && hypothesis.tokens.includes(token);
-      const repetition = repeats ? (config.repetition_penalty - 1) * logProb : 0;
-      candidates.push({ value: hypothesis.logProb + hypothesis.repetition + logProb + repetition, row, token, logProb, repetition });
+      const repetition = repeats ? (config.repetition_penalty - 1) * (logProb - gain) : 0;
+      const value = hypothesis.logProb + hypothesis.gain + hypothesis.repetition + logProb + repetition;
+      candidates.push({ value, row, token, logProb: logProb - gain, gain, repetition });
     }
   });
   return candidates.sort((one, other) => other.value - one.value || one.row - other.row || one.token - other.token);
 }
 
-/** Whether no open hypothesis can still become one of the best: a log-probability never increases. */
-function isSettled(open, finished, wanted, config) {
+/** Whether no open hypothesis can still become one of the best: a log-probability never increases, a gain has a bound. */
+function isSettled(open, finished, wanted, config, preferences) {
   if (!open.length) return true;
   if (finished.length < wanted) return false;
   const scores = finished.map((hypothesis) => scoreOf(hypothesis, config)).sort((one, other) => other - one);
   const longest = (config.max_length + 1) ** config.length_penalty;
-  return scores[wanted - 1] >= Math.max(...open.map(({ logProb, repetition }) => (logProb + repetition) / longest));
+  const bound = ({ tokens, logProb, repetition }) => (logProb + repetition) / longest + preferences.bound(tokens) / usualLength(config);
+  return scores[wanted - 1] >= Math.max(...open.map(bound));
 }
 
-/** log-probability / length ** length_penalty, less the penalty; the length counts <END>. */
-function scoreOf({ tokens, logProb, repetition, finished, penalty }, config) {
-  return (logProb + repetition) / Math.max(tokens.length + finished, 1) ** config.length_penalty - penalty;
+/** log-probability / length ** length_penalty, with the gain, less the penalty; the length counts <END>. */
+function scoreOf({ tokens, logProb, gain, repetition, finished, penalty }, config) {
+  const perLength = (logProb + repetition) / Math.max(tokens.length + finished, 1) ** config.length_penalty;
+  return perLength + gain / usualLength(config) - penalty;
+}
+
+/** By what gains are divided, in place of a caption's own length: they must not favor short captions. */
+export function usualLength({ length_penalty }) {
+  return USUAL_LENGTH ** length_penalty;
 }
 
 /** The kinds of phrases that `config` forbids. */
@@ -103,9 +124,10 @@ function repeatingTokens(tokens, n) {
 
 /**
  * [token, log-probability] of the `count` most probable tokens that may follow a hypothesis, the best first, among equals
- * the lowest id. Log-probabilities are under the decoder's own softmax, before tokens are masked.
+ * the lowest id. Log-probabilities are under the decoder's own softmax, before tokens are masked, with `gains`, which are
+ * added to those of some tokens.
  */
-export function bestTokens(logits, hypothesis, count, config, special, phrases) {
+export function bestTokens(logits, hypothesis, count, config, special, phrases, gains = NONE) {
   const total = Math.fround(logSumExp(logits));
   const allowed = Float32Array.from(logits);
   const never = [special.pad, special.start, ...(config.allow_unknown ? [] : [special.unknown])];
@@ -117,7 +139,17 @@ export function bestTokens(logits, hypothesis, count, config, special, phrases) 
     allowed[special.end] = -Infinity;
     if (allowed.every((logit) => logit === -Infinity)) allowed[special.end] = end;
   }
+  gains.forEach((gain, token) => (allowed[token] += Math.fround(gain)));
   return topTokens(allowed, count).map((token) => [token, Math.fround(allowed[token] - total)]);
+}
+
+/** Change the logits of a row by `transfers` {target, sources, share} of probability, one after the other. */
+export function moveProbability(logits, transfers) {
+  for (const { target, sources, share } of transfers) {
+    const moved = Math.fround(Math.fround(logSumExp(sources.map((token) => logits[token]))) + Math.fround(Math.log(share)));
+    logits[target] = logSumExp([logits[target], moved]);
+    for (const token of sources) logits[token] += Math.fround(Math.log1p(-share));
+  }
 }
 
 function logSumExp(logits) {

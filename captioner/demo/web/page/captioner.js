@@ -1,13 +1,17 @@
 // A captioner in the browser: onnxruntime-web computes the graphs, the search is `beam_search.js`.
 
-import { beamSearch, bestTokens, greedySearch } from "./beam_search.js";
-import { confidenceOf, familiarityOf } from "./confidence.js";
+import { beamSearch, bestTokens, greedySearch, moveProbability } from "./beam_search.js";
+import { confidenceOf, familiarityOf, gainOfWords } from "./confidence.js";
 import { PhraseStatistics } from "./phrases.js";
+import { preferredBeamSearch } from "./preferred_beam.js";
 import { imageToArray } from "./resize.js";
 import { joinTokens, whyUnusable } from "./text.js";
+import { ClassPreferences, softmax } from "./word_preferences.js";
 
 const decoder = new TextDecoder();
 const GRAPHS = ["encoder.onnx", "init_state.onnx", "step.onnx"];
+const CLASSES = 1000; // of ImageNet
+const CLASS_GRAPHS = ["class_map.onnx", "classes.onnx"]; // with classes.json
 
 export class Captioner {
   /** runtime: the module onnxruntime-web; files: Map of the model's file names to their bytes. */
@@ -16,22 +20,32 @@ export class Captioner {
     const model = json("model.json");
     const beside = model.weights ? [{ path: model.weights, data: files.get(model.weights) }] : [];
     const options = { executionProviders: ["wasm"], externalData: beside };
+    const classes = files.has("classes.json") ? new ClassPreferences(json("classes.json")) : null;
     const sessions = [];
-    for (const name of GRAPHS) sessions.push(await runtime.InferenceSession.create(files.get(name), options));
+    for (const name of classes ? [...GRAPHS, ...CLASS_GRAPHS] : GRAPHS) {
+      sessions.push(await runtime.InferenceSession.create(files.get(name), options));
+    }
     const phrases = files.has("phrases.json") ? new PhraseStatistics(json("phrases.json")) : null;
     const subspace = files.has("familiarity.bin") ? new Float32Array(files.get("familiarity.bin").slice().buffer) : null;
-    return new Captioner(runtime, model, sessions, json("vocab.json"), phrases, subspace);
+    return new Captioner(runtime, model, sessions, json("vocab.json"), phrases, subspace, classes);
   }
 
-  constructor(runtime, model, [encoder, initState, step], vocabulary, phrases, subspace) {
+  constructor(runtime, model, [encoder, initState, step, classMap, classLogits], vocabulary, phrases, subspace, classes) {
     Object.assign(this, { runtime, model, encoder, initState, stepGraph: step, vocabulary, phrases, subspace });
+    Object.assign(this, { classMap, classLogits, classes });
   }
 
-  /** {width, height, channels, data} → what the encoder says of the image. */
+  /** {width, height, channels, data} → what the encoder says of the image, and its classifier, where the page has it. */
   async encode(image) {
     const { size } = this.model.transform;
     const images = new this.runtime.Tensor("float32", imageToArray(image, this.model.transform), [1, 3, size, size]);
-    return this.encoder.run({ images }, ["vector", "grid"]);
+    if (!this.classes) return this.encoder.run({ images }, ["vector", "grid"]);
+    const found = { images, ...(await this.encoder.run({ images })) };
+    const [read] = this.classMap.inputNames; // "shared", or "images"
+    const { map } = await this.classMap.run({ [read]: found[read] });
+    const numbers = new this.runtime.Tensor("int64", BigInt64Array.from({ length: CLASSES }, (_, i) => BigInt(i)), [CLASSES]);
+    const { logits } = await this.classLogits.run({ map, classes: numbers });
+    return { vector: found.vector, grid: found.grid, probabilities: softmax(logits.data) };
   }
 
   /**
@@ -42,11 +56,14 @@ export class Captioner {
     const config = { ...this.model.decode, ...search };
     const { special } = this.model;
     const inputs = Object.fromEntries(this.initState.inputNames.map((name) => [name, features[name]]));
-    const rows = new DecoderRows(this, await this.initState.run(inputs), config);
-    const found =
-      config.name === "greedy"
-        ? await greedySearch(rows, config, special, this.phrases)
-        : await beamSearch(rows, config, special, alternatives + 1, this.phrases);
+    const state = await this.initState.run(inputs);
+    const newRows = () => new DecoderRows(this, state, config);
+    const wanted = alternatives + 1;
+    const preferences = this.classes && config.class_weight ? this.classes.ofImage(features.probabilities, config.class_weight) : null;
+    let found;
+    if (config.name === "greedy") found = await greedySearch(newRows(), config, special, this.phrases);
+    else if (preferences) found = await preferredBeamSearch(newRows, config, special, wanted, this.phrases, preferences);
+    else found = await beamSearch(newRows(), config, special, wanted, this.phrases);
     const captions = found.map((hypothesis) => this.describe(hypothesis));
     Object.assign(captions[0], this.confidence(captions[0], features.vector.data, config));
     return { resize: this.model.transform.resize, captions };
@@ -68,13 +85,15 @@ export class Captioner {
     };
   }
 
-  confidence({ log_prob, length }, vector, config) {
+  confidence({ log_prob, length, score }, vector, config) {
     const { calibration } = this.model;
     if (!calibration) return {};
     const familiarity = familiarityOf(vector, this.subspace);
     const unlike = familiarity < calibration.unlike_below;
     const applies = calibration.applies && !unlike && Object.entries(this.model.decode).every(([key, value]) => config[key] === value);
-    return { familiarity, unlike_training: unlike, confidence: applies ? confidenceOf(log_prob, length, familiarity, calibration) : null };
+    if (!applies) return { familiarity, unlike_training: unlike, confidence: null };
+    const gain = gainOfWords(score, log_prob, length, config.length_penalty);
+    return { familiarity, unlike_training: unlike, confidence: confidenceOf(log_prob, length, familiarity, gain, calibration) };
   }
 }
 
@@ -98,8 +117,12 @@ class DecoderRows {
     return found.attention ? rowsOf(found.attention) : null;
   }
 
-  bestTokens(hypotheses, count) {
-    return hypotheses.map((hypothesis, row) => bestTokens(this.logits[row], hypothesis, count, this.config, this.special, this.phrases));
+  moveProbability(transfers) {
+    transfers.forEach((ofRow, row) => moveProbability(this.logits[row], ofRow));
+  }
+
+  bestTokens(hypotheses, count, gains) {
+    return hypotheses.map((hypothesis, row) => bestTokens(this.logits[row], hypothesis, count, this.config, this.special, this.phrases, gains?.[row]));
   }
 
   select(rows) {

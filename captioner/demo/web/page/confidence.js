@@ -12,9 +12,14 @@ export function familiarityOf(vector, subspace) {
   return squares ? inside / squares : 0;
 }
 
-/** The confidence of a caption of a beam search whose classes have no weight. length: its tokens, <END> counted. */
-export function confidenceOf(logProb, length, familiarity, { intercept, weights, means, scales }) {
-  const inputs = [logProb / Math.max(length, 1), logProb, familiarity, 0];
+/** What a beam search's score has besides the log-probability: the gains of the words that classes speak for. */
+export function gainOfWords(score, logProb, length, lengthPenalty) {
+  return score - logProb / Math.max(length, 1) ** lengthPenalty;
+}
+
+/** The confidence of a caption of a beam search. length: its tokens, <END> counted; gain: `gainOfWords`. */
+export function confidenceOf(logProb, length, familiarity, gain, { intercept, weights, means, scales }) {
+  const inputs = [logProb / Math.max(length, 1), logProb, familiarity, gain];
   const logit = weights.reduce((sum, weight, i) => sum + (weight * (inputs[i] - means[i])) / scales[i], intercept);
   return 0.5 * (1 + Math.tanh(0.5 * logit));
 }
