@@ -82,7 +82,7 @@ class Job:
 
     def watch(self) -> None:
         """Note the memory of all processes of the command."""
-        for pid in _session(self.process.pid):
+        for pid in _with_descendants(self.process.pid):
             try:
                 status = Path(f"/proc/{pid}/status").read_text()
             except OSError:
@@ -111,17 +111,18 @@ class Job:
         }
 
 
-def _session(leader: int) -> list[int]:
-    """The processes of a session (proc(5): the fourth field after the name in `stat`)."""
-    found = []
+def _with_descendants(process: int) -> list[int]:
+    """A process and those that it has started, directly or not (proc(5): the second field after the name in `stat`)."""
+    parents: dict[int, int] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
-                continue
-            if int(fields[3]) == leader:
-                found.append(int(folder.name))
+                continue  # it has ended
+    found = [process]
+    for known in found:  # grows while it is read
+        found += [pid for pid, parent in parents.items() if parent == known]
     return found
 
 
