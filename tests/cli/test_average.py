@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,31 +13,13 @@ from captioner.checkpoint.index import read_index
 from captioner.cli.caption import main as caption
 from captioner.cli.evaluate import main as evaluate
 from captioner.cli.export import main as export
-from captioner.cli.train import main as train
-from tests.cli.conftest import SMALL, Command
-from tests.tiny import write_tiny_data
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data/ and a finished run of four epochs in runs/first."""
-    folder = tmp_path_factory.mktemp("averaged")
-    write_tiny_data(folder / "data")
-    more = ["model=lstm", "trainer.max_epochs=4", "trainer.keep_best=3", "trainer.patience=null"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("CAPTIONER_CACHE", str(folder / "cache"))
-        patch.setattr("sys.argv", ["train.py", *SMALL, *more, "hydra.run.dir=runs/first"])
-        with pytest.raises(SystemExit) as ended:
-            train()
-    assert ended.value.code == 0
-    return folder
+from tests.cli.conftest import Command, SmallRun
 
 
 @pytest.fixture
-def here(trained: Path, tmp_path: Path, command: Command) -> Path:
-    """The working folder, with a copy of it."""
-    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+def here(small_run: SmallRun, tmp_path: Path) -> Path:
+    """The working folder, with data/ and a finished run of four epochs in runs/first."""
+    small_run("runs/first", "model=lstm", "trainer.max_epochs=4", "trainer.keep_best=3", "trainer.patience=null")
     return tmp_path
 
 

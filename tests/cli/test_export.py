@@ -15,33 +15,16 @@ from captioner.cli.export import main
 from captioner.cli.hydra_config import compose_train_settings
 from captioner.cli.repro_command import training_command
 from captioner.cli.runs import main as runs
-from captioner.cli.train import main as train
 from captioner.config import AttentionConfig, FolderConfig, TrainConfig
 from captioner.errors import CheckpointError
 from captioner.inference import Captioner
-from tests.cli.conftest import SMALL, Command, Outcome
-from tests.tiny import write_tiny_data
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data/ and a finished run in runs/first."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_tiny_data(folder / "data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("CAPTIONER_CACHE", str(folder / "cache"))
-        patch.setattr("sys.argv", ["train.py", *SMALL, "model=lstm", "hydra.run.dir=runs/first"])
-        with pytest.raises(SystemExit) as ended:
-            train()
-    assert ended.value.code == 0
-    return folder
+from tests.cli.conftest import Command, Outcome, SmallRun
 
 
 @pytest.fixture
-def here(trained: Path, tmp_path: Path, command: Command) -> Path:
-    """The working folder, with a copy of it."""
-    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+def here(small_run: SmallRun, tmp_path: Path) -> Path:
+    """The working folder, with data/ and a finished run in runs/first."""
+    small_run("runs/first", "model=lstm")
     return tmp_path
 
 

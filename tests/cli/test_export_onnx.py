@@ -17,9 +17,7 @@ from captioner.checkpoint.onnx.description import CLASS_FILES, GRAPH_FILES, find
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder
 from captioner.cli.caption import main as caption
 from captioner.cli.export import main as export
-from captioner.cli.train import main as train
-from tests.cli.conftest import SMALL, Command
-from tests.tiny import write_tiny_data
+from tests.cli.conftest import Command, SmallRun
 
 pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
@@ -29,35 +27,24 @@ ROOT = Path(__file__).parents[2]
 CAT = ROOT / "docs" / "pretrained" / "cat.jpg"
 
 
-def trained_in(folder: Path, *options: str) -> Path:
-    """A folder with data/, photos/ and a finished run in runs/first."""
-    write_tiny_data(folder / "data")
-    (folder / "photos").mkdir()
-    (folder / "few").mkdir()
-    shutil.copy(folder / "data" / "000.png", folder / "few")
-    for path in sorted((folder / "data").glob("*.png"))[:10]:
-        shutil.copy(path, folder / "photos" / path.name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("CAPTIONER_CACHE", str(folder / "cache"))
-        patch.setattr("sys.argv", ["train.py", *SMALL, *options, "hydra.run.dir=runs/first"])
-        with pytest.raises(SystemExit) as ended:
-            train()
-    assert ended.value.code == 0
-    return folder
+HARD = ("model=attention", "model.attention=hard", "model.hard_at_test=sample")
+"""The one model that has no export: it samples where it attends."""
 
 
-@pytest.fixture(scope="module")
-def samples_where_to_attend(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the one model that has no export."""
-    options = ("model=attention", "model.attention=hard", "model.hard_at_test=sample")
-    return trained_in(tmp_path_factory.mktemp("hard"), *options)
+def add_photos(folder: Path) -> None:
+    """Ten photos in photos/ and one in few/, of those in data/."""
+    photos = sorted((folder / "data").glob("*.png"))[:10]
+    for name, chosen in (("photos", photos), ("few", photos[:1])):
+        (folder / name).mkdir()
+        for path in chosen:
+            shutil.copy(path, folder / name)
 
 
 @pytest.fixture
-def here(samples_where_to_attend: Path, tmp_path: Path, command: Command) -> Path:
-    """The working folder, with a copy of that run."""
-    shutil.copytree(samples_where_to_attend, tmp_path, dirs_exist_ok=True)
+def here(small_run: SmallRun, tmp_path: Path) -> Path:
+    """The working folder, with data/, photos/ and a finished run of HARD in runs/first."""
+    small_run("runs/first", *HARD)
+    add_photos(tmp_path)
     return tmp_path
 
 
@@ -201,10 +188,10 @@ def run_export(*arguments: str) -> str:
 
 @pytest.mark.slow
 def test_every_precision_captions_and_the_run_gets_graphs_of_its_own(
-    tmp_path_factory: pytest.TempPathFactory, command: Command, monkeypatch: pytest.MonkeyPatch
+    small_run: SmallRun, command: Command, tmp_path: Path
 ) -> None:
-    folder = trained_in(tmp_path_factory.mktemp("gru"), "model=gru")
-    monkeypatch.chdir(folder)
+    small_run("runs/first", "model=gru")
+    add_photos(tmp_path)
     expected = command(caption, "data/003.png", "--checkpoint", "runs/first", "--backend", "torch").out
     assert expected.strip()
     sizes = {}
