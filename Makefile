@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
-demo: $(READY) ## Train a small captioner on synthetic images and caption held-out ones: 6 to 7 minutes
+demo: $(READY) ## Train a small captioner on synthetic images and caption held-out ones: 3 minutes of processor time
 	$(BIN)/python -m captioner quickstart
 
 test: lint $(READY) ## Linters, types, import layers, and the fast tests, one process per core

@@ -26,7 +26,7 @@ def _parser() -> FlagParser:
     parser = FlagParser(
         "quickstart",
         "Train a small captioner with attention on synthetic images, score its captions of held-out images, and plot\n"
-        "where it attends. Takes 6 to 7 minutes on two cores. `make demo` runs this command.\n"
+        "where it attends. Takes about 3 minutes of processor time. `make demo` runs this command.\n"
         "(`python -m captioner demo` opens a web page instead.)",
         ["quickstart", "quickstart --set trainer.max_epochs=2"],
     )
