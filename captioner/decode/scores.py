@@ -14,7 +14,7 @@ def log_sum_exp(logits: Float[Tensor, "N V"]) -> Float[Tensor, "N 1"]:
 
     `torch.logsumexp` writes two copies of all rows to memory. On a CPU a few rows at a time take a third of the time.
     """
-    parts = logits.split(_ROWS_IN_CACHE) if logits.device.type == "cpu" else (logits,)
+    parts = torch.split(logits, _ROWS_IN_CACHE) if logits.device.type == "cpu" else (logits,)
     return torch.cat([part.logsumexp(dim=1, keepdim=True) for part in parts])
 
 
