@@ -9,8 +9,9 @@ same arguments: finished cells are kept, the one that was stopped is resumed, an
 each cell. Start it with OMP_NUM_THREADS=1 to count the processor time of one thread.
 
     equal parameters: the width at which the decoder has the number nearest to --parameters; --epochs, --reward-epochs
-    equal time:       width 256; as many epochs, and then RL steps, as fit into --seconds of processor time each, by
-                      the time of some steps that are measured once and kept in steps.json
+    equal time:       width --width; as many epochs as fit into --seconds of processor time, and then as many RL steps
+                      as fit into --reward-seconds, by the time of some steps that are measured once and kept in
+                      steps.json
 """
 
 from __future__ import annotations
@@ -48,7 +49,6 @@ from captioner.training.signals import Interrupted
 from captioner.training.step import train_step, training_batches
 
 CAPTIONERS = ("rnn", "lstm", "attention", "adaptive_attention", "att2in", "updown", "aoa", "transformer", "m2")
-WIDTH = 256  # E = H = A of the cells of equal time
 MULTIPLE = 8  # of the width: the number of heads
 TIMED_STEPS, WARM_UP = 8, 2
 CAPTIONED = 50  # photos, to time captions
@@ -83,7 +83,9 @@ def main() -> None:
     parser.add_argument(
         "--reward-epochs", type=float, default=1, help="of self-critical training, with equal parameters"
     )
-    parser.add_argument("--seconds", type=float, default=400, help="of processor time for XE, and again for RL")
+    parser.add_argument("--width", type=int, default=256, help="E = H = A, with equal time (a multiple of 8)")
+    parser.add_argument("--seconds", type=float, default=400, help="of processor time for XE, with equal time")
+    parser.add_argument("--reward-seconds", type=float, default=400, help="and of processor time for RL")
     parser.add_argument("--coco", type=Path, help="a folder of COCO with boxes: CHAIR and grounding on its val images")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all runs")
     parser.add_argument("--dry-run", action="store_true", help="print the cells and their hours, and train nothing")
@@ -145,7 +147,7 @@ def plan(arguments: argparse.Namespace) -> list[Cell]:
             per_epoch = int(cost["steps_per_epoch"])
             if table == "time":
                 epochs = max(1, round(arguments.seconds / (cost["xe"] * per_epoch)))
-                rl_steps = max(1, round(arguments.seconds / cost["rl"]))
+                rl_steps = max(1, round(arguments.reward_seconds / cost["rl"]))
             else:
                 epochs, rl_steps = arguments.epochs, max(1, round(arguments.reward_epochs * per_epoch))
             cell = Cell(table, captioner, 0, width, sizes, epochs, rl_steps)
@@ -171,7 +173,7 @@ def choose_width(arguments: argparse.Namespace, captioner: str, table: str) -> t
         return sum(parameter.numel() for parameter in decoder.parameters())
 
     if table == "time":
-        return WIDTH, parameters(WIDTH)
+        return arguments.width, parameters(arguments.width)
     low, high = 1, 256  # in multiples; the number of parameters rises with the width
     while low < high:
         middle = (low + high) // 2
