@@ -104,3 +104,9 @@ def small_run(command: Command, tiny: FolderConfig, trained: SmallRun) -> SmallR
         return Path(shutil.copytree(folder / "run", run))
 
     return copy
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exported card without its command, whose search composes settings a dozen times."""
+    monkeypatch.setattr("captioner.cli.repro_command.training_command", lambda settings: "python train.py")

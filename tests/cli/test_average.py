@@ -35,6 +35,7 @@ def test_training_keeps_the_best_with_their_scores(here: Path) -> None:
     assert (index.best, index.monitor) == (index.ranking()[0], "CIDEr")
 
 
+@pytest.mark.usefixtures("quick")
 def test_every_command_captions_with_the_mean_of_the_three(here: Path, command: Command) -> None:
     evaluated = command(
         evaluate, "checkpoint=runs/first", "average=best3", "baselines=[runs/first]", "hydra.run.dir=out", "device=cpu"

@@ -28,12 +28,6 @@ def here(small_run: SmallRun, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the command on the card, whose search composes settings a dozen times."""
-    monkeypatch.setattr("captioner.cli.repro_command.training_command", lambda settings: "python train.py")
-
-
 def output_of(result: Outcome) -> str:
     assert result.code == 0, result.err
     return result.out
