@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from process_memory import memory_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ENCODER = ["encoder=torchvision", "encoder.name=squeezenet1_1", "encoder.weights=null", "encoder.image_size=64"]
@@ -83,14 +84,10 @@ class Job:
     def watch(self) -> None:
         """Note the memory of all processes of the command."""
         for pid in _with_descendants(self.process.pid):
-            try:
-                status = Path(f"/proc/{pid}/status").read_text()
-            except OSError:
-                continue  # it has ended
+            memory = memory_of(pid)
             for name, most in (("RssAnon", self.own), ("VmHWM", self.all)):
-                found = re.search(rf"{name}:\s*(\d+) kB", status)
-                if found:
-                    most[pid] = max(most.get(pid, 0), int(found[1]) * 1024)
+                if name in memory:
+                    most[pid] = max(most.get(pid, 0), memory[name])
 
     def end(self, expected: int = 0) -> Row:
         """Wait for the end; what it took. SystemExit for another exit code."""

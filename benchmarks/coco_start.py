@@ -21,6 +21,8 @@ import threading
 import time
 from pathlib import Path
 
+from process_memory import memory_of
+
 HERE = Path(__file__).resolve().parents[1]
 FIRST_STEP = """
 import json, os, resource, runpy, sys
@@ -47,16 +49,6 @@ runpy.run_path("train.py", run_name="__main__")
 """
 
 
-def _status(pid: int) -> dict[str, int]:
-    """The memory of a process in bytes, by the names of /proc; empty if it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return {}
-    rows = (line.split() for line in lines if line.startswith(("VmHWM", "RssAnon")))
-    return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows}
-
-
 def start(folder: Path, settings: list[str]) -> dict[str, float]:
     """Start the training of the checkout `folder`; returns processor seconds and peak memory in MB."""
     with tempfile.TemporaryDirectory() as runs:
@@ -69,7 +61,7 @@ def start(folder: Path, settings: list[str]) -> dict[str, float]:
 
         def watch() -> None:
             while process.poll() is None:
-                for name, size in _status(process.pid).items():
+                for name, size in memory_of(process.pid).items():
                     peak[name] = max(peak[name], size)
                 time.sleep(0.1)
 

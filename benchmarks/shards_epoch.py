@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from process_memory import memory_of
 
 from captioner.config import ShardsConfig, TokenizerConfig, TransformConfig, VocabularyConfig
 from captioner.data.batches import captioned_images, encode_captions, epoch_batches, tokenize_captions
@@ -74,11 +75,11 @@ def write_shards(folder: Path, pairs: int) -> None:
 
 
 def own_megabytes(pid: int | str) -> float:
-    """The own (anonymous) pages of a process; proc(5)."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return round(int(line.split()[1]) / 1000, 1)
-    raise SystemExit("/proc has no RssAnon: this needs Linux.")
+    """The own (anonymous) pages of a process."""
+    memory = memory_of(pid)
+    if "RssAnon" not in memory:
+        raise SystemExit("/proc has no RssAnon: this needs Linux.")
+    return round(memory["RssAnon"] / 1_024_000, 1)
 
 
 def children() -> list[int]:
