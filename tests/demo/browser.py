@@ -49,6 +49,7 @@ class Browser:
         self._session = self.call("Target.attachToTarget", **target)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log", "DOM"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def __enter__(self) -> Browser:
         return self
@@ -88,8 +89,13 @@ class Browser:
     def go(self, address: str) -> None:
         """Open an address and wait for its load event."""
         self.events.clear()
-        self.call("Page.navigate", url=address)
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+        loader = self.call("Page.navigate", url=address)["loaderId"]
+        # The loader's number tells this page's event from one that another page sent late.
+        while not any(
+            event["method"] == "Page.lifecycleEvent"
+            and (event["params"]["loaderId"], event["params"]["name"]) == (loader, "load")
+            for event in self.events
+        ):
             self.events.append(self._read())
 
     def value(self, expression: str) -> Any:
