@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from measure import report
+from process_memory import memory_of
 
 from captioner.config import (
     AttentionConfig,
@@ -141,10 +142,9 @@ def memory(config: TrainConfig, epochs: int, folder: Path) -> list[dict[str, int
 
 
 def resident() -> dict[str, int]:
-    """Resident and anonymous megabytes of this process, from /proc (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("VmRSS", "RssAnon"))}
-    return {"resident_mb": kilobytes["VmRSS"] // 1024, "anonymous_mb": kilobytes["RssAnon"] // 1024}
+    """Resident and anonymous megabytes of this process (Linux)."""
+    memory = memory_of("self")
+    return {"resident_mb": memory["VmRSS"] // 2**20, "anonymous_mb": memory["RssAnon"] // 2**20}
 
 
 def main() -> None:

@@ -24,13 +24,14 @@ from collections import Counter
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from process_memory import memory_of
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def memory(process: int) -> float:
     """Resident memory in MB."""
-    text = Path(f"/proc/{process}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024  # type: ignore[index]
+    return memory_of(process)["VmRSS"] / 2**20
 
 
 class Soak:

@@ -24,6 +24,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from process_memory import memory_of
+
 Captions = tuple[list[str], list[list[str]]]  # hypotheses, references
 
 
@@ -171,8 +173,7 @@ def java_clocks(process: int) -> tuple[float, float]:
 
 def peak_mb(process: str) -> int:
     """The peak of a process's memory so far (Linux). Pages of mapped files count, too."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(round(int(line.split()[1]) / 1024) for line in lines if line.startswith("VmHWM"))
+    return round(memory_of(process)["VmHWM"] / 2**20)
 
 
 def since(before: tuple[float, float], after: tuple[float, float]) -> list[float]:

@@ -25,6 +25,7 @@ import torch
 import torch.distributed as dist
 from distributed import Case, batch_of
 from PIL import Image
+from process_memory import memory_of
 from torch.distributed import TCPStore
 
 from captioner.config import (
@@ -143,7 +144,7 @@ def memory_per_image(images: int = 100_000, words: int = 10) -> float:
 def resident_bytes() -> int:
     """Resident memory of this process (Linux)."""
     gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return memory_of("self")["VmRSS"]
 
 
 def loopback_rate() -> float:

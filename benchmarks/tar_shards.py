@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 from measure import report
+from process_memory import memory_of
 
 from captioner.cli.hydra_config import compose_train_settings
 from captioner.config import ShardsConfig, TokenizerConfig, VocabularyConfig
@@ -63,10 +64,10 @@ def seconds_to_read(dataset: CaptionDataset, images: int, *, decode: bool) -> fl
 
 def resident_megabytes() -> float:
     """Anonymous memory of this process, without mapped files."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1024
-    raise SystemExit("/proc/self/status has no RssAnon: this part needs Linux.")
+    memory = memory_of("self")
+    if "RssAnon" not in memory:
+        raise SystemExit("/proc/self/status has no RssAnon: this part needs Linux.")
+    return memory["RssAnon"] / 2**20
 
 
 def memory_before_training(root: str, limit: int) -> dict[str, float]:
