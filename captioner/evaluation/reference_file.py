@@ -17,7 +17,7 @@ from typing import Any
 
 from captioner.data.dataset import CaptionDataset, CaptionedImage, ImageId
 from captioner.data.datasets.annotation_files import path_exists, read_json
-from captioner.data.datasets.coco import captioned_images
+from captioner.data.datasets.coco_captions import captioned_images
 from captioner.data.datasets.folder import read_file
 from captioner.data.datasets.registry import checked_references
 from captioner.data.datasets.splits import SPLITS, split_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from captioner.data.datasets.coco import captioned_images
+from captioner.data.datasets.coco_captions import captioned_images
 from captioner.data.datasets.faults import Faults
 from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout
 from captioner.data.datasets.layouts.objects import has_columns
