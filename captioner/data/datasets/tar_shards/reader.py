@@ -146,7 +146,7 @@ class ShardImages(Sequence[CaptionedImage]):
         return set((self.pairs[first:last] - start).tolist())
 
     def _image(self, shard: ShardIndex, row: int, text: PairText) -> CaptionedImage:
-        image = shard.image(row, text.check_image_name)
+        image = shard.image(row, text.image_name)
         image_id: ImageId = f"{shard.archive.stem}/{text.image_id}" if self.ids_with_shard else text.image_id
         return CaptionedImage(image_id, image, text.captions)
 

@@ -48,7 +48,7 @@ class PairText(NamedTuple):
     """Id, name and captions of a pair."""
 
     image_id: ImageId
-    check_image_name: str
+    image_name: str
     captions: tuple[str, ...]
 
 
