@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from captioner.config.attention_models import M2Config
 from captioner.nn.decoders.transformer import DecoderLayer, EncoderLayer, TransformerDecoder
+from captioner.nn.layers.group_by_image import RowsByImage
 from captioner.nn.layers.multihead import KeysAndValues
 from captioner.nn.types import ImageFeatures
 
@@ -71,8 +72,8 @@ class _MeshedLayer(DecoderLayer):
             nn.init.zeros_(gate.bias)
 
     def attend_to_memory(
-        self, y: Float[Tensor, "N T H"], memory: KeysAndValues
-    ) -> tuple[Float[Tensor, "N T H"], Float[Tensor, "N T P"] | None]:
+        self, y: Float[Tensor, "*N H"], memory: KeysAndValues, rows: RowsByImage | None
+    ) -> tuple[Float[Tensor, "*N H"], Float[Tensor, "*N P"] | None]:
         """M_mesh; `memory` has the regions of one encoder layer after those of another."""
         levels = len(self.gates)
         result, all_weights = torch.zeros_like(y), []
@@ -80,8 +81,8 @@ class _MeshedLayer(DecoderLayer):
             part.view(part.shape[0], levels, -1, part.shape[2]).unbind(1) for part in (memory.keys, memory.values)
         )
         for gate, keys, values in zip(self.gates, *of_levels, strict=True):
-            found, weights = super().attend_to_memory(y, KeysAndValues(keys, values, memory.mask))
-            result = result + torch.sigmoid(gate(torch.cat([y, found], 2))) * found
+            found, weights = super().attend_to_memory(y, KeysAndValues(keys, values, memory.mask), rows)
+            result = result + torch.sigmoid(gate(torch.cat([y, found], -1))) * found
             if weights is not None:
                 all_weights.append(weights)
         return result, torch.stack(all_weights).mean(0) if all_weights else None

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from captioner.config.attention_models import TransformerConfig
 from captioner.errors import ConfigError
 from captioner.nn.decoders.decoder import Decoder
+from captioner.nn.layers.group_by_image import RowsByImage, rows_of_words, words_by_caption
 from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.multihead import KeysAndValues, MultiHeadAttention, Sublayers, layer_norm
 from captioner.nn.layers.output import WordOutput
@@ -74,26 +75,40 @@ class DecoderLayer(Sublayers):
         self.has_weights = has_weights
 
     def forward(
-        self, x: Float[Tensor, "N T H"], past: KeysAndValues | None, memory: KeysAndValues
-    ) -> tuple[Float[Tensor, "N T H"], KeysAndValues, Float[Tensor, "N T P"] | None]:
-        """`past`: of the words before x, None where x has all words. Returns x, the words with x, and the weights."""
+        self, x: Float[Tensor, "M H"], by_caption: RowsByImage, by_image: RowsByImage, memory: KeysAndValues
+    ) -> tuple[Float[Tensor, "M H"], Float[Tensor, "M P"] | None]:
+        """All words of known captions, without padding: x, and the weights; `memory`: of B images."""
         y = self.before(x, 0)
-        words = KeysAndValues(*self.self_attention.project(y))
-        if past is not None:
-            words = KeysAndValues(torch.cat([past.keys, words.keys], 1), torch.cat([past.values, words.values], 1))
-        x = self.after(x, self.self_attention(y, words, causal=past is None), 0)
-        attended, weights = self.attend_to_memory(self.before(x, 1), memory)
+        keys, values = (by_caption.group(part) for part in self.self_attention.project(y))
+        x = self.after(x, self.self_attention(y, KeysAndValues(keys, values), by_caption, causal=True), 0)
+        return self._after_words(x, memory, by_image)
+
+    def step(
+        self, x: Float[Tensor, "N 1 H"], past: KeysAndValues, memory: KeysAndValues
+    ) -> tuple[Float[Tensor, "N 1 H"], KeysAndValues, Float[Tensor, "N 1 P"] | None]:
+        """One word of each row; `past`: of the words before. Returns x, the words with x, and the weights."""
+        y = self.before(x, 0)
+        keys, values = self.self_attention.project(y)
+        words = KeysAndValues(torch.cat([past.keys, keys], 1), torch.cat([past.values, values], 1))
+        x, weights = self._after_words(self.after(x, self.self_attention(y, words), 0), memory, None)
+        return x, words, weights
+
+    def _after_words(
+        self, x: Float[Tensor, "*N H"], memory: KeysAndValues, rows: RowsByImage | None
+    ) -> tuple[Float[Tensor, "*N H"], Float[Tensor, "*N P"] | None]:
+        """The second and third sublayer: x, and the weights."""
+        attended, weights = self.attend_to_memory(self.before(x, 1), memory, rows)
         x = self.after(x, attended, 1)
-        return self.after(x, self.feed_forward(self.before(x, 2)), 2), words, weights
+        return self.after(x, self.feed_forward(self.before(x, 2)), 2), weights
 
     def attend_to_memory(
-        self, y: Float[Tensor, "N T H"], memory: KeysAndValues
-    ) -> tuple[Float[Tensor, "N T H"], Float[Tensor, "N T P"] | None]:
-        """The output of the cross-attention, and its weights where it has them."""
+        self, y: Float[Tensor, "*N H"], memory: KeysAndValues, rows: RowsByImage | None
+    ) -> tuple[Float[Tensor, "*N H"], Float[Tensor, "*N P"] | None]:
+        """The output of the cross-attention, and its weights where it has them; see `MultiHeadAttention`."""
         if self.has_weights:
-            attended: tuple[Tensor, Tensor] = self.memory_attention.with_weights(y, memory)
+            attended: tuple[Tensor, Tensor] = self.memory_attention.with_weights(y, memory, rows)
             return attended
-        return self.memory_attention(y, memory), None
+        return self.memory_attention(y, memory, rows), None
 
 
 class TransformerDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
@@ -108,6 +123,7 @@ class TransformerDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def __init__(self, config: TransformerConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
         hidden_dim, embedding_dim, is_pre = config.hidden_dim, config.embedding_dim, config.norm == "pre"
+        self.size = hidden_dim  # H
         self.embedding = nn.Embedding(vocabulary_size, embedding_dim)  # E
         self.widen = nn.Identity() if embedding_dim == hidden_dim else nn.Linear(embedding_dim, hidden_dim, bias=False)
         self.positions = nn.Embedding(config.longest, hidden_dim) if config.positions == "learned" else None
@@ -126,20 +142,14 @@ class TransformerDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
 
     def forward(self, features: ImageFeatures, captions: PackedCaptions) -> DecoderOutput:
         """Teacher-forced logits (M, V), and the attention weights (M, P)."""
-        memory = self._memory(features).index_select(0, captions.images)
-        mask = None if features.mask is None else features.mask.index_select(0, captions.images)
-        step = captions.steps_of_tokens()
-        tokens = captions.inputs.new_zeros(
-            len(captions.images), len(captions.batch_sizes)
-        )  # what follows a caption is never seen
-        tokens[captions.rows, step] = captions.inputs
-        x = self._embed(tokens, 0)
-        weights = None
+        memory = self._memory(features)
+        by_caption, by_image = words_by_caption(captions), rows_of_words(captions, len(memory))
+        places = self._places(0, len(captions.batch_sizes)).index_select(0, captions.steps_of_tokens())
+        x, weights = self._embed(captions.inputs, places), None
         for layer in self._layers():
-            keys, values = layer.memory_attention.project(memory)
-            x, _, weights = layer(x, None, KeysAndValues(keys, values, mask))
-        logits = self.output(self.output_norm(x)[captions.rows, step])
-        return DecoderOutput(logits, None if weights is None else weights[captions.rows, step])
+            attended = KeysAndValues(*layer.memory_attention.project(memory), features.mask)
+            x, weights = layer(x, by_caption, by_image, attended)
+        return DecoderOutput(self.output(self.output_norm(x)), weights)
 
     def init_state(self, features: ImageFeatures) -> DecoderState[_ImageParts, _RowParts]:
         """One row per image, without words."""
@@ -154,10 +164,10 @@ class TransformerDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def step(self, tokens: Int[Tensor, " N"], state: DecoderState[_ImageParts, _RowParts]) -> DecoderStep:
         """Read one token per row, attend to the words before and to the image, and predict the next token."""
         image, rows = state.image, state.rows
-        x = self._embed(tokens.unsqueeze(1), rows.keys[0].shape[1])  # (N, 1, H)
+        x = self._embed(tokens.unsqueeze(1), self._places(rows.keys[0].shape[1], 1))  # (N, 1, H)
         weights, seen = None, []
         for layer, keys, values, *past in zip(self._layers(), image.keys, image.values, *rows, strict=True):
-            x, words, weights = layer(x, KeysAndValues(*past), KeysAndValues(keys, values, image.mask))
+            x, words, weights = layer.step(x, KeysAndValues(*past), KeysAndValues(keys, values, image.mask))
             seen.append(words)
         logits = self.output(self.output_norm(x).squeeze(1))
         after = _RowParts(tuple(words.keys for words in seen), tuple(words.values for words in seen))
@@ -181,16 +191,17 @@ class TransformerDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         regions: Tensor = self.dropout(torch.relu(self.grid(features.grid)))
         return regions
 
-    def _embed(self, tokens: Int[Tensor, "N T"], first: int) -> Float[Tensor, "N T H"]:
-        """√H · E y + p of T words, of which the first has position `first`."""
+    def _embed(self, tokens: Int[Tensor, "*N"], places: Float[Tensor, "M H"]) -> Float[Tensor, "*N H"]:
+        """√H · E y + p."""
         words = self.widen(self.embedding(tokens))
-        words = words * math.sqrt(words.shape[-1])
-        if self.positions is None:
-            places = sinusoids(first, tokens.shape[1], words.shape[-1]).to(words)
-        else:
-            places = self._learned_positions(first, tokens.shape[1])
-        embedded: Tensor = self.dropout(words + places)
+        embedded: Tensor = self.dropout(words * math.sqrt(words.shape[-1]) + places)
         return embedded
+
+    def _places(self, first: int, count: int) -> Float[Tensor, "T H"]:
+        """p of the positions first … first + count − 1."""
+        if self.positions is not None:
+            return self._learned_positions(first, count)
+        return sinusoids(first, count, self.size).to(self.output.words.weight)
 
     def _learned_positions(self, first: int, count: int) -> Float[Tensor, "T H"]:
         """p of `count` positions. ConfigError beyond the longest caption that the model has positions for."""

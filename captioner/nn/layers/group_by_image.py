@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -48,11 +47,15 @@ def rows_of_captions(captions: PackedCaptions, images: int) -> RowsByImage:
 
 def rows_of_words(captions: PackedCaptions, images: int) -> RowsByImage:
     """One row per token, in packed order: for computations over all tokens at once."""
-    steps, device = len(captions.batch_sizes), captions.rows.device
-    step = torch.repeat_interleave(
-        torch.arange(steps, device=device), torch.tensor(captions.batch_sizes, device=device)
-    )
+    steps = len(captions.batch_sizes)
     captions_by_image = rows_of_captions(captions, images)
     image_of_token: Int[Tensor, " M"] = captions_by_image.images.index_select(0, captions.rows)
-    position = captions_by_image.position.index_select(0, captions.rows) * steps + step
+    position = captions_by_image.position.index_select(0, captions.rows) * steps + captions.steps_of_tokens()
     return RowsByImage(image_of_token, position, images, captions.captions_per_image * steps)
+
+
+def words_by_caption(captions: PackedCaptions) -> RowsByImage:
+    """One row per token, in packed order, grouped by caption instead of by image: (N, T, …), padded with zeros."""
+    steps = len(captions.batch_sizes)
+    position = captions.rows * steps + captions.steps_of_tokens()
+    return RowsByImage(captions.rows, position, len(captions.images), steps)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captioner.config.attention_models import TransformerConfig
+from captioner.nn.layers.group_by_image import RowsByImage
 from captioner.nn.layers.linear import Linear
 
 
@@ -40,7 +41,7 @@ class Heads(nn.Module):
         for linear in (self.query, self.key, self.value):
             nn.init.xavier_uniform_(linear.weight)
 
-    def project(self, memory: Float[Tensor, "B P H"]) -> tuple[Float[Tensor, "B P H"], Float[Tensor, "B P H"]]:
+    def project(self, memory: Float[Tensor, "*B H"]) -> tuple[Float[Tensor, "*B H"], Float[Tensor, "*B H"]]:
         """W_K m + b_K and W_V m + b_V, of all heads."""
         return self.key(memory), self.value(memory)
 
@@ -71,7 +72,11 @@ class Heads(nn.Module):
 
 
 class MultiHeadAttention(Heads):
-    """multihead(q, m), of N = B·K rows, the K rows of an image adjacent."""
+    """multihead(q, m). Either of N = B·K rows, the K rows of an image adjacent, or of M tokens without padding.
+
+    Of tokens, `rows` says which of the B memories each attends to (that of its image, or of its caption) and where it
+    stands among those that do. What has no padding is computed for M tokens; only the heads see padded tensors.
+    """
 
     def __init__(self, size: int, heads: int, dropout: float) -> None:
         super().__init__(size, heads, dropout)
@@ -79,22 +84,32 @@ class MultiHeadAttention(Heads):
         nn.init.xavier_uniform_(self.out.weight)
 
     def forward(
-        self, x: Float[Tensor, "N T H"], memory: KeysAndValues, *, causal: bool = False
-    ) -> Float[Tensor, "N T H"]:
-        """`memory`: of B images; causal: word t attends to the words up to t."""
-        attended: Tensor = self.out(self.attend(self._queries(x, memory), memory, causal=causal).reshape(x.shape))
-        return attended
+        self,
+        x: Float[Tensor, "*N H"],
+        memory: KeysAndValues,
+        rows: RowsByImage | None = None,
+        *,
+        causal: bool = False,
+    ) -> Float[Tensor, "*N H"]:
+        """x: (N, T, H), or (M, H) with `rows`; `memory`: of B; causal: word t attends to the words up to t."""
+        attended = self.attend(self._queries(x, memory, rows), memory, causal=causal)
+        result: Tensor = self.out(attended.reshape(x.shape) if rows is None else rows.ungroup(attended))
+        return result
 
     def with_weights(
-        self, x: Float[Tensor, "N T H"], memory: KeysAndValues
-    ) -> tuple[Float[Tensor, "N T H"], Float[Tensor, "N T P"]]:
+        self, x: Float[Tensor, "*N H"], memory: KeysAndValues, rows: RowsByImage | None = None
+    ) -> tuple[Float[Tensor, "*N H"], Float[Tensor, "*N P"]]:
         """What `forward` returns, and the weights, the mean over the heads."""
-        attended, weights = self.attend_with_weights(self._queries(x, memory), memory)
-        return self.out(attended.reshape(x.shape)), weights.reshape(x.shape[0], x.shape[1], -1)
+        attended, weights = self.attend_with_weights(self._queries(x, memory, rows), memory)
+        if rows is not None:
+            return self.out(rows.ungroup(attended)), rows.ungroup(weights)
+        return self.out(attended.reshape(x.shape)), weights.reshape(*x.shape[:-1], -1)
 
-    def _queries(self, x: Tensor, memory: KeysAndValues) -> Float[Tensor, "B S H"]:
-        """W_Q x + b_Q of all rows of an image side by side."""
+    def _queries(self, x: Tensor, memory: KeysAndValues, rows: RowsByImage | None) -> Float[Tensor, "B S H"]:
+        """W_Q x + b_Q of all that attend to one memory side by side."""
         queries: Tensor = self.query(x)
+        if rows is not None:
+            return rows.group(queries)
         return queries.reshape(memory.keys.shape[0], -1, queries.shape[2])
 
 
