@@ -18,6 +18,7 @@ COMMANDS = {
     "doctor": "find silent failures of a trained captioner",
     "import": "convert a checkpoint of another captioning project to a run folder",
     "calibrate": "make a captioner say how sure it is of a caption",
+    "consensus": "fit a predictor of what people say about an image, to choose among captions",
     "export": "share a trained captioner as a small folder or one file",
     "data": "check a data set, download one, or pack it into tar shards",
     "cache": "compute a data set's features before training",

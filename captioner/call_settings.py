@@ -15,7 +15,7 @@ from captioner.schema import from_plain, to_plain
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_SHOWN_IF_USED = ("implausible_penalty", "class_weight")
+_SHOWN_IF_USED = ("implausible_penalty", "class_weight", "consensus_weight")
 
 _OTHER_NAMES = {
     "num_beams": "beam_width",
@@ -97,4 +97,6 @@ def describe_search(decode: DecodeConfig) -> str:
     shown = [key for key, names in USED_BY.items() if decode.name in names and key not in _SHOWN_IF_USED]
     settings = [f"{key}={getattr(decode, key):g}" for key in shown]
     settings += [f"class_weight={decode.class_weight:g}"] * (decode.name == "beam" and decode.class_weight > 0)
+    if decode.name in RANKED_SEARCHES and decode.consensus_weight > 0:
+        settings.append(f"consensus_weight={decode.consensus_weight:g}")
     return ", ".join([decode.name, *settings, f"max_length={decode.max_length}", *decode.guards])

@@ -72,6 +72,7 @@ class CaptionSearch:
             image_ids=image_ids,
             phrases=phrases,
             classes=self.vocabulary.class_preferences,
+            consensus=self.checkpoint.consensus,
         )
 
     def _with_confidence(

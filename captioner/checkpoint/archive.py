@@ -27,7 +27,7 @@ ENDINGS = (".tar.gz", ".tgz", ".zip")
 _RUN_FILES = r"MODEL_CARD\.md|config\.yaml|metrics\.json|checkpoints/index\.json"
 _STEP_FILES = (
     r"checkpoints/step-\d{1,12}(\.\d{1,4})?/"
-    r"(config\.json|model\.safetensors|vocab\.json|phrases\.npz|tokenizer\.model|SHA256SUMS)"
+    r"(config\.json|(model|calibration|consensus)\.safetensors|vocab\.json|phrases\.npz|tokenizer\.model|SHA256SUMS)"
 )
 _MEMBER = re.compile(rf"(\w[\w.-]*/)?({_RUN_FILES}|{_STEP_FILES})", re.ASCII)
 _MAX_MEMBERS = 32

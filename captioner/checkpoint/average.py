@@ -35,7 +35,8 @@ def average_checkpoints(
 
     weights: of the mean, one per checkpoint, with a sum of 1; None: equal ones. Weights and buffers of floats are
     averaged in float64, so that equal ones stay as they are bit by bit; integers and flags are those of the first.
-    There is no calibration: it was fitted to one of them. Of one checkpoint, this checkpoint itself.
+    There is no calibration and no consensus predictor: they were fitted to one of them. Of one checkpoint, this
+    checkpoint itself.
 
     CheckpointError where two of them have another model, vocabulary or tokenizer.
     """
@@ -45,7 +46,9 @@ def average_checkpoints(
     for other in others:
         _check_alike(first, other)
     mean_weights([checkpoint.model for checkpoint in checkpoints], weights)
-    return replace(first, calibration=None, averaged=tuple(checkpoint.path for checkpoint in checkpoints))
+    return replace(
+        first, calibration=None, consensus=None, averaged=tuple(checkpoint.path for checkpoint in checkpoints)
+    )
 
 
 @torch.no_grad()

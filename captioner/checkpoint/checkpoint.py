@@ -5,6 +5,7 @@
     vocab.json          the vocabulary
     phrases.npz         the phrase statistics of the training captions, if they are known
     tokenizer.model     what the tokenizer has learned (only tokenizers that learn, such as bpe)
+    calibration.safetensors, consensus.safetensors   what `captioner calibrate` and `captioner consensus` have stored
     trainer.pt          optimizer, random states, position (only to resume; read with weights_only=True)
     SHA256SUMS          the checksum of each of these files
 
@@ -48,12 +49,14 @@ from captioner.checkpoint.checkpoint_settings import (
     read_task,
     read_verified_config,
 )
+from captioner.checkpoint.consensus_file import load_consensus
 from captioner.checkpoint.index import Score, add_to_index, find_checkpoint, new_folder
 from captioner.checkpoint.manifest import verify, write_manifest
 from captioner.checkpoint.migrations import migrate_trainer_state
 from captioner.checkpoint.omitted_weights import OmittedWeights, restore_omitted_weights
 from captioner.checkpoint.phrase_file import PHRASES_FILE, save_phrases
 from captioner.checkpoint.weights import load_into, read_weights
+from captioner.decode.consensus import ConsensusPredictor
 from captioner.errors import CheckpointError, ConfigError
 from captioner.files import flush_folder, write_json
 from captioner.nn.decoders.build_decoder import build_decoder
@@ -97,6 +100,7 @@ class LoadedCheckpoint:
     settings: CheckpointSettings
     tokenizer_model: bytes | None = None  # what the tokenizer has learned, if it learns
     calibration: Calibration | None = None  # of its confidence, if it was calibrated
+    consensus: ConsensusPredictor | None = None  # for decode.consensus_weight, if it was fitted
     members: tuple[LoadedCheckpoint, ...] = ()  # of an ensemble (captioner.checkpoint.load_ensemble)
     averaged: tuple[Path, ...] = ()  # the checkpoints whose mean weights it has (captioner.checkpoint.average)
 
@@ -180,7 +184,10 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", which: str =
     if CALIBRATION_FILE in manifest.sums:
         verify(folder, CALIBRATION_FILE, manifest)
         calibration = load_calibration(folder)
-    return LoadedCheckpoint(folder, model.to(device).eval(), vocabulary, settings, tokenizer_model, calibration)
+    consensus = load_consensus(folder, manifest, len(vocabulary), model.encoder.feature_dim)
+    return LoadedCheckpoint(
+        folder, model.to(device).eval(), vocabulary, settings, tokenizer_model, calibration, consensus
+    )
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:

@@ -22,6 +22,7 @@ from captioner.checkpoint.checkpoint import (
     LoadedCheckpoint,
     checkpoint_config,
 )
+from captioner.checkpoint.consensus_file import save_consensus
 from captioner.checkpoint.index import INDEX_FILE, is_checkpoint_name
 from captioner.checkpoint.manifest import write_manifest
 from captioner.checkpoint.omitted_weights import OmittedWeights, omit_published_weights
@@ -83,6 +84,8 @@ def write_export(
         (target / TOKENIZER_FILE).write_bytes(loaded.tokenizer_model)
     if loaded.vocabulary.phrases is not None:
         save_phrases(loaded.vocabulary.phrases, target / PHRASES_FILE)
+    if loaded.consensus is not None:
+        save_consensus(loaded.consensus, target)
     if half:
         others = sum(file.stat().st_size for file in target.iterdir())
         most = size_in_bytes(weights) if most_bytes is None else most_bytes - others - _RESERVED

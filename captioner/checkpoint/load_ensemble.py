@@ -34,7 +34,8 @@ def join_checkpoints(checkpoints: Sequence[LoadedCheckpoint], mean: str = "proba
     """The ensemble of these checkpoints; of one checkpoint, this checkpoint itself.
 
     mean: "probabilities" or "log_probabilities", see `captioner.nn.ensemble`. Settings and path are those of the first
-    checkpoint; there is no calibration, because it was made for one of them. Members with equal encoders share one.
+    checkpoint, and so is the consensus predictor, which reads features of the first encoder; there is no calibration,
+    because it was made for one of them. Members with equal encoders share one.
 
     Raises CheckpointError where two checkpoints have another vocabulary or tokenizer, or where one reads images and
     another features made elsewhere.

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I8": "|i1", "U8": "|u1", "BOOL": "|b1"}
+_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I8": "|i1"}
+_TYPES |= {"U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from captioner.data.datasets.registry import load_dataset
 from captioner.data.features.class_source import with_classes
 from captioner.data.features.sources import open_features
 from captioner.decode import search
+from captioner.decode.consensus import weighs_consensus
 from captioner.distributed.device import choose_device
 from captioner.errors import DataError
 from captioner.evaluation.scoring_tokenizer import scoring_tokenizer
@@ -90,6 +91,7 @@ def generate_for_calibration(
                 image_ids=ids,
                 phrases=vocabulary.phrases,
                 classes=vocabulary.class_preferences,
+                consensus=checkpoint.consensus,
             )
             vectors.append(batch.vector.float().cpu().numpy())
             for index, (best, *_) in zip(indices, found, strict=True):
@@ -107,7 +109,7 @@ def generate_for_calibration(
         np.array(lengths, float),
         words.tokenize_all(texts),
         references,
-        np.array(gains) if settings.decode.class_weight else None,
+        np.array(gains) if settings.decode.class_weight or weighs_consensus(settings.decode) else None,
     )
 
 

@@ -109,6 +109,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
             novelty,
             config.meteor,
             config.captions_per_image,
+            checkpoint.consensus,
         )
         intervals, attention, details = {}, {}, {}
         if config.report:

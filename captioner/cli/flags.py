@@ -169,12 +169,15 @@ def add_json(parser: argparse.ArgumentParser, help: str) -> None:
     parser.add_argument("--json", action="store_true", help=help)
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """`--data NAME`, `--data-root DIR`, `--set KEY=VALUE` and `--split NAME`: which images a command reads."""
+def add_data(parser: argparse.ArgumentParser, split: str = "val") -> None:
+    """`--data NAME`, `--data-root DIR`, `--set KEY=VALUE` and `--split NAME`: which images a command reads.
+
+    split: the default of --split.
+    """
     parser.add_argument("--data", metavar="NAME", help="data set, as in train.py's data=NAME (default: the run's own)")
     parser.add_argument("--data-root", metavar="DIR", help="folder of the data set (default: as in the run)")
     add_set(parser, "another setting of the data set, such as data.limit=100; may be repeated")
-    parser.add_argument("--split", default="val", help="split of the data set: train, val or test (default: val)")
+    parser.add_argument("--split", default=split, help=f"split of the data set: train, val or test (default: {split})")
 
 
 def add_set(parser: argparse.ArgumentParser, help: str) -> None:

@@ -72,6 +72,12 @@ class TrainConfig:
                 "reward.after=0 starts with self-critical training, which needs a model that writes captions: give "
                 "init_from=CHECKPOINT too, or set reward.after to the epochs of cross-entropy training, at least 1."
             )
+        if self.decode.consensus_weight:
+            raise ConfigError(
+                f"decode.consensus_weight={self.decode.consensus_weight:g} needs a consensus predictor, which is "
+                "fitted to a trained model: leave it out, and run python -m captioner consensus --checkpoint RUN after "
+                "the training."
+            )
         self._check_r_drop()
         starts_before_end("reward.after", self.reward.after or 0, epochs, "self-critical training (SCST) runs")
         if self.reward.after is not None and self.reward.meteor and self.meteor.backend == "java":

@@ -19,7 +19,7 @@ RANKED_SEARCHES = ("beam", "diverse")
 """The searches that rank several hypotheses per image."""
 
 USED_BY = {
-    **dict.fromkeys(("beam_width", "length_penalty", "implausible_penalty"), RANKED_SEARCHES),
+    **dict.fromkeys(("beam_width", "length_penalty", "implausible_penalty", "consensus_weight"), RANKED_SEARCHES),
     "class_weight": ("beam",),
     **dict.fromkeys(("groups", "diversity_penalty"), ("diverse",)),
     **dict.fromkeys(("candidates", "degeneration_penalty"), ("contrastive",)),
@@ -49,6 +49,7 @@ class DecodeConfig:
     length_penalty: float = 0.0  # beam, diverse: rank by log-probability / tokens**this, <END> counted
     implausible_penalty: float = 0.0  # beam, diverse: rank captions with an implausible phrase lower by this
     class_weight: float = 0.0  # beam: weight of the classes that the encoder's network sees (docs/tags.md); 0: off
+    consensus_weight: float = 0.0  # beam, diverse: weight of the likeness to what people would say; 0: off
     groups: int = 3  # diverse: groups that share the beam_width places, each searched after those before it
     diversity_penalty: float = 0.5  # diverse: nats that a word costs for each earlier group's choice of it at this step
     candidates: int = 5  # contrastive: most probable words that are considered at each step (k)
@@ -97,6 +98,7 @@ class DecodeConfig:
         within("decode.min_p", self.min_p, 0.0, 1.0)
         at_least("decode.implausible_penalty", self.implausible_penalty, 0.0)
         within("decode.class_weight", self.class_weight, 0.0, 10.0)
+        within("decode.consensus_weight", self.consensus_weight, 0.0, 10.0)
         at_least("decode.top_k", self.top_k, 0)
         if not 0 < self.temperature < math.inf:
             raise ConfigError(f"decode.temperature={self.temperature}: expected more than 0 (use decode=greedy for 0).")

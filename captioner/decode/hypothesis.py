@@ -25,6 +25,7 @@ class Hypothesis:
     tokens: tuple[int, ...]  # token ids, without <START> and <END>
     log_prob: float  # in nats; see the module's docstring
     score: float  # by which beam search ranks: log_prob / length**length_penalty, less implausible_penalty, with gains
+    # and with the weighed likeness to the predicted consensus (`captioner.decode.consensus`)
     finished: bool  # whether it reached <END>; False: cut at max_length, or no token was allowed
     attention: Any = field(default=None, compare=False, repr=False)  # (T, P), one row per token, or None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from captioner.config import DecodeConfig
 from captioner.decode.beam import beam, diverse_beam
+from captioner.decode.consensus import ConsensusPredictor, consensus_search
 from captioner.decode.contrastive import contrastive
 from captioner.decode.forbidden_tokens import check_phrases
 from captioner.decode.greedy import greedy
@@ -30,6 +31,7 @@ def search(
     image_ids: Sequence[int | str] | None = None,
     phrases: PhraseStatistics | None = None,
     classes: ClassPreferences | None = None,
+    consensus: ConsensusPredictor | None = None,
 ) -> list[list[Hypothesis]]:
     """The hypotheses of every image, best first, from the search that `config.name` selects.
 
@@ -39,19 +41,24 @@ def search(
         caption does not depend on its batch. None: the image's position in the batch.
     phrases: the phrase statistics of the training captions, `Vocabulary.phrases`.
     classes: the words of classes, for `config.class_weight` and `features.classes`.
+    consensus: the predictor for `config.consensus_weight`.
 
-    Raises ConfigError for settings that need `phrases` or classes where there are none.
+    Raises ConfigError for settings that need `phrases`, classes or a predictor where there are none.
     """
     check_phrases(config, phrases)
     probabilities = None if features.classes is None else features.classes.float().cpu().numpy()
     preferences = preferences_of(probabilities, config, classes)
     ids = range(len(features.vector)) if image_ids is None else image_ids
     features = features._replace(seeds=image_seeds(config.seed, ids).to(features.vector.device))
+
+    def ranked(search: Callable[[int], list[list[Hypothesis]]]) -> list[list[Hypothesis]]:
+        return consensus_search(search, lambda: features.vector.float().cpu().numpy(), config, n_best, consensus)
+
     searches: dict[str, Callable[[], list[list[Hypothesis]]]] = {
         "greedy": lambda: [[best] for best in greedy(decoder, features, config, special, phrases)],
         "sample": lambda: [[sampled] for sampled in sample(decoder, features, config, special, image_ids, phrases)],
-        "beam": lambda: beam(decoder, features, config, special, n_best, phrases, preferences),
-        "diverse": lambda: diverse_beam(decoder, features, config, special, n_best, phrases),
+        "beam": lambda: ranked(lambda n: beam(decoder, features, config, special, n, phrases, preferences)),
+        "diverse": lambda: ranked(lambda n: diverse_beam(decoder, features, config, special, n, phrases)),
         "contrastive": lambda: [[one] for one in contrastive(decoder, features, config, special, phrases)],
     }
     return searches[config.name]()

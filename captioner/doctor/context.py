@@ -143,6 +143,7 @@ def generate(checkpoint: LoadedCheckpoint, features: ImageFeatures, decode: Deco
                 checkpoint.vocabulary.special,
                 image_ids=ids,
                 phrases=checkpoint.vocabulary.phrases,
+                consensus=checkpoint.consensus,
             )
             found += [hypotheses[0] for hypotheses in results]
     return found

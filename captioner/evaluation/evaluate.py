@@ -17,6 +17,7 @@ from captioner.data.batches import sequential_batches
 from captioner.data.dataset import CaptionDataset, ImageId
 from captioner.data.features.sources import FeatureSource
 from captioner.decode import Hypothesis, search
+from captioner.decode.consensus import ConsensusPredictor
 from captioner.distributed.ranks import all_gather, all_gather_union, broadcast_from_rank0, is_main_process, share
 from captioner.errors import ConfigError
 from captioner.evaluation.evaluation import (
@@ -102,6 +103,7 @@ def generate_hypothesis_sets(
     *,
     with_attention: bool = False,
     reference_loss: ReferenceLossSum | None = None,
+    consensus: ConsensusPredictor | None = None,
 ) -> dict[int, list[Hypothesis]]:
     """Index of the image in the split → its `count` best hypotheses, for every image that can be read.
 
@@ -109,7 +111,8 @@ def generate_hypothesis_sets(
     different captions repeats them, best first.
 
     with_attention: keep the attention weights, on the CPU. reference_loss: the loss on the references is added to it,
-    from the same features, because encoding the images again would take longer than the loss. With several processes
+    from the same features, because encoding the images again would take longer than the loss. consensus: for
+    `decode.consensus_weight`. With several processes
     each decodes a share of the images, and all return the hypotheses of all images.
     """
     all_gather_union(features.bad)
@@ -128,7 +131,7 @@ def generate_hypothesis_sets(
                 if not indices:
                     continue
                 ids = [dataset.images[index].image_id for index in indices]
-                found = _search_sets(model.decoder, batch, decode, vocabulary, ids, count)
+                found = _search_sets(model.decoder, batch, decode, vocabulary, ids, count, consensus)
                 for index, hypotheses in zip(indices, found, strict=True):
                     best[index] = [_on_cpu(one, with_attention) for one in islice(cycle(hypotheses), count)]
                 if reference_loss is not None:
@@ -148,6 +151,7 @@ def _search_sets(
     vocabulary: Vocabulary,
     image_ids: Sequence[ImageId],
     count: int,
+    consensus: ConsensusPredictor | None,
 ) -> list[list[Hypothesis]]:
     """Up to `count` hypotheses of each image. Samples after the first are those of other ids, and so other samples."""
     is_ranked = decode.name in RANKED_SEARCHES
@@ -164,6 +168,7 @@ def _search_sets(
                 image_ids=ids,
                 phrases=vocabulary.phrases,
                 classes=vocabulary.class_preferences,
+                consensus=consensus,
             )
         )
     return [[one for of_round in of_image for one in of_round] for of_image in zip(*rounds, strict=True)]
@@ -200,6 +205,7 @@ def evaluate_model(
     training_captions: Iterable[str] | None = None,
     meteor: MeteorConfig | None = None,
     captions_per_image: int = 1,
+    consensus: ConsensusPredictor | None = None,
 ) -> Evaluation:
     """Generate captions for a split and score them; the arguments are those of the functions above.
 
@@ -222,6 +228,7 @@ def evaluate_model(
         captions_per_image,
         with_attention=metric.grounding == "generated",
         reference_loss=loss_sum,
+        consensus=consensus,
     )
     found = {index: hypotheses[0] for index, hypotheses in found_sets.items()}
     sets = None

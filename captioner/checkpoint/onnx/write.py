@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.checkpoint.calibration import save_calibration
 from captioner.checkpoint.checkpoint import CONFIG_FILE, MODEL_FILE, TOKENIZER_FILE, VOCABULARY_FILE, LoadedCheckpoint
 from captioner.checkpoint.checkpoint_settings import checkpoint_config
+from captioner.checkpoint.consensus_file import save_consensus
 from captioner.checkpoint.export import without_path
 from captioner.checkpoint.manifest import sha256, write_manifest
 from captioner.checkpoint.onnx.class_graphs import export_classes
@@ -67,6 +68,8 @@ def write_onnx(
         save_phrases(loaded.vocabulary.phrases, folder / PHRASES_FILE)
     if loaded.calibration is not None:
         save_calibration(loaded.calibration, folder)
+    if loaded.consensus is not None:
+        save_consensus(loaded.consensus, folder)
     write_json(folder / CONFIG_FILE, _config(loaded))
     save_description(description, folder)
     write_manifest(folder)
