@@ -23,7 +23,7 @@ import numpy as np
 from captioner.checkpoint.safetensors_file import SafetensorsFile
 from captioner.config import DecodeConfig
 from captioner.errors import CheckpointError, ConfigError
-from captioner.files import atomic_file
+from captioner.files import write_atomically
 from captioner.schema import from_plain, to_plain
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def sigmoid(logits: Float[np.ndarray, " B"]) -> Float[np.ndarray, " B"]:
 
 def save_calibration(calibration: Calibration, folder: Path) -> None:
     """Write `CALIBRATION_FILE` into a checkpoint folder, whose manifest the caller writes after it."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     about = {
         "intercept": calibration.intercept,
@@ -126,8 +126,7 @@ def save_calibration(calibration: Calibration, folder: Path) -> None:
     }
     tensors = {name: np.ascontiguousarray(getattr(calibration, name), np.float32) for name in _TENSORS}
     tensors["subspace"] = tensors["subspace"].astype(np.float16)
-    with atomic_file(folder / CALIBRATION_FILE) as temporary:
-        save_file(tensors, temporary, metadata={"calibration": json.dumps(about)})
+    write_atomically(folder / CALIBRATION_FILE, save(tensors, metadata={"calibration": json.dumps(about)}))
 
 
 def load_calibration(folder: Path) -> Calibration:

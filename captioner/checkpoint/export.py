@@ -1,13 +1,13 @@
 """Export a trained captioner for sharing: a small run folder with one checkpoint, from which no run can be resumed.
 
-Weights are stored in float16 (`captioner.checkpoint.weights`), encoder weights that equal the published ones are
-omitted (`captioner.checkpoint.omitted_weights`), and there is no optimizer state. Whatever loads a run folder loads
-an export.
+Weights are stored in float16 or 8 bits (`captioner.checkpoint.weights`), encoder weights that equal the published ones
+are omitted (`captioner.checkpoint.omitted_weights`), and there is no optimizer state. Whatever loads a run folder
+loads an export.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from captioner.checkpoint.index import INDEX_FILE, is_checkpoint_name
 from captioner.checkpoint.manifest import write_manifest
 from captioner.checkpoint.omitted_weights import OmittedWeights, omit_published_weights
 from captioner.checkpoint.phrase_file import PHRASES_FILE, save_phrases
-from captioner.checkpoint.weights import compress_to, size_in_bytes, unique_weights, write_weights
+from captioner.checkpoint.weights import compress_to, unique_weights, write_weights
 from captioner.config import EncoderConfig
 from captioner.errors import CheckpointError, ConfigError, WeightsError
 from captioner.files import replacing_folder, restore_replaced, write_json
@@ -55,16 +55,25 @@ class ExportedWeights:
 
 
 def write_export(
-    loaded: LoadedCheckpoint, folder: Path, *, half: bool = True, most_bytes: int | None = None, whole: bool = False
+    loaded: LoadedCheckpoint,
+    folder: Path,
+    *,
+    half: bool = True,
+    in_8_bits: Sequence[str] = (),
+    most_bytes: int | None = None,
+    whole: bool = False,
 ) -> ExportedWeights:
     """Write the captioner to the run folder `folder`; its checkpoint keeps its name.
 
-    half: store matrices in float16, otherwise everything in float32. most_bytes: the limit of the folder's size; the
-    largest matrices are stored in 8 bits if that is needed to meet it. whole: include the encoder weights that are
-    published. Raises ConfigError for `most_bytes` without `half`, CheckpointError if the limit cannot be met.
+    half: store matrices in float16, otherwise everything in float32. in_8_bits: the parts of the model, "decoder" and
+    "encoder", whose large matrices are stored in 8 bits. most_bytes: the limit of the folder's size; the largest
+    matrices are stored in 8 bits if that is needed to meet it. whole: include the encoder weights that are published.
+    Raises ConfigError for `in_8_bits` or `most_bytes` without `half`, CheckpointError if the limit cannot be met.
     """
     if most_bytes is not None and not half:
         raise ConfigError("A size limit needs float16: leave one of the two out.")
+    if in_8_bits and not half:
+        raise ConfigError("Weights in 8 bits and in float32 exclude each other: leave one of the two out.")
     model, settings = loaded.model, loaded.settings
     weights, omitted_weights, why = unique_weights(model), None, None
     if not whole:
@@ -72,7 +81,7 @@ def write_export(
             weights, omitted_weights = omit_published_weights(weights, model.encoder, settings.encoder)
         except WeightsError as error:
             why = str(error)
-    in_8_bits: list[str] = []
+    names_in_8_bits: list[str] = []
     # The path of the encoder's weights file stays private; the checkpoint contains the weights.
     settings = replace(settings, encoder=without_path(settings.encoder))
     config = checkpoint_config(settings) | ({"omitted_weights": to_plain(omitted_weights)} if omitted_weights else {})
@@ -88,8 +97,8 @@ def write_export(
         save_consensus(loaded.consensus, target)
     if half:
         others = sum(file.stat().st_size for file in target.iterdir())
-        most = size_in_bytes(weights) if most_bytes is None else most_bytes - others - _RESERVED
-        weights, in_8_bits = compress_to(weights, most)
+        most = None if most_bytes is None else most_bytes - others - _RESERVED
+        weights, names_in_8_bits = compress_to(weights, most, in_8_bits)
     write_weights(weights, target / MODEL_FILE)
     if loaded.calibration is not None:
         save_calibration(loaded.calibration, target)
@@ -97,7 +106,7 @@ def write_export(
     write_manifest(target)
     write_json(target.parent / INDEX_FILE, {"latest": target.name, "best": target.name, "last": [target.name]})
     decoder_parameters = sum(parameter.numel() for parameter in model.decoder.parameters())
-    return ExportedWeights(decoder_parameters, half, in_8_bits, omitted_weights, why)
+    return ExportedWeights(decoder_parameters, half, names_in_8_bits, omitted_weights, why)
 
 
 @contextmanager

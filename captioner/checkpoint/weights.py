@@ -2,17 +2,19 @@
 
     float32    what a run writes: the exact weights
     float16    what an export writes: matrices in float16, vectors (biases, BatchNorm's) in float32
-    8 bits     the largest matrices of an export that would exceed its size limit otherwise
+    8 bits     the large matrices of the parts for which an export is asked to, and the largest ones of an export that
+               would exceed its size limit otherwise
 
-A matrix in 8 bits is stored as integers q in −127 … 127 and one scale s per row, under the weight's name and the
-name + `.scale`: row = s · q with s = max |row| / 127, so no weight changes by more than s / 2.
+A matrix in 8 bits is stored as integers q in −127 … 127 and one scale s per row, an output channel of a convolution,
+under the weight's name and the name + `.scale`: row = s · q with s = max |row| / 127, so no weight changes by more than
+s / 2. s · q is one product in float32, so that torch, NumPy and onnxruntime restore the same bits.
 
 Weights that share a tensor (tied embeddings) are stored under one of their names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -23,6 +25,7 @@ from captioner.errors import CheckpointError
 
 _SCALE = ".scale"
 _LEVELS = 127
+_SHORTEST_ROW, _FEWEST_VALUES = 64, 4096  # of large matrices; a depthwise convolution has 9 or 25 values per row
 _LARGEST_HALF = torch.finfo(torch.float16).max
 
 
@@ -47,20 +50,30 @@ def to_float16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.half() if _is_matrix(tensor) else tensor for name, tensor in weights.items()}
 
 
-def compress_to(weights: Mapping[str, Tensor], most: int) -> tuple[dict[str, Tensor], list[str]]:
-    """The weights in float16, the largest matrices in 8 bits so that all take at most `most` bytes; and their names.
+def compress_to(
+    weights: Mapping[str, Tensor], most: int | None = None, parts: Sequence[str] = ()
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights in float16, some matrices in 8 bits; and the names of these.
 
-    Raises CheckpointError if they take more even then.
+    parts: of the model, decoder and encoder: their large matrices are in 8 bits, those of at least 4,096 values with at
+    least 64 in a row. most: the limit in bytes; the largest other matrices are in 8 bits too where that is needed.
+    Raises CheckpointError if the weights take more even then.
     """
-    packed, in_8_bits = to_float16(weights), list[str]()
-    for name in sorted(
-        filter(lambda name: _is_matrix(weights[name]), weights), key=lambda name: -weights[name].numel()
-    ):
-        if size_in_bytes(packed) <= most:
+    packed = to_float16(weights)
+    in_8_bits = [
+        name
+        for name, tensor in weights.items()
+        if _is_large(tensor) and any(name.startswith(f"{part}.") for part in parts)
+    ]
+    for name in in_8_bits:
+        packed[name], packed[name + _SCALE] = quantize_to_8_bits(weights[name])
+    others = [name for name in weights if _is_matrix(weights[name]) and name not in in_8_bits]
+    for name in sorted(others, key=lambda name: -weights[name].numel()):
+        if most is None or size_in_bytes(packed) <= most:
             break
         packed[name], packed[name + _SCALE] = quantize_to_8_bits(weights[name])
         in_8_bits.append(name)
-    if size_in_bytes(packed) > most:
+    if most is not None and size_in_bytes(packed) > most:
         raise CheckpointError(
             f"The weights take at least {size_in_bytes(packed):,} bytes, and the limit leaves {most:,} for them."
         )
@@ -73,6 +86,11 @@ def quantize_to_8_bits(matrix: Tensor) -> tuple[Tensor, Tensor]:
     scale = matrix.abs().amax(tuple(range(1, matrix.dim())), keepdim=True) / _LEVELS
     quotient = matrix / torch.where(scale > 0, scale, 1.0)
     return quotient.round().clamp(-_LEVELS, _LEVELS).to(torch.int8), scale
+
+
+def restore_from_8_bits(quotient: Tensor, scale: Tensor) -> Tensor:
+    """s · q, in float32."""
+    return quotient.float() * scale.float()
 
 
 def size_in_bytes(weights: Mapping[str, Tensor]) -> int:
@@ -91,21 +109,33 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises RuntimeError or SafetensorError if the file is not one that `write_weights` writes.
     """
     stored = safetensors.torch.load_file(path)
+    in_8_bits = _pairs(stored)
     weights = {}
     for name, tensor in stored.items():
-        base = name.removesuffix(_SCALE)
-        if base != name and base in stored and stored[base].dtype == torch.int8:
-            continue
-        scale = stored.get(name + _SCALE) if tensor.dtype == torch.int8 else None
-        if scale is not None:
-            rows = (*tensor.shape[:1], *(1 for _ in tensor.shape[1:]))
-            if scale.shape != rows:  # otherwise broadcasting could make a tensor of any size
-                raise RuntimeError(f"{name}{_SCALE} has the shape {tuple(scale.shape)}, not one value per row.")
-            weights[name] = tensor.float() * scale.float()
-        else:
+        if name in in_8_bits:
+            weights[name] = restore_from_8_bits(*in_8_bits[name])
+        elif name.removesuffix(_SCALE) not in in_8_bits:
             # a copy: the file may change, and its alignment is not the best for arithmetic
             weights[name] = tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
     return weights
+
+
+def read_8_bits(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """Name → (q, s) of the weights that the file has in 8 bits. Raises what `read_weights` raises."""
+    return _pairs(safetensors.torch.load_file(path))
+
+
+def _pairs(stored: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    pairs = {}
+    for name, tensor in stored.items():
+        scale = stored.get(name + _SCALE) if tensor.dtype == torch.int8 else None
+        if scale is None:
+            continue
+        rows = (*tensor.shape[:1], *(1 for _ in tensor.shape[1:]))
+        if scale.shape != rows:  # otherwise broadcasting could make a tensor of any size
+            raise RuntimeError(f"{name}{_SCALE} has the shape {tuple(scale.shape)}, not one value per row.")
+        pairs[name] = (tensor, scale)
+    return pairs
 
 
 def load_into(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -140,3 +170,7 @@ def _tied(wanted: Mapping[str, Tensor]) -> list[list[str]]:
 
 def _is_matrix(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.dim() >= 2
+
+
+def _is_large(tensor: Tensor) -> bool:
+    return _is_matrix(tensor) and tensor.numel() >= max(_FEWEST_VALUES, _SHORTEST_ROW * len(tensor))

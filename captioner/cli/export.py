@@ -30,6 +30,7 @@ _NO_SCORES = (
     "Without scores: those in the run are of one checkpoint. For those of the average: "
     "python evaluate.py checkpoint={checkpoint} average={average}\n"
 )
+_PARTS = {"decoder": ("decoder",), "all": ("decoder", "encoder")}  # of --int8
 _OTHER_ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".xz")
 
 
@@ -47,6 +48,7 @@ def _parser() -> FlagParser:
         [
             "export --checkpoint runs/… --out dogs",
             "export --checkpoint runs/… --out dogs.zip --notes what_it_gets_wrong.md",
+            "export --checkpoint runs/… --out dogs --int8",
             "export --checkpoint runs/… --out dogs --class-words",
             "export --checkpoint runs/… --onnx dogs_onnx",
             "export --checkpoint runs/… --onnx dogs_int8 --precision int8 --photos photos/",
@@ -100,6 +102,13 @@ def _parser() -> FlagParser:
         help="largest total size: where float16 is too large, the largest matrices are stored in 8 bits",
     )
     parser.add_argument("--float32", action="store_true", help="keep all weights in float32")
+    parser.add_argument(
+        "--int8",
+        choices=tuple(_PARTS),
+        nargs="?",
+        const="decoder",
+        help="store the large matrices in 8 bits with one scale per row: the decoder's (default), or all",
+    )
     parser.add_argument(
         "--with-encoder", action="store_true", help="include the encoder's weights even where they are published"
     )
@@ -159,6 +168,7 @@ def _export(arguments: argparse.Namespace) -> None:
                 loaded,
                 folder,
                 half=not arguments.float32,
+                in_8_bits=_PARTS.get(arguments.int8, ()),
                 most_bytes=None if limit is None else int(limit * 1e6),
                 whole=arguments.with_encoder,
             )
@@ -217,6 +227,7 @@ def _check_kind(arguments: argparse.Namespace) -> None:
         ignored |= {"--onnxruntime-web": arguments.onnxruntime_web}
     if arguments.out is None:
         ignored |= {"--max-megabytes": arguments.max_megabytes, "--float32": arguments.float32}
+        ignored |= {"--int8": arguments.int8}
         ignored |= {"--with-encoder": arguments.with_encoder, "--notes": arguments.notes}
         ignored |= {"--class-words": arguments.class_words}
     if arguments.out is None and arguments.web is None:

@@ -7,7 +7,8 @@ Hugging Face Hub's (https://huggingface.co/docs/hub/model-cards), which reads li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from captioner.config.data import DataCard
 from captioner.metrics.format import markdown_lines
 from captioner.metrics.registry import LIKELIHOODS, is_percentage
 
+_MOST_NAMES = 4  # of weights in 8 bits that are listed
 NO_NOTES = "Not known: nobody has described this model's errors yet. Read its captions before you rely on them."
 _OTHER_DATA = DataCard(
     "private data",
@@ -150,13 +152,22 @@ def _sizes(model: Any) -> str:
 def _storage(packed: ExportedWeights, encoder: str) -> str:
     text = "stored as float16 (vectors as float32), loaded as float32" if packed.half else "float32"
     if packed.in_8_bits:
-        text += f"; in 8 bits with one scale per row: {', '.join(f'`{name}`' for name in packed.in_8_bits)}"
+        text += f"; in 8 bits with one scale per row: {_names(packed.in_8_bits)}"
     if packed.omitted_weights:
         text += (
             f"; without the {len(packed.omitted_weights.blocks)} blocks of {encoder} that equal the published weights, "
             f"which come with captioner (SHA-256 {packed.omitted_weights.sha256[:16]}…, checked when loading)"
         )
     return text
+
+
+def _names(weights: Sequence[str]) -> str:
+    """A few weights by name, many by their number in each part of the model."""
+    if len(weights) <= _MOST_NAMES:
+        return ", ".join(f"`{name}`" for name in weights)
+    parts = Counter(name.split(".")[0] for name in weights)
+    (first, count), *others = parts.items()
+    return " and ".join([f"{count} matrices of the {first}", *(f"{n} of the {part}" for part, n in others)])
 
 
 def _training(record: TrainingRecord) -> str:

@@ -106,6 +106,9 @@ def test_it_is_exported_with_the_checkpoint(run: Path, tmp_path: Path) -> None:
     assert exported.decode == calibration.decode
     np.testing.assert_array_equal(exported.subspace, calibration.subspace)
     np.testing.assert_array_equal(exported.weights, calibration.weights)
+    folder = find_checkpoint(tmp_path / "export")
+    modes = {(folder / name).stat().st_mode for name in (CALIBRATION_FILE, "vocab.json")}
+    assert len(modes) == 1, "whoever may read the checkpoint may read its calibration"
 
 
 def test_damage_is_named(run: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -23,6 +24,7 @@ from captioner.checkpoint.checkpoint import (
 )
 from captioner.checkpoint.export import CARD_FILE, new_export, write_export
 from captioner.checkpoint.index import find_checkpoint
+from captioner.checkpoint.safetensors_file import SafetensorsFile
 from captioner.config import AttentionConfig, DecodeConfig, EncoderConfig, TokenizerConfig
 from captioner.errors import CheckpointError, ConfigError, WeightsError
 from captioner.inference import Captioner
@@ -121,6 +123,40 @@ def test_float16_changes_the_probability_of_a_caption_little(run: Path, tmp_path
     assert all(p.dtype == torch.float32 for p in load_checkpoint(tmp_path / "export").model.parameters())
     half = (find_checkpoint(tmp_path / "export") / "model.safetensors").stat().st_size
     assert half < 0.6 * sum(4 * p.numel() for p in load_checkpoint(run).model.decoder.parameters())
+
+
+def test_an_export_in_8_bits_is_restored_alike_with_and_without_torch(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    model = AttentionConfig(embedding_dim=64, hidden_dim=64, attention_dim=64, tie_embeddings=True)
+    network = build_model(model, ENCODER, len(VOCABULARY))
+    settings = CheckpointSettings(
+        model, ENCODER, network.encoder.transform, TokenizerConfig(), DecodeConfig(max_length=9, beam_width=2)
+    )
+    save_checkpoint(folder, 12, network, VOCABULARY, settings, {"step": 12}, is_best=True)
+    loaded = load_checkpoint(folder)
+    packed = write_export(loaded, tmp_path / "export", in_8_bits=["decoder"])
+    assert packed.in_8_bits
+    assert all(name.startswith("decoder.") for name in packed.in_8_bits)
+    back = load_checkpoint(tmp_path / "export").model.state_dict()
+    file = SafetensorsFile.read(find_checkpoint(tmp_path / "export") / "model.safetensors")
+    for name, original in loaded.model.state_dict().items():
+        if name in packed.in_8_bits:
+            scale = file.array(f"{name}.scale")
+            assert np.array_equal(back[name].numpy(), file.array(name).astype(np.float32) * scale)
+            assert ((back[name] - original).abs().numpy() <= scale * 0.5001).all()
+        elif original.is_floating_point():
+            assert torch.equal(back[name], original.half().float() if original.dim() >= 2 else original), name
+    ours, theirs = (Captioner.from_checkpoint(path, "cpu").caption(PHOTO) for path in (folder, tmp_path / "export"))
+    assert theirs.log_prob == pytest.approx(ours.log_prob, rel=0.05)
+    write_export(load_checkpoint(tmp_path / "export"), tmp_path / "again", in_8_bits=["decoder"])
+    again = load_checkpoint(tmp_path / "again").model.state_dict()
+    assert all(torch.allclose(tensor, again[name], rtol=1e-6, atol=0) for name, tensor in back.items())
+
+
+def test_8_bits_and_float32_exclude_each_other(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="leave one of the two out"):
+        write_export(load_checkpoint(run), tmp_path / "export", half=False, in_8_bits=["decoder"])
 
 
 def test_other_published_weights_are_detected(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from captioner.checkpoint.safetensors_file import SafetensorsFile
 from captioner.checkpoint.weights import (
     compress_to,
     load_into,
@@ -76,6 +77,38 @@ def test_the_largest_matrices_are_stored_in_8_bits_until_it_fits(tmp_path: Path)
     back = read_weights(tmp_path / "w.safetensors")
     assert back.keys() == weights.keys()
     assert all(torch.allclose(back[name], weights[name], atol=0.02, rtol=1e-3) for name in weights)
+
+
+def test_the_large_matrices_of_a_part_are_stored_in_8_bits_and_restored_alike_without_torch(tmp_path: Path) -> None:
+    weights = {
+        "decoder.matrix": torch.randn(70, 64),
+        "decoder.pointwise": torch.randn(64, 64, 1, 1),
+        "decoder.depthwise": torch.randn(200, 1, 5, 5),
+        "decoder.small": torch.randn(63, 65),
+        "decoder.bias": torch.randn(9000),
+        "decoder.count": torch.ones(100, 100, dtype=torch.int64),
+        "decoder_of_another": torch.randn(70, 64),
+        "encoder.matrix": torch.randn(70, 64),
+    }
+    packed, in_8_bits = compress_to(weights, parts=["decoder"])
+    assert in_8_bits == ["decoder.matrix", "decoder.pointwise"]
+    for name in set(weights) - set(in_8_bits):
+        assert torch.equal(packed[name], to_float16(weights)[name])
+    path = tmp_path / "w.safetensors"
+    write_weights(packed, path)
+    back = read_weights(path)
+    assert back.keys() == weights.keys()
+    file = SafetensorsFile.read(path)
+    for name in in_8_bits:
+        restored = file.array(name).astype(np.float32) * file.array(f"{name}.scale")
+        np.testing.assert_array_equal(back[name].numpy(), restored)
+        rows = weights[name].reshape(len(restored), -1).numpy()
+        steps = np.round(rows / (np.abs(rows).max(1, keepdims=True) / np.float32(127)))
+        np.testing.assert_array_equal(file.array(name).reshape(steps.shape), steps)
+    assert compress_to(weights, parts=["decoder", "encoder"])[1] == [*in_8_bits, "encoder.matrix"]
+    assert compress_to(weights, size_in_bytes(packed) - 1, ["decoder"])[1] == [*in_8_bits, "decoder.depthwise"]
+    with pytest.raises(CheckpointError, match="the limit leaves 100"):
+        compress_to(weights, 100, ["decoder"])
 
 
 @pytest.mark.parametrize("number", [1e6, float("nan"), float("inf")])

@@ -74,6 +74,9 @@ def test_a_folder_and_an_archive_caption_as_the_run_does(
         (["--checkpoint", "runs/first", "--out", "no/where"], "does not exist"),
         (["--checkpoint", "runs/first", "--out", "x", "--max-megabytes", "0.001"], "take at least"),
         (["--checkpoint", "runs/first", "--out", "x", "--max-megabytes", "-1"], "expected a size such as 12"),
+        (["--checkpoint", "runs/first", "--out", "x", "--int8", "encoder"], "--int8"),
+        (["--checkpoint", "runs/first", "--out", "x", "--int8", "--float32"], "leave one of the two out"),
+        (["--checkpoint", "runs/first", "--onnx", "x", "--int8"], "--int8 has no effect with --onnx"),
         (["--checkpoint", "runs/first", "--out", "x", "--notes", "none.md"], "none.md: No such file"),
         (["--checkpoint", "runs/first", "--out", "x", "--notes", "data/003.png"], "is not UTF-8 text"),
     ],
@@ -84,6 +87,23 @@ def test_a_mistake_is_one_clear_message(here: Path, command: Command, arguments:
     assert result.code == 2, result.err
     assert message in result.err
     assert not Path("x").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_8_bits_for_the_decoder_or_for_all(here: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captioner.checkpoint.weights._FEWEST_VALUES", 64)
+    monkeypatch.setattr("captioner.checkpoint.weights._SHORTEST_ROW", 8)
+    sizes = {}
+    for name, options in {"half": (), "decoder": ("--int8",), "all": ("--int8", "all")}.items():
+        result = command(main, "--checkpoint", "runs/first", "--out", name, *options)
+        assert result.code == 0, result.err
+        sizes[name] = next((here / name).rglob("model.safetensors")).stat().st_size
+        assert ("In 8 bits: " in result.err) == (name != "half")
+        assert ("In 8 bits: encoder." in result.err or ", encoder." in result.err) == (name == "all")
+        card = (here / name / "MODEL_CARD.md").read_text()
+        assert ("in 8 bits with one scale per row" in card) == (name != "half")
+        assert Captioner.from_checkpoint(name, "cpu").caption("data/003.png").tokens
+    assert sizes["all"] < sizes["decoder"] < sizes["half"]
 
 
 @pytest.mark.usefixtures("quick")

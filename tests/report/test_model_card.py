@@ -33,6 +33,16 @@ def card_of(record: TrainingRecord, notes: str | None = None) -> tuple[dict[str,
     return yaml.safe_load(header), text
 
 
+def test_many_weights_in_8_bits_are_counted_by_part() -> None:
+    loaded = load_checkpoint(pretrained_folder(DEFAULT))
+    many = [*(f"decoder.{index}.weight" for index in range(4)), "encoder.weight"]
+    for in_8_bits, text in [
+        (many, "; in 8 bits with one scale per row: 4 matrices of the decoder and 1 of the encoder"),
+        (many[:4], "row: `decoder.0.weight`, `decoder.1.weight`, `decoder.2.weight`, `decoder.3.weight`"),
+    ]:
+        assert text in model_card("a", loaded, ExportedWeights(9, True, in_8_bits, None), TrainingRecord(), None)
+
+
 def record_of(data: str, metrics: dict[str, Any] | None = None) -> TrainingRecord:
     config = tiny_config(FolderConfig(root="data"))
     settings = replace(config, data=DATASETS[data]())

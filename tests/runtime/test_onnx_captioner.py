@@ -45,6 +45,29 @@ def test_the_bundled_graphs_were_made_from_the_bundled_weights() -> None:
     assert read_description(folder).weights == sha256(folder / "model.safetensors")
 
 
+def test_the_bundled_decoder_is_in_8_bits_and_restored_as_in_torch(with_torch: Captioner) -> None:
+    """By integers and a scale per row of the checkpoint's own file, to which the graphs refer."""
+    onnx = pytest.importorskip("onnx")
+    folder = find_onnx(pretrained_folder(DEFAULT))
+    assert folder is not None
+    weights = {tensor.numpy().tobytes(): name for name, tensor in with_torch.model.state_dict().items()}
+    restored = set()
+    for file in ("init_state.onnx", "step.onnx"):
+        graph = onnx.load(folder / file).graph
+        tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        casts = {
+            node.output[0]: tensors[node.input[0]]
+            for node in graph.node
+            if node.op_type == "Cast" and tensors.get(node.input[0], np.zeros(0)).dtype == np.int8
+        }
+        for node in graph.node:
+            if node.op_type == "Mul" and node.input[0] in casts:
+                values = casts[node.input[0]].astype(np.float32) * tensors[node.input[1]]
+                restored.add(weights[values.tobytes()])
+    assert len(restored) >= 10
+    assert {"decoder.embedding.weight", "decoder.grid.weight", "decoder.stack.inputs.0.weight"} <= restored
+
+
 @pytest.mark.parametrize(
     "search",
     [

@@ -1,4 +1,8 @@
-"""How the weights of ONNX graphs are stored: in half precision, and in the checkpoint's own file where it has them.
+"""How the weights of ONNX graphs are stored: in fewer bytes, and in the checkpoint's own file where it has them.
+
+A weight that the checkpoint has in 8 bits is stored as there, integers and a scale per row; a Cast and a Mul restore
+the float32 values that torch restores, bit by bit. They are no DequantizeLinear, which onnxruntime may fuse with the
+operator after it into another sum.
 
 A weight in float16 is followed by a Cast to float32, which onnxruntime does once, when it loads the graph; all sums are
 in float32. For `float32`, only the weights whose values are exactly those of float16 are stored so: an export has
@@ -7,6 +11,7 @@ rounded most of them already, and half of its size is saved without a difference
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +19,33 @@ import numpy as np
 
 from captioner.checkpoint.onnx.graphs import import_onnx
 from captioner.checkpoint.safetensors_file import SafetensorsFile
+from captioner.checkpoint.weights import read_8_bits, restore_from_8_bits
 
 if TYPE_CHECKING:
     import onnx
 
 _SMALLEST = 1024  # bytes; smaller tensors stay in the graph as they are
+_ROW_SCALE = ".row_scale"
+
+
+def store_in_8_bits(model: onnx.ModelProto, weights: Path) -> None:
+    """Store the float32 tensors of `model` that `weights`, a checkpoint's file, has in 8 bits as they are there."""
+    onnx = import_onnx()
+    places = {restore_from_8_bits(*pair).numpy().tobytes(): pair for pair in read_8_bits(weights).values()}
+    nodes, scales = [], []
+    for tensor in model.graph.initializer:
+        pair = places.get(onnx.numpy_helper.to_array(tensor).tobytes())
+        if pair is None or tuple(tensor.dims) != tuple(pair[0].shape):
+            continue
+        name = tensor.name
+        integers, scale = f"{name}.integers", f"{name}{_ROW_SCALE}"
+        tensor.CopyFrom(onnx.numpy_helper.from_array(pair[0].numpy(), integers))
+        scales.append(onnx.numpy_helper.from_array(pair[1].float().numpy(), scale))
+        float_type = onnx.TensorProto.FLOAT
+        nodes.append(onnx.helper.make_node("Cast", [integers], [f"{integers}.cast"], f"{name}.cast", to=float_type))
+        nodes.append(onnx.helper.make_node("Mul", [f"{integers}.cast", scale], [name], f"{name}.mul"))
+    model.graph.initializer.extend(scales)
+    _put_first(model, nodes)
 
 
 def store_in_half(model: onnx.ModelProto, *, exactly: bool) -> None:
@@ -31,16 +58,21 @@ def store_in_half(model: onnx.ModelProto, *, exactly: bool) -> None:
         values = onnx.numpy_helper.to_array(tensor)
         with np.errstate(over="ignore"):
             half = values.astype(np.float16)
-        if values.nbytes < _SMALLEST or not np.isfinite(half).all():
+        if values.nbytes < _SMALLEST or not np.isfinite(half).all() or tensor.name.endswith(_ROW_SCALE):
             continue
         if exactly and not np.array_equal(half.astype(np.float32), values):
             continue
         name = tensor.name
         tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.half"))
         casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], f"{name}.cast", to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
+    _put_first(model, casts)
+
+
+def _put_first(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Put nodes that restore weights before the others, which read them."""
+    others = list(model.graph.node)
     del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    model.graph.node.extend([*nodes, *others])
     del model.graph.value_info[:]  # of intermediate values; it is not needed, and would list the old types
 
 

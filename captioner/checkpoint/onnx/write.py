@@ -33,7 +33,7 @@ from captioner.checkpoint.onnx.description import (
 )
 from captioner.checkpoint.onnx.graphs import OPSET, export_decoder, export_encoder, import_onnx
 from captioner.checkpoint.onnx.quantize import quantize_encoder
-from captioner.checkpoint.onnx.stored_weights import refer_to_checkpoint, store_in_half
+from captioner.checkpoint.onnx.stored_weights import refer_to_checkpoint, store_in_8_bits, store_in_half
 from captioner.checkpoint.phrase_file import PHRASES_FILE, save_phrases
 from captioner.errors import CheckpointError
 from captioner.files import write_atomically, write_json
@@ -137,9 +137,11 @@ def _graphs(
     if head is not None:
         of_classes = export_classes(encoder, head)
         graphs |= {CLASS_MAP_FILE: of_classes.map, CLASSES_FILE: of_classes.logits}
-    for each in graphs.values():
-        store_in_half(each, exactly=precision == "float32")
     weights = loaded.path / MODEL_FILE
+    for each in graphs.values():
+        if weights.is_file():
+            store_in_8_bits(each, weights)
+        store_in_half(each, exactly=precision == "float32")
     return graphs, OnnxDescription(
         layout=LAYOUT_VERSION,
         precision=precision,

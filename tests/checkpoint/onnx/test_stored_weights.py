@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from captioner.checkpoint.onnx.stored_weights import refer_to_checkpoint, store_in_half
+from captioner.checkpoint.onnx.stored_weights import refer_to_checkpoint, store_in_8_bits, store_in_half
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -52,6 +52,42 @@ def test_weights_that_half_precision_would_change_stay_where_exactness_is_asked_
     store_in_half(model, exactly=False)
     stored = onnx.numpy_helper.to_array(model.graph.initializer[0])
     np.testing.assert_array_equal(stored, weights.astype(np.float16))
+
+
+@pytest.mark.parametrize("exactly", [True, False])
+def test_weights_in_8_bits_stay_in_8_bits_and_change_no_result(tmp_path: Path, exactly: bool) -> None:
+    """Also where all others are rounded to half precision: not the scale of a row, which is float32."""
+    generator = np.random.default_rng(0)
+    integers = generator.integers(-127, 128, (32, 300)).astype(np.int8)
+    scale = generator.uniform(1e-3, 1, (32, 1)).astype(np.float32)
+    path = tmp_path / "model.safetensors"
+    save_file({"w": integers, "w.scale": scale, "other": np.ones(3, np.float32)}, path)
+    weights = integers.astype(np.float32) * scale
+    x = generator.standard_normal((3, 32)).astype(np.float32)
+    model = product_graph(weights)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((300, 5), np.float32), "unknown"))
+    expected, size = run(model, x), model.ByteSize()
+    store_in_8_bits(model, path)
+    store_in_half(model, exactly=exactly)
+    onnx.checker.check_model(model, full_check=True)
+    np.testing.assert_array_equal(run(model, x), expected)
+    assert model.ByteSize() < 0.5 * size
+    assert refer_to_checkpoint(model, path) == integers.nbytes
+    target = tmp_path / "graph.onnx"
+    target.write_bytes(model.SerializeToString())
+    np.testing.assert_array_equal(run(target, x), expected)
+
+
+def test_a_weight_of_another_shape_is_left_as_it_is(tmp_path: Path) -> None:
+    """A scale belongs to a row of the checkpoint's matrix, not of another with the same bytes."""
+    integers = np.arange(-64, 64, dtype=np.int8).reshape(16, 8)
+    scale = np.full((16, 1), 0.5, np.float32)
+    save_file({"w": integers, "w.scale": scale}, tmp_path / "model.safetensors")
+    weights = (integers.astype(np.float32) * scale).reshape(32, 4)
+    model = product_graph(weights)
+    before = model.SerializeToString(deterministic=True)
+    store_in_8_bits(model, tmp_path / "model.safetensors")
+    assert model.SerializeToString(deterministic=True) == before
 
 
 def test_a_graph_that_refers_to_a_checkpoint_computes_the_same(tmp_path: Path) -> None:
