@@ -16,6 +16,7 @@ from captioner.checkpoint.checkpoint import load_checkpoint
 from captioner.checkpoint.manifest import sha256, write_manifest
 from captioner.checkpoint.onnx.description import CLASS_FILES, GRAPH_FILES, find_onnx, read_description
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder
+from captioner.checkpoint.weights import unique_weights
 from captioner.config import DecodeConfig
 from captioner.errors import CaptionerError, CheckpointError, ConfigError, ImageError
 from captioner.inference import Captioner
@@ -50,7 +51,7 @@ def test_the_bundled_decoder_is_in_8_bits_and_restored_as_in_torch(with_torch: C
     onnx = pytest.importorskip("onnx")
     folder = find_onnx(pretrained_folder(DEFAULT))
     assert folder is not None
-    weights = {tensor.numpy().tobytes(): name for name, tensor in with_torch.model.state_dict().items()}
+    weights = {tensor.numpy().tobytes(): name for name, tensor in unique_weights(with_torch.model).items()}
     restored = set()
     for file in ("init_state.onnx", "step.onnx"):
         graph = onnx.load(folder / file).graph
