@@ -68,3 +68,30 @@ def test_other_products_are_the_ordinary_one() -> None:
         made = Linear(128, 130)
         assert torch.equal(made(inputs), F.linear(inputs, made.weight, made.bias))
     assert not any(module in linear._copies for module in (layer, small, made))
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("shape", [(1,), (40,), (2, 3)])
+def test_large_products_have_the_ordinary_values_and_gradients(
+    shape: tuple[int, ...], has_bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, inputs = Linear(128, 130, bias=has_bias), torch.randn(*shape, 128, requires_grad=True)
+    expected = F.linear(inputs, layer.weight, layer.bias)
+    upstream, wanted = torch.randn_like(expected), [inputs, *layer.parameters()]
+    gradients = torch.autograd.grad(expected, wanted, upstream)
+    monkeypatch.setattr(linear, "_LARGE", 1)
+    product = layer(inputs)
+    assert type(product.grad_fn).__name__ == "_ProductBackward"
+    torch.testing.assert_close(product, expected, rtol=1e-5, atol=1e-5)
+    for found, gradient in zip(torch.autograd.grad(product, wanted, upstream), gradients, strict=True):
+        torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-4)
+
+
+def test_rounded_and_mixed_precision_products_are_never_onednn_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "_LARGE", 1)
+    layer, inputs = Linear(128, 130), torch.randn(3, 128)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(inputs).dtype == torch.bfloat16
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
+    assert torch.equal(layer(inputs), F.linear(inputs, layer.weight, layer.bias))
+    assert torch.equal(layer.double()(inputs.double()), F.linear(inputs.double(), layer.weight, layer.bias))

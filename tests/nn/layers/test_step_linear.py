@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from captioner.nn.layers import step_product
 from captioner.nn.layers.step_linear import StepLinear, deferred_weight_gradients
 
 
@@ -64,3 +65,23 @@ def test_a_frozen_weight_stays_plain() -> None:
         layer(inputs).sum().backward()
     assert layer.weight.grad is None
     assert inputs.grad is not None
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_copies_of_a_large_weight_give_the_same_values_and_gradients(
+    bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    layer, inputs = StepLinear(64, 96, bias=bias), [torch.randn(rows, 64, requires_grad=True) for rows in (5, 5, 2, 1)]
+    upstream = [torch.randn(len(rows), 96) for rows in inputs]
+    wanted = [*inputs, *layer.parameters()]
+    found = []
+    for large in (2**60, 1):
+        monkeypatch.setattr(step_product, "_LARGE", large)
+        with deferred_weight_gradients(layer):
+            outputs = [layer(rows) for rows in inputs]
+            assert layer._product is not None
+            assert (layer._product._copies is None) == (large > 1)
+        found.append([*outputs, *torch.autograd.grad(outputs, wanted, upstream)])
+    for value, other in zip(*found, strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-5, atol=1e-5)
