@@ -250,11 +250,15 @@ def _check_values(arguments: argparse.Namespace) -> None:
             raise CaptionerError(
                 f"{flag} {value} has no effect with --score, which generates no caption. Leave one out."
             )
-    if arguments.class_weight and (arguments.must_have or arguments.must_not):
-        raise ConfigError(
-            f"--class-weight {arguments.class_weight:g} has no effect with --must-have or --must-not, whose captions "
-            "are chosen for their words. Leave one of them out."
-        )
+    for flag, weight in (
+        ("--class-weight", arguments.class_weight),
+        ("--consensus-weight", arguments.consensus_weight),
+    ):
+        if weight and (arguments.must_have or arguments.must_not):
+            raise ConfigError(
+                f"{flag} {weight:g} has no effect with --must-have or --must-not, whose captions are chosen for their "
+                "words. Leave one of them out."
+            )
     if arguments.out is not None and arguments.plot is not None:
         raise CaptionerError("--out is for many images, and --plot for a few in one picture. Leave one out.")
     if arguments.out is not None and arguments.json:

@@ -26,6 +26,7 @@ from captioner.checkpoint.checkpoint_settings import (
     read_config,
     read_verified_config,
 )
+from captioner.checkpoint.consensus_file import CONSENSUS_FILE, load_consensus
 from captioner.checkpoint.manifest import verify
 from captioner.checkpoint.onnx.description import (
     CLASS_FILES,
@@ -41,6 +42,7 @@ from captioner.config import DecodeConfig
 from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import ImageSource, load_image
 from captioner.data.images.pixels import image_to_array
+from captioner.decode.consensus import check_consensus, consensus_search
 from captioner.decode.constrained import constrained_beam_search
 from captioner.decode.forbidden_tokens import check_phrases
 from captioner.decode.hypothesis import Hypothesis
@@ -88,6 +90,7 @@ class OnnxCaptioner(BaseCaptioner[np.ndarray, EncodedImages]):
         if CALIBRATION_FILE in manifest.sums:
             verify(folder, CALIBRATION_FILE, manifest)
             self.calibration = load_calibration(folder)
+        self.consensus = load_consensus(folder, manifest, len(self.vocabulary), self.description.feature_dim)
         learned = load_tokenizer_model(folder) if is_learned(self.settings.tokenizer) else None
         self._tokenizer = build_tokenizer(replace(self.settings.tokenizer, backend="python"), learned)
         self._encoder, self._init_state, self._step = (
@@ -138,6 +141,8 @@ class OnnxCaptioner(BaseCaptioner[np.ndarray, EncodedImages]):
         if lacking is not None:
             raise ConfigError(f"{lacking}: {WITH_TORCH}.")
         check_phrases(config, self.vocabulary.phrases)
+        if request.constraints is None:
+            check_consensus(config, self.consensus)
 
     def lacking(self, config: DecodeConfig) -> str | None:
         """What a search needs and is not here, as a message; None where it is possible as the model means it."""
@@ -153,7 +158,7 @@ class OnnxCaptioner(BaseCaptioner[np.ndarray, EncodedImages]):
     @property
     def identity(self) -> str:
         sums = read_config(self.folder).manifest.sums
-        names = [*GRAPH_FILES, *(CLASS_FILES if self.description.classes else ()), MODEL_FILE]
+        names = [*GRAPH_FILES, *(CLASS_FILES if self.description.classes else ()), MODEL_FILE, CONSENSUS_FILE]
         digest = hashlib.sha256("".join(str(sums.get(name, "")) for name in names).encode())
         return f"{self.name} onnx {digest.hexdigest()[:12]}"
 
@@ -186,6 +191,7 @@ class OnnxCaptioner(BaseCaptioner[np.ndarray, EncodedImages]):
         special, phrases = self.vocabulary.special, self.vocabulary.phrases
         if config.name == "greedy":  # which is a beam of one hypothesis
             config = replace(config, name="beam", beam_width=1, implausible_penalty=0.0, class_weight=0.0)
+            config = replace(config, consensus_weight=0.0)
 
         def new_rows(chosen: Sequence[int] | None) -> OnnxRows:
             given = features if chosen is None else {name: part[chosen] for name, part in features.items()}
@@ -196,7 +202,11 @@ class OnnxCaptioner(BaseCaptioner[np.ndarray, EncodedImages]):
             return constrained_beam_search(new_rows(None), [request.constraints] * images, config, special, n_best)
         classes = self.vocabulary.class_preferences if request.weighs_classes else None
         preferences = preferences_of(probabilities, config, classes)
-        return preferred_beam_search(new_rows, images, config, special, n_best, phrases, preferences)
+
+        def ranked(n: int) -> list[list[Hypothesis]]:
+            return preferred_beam_search(new_rows, images, config, special, n, phrases, preferences)
+
+        return consensus_search(ranked, lambda: features["vector"], config, n_best, self.consensus)
 
     def _load(self, image: ImageSource) -> np.ndarray:
         if isinstance(image, ImageViews):

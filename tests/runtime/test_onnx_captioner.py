@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from captioner.checkpoint.checkpoint import load_checkpoint
+from captioner.checkpoint.consensus_file import CONSENSUS_FILE, save_consensus
 from captioner.checkpoint.manifest import sha256, write_manifest
 from captioner.checkpoint.onnx.description import CLASS_FILES, GRAPH_FILES, find_onnx, read_description
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder
@@ -22,6 +23,7 @@ from captioner.errors import CaptionerError, CheckpointError, ConfigError, Image
 from captioner.inference import Captioner
 from captioner.runtime import OnnxCaptioner
 from captioner.runtime.backends import choose_backend
+from tests.decode.consensus import random_predictor
 
 pytest.importorskip("onnxruntime")
 
@@ -225,6 +227,31 @@ def test_files_without_the_classifier_leave_the_classes_out_and_say_so(copied: P
     assert caption.tags is None
     with pytest.raises(ConfigError, match="class_weight needs the encoder's classifier, which these ONNX files"):
         model.caption(CAT, class_weight=2.0)
+
+
+def test_a_predicted_consensus_ranks_as_with_torch(copied: Path) -> None:
+    predictor = random_predictor(read_description(copied).feature_dim, tokens=(4, 5, 6, 8, 9), features=7)
+    save_consensus(predictor, copied)
+    write_manifest(copied)
+    weights = (0.0, 0.5)
+    found, expected = (
+        [model.caption(PHOTOS[0], beam_width=5, alternatives=4, consensus_weight=weight) for weight in weights]
+        for model in (OnnxCaptioner.from_checkpoint(copied), Captioner.from_checkpoint(copied, "cpu"))
+    )
+    for one, other in zip(found, expected, strict=True):
+        for caption, same in zip((one, *one.alternatives), (other, *other.alternatives), strict=True):
+            assert caption.text == same.text
+            assert caption.score == pytest.approx(same.score, abs=1e-3)
+    assert found[0].score != found[1].score
+
+
+def test_a_consensus_weight_without_a_predictor_is_one_message(copied: Path) -> None:
+    (copied / CONSENSUS_FILE).unlink(missing_ok=True)
+    write_manifest(copied)
+    model = OnnxCaptioner.from_checkpoint(copied)
+    with pytest.raises(ConfigError, match=r"consensus_weight=0\.5 needs a consensus predictor"):
+        model.caption(CAT, consensus_weight=0.5)
+    assert model.caption(CAT, decode="greedy").text
 
 
 def test_a_checkpoint_without_onnx_files_is_told_how_to_get_some(copied: Path) -> None:

@@ -8,6 +8,7 @@ phrases.json                                 the phrase statistics, where the mo
 familiarity.bin                              (K, D) float32, little-endian: the subspace of known images, likewise
 class_map.onnx, classes.onnx                 where the model's search weighs classes, and --onnx writes the classifier
 classes.json                                 likewise: which words these classes are (`ClassPreferences.to_plain`)
+consensus.bin                                where the model's search weighs the predicted consensus
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ from captioner.checkpoint.checkpoint_settings import (
     read_config,
     read_verified_config,
 )
+from captioner.checkpoint.consensus_file import load_consensus
 from captioner.checkpoint.manifest import verify
 from captioner.checkpoint.onnx.description import CLASS_FILES, GRAPH_FILES, OnnxDescription, read_description
 from captioner.config import DecodeConfig, TransformConfig
 from captioner.data.images.pixels import TALL_FIRST
+from captioner.decode.consensus import check_consensus, weighs_consensus
 from captioner.decode.forbidden_tokens import check_phrases
+from captioner.demo.web import consensus_files
 from captioner.errors import ConfigError
 from captioner.text.bpe import NAME as BPE
 from captioner.text.phrases import LONGEST, PhraseStatistics
@@ -45,6 +49,7 @@ SEARCHES = ("greedy", "beam")
 SETTINGS = (
     *("name", "max_length", "min_length", "allow_unknown", "no_repeat_ngram", "no_unseen_phrase", "no_doubled_phrase"),
     *("no_bad_ending", "repetition_penalty", "beam_width", "length_penalty", "implausible_penalty", "class_weight"),
+    "consensus_weight",
 )
 """The settings of `decode` that the page knows."""
 
@@ -78,6 +83,8 @@ def write_model(source: Path, folder: Path, name: str) -> WrittenModel:
         )
     decode, notes = page_decode(settings.decode, classes=description.classes)
     check_phrases(decode, vocabulary.phrases)
+    consensus = load_consensus(source, manifest, len(vocabulary)) if weighs_consensus(decode) else None
+    check_consensus(decode, consensus)
     names = [*GRAPH_FILES, VOCABULARY_FILE, *([MODEL_FILE] if description.beside else [])]
     if decode.class_weight:
         names += CLASS_FILES
@@ -94,6 +101,7 @@ def write_model(source: Path, folder: Path, name: str) -> WrittenModel:
         "grid_size": description.grid_size,
         "weights": MODEL_FILE if description.beside else None,
         "calibration": None if calibration is None else _calibration(calibration, decode),
+        "consensus": None if consensus is None else consensus_files.about(consensus),
     }
     written = {"model.json": _json(model)}
     if vocabulary.phrases is not None:
@@ -102,6 +110,8 @@ def write_model(source: Path, folder: Path, name: str) -> WrittenModel:
         written["classes.json"] = _json(vocabulary.class_preferences.to_plain())
     if calibration is not None:
         written["familiarity.bin"] = calibration.subspace.astype("<f4").tobytes()
+    if consensus is not None:
+        written[consensus_files.CONSENSUS_BINARY] = consensus_files.content(consensus)
     for file, content in written.items():
         (folder / file).write_bytes(content)
     return WrittenModel([*names, *written], notes)
@@ -121,7 +131,8 @@ def page_decode(decode: DecodeConfig, *, classes: bool) -> tuple[DecodeConfig, l
         )
     if decode.name not in SEARCHES:
         notes.append(f"This page does not have decode={decode.name}: it starts with beam search.")
-        decode = replace(decode, name="beam")
+        ranked = weighs_consensus(decode)
+        decode = replace(decode, name="beam", consensus_weight=decode.consensus_weight if ranked else 0.0)
     return (decode if weighs and classes else replace(decode, class_weight=0.0)), notes
 
 

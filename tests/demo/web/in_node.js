@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { beamSearch, bestTokens, greedySearch, moveProbability } from "./beam_search.js";
 import { confidenceOf, familiarityOf, gainOfWords } from "./confidence.js";
+import { ConsensusPredictor, rankByConsensus } from "./consensus.js";
 import { PhraseStatistics } from "./phrases.js";
 import { preferredBeamSearch } from "./preferred_beam.js";
 import { imageToArray } from "./resize.js";
@@ -63,6 +64,16 @@ const functions = {
     const allowed = (config, tokens) => bestTokens(new Float32Array(8), { tokens }, 8, config, special, null);
     const possible = (config, tokens) => allowed(config, tokens).filter(([, logProb]) => logProb > -Infinity);
     return configs.map((config) => captions.map((tokens) => possible(config, tokens).map(([token]) => token)));
+  },
+
+  /** The similarities of captions to the prediction for each image vector, and the captions ranked with scores -0.1 i. */
+  consensus({ about, content, vectors, captions, weight }) {
+    const predictor = new ConsensusPredictor(about, Uint8Array.from(content));
+    return vectors.map((vector) => {
+      const similarities = predictor.similarities(Float32Array.from(vector), captions);
+      const hypotheses = captions.map((tokens, i) => ({ tokens, score: -0.1 * i, finished: i % 3 > 0 }));
+      return { similarities, ranked: rankByConsensus(hypotheses, similarities, weight) };
+    });
   },
 
   whyUnusable: (captions) => captions.map(whyUnusable),

@@ -15,15 +15,18 @@ from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder
 from captioner.config import DecodeConfig, TransformConfig
 from captioner.data.images.pixels import image_to_array
 from captioner.decode.beam_search import beam_search
+from captioner.decode.consensus import consensus_search
 from captioner.decode.forbidden_tokens import forbidden_next
-from captioner.decode.hypothesis import PartialHypothesis
+from captioner.decode.hypothesis import Hypothesis, PartialHypothesis
 from captioner.decode.preferred_beam import preferred_beam_search
+from captioner.demo.web import consensus_files
 from captioner.demo.web.model_files import page_transform, plain_phrases
 from captioner.runtime.onnx_rows import OnnxRows
 from captioner.text.degenerate import why_unusable
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 from captioner.text.word_preferences import Transfer, WordPreferences
+from tests.decode.consensus import random_predictor
 from tests.demo.web.conftest import Evaluate
 
 SIZES = [
@@ -231,6 +234,33 @@ class _Session:
 
     def __init__(self, table: Table) -> None:
         self.run = table.run
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_consensus_is_that_of_python(in_node: Evaluate, bits: int) -> None:
+    predictor = random_predictor(9, tokens=(4, 5, 300), features=5, bits=bits)
+    generator = np.random.default_rng(bits)
+    captions = [tuple(generator.choice([4, 5, 300, 7], generator.integers(1, 9)).tolist()) for _ in range(12)]
+    vectors = [*generator.normal(size=(6, 9)).astype(np.float32), predictor.mean]
+    weight = 0.2
+    found = in_node(
+        "consensus",
+        {
+            "about": consensus_files.about(predictor),
+            "content": list(consensus_files.content(predictor)),
+            "vectors": [vector.tolist() for vector in vectors],
+            "captions": captions,
+            "weight": weight,
+        },
+    )
+    hypotheses = [Hypothesis(one, 0.0, -0.1 * i, i % 3 > 0) for i, one in enumerate(captions)]
+    config = DecodeConfig(beam_width=12, consensus_weight=weight)
+    ranked = consensus_search(lambda _: [hypotheses] * 7, lambda: np.stack(vectors), config, 12, predictor)
+    for ours, vector, expected in zip(found, vectors, ranked, strict=True):
+        assert ours["similarities"] == pytest.approx(predictor.similarities(vector, captions).tolist(), abs=1e-9)
+        assert [tuple(one["tokens"]) for one in ours["ranked"]] == [one.tokens for one in expected]
+        assert [one["score"] for one in ours["ranked"]] == pytest.approx([one.score for one in expected], abs=1e-9)
+    assert len({tuple(one["ranked"][0]["tokens"]) for one in found}) > 1
 
 
 def test_a_diverged_model_is_an_error(in_node: Evaluate) -> None:

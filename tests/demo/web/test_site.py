@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,9 @@ def test_what_the_page_lacks_is_said(tmp_path: Path) -> None:
     decode, (note,) = page_decode(DecodeConfig(name="sample"), classes=True)
     assert decode.name == "beam"
     assert "does not have decode=sample" in note
+    weighs = DecodeConfig(name="sample", consensus_weight=2.0)  # which sampling does not use
+    assert page_decode(weighs, classes=True)[0].consensus_weight == 0
+    assert page_decode(replace(weighs, name="diverse"), classes=True)[0].consensus_weight == 2
     target = tmp_path / "site"
     target.mkdir()
     source = write_folder(tmp_path / "onnx", decode={"name": "diverse", "class_weight": 2.0})
@@ -125,6 +129,9 @@ def test_what_the_page_lacks_is_said(tmp_path: Path) -> None:
 def test_what_is_impossible_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "site"
     target.mkdir()
+    weighs = write_folder(tmp_path / "weighs", decode={"consensus_weight": 2.0})
+    with pytest.raises(ConfigError, match=r"consensus_weight=2 needs a consensus predictor"):
+        write_site(weighs, target, "dogs", RUNTIME)
     stretched = write_folder(tmp_path / "stretched", transform={**TRANSFORM, "stretch": "percentile"})
     with pytest.raises(ConfigError, match=r"data\.stretch=percentile, which the page does not have"):
         write_site(stretched, target, "dogs", RUNTIME)

@@ -2,6 +2,7 @@
 
 import { beamSearch, bestTokens, greedySearch, moveProbability } from "./beam_search.js";
 import { confidenceOf, familiarityOf, gainOfWords } from "./confidence.js";
+import { ConsensusPredictor, rankByConsensus } from "./consensus.js";
 import { PhraseStatistics } from "./phrases.js";
 import { preferredBeamSearch } from "./preferred_beam.js";
 import { imageToArray } from "./resize.js";
@@ -27,12 +28,13 @@ export class Captioner {
     }
     const phrases = files.has("phrases.json") ? new PhraseStatistics(json("phrases.json")) : null;
     const subspace = files.has("familiarity.bin") ? new Float32Array(files.get("familiarity.bin").slice().buffer) : null;
-    return new Captioner(runtime, model, sessions, json("vocab.json"), phrases, subspace, classes);
+    const consensus = model.consensus ? new ConsensusPredictor(model.consensus, files.get("consensus.bin").slice()) : null;
+    return new Captioner(runtime, model, sessions, json("vocab.json"), phrases, subspace, classes, consensus);
   }
 
-  constructor(runtime, model, [encoder, initState, step, classMap, classLogits], vocabulary, phrases, subspace, classes) {
+  constructor(runtime, model, [encoder, initState, step, classMap, classLogits], vocabulary, phrases, subspace, classes, consensus) {
     Object.assign(this, { runtime, model, encoder, initState, stepGraph: step, vocabulary, phrases, subspace });
-    Object.assign(this, { classMap, classLogits, classes });
+    Object.assign(this, { classMap, classLogits, classes, consensus });
   }
 
   /** {width, height, channels, data} → what the encoder says of the image, and its classifier, where the page has it. */
@@ -58,12 +60,17 @@ export class Captioner {
     const inputs = Object.fromEntries(this.initState.inputNames.map((name) => [name, features[name]]));
     const state = await this.initState.run(inputs);
     const newRows = () => new DecoderRows(this, state, config);
-    const wanted = alternatives + 1;
+    const weighed = this.consensus && config.name !== "greedy" && config.consensus_weight > 0;
+    const wanted = weighed ? config.beam_width : alternatives + 1; // of all that a beam finds, some are chosen
     const preferences = this.classes && config.class_weight ? this.classes.ofImage(features.probabilities, config.class_weight) : null;
     let found;
     if (config.name === "greedy") found = await greedySearch(newRows(), config, special, this.phrases);
     else if (preferences) found = await preferredBeamSearch(newRows, config, special, wanted, this.phrases, preferences);
     else found = await beamSearch(newRows(), config, special, wanted, this.phrases);
+    if (weighed) {
+      const similarities = this.consensus.similarities(features.vector.data, found.map(({ tokens }) => tokens));
+      found = rankByConsensus(found, similarities, config.consensus_weight).slice(0, alternatives + 1);
+    }
     const captions = found.map((hypothesis) => this.describe(hypothesis));
     Object.assign(captions[0], this.confidence(captions[0], features.vector.data, config));
     return { resize: this.model.transform.resize, captions };
