@@ -31,14 +31,14 @@ CAPTIONS = 5  # per photo
 SCORES = ("CIDEr", "Mean_CIDEr", "Oracle_CIDEr", "Self_CIDEr", "mBLEU_4", "Div_1", "Div_2", "Distinct_1", "Distinct_2")
 
 CURVES: dict[str, tuple[str, dict[str, Any], str, tuple[float, ...]]] = {
-    "beam": ("beam", {}, "beam_width", (5, 10, 20)),
+    "beam": ("beam", {}, "beam_width", (5, 7, 10, 20, 40)),
     "diverse, penalty": ("diverse", {"beam_width": 5, "groups": 5}, "diversity_penalty", (0.1, 0.25, 0.5, 1, 2, 4)),
-    "diverse, groups": ("diverse", {"beam_width": 10, "diversity_penalty": 1.0}, "groups", (2, 5, 10)),
-    "temperature": ("sample", {}, "temperature", (0.25, 0.5, 0.75, 1)),
-    "top-p": ("sample", {}, "top_p", (0.2, 0.4, 0.6, 0.8)),
-    "top-k": ("sample", {}, "top_k", (2, 5)),
-    "typical": ("sample", {}, "typical_p", (0.2, 0.8)),
-    "min-p": ("sample", {}, "min_p", (0.5, 0.2, 0.03)),
+    "diverse, groups": ("diverse", {"beam_width": 12, "diversity_penalty": 1.0}, "groups", (2, 3, 4, 6, 12)),
+    "temperature": ("sample", {}, "temperature", (0.1, 0.25, 0.5, 0.75, 1, 1.25)),
+    "top-p": ("sample", {}, "top_p", (0.2, 0.4, 0.6, 0.8, 0.9, 0.95)),
+    "top-k": ("sample", {}, "top_k", (2, 3, 5, 10, 30, 100)),
+    "typical": ("sample", {}, "typical_p", (0.1, 0.2, 0.4, 0.6, 0.8, 0.95)),
+    "min-p": ("sample", {}, "min_p", (0.7, 0.5, 0.2, 0.1, 0.03, 0.01)),
 }
 """Name → search, settings that stay, the setting that changes, and its values, from less to more diverse."""
 
