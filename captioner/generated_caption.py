@@ -25,8 +25,9 @@ class Caption:
     """A generated caption of one image.
 
     text: the caption, detokenized.
-    tokens: the T generated tokens, without <START> and <END>.
-    log_prob: natural logarithm of the caption's probability under the model, <END> included.
+    tokens: the T generated tokens, without <START> and <END>, "a" and "an" in the form that the next word needs.
+    log_prob: natural logarithm of the caption's probability under the model, <END> included, with the articles that
+        the model chose (`captioner.text.articles`).
     score: what the search ranks by: log_prob / tokens**length_penalty, <END> counted.
     finished: True where the model generated <END>, False where the caption was cut at the length limit.
     attention: (T, rows, columns) attention weights of each token over the image's regions, which sum to 1 per token

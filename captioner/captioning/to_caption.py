@@ -33,7 +33,7 @@ def to_caption(
     """
 
     def convert(one: Hypothesis) -> Caption:
-        tokens = tuple(vocabulary.decode(one.tokens))
+        tokens = tuple(vocabulary.decode_caption(one.tokens))
         return Caption(
             tokenizer.join(tokens),
             tokens,

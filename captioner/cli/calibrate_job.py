@@ -98,7 +98,7 @@ def generate_for_calibration(
                 log_probs.append(best.log_prob)
                 lengths.append(len(best.tokens) + best.finished)
                 gains.append(gain_of_words(best.score, best.log_prob, lengths[-1], settings.decode.length_penalty))
-                texts.append(tokenizer.join(vocabulary.decode(best.tokens)))
+                texts.append(tokenizer.join(vocabulary.decode_caption(best.tokens)))
                 references.append(words.tokenize_all(list(dataset.images[index].captions)))
             bar.update(len(indices))
     if features.bad:

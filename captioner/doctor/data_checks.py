@@ -105,7 +105,7 @@ def check_recorded_captions(context: DiagnosticContext) -> Finding:
     tokenizer = context.checkpoint.tokenizer()
     vocabulary = context.checkpoint.vocabulary
     pairs = [
-        (recorded[image.image_id], tokenizer.join(vocabulary.decode(hypothesis.tokens)))
+        (recorded[image.image_id], tokenizer.join(vocabulary.decode_caption(hypothesis.tokens)))
         for image, hypothesis in zip(context.val.dataset, context.hypotheses, strict=True)
         if image.image_id in recorded
     ]

@@ -61,7 +61,7 @@ def generate_captions(
     """
     found = generate_hypotheses(model, vocabulary, dataset, features, decode, batch_size, reference_loss=reference_loss)
     return {
-        dataset.images[index].image_id: tokenizer.join(vocabulary.decode(hypothesis.tokens))
+        dataset.images[index].image_id: tokenizer.join(vocabulary.decode_caption(hypothesis.tokens))
         for index, hypothesis in found.items()
     }
 
@@ -235,10 +235,12 @@ def evaluate_model(
     if captions_per_image > 1:
         metric = replace(metric, names=list(dict.fromkeys([*metric.names, CAPTION_SETS])))
         sets = {
-            dataset.images[index].image_id: [tokenizer.join(vocabulary.decode(one.tokens)) for one in hypotheses]
+            dataset.images[index].image_id: [
+                tokenizer.join(vocabulary.decode_caption(one.tokens)) for one in hypotheses
+            ]
             for index, hypotheses in found_sets.items()
         }
-    words_of = {index: vocabulary.decode(hypothesis.tokens) for index, hypothesis in found.items()}
+    words_of = {index: vocabulary.decode_caption(hypothesis.tokens) for index, hypothesis in found.items()}
     captions = {dataset.images[index].image_id: tokenizer.join(words) for index, words in words_of.items()}
     attended: list[AttendedCaption] = []
     if metric.grounding == "generated":

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from captioner.text.animal_transfers import ANIMALS, AnimalTransfers
-from captioner.text.class_words import CLASSES, concept_probabilities, concepts, sharpen
+from captioner.text.animal_transfers import ANIMALS, CERTAIN, MOST, AnimalTransfers
+from captioner.text.class_words import CLASSES, TEMPERATURE, concept_probabilities, concepts, sharpen
 from captioner.text.vocabulary import Vocabulary
 from captioner.text.word_preferences import WordPreferences
 
@@ -71,9 +71,18 @@ class ClassPreferences:
     def to_plain(self) -> dict[str, Any]:
         """All that it knows of the vocabulary, as JSON values, for the page without a server.
 
-        words: of each token with classes, these, the tokens that name the same thing, and whether its absence counts.
+        constants: those of the formulas. words: of each token with classes, these, the tokens that name the same thing,
+        and whether its absence counts.
         """
         return {
+            "constants": {
+                "temperature": TEMPERATURE,
+                "seen": SEEN,
+                "not_seen": NOT_SEEN,
+                "floor": FLOOR,
+                "certain": CERTAIN,
+                "most": MOST,
+            },
             "words": [
                 {
                     "token": token,

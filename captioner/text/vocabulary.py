@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from captioner.config import VocabularyConfig
 from captioner.errors import CheckpointError, DataError
+from captioner.text.articles import Articles
 from captioner.text.phrases import PhraseStatistics
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Vocabulary:
     def __init__(self, words: Iterable[str]) -> None:
         """`words`: without the special tokens, each once, the most frequent first. DataError for a repeated one."""
         self.phrases: PhraseStatistics | None = None
+        self._articles: tuple[PhraseStatistics | None, Articles | None] = (None, None)  # of these statistics
         self.tokens: tuple[str, ...] = (*SPECIAL_NAMES, *words)
         # Without special tokens: a caption that contains the text "<END>" does not end there.
         self._ids = {token: index for index, token in enumerate(self.tokens) if index >= len(SPECIAL_NAMES)}
@@ -104,6 +106,17 @@ class Vocabulary:
     def decode(self, token_ids: Iterable[int]) -> list[str]:
         """The tokens with these ids, special ones included."""
         return [self.tokens[token_id] for token_id in token_ids]
+
+    @property
+    def articles(self) -> Articles | None:
+        """Which words need "an"; None where `phrases` are not known or are not English."""
+        if self._articles[0] is not self.phrases:
+            self._articles = (self.phrases, Articles.learn(self.tokens, self.phrases))
+        return self._articles[1]
+
+    def decode_caption(self, token_ids: Sequence[int]) -> list[str]:
+        """The tokens of a generated caption: those with these ids, "a" and "an" as the next word needs."""
+        return self.decode(token_ids if self.articles is None else self.articles.agree(token_ids))
 
     def to_json(self) -> str:
         """A JSON list of the tokens in the order of their ids."""

@@ -63,7 +63,7 @@ def caption_samples(run: Run, decode: DecodeConfig) -> list[SampleCaption]:
         run.model.train(was_training)
     return [
         SampleCaption(
-            index, run.vocabulary.decode(best.tokens), None if best.attention is None else best.attention.cpu()
+            index, run.vocabulary.decode_caption(best.tokens), None if best.attention is None else best.attention.cpu()
         )
         for index, (best, *_) in zip(indices, found, strict=True)
     ]

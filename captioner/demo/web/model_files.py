@@ -98,6 +98,7 @@ def write_model(source: Path, folder: Path, name: str) -> WrittenModel:
         "decode": {setting: getattr(decode, setting) for setting in SETTINGS},
         "special": asdict(vocabulary.special),
         "separator": _separator(settings, source),
+        "articles": None if vocabulary.articles is None else vocabulary.articles.to_plain(),
         "grid_size": description.grid_size,
         "weights": MODEL_FILE if description.beside else None,
         "calibration": None if calibration is None else _calibration(calibration, decode),

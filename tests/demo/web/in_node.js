@@ -7,7 +7,7 @@ import { ConsensusPredictor, rankByConsensus } from "./consensus.js";
 import { PhraseStatistics } from "./phrases.js";
 import { preferredBeamSearch } from "./preferred_beam.js";
 import { imageToArray } from "./resize.js";
-import { joinTokens, whyUnusable } from "./text.js";
+import { articlesFrom, joinTokens, whyUnusable, withArticles } from "./text.js";
 import { ClassPreferences, WordPreferences } from "./word_preferences.js";
 
 const functions = {
@@ -75,6 +75,8 @@ const functions = {
       return { similarities, ranked: rankByConsensus(hypotheses, similarities, weight) };
     });
   },
+
+  withArticles: ({ articles, captions }) => captions.map((ids) => withArticles(ids, articlesFrom(articles))),
 
   whyUnusable: (captions) => captions.map(whyUnusable),
 

@@ -22,6 +22,7 @@ from captioner.decode.preferred_beam import preferred_beam_search
 from captioner.demo.web import consensus_files
 from captioner.demo.web.model_files import page_transform, plain_phrases
 from captioner.runtime.onnx_rows import OnnxRows
+from captioner.text.articles import Articles
 from captioner.text.degenerate import why_unusable
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SPECIAL_TOKENS, Vocabulary
@@ -324,6 +325,16 @@ def test_captions_that_no_reader_can_use(in_node: Evaluate) -> None:
     expected = [why_unusable(caption) for caption in captions]
     assert found == expected
     assert None in expected
+
+
+def test_articles_agree_as_in_python(in_node: Evaluate) -> None:
+    articles = Articles(a=4, an=5, after_an=frozenset({6, 7}), after_either=frozenset({0, 1, 2, 3, 4, 5, 9}))
+    generator = np.random.default_rng(4)
+    captions = [generator.integers(2, 10, generator.integers(0, 12)).tolist() for _ in range(300)]
+    found = in_node("withArticles", {"articles": articles.to_plain(), "captions": captions})
+    assert found == [articles.agree(caption) for caption in captions]
+    assert found != captions
+    assert in_node("withArticles", {"articles": None, "captions": captions}) == captions
 
 
 def test_tokens_as_text(in_node: Evaluate) -> None:

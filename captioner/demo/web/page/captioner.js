@@ -6,7 +6,7 @@ import { ConsensusPredictor, rankByConsensus } from "./consensus.js";
 import { PhraseStatistics } from "./phrases.js";
 import { preferredBeamSearch } from "./preferred_beam.js";
 import { imageToArray } from "./resize.js";
-import { joinTokens, whyUnusable } from "./text.js";
+import { articlesFrom, joinTokens, whyUnusable, withArticles } from "./text.js";
 import { ClassPreferences, softmax } from "./word_preferences.js";
 
 const decoder = new TextDecoder();
@@ -34,7 +34,7 @@ export class Captioner {
 
   constructor(runtime, model, [encoder, initState, step, classMap, classLogits], vocabulary, phrases, subspace, classes, consensus) {
     Object.assign(this, { runtime, model, encoder, initState, stepGraph: step, vocabulary, phrases, subspace });
-    Object.assign(this, { classMap, classLogits, classes, consensus });
+    Object.assign(this, { classMap, classLogits, classes, consensus, articles: articlesFrom(model.articles) });
   }
 
   /** {width, height, channels, data} → what the encoder says of the image, and its classifier, where the page has it. */
@@ -77,7 +77,7 @@ export class Captioner {
   }
 
   describe({ tokens: ids, logProb, score, finished, attention }) {
-    const tokens = ids.map((id) => this.vocabulary[id]);
+    const tokens = withArticles(ids, this.articles).map((id) => this.vocabulary[id]);
     const [rows, columns] = this.model.grid_size;
     const grid = (weights) => Array.from({ length: rows }, (_, row) => [...weights.subarray(row * columns, (row + 1) * columns)]);
     return {

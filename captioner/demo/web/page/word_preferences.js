@@ -1,9 +1,5 @@
 // What a search gains by naming something: see `captioner.text.word_preferences` and `captioner.text.class_preferences`.
 
-const TEMPERATURE = 0.5;
-const [SEEN, NOT_SEEN, FLOOR] = [0.1, 0.02, 0.001];
-const [CERTAIN, MOST] = [0.75, 0.999];
-
 /** The gains of the words for one image. */
 export class WordPreferences {
   /**
@@ -66,8 +62,8 @@ export const NO_PREFERENCES = new WordPreferences(new Map(), new Map(), []);
 
 /** Makes the preferences of images from `ClassPreferences.to_plain`, for one vocabulary. */
 export class ClassPreferences {
-  constructor({ words, groups, animals }) {
-    Object.assign(this, { words, groups, animals });
+  constructor({ constants, words, groups, animals }) {
+    Object.assign(this, { constants, words, groups, animals });
     this.same = new Map(words.map(({ token, same }) => [token, same]));
     this.singulars = new Set(animals.flatMap(({ singulars }) => singulars));
     this.plurals = new Set(animals.flatMap(({ plurals }) => plurals));
@@ -75,9 +71,9 @@ export class ClassPreferences {
 
   /** The preferences of an image with these class probabilities, and a weight. */
   ofImage(probabilities, weight) {
-    const sharpened = sharpen(probabilities);
+    const sharpened = sharpen(probabilities, this.constants);
     const sum = (classes) => classes.reduce((total, number) => total + sharpened[number], 0);
-    const gains = new Map(this.words.map(({ token, classes, deniable }) => [token, weight * logOdds(sum(classes), deniable)]));
+    const gains = new Map(this.words.map(({ token, classes, deniable }) => [token, weight * logOdds(sum(classes), deniable, this.constants)]));
     return new WordPreferences(gains, this.same, this.groups, this.transfers(sum));
   }
 
@@ -86,8 +82,8 @@ export class ClassPreferences {
     const seen = this.animals.map(({ classes }) => sum(classes));
     const place = seen.indexOf(Math.max(...seen));
     const { singulars, plurals } = this.animals[place];
-    const share = Math.min(seen[place], MOST);
-    if (share < CERTAIN || !singulars.length) return [];
+    const share = Math.min(seen[place], this.constants.most);
+    if (share < this.constants.certain || !singulars.length) return [];
     const targets = [
       [singulars[0], this.singulars],
       [(plurals.length ? plurals : singulars)[0], this.plurals],
@@ -100,17 +96,18 @@ export class ClassPreferences {
   }
 }
 
-/** softmax(logits) → softmax(logits / TEMPERATURE). */
-function sharpen(probabilities) {
+/** softmax(logits) → softmax(logits / temperature). */
+function sharpen(probabilities, { temperature }) {
   const largest = probabilities.reduce((most, probability) => Math.max(most, probability));
-  const powers = Float64Array.from(probabilities, (probability) => Math.fround(probability / largest) ** (1 / TEMPERATURE));
+  const powers = Float64Array.from(probabilities, (probability) => Math.fround(probability / largest) ** (1 / temperature));
   const total = powers.reduce((sum, power) => sum + power);
   return powers.map((power) => power / total);
 }
 
-function logOdds(probability, deniable) {
-  const seen = Math.log(Math.max(probability, SEEN) / SEEN);
-  const denied = Math.log(Math.min(Math.max(probability, FLOOR), NOT_SEEN) / NOT_SEEN);
+/** What the classes of a word say for it. constants: of the formulas. */
+function logOdds(probability, deniable, constants) {
+  const seen = Math.log(Math.max(probability, constants.seen) / constants.seen);
+  const denied = Math.log(Math.min(Math.max(probability, constants.floor), constants.not_seen) / constants.not_seen);
   return seen + (deniable ? denied : 0);
 }
 
