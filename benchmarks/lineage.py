@@ -9,8 +9,8 @@ same arguments: finished cells are kept, the one that was stopped is resumed, an
 each cell. Start it with OMP_NUM_THREADS=1 to count the processor time of one thread.
 
     equal parameters: the width at which the decoder has the number nearest to --parameters; --epochs, --reward-epochs
-    equal time:       width --width; as many epochs as fit into --seconds of processor time, and then as many RL steps
-                      as fit into --reward-seconds, by the time of some steps that are measured once and kept in
+    equal time:       width --width; as many steps of XE as fit into --seconds of processor time, and then as many RL
+                      steps as fit into --reward-seconds, by the time of some steps that are measured once and kept in
                       steps.json
 """
 
@@ -22,7 +22,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -30,17 +30,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lineage_measure import check_boxes, measure, timed
 from lineage_tables import write_tables
 
-from captioner.checkpoint.checkpoint import load_checkpoint
-from captioner.checkpoint.index import find_checkpoint, read_index
+from captioner.checkpoint.index import read_index
 from captioner.cli.hydra_config import compose_train_settings
 from captioner.cli.train_job import train_in_folder
-from captioner.config import CocoConfig, MetricConfig, TrainConfig
-from captioner.data.datasets.registry import add_boxes, add_objects, load_dataset
-from captioner.data.features.sources import open_features
-from captioner.decode import search
-from captioner.evaluation.evaluate import evaluate_model
+from captioner.config import TrainConfig
+from captioner.errors import DataError
 from captioner.files import write_json
 from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.training.run import Run
@@ -51,19 +48,21 @@ from captioner.training.step import train_step, training_batches
 CAPTIONERS = ("rnn", "lstm", "attention", "adaptive_attention", "att2in", "updown", "aoa", "transformer", "m2")
 MULTIPLE = 8  # of the width: the number of heads
 TIMED_STEPS, WARM_UP = 8, 2
-CAPTIONED = 50  # photos, to time captions
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: `table` is "parameters" or "time"; `rl_steps`: optimizer steps of self-critical training."""
+    """One run: `table` is "parameters" or "time"; `rl_steps`: optimizer steps of self-critical training.
+
+    epochs: of cross-entropy training, also a part of one where the time is equal.
+    """
 
     table: str
     captioner: str
     seed: int
     width: int
     parameters: int
-    epochs: int
+    epochs: float
     rl_steps: int
 
     def folder(self, out: Path) -> Path:
@@ -81,17 +80,24 @@ def main() -> None:
     parser.add_argument("--parameters", type=float, default=3e6, help="of each decoder, where they are equal")
     parser.add_argument("--epochs", type=int, default=8, help="of cross-entropy training, with equal parameters")
     parser.add_argument(
-        "--reward-epochs", type=float, default=1, help="of self-critical training, with equal parameters"
+        "--reward-epochs", type=float, default=1, help="of self-critical training, with equal parameters; 0: none"
     )
     parser.add_argument("--width", type=int, default=256, help="E = H = A, with equal time (a multiple of 8)")
     parser.add_argument("--seconds", type=float, default=400, help="of processor time for XE, with equal time")
-    parser.add_argument("--reward-seconds", type=float, default=400, help="and of processor time for RL")
+    parser.add_argument("--reward-seconds", type=float, default=400, help="and of processor time for RL; 0: none")
+    parser.add_argument(
+        "--warm-up", type=float, metavar="SHARE", help="of each phase's steps (default: optim.warmup_steps, for both)"
+    )
     parser.add_argument("--coco", type=Path, help="a folder of COCO with boxes: CHAIR and grounding on its val images")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all runs")
     parser.add_argument("--dry-run", action="store_true", help="print the cells and their hours, and train nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    try:
+        check_boxes(arguments)
+    except DataError as error:
+        parser.error(f"--coco: {error}")
     cells = plan(arguments)
     if arguments.dry_run:
         return
@@ -146,15 +152,16 @@ def plan(arguments: argparse.Namespace) -> list[Cell]:
             cost = costs[key]
             per_epoch = int(cost["steps_per_epoch"])
             if table == "time":
-                epochs = max(1, round(arguments.seconds / (cost["xe"] * per_epoch)))
-                rl_steps = max(1, round(arguments.reward_seconds / cost["rl"]))
+                epochs: float = max(1, round(arguments.seconds / cost["xe"])) / per_epoch
+                rl_steps = round(arguments.reward_seconds / cost["rl"])
             else:
-                epochs, rl_steps = arguments.epochs, max(1, round(arguments.reward_epochs * per_epoch))
+                epochs, rl_steps = arguments.epochs, round(arguments.reward_epochs * per_epoch)
             cell = Cell(table, captioner, 0, width, sizes, epochs, rl_steps)
             minutes = (cost["xe"] * per_epoch * epochs + cost["rl"] * rl_steps) / 60
             hours += minutes * len(seeds) / 60
             print(
-                f"{table:10} {captioner:18} {width:5} {sizes:10,} {epochs:6} {rl_steps:8,} {minutes:14.1f}", flush=True
+                f"{table:10} {captioner:18} {width:5} {sizes:10,} {epochs:6.4g} {rl_steps:8,} {minutes:14.1f}",
+                flush=True,
             )
             of_seed.append(cell)
     for seed in seeds:
@@ -217,36 +224,48 @@ def step_costs(arguments: argparse.Namespace, captioner: str, width: int) -> dic
     return costs
 
 
-def timed(function: Callable[[], object]) -> float:
-    """Seconds of processor time."""
-    begun = time.process_time()
-    function()
-    return time.process_time() - begun
-
-
 def train_cell(cell: Cell, arguments: argparse.Namespace, label: str) -> None:
     """Train, or resume, both phases of a cell, and measure what its tables need."""
     folder = cell.folder(arguments.out)
     write_cell(folder, {**asdict(cell)})
-    config = settings(arguments, cell.captioner, cell.seed, cell.width, f"trainer.max_epochs={cell.epochs}")
-    train_phase(config, folder / "xe", f"{label} {folder} XE")
     costs = json.loads((arguments.out / "steps.json").read_text())
     per_epoch = int(costs[f"{cell.captioner}-{cell.width}"]["steps_per_epoch"])
-    rl_epochs = -(-cell.rl_steps // per_epoch)
-    rewards = ["reward=cider", f"reward.after={cell.epochs}", f"trainer.max_epochs={cell.epochs + rl_epochs}"]
-    rewards += [f"trainer.max_steps={cell.epochs * per_epoch + cell.rl_steps}"]
-    if not (folder / "rl").exists():
-        temporary = folder / "rl.tmp"
+    steps = round(cell.epochs * per_epoch)
+    whole = steps % per_epoch == 0
+    xe_epochs, rl_epochs = -(-steps // per_epoch), -(-cell.rl_steps // per_epoch)
+    options = [f"trainer.max_epochs={xe_epochs}", *([] if whole else [f"trainer.max_steps={steps}"])]
+    options += warm_up(arguments, steps)
+    config = settings(arguments, cell.captioner, cell.seed, cell.width, *options)
+    train_phase(config, folder / "xe", f"{label} {folder} XE")
+    measure(folder / "xe", arguments)
+    if not cell.rl_steps:
+        return
+    if cell.table == "time":  # a new run from the weights: XE may have ended within an epoch
+        options = [f"init_from={folder / 'xe'}", "reward=cider", "reward.after=0", f"trainer.max_epochs={rl_epochs}"]
+        options += [f"trainer.max_steps={cell.rl_steps}", *warm_up(arguments, cell.rl_steps)]
+    else:
+        options = ["reward=cider", f"reward.after={xe_epochs}", f"trainer.max_epochs={xe_epochs + rl_epochs}"]
+        options += [f"trainer.max_steps={steps + cell.rl_steps}", *warm_up(arguments, cell.rl_steps)]
+        copy_run(folder / "xe", folder / "rl")
+    config = settings(arguments, cell.captioner, cell.seed, cell.width, *options)
+    train_phase(config, folder / "rl", f"{label} {folder} RL")
+    measure(folder / "rl", arguments)
+
+
+def warm_up(arguments: argparse.Namespace, steps: int) -> list[str]:
+    """The setting of the warm-up of a phase, where it is a share of the phase's steps."""
+    return [] if arguments.warm_up is None else [f"optim.warmup_steps={round(arguments.warm_up * steps)}"]
+
+
+def copy_run(run: Path, to: Path) -> None:
+    """Copy a finished run, which is to be continued, unless that has begun."""
+    if not to.exists():
+        temporary = to.with_name(f"{to.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(folder / "xe", temporary)
+        shutil.copytree(run, temporary)
         (temporary / "metrics.json").unlink()
-        temporary.rename(folder / "rl")
-    train_phase(
-        settings(arguments, cell.captioner, cell.seed, cell.width, *rewards), folder / "rl", f"{label} {folder} RL"
-    )
-    for phase in ("xe", "rl"):
-        if not (folder / phase / "lineage.json").is_file():
-            measure(folder / phase, arguments)
+        (temporary / "lineage.json").unlink(missing_ok=True)
+        temporary.rename(to)
 
 
 def train_phase(config: TrainConfig, folder: Path, label: str) -> None:
@@ -261,58 +280,6 @@ def train_phase(config: TrainConfig, folder: Path, label: str) -> None:
     begun = time.process_time()
     train_in_folder(config, folder, resume=resume)
     print(f"{label}: {(time.process_time() - begun) / 60:.1f} minutes of processor time", flush=True)
-
-
-def measure(run: Path, arguments: argparse.Namespace) -> None:
-    """Write lineage.json: seconds per caption, and CHAIR and grounding where there are boxes."""
-    loaded = load_checkpoint(find_checkpoint(run))
-    config = loaded.settings
-    decoder: Any = loaded.model.decoder
-    data = compose_train_settings([f"data={arguments.data}", *root_of(arguments), *data_settings(arguments)]).data
-    dataset = load_dataset(replace(data, limit=CAPTIONED), "val")
-    features = open_features(
-        dataset, loaded.model.encoder, with_grid=loaded.model.needs_grid, data=data, cache=cache_of(arguments),
-        device=torch.device("cpu"),
-    )  # fmt: skip
-    (indices, batch), *_ = features.batches([list(range(len(dataset)))])
-    spent = min(timed(lambda: search(decoder, batch, config.decode, loaded.vocabulary.special)) for _ in range(3))
-    found: dict[str, Any] = {"seconds_per_caption": spent / len(indices)}
-    if arguments.coco:
-        coco = CocoConfig(root=str(arguments.coco))
-        objects = add_objects(coco, add_boxes(coco, load_dataset(coco, "val")))
-        source = open_features(
-            objects, loaded.model.encoder, with_grid=loaded.model.needs_grid, data=coco, cache=cache_of(arguments),
-            device=torch.device("cpu"),
-        )  # fmt: skip
-        metric = MetricConfig(names=["CHAIR"], grounding="references" if decoder.attends else None)
-        evaluation = evaluate_model(
-            loaded.model,
-            loaded.vocabulary,
-            loaded.tokenizer(),
-            config.tokenizer,
-            objects,
-            source,
-            config.decode,
-            metric,
-            batch_size=CAPTIONED,
-        )
-        found |= {name: value for name, value in evaluation.scores.corpus.items() if name.startswith("CHAIR")}
-        if evaluation.grounding is not None:
-            found["Grounding"] = evaluation.grounding.attention.value
-            found["uniform"] = evaluation.grounding.uniform.value  # equal weights for all regions: the boxes' area
-    write_json(run / "lineage.json", found)
-
-
-def root_of(arguments: argparse.Namespace) -> list[str]:
-    return [f"data.root={arguments.data_root}"] if arguments.data_root else []
-
-
-def data_settings(arguments: argparse.Namespace) -> list[str]:
-    return [option for option in arguments.set if option.startswith("data.")]
-
-
-def cache_of(arguments: argparse.Namespace) -> Any:
-    return compose_train_settings([option for option in arguments.set if option.startswith("cache.")]).cache
 
 
 def write_cell(folder: Path, values: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ def row_of(runs: Sequence[Path]) -> dict[str, str]:
     row = {
         "seeds": str(len(runs)),
         "M parameters": f"{cells[0]['parameters'] / 1e6:.2f}",
-        "epochs": str(cells[0]["epochs"]),
+        "epochs": f"{cells[0]['epochs']:.3g}",
         "RL steps": str(cells[0]["rl_steps"]),
         "CIDEr": f"{fmean(cider):.1f}",
         "± seeds": f"{stdev(cider):.1f}" if len(cider) > 1 else "",
@@ -68,6 +68,12 @@ def row_of(runs: Sequence[Path]) -> dict[str, str]:
     for name in ("CHAIR_s", "CHAIR_i", "Grounding", "uniform"):
         values = [found[name] for found in measured if name in found]
         row[name] = f"{100 * fmean(values):.1f}" if values else ""
+    grounded = [found for found in measured if "Grounding" in found]
+    if len(grounded) > 1:
+        row["Grounding ± seeds"] = f"{100 * stdev(found['Grounding'] for found in grounded):.1f}"
+    if grounded and "Grounding_95" in grounded[0]:
+        low, high = (100 * fmean(found["Grounding_95"][end] for found in grounded) for end in (0, 1))
+        row["Grounding, 95 % of images"] = f"{low:.1f} – {high:.1f}"  # the mean of the seeds' intervals
     row["ms per caption"] = f"{1000 * fmean(found['seconds_per_caption'] for found in measured):.1f}"
     return row
 
