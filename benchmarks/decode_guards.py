@@ -82,6 +82,7 @@ def main() -> None:
                     loaded.vocabulary.special,
                     image_ids=ids,
                     phrases=loaded.vocabulary.phrases,
+                    consensus=loaded.consensus,
                 )
                 seconds[name] += time.perf_counter() - start
                 for image_id, (best, *_) in zip(ids, found, strict=True):

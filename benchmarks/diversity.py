@@ -54,7 +54,7 @@ def search_all(out: Path, root: Path, photos: int) -> None:
     features = open_model_features(
         dataset, checkpoint.model, data=data, cache=CacheConfig(), device=torch.device("cpu")
     )
-    base = replace(checkpoint.settings.decode, class_weight=0.0)
+    base = replace(checkpoint.settings.decode, class_weight=0.0, consensus_weight=0.0)
     tokenizer = checkpoint.tokenizer()
     for curve, (search, fixed, setting, values) in CURVES.items():
         for value in values:

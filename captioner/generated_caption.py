@@ -28,7 +28,8 @@ class Caption:
     tokens: the T generated tokens, without <START> and <END>, "a" and "an" in the form that the next word needs.
     log_prob: natural logarithm of the caption's probability under the model, <END> included, with the articles that
         the model chose (`captioner.text.articles`).
-    score: what the search ranks by: log_prob / tokens**length_penalty, <END> counted.
+    score: what the search ranks by: log_prob / tokens**length_penalty, <END> counted, and what classes and the
+        predicted consensus add.
     finished: True where the model generated <END>, False where the caption was cut at the length limit.
     attention: (T, rows, columns) attention weights of each token over the image's regions, which sum to 1 per token
         (to less with adaptive attention, whose sentinel has the rest); of several views, their maps are side by side;

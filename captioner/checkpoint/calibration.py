@@ -3,8 +3,9 @@
 `python -m captioner calibrate` measures both on a validation split and stores them in the checkpoint.
 
 confidence    the estimated probability that a caption is good, by logistic regression on four inputs: the mean
-              log-probability of its tokens, its log-probability, the familiarity of the image, and what its words gain
-              by the classes (`decode.class_weight`; a calibration without it has three inputs). "Good" is defined on
+              log-probability of its tokens, its log-probability, the familiarity of the image, and what its score gains
+              by the classes (`decode.class_weight`) and by the predicted consensus (`decode.consensus_weight`; a
+              calibration without either has three inputs). "Good" is defined on
               the scores: see `CalibrationRecord.good_at`.
 familiarity   ‖P v‖² / ‖v‖²: how much of the image vector v lies in the subspace P of the K largest principal directions
               of known images' vectors. Images of other kinds have more outside of it (Wang et al. 2022, "ViM", section
@@ -105,7 +106,7 @@ def confidence_inputs(
 
 
 def gain_of_words(score: float, log_prob: float, length: int, length_penalty: float) -> float:
-    """What a beam search's score has besides the log-probability: the gains of the words that classes speak for."""
+    """What a beam search's score has besides the log-probability: the gains of classes and consensus."""
     return float(score - log_prob / max(length, 1) ** length_penalty)
 
 

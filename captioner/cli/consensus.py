@@ -27,7 +27,7 @@ def _parser() -> FlagParser:
         "checkpoint. A beam search then chooses among its captions by it (decode.consensus_weight, docs/decoding.md).",
         [
             "consensus --checkpoint runs/…",
-            "consensus --checkpoint runs/… --weight 0.03 --beam-width 10",
+            "consensus --checkpoint runs/… --weight 0.02 --beam-width 10",
             "consensus --checkpoint flickr8k --data flickr8k --data-root DIR",
         ],
     )
@@ -37,7 +37,7 @@ def _parser() -> FlagParser:
         "--weight",
         type=float,
         metavar="W",
-        help="store decode.consensus_weight=W as well, so that the model's own search uses it (0.03 is a good start);\n"
+        help="store decode.consensus_weight=W as well, so that the model's own search uses it (0.02 is a good start);\n"
         "without it only a search that is asked for it does",
     )
     parser.add_argument("--beam-width", type=int, metavar="K", help="with --weight: store decode.beam_width=K as well")
@@ -87,6 +87,6 @@ def _consensus(arguments: argparse.Namespace) -> None:
         sys.stdout.write(format_record(predictor.record))
     sys.stderr.write(f"Stored in {folder} ({size / 1e6:.2f} MB).\n")
     if decode is None:
-        sys.stderr.write("To use it: decode.consensus_weight=0.03 with a beam search, or --weight 0.03 here.\n")
+        sys.stderr.write("To use it: decode.consensus_weight=0.02 with a beam search, or --weight 0.02 here.\n")
     if is_outdated:
         sys.stderr.write("The confidence was measured for another search: run captioner calibrate again.\n")

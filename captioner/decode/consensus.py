@@ -14,7 +14,9 @@ encoder's image vector v (D,), with a projection P (F, D), a weight matrix W (G,
 
     m̂ = b + W x        x = z / ‖z‖        z = P (v − μ)
 
-A search with `consensus_weight` λ ranks by score(c) + λ · ŝ(c), where ŝ(c) = 10/4 · Σ_n u_n(c) · m̂_n.
+A search with `consensus_weight` λ ranks by score(c) + λ · ŝ(c), where ŝ(c) = 10/4 · Σ_n ū_n(c) · m̂_n. CIDEr-D clips the
+counts of a caption at those of a reference, which has hardly any n-gram twice; so ū_n(c) is u_n(c) with each count
+clipped at 1 after its length was computed. Without it, "a crowd of people in front of a crowd" would be rewarded twice.
 An n-gram outside of the G is in the length of u_n(c), with the idf of `other_frequency`, and adds nothing else.
 
 This module imports no torch; `captioner.analysis.fit_consensus` fits the parameters.
@@ -109,22 +111,22 @@ class ConsensusPredictor:
         self, vector: Float[np.ndarray, " D"], captions: Sequence[Sequence[int]]
     ) -> Float[np.ndarray, " K"]:
         """ŝ of K captions, token ids without <END>, of the image of this vector. About 0 to 10; it can be negative."""
-        unit = [self.unit_vector(caption) for caption in captions]
-        used = sorted({gram for of_caption in unit for gram in of_caption})
+        clipped = [self.clipped_vector(caption) for caption in captions]
+        used = sorted({gram for of_caption in clipped for gram in of_caption})
         rows = np.array(used, np.int64)
         predicted = self.offset[rows] + self.weights.rows(rows) @ self.image_features(vector)
         of_gram = dict(zip(used, predicted.tolist(), strict=True))
-        return np.array([SCALE / LONGEST * sum(x * of_gram[gram] for gram, x in one.items()) for one in unit])
+        return np.array([SCALE / LONGEST * sum(x * of_gram[gram] for gram, x in one.items()) for one in clipped])
 
-    def unit_vector(self, caption: Sequence[int]) -> dict[int, float]:
-        """u_1(c) … u_4(c) together: the number of an n-gram of the table → its value; the others are left out."""
+    def clipped_vector(self, caption: Sequence[int]) -> dict[int, float]:
+        """ū_1(c) … ū_4(c) together: the number of an n-gram of the table → its value; the others are left out."""
         found: dict[int, float] = {}
         for n in range(1, LONGEST + 1):
             counts = Counter(tuple(caption[i : i + n]) for i in range(len(caption) - n + 1))
-            values = {gram: count * self._idf.get(gram, self._other_idf) for gram, count in counts.items()}
-            length = math.sqrt(sum(value * value for value in values.values()))
+            idf = {gram: self._idf.get(gram, self._other_idf) for gram in counts}
+            length = math.sqrt(sum((count * idf[gram]) ** 2 for gram, count in counts.items()))
             if length > 0:
-                found |= {self._numbers[gram]: x / length for gram, x in values.items() if gram in self._numbers}
+                found |= {self._numbers[gram]: idf[gram] / length for gram in counts if gram in self._numbers}
         return found
 
     @cached_property

@@ -19,6 +19,7 @@ from captioner.checkpoint.checkpoint import LoadedCheckpoint
 from captioner.checkpoint.export import ExportedWeights
 from captioner.config import DecodeConfig, TrainConfig
 from captioner.config.data import DataCard
+from captioner.decode.consensus import ConsensusRecord
 from captioner.metrics.format import markdown_lines
 from captioner.metrics.registry import LIKELIHOODS, is_percentage
 
@@ -141,7 +142,15 @@ def _model(loaded: LoadedCheckpoint, packed: ExportedWeights) -> list[str]:
         else f"Encoder: none; features made elsewhere, {encoder.feature_dim:,} values per region",
         f"Vocabulary: {len(loaded.vocabulary):,} tokens, tokenizer {settings.tokenizer.name}",
         f"Weights: {_storage(packed, encoder.name)}",
+        *([] if loaded.consensus is None else [f"Consensus predictor: {_consensus(loaded.consensus.record)}"]),
     ]
+
+
+def _consensus(record: ConsensusRecord) -> str:
+    return (
+        f"{record.ngrams:,} n-grams from {record.dimensions} features of an image, in {record.bits} bits, fitted to "
+        f"{record.images:,} images of {record.data} {record.split} (docs/decoding.md#consensus-re-ranking)"
+    )
 
 
 def _sizes(model: Any) -> str:
@@ -211,4 +220,5 @@ def _search(decode: DecodeConfig) -> str:
         return f"`decode.name={decode.name}`{guards}"
     penalty = f", `length_penalty={decode.length_penalty:g}`" if decode.length_penalty else ""
     classes = f", `class_weight={decode.class_weight:g}`" if decode.class_weight else ""
-    return f"beam search with `beam_width={decode.beam_width}`{penalty}{classes}{guards}"
+    consensus = f", `consensus_weight={decode.consensus_weight:g}`" if decode.consensus_weight else ""
+    return f"beam search with `beam_width={decode.beam_width}`{penalty}{classes}{consensus}{guards}"

@@ -29,7 +29,7 @@ def contents(run: Path) -> dict[Path, bytes]:
 def test_it_stores_what_it_prints_and_a_search_uses_it(command: Command, run: Path) -> None:
     result = command(main, "--checkpoint", "runs/first", "--min-images", "3", "--json")
     assert result.code == 0, result.err
-    assert "decode.consensus_weight=0.03" in result.err
+    assert "decode.consensus_weight=0.02" in result.err
     printed = json.loads(result.out)
     loaded = load_checkpoint(run)
     assert loaded.consensus is not None

@@ -54,6 +54,8 @@ def test_the_bundled_model(
     model = json.loads((tmp_path / "site" / "model.json").read_text())
     assert model["name"] == "flickr8k"
     assert model["decode"]["class_weight"] == 3
+    assert model["decode"]["consensus_weight"] > 0
+    assert model["consensus"]["ngrams"] > 0
     assert {"class_map.onnx", "classes.onnx", "classes.json"} <= {path.name for path in (tmp_path / "site").iterdir()}
     assert {path.name for path in tmp_path.iterdir()} == {"runtime", "site"}
 

@@ -35,7 +35,7 @@ def random_predictor(
 
 
 def similarity_by_definition(predictor: ConsensusPredictor, vector: np.ndarray, caption: Sequence[int]) -> float:
-    """10/4 · Σ_n u_n(c) · m̂_n, with every vector as a whole."""
+    """10/4 · Σ_n ū_n(c) · m̂_n, with every vector as a whole."""
     everything = np.arange(len(predictor.ngrams))
     z = predictor.projection.rows(np.arange(len(predictor.projection.steps))) @ (vector.astype(float) - predictor.mean)
     x = z / np.linalg.norm(z)
@@ -49,5 +49,7 @@ def similarity_by_definition(predictor: ConsensusPredictor, vector: np.ndarray, 
             df = predictor.document_frequencies[table.index(gram)] if gram in table else predictor.other_frequency
             u[gram] = places.count(gram) * math.log(predictor.images / df)
         norm = math.sqrt(sum(x * x for x in u.values()))
-        total += sum(value / norm * m[table.index(gram)] for gram, value in u.items() if gram in table)
+        total += sum(
+            value / places.count(gram) / norm * m[table.index(gram)] for gram, value in u.items() if gram in table
+        )
     return 10 / 4 * total

@@ -77,9 +77,10 @@ def test_the_bundled_decoder_is_in_8_bits_and_restored_as_in_torch(with_torch: C
         DecodeConfig(name="greedy"),
         DecodeConfig(beam_width=5, no_repeat_ngram=3, min_length=8),
         DecodeConfig(beam_width=3, class_weight=6.0),
+        DecodeConfig(beam_width=7, length_penalty=2.0, consensus_weight=0.5),
         None,
     ],
-    ids=["greedy", "beam 5", "classes", "the model's own"],
+    ids=["greedy", "beam 5", "classes", "consensus", "the model's own"],
 )
 def test_captions_are_those_of_torch(
     bundled: OnnxCaptioner, with_torch: Captioner, search: DecodeConfig | None

@@ -64,7 +64,7 @@ export class ConsensusPredictor {
       if (!predicted.has(row)) predicted.set(row, this.offset[row] + this.weights.dot(row, features));
       return predicted.get(row);
     };
-    return captions.map((caption) => (SCALE / LONGEST) * this.unitVector(caption).reduce((sum, [row, x]) => sum + x * valueOf(row), 0));
+    return captions.map((caption) => (SCALE / LONGEST) * this.clippedVector(caption).reduce((sum, [row, x]) => sum + x * valueOf(row), 0));
   }
 
   imageFeatures(vector) {
@@ -74,22 +74,20 @@ export class ConsensusPredictor {
     return length > 0 ? projected.map((value) => value / length) : projected;
   }
 
-  /** [row, value] of each n-gram of a caption that has a row. */
-  unitVector(caption) {
+  /** [row, value] of each n-gram of a caption that has a row; each counts once, but in the length as often as it occurs. */
+  clippedVector(caption) {
     const found = [];
     for (let n = 1; n <= LONGEST; n += 1) {
-      const values = new Map(); // n-gram → its count times its idf
+      const counts = new Map();
       for (let first = 0; first + n <= caption.length; first += 1) {
         const gram = caption.slice(first, first + n).join(" ");
-        const row = this.numbers.get(gram);
-        values.set(gram, (values.get(gram) ?? 0) + (row === undefined ? this.otherIdf : this.idf[row]));
+        counts.set(gram, (counts.get(gram) ?? 0) + 1);
       }
-      const length = Math.sqrt([...values.values()].reduce((sum, value) => sum + value * value, 0));
+      const rowsOfGrams = [...counts].map(([gram, count]) => [this.numbers.get(gram), count]);
+      const idfOf = (row) => (row === undefined ? this.otherIdf : this.idf[row]);
+      const length = Math.sqrt(rowsOfGrams.reduce((sum, [row, count]) => sum + (count * idfOf(row)) ** 2, 0));
       if (!length) continue;
-      for (const [gram, value] of values) {
-        const row = this.numbers.get(gram);
-        if (row !== undefined) found.push([row, value / length]);
-      }
+      for (const [row] of rowsOfGrams) if (row !== undefined) found.push([row, idfOf(row) / length]);
     }
     return found;
   }
