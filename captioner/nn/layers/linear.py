@@ -50,7 +50,8 @@ class Linear(nn.Linear):
         """(…, in_features) → (…, out_features)."""
         if torch.is_inference_mode_enabled() and _can_pack(inputs, self.weight):
             return _product_with_copy(self, inputs)
-        if torch.is_grad_enabled() and inputs.numel() * self.out_features >= _LARGE and is_plain(inputs, self.weight):
+        # is_plain first: it is false while a graph is exported, where comparing a size would fix the size
+        if torch.is_grad_enabled() and is_plain(inputs, self.weight) and inputs.numel() * self.out_features >= _LARGE:
             product: Tensor = _Product.apply(inputs, self.weight, self.bias)
             return product
         return F.linear(inputs, self.weight, self.bias)
@@ -119,12 +120,12 @@ def _can_pack(inputs: Tensor, weight: Tensor) -> bool:
 
 def _is_float32_on_cpu(inputs: Tensor, weight: Tensor) -> bool:
     return (
-        inputs.numel() > 0
+        not torch.compiler.is_compiling()
+        and inputs.numel() > 0
         and inputs.dtype == weight.dtype == torch.float32
         and inputs.device.type == weight.device.type == "cpu"
         and torch._C._has_mkldnn
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 
