@@ -20,6 +20,7 @@ from captioner.data.features.view_features import has_views
 from captioner.data.images.loader import load_image_batches
 from captioner.decode import Hypothesis, search
 from captioner.errors import DataError
+from captioner.nn.encoders.class_head import Classifier, build_class_head
 from captioner.nn.packing import PackedCaptions, pack_captions
 from captioner.nn.types import ImageFeatures, join_features
 from captioner.text.tokenizers import build_tokenizer
@@ -73,9 +74,21 @@ def build_context(
 ) -> DiagnosticContext:
     """Encode up to `max_images` images of each split, and caption those of `val_set`."""
     val = _sample(checkpoint, data, val_set, max_images, device)
+    val = replace(val, features=_with_classes(checkpoint, val, device))
     train = None if train_set is None else _sample(checkpoint, data, train_set, max_images, device)
     hypotheses = generate(checkpoint, val.features, checkpoint.settings.decode)
     return DiagnosticContext(checkpoint, data, device, train_set, val_set, train, val, hypotheses)
+
+
+def _with_classes(checkpoint: LoadedCheckpoint, sample: SplitSample, device: torch.device) -> ImageFeatures:
+    """The features of a split, with the class probabilities of its images where the checkpoint's search weighs them."""
+    encoder, settings = checkpoint.model.encoder, checkpoint.settings
+    head = build_class_head(settings.encoder, encoder, download=True) if settings.decode.class_weight else None
+    if head is None:
+        return sample.features
+    classifier = Classifier(encoder, head).to(device)
+    logits = [classifier(part.to(device)).vector for part in torch.split(sample.images, BATCH_SIZE)]
+    return sample.features._replace(classes=torch.cat(logits).softmax(dim=1))
 
 
 def _sample(
@@ -143,6 +156,7 @@ def generate(checkpoint: LoadedCheckpoint, features: ImageFeatures, decode: Deco
                 checkpoint.vocabulary.special,
                 image_ids=ids,
                 phrases=checkpoint.vocabulary.phrases,
+                classes=checkpoint.vocabulary.class_preferences,
                 consensus=checkpoint.consensus,
             )
             found += [hypotheses[0] for hypotheses in results]

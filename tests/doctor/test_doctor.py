@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from captioner import Captioner
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.config import EncoderConfig, FolderConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage
@@ -65,6 +66,20 @@ def diagnose(checkpoint: LoadedCheckpoint, data: FolderConfig) -> Callable[..., 
         return build_context(**settings)
 
     return made
+
+
+def test_the_bundled_model_is_searched_as_it_searches(data: FolderConfig) -> None:
+    """Its search weighs classes and a predicted consensus, which the doctor has to provide."""
+    checkpoint = load_checkpoint(Path("flickr8k"))
+    assert checkpoint.settings.decode.class_weight > 0
+    assert checkpoint.settings.decode.consensus_weight > 0
+    split = load_dataset(data, "val")
+    context = build_context(checkpoint, data, None, split, 3, CPU)
+    captioner = Captioner(checkpoint, CPU)
+    for image, found in zip(context.val.dataset, context.hypotheses, strict=True):
+        expected = captioner.caption(image.path)
+        assert found.log_prob == pytest.approx(expected.log_prob, abs=1e-3)
+        assert found.score == pytest.approx(expected.score, abs=1e-3)
 
 
 def with_references(dataset: CaptionDataset, *captions: str) -> CaptionDataset:
