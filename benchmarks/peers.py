@@ -40,7 +40,8 @@ class FusedLSTM(nn.Module):
 class MaxoutAttention(nn.Module):
     """att2in2: the grid is mapped to H dimensions and to its keys once an image; attention into a maxout LSTM.
 
-    Every row is computed at every step, padded or finished, with a log-softmax over the vocabulary.
+    Every row is computed at every step, padded or finished, with a log-softmax over the vocabulary; the
+    log-probabilities are written into one tensor, as in `later_peers.py`. Dropout on words, regions and h.
     """
 
     def __init__(self, vocabulary: int, embedding: int, hidden: int, attention: int, features: int) -> None:
@@ -50,12 +51,12 @@ class MaxoutAttention(nn.Module):
         self.query, self.score = nn.Linear(hidden, attention), nn.Linear(attention, 1)
         self.from_word, self.from_hidden = nn.Linear(embedding, 5 * hidden), nn.Linear(hidden, 5 * hidden)
         self.from_context = nn.Linear(hidden, 2 * hidden)
-        self.words = nn.Linear(hidden, vocabulary)
+        self.words, self.dropout = nn.Linear(hidden, vocabulary), nn.Dropout(0.5)
         self.hidden = hidden
 
     def encode(self, grid: Tensor, each: int) -> tuple[Tensor, Tensor]:
         """Grids (B, P, D) → mapped grid (N, P, H) and keys (N, P, A) of N = B·each rows, copied to the rows."""
-        grid = torch.relu(self.grid(grid))
+        grid = self.dropout(torch.relu(self.grid(grid)))
         keys = self.keys(grid)
         return (grid, keys) if each == 1 else (grid.repeat_interleave(each, 0), keys.repeat_interleave(each, 0))
 
@@ -63,34 +64,39 @@ class MaxoutAttention(nn.Module):
         """Log-probabilities (N, V) of the words after `words`, and the state."""
         energy = self.score(torch.tanh(keys + self.query(h).unsqueeze(1))).squeeze(2)
         context = torch.bmm(torch.softmax(energy, dim=1).unsqueeze(1), grid).squeeze(1)
-        sums = self.from_word(torch.relu(self.embedding(words))) + self.from_hidden(h)
+        sums = self.from_word(self.dropout(torch.relu(self.embedding(words)))) + self.from_hidden(h)
         i, f, o = torch.sigmoid(sums[:, : 3 * self.hidden]).chunk(3, dim=1)
         first, second = (sums[:, 3 * self.hidden :] + self.from_context(context)).chunk(2, dim=1)
         c = f * c + i * torch.maximum(first, second)
         h = o * torch.tanh(c)
-        return torch.log_softmax(self.words(h), dim=1), h, c
+        return torch.log_softmax(self.words(self.dropout(h)), dim=1), h, c
 
     def forward(self, grid: Tensor, captions: Tensor) -> Tensor:
         """Grids (B, P, D) and padded captions (N, T), those of an image adjacent → log-probabilities (N, T, V)."""
         grid, keys = self.encode(grid, len(captions) // len(grid))
         h = c = grid.new_zeros(len(captions), self.hidden)
-        outputs = []
-        for words in captions.t():
-            log_probs, h, c = self.step(words, grid, keys, h, c)
-            outputs.append(log_probs)
-        return torch.stack(outputs, dim=1)
+        outputs = grid.new_zeros(*captions.shape, self.words.out_features)
+        for step, words in enumerate(captions.t()):
+            outputs[:, step], h, c = self.step(words, grid, keys, h, c)
+        return outputs
 
     @torch.inference_mode()
     def greedy(self, grid: Tensor, steps: int) -> list[list[int]]:
         """Grids (B, P, D) → captions of `steps` words."""
         grid, keys = self.encode(grid, 1)
         h = c = grid.new_zeros(len(grid), self.hidden)
-        words, sequences = torch.ones(len(grid), dtype=torch.long), []
-        for _ in range(steps + 1):
+        words = torch.ones(len(grid), dtype=torch.long)
+        sequences = torch.zeros(len(grid), steps, dtype=torch.long)
+        history = torch.zeros(len(grid), steps, self.words.out_features)
+        open_rows = torch.ones(len(grid), dtype=torch.bool)  # a random network does not end its captions
+        for step in range(steps):
             log_probs, h, c = self.step(words, grid, keys, h, c)
             _, words = log_probs.max(dim=1)
-            sequences.append(words)
-        return torch.stack(sequences, dim=1).tolist()
+            if step:
+                log_probs = log_probs * open_rows.unsqueeze(1).float()
+            sequences[:, step], history[:, step] = words, log_probs
+        self.step(words, grid, keys, h, c)  # it looks for <END> once more
+        return sequences.tolist()
 
     @torch.inference_mode()
     def beam(self, grid: Tensor, width: int, steps: int) -> list[list[int]]:
