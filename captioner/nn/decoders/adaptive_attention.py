@@ -35,6 +35,7 @@ from captioner.nn.layers.attention import (
     without_padding,
 )
 from captioner.nn.layers.doubly_stochastic import doubly_stochastic_loss
+from captioner.nn.layers.dropout import Dropout
 from captioner.nn.layers.group_by_image import rows_of_words
 from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.output import WordOutput
@@ -87,7 +88,7 @@ class AdaptiveAttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.attention = build_attention(config.score, hidden_dim, hidden_dim, config.attention_dim)
         self.sentinel_key = Linear(hidden_dim, config.attention_dim, bias=False)
         self.output = WordOutput(hidden_dim, self.embedding, config.dropout, config.tie_embeddings)  # W_p
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.doubly_stochastic = config.doubly_stochastic
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         for linear in (self.image_to_gates, self.word_to_sentinel, self.image_to_sentinel, self.hidden_to_sentinel):

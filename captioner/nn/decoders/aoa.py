@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from captioner.config.attention_models import AoAConfig
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
+from captioner.nn.layers.dropout import Dropout
 from captioner.nn.layers.group_by_image import rows_of_captions
 from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.multihead import Heads, KeysAndValues
@@ -75,7 +76,7 @@ class AttentionOnAttention(Heads):
         super().__init__(size, heads, dropout)
         self.query = StepLinear(size, size)
         self.information, self.gate = (StepLinear(2 * size, size) for _ in range(2))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for linear in (self.query, self.information, self.gate):
             nn.init.xavier_uniform_(linear.weight)
 
@@ -120,7 +121,7 @@ class AoADecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.context_to_gates = StepLinear(hidden_dim, self.lstm.input_columns, bias=False)
         self.attention = AttentionOnAttention(hidden_dim, config.heads, config.dropout)
         self.output = WordOutput(hidden_dim, self.embedding, config.dropout, config.tie_embeddings)  # W_p
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         nn.init.xavier_uniform_(self.context_to_gates.weight)
 

@@ -35,6 +35,7 @@ from captioner.nn.layers.attention import (
     context,
     without_padding,
 )
+from captioner.nn.layers.dropout import Dropout
 from captioner.nn.layers.group_by_image import rows_of_captions
 from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.output import WordOutput
@@ -77,7 +78,7 @@ class Att2inDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.attention = build_attention("additive", grid_dim, hidden_dim, config.attention_dim)
         self.context_to_candidate = StepLinear(grid_dim, 2 * hidden_dim, bias=False)  # V
         self.output = WordOutput(hidden_dim, self.embedding, config.dropout, config.tie_embeddings)  # W_o
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         nn.init.xavier_uniform_(self.context_to_candidate.weight)
 

@@ -34,6 +34,7 @@ from torch.nn import functional as F
 from captioner.config import ChenZitnickConfig
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
+from captioner.nn.layers.dropout import Dropout
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
 from captioner.nn.packing import PackedCaptions
@@ -83,7 +84,7 @@ class ChenZitnickDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.reconstruct = nn.Linear(visual_dim, feature_dim)  # W_uv
         self.output = WordOutput(hidden_dim + visual_dim, self.embedding, config.dropout, config.tie_embeddings)
         self.reconstruction = config.reconstruction
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         nn.init.xavier_uniform_(self.image.weight)
         nn.init.xavier_uniform_(self.reconstruct.weight)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from captioner.config import LanguageNetworkConfig
 from captioner.nn.cells import Hidden
+from captioner.nn.layers.dropout import Dropout
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
 
@@ -33,7 +34,7 @@ class LanguageModel(nn.Module):
             residual=config.residual,
         )
         self.output = WordOutput(config.hidden_dim, self.embedding, config.dropout, config.tie_embeddings)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         # As large as one-hot inputs; with smaller inputs the gates take many more steps to differ. An embedding that
         # is also the output weight must be small, so that the first logits are.
         nn.init.normal_(self.embedding.weight, std=0.1 if config.tie_embeddings else 1.0)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from captioner.config import MRNNConfig
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
+from captioner.nn.layers.dropout import Dropout
 from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
@@ -63,7 +64,7 @@ class MRNNDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.recurrent = Linear(hidden_dim, multimodal_dim, bias=False)  # V_r
         self.image = nn.Linear(feature_dim, multimodal_dim)  # V_I
         self.output = WordOutput(multimodal_dim, self.embedding, config.dropout, config.tie_embeddings)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         for linear in (self.second_embedding, self.word, self.recurrent, self.image):
             nn.init.xavier_uniform_(linear.weight)

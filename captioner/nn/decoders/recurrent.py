@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from captioner.config import RecurrentConfig
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
+from captioner.nn.layers.dropout import Dropout
 from captioner.nn.layers.injection import ImageInjection
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
@@ -52,7 +53,7 @@ class RecurrentDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.image = ImageInjection(config.injection, feature_dim, embedding_dim, self.stack, config.image_projection)
         self.image_layer = config.image_layer - 1
         self.output = WordOutput(self.image.output_dim, self.embedding, config.dropout, config.tie_embeddings)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
 
     def forward(self, features: ImageFeatures, captions: PackedCaptions) -> DecoderOutput:

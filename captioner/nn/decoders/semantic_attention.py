@@ -35,6 +35,7 @@ from captioner.config.attention_models import SemanticAttentionConfig
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.encoders.class_head import linear_classifier
+from captioner.nn.layers.dropout import Dropout
 from captioner.nn.layers.group_by_image import rows_of_words
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
@@ -87,7 +88,7 @@ class SemanticAttentionDecoder(Decoder[DecoderState[Attributes, _RowParts]]):
             config.cell, embedding_dim, hidden_dim, config.layers, config.dropout, residual=config.residual
         )
         self.output = WordOutput(hidden_dim, self.embedding, config.dropout, config.tie_embeddings)  # Eᵀ W_Yh
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.register_buffer("class_weight", torch.zeros(CLASSES, feature_dim))
         self.register_buffer("class_bias", torch.zeros(CLASSES))
         self.register_buffer("class_words", torch.zeros(CLASSES, WORDS_PER_CLASS, dtype=torch.int64))  # 0: none

@@ -37,6 +37,7 @@ from captioner.nn.layers.attention import (
     without_padding,
 )
 from captioner.nn.layers.doubly_stochastic import doubly_stochastic_loss
+from captioner.nn.layers.dropout import Dropout
 from captioner.nn.layers.group_by_image import rows_of_captions
 from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.output import WordOutput
@@ -102,7 +103,7 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.context_to_word = Linear(feature_dim, embedding_dim, bias=False) if is_deep else None  # L_z
         output_dim = embedding_dim if is_deep else hidden_dim
         self.output = WordOutput(output_dim, self.embedding, config.dropout, config.tie_embeddings)  # L_o
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.doubly_stochastic = config.doubly_stochastic
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         for linear in (self.context_to_gates, self.init, self.hidden_to_word, self.context_to_word):

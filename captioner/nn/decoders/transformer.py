@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from captioner.config.attention_models import TransformerConfig
 from captioner.errors import ConfigError
 from captioner.nn.decoders.decoder import Decoder
+from captioner.nn.layers.dropout import Dropout
 from captioner.nn.layers.group_by_image import RowsByImage, rows_of_words, words_by_caption
 from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.multihead import KeysAndValues, MultiHeadAttention, Sublayers, layer_norm
@@ -135,7 +136,7 @@ class TransformerDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.memory_norm = layer_norm(config) if is_pre and config.encoder_layers else nn.Identity()
         self.output_norm = layer_norm(config) if is_pre else nn.Identity()
         self.output = WordOutput(hidden_dim, self.embedding, config.dropout, config.tie_embeddings)  # W_o
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.normal_(self.embedding.weight, std=embedding_dim**-0.5)
         if self.positions is not None:
             nn.init.normal_(self.positions.weight, std=0.02)

@@ -34,6 +34,7 @@ from captioner.nn.layers.attention import (
     context,
     without_padding,
 )
+from captioner.nn.layers.dropout import Dropout
 from captioner.nn.layers.group_by_image import rows_of_captions
 from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.output import WordOutput
@@ -85,7 +86,7 @@ class UpDownDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.context_to_gates = StepLinear(grid_dim, columns, bias=False)
         self.attention = build_attention("additive", grid_dim, hidden_dim, config.attention_dim)
         self.output = WordOutput(hidden_dim, self.embedding, config.dropout, config.tie_embeddings)  # W_p
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         for linear in (self.image_to_gates, self.language_to_gates, self.context_to_gates):
             nn.init.xavier_uniform_(linear.weight)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captioner.config.attention_models import TransformerConfig
+from captioner.nn.layers.dropout import Dropout, dropout
 from captioner.nn.layers.group_by_image import RowsByImage
 from captioner.nn.layers.linear import Linear
 
@@ -64,7 +65,7 @@ class Heads(nn.Module):
             energies = energies.masked_fill(~memory.mask[:, None, None], torch.finfo(energies.dtype).min)
         weights = torch.softmax(energies, dim=3, dtype=torch.promote_types(energies.dtype, torch.float32))
         values = self._split(memory.values)
-        dropped = F.dropout(weights, self.drop, self.training).to(values.dtype)
+        dropped = dropout(weights, self.drop, self.training).to(values.dtype)
         return _join(dropped @ values), weights.mean(1)
 
     def _split(self, x: Float[Tensor, "B S H"]) -> Float[Tensor, "B heads S d"]:
@@ -123,11 +124,11 @@ class Sublayers(nn.Module):
         self.feed_forward = nn.Sequential(
             Linear(config.hidden_dim, config.feed_forward_dim),
             nn.ReLU(),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             Linear(config.feed_forward_dim, config.hidden_dim),
         )
         self.norms = nn.ModuleList(layer_norm(config) for _ in range(count))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def before(self, x: Tensor, number: int) -> Tensor:
         """The input of sublayer `number`."""

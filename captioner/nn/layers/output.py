@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from captioner.nn.layers.dropout import Dropout
 from captioner.nn.layers.linear import Linear
 
 
@@ -17,7 +18,7 @@ class WordOutput(nn.Module):
     def __init__(self, input_dim: int, embedding: nn.Embedding, dropout: float, tied: bool) -> None:
         super().__init__()
         vocabulary_size, embedding_dim = embedding.weight.shape
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         needs_map = tied and input_dim != embedding_dim
         self.to_embedding = Linear(input_dim, embedding_dim, bias=False) if needs_map else nn.Identity()
         self.words = Linear(embedding_dim if tied else input_dim, vocabulary_size)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from captioner.nn.cells import Cell, Hidden, build_cell, init_input_bias
+from captioner.nn.layers.dropout import Dropout
 from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.step_linear import deferred_weight_gradients
 
@@ -41,7 +42,7 @@ class RecurrentStack(nn.Module):
         self.residual = residual
         inputs = [Linear(source, self.input_columns) for source in [input_dim] + [hidden_dim] * (layers - 1)]
         self.inputs = nn.ModuleList(inputs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for linear, layer_cell in zip(inputs, cells, strict=True):
             nn.init.xavier_uniform_(linear.weight)
             init_input_bias(linear.bias, layer_cell)
