@@ -40,10 +40,10 @@ def median_seconds(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def product_rate(rows: int, inner: int, columns: int, rounds: int = 9) -> float:
+def product_rate(rows: int, inner: int, columns: int, rounds: int = 9, clock: str = "wall") -> float:
     """FLOP/s (2 per multiply-add) of a float32 `torch.mm` of this size: the ceiling for work that consists of such."""
     left, right = torch.randn(rows, inner), torch.randn(inner, columns)
-    seconds = median_seconds({"mm": lambda: torch.mm(left, right)}, rounds, warm_up=3)["mm"]
+    seconds = median_seconds({"mm": lambda: torch.mm(left, right)}, rounds, warm_up=3, clock=clock)["mm"]
     return 2 * rows * inner * columns / seconds
 
 

@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from measure import median_seconds, product_rate, report
+from measure import CLOCKS, median_seconds, product_rate, report
 from peers import AttentionStepByStep, FusedLSTM, MaxoutAttention
 from torch import nn
 from torch.nn import functional as F
@@ -118,6 +118,7 @@ def main() -> None:
         help="of the captioner steps, not of the baselines",
     )
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="what is measured")
     parser.add_argument("--only", nargs="+", default=[""], help="cases whose names begin so")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -149,8 +150,8 @@ def main() -> None:
         maxout = MaxoutAttention(VOCABULARY, DIM, DIM, DIM, FEATURES)
         cases[f"peer: att2in2 {images}x{each}"] = padded_step(maxout, images, each)
     cases = {name: case for name, case in cases.items() if name.startswith(tuple(arguments.only))}
-    seconds = median_seconds(cases, arguments.rounds)
-    ceiling = product_rate(400, DIM, VOCABULARY)
+    seconds = median_seconds(cases, arguments.rounds, clock=arguments.clock)
+    ceiling = product_rate(400, DIM, VOCABULARY, clock=arguments.clock)
     captions = {name: images * each for name, (_, images, each) in ours.items()} | {"peer: att2in2 10x5": 50}
     results = {name: {"captions_per_second": round(captions.get(name, 32) / s, 1)} for name, s in seconds.items()}
     for name, (config, images, _) in ours.items():

@@ -10,6 +10,7 @@ from torch import Tensor
 from captioner.config import DecodeConfig
 from captioner.decode.decoding_loop import run_decoding_loop
 from captioner.decode.hypothesis import Hypothesis
+from captioner.decode.scores import most_probable
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.phrases import PhraseStatistics
@@ -28,4 +29,4 @@ def greedy(
 
 
 def _most_probable(logits: Float[Tensor, "N V"], images: list[int], length: int) -> Int[Tensor, " N"]:
-    return logits.max(dim=1).indices  # the first of equal values, as torch guarantees
+    return most_probable(logits)

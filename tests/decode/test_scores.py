@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from captioner.decode.scores import at_least_float32, log_sum_exp, top_tokens
+from captioner.decode.scores import at_least_float32, log_sum_exp, most_probable, top_tokens
 
 
 @pytest.mark.parametrize("rows", [0, 1, 32, 33, 100])
@@ -41,3 +41,18 @@ def test_precision_is_raised_but_never_lowered() -> None:
         assert at_least_float32(torch.zeros(1, 2, dtype=given)).dtype == expected
     logits = torch.zeros(1, 2)
     assert at_least_float32(logits) is logits
+
+
+@pytest.mark.parametrize("rows", [0, 1, 40])
+@pytest.mark.parametrize("spread", [1, 3, 1000])
+def test_the_most_probable_token_is_the_first_of_the_highest(rows: int, spread: int) -> None:
+    logits = torch.randint(0, spread, (rows, 33)).float()
+    logits[:, 5] = -math.inf
+    expected = [max(range(33), key=lambda token: (float(row[token]), -token)) for row in logits]
+    assert most_probable(logits).tolist() == expected
+    assert most_probable(logits).dtype == torch.int64
+
+
+def test_nan_is_found_as_the_most_probable() -> None:
+    """So that the search stops with a message."""
+    assert most_probable(torch.tensor([[0.0, math.nan, 9.0, math.nan]])).tolist() == [1]
