@@ -4,7 +4,7 @@
 
 Each photo is encoded once. A line of the file is one setting of one search; settings that are there already are not
 searched again, so a stopped command goes on. All settings but those of a line are the model's (no implausible phrases),
-without its classes, which only beam search reads.
+without its classes and its predicted consensus, which not every search reads.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 @pytest.mark.filterwarnings("ignore")  # of the kernel; warnings of the notebook are in its output
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for needed in ("conf", "docs/pretrained"):  # settings, and photos
+    for needed in ("conf", "docs/pretrained", "docs/lab"):  # settings, photos, and the tables of the studies
         shutil.copytree(ROOT / needed, tmp_path / needed)
     (tmp_path / "notebooks").mkdir()
     monkeypatch.delenv("MPLBACKEND", raising=False)  # the notebook's plots go to its output
