@@ -142,14 +142,15 @@ class _Beam:
         """
         candidates = []
         for row, hypothesis in enumerate(self.open, start=first):
-            gains = self.preferences.next_gains(hypothesis.tokens)
+            gains, value, repetition = self.preferences.next_gains(hypothesis.tokens), hypothesis.value, 0.0
             for token, log_prob in zip(tokens[row], log_probs[row], strict=True):
-                check_not_nan(log_prob, self.image, len(hypothesis.tokens))
                 if log_prob > MASKED:
                     gain = gains.get(token, 0.0)
-                    repetition = repetition_gain(token, log_prob - gain, hypothesis.tokens, config)
-                    value = hypothesis.value + log_prob + repetition
-                    candidates.append((-value, row, token, log_prob - gain, gain, repetition))
+                    if config.repetition_penalty > 1:
+                        repetition = repetition_gain(token, log_prob - gain, hypothesis.tokens, config)
+                    candidates.append((-(value + log_prob + repetition), row, token, log_prob - gain, gain, repetition))
+                else:
+                    check_not_nan(log_prob, self.image, len(hypothesis.tokens))
         candidates.sort()  # among equals the better hypothesis first, then the lower token id
         places = config.beam_width - len(self.finished)
         extended, ended_rows = [], set()
