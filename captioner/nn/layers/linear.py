@@ -4,10 +4,9 @@ In training, large float32 products of the forward pass are oneDNN's, too, which
 weights as they are up to one and a half times as fast as the library that PyTorch asks otherwise.
 
 For few rows, an ordinary matrix product spends most of its time on bringing the weights into the order in which it
-reads them. oneDNN can keep a copy of the weights in that order (which some processors like
-better for many rows, too); one row is fastest with a transposed copy. The copies are made at the first use, of float32
-weights on a CPU in `torch.inference_mode`. The values are those of `nn.Linear` up to the order of additions; the tests
-compare the two.
+reads them. oneDNN can keep a copy of the weights in that order (which some processors like better for many rows, too);
+one row is fastest with a transposed copy. The copies are made at the first use, of float32 weights on a CPU in
+`torch.inference_mode`. The values are those of `nn.Linear` up to the order of additions; the tests compare the two.
 """
 
 from __future__ import annotations
