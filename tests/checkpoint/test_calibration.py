@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,24 +21,6 @@ from captioner.checkpoint.export import write_export
 from captioner.checkpoint.index import find_checkpoint
 from captioner.checkpoint.manifest import write_manifest
 from captioner.errors import CheckpointError
-from captioner.training.loop import train
-from captioner.training.setup import prepare
-from tests.tiny import tiny_config, with_trainer, write_tiny_data
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data/ and a small finished run in run/."""
-    folder = tmp_path_factory.mktemp("calibration")
-    config = with_trainer(tiny_config(write_tiny_data(folder / "data")), max_epochs=1)
-    (folder / "run").mkdir()
-    train(prepare(config, folder / "run"))
-    return folder
-
-
-@pytest.fixture
-def run(home: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(home / "run", tmp_path / "run"))
 
 
 def calibrate(run: Path, unlike_below: float) -> Calibration:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,25 +21,7 @@ from captioner.decode.consensus import ConsensusPredictor
 from captioner.decode.quantized_rows import QuantizedRows
 from captioner.errors import CheckpointError, ConfigError
 from captioner.files import write_atomically
-from captioner.training.loop import train
-from captioner.training.setup import prepare
 from tests.decode.consensus import random_predictor
-from tests.tiny import tiny_config, with_trainer, write_tiny_data
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data/ and a small finished run in run/."""
-    folder = tmp_path_factory.mktemp("consensus")
-    config = with_trainer(tiny_config(write_tiny_data(folder / "data")), max_epochs=1)
-    (folder / "run").mkdir()
-    train(prepare(config, folder / "run"))
-    return folder
-
-
-@pytest.fixture
-def run(home: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(home / "run", tmp_path / "run"))
 
 
 def store(run: Path, predictor: ConsensusPredictor) -> Path:
