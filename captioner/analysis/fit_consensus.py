@@ -184,8 +184,7 @@ def _features(
     vectors: Float[np.ndarray, "I D"], mean: Float[np.ndarray, " D"], projection: QuantizedRows
 ) -> Float32[np.ndarray, "I F"]:
     """x of every image, as `ConsensusPredictor.image_features`."""
-    rows = projection.rows(np.arange(len(projection.steps)))
-    projected = (vectors.astype(np.float64) - mean) @ rows.T
+    projected = (vectors.astype(np.float64) - mean) @ projection.matrix().T
     lengths = np.linalg.norm(projected, axis=1, keepdims=True)
     features: np.ndarray = (projected / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     return features

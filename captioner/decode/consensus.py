@@ -131,7 +131,7 @@ class ConsensusPredictor:
 
     @cached_property
     def _projection(self) -> Float[np.ndarray, "F D"]:
-        return self.projection.rows(np.arange(len(self.projection.steps)))
+        return self.projection.matrix()
 
     @cached_property
     def _numbers(self) -> dict[tuple[int, ...], int]:

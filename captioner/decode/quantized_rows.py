@@ -51,6 +51,10 @@ class QuantizedRows:
         values: np.ndarray = centered * self.steps[indices].astype(np.float64)[:, None]
         return values
 
+    def matrix(self) -> Float[np.ndarray, "R C"]:
+        """All rows."""
+        return self.rows(np.arange(len(self.steps)))
+
     def check(self) -> None:
         """ValueError where the parts do not fit each other."""
         width = -(-self.columns * self.bits // 8) if self.bits in BITS else -1
