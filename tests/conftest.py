@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from jaxtyping import install_import_hook
 
+from tests.folders import NewFolder, _numbered_folder, new_folder, pytest_runtest_makereport, tmp_path
+
+__all__ = ["_numbered_folder", "new_folder", "pytest_runtest_makereport", "tmp_path"]
+
 # Shape annotations are enforced in tests only.
 _hook = install_import_hook(["captioner.nn", "captioner.decode"], "beartype.beartype")
 _hook.__enter__()
 
 
-@pytest.fixture(scope="session")
-def new_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """new_folder(name): an empty folder with a number of its own.
-
-    `tmp_path_factory.mktemp` reads the names of all its folders to find the next number, which for thousands of tests
-    takes longer each time.
-    """
-    parent, numbers = tmp_path_factory.mktemp("tests"), itertools.count()
-
-    def make(name: str) -> Path:
-        folder = parent / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)[:30]}-{next(numbers)}"
-        folder.mkdir(mode=0o700)
-        return folder
-
-    return make
-
-
-@pytest.fixture
-def tmp_path(request: pytest.FixtureRequest, new_folder: Callable[[str], Path]) -> Path:
-    """An empty folder of the test; replaces pytest's fixture of this name."""
-    return new_folder(request.node.name)
-
-
 @pytest.fixture(autouse=True)
-def _isolated(new_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def _isolated(new_folder: NewFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test has its own cache folder and starts from the same random state."""
     monkeypatch.setenv("CAPTIONER_CACHE", str(new_folder("cache")))
     monkeypatch.setenv("TQDM_DISABLE", "1")  # what is printed does not depend on how long a test takes
