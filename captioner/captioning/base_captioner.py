@@ -17,15 +17,6 @@ from captioner.generated_caption import Caption
 from captioner.text.tokenizers import Tokenizer
 from captioner.text.vocabulary import Vocabulary
 
-IGNORES_CLASSES = (
-    "class_weight={weight:g} has no effect with must_have or must_not: classes rank the captions of an ordinary beam "
-    "search, and these have been chosen for their words. Leave one of them out."
-)
-IGNORES_CONSENSUS = (
-    "consensus_weight={weight:g} has no effect with must_have or must_not: these captions are chosen for their words. "
-    "Leave one of them out."
-)
-
 OneImage = TypeVar("OneImage", bound=ImageSource)
 Loaded = TypeVar("Loaded")
 """The preprocessed pixels of an image."""
@@ -119,8 +110,7 @@ class BaseCaptioner(ABC, Generic[Loaded, Encoded]):
         the model was trained with. alternatives: how many of the next best captions a beam search returns as well.
         tags: whether captions have `Caption.tags`, where the encoder has a classifier.
         must_have: words or phrases that a caption must have, "dog|puppy" for one of several; must_not: those that it
-        must not have. They need a beam search (`captioner.decode.constrained`), which then ignores `class_weight` and
-        `consensus_weight`.
+        must not have; both as captions are printed. They need a beam search (`captioner.decode.constrained`).
         settings: single settings of DecodeConfig, such as `beam_width=5`, `max_length=12` or, with decode="sample",
         `temperature=0.8, seed=3`.
 
@@ -175,10 +165,6 @@ class BaseCaptioner(ABC, Generic[Loaded, Encoded]):
         """The arguments of `caption`, checked."""
         config = decode_settings(self.decode, decode, alternatives, settings)
         constraints = word_constraints(must_have, must_not, config, self.vocabulary, self._tokenizer)
-        if constraints is not None and settings.get("class_weight"):
-            raise ConfigError(IGNORES_CLASSES.format(weight=settings["class_weight"]))
-        if constraints is not None and settings.get("consensus_weight"):
-            raise ConfigError(IGNORES_CONSENSUS.format(weight=settings["consensus_weight"]))
         request = CaptionRequest(config, alternatives, tags, constraints)
         self._check(request)
         return request

@@ -23,8 +23,8 @@ class CaptionRequest:
 
     @property
     def weighs_classes(self) -> bool:
-        """Whether the search weighs what the encoder's classifier sees; a constrained one does not."""
-        return self.decode.name == "beam" and self.decode.class_weight > 0 and self.constraints is None
+        """Whether the search weighs what the encoder's classifier sees."""
+        return self.decode.name == "beam" and self.decode.class_weight > 0
 
     @property
     def needs_classes(self) -> bool:

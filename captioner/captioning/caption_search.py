@@ -12,8 +12,6 @@ from captioner.data.features.precomputed.region_features import RegionFeatures
 from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import ImageSource
 from captioner.decode import Hypothesis, search
-from captioner.decode.beam import constrained_beam
-from captioner.decode.forbidden_tokens import check_phrases
 from captioner.evaluation.tags import tags_of
 from captioner.generated_caption import Caption, with_confidence
 from captioner.nn.encoders.class_head import ClassScores
@@ -58,21 +56,17 @@ class CaptionSearch:
     def _search(self, features: ImageFeatures, request: CaptionRequest, image_ids: list[int]) -> list[list[Hypothesis]]:
         """The best hypotheses of each image."""
         decoder, config, n_best = self.model.decoder, request.decode, request.alternatives + 1
-        special, phrases = self.vocabulary.special, self.vocabulary.phrases
-        if request.constraints is not None:
-            check_phrases(config, phrases)
-            wanted = [request.constraints] * len(image_ids)
-            return constrained_beam(decoder, features, config, special, wanted, n_best, phrases)
         return search(
             decoder,
             features,
             config,
-            special,
+            self.vocabulary.special,
             n_best=n_best,
             image_ids=image_ids,
-            phrases=phrases,
+            phrases=self.vocabulary.phrases,
             classes=self.vocabulary.class_preferences,
             consensus=self.checkpoint.consensus,
+            constraints=None if request.constraints is None else [request.constraints] * len(image_ids),
         )
 
     def _with_confidence(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from captioner.config import DecodeConfig
-from captioner.decode.constrained import Constraints
+from captioner.decode.constrained import Constraints, check_constraints
 from captioner.errors import ConfigError, near_misses
 from captioner.text.tokenizers import Tokenizer, tokens_of_text
 from captioner.text.vocabulary import SPECIAL_NAMES, Vocabulary
@@ -26,13 +26,10 @@ def word_constraints(
         raise ConfigError("must_have and must_not are lists of words or phrases, such as must_have=['dog'].")
     if not must_have and not must_not:
         return None
-    if config.name != "beam":
-        raise ConfigError(
-            f"must_have and must_not need decode='beam', but this is {config.name!r}: only beam search has places for "
-            "hypotheses that have other words of the required ones (docs/decoding.md)."
-        )
+    check_constraints(config, must_have or must_not)
     required = tuple(tuple(_phrase(words, vocabulary, tokenizer) for words in one.split("|")) for one in must_have)
-    return Constraints(required, tuple(_phrase(words, vocabulary, tokenizer) for words in must_not))
+    excluded = tuple(_phrase(words, vocabulary, tokenizer) for words in must_not)
+    return Constraints(required, excluded, vocabulary.articles)
 
 
 def _phrase(text: str, vocabulary: Vocabulary, tokenizer: Tokenizer) -> tuple[int, ...]:
@@ -43,4 +40,5 @@ def _phrase(text: str, vocabulary: Vocabulary, tokenizer: Tokenizer) -> tuple[in
         raise ConfigError(
             f"{unknown[0]!r} is not in the model's vocabulary of {len(words):,} words.{near_misses(unknown[0], words)}"
         )
-    return tuple(vocabulary.encode(tokens))
+    ids = vocabulary.encode(tokens)
+    return tuple(ids if vocabulary.articles is None else vocabulary.articles.agree(ids))

@@ -250,15 +250,6 @@ def _check_values(arguments: argparse.Namespace) -> None:
             raise CaptionerError(
                 f"{flag} {value} has no effect with --score, which generates no caption. Leave one out."
             )
-    for flag, weight in (
-        ("--class-weight", arguments.class_weight),
-        ("--consensus-weight", arguments.consensus_weight),
-    ):
-        if weight and (arguments.must_have or arguments.must_not):
-            raise ConfigError(
-                f"{flag} {weight:g} has no effect with --must-have or --must-not, whose captions are chosen for their "
-                "words. Leave one of them out."
-            )
     if arguments.out is not None and arguments.plot is not None:
         raise CaptionerError("--out is for many images, and --plot for a few in one picture. Leave one out.")
     if arguments.out is not None and arguments.json:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captioner.config import DecodeConfig
-from captioner.decode.constrained import Constraints, constrained_beam_search
+from captioner.decode.constrained import Constraints
 from captioner.decode.constraints import mask_forbidden_tokens
 from captioner.decode.diverse_beam_search import diverse_beam_search
 from captioner.decode.hypothesis import Hypothesis, PartialHypothesis
@@ -33,6 +33,7 @@ def beam(
     n_best: int = 1,
     phrases: PhraseStatistics | None = None,
     preferences: Sequence[WordPreferences] | None = None,
+    constraints: Sequence[Constraints] | None = None,
 ) -> list[list[Hypothesis]]:
     """The hypotheses of every image, as `preferred_beam_search` returns them. ConfigError for n_best < 1."""
 
@@ -43,22 +44,8 @@ def beam(
             given = features.images(lambda part: part.index_select(0, places))
         return TorchRows(decoder, given, config, special, phrases)
 
-    return preferred_beam_search(new_rows, len(features.vector), config, special, n_best, phrases, preferences)
-
-
-@torch.inference_mode()
-def constrained_beam(
-    decoder: Decoder[Any],
-    features: ImageFeatures,
-    config: DecodeConfig,
-    special: SpecialTokens,
-    constraints: Sequence[Constraints],
-    n_best: int = 1,
-    phrases: PhraseStatistics | None = None,
-) -> list[list[Hypothesis]]:
-    """The hypotheses of every image, as `constrained_beam_search` returns them."""
-    rows = TorchRows(decoder, features, config, special, phrases)
-    return constrained_beam_search(rows, constraints, config, special, n_best)
+    images = len(features.vector)
+    return preferred_beam_search(new_rows, images, config, special, n_best, phrases, preferences, constraints)
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ at each step, as back pointers to its attention; no history of scores is stored.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -75,8 +75,7 @@ def beam_search(
     The search of an image stops as soon as they are certain. A larger `n_best` takes longer and never changes the first
     ones. ConfigError for n_best < 1.
     """
-    if n_best < 1:
-        raise ConfigError(f"n_best={n_best}: expected 1 or more hypotheses per image.")
+    check_n_best(n_best)
     n_best = min(n_best, config.beam_width)
     beams = [_Beam(image, preferences[image] if preferences else NO_PREFERENCES) for image in range(images)]
     active, width = beams, 1  # the beams still being searched, and the number of rows of each
@@ -86,15 +85,9 @@ def beam_search(
 
     while active:
         attention.append(decoder_rows.step(tokens))
-        gains = None
-        if preferences is not None:
-            wanted = [image_beam.preferences for image_beam in active for _ in range(width)]
-            gains = [one.next_gains(hypothesis.tokens) for one, hypothesis in zip(wanted, hypotheses, strict=True)]
-            decoder_rows.move_probability(
-                [one.next_transfers(hypothesis.tokens) for one, hypothesis in zip(wanted, hypotheses, strict=True)]
-            )
+        wanted = None if preferences is None else [one.preferences for one in active for _ in range(width)]
         count = tokens_to_rank(config, config.beam_width, len(hypotheses[0].tokens))
-        best_tokens, log_probs = decoder_rows.best_tokens(hypotheses, count, gains)
+        best_tokens, log_probs = preferred_tokens(decoder_rows, hypotheses, count, wanted)
         for position, image_beam in enumerate(active):
             image_beam.advance(position * width, best_tokens, log_probs, config, special.end, phrases)
         remaining = [i for i, image_beam in enumerate(active) if not image_beam.is_settled(n_best, config)]
@@ -115,6 +108,40 @@ def beam_search(
         ]
         for image_beam in beams
     ]
+
+
+def preferred_tokens(
+    decoder_rows: DecoderRows,
+    hypotheses: Sequence[PartialHypothesis],
+    count: int,
+    preferences: Sequence[WordPreferences] | None,
+) -> tuple[list[list[int]], list[list[float]]]:
+    """`DecoderRows.best_tokens`, with what the preferences of each row add and move."""
+    if preferences is None:
+        return decoder_rows.best_tokens(hypotheses, count)
+    of_rows = list(zip(preferences, hypotheses, strict=True))
+    decoder_rows.move_probability([wanted.next_transfers(one.tokens) for wanted, one in of_rows])
+    return decoder_rows.best_tokens(hypotheses, count, [wanted.next_gains(one.tokens) for wanted, one in of_rows])
+
+
+def best_possible_score(
+    hypotheses: Iterable[PartialHypothesis], preferences: WordPreferences, config: DecodeConfig
+) -> float:
+    """An upper bound of the scores of all captions that begin with one of these open hypotheses.
+
+    A log-probability never increases, with `repetition_penalty` neither, and dividing it by the greatest length,
+    max_length words and <END>, gives the highest score: log_prob / (max_length + 1)**length_penalty bounds every
+    extension of an open hypothesis, also one that `implausible_penalty` ranks lower. With preferences, the most that it
+    can still gain is added.
+    """
+    longest, usual = (math.pow(length, config.length_penalty) for length in (config.max_length + 1, USUAL_LENGTH))
+    return max((one.log_prob + one.repetition) / longest + preferences.bound(one.tokens) / usual for one in hypotheses)
+
+
+def check_n_best(n_best: int) -> None:
+    """ConfigError for n_best < 1."""
+    if n_best < 1:
+        raise ConfigError(f"n_best={n_best}: expected 1 or more hypotheses per image.")
 
 
 @dataclass
@@ -171,21 +198,14 @@ class _Beam:
     def is_settled(self, n_best: int, config: DecodeConfig) -> bool:
         """Whether the `n_best` are certain: no open hypothesis can still become one of them.
 
-        A log-probability never increases, with `repetition_penalty` neither, and dividing it by the greatest length,
-        max_length words and <END>, gives the highest score: log_prob / (max_length + 1)**length_penalty bounds every
-        extension of an open hypothesis, also one that `implausible_penalty` ranks lower. One that is found later needs
-        a strictly higher score. With preferences, the most that it can still gain is added.
+        One that is found later needs a strictly higher score.
         """
         if self.at_end or not self.open:
             return True
         if len(self.finished) < n_best:
             return False
         scores = sorted((hypothesis.score(config.length_penalty) for hypothesis in self.finished), reverse=True)
-        longest, usual = (math.pow(length, config.length_penalty) for length in (config.max_length + 1, USUAL_LENGTH))
-        bounds = (
-            (one.log_prob + one.repetition) / longest + self.preferences.bound(one.tokens) / usual for one in self.open
-        )
-        return scores[n_best - 1] >= max(bounds)
+        return scores[n_best - 1] >= best_possible_score(self.open, self.preferences, config)
 
     def ranked(self, length_penalty: float) -> list[PartialHypothesis]:
         """The finished hypotheses, then the unfinished, each by decreasing score; equal ones as they were found."""

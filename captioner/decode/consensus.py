@@ -193,4 +193,4 @@ def _rerank(hypotheses: Sequence[Hypothesis], similarities: Float[np.ndarray, " 
         replace(one, score=one.score + weight * similarity)
         for one, similarity in zip(hypotheses, similarities.tolist(), strict=True)
     ]
-    return sorted(changed, key=lambda one: (not one.finished, -one.score))
+    return sorted(changed, key=lambda one: one.rank)

@@ -3,40 +3,49 @@
 A finite-state machine reads a caption: its state says which requirements are met, and how much of a required phrase
 has just been read. Every state has a beam of its own, of `beam_width` hypotheses, so that one which has a required word
 does not compete with more probable ones that lack it (section 3.2). Only the states in which all is met may end.
+
+The machine reads a caption as it is printed: "a" and "an" take the form that the next word needs
+(`captioner.text.articles`), so an article counts when the word after it, or <END>, has been read.
 """
 
 from __future__ import annotations
 
-import math
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from captioner.config import DecodeConfig
-from captioner.decode.beam_search import DecoderRows
+from captioner.decode.beam_search import DecoderRows, best_possible_score, check_n_best, penalty, preferred_tokens
 from captioner.decode.forbidden_tokens import MASKED
 from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, check_not_nan
+from captioner.decode.repetition import repetition_gain, tokens_to_rank
 from captioner.errors import ConfigError
+from captioner.text.articles import Articles
+from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
+from captioner.text.word_preferences import NO_PREFERENCES, WordPreferences
 
 Phrase = tuple[int, ...]
 State = tuple[int, Phrase]
 """(bit r is set where requirement r is met, the longest part of a required phrase that the caption ends with)"""
+START: State = (0, ())
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """What a caption must have and must not have, in token ids.
+    """What a printed caption must have and must not have, in token ids.
 
     required: of each requirement the phrases of which one must occur, as adjacent tokens. excluded: phrases that must
-    not occur. ConfigError for a requirement without a phrase, an empty phrase and more than ten requirements.
+    not occur. articles: how "a" and "an" are printed; None: as they were generated. ConfigError for a requirement
+    without a phrase, an empty phrase and more than ten requirements.
     """
 
     required: tuple[tuple[Phrase, ...], ...] = ()
     excluded: tuple[Phrase, ...] = ()
+    articles: Articles | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.required) > 10:
@@ -46,50 +55,115 @@ class Constraints:
 
     @cached_property
     def tokens(self) -> frozenset[int]:
-        """The tokens of all phrases; the others change no requirement."""
+        """The tokens of all phrases, and both articles where there is one; the others change no requirement."""
         phrases = (*(phrase for one in self.required for phrase in one), *self.excluded)
-        return frozenset(token for phrase in phrases for token in phrase)
+        tokens = frozenset(token for phrase in phrases for token in phrase)
+        forms = frozenset() if self.articles is None else frozenset((self.articles.a, self.articles.an))
+        return tokens | forms if tokens & forms else tokens
+
+    @cached_property
+    def _articles(self) -> Articles | None:
+        """None where no phrase has an article, too."""
+        return self.articles if self.articles is not None and self.articles.a in self.tokens else None
+
+    def kind(self, token: int) -> int:
+        """All tokens of one kind that are in no phrase lead to the same state."""
+        if self._articles is None or token in self._articles.after_either:
+            return 0
+        return 1 + (token in self._articles.after_an)
 
     @property
-    def all_met(self) -> int:
-        """The bits of all requirements."""
-        return (1 << len(self.required)) - 1
+    def kinds(self) -> int:
+        """How many there are."""
+        return 1 if self._articles is None else 3
 
-    def next_state(self, state: State, tokens: Phrase) -> State:
-        """The state after `tokens`, whose last one was read in `state`."""
+    def next_state(self, state: State, tokens: Phrase, ended: bool = False) -> State:
+        """The state after `tokens`, whose last one was read in `state`. ended: after <END>, which was read in it."""
         met = state[0]
-        for number, phrases in enumerate(self.required):
-            if any(tokens[-len(phrase) :] == phrase for phrase in phrases):
-                met |= 1 << number
+        for text in self._new_texts(tokens, ended):
+            for number, phrases in enumerate(self.required):
+                if any(text[-len(phrase) :] == phrase for phrase in phrases):
+                    met |= 1 << number
         open_phrases = [
             phrase for number, phrases in enumerate(self.required) if not met >> number & 1 for phrase in phrases
         ]
-        parts = {phrase[:length] for phrase in open_phrases for length in range(1, len(phrase))}
-        read = max((part for part in parts if tokens[-len(part) :] == part), key=len, default=())
-        return met, read
+        parts = {
+            self._any_article(phrase[:length])
+            for phrase in open_phrases
+            for length in range(1, len(phrase) + self._is_article(phrase[-1]))
+        }
+        text = self._any_article(self._printed(tokens))
+        return met, max((part for part in parts if text[-len(part) :] == part), key=len, default=())
 
-    def excludes(self, tokens: Phrase) -> bool:
-        """Whether the last token completes an excluded phrase."""
-        return any(tokens[-len(phrase) :] == phrase for phrase in self.excluded)
+    def excludes(self, tokens: Phrase, ended: bool = False) -> bool:
+        """Whether the last token completes an excluded phrase. ended: whether <END> after it does."""
+        texts = self._new_texts(tokens, ended)
+        return any(text[-len(phrase) :] == phrase for text in texts for phrase in self.excluded)
+
+    def unmet(self, state: State, tokens: Phrase) -> int:
+        """How many requirements a caption of these tokens lacks; an excluded phrase at its end is more than all.
+
+        state: the one after the last token.
+        """
+        met = self.next_state(state, tokens, ended=True)[0].bit_count()
+        return len(self.required) - met + (len(self.required) + 1) * self.excludes(tokens, ended=True)
+
+    def _new_texts(self, tokens: Phrase, ended: bool) -> list[Phrase]:
+        """The printed beginnings of the caption whose last word the last token, or <END> after it, has decided."""
+        text = self._printed(tokens)
+        if ended:
+            return [text] if tokens and self._is_article(tokens[-1]) else []
+        before = [text[:-1]] if len(tokens) > 1 and self._is_article(tokens[-2]) else []
+        return before if self._is_article(tokens[-1]) else [*before, text]
+
+    def _printed(self, tokens: Phrase) -> Phrase:
+        return tokens if self._articles is None else tuple(self._articles.agree(tokens))
+
+    def _is_article(self, token: int) -> bool:
+        return self._articles is not None and token in (self._articles.a, self._articles.an)
+
+    def _any_article(self, tokens: Phrase) -> Phrase:
+        """`tokens`, an article at their end as "a": which form it takes is not known yet."""
+        if self._articles is None or not tokens or not self._is_article(tokens[-1]):
+            return tokens
+        return (*tokens[:-1], self._articles.a)
+
+
+def check_constraints(config: DecodeConfig, constraints: object) -> None:
+    """ConfigError for a search that knows no constraints."""
+    if constraints is not None and config.name != "beam":
+        raise ConfigError(
+            f"must_have and must_not need decode='beam', but this is {config.name!r}: only beam search has places for "
+            "hypotheses that have other words of the required ones (docs/decoding.md)."
+        )
 
 
 def constrained_beam_search(
-    rows: DecoderRows, constraints: Sequence[Constraints], config: DecodeConfig, special: SpecialTokens, n_best: int = 1
+    rows: DecoderRows,
+    constraints: Sequence[Constraints],
+    config: DecodeConfig,
+    special: SpecialTokens,
+    n_best: int = 1,
+    phrases: PhraseStatistics | None = None,
+    preferences: Sequence[WordPreferences] | None = None,
 ) -> list[list[Hypothesis]]:
     """At most `n_best` hypotheses of every image that meet its constraints, best first.
 
-    rows: of a new search, one per image. Where none could be finished within `max_length` words, one hypothesis that is
-    unfinished and meets the most.
+    rows: of a new search, one per image. phrases, preferences: as of `beam_search`. Where no caption could be finished
+    within `max_length` words, one hypothesis that is unfinished and meets the most. ConfigError for n_best < 1.
     """
-    beams = [_Beams(image, of_image) for image, of_image in enumerate(constraints)]
+    check_n_best(n_best)
+    wanted = preferences or [NO_PREFERENCES] * len(constraints)
+    beams = [_Beams(image, *of_image) for image, of_image in enumerate(zip(constraints, wanted, strict=True))]
     active, width = beams, 1
     hypotheses = [PartialHypothesis() for _ in active]
     tokens, attention = [special.start] * len(active), list[Any]()
     while active:
         attention.append(rows.step(tokens))
-        best_tokens, log_probs = rows.best_tokens(hypotheses, sys.maxsize)  # all of them
+        of_rows = None if preferences is None else [one.preferences for one in active for _ in range(width)]
+        best_tokens, log_probs = preferred_tokens(rows, hypotheses, sys.maxsize, of_rows)  # all of them
         for position, of_image in enumerate(active):
-            of_image.advance(position * width, best_tokens, log_probs, config, special.end)
+            of_image.advance(position * width, best_tokens, log_probs, config, special.end, phrases)
         remaining = [place for place, of_image in enumerate(active) if not of_image.is_settled(n_best, config)]
         if not remaining:
             break
@@ -99,9 +173,11 @@ def constrained_beam_search(
         hypotheses = [(one.hypotheses + one.hypotheses[:1] * width)[i] for one in active for i in range(width)]
         tokens = [hypothesis.tokens[-1] for hypothesis in hypotheses]
         rows.select([hypothesis.rows[-1] for hypothesis in hypotheses], None if all_remain else remaining)
-    penalty = config.length_penalty
+    length_penalty = config.length_penalty
     return [
-        [one.complete(attention, penalty, rows.stack) for one in of_image.ranked(penalty)[:n_best]]
+        [one.complete(attention, length_penalty, rows.stack, unmet) for one, unmet in of_image.ranked(length_penalty)][
+            :n_best
+        ]
         for of_image in beams
     ]
 
@@ -112,7 +188,8 @@ class _Beams:
 
     image: int
     constraints: Constraints
-    open: list[tuple[State, PartialHypothesis]] = field(default_factory=lambda: [((0, ()), PartialHypothesis())])
+    preferences: WordPreferences
+    open: list[tuple[State, PartialHypothesis]] = field(default_factory=lambda: [(START, PartialHypothesis())])
     finished: list[PartialHypothesis] = field(default_factory=list)
     at_end: bool = False
 
@@ -121,40 +198,71 @@ class _Beams:
         return [hypothesis for _, hypothesis in self.open]
 
     def advance(
-        self, first: int, tokens: list[list[int]], log_probs: list[list[float]], config: DecodeConfig, end: int
+        self,
+        first: int,
+        tokens: list[list[int]],
+        log_probs: list[list[float]],
+        config: DecodeConfig,
+        end: int,
+        phrases: PhraseStatistics | None,
     ) -> None:
         """Extend every open hypothesis by every token, and keep the best `beam_width` of each state."""
-        by_state: dict[State, list[tuple[float, int, int, float]]] = defaultdict(list)
+        by_state: dict[State, list[PartialHypothesis]] = defaultdict(list)
         ended = set[int]()
-        longest = len(self.open[0][1].tokens) == config.max_length
         for row, (state, hypothesis) in enumerate(self.open, start=first):
-            others = 0
-            for token, log_prob in zip(tokens[row], log_probs[row], strict=True):
-                check_not_nan(log_prob, self.image, len(hypothesis.tokens))
-                if log_prob == MASKED:
-                    break  # those that follow are masked, too
-                if token == end:
-                    if state[0] == self.constraints.all_met:
-                        self.finished.append(hypothesis.end(log_prob))
-                        ended.add(row)
-                    continue
-                if token not in self.constraints.tokens:
-                    others += 1
-                    if others > config.beam_width:  # they all lead to the same state, and better ones came before
-                        continue
-                read = (*hypothesis.tokens, token)
-                if not longest and not self.constraints.excludes(read):
-                    after = self.constraints.next_state(state, read)
-                    by_state[after].append((-(hypothesis.log_prob + log_prob), row, token, log_prob))
-        if longest or not by_state:
+            ranked = zip(tokens[row], log_probs[row], strict=True)
+            for after, extended in self._extensions(row, state, hypothesis, ranked, config, end):
+                if extended.finished:
+                    self.finished.append(extended._replace(penalty=penalty(extended.tokens, config, phrases)))
+                    ended.add(row)
+                else:
+                    by_state[after].append(extended)
+        if not by_state:
             self.open = [one for row, one in enumerate(self.open, start=first) if row not in ended]
             self.at_end = True
             return
         self.open = [
-            (state, self.open[row - first][1].append(token, log_prob, row))
-            for state, candidates in by_state.items()
-            for _, row, token, log_prob in sorted(candidates)[: config.beam_width]
+            (state, hypothesis)
+            for state, extended in by_state.items()
+            for hypothesis in sorted(extended, key=lambda one: -one.value)[: config.beam_width]
         ]
+
+    def _extensions(
+        self,
+        row: int,
+        state: State,
+        hypothesis: PartialHypothesis,
+        ranked: Iterable[tuple[int, float]],
+        config: DecodeConfig,
+        end: int,
+    ) -> Iterator[tuple[State, PartialHypothesis]]:
+        """The hypothesis in this row, finished and with one more token, with the state after each.
+
+        ranked: all tokens and their log-probabilities, with gains, the most probable first. Of the tokens that are in
+        no phrase come only the best of each kind, for they lead to one state.
+        """
+        gains, others = self.preferences.next_gains(hypothesis.tokens), Counter[int]()
+        enough = tokens_to_rank(config, config.beam_width, len(hypothesis.tokens))
+        longest = full = len(hypothesis.tokens) == config.max_length
+        of_phrases = self.constraints.tokens
+        for token, log_prob in ranked:
+            if token not in of_phrases and token != end:
+                kind = None if full else self.constraints.kind(token)
+                if kind is None or others[kind] == enough:
+                    continue
+                others[kind] += 1
+                full = others.total() == enough * self.constraints.kinds
+            check_not_nan(log_prob, self.image, len(hypothesis.tokens))
+            if log_prob == MASKED:
+                return  # those that follow are masked, too
+            if token == end:
+                if not self.constraints.unmet(state, hypothesis.tokens):
+                    yield state, hypothesis.end(log_prob)
+            elif not longest and not self.constraints.excludes(read := (*hypothesis.tokens, token)):
+                gain = gains.get(token, 0.0)
+                repetition = repetition_gain(token, log_prob - gain, hypothesis.tokens, config)
+                after = self.constraints.next_state(state, read)
+                yield after, hypothesis.append(token, log_prob - gain, row, gain, repetition)
 
     def is_settled(self, n_best: int, config: DecodeConfig) -> bool:
         """Whether no open hypothesis can still become one of the `n_best`: see `beam_search`."""
@@ -163,12 +271,11 @@ class _Beams:
         if len(self.finished) < n_best:
             return False
         best = sorted((one.score(config.length_penalty) for one in self.finished), reverse=True)
-        longest = math.pow(config.max_length + 1, config.length_penalty)
-        return best[n_best - 1] >= max(one.log_prob for one in self.hypotheses) / longest
+        return best[n_best - 1] >= best_possible_score(self.hypotheses, self.preferences, config)
 
-    def ranked(self, length_penalty: float) -> list[PartialHypothesis]:
-        """The finished hypotheses by score; without any, the unfinished by what they meet and by score."""
+    def ranked(self, length_penalty: float) -> list[tuple[PartialHypothesis, int]]:
+        """The finished hypotheses by score; without any, the unfinished one that lacks the least, and how much."""
         if self.finished:
-            return sorted(self.finished, key=lambda one: -one.score(length_penalty))
-        order = sorted(self.open, key=lambda one: (-one[0][0].bit_count(), -one[1].score(length_penalty)))
-        return [hypothesis for _, hypothesis in order[:1]]
+            return [(one, 0) for one in sorted(self.finished, key=lambda one: -one.score(length_penalty))]
+        unmet = [(one, self.constraints.unmet(state, one.tokens)) for state, one in self.open]
+        return sorted(unmet, key=lambda one: (one[1], -one[0].score(length_penalty)))[:1]

@@ -28,6 +28,12 @@ class Hypothesis:
     # and with the weighed likeness to the predicted consensus (`captioner.decode.consensus`)
     finished: bool  # whether it reached <END>; False: cut at max_length, or no token was allowed
     attention: Any = field(default=None, compare=False, repr=False)  # (T, P), one row per token, or None
+    unmet: int = 0  # of an unfinished caption: requirements of a constrained search that it does not meet
+
+    @property
+    def rank(self) -> tuple[bool, int, float]:
+        """Lower is better: finished ones first, then those that lack the least, then by score."""
+        return not self.finished, self.unmet, -self.score
 
 
 class PartialHypothesis(NamedTuple):
@@ -78,17 +84,17 @@ class PartialHypothesis(NamedTuple):
         return log_prob / math.pow(max(length, 1), length_penalty) + gain - self.penalty
 
     def complete(
-        self, attention: Sequence[Any], length_penalty: float, stack: Callable[[Sequence[Any]], Any]
+        self, attention: Sequence[Any], length_penalty: float, stack: Callable[[Sequence[Any]], Any], unmet: int = 0
     ) -> Hypothesis:
         """The result. attention[t]: the (N, P) weights that the decoder returned at step t, or None.
 
-        stack: makes one array of rows of weights.
+        stack: makes one array of rows of weights. unmet: as in `Hypothesis`.
         """
         # The step of <END> has no row, so `attention` may be longer than `rows`.
         weights = [step[row] for step, row in zip(attention, self.rows, strict=False) if step is not None]
         without_tokens = None if attention[0] is None else attention[0][:0]
         stacked = stack(weights) if weights else without_tokens
-        return Hypothesis(self.tokens, self.log_prob, self.score(length_penalty), self.finished, stacked)
+        return Hypothesis(self.tokens, self.log_prob, self.score(length_penalty), self.finished, stacked, unmet)
 
 
 def check_not_nan(log_prob: float, image: int, position: int) -> None:

@@ -1,4 +1,4 @@
-"""Beam search that weighs what an image's classes say of words, whatever computes the decoder's steps.
+"""Beam search that weighs what an image's classes say of words, with or without constraints on the caption.
 
 The search first runs without preferences. The images whose best caption could gain are searched again with their
 preferences, and the hypotheses of both searches are ranked together. A caption that has all there is to gain stays as
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from captioner.config import DecodeConfig
 from captioner.decode.beam_search import DecoderRows, beam_search
+from captioner.decode.constrained import Constraints, constrained_beam_search
 from captioner.decode.hypothesis import USUAL_LENGTH, Hypothesis
 from captioner.errors import ConfigError
 from captioner.text.class_preferences import ClassPreferences
@@ -51,12 +52,22 @@ def preferred_beam_search(
     n_best: int = 1,
     phrases: PhraseStatistics | None = None,
     preferences: Sequence[WordPreferences] | None = None,
+    constraints: Sequence[Constraints] | None = None,
 ) -> list[list[Hypothesis]]:
-    """The `n_best` hypotheses of every image, best first: `beam_search`, with the preferences of each image, if given.
+    """The `n_best` hypotheses of every image, best first, with the preferences and the constraints of each, if given.
 
-    new_rows: the rows of a new search of the images at these positions; None: of all images.
+    new_rows: the rows of a new search of the images at these positions; None: of all images. The search is
+    `beam_search`, with constraints `constrained_beam_search`.
     """
-    found = beam_search(new_rows(None), images, config, special, n_best, phrases)
+
+    def searched(chosen: Sequence[int] | None, wanted: Sequence[WordPreferences] | None) -> list[list[Hypothesis]]:
+        rows, places = new_rows(chosen), range(images) if chosen is None else chosen
+        if constraints is None:
+            return beam_search(rows, len(places), config, special, n_best, phrases, wanted)
+        of_images = [constraints[image] for image in places]
+        return constrained_beam_search(rows, of_images, config, special, n_best, phrases, wanted)
+
+    found = searched(None, None)
     if preferences is None:
         return found
     usual = math.pow(USUAL_LENGTH, config.length_penalty)
@@ -67,15 +78,13 @@ def preferred_beam_search(
     again = [image for image, (best, *_) in enumerate(found) if preferences[image].can_do_better(best.tokens)]
     if not again:
         return found
-    wanted_again = [preferences[image] for image in again]
-    second = beam_search(new_rows(again), len(again), config, special, n_best, phrases, wanted_again)
-    for image, others in zip(again, second, strict=True):
+    for image, others in zip(again, searched(again, [preferences[image] for image in again]), strict=True):
         found[image] = _best_of_both(found[image], others)
     return found
 
 
 def _best_of_both(first: Sequence[Hypothesis], second: Sequence[Hypothesis]) -> list[Hypothesis]:
-    """As many hypotheses as each of two searches found, by score, each caption once; finished ones first."""
+    """As many hypotheses as one of two searches found, by score, each caption once; finished ones first."""
     known = {one.tokens for one in first}
     both = [*first, *(one for one in second if one.tokens not in known)]
-    return sorted(both, key=lambda one: (not one.finished, -one.score))[: len(first)]
+    return sorted(both, key=lambda one: one.rank)[: max(len(first), len(second))]

@@ -43,7 +43,6 @@ from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import ImageSource, load_image
 from captioner.data.images.pixels import image_to_array
 from captioner.decode.consensus import check_consensus, consensus_search
-from captioner.decode.constrained import constrained_beam_search
 from captioner.decode.forbidden_tokens import check_phrases
 from captioner.decode.hypothesis import Hypothesis
 from captioner.decode.preferred_beam import preferences_of, preferred_beam_search
@@ -141,8 +140,7 @@ class OnnxCaptioner(BaseCaptioner[np.ndarray, EncodedImages]):
         if lacking is not None:
             raise ConfigError(f"{lacking}: {WITH_TORCH}.")
         check_phrases(config, self.vocabulary.phrases)
-        if request.constraints is None:
-            check_consensus(config, self.consensus)
+        check_consensus(config, self.consensus)
 
     def lacking(self, config: DecodeConfig) -> str | None:
         """What a search needs and is not here, as a message; None where it is possible as the model means it."""
@@ -198,13 +196,12 @@ class OnnxCaptioner(BaseCaptioner[np.ndarray, EncodedImages]):
             state = self._init_state.run(given)
             return OnnxRows(self._step, state, len(given["vector"]), config, special, phrases)
 
-        if request.constraints is not None:
-            return constrained_beam_search(new_rows(None), [request.constraints] * images, config, special, n_best)
+        wanted = None if request.constraints is None else [request.constraints] * images
         classes = self.vocabulary.class_preferences if request.weighs_classes else None
         preferences = preferences_of(probabilities, config, classes)
 
         def ranked(n: int) -> list[list[Hypothesis]]:
-            return preferred_beam_search(new_rows, images, config, special, n, phrases, preferences)
+            return preferred_beam_search(new_rows, images, config, special, n, phrases, preferences, wanted)
 
         return consensus_search(ranked, lambda: features["vector"], config, n_best, self.consensus)
 

@@ -116,8 +116,8 @@ def test_captions_are_those_of_the_notebook_with_the_same_settings(tmp_path: Pat
     for flags, message in (
         (["--decode", "diverse", "--must-have", "red"], "need decode='beam', but this is 'diverse': only beam search"),
         (["--decode", "sample", "--must-not", "red"], "need decode='beam', but this is 'sample'"),
-        (["--class-weight", "3", "--must-have", "red"], "--class-weight 3 has no effect with --must-have"),
-        (["--consensus-weight", "3", "--must-not", "red"], "--consensus-weight 3 has no effect with --must-have or"),
+        (["--class-weight", "3", "--must-have", "red"], "class_weight=3 needs the class probabilities"),
+        (["--consensus-weight", "3", "--must-not", "red"], "consensus_weight=3 needs a consensus predictor"),
         (["--decode", "sample", "--alternatives", "2"], "alternatives=2 needs a beam search"),
         (["--decode", "sample", "--backend", "onnx"], "--decode sample needs torch"),
         (["--score", "a dog", "--top-p", "0.5"], "--top-p 0.5 has no effect with --score"),
@@ -125,7 +125,7 @@ def test_captions_are_those_of_the_notebook_with_the_same_settings(tmp_path: Pat
         result = command(main, photo, "--checkpoint", "run", "--device", "cpu", *flags)
         assert result.code == 2
         assert message in result.err, result.err
-    with pytest.raises(ConfigError, match=r"class_weight=3 has no effect with must_have"):
+    with pytest.raises(ConfigError, match=r"class_weight=3 needs the class probabilities"):
         model.caption(photo, must_have=["red"], class_weight=3.0)
-    with pytest.raises(ConfigError, match=r"consensus_weight=3 has no effect with must_have"):
+    with pytest.raises(ConfigError, match=r"consensus_weight=3 needs a consensus predictor"):
         model.caption(photo, must_have=["red"], consensus_weight=3.0)
