@@ -26,7 +26,8 @@ def test_a_cat_is_a_cat_and_where(model: Captioner, capsys: pytest.CaptureFixtur
     first = caption.tags[0]
     assert first.word == "cat"
     assert 0.5 < first.probability <= 1
-    rows, columns = model.model.encoder.grid_size
+    assert first.grid == model.model.encoder.grid_size
+    rows, columns = first.grid
     assert 0 <= first.region[0] < rows
     assert 0 <= first.region[1] < columns
     assert "tags cat" in repr(caption)

@@ -6,11 +6,11 @@ NumPy only: torch and onnxruntime compute the classifier, and this reads what it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from captioner.text.class_words import Tag, concept_probabilities, concepts, sharpen
+from captioner.text.class_words import TEMPERATURE, Tag, concept_probabilities, concepts, sharpen
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -33,6 +33,16 @@ def tags_of(probabilities: Float[np.ndarray, "B 1000"], region_logits: RegionLog
     return [_tags_of_image(image, *of_image, region_logits) for image, of_image in of_images]
 
 
+def tag_table() -> dict[str, Any]:
+    """All that makes probabilities of classes tags, as JSON values, for the page without a server."""
+    return {
+        "temperature": TEMPERATURE,
+        "least": LEAST,
+        "most": MOST,
+        "concepts": [{"word": concept.word, "classes": concept.classes} for concept in concepts()],
+    }
+
+
 def _tags_of_image(
     image: int, of_concepts: np.ndarray, of_classes: np.ndarray, region_logits: RegionLogits
 ) -> tuple[Tag, ...]:
@@ -42,9 +52,9 @@ def _tags_of_image(
         return ()
     main = [max(concepts()[index].classes, key=lambda number: of_classes[number]) for index in chosen]
     regions = region_logits(image, main)
-    columns = regions.shape[2]
+    _, rows, columns = regions.shape
     peaks = regions.reshape(len(main), -1).argmax(axis=1).tolist()
     return tuple(
-        Tag(concepts()[index].word, float(of_concepts[index]), divmod(peak, columns))
+        Tag(concepts()[index].word, float(of_concepts[index]), divmod(peak, columns), (rows, columns))
         for index, peak in zip(chosen, peaks, strict=True)
     )

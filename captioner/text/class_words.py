@@ -53,12 +53,13 @@ class Tag(NamedTuple):
 
     word: the everyday word for it. probability: from 0 to 1, after sharpening; the classifier looks for one thing, so
     a small object beside a large one has little. region: (row, column), counted from 0, of the region that speaks most
-    for it.
+    for it. grid: (rows, columns) of all regions.
     """
 
     word: str
     probability: float
     region: tuple[int, int]
+    grid: tuple[int, int]
 
 
 @cache

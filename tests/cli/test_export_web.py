@@ -56,7 +56,9 @@ def test_the_bundled_model(
     assert model["decode"]["class_weight"] == 3
     assert model["decode"]["consensus_weight"] > 0
     assert model["consensus"]["ngrams"] > 0
-    assert {"class_map.onnx", "classes.onnx", "classes.json"} <= {path.name for path in (tmp_path / "site").iterdir()}
+    assert {"class_map.onnx", "classes.onnx", "classes.json", "tags.json"} <= {
+        path.name for path in (tmp_path / "site").iterdir()
+    }
     assert {path.name for path in tmp_path.iterdir()} == {"runtime", "site"}
 
     code, _, err = run(capsys, monkeypatch, *given, "--web", tmp_path / "site")

@@ -92,7 +92,7 @@ def test_examples_are_the_same_every_time() -> None:
 def test_confidence_and_tags_are_shown(dataset: CaptionDataset, tmp_path: Path) -> None:
     plain = system(dataset, "first", "a red half")
     sure = Caption(
-        "a", ("a",), -1.0, -1.0, True, confidence=0.876, unlike_training=False, tags=(Tag("cat", 0.93, (0, 1)),)
+        "a", ("a",), -1.0, -1.0, True, confidence=0.876, unlike_training=False, tags=(Tag("cat", 0.93, (0, 1), (2, 2)),)
     )
     unlike = Caption("a", ("a",), -1.0, -1.0, True, unlike_training=True, tags=())
     details = {image.image_id: sure if index else unlike for index, image in enumerate(dataset)}

@@ -49,14 +49,15 @@ export function describeAttention(word, grid) {
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   const largest = weights.indexOf(Math.max(...weights));
   const ratio = weights[largest] * rows * columns;
-  const position = nameOf((Math.floor(largest / columns) + 0.5) / rows, ((largest % columns) + 0.5) / columns);
+  const position = describePlace(Math.floor(largest / columns), largest % columns, rows, columns);
   const sentinel = total < 0.995 ? `; the sentinel has ${Math.round(100 * (1 - total))} %` : "";
   const focus = ratio < 1.2 && !sentinel ? "evenly to the whole image" : `most to the ${position} (${ratio.toFixed(1)} × uniform)`;
   return `“${word}” attends ${focus}${sentinel}.`;
 }
 
-/** "upper left" and the like, for a position as fractions of the height and of the width. */
-function nameOf(y, x) {
+/** "upper left" and the like, for a region of a grid of rows × columns. */
+export function describePlace(row, column, rows, columns) {
+  const [y, x] = [(row + 0.5) / rows, (column + 0.5) / columns];
   const vertical = y < 1 / 3 ? "upper" : y > 2 / 3 ? "lower" : "";
   const horizontal = x < 1 / 3 ? "left" : x > 2 / 3 ? "right" : "";
   if (!vertical && !horizontal) return "center";

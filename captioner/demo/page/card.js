@@ -1,8 +1,9 @@
-// The card of one model: the photo, the caption as words to point at, and the other captions of the search.
+// The card of one model: the photo, the caption as words to point at, its tags, and the other captions of the search.
 
-import { describeAttention, drawAttention } from "./attention.js";
+import { describeAttention, describePlace, drawAttention } from "./attention.js";
 
 const EMPTY = "(empty caption)";
+const WITHOUT_ATTENTION = "This model has no attention: it sees the image as one vector.";
 const CARD = new DOMParser().parseFromString(`
   <article class="card">
     <header><h2></h2><p class="about"></p></header>
@@ -11,6 +12,7 @@ const CARD = new DOMParser().parseFromString(`
       <div class="result">
         <p class="caption" role="group"></p>
         <p class="sureness" hidden></p>
+        <p class="tags" role="group" hidden></p>
         <p class="attention-note"></p>
         <div class="hypotheses" hidden>
           <table>
@@ -33,8 +35,8 @@ const CARD = new DOMParser().parseFromString(`
 export function makeCard(model, container) {
   const card = document.importNode(CARD, true);
   const part = (selector) => card.querySelector(selector);
-  const [image, canvas, caption, note, sureness, hypotheses, error] =
-    [".stage img", "canvas", ".caption", ".attention-note", ".sureness", ".hypotheses", ".error"].map(part);
+  const [image, canvas, caption, tagLine, note, sureness, hypotheses, error] =
+    [".stage img", "canvas", ".caption", ".tags", ".attention-note", ".sureness", ".hypotheses", ".error"].map(part);
   part("h2").textContent = model.name;
   part(".about").textContent = model.about;
   container.append(card);
@@ -44,15 +46,22 @@ export function makeCard(model, container) {
   let pinned = null; // index of the word whose attention stays when the pointer leaves
 
   const words = () => [...caption.querySelectorAll("button")];
+  const tagButtons = () => [...tagLine.querySelectorAll("button")];
 
   /** Show the attention of the word at this index; null: of none. */
   function showAttention(index) {
+    if (!result) return; // a word that had the focus is gone
     const { tokens, attention } = result.captions[selected];
+    tagButtons().forEach((tag) => tag.classList.remove("attended"));
     words().forEach((word, other) => {
       word.classList.toggle("attended", other === index);
       word.setAttribute("aria-pressed", String(other === pinned));
     });
-    if (!attention) return;
+    if (!attention) {
+      drawAttention(canvas, image, null);
+      note.textContent = WITHOUT_ATTENTION;
+      return;
+    }
     const largest = Math.max(...attention.flat(2));
     drawAttention(canvas, image, index === null ? null : attention[index], largest, result.resize);
     note.textContent =
@@ -69,32 +78,49 @@ export function makeCard(model, container) {
     if (attention) tokens.forEach((token, word) => caption.append(makeWord(token, word), " "));
     else caption.append(text);
     if (!finished) caption.append(Object.assign(document.createElement("span"), { className: "cut", textContent: "…", title: "cut at the length limit" }));
-    note.textContent = attention ? "" : "This model has no attention: it sees the image as one vector.";
+    note.textContent = "";
     drawAttention(canvas, image, null);
-    if (attention && tokens.length) showAttention(null);
+    if (!attention || tokens.length) showAttention(null);
     showConfidence(result.captions[0]);
+    showTags(result.captions[0].tags ?? []);
     hypotheses.querySelectorAll("button").forEach((row, other) => row.setAttribute("aria-pressed", String(other === index)));
   }
 
-  /** How sure the model is of its best caption, and what its encoder's classifier sees; nothing where neither is known. */
-  function showConfidence({ confidence, unlike_training, tags }) {
+  /** How sure the model is of its best caption; nothing where it is not known. */
+  function showConfidence({ confidence, unlike_training }) {
     const parts = [];
     if (typeof confidence === "number") parts.push(`Confidence ${(100 * confidence).toFixed(0)} %.`);
     if (unlike_training) parts.push("This photo is unlike those that the model knows: its captions are likely to be wrong.");
-    if (tags && tags.length) parts.push(`Its encoder sees: ${tags.map(({ word, probability }) => `${word} ${(100 * probability).toFixed(0)} %`).join(", ")}.`);
     sureness.textContent = parts.join(" ");
     sureness.hidden = !parts.length;
   }
 
+  /** What the encoder's classifier sees in the photo; nothing where it has none, or sees nothing. */
+  function showTags(tags) {
+    tagLine.replaceChildren(...(tags.length ? ["Its encoder sees "] : []));
+    tagLine.setAttribute("aria-label", "What its encoder sees");
+    tags.forEach((tag, index) => tagLine.append(makeTag(tag, index), " "));
+    tagLine.hidden = !tags.length;
+  }
+
+  /** Show the region that speaks most for the tag. */
+  function showRegion({ word, region: [row, column], grid: [rows, columns] }, button) {
+    showAttention(null);
+    button.classList.add("attended");
+    const place = Array.from({ length: rows }, (_, y) => Array.from({ length: columns }, (_, x) => Number(y === row && x === column)));
+    drawAttention(canvas, image, place, 1, result.resize);
+    note.textContent = `“${word}” is seen most in the ${describePlace(row, column, rows, columns)}.`;
+  }
+
+  function makeTag(tag, index) {
+    const show = () => showRegion(tag, button);
+    const button = makePointable(`${tag.word} ${(100 * tag.probability).toFixed(0)} %`, index, show);
+    button.addEventListener("click", show); // a tap does not give the focus everywhere
+    return button;
+  }
+
   function makeWord(token, index) {
-    const word = document.createElement("button");
-    word.type = "button";
-    word.textContent = token;
-    word.tabIndex = index === 0 ? 0 : -1; // one tab stop per caption; the arrow keys move between words
-    word.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && showAttention(index));
-    word.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && showAttention(pinned));
-    word.addEventListener("focus", () => showAttention(index));
-    word.addEventListener("blur", () => showAttention(pinned));
+    const word = makePointable(token, index, () => showAttention(index));
     word.addEventListener("click", () => {
       pinned = pinned === index ? null : index; // on a touch screen, a second tap deselects
       showAttention(pinned);
@@ -102,21 +128,34 @@ export function makeCard(model, container) {
     return word;
   }
 
-  caption.addEventListener("keydown", (event) => {
-    const all = words();
-    const current = all.indexOf(document.activeElement);
-    const last = all.length - 1;
-    const next = { ArrowRight: current + 1, ArrowDown: current + 1, ArrowLeft: current - 1, ArrowUp: current - 1, Home: 0, End: last }[event.key];
-    if (event.key === "Escape" && current >= 0) {
-      pinned = null;
-      showAttention(null);
-    }
-    if (next === undefined || current < 0) return;
-    event.preventDefault();
-    const word = all[Math.min(Math.max(next, 0), last)];
-    all.forEach((other) => (other.tabIndex = other === word ? 0 : -1));
-    word.focus();
-  });
+  /** A button that is shown while it is pointed at or has the focus. */
+  function makePointable(text, index, show) {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: text });
+    button.tabIndex = index === 0 ? 0 : -1; // one tab stop per line; the arrow keys move between its buttons
+    button.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && show());
+    button.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && showAttention(pinned));
+    button.addEventListener("focus", show);
+    button.addEventListener("blur", () => showAttention(pinned));
+    return button;
+  }
+
+  for (const [line, buttons] of [[caption, words], [tagLine, tagButtons]]) {
+    line.addEventListener("keydown", (event) => {
+      const all = buttons();
+      const current = all.indexOf(document.activeElement);
+      const last = all.length - 1;
+      const next = { ArrowRight: current + 1, ArrowDown: current + 1, ArrowLeft: current - 1, ArrowUp: current - 1, Home: 0, End: last }[event.key];
+      if (event.key === "Escape" && current >= 0) {
+        pinned = null;
+        showAttention(null);
+      }
+      if (next === undefined || current < 0) return;
+      event.preventDefault();
+      const button = all[Math.min(Math.max(next, 0), last)];
+      all.forEach((other) => (other.tabIndex = other === button ? 0 : -1));
+      button.focus();
+    });
+  }
 
   function showHypotheses() {
     const { captions } = result;
@@ -160,6 +199,7 @@ export function makeCard(model, container) {
       caption.replaceChildren();
       note.textContent = "";
       sureness.hidden = true;
+      tagLine.hidden = true;
       hypotheses.hidden = true;
       error.textContent = message;
       error.hidden = false;

@@ -6,8 +6,9 @@ vocab.json                                   the tokens
 model.json                                   everything else that is small
 phrases.json                                 the phrase statistics, where the model has them
 familiarity.bin                              (K, D) float32, little-endian: the subspace of known images, likewise
-class_map.onnx, classes.onnx                 where the model's search weighs classes, and --onnx writes the classifier
-classes.json                                 likewise: which words these classes are (`ClassPreferences.to_plain`)
+class_map.onnx, classes.onnx                 where --onnx writes the encoder's classifier
+tags.json                                    likewise: which everyday words these classes are (`tag_table`)
+classes.json                                 where the search weighs them: which tokens (`ClassPreferences.to_plain`)
 consensus.bin                                where the model's search weighs the predicted consensus
 """
 
@@ -41,6 +42,7 @@ from captioner.decode.consensus import check_consensus, weighs_consensus
 from captioner.decode.forbidden_tokens import check_phrases
 from captioner.demo.web import consensus_files
 from captioner.errors import ConfigError
+from captioner.evaluation.tags import tag_table
 from captioner.text.bpe import NAME as BPE
 from captioner.text.phrases import LONGEST, PhraseStatistics
 from captioner.text.tokenizers import Tokenizer, build_tokenizer, is_learned
@@ -86,7 +88,7 @@ def write_model(source: Path, folder: Path, name: str) -> WrittenModel:
     consensus = load_consensus(source, manifest, len(vocabulary)) if weighs_consensus(decode) else None
     check_consensus(decode, consensus)
     names = [*GRAPH_FILES, VOCABULARY_FILE, *([MODEL_FILE] if description.beside else [])]
-    if decode.class_weight:
+    if description.classes:
         names += CLASS_FILES
     for file in names:
         shutil.copyfile(source / file, folder / file)
@@ -107,6 +109,8 @@ def write_model(source: Path, folder: Path, name: str) -> WrittenModel:
     written = {"model.json": _json(model)}
     if vocabulary.phrases is not None:
         written["phrases.json"] = _json(plain_phrases(vocabulary.phrases))
+    if description.classes:
+        written["tags.json"] = _json(tag_table())
     if decode.class_weight:
         written["classes.json"] = _json(vocabulary.class_preferences.to_plain())
     if calibration is not None:

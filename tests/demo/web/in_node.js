@@ -7,6 +7,7 @@ import { ConsensusPredictor, rankByConsensus } from "./consensus.js";
 import { PhraseStatistics } from "./phrases.js";
 import { preferredBeamSearch } from "./preferred_beam.js";
 import { imageToArray } from "./resize.js";
+import { tagsOf } from "./tags.js";
 import { articlesFrom, joinTokens, whyUnusable, withArticles } from "./text.js";
 import { ClassPreferences, WordPreferences } from "./word_preferences.js";
 
@@ -46,6 +47,14 @@ const functions = {
       return { gains: [...gains], transfers };
     });
   },
+
+  /** The tags of images with these class probabilities. logits: for each image and class, those of the regions. */
+  tagsOf: ({ table, images, logits, rows, columns }) =>
+    Promise.all(
+      images.map((probabilities, image) =>
+        tagsOf(Float32Array.from(probabilities), table, async (classes) => ({ rows, columns, logits: classes.map((number) => logits[image][number]) })),
+      ),
+    ),
 
   /** Of a decoder that always has these logits, where null is NaN: the message of the error. */
   async searchError({ logits, config, special }) {

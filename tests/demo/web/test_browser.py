@@ -23,6 +23,7 @@ from captioner.data.datasets.registry import load_dataset
 from captioner.demo.web.site import write_site
 from captioner.generated_caption import Caption
 from captioner.runtime import OnnxCaptioner
+from captioner.text.class_words import Tag
 from captioner.training.loop import train
 from captioner.training.setup import prepare
 from tests.demo.browser import CHROMIUM, Browser
@@ -154,6 +155,18 @@ def check_captions(answer: dict[str, Any], expected: Caption) -> None:
     assert best.get("confidence") == (
         None if expected.confidence is None else pytest.approx(expected.confidence, abs=1e-4)
     )
+    check_tags(best["tags"], expected.tags)
+
+
+def check_tags(found: list[dict[str, Any]] | None, expected: tuple[Tag, ...] | None) -> None:
+    """The same things in the same order and places."""
+    if expected is None or found is None:
+        assert found == expected
+        return
+    assert [(one["word"], tuple(one["region"]), tuple(one["grid"])) for one in found] == [
+        (one.word, one.region, one.grid) for one in expected
+    ]
+    assert [one["probability"] for one in found] == pytest.approx([one.probability for one in expected], abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -184,17 +197,61 @@ def test_captions_are_those_of_the_runtime(
                 check_captions(answer, made.captioner.caption(photo, alternatives=alternatives, decode=decode))
 
 
-@pytest.mark.timeout(1800)
-@pytest.mark.skipif(not FLICKR.is_dir(), reason="needs Flickr8k in CAPTIONER_DATA")
-def test_captions_of_50_photos_by_the_bundled_model(
-    browser: Browser, runtime: dict[str, bytes], tmp_path: Path
-) -> None:
-    """By greedy search and by the model's own, which weighs classes; as PNG files, which decode alike everywhere."""
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory: pytest.TempPathFactory, runtime: dict[str, bytes]) -> Site:
+    """The page of the bundled model, with the documentation's photos."""
     captioner = OnnxCaptioner.pretrained(threads=1)
-    folder = tmp_path / "site"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("bundled")
     write_site(captioner.folder, folder, DEFAULT, runtime)
     (folder / "photos").mkdir()
+    photos = []
+    for path in sorted((ROOT / "docs" / "pretrained").glob("*.jpg")):
+        photos.append(folder / "photos" / f"{path.stem}.png")
+        Image.open(path).convert("RGB").save(photos[-1], compress_level=1)
+    return Site(folder, captioner, photos)
+
+
+def test_tags_are_those_of_python_and_show_their_regions(browser: Browser, bundled: Site) -> None:
+    with serving_folder(bundled.folder) as address:
+        browser.go(address)
+        browser.wait_for(LOADED)
+        assert browser.value(ERROR) == ""
+        seen = []
+        for photo in bundled.photos:
+            (answer,) = caption(browser, photo, [({"name": "greedy"}, 0)])
+            expected = bundled.captioner.caption(photo, decode="greedy").tags
+            assert expected is not None
+            check_tags(answer["captions"][0]["tags"], expected)
+            seen.append(expected)
+        most = max(range(len(seen)), key=lambda place: len(seen[place]))
+        assert len(seen[most]) > 1, "no photo of these shows several things"
+        browser.value("delete document.body.dataset.answered")
+        browser.choose_file("#file", bundled.photos[most])
+        browser.wait_for(ANSWERED)
+        shown = browser.value("[...document.querySelectorAll('.tags button')].map((tag) => tag.textContent)")
+        assert shown == [f"{tag.word} {100 * tag.probability:.0f} %" for tag in seen[most]]
+        browser.point_at(".tags button")
+        note = browser.wait_for(
+            "document.querySelector('.tags .attended') && document.querySelector('.attention-note').textContent"
+        )
+        assert note.startswith(f"“{seen[most][0].word}” is seen most in the ")
+        (row, column), (rows, columns) = seen[most][0].region, seen[most][0].grid
+        opacity = (
+            "((y, x) => {{ const canvas = document.querySelector('canvas'); return canvas.getContext('2d')."
+            "getImageData(x * canvas.width, y * canvas.height, 1, 1).data[3]; }})({}, {})"
+        )
+        inside = browser.value(opacity.format((row + 0.5) / rows, (column + 0.5) / columns))
+        away = browser.value(opacity.format(0.01 if row > rows / 2 else 0.99, 0.01 if column > columns / 2 else 0.99))
+        assert away > inside, "the region is not the bright one"
+        browser.point_at("h2")
+        browser.wait_for("!document.querySelector('.tags .attended')")
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not FLICKR.is_dir(), reason="needs Flickr8k in CAPTIONER_DATA")
+def test_captions_of_50_photos_by_the_bundled_model(browser: Browser, bundled: Site) -> None:
+    """By greedy search and by the model's own, which weighs classes; as PNG files, which decode alike everywhere."""
+    folder, captioner = bundled.folder, bundled.captioner
     images = load_dataset(Flickr8kConfig(root=str(FLICKR)), "val").images[:50]
     paths = [image.path for image in images if isinstance(image.path, Path)]
     assert len(paths) == 50

@@ -21,6 +21,7 @@ from captioner.decode.hypothesis import Hypothesis, PartialHypothesis
 from captioner.decode.preferred_beam import preferred_beam_search
 from captioner.demo.web import consensus_files
 from captioner.demo.web.model_files import page_transform, plain_phrases
+from captioner.evaluation.tags import tag_table, tags_of
 from captioner.runtime.onnx_rows import OnnxRows
 from captioner.text.articles import Articles
 from captioner.text.degenerate import why_unusable
@@ -228,6 +229,24 @@ def test_preferences_of_classes_are_those_of_python(in_node: Evaluate) -> None:
         shares = [one.share for one in theirs.transfers]
         assert [one["share"] for one in ours["transfers"]] == pytest.approx(shares, abs=1e-6)
     assert 5 < sum(bool(one.transfers) for one in expected) < len(expected)
+
+
+def test_tags_are_those_of_python(in_node: Evaluate) -> None:
+    generator = np.random.default_rng(11)
+    logits = generator.normal(0, 1, (30, 1000))
+    for number, row in enumerate(logits[2:]):
+        row[generator.integers(0, 1000, 1 + number % 4)] += 2 + number % 9
+    probabilities = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+    of_regions = generator.normal(0, 1, (30, 1000, 2, 3)).round(1)  # the first of equal ones
+    given = {"table": tag_table(), "images": probabilities.tolist(), "rows": 2, "columns": 3}
+    found = in_node("tagsOf", {**given, "logits": of_regions.reshape(30, 1000, 6).tolist()})
+    expected = tags_of(probabilities, lambda image, classes: of_regions[image, list(classes)])
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [(tag["word"], tuple(tag["region"]), tuple(tag["grid"])) for tag in ours] == [
+            (tag.word, tag.region, tag.grid) for tag in theirs
+        ]
+        assert [tag["probability"] for tag in ours] == pytest.approx([tag.probability for tag in theirs], abs=1e-6)
+    assert {len(of_image) for of_image in expected} >= {0, 1, 2}
 
 
 class _Session:

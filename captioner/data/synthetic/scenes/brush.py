@@ -52,7 +52,8 @@ def brightness(color: RGB) -> float:
 class Brush:
     """Draws one object. Coordinates run from (0, 0) to the kind's (width, height), with y downwards.
 
-    tile: the RGBA image to draw on. scale: pixels of the tile per unit. corner: the pixel of the tile at (0, 0).
+    tile: the transparent image to draw on, RGBA or premultiplied (RGBa). scale: pixels of the tile per unit.
+    corner: the pixel of the tile at (0, 0).
     flip: the width of the object if it is flipped horizontally, else None.
     """
 
@@ -69,7 +70,7 @@ class Brush:
         self._corner = corner
         self._flip = flip
         self._edge_width = max(2, round(1.7 * scale))
-        self._pattern = _pattern(tile.size, texture, color) if texture != "plain" else None
+        self._pattern = _pattern(tile, texture, color) if texture != "plain" else None
 
     def polygon(self, points: Sequence[Point], fill: RGB | None = None, edge: bool = True) -> None:
         """A polygon. Without `fill` it has the color and texture of the object."""
@@ -120,15 +121,16 @@ class Brush:
 
     def _pixels(self, points: np.ndarray) -> list[Point]:
         across = points[:, 0] if self._flip is None else self._flip - points[:, 0]
-        pixels = np.stack([self._corner[0] + across * self._scale, self._corner[1] + points[:, 1] * self._scale], 1)
-        return [(x, y) for x, y in pixels.tolist()]
+        rows = self._corner[1] + points[:, 1] * self._scale
+        return list(zip((self._corner[0] + across * self._scale).tolist(), rows.tolist(), strict=True))
 
     def _shape(self, points: np.ndarray, fill: RGB | None, edge: bool) -> None:
         outline = self._pixels(points)
         if fill is None and self._pattern is not None:
-            mask = Image.new("L", self._tile.size)
-            ImageDraw.Draw(mask).polygon(outline, fill=255)
-            self._tile.paste(self._pattern, (0, 0), mask)
+            box = _box_around(outline, self._tile.size)
+            mask = Image.new("L", (box[2] - box[0], box[3] - box[1]))
+            ImageDraw.Draw(mask).polygon([(x - box[0], y - box[1]) for x, y in outline], fill=255)
+            self._tile.paste(self._pattern.crop(box), box, mask)
         else:
             self._draw.polygon(outline, fill=fill or self.color)
         if edge:
@@ -170,7 +172,8 @@ def _bend(steps: int) -> np.ndarray:
 def _smooth(points: np.ndarray, closed: bool = True, steps: int = 6) -> np.ndarray:
     """A Catmull-Rom curve through the points, closed or from the first to the last."""
     if closed:
-        neighbors = np.stack([np.roll(points, shift, axis=0) for shift in (1, 0, -1, -2)], 1)
+        count = len(points)
+        neighbors = points[(np.arange(count)[:, None] + (-1, 0, 1, 2)) % count]
     else:
         padded = np.concatenate([points[:1], points, points[-1:]])
         neighbors = np.stack([padded[shift : shift + len(points) - 1] for shift in range(4)], 1)
@@ -178,14 +181,21 @@ def _smooth(points: np.ndarray, closed: bool = True, steps: int = 6) -> np.ndarr
     return curve if closed else np.concatenate([curve, points[-1:]])
 
 
-def _pattern(extent: tuple[int, int], texture: str, color: RGB) -> Image.Image:
-    """The surface of a striped or spotted object, as large as the tile."""
+def _box_around(outline: Sequence[Point], extent: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom): the part of an image of this extent in which a polygon is drawn."""
+    columns, rows = zip(*outline, strict=True)
+    left, top = max(0, math.floor(min(columns)) - 1), max(0, math.floor(min(rows)) - 1)
+    return left, top, min(extent[0], math.ceil(max(columns)) + 2), min(extent[1], math.ceil(max(rows)) + 2)
+
+
+def _pattern(tile: Image.Image, texture: str, color: RGB) -> Image.Image:
+    """The surface of a striped or spotted object, as large as the tile and in its mode."""
     pale = brightness(color) > 170
     second = mix(color, INK, 0.4) if pale else mix(color, (255, 255, 255), 0.86)
-    surface = Image.new("RGB", extent, color)
+    surface = Image.new(tile.mode, tile.size, color)
     draw = ImageDraw.Draw(surface)
-    width, height = extent
-    unit = max(extent) / 14
+    width, height = tile.size
+    unit = max(tile.size) / 14
     if texture == "striped":
         for start in np.arange(-height, width + height, 2.3 * unit).tolist():
             draw.line(

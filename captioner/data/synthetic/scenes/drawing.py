@@ -85,11 +85,12 @@ def draw_object(
     oversampling = min(6, max(2, round(_TILE_SIDE / max(placement.width, placement.height))))
     corner = (math.floor(placement.left) - 1, math.floor(placement.top) - 1)
     extent = (math.ceil(placement.left + placement.width) + 1 - corner[0], math.ceil(placement.bottom) + 1 - corner[1])
-    tile = Image.new("RGBA", (extent[0] * oversampling, extent[1] * oversampling))
+    # Premultiplied, as reduce would convert it: what is drawn is opaque, and all else is 0.
+    tile = Image.new("RGBa", (extent[0] * oversampling, extent[1] * oversampling))
     origin = ((placement.left - corner[0]) * oversampling, (placement.top - corner[1]) * oversampling)
     scale = placement.width * oversampling / kind.width
     artist(Brush(tile, scale, origin, kind.width if placement.flipped else None, paint, appearance.texture))
-    return tile.reduce(oversampling), corner
+    return tile.reduce(oversampling).convert("RGBA"), corner
 
 
 def _overlaps(scene: Scene, appearance: Appearance) -> bool:

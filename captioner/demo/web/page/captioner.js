@@ -6,13 +6,14 @@ import { ConsensusPredictor, rankByConsensus } from "./consensus.js";
 import { PhraseStatistics } from "./phrases.js";
 import { preferredBeamSearch } from "./preferred_beam.js";
 import { imageToArray } from "./resize.js";
+import { tagsOf } from "./tags.js";
 import { articlesFrom, joinTokens, whyUnusable, withArticles } from "./text.js";
 import { ClassPreferences, softmax } from "./word_preferences.js";
 
 const decoder = new TextDecoder();
 const GRAPHS = ["encoder.onnx", "init_state.onnx", "step.onnx"];
 const CLASSES = 1000; // of ImageNet
-const CLASS_GRAPHS = ["class_map.onnx", "classes.onnx"]; // with classes.json
+const CLASS_GRAPHS = ["class_map.onnx", "classes.onnx"]; // with tags.json
 
 export class Captioner {
   /** runtime: the module onnxruntime-web; files: Map of the model's file names to their bytes. */
@@ -23,31 +24,50 @@ export class Captioner {
     const options = { executionProviders: ["wasm"], externalData: beside };
     const classes = files.has("classes.json") ? new ClassPreferences(json("classes.json")) : null;
     const sessions = [];
-    for (const name of classes ? [...GRAPHS, ...CLASS_GRAPHS] : GRAPHS) {
+    for (const name of files.has("tags.json") ? [...GRAPHS, ...CLASS_GRAPHS] : GRAPHS) {
       sessions.push(await runtime.InferenceSession.create(files.get(name), options));
     }
     const phrases = files.has("phrases.json") ? new PhraseStatistics(json("phrases.json")) : null;
     const subspace = files.has("familiarity.bin") ? new Float32Array(files.get("familiarity.bin").slice().buffer) : null;
     const consensus = model.consensus ? new ConsensusPredictor(model.consensus, files.get("consensus.bin").slice()) : null;
-    return new Captioner(runtime, model, sessions, json("vocab.json"), phrases, subspace, classes, consensus);
+    const tags = files.has("tags.json") ? json("tags.json") : null;
+    return new Captioner(runtime, model, sessions, json("vocab.json"), phrases, subspace, classes, consensus, tags);
   }
 
-  constructor(runtime, model, [encoder, initState, step, classMap, classLogits], vocabulary, phrases, subspace, classes, consensus) {
+  constructor(runtime, model, [encoder, initState, step, classMap, classLogits], vocabulary, phrases, subspace, classes, consensus, tags) {
     Object.assign(this, { runtime, model, encoder, initState, stepGraph: step, vocabulary, phrases, subspace });
-    Object.assign(this, { classMap, classLogits, classes, consensus, articles: articlesFrom(model.articles) });
+    Object.assign(this, { classMap, classLogits, classes, consensus, tags, articles: articlesFrom(model.articles) });
   }
 
   /** {width, height, channels, data} → what the encoder says of the image, and its classifier, where the page has it. */
   async encode(image) {
     const { size } = this.model.transform;
     const images = new this.runtime.Tensor("float32", imageToArray(image, this.model.transform), [1, 3, size, size]);
-    if (!this.classes) return this.encoder.run({ images }, ["vector", "grid"]);
+    if (!this.tags) return this.encoder.run({ images }, ["vector", "grid"]);
     const found = { images, ...(await this.encoder.run({ images })) };
     const [read] = this.classMap.inputNames; // "shared", or "images"
     const { map } = await this.classMap.run({ [read]: found[read] });
-    const numbers = new this.runtime.Tensor("int64", BigInt64Array.from({ length: CLASSES }, (_, i) => BigInt(i)), [CLASSES]);
-    const { logits } = await this.classLogits.run({ map, classes: numbers });
-    return { vector: found.vector, grid: found.grid, probabilities: softmax(logits.data) };
+    const probabilities = softmax((await this.logitsOf(map, Array.from({ length: CLASSES }, (_, i) => i))).data);
+    const tags = await tagsOf(probabilities, this.tags, (classes) => this.regionLogits(map, classes));
+    return { vector: found.vector, grid: found.grid, probabilities, tags };
+  }
+
+  /** The classifier's head on feature maps (M, D, h, w): the logits (M, C) of C classes. */
+  async logitsOf(map, classes) {
+    const numbers = new this.runtime.Tensor("int64", BigInt64Array.from(classes, BigInt), [classes.length]);
+    return (await this.classLogits.run({ map, classes: numbers })).logits;
+  }
+
+  /** The head on each region of one map alone: {rows, columns, logits: of each class an array of its regions}. */
+  async regionLogits(map, classes) {
+    const [, depth, rows, columns] = map.dims;
+    const regions = rows * columns;
+    const alone = new map.data.constructor(map.data.length);
+    for (let region = 0; region < regions; region += 1) {
+      for (let channel = 0; channel < depth; channel += 1) alone[region * depth + channel] = map.data[channel * regions + region];
+    }
+    const found = rowsOf(await this.logitsOf(new this.runtime.Tensor(map.type, alone, [regions, depth, 1, 1]), classes));
+    return { rows, columns, logits: classes.map((_, place) => found.map((ofRegion) => ofRegion[place])) };
   }
 
   /**
@@ -72,7 +92,7 @@ export class Captioner {
       found = rankByConsensus(found, similarities, config.consensus_weight).slice(0, alternatives + 1);
     }
     const captions = found.map((hypothesis) => this.describe(hypothesis));
-    Object.assign(captions[0], this.confidence(captions[0], features.vector.data, config));
+    Object.assign(captions[0], this.confidence(captions[0], features.vector.data, config), { tags: features.tags ?? null });
     return { resize: this.model.transform.resize, captions };
   }
 

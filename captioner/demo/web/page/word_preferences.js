@@ -97,7 +97,7 @@ export class ClassPreferences {
 }
 
 /** softmax(logits) → softmax(logits / temperature). */
-function sharpen(probabilities, { temperature }) {
+export function sharpen(probabilities, { temperature }) {
   const largest = probabilities.reduce((most, probability) => Math.max(most, probability));
   const powers = Float64Array.from(probabilities, (probability) => Math.fround(probability / largest) ** (1 / temperature));
   const total = powers.reduce((sum, power) => sum + power);
