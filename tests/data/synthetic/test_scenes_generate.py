@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -17,8 +19,9 @@ from captioner.config import ScenesConfig
 from captioner.data.synthetic import scenes
 from captioner.data.synthetic.scenes import generate_scenes as generate
 from captioner.data.synthetic.scenes import load_scenes
+from captioner.data.synthetic.scenes.drawing import draw_scene
 from captioner.data.synthetic.scenes.generate_scenes import generate_scene, scenes_directory
-from captioner.data.synthetic.scenes.layout import IMAGE_SIZE
+from captioner.data.synthetic.scenes.layout import IMAGE_SIZE, Scene
 from captioner.data.synthetic.scenes.sheet import contact_sheet, main
 from captioner.errors import ConfigError, DataError
 from captioner.files import cache_directory
@@ -208,6 +211,28 @@ def test_a_full_disk_is_one_clear_message(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(DataError, match="No space left on device"):
         load_scenes(small(tmp_path / "scenes"), "train")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("working", [True, False])
+def test_several_processes_draw_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, working: bool) -> None:
+    """working=False: the other process fails at once, and its share is drawn here."""
+    config = {"train_size": 7, "val_size": 2, "test_size": 3}
+    load_scenes(small(tmp_path / "one", **config), "train")
+    monkeypatch.setattr(generate, "MANY", 12)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    if not working:
+        monkeypatch.setenv("PYTHONHOME", str(tmp_path / "nowhere"))
+    here: list[Scene] = []
+    draw = draw_scene
+
+    def counted(scene: Scene, rng: Random) -> Image.Image:
+        here.append(scene)
+        return draw(scene, rng)
+
+    monkeypatch.setattr(generate, "draw_scene", counted)
+    load_scenes(small(tmp_path / "several", **config, num_workers=3), "train")
+    assert digest(tmp_path / "several") == digest(tmp_path / "one")
+    assert len(here) == (5 if working else 12), "indices 0, 3 and 6 of 7, 0 of 2 and 0 of 3"
 
 
 def test_files_of_a_killed_run_are_not_used(tmp_path: Path) -> None:

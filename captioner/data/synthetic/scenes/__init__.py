@@ -6,6 +6,7 @@ layout           what is in a scene, and where
 drawing          a scene → its image (with brush, animals, vehicles, things and backdrops)
 words, sentences a scene → its five captions
 generate_scenes  all of it as files in COCO's format
+draw_share       a process that draws a part of many images
 sheet            an overview image of some scenes
 """
 

@@ -9,9 +9,12 @@ root/{train,val,test}/<image id>.png
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +38,7 @@ GENERATOR_VERSION = 1
 MARKER = "scenes.json"
 MAX_SCENES = 1_000_000  # per split; the image ids of the splits begin at 1, 2 and 3 million
 MAX_OBJECTS = 10  # per scene
+MANY = 500  # scenes from which on several processes draw
 
 _CATEGORY_IDS = {kind: number for number, kind in enumerate(KINDS, start=1)}
 _LABEL_NAMES = {
@@ -152,11 +156,14 @@ def _is_empty_folder(path: Path) -> bool:
 def _generate(root: Path, config: ScenesConfig) -> None:
     sizes = _sizes(config)
     total = sum(sizes.values())
+    shares = max(1, min(config.num_workers, os.cpu_count() or 1)) if total >= MANY else 1
     try:
         with _atomic_folder(root) as folder, Progress(total, "generating scenes", keep=True) as progress:
-            (folder / "annotations").mkdir()
-            for split, size in sizes.items():
-                _generate_split(folder, config.seed, split, size, progress)
+            for name in ("annotations", *sizes):
+                (folder / name).mkdir()
+            with _others_draw(folder, config.seed, sizes, shares):
+                for split, size in sizes.items():
+                    _generate_split(folder, config.seed, split, size, shares, progress)
             _write_json(folder / MARKER, _identity(config))
     except OSError as error:
         raise DataError(
@@ -189,19 +196,60 @@ def _atomic_folder(root: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _generate_split(folder: Path, seed: int, split: str, size: int, progress: Progress) -> None:
+def draw_share(folder: Path, seed: int, sizes: Mapping[str, int], share: int, shares: int) -> None:
+    """Draw every image whose index is `share` modulo `shares`, into the folders of the splits."""
+    for split, size in sizes.items():
+        for index in range(share, size, shares):
+            _draw(folder, seed, split, index, generate_scene(seed, split, index))
+
+
+def _draw(folder: Path, seed: int, split: str, index: int, generated: GeneratedScene) -> None:
+    image = draw_scene(generated.scene, _stream(seed, split, index, "picture"))
+    image.save(folder / split / f"{generated.image_id}.png", compress_level=2)
+
+
+@contextmanager
+def _others_draw(folder: Path, seed: int, sizes: Mapping[str, int], shares: int) -> Iterator[None]:
+    """A context in which a process each draws the shares after the first; at its end all are drawn.
+
+    What such a process could not draw is drawn here, where an error has its message.
+    """
+    package = Path(__file__).parents[4]
+    path = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", f"{__package__}.draw_share", str(folder), str(seed), json.dumps(dict(sizes))]
+    helpers = {
+        share: subprocess.Popen(
+            [*command, str(share), str(shares)],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for share in range(1, shares)
+    }
+    try:
+        yield
+        for share, helper in helpers.items():
+            if helper.wait():
+                draw_share(folder, seed, sizes, share, shares)
+    finally:
+        for helper in helpers.values():
+            helper.kill()
+            helper.wait()
+
+
+def _generate_split(folder: Path, seed: int, split: str, size: int, shares: int, progress: Progress) -> None:
+    """Write the annotations of a split, and draw the first of its `shares`."""
     images: list[dict[str, Any]] = []
     captions: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
-    (folder / split).mkdir()
     for index in range(size):
-        image_id, scene, texts = generate_scene(seed, split, index)
-        name = f"{image_id}.png"
-        draw_scene(scene, _stream(seed, split, index, "picture")).save(folder / split / name, compress_level=2)
+        image_id, scene, texts = generated = generate_scene(seed, split, index)
+        if index % shares == 0:
+            _draw(folder, seed, split, index, generated)
         images.append(
             {
                 "id": image_id,
-                "file_name": name,
+                "file_name": f"{image_id}.png",
                 "width": IMAGE_SIZE,
                 "height": IMAGE_SIZE,
                 "held_out": scene.held_out,
