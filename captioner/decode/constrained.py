@@ -2,7 +2,8 @@
 
 A finite-state machine reads a caption: its state says which requirements are met, and how much of a required phrase
 has just been read. Every state has a beam of its own, of `beam_width` hypotheses, so that one which has a required word
-does not compete with more probable ones that lack it (section 3.2). Only the states in which all is met may end.
+does not compete with more probable ones that lack it (section 3.2). Only where all is met may it end; one that ends
+keeps its place, as in `captioner.decode.beam_search`, so that without constraints both searches find the same.
 
 The machine reads a caption as it is printed: "a" and "an" take the form that the next word needs
 (`captioner.text.articles`), so an article counts when the word after it, or <END>, has been read.
@@ -71,6 +72,11 @@ class Constraints:
         if self._articles is None or token in self._articles.after_either:
             return 0
         return 1 + (token in self._articles.after_an)
+
+    @property
+    def end_state(self) -> State:
+        """The one in which all is met."""
+        return (1 << len(self.required)) - 1, ()
 
     @property
     def kinds(self) -> int:
@@ -147,7 +153,7 @@ def constrained_beam_search(
     phrases: PhraseStatistics | None = None,
     preferences: Sequence[WordPreferences] | None = None,
 ) -> list[list[Hypothesis]]:
-    """At most `n_best` hypotheses of every image that meet its constraints, best first.
+    """The `n_best` hypotheses of every image that meet its constraints, at most `beam_width`, best first.
 
     rows: of a new search, one per image. phrases, preferences: as of `beam_search`. Where no caption could be finished
     within `max_length` words, one hypothesis that is unfinished and meets the most. ConfigError for n_best < 1.
@@ -206,26 +212,23 @@ class _Beams:
         end: int,
         phrases: PhraseStatistics | None,
     ) -> None:
-        """Extend every open hypothesis by every token, and keep the best `beam_width` of each state."""
+        """Extend every open hypothesis by every token; the best extensions take the free places of each state."""
         by_state: dict[State, list[PartialHypothesis]] = defaultdict(list)
-        ended = set[int]()
         for row, (state, hypothesis) in enumerate(self.open, start=first):
             ranked = zip(tokens[row], log_probs[row], strict=True)
             for after, extended in self._extensions(row, state, hypothesis, ranked, config, end):
-                if extended.finished:
-                    self.finished.append(extended._replace(penalty=penalty(extended.tokens, config, phrases)))
-                    ended.add(row)
-                else:
-                    by_state[after].append(extended)
-        if not by_state:
-            self.open = [one for row, one in enumerate(self.open, start=first) if row not in ended]
+                by_state[after].append(extended)
+        if not by_state:  # no token may follow: the hypotheses stay as they are, unfinished
             self.at_end = True
             return
-        self.open = [
-            (state, hypothesis)
-            for state, extended in by_state.items()
-            for hypothesis in sorted(extended, key=lambda one: -one.value)[: config.beam_width]
-        ]
+        self.open, found = [], len(self.finished)
+        for state, candidates in by_state.items():
+            places = config.beam_width - (found if state == self.constraints.end_state else 0)
+            for one in sorted(candidates, key=lambda one: -one.value)[:places]:
+                if one.finished:
+                    self.finished.append(one._replace(penalty=penalty(one.tokens, config, phrases)))
+                else:
+                    self.open.append((state, one))
 
     def _extensions(
         self,
@@ -257,7 +260,7 @@ class _Beams:
                 return  # those that follow are masked, too
             if token == end:
                 if not self.constraints.unmet(state, hypothesis.tokens):
-                    yield state, hypothesis.end(log_prob)
+                    yield self.constraints.end_state, hypothesis.end(log_prob)
             elif not longest and not self.constraints.excludes(read := (*hypothesis.tokens, token)):
                 gain = gains.get(token, 0.0)
                 repetition = repetition_gain(token, log_prob - gain, hypothesis.tokens, config)
@@ -266,7 +269,7 @@ class _Beams:
 
     def is_settled(self, n_best: int, config: DecodeConfig) -> bool:
         """Whether no open hypothesis can still become one of the `n_best`: see `beam_search`."""
-        if self.at_end or not self.open:
+        if self.at_end or not self.open or len(self.finished) == config.beam_width:
             return True
         if len(self.finished) < n_best:
             return False

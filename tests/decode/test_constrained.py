@@ -6,11 +6,13 @@ import math
 import random
 
 import pytest
+import torch
 
 from captioner.config import DecodeConfig
-from captioner.decode.beam import beam
+from captioner.decode.beam import TorchRows, beam
+from captioner.decode.beam_search import beam_search
 from captioner.decode.consensus import consensus_search
-from captioner.decode.constrained import Constraints, Phrase
+from captioner.decode.constrained import Constraints, Phrase, constrained_beam_search
 from captioner.decode.hypothesis import USUAL_LENGTH
 from captioner.decode.run_search import search
 from captioner.errors import ConfigError
@@ -111,6 +113,24 @@ def test_what_cannot_be_met_is_unfinished() -> None:
 def test_impossible_constraints_are_errors(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="requirement"):
         Constraints(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5])
+@pytest.mark.parametrize("length_penalty", [0.0, 3.0])
+def test_without_constraints_it_is_beam_search(width: int, length_penalty: float) -> None:
+    features, decoder = make_features(6, 4), TinyDecoder(WORDS, 4)
+    config = DecodeConfig(max_length=12, beam_width=width, length_penalty=length_penalty, repetition_penalty=1.2)
+    wanted = [WordPreferences(GAINS, THINGS)] * 6
+    rows, others = (TorchRows(decoder, features, config, SPECIAL_TOKENS, None) for _ in range(2))
+    with torch.inference_mode():
+        plain = beam_search(rows, 6, config, SPECIAL_TOKENS, width, preferences=wanted)
+        found = constrained_beam_search(others, [Constraints()] * 6, config, SPECIAL_TOKENS, width, preferences=wanted)
+    complete = 0
+    for of_plain, of_image in zip(plain, found, strict=True):
+        if all(one.finished for one in of_plain):  # else one that does not end in time has a place there
+            assert of_image == of_plain
+            complete += 1
+    assert complete
 
 
 def gain_of(caption: Phrase) -> float:
