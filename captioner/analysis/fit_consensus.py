@@ -23,6 +23,7 @@ from captioner.metrics.document_frequencies import BITS, pack_ngrams
 RIDGES = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 HELD_OUT, MOST_HELD_OUT = 10, 1000  # every tenth image, but of larger sets only so many
 LEAST_IMAGES = 100
+PROJECTION_BITS = 4  # or as many as a weight has, where these are more
 SMALLEST_SHARE = 1e-6  # of the largest variance: components with less are rounding
 _CHUNK = 256  # images whose targets are in memory as a matrix at once
 
@@ -109,14 +110,14 @@ def fit_consensus(
     *,
     data: str,
     split: str,
-    dimensions: int = 512,
+    dimensions: int = 640,
     least_images: int = 10,
-    bits: int = 4,
+    bits: int = 2,
 ) -> ConsensusPredictor:
     """The predictor of I training images.
 
     vectors: of the encoder; references: their captions as token ids, one or more per image; unknown: the token <UNK>.
-    dimensions: F, or as many as the vectors have; least_images: of an n-gram; bits: of a weight, 4 or 8.
+    dimensions: F, or as many as the vectors have; least_images: of an n-gram; bits: of a weight, 2, 4 or 8.
     DataError for fewer than 100 images, and where no n-gram is left.
     """
     if len(vectors) < LEAST_IMAGES:
@@ -129,7 +130,7 @@ def fit_consensus(
             f"No n-gram is in the captions of {least_images} of the {len(vectors):,} images: use a smaller number."
         )
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-    projection = QuantizedRows.from_matrix(_whitening(vectors - mean, dimensions), 8)
+    projection = QuantizedRows.from_matrix(_whitening(vectors - mean, dimensions), max(bits, PROJECTION_BITS))
     features = _features(vectors, mean, projection)
     ridge, explained, recognized = _choose_ridge(features, targets)
     weights, offset = _Normal.of(features, targets).solve(ridge)

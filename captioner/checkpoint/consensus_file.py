@@ -4,11 +4,12 @@
 features and G n-grams:
 
     mean (D,), offset (G,)                    float32, float16
-    projection (F, D) codes in 8 bits         with projection.steps (F,), float32
-    weights (G, F) codes in 4 or 8 bits       with weights.steps (G,), float16
+    projection (F, D) codes in 4 or 8 bits    with projection.steps (F,), float32
+    weights (G, F) codes in 2, 4 or 8 bits    with weights.steps (G,), float16
     ngrams (G, 4), document_frequencies (G,)  unsigned integers of 16 bits
 
-and the other fields as JSON in its header. `captioner.decode.quantized_rows` defines codes and steps.
+and the other fields as JSON in its header. Format 1 has no `projection_bits`, which are 8 there.
+`captioner.decode.quantized_rows` defines codes and steps.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from captioner.files import write_atomically
 from captioner.schema import from_plain, to_plain
 
 CONSENSUS_FILE = "consensus.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def save_consensus(predictor: ConsensusPredictor, folder: Path) -> None:
@@ -40,6 +41,7 @@ def save_consensus(predictor: ConsensusPredictor, folder: Path) -> None:
         "other_frequency": predictor.other_frequency,
         "bits": predictor.weights.bits,
         "columns": predictor.weights.columns,
+        "projection_bits": predictor.projection.bits,
         "record": to_plain(predictor.record),
     }
     tensors = {
@@ -83,10 +85,11 @@ def load_consensus(
 
 def _read(file: SafetensorsFile) -> ConsensusPredictor:
     about = json.loads(file.metadata["consensus"])
-    if about["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"it has format {about['format_version']}; this release reads format {FORMAT_VERSION}")
+    if about["format_version"] not in range(1, FORMAT_VERSION + 1):
+        raise ValueError(f"it has format {about['format_version']}; this release reads 1 to {FORMAT_VERSION}")
     mean = file.array("mean")
-    projection = QuantizedRows(file.array("projection"), file.array("projection.steps"), 8, len(mean))
+    projection_bits = int(about.get("projection_bits", 8))
+    projection = QuantizedRows(file.array("projection"), file.array("projection.steps"), projection_bits, len(mean))
     steps = file.array("weights.steps").astype(np.float32)
     weights = QuantizedRows(file.array("weights"), steps, int(about["bits"]), int(about["columns"]))
     predictor = ConsensusPredictor(

@@ -85,7 +85,7 @@ def test_the_regression_is_ridge_with_a_free_offset(monkeypatch: pytest.MonkeyPa
         np.testing.assert_allclose(offset, m[kept].mean(0) - x[kept].mean(0) @ expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 def test_it_recognizes_what_it_has_learned(bits: int) -> None:
     vectors, captions = scenes(400)
     predictor = fit_consensus(

@@ -36,7 +36,7 @@ def in_half(predictor: ConsensusPredictor) -> ConsensusPredictor:
     return replace(predictor, weights=replace(predictor.weights, steps=steps))
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 def test_what_is_loaded_says_the_same(home: Path, run: Path, bits: int) -> None:
     predictor = in_half(random_predictor(512, tokens=(4, 5, 6, 7), features=6, bits=bits))
     store(run, predictor)
@@ -46,6 +46,23 @@ def test_what_is_loaded_says_the_same(home: Path, run: Path, bits: int) -> None:
     vector = np.random.default_rng(0).normal(size=512).astype(np.float32)
     captions = [(4, 5, 6), (7, 7, 4, 5), (5,)]
     np.testing.assert_array_equal(loaded.similarities(vector, captions), predictor.similarities(vector, captions))
+
+
+def test_a_file_of_format_1_has_a_projection_in_8_bits(run: Path) -> None:
+    predictor = in_half(random_predictor(512, features=6))
+    folder = store(run, predictor)
+    path = folder / CONSENSUS_FILE
+    content = path.read_bytes()
+    old = content.replace(b'\\"format_version\\": 2', b'\\"format_version\\": 1')
+    old = old.replace(b', \\"projection_bits\\": 8', b"".ljust(len(b', \\"projection_bits\\": 8')))
+    assert b"projection_bits" in content
+    assert b"projection_bits" not in old
+    write_atomically(path, old)
+    write_manifest(folder)
+    loaded = load_checkpoint(run).consensus
+    assert loaded is not None
+    assert (loaded.projection.bits, loaded.projection.columns) == (8, 512)
+    np.testing.assert_array_equal(loaded.projection.codes, predictor.projection.codes)
 
 
 def test_a_captioner_uses_it_where_it_is_asked_to(home: Path, run: Path) -> None:

@@ -21,7 +21,7 @@ WORDS = 3  # tokens 4, 5, 6
 CAPTIONS = [(4,), (4, 4, 5, 6), (6, 5, 4, 6, 5, 4, 4), (5, 6), (4, 5, 6, 4, 5)]
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 def test_similarities_are_those_of_the_definition(bits: int) -> None:
     for seed in range(3):
         predictor = random_predictor(bits=bits, seed=seed)

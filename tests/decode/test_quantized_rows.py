@@ -1,4 +1,4 @@
-"""Matrices in 4 and 8 bits: every value within half a step, whatever the number of columns."""
+"""Matrices in 2, 4 and 8 bits: every value within half a step, whatever the number of columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from captioner.decode.quantized_rows import QuantizedRows
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("columns", [1, 7, 32])
 def test_values_are_the_nearest_levels(bits: int, columns: int) -> None:
     matrix = np.random.default_rng(columns).normal(size=(6, columns)) * [[1e-3], [1], [50], [0], [2], [3]]
@@ -22,13 +22,22 @@ def test_values_are_the_nearest_levels(bits: int, columns: int) -> None:
     if bits == 8:
         assert (nearest <= stored.steps[:, None] * 0.5 * (1 + 1e-6)).all(), "no value is clipped"
     np.testing.assert_array_equal(stored.rows(np.array([4, 0])), values[[4, 0]])
+    assert stored.rows(np.array([], np.int64)).shape == (0, columns)
 
 
-def test_four_bits_keep_most_of_a_gaussian() -> None:
-    """Max (1960), table II: the best uniform quantizer with 16 levels leaves 0.01154 of the variance."""
+@pytest.mark.parametrize(("bits", "left"), [(2, 0.1188), (4, 0.01154)])
+def test_few_bits_keep_most_of_a_gaussian(bits: int, left: float) -> None:
+    """Max (1960), table II: what the best uniform quantizers with 4 and 16 levels leave of the variance."""
     matrix = np.random.default_rng(0).normal(size=(20, 5000))
-    error = np.square(QuantizedRows.from_matrix(matrix, 4).rows(np.arange(20)) - matrix).mean()
-    assert error == pytest.approx(0.01154, rel=0.05)
+    error = np.square(QuantizedRows.from_matrix(matrix, bits).matrix() - matrix).mean()
+    assert error == pytest.approx(left, rel=0.05)
+
+
+def test_a_byte_has_the_codes_of_its_columns_from_the_lowest_bits_on() -> None:
+    """The layout of stored files."""
+    for bits, codes, packed in ((2, [3, 0, 1, 2, 1], [0b10_01_00_11, 1]), (4, [3, 15, 9], [0xF3, 9]), (8, [7], [7])):
+        rows = QuantizedRows(np.array([packed], np.uint8), np.ones(1, np.float32), bits, len(codes))
+        np.testing.assert_array_equal(rows.matrix()[0] + (2**bits - 1) / 2, codes)
 
 
 def test_parts_that_do_not_fit_are_named() -> None:

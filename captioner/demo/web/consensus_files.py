@@ -4,7 +4,7 @@
 
     float32    mean (D), steps of the projection (F), offset (G), steps of the weights (G), document frequencies (G)
     uint16     n-grams (G × 4)
-    uint8      codes of the projection (F × D), codes of the weights (G × bytes of a row)
+    uint8      codes of the projection (F × bytes of a row), codes of the weights (G × bytes of a row)
 
 `about` has the sizes and the other fields, for `model.json`.
 """
@@ -29,6 +29,7 @@ def about(predictor: ConsensusPredictor) -> dict[str, Any]:
         "features": predictor.weights.columns,
         "ngrams": len(predictor.ngrams),
         "bits": predictor.weights.bits,
+        "projection_bits": predictor.projection.bits,
     }
 
 

@@ -256,7 +256,7 @@ class _Session:
         self.run = table.run
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 def test_consensus_is_that_of_python(in_node: Evaluate, bits: int) -> None:
     predictor = random_predictor(9, tokens=(4, 5, 300), features=5, bits=bits)
     generator = np.random.default_rng(bits)

@@ -3,7 +3,7 @@
 const LONGEST = 4; // words of an n-gram
 const SCALE = 10;
 
-/** A matrix in 4 or 8 bits a value: see `captioner.decode.quantized_rows`. */
+/** A matrix in 2, 4 or 8 bits a value: see `captioner.decode.quantized_rows`. */
 class QuantizedRows {
   constructor(codes, steps, bits, columns) {
     Object.assign(this, { codes, steps, bits, columns, bytes: Math.ceil((columns * bits) / 8), middle: (2 ** bits - 1) / 2 });
@@ -19,19 +19,18 @@ class QuantizedRows {
   }
 
   code(first, column) {
-    if (this.bits === 8) return this.codes[first + column];
-    const byte = this.codes[first + (column >> 1)];
-    return column & 1 ? byte >> 4 : byte & 15;
+    const place = column * this.bits;
+    return (this.codes[first + (place >> 3)] >> (place & 7)) & (2 ** this.bits - 1);
   }
 }
 
 export class ConsensusPredictor {
   /**
-   * about: {images, other_frequency, values, features, ngrams, bits}; content: of `consensus.bin`, as
+   * about: {images, other_frequency, values, features, ngrams, bits, projection_bits}; content: of `consensus.bin`, as
    * `captioner.demo.web.consensus_files` writes it.
    */
   constructor(about, content) {
-    const { values, features, ngrams, bits } = about;
+    const { values, features, ngrams, bits, projection_bits: projectionBits } = about;
     let offset = 0;
     const take = (Kind, length) => {
       const array = new Kind(content.buffer, content.byteOffset + offset, length);
@@ -44,8 +43,10 @@ export class ConsensusPredictor {
     const weightSteps = take(Float32Array, ngrams);
     const frequencies = take(Float32Array, ngrams);
     const tokens = take(Uint16Array, ngrams * LONGEST);
-    this.projection = new QuantizedRows(take(Uint8Array, values * features), projectionSteps, 8, values);
-    this.weights = new QuantizedRows(take(Uint8Array, Math.ceil((features * bits) / 8) * ngrams), weightSteps, bits, features);
+    const takeRows = (rows, steps, columns, ofValue) =>
+      new QuantizedRows(take(Uint8Array, Math.ceil((columns * ofValue) / 8) * rows), steps, ofValue, columns);
+    this.projection = takeRows(features, projectionSteps, values, projectionBits);
+    this.weights = takeRows(ngrams, weightSteps, features, bits);
     const idf = (frequency) => Math.log(about.images) - Math.log(Math.max(frequency, 1));
     this.otherIdf = idf(about.other_frequency);
     this.numbers = new Map(); // n-gram → its row
