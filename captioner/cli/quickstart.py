@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from captioner.cli.flags import FlagParser, add_device, add_set
@@ -42,16 +43,19 @@ def _quickstart(arguments: argparse.Namespace) -> None:
     config = compose_train_settings(["experiment=demo", f"device={arguments.device}", *arguments.set])
     folder = Path(run_folder_name(None, "demo"))
 
-    from captioner.cli.train_job import train_in_folder
-    from captioner.data.datasets.registry import load_dataset
-    from captioner.data.images.decode import load_image
-    from captioner.evaluation.evaluation import format_scores
-    from captioner.inference import Captioner
-    from captioner.plots import attention_sheet
-    from captioner.training.loop import TrainingResult
+    from captioner.metrics.meteor.paraphrases import index_made_beside
 
-    folder.mkdir(parents=True)
-    result = train_in_folder(config, folder)
+    with index_made_beside() if "METEOR" in config.metric.names else nullcontext():
+        from captioner.cli.train_job import train_in_folder
+        from captioner.data.datasets.registry import load_dataset
+        from captioner.data.images.decode import load_image
+        from captioner.evaluation.evaluation import format_scores
+        from captioner.inference import Captioner
+        from captioner.plots import attention_sheet
+        from captioner.training.loop import TrainingResult
+
+        folder.mkdir(parents=True)
+        result = train_in_folder(config, folder)
     assert isinstance(result, TrainingResult)
     (split, evaluation), *_ = result.evaluations.items()
     sys.stdout.write(f"\nHeld-out images ({split}), captions by beam search:\n")

@@ -13,6 +13,7 @@ import gzip
 import zlib
 from array import array
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from captioner.metrics.meteor.paraphrases import FILTER_BITS, MULTIPLIER, Hashes
 from captioner.metrics.ngrams import Integers
 from captioner.metrics.ragged import ranges, starts_of
 
+_SPACE, _NEWLINE = b" \n"
 _BLOCK = 1 << 20  # characters
 _AT_ONCE = 1 << 18  # phrases
 
@@ -38,14 +40,14 @@ def read_table(source: Path) -> Paraphrases:
     try:
         for block in _blocks(source):
             new_runs = []
-            for phrase in block[1::3]:
+            for phrase, of_run in groupby(block[1::3]):
                 if phrase != last:
                     new_runs.append(phrase)
                     lengths.append(0)
                     last = phrase
-                lengths[-1] += 1
+                lengths[-1] += len(list(of_run))
             phrases = new_runs + block[2::3]
-            numbers = np.array([words[word] for word in " ".join(phrases).split(" ")])
+            numbers = np.fromiter(map(words.__getitem__, " ".join(phrases).split(" ")), np.int64)
             hashes_of_words = np.append(hashes_of_words, hash_words(words.added()))
             hashes = _hash_phrases(phrases, hashes_of_words[numbers])
             runs.frombytes(hashes[: len(new_runs)].tobytes())
@@ -89,7 +91,9 @@ def _blocks(source: Path) -> Iterator[list[str]]:
 
 def _hash_phrases(phrases: list[str], of_words: Hashes) -> Hashes:
     """The hash of each phrase; of_words: those of all their words, one phrase after the other."""
-    counts = np.array([phrase.count(" ") + 1 for phrase in phrases])
+    characters = np.frombuffer("\n".join(phrases).encode(), np.uint8)
+    separators = characters[(characters == _SPACE) | (characters == _NEWLINE)]  # between words, and between phrases
+    counts = np.diff(np.flatnonzero(separators == _NEWLINE), prepend=-1, append=len(separators))
     starts = starts_of(counts)[:-1]
     hashes = of_words[starts]
     for index in range(1, int(counts.max())):

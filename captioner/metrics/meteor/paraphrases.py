@@ -19,7 +19,8 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -27,7 +28,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from captioner.files import atomic_folder, write_json
+from captioner.files import atomic_folder, cache_directory, write_json
+from captioner.helper_process import helpers
 from captioner.metrics.java import MetricUnavailable, find_in_pycocoevalcap
 from captioner.metrics.meteor.resources import PARAPHRASES
 from captioner.metrics.ngrams import Integers
@@ -78,7 +80,7 @@ def open_paraphrases(cache: Path) -> Paraphrases:
     Raises MetricUnavailable where the table is missing or cannot be read, or the cache cannot be written.
     """
     source = find_in_pycocoevalcap("METEOR", PARAPHRASES)
-    folder = cache / f"paraphrase-en-v{FORMAT_VERSION}"
+    folder = _folder(cache)
     opened = _open(folder, source)
     if opened is None:
         try:
@@ -92,6 +94,28 @@ def open_paraphrases(cache: Path) -> Paraphrases:
     if opened is None:
         raise MetricUnavailable(f"METEOR's paraphrase index in {folder} cannot be read back. Delete the folder.")
     return opened
+
+
+@contextmanager
+def index_made_beside() -> Iterator[None]:
+    """A context in which another process makes the index, where there is none yet, for who needs it later.
+
+    Where that fails, or is not done at the end of the context, `open_paraphrases` makes it.
+    """
+    made = _folder(cache_directory()).exists()
+    with helpers([] if made else [["-c", _MAKE]]):
+        yield
+
+
+_MAKE = f"""
+from captioner.files import cache_directory
+from {__name__} import open_paraphrases
+open_paraphrases(cache_directory())
+"""
+
+
+def _folder(cache: Path) -> Path:
+    return cache / f"paraphrase-en-v{FORMAT_VERSION}"
 
 
 def _open(folder: Path, source: Path) -> Paraphrases | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,13 @@ import pytest
 
 from captioner.metrics.java import MetricUnavailable
 from captioner.metrics.meteor import paraphrase_table, paraphrases
-from captioner.metrics.meteor.paraphrases import MULTIPLIER, Paraphrases, hash_words, open_paraphrases
+from captioner.metrics.meteor.paraphrases import (
+    MULTIPLIER,
+    Paraphrases,
+    hash_words,
+    index_made_beside,
+    open_paraphrases,
+)
 
 TABLE = [("big", "large"), ("in front of", "before"), ("big", "huge"), ("large", "big"), ("big", "a big")]
 
@@ -119,3 +127,28 @@ def test_a_cache_that_cannot_be_written(table: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MetricUnavailable, match="CAPTIONER_CACHE"):
         open_paraphrases(tmp_path / "file")
+
+
+def test_another_process_makes_it_where_there_is_none(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is replaced by its code run here, where the small table is known."""
+    monkeypatch.setenv("CAPTIONER_CACHE", str(tmp_path / "cache"))
+    started = []
+
+    @contextmanager
+    def run_here(commands: list[list[str]]) -> Iterator[None]:
+        started.append(len(commands))
+        for option, code in commands:
+            assert option == "-c"
+            exec(code, {})
+        yield
+
+    monkeypatch.setattr(paraphrases, "helpers", run_here)
+    with index_made_beside():
+        pass
+    monkeypatch.setattr(paraphrases, "_make", lambda folder, source: pytest.fail("made again"))
+    assert listed(open_paraphrases(tmp_path / "cache"), "large") == ["big"]
+    with index_made_beside():
+        pass
+    assert started == [1, 0]

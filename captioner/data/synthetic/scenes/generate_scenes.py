@@ -12,8 +12,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +28,7 @@ from captioner.data.synthetic.scenes.words import NOUNS
 from captioner.data.synthetic.scenes.world import KINDS
 from captioner.errors import DataError, choose
 from captioner.files import cache_directory, temporary_beside
+from captioner.helper_process import helpers
 from captioner.progress_bar import Progress
 
 GENERATOR_VERSION = 1
@@ -214,27 +213,12 @@ def _others_draw(folder: Path, seed: int, sizes: Mapping[str, int], shares: int)
 
     What such a process could not draw is drawn here, where an error has its message.
     """
-    package = Path(__file__).parents[4]
-    path = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", f"{__package__}.draw_share", str(folder), str(seed), json.dumps(dict(sizes))]
-    helpers = {
-        share: subprocess.Popen(
-            [*command, str(share), str(shares)],
-            env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for share in range(1, shares)
-    }
-    try:
+    command = ["-m", f"{__package__}.draw_share", str(folder), str(seed), json.dumps(dict(sizes))]
+    with helpers([[*command, str(share), str(shares)] for share in range(1, shares)]) as others:
         yield
-        for share, helper in helpers.items():
-            if helper.wait():
+        for share, other in enumerate(others, 1):
+            if not other.succeeded():
                 draw_share(folder, seed, sizes, share, shares)
-    finally:
-        for helper in helpers.values():
-            helper.kill()
-            helper.wait()
 
 
 def _generate_split(folder: Path, seed: int, split: str, size: int, shares: int, progress: Progress) -> None:
