@@ -23,7 +23,7 @@ from captioner.metrics.document_frequencies import BITS, pack_ngrams
 RIDGES = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 HELD_OUT, MOST_HELD_OUT = 10, 1000  # every tenth image, but of larger sets only so many
 LEAST_IMAGES = 100
-PROJECTION_BITS = 4  # or as many as a weight has, where these are more
+PROJECTION_BITS = {2: 4, 4: 8, 8: 8}  # by the bits of a weight
 SMALLEST_SHARE = 1e-6  # of the largest variance: components with less are rounding
 _CHUNK = 256  # images whose targets are in memory as a matrix at once
 
@@ -110,9 +110,9 @@ def fit_consensus(
     *,
     data: str,
     split: str,
-    dimensions: int = 640,
+    dimensions: int = 512,
     least_images: int = 10,
-    bits: int = 2,
+    bits: int = 4,
 ) -> ConsensusPredictor:
     """The predictor of I training images.
 
@@ -130,7 +130,7 @@ def fit_consensus(
             f"No n-gram is in the captions of {least_images} of the {len(vectors):,} images: use a smaller number."
         )
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-    projection = QuantizedRows.from_matrix(_whitening(vectors - mean, dimensions), max(bits, PROJECTION_BITS))
+    projection = QuantizedRows.from_matrix(_whitening(vectors - mean, dimensions), PROJECTION_BITS[bits])
     features = _features(vectors, mean, projection)
     ridge, explained, recognized = _choose_ridge(features, targets)
     weights, offset = _Normal.of(features, targets).solve(ridge)

@@ -42,7 +42,7 @@ def _parser() -> FlagParser:
     )
     parser.add_argument("--beam-width", type=int, metavar="K", help="with --weight: store decode.beam_width=K as well")
     parser.add_argument(
-        "--dimensions", type=int, default=640, metavar="F", help="features of an image, 1 or more (default: 640)"
+        "--dimensions", type=int, default=384, metavar="F", help="features of an image, 1 or more (default: 384)"
     )
     parser.add_argument(
         "--min-images",
@@ -51,7 +51,7 @@ def _parser() -> FlagParser:
         metavar="N",
         help="leave out n-grams that captions of fewer images have (default: 10); more makes the file smaller",
     )
-    parser.add_argument("--bits", type=int, default=2, choices=(2, 4, 8), help="of a stored weight (default: 2)")
+    parser.add_argument("--bits", type=int, default=4, choices=(2, 4, 8), help="of a stored weight (default: 4)")
     add_device(parser)
     add_json(parser, "print the record as JSON instead of text")
     return parser

@@ -23,7 +23,7 @@ def random_predictor(
     kept = [gram for gram in grams if len(gram) == 1 or random.random() < 0.5]
     return ConsensusPredictor(
         mean=random.normal(size=values).astype(np.float32),
-        projection=QuantizedRows.from_matrix(random.normal(size=(features, values)), max(bits, 4)),
+        projection=QuantizedRows.from_matrix(random.normal(size=(features, values)), 4 if bits == 2 else 8),
         ngrams=np.array([gram + (0,) * (4 - len(gram)) for gram in kept], np.uint16),
         document_frequencies=random.integers(1, 900, len(kept)).astype(np.uint16),
         images=1000,
