@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
 from tests.folders import NewFolder, _numbered_folder, new_folder, pytest_runtest_makereport, tmp_path
+from tests.shapes import enforce_shapes, forget_calls
 
 __all__ = ["_numbered_folder", "new_folder", "pytest_runtest_makereport", "tmp_path"]
 
-# Shape annotations are enforced in tests only.
-_hook = install_import_hook(["captioner.nn", "captioner.decode"], "beartype.beartype")
-_hook.__enter__()
+enforce_shapes("captioner.nn", "captioner.decode")
+gc.disable()  # until all tests are imported
+
+
+def pytest_collection_finish() -> None:
+    """Leave what has been imported out of garbage collection, which would look at a million objects again and again."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +31,7 @@ def _isolated(new_folder: NewFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAPTIONER_CACHE", str(new_folder("cache")))
     monkeypatch.setenv("TQDM_DISABLE", "1")  # what is printed does not depend on how long a test takes
     monkeypatch.setattr(os, "fsync", _no_fsync)
+    forget_calls()
     torch.manual_seed(0)
 
 

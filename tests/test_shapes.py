@@ -1,0 +1,152 @@
+"""Wrong shapes are found in tests: in arguments and results, at every call that is not like one before."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.shapes import enforce_shapes, forget_calls
+
+CODE = '''
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+lengths = []
+
+def second(rows: Float[Tensor, "B D"], numbers: ndarray, names: tuple[str, ...] = ("x",), *, last: int = 3) -> int:
+    return last + len(names)
+
+def first(rows: Float[Tensor, "B D"], steps: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+    return rows[: lengths[-1] if lengths else None, 0]
+
+@dataclass(frozen=True)
+class State:
+    hidden: Float[Tensor, "B H"]
+    cell: Float[Tensor, "B H"]
+
+@dataclass(frozen=True)
+class NamedState(State):
+    name: str
+
+class Layer(nn.Module):
+    def __init__(self, drops: int) -> None:
+        super().__init__()
+        self.drops = drops
+
+    @property
+    def half(self) -> int:
+        return self.drops / 2
+
+    @staticmethod
+    def double(number: int) -> int:
+        return 2 * number
+
+    def forward(self, parts: tuple[Float[Tensor, "B D"], ...], *, scale: float = 1.0) -> Float[Tensor, "B D"]:
+        """Forward."""
+        return sum(parts)[:, self.drops :] * scale
+'''
+
+
+@pytest.fixture
+def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """CODE as a module whose shapes are enforced."""
+    (tmp_path / "shaped_code.py").write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    finders = list(sys.meta_path)
+    enforce_shapes("shaped_code")
+    import shaped_code
+
+    yield shaped_code
+    sys.meta_path[:] = finders
+    del sys.modules["shaped_code"]
+
+
+def refuses() -> Any:
+    return pytest.raises(Exception, match="violates type hint")
+
+
+def test_arguments(checked: ModuleType) -> None:
+    rows, steps = torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)
+    for _ in range(2):
+        assert checked.first(rows, steps=steps).shape == (3,)
+        for wrong in [(rows, steps[:2]), (rows[0], steps), (rows, steps.float()), (rows.int(), steps), (rows, None)]:
+            with refuses():
+                checked.first(*wrong)
+
+
+def test_a_type_that_only_mypy_has_is_any(checked: ModuleType) -> None:
+    assert checked.second(torch.zeros(3, 2), 5) == 4
+    with refuses():
+        checked.second(torch.zeros(3), 5)
+
+
+def test_a_result_of_every_new_call_and_in_every_test(checked: ModuleType) -> None:
+    rows, steps = torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)
+    checked.first(rows, steps)
+    checked.lengths.append(2)
+    assert len(checked.first(rows, steps)) == 2, "a call like the one before"
+    with refuses():
+        checked.first(torch.zeros(3, 1), steps)
+    forget_calls()
+    for _ in range(2):  # a refused call does not count as seen
+        with refuses():
+            checked.first(rows, steps)
+
+
+def test_every_module_by_itself(checked: ModuleType) -> None:
+    right, wrong = checked.Layer(0), checked.Layer(1)
+    parts = (torch.zeros(3, 2), torch.zeros(3, 2))
+    right(parts)
+    with refuses():
+        wrong(parts)
+    with refuses():
+        right(parts, scale="1")
+    assert isinstance(right, nn.Module)
+    assert right.forward.__doc__ == "Forward."
+
+
+def test_parts_that_are_not_alike_are_looked_at_in_every_call(checked: ModuleType) -> None:
+    layer = checked.Layer(0)
+    parts = (torch.zeros(3, 2), *[torch.zeros(1, 2)] * 3)
+
+    def calls() -> None:
+        for _ in range(1000):  # one part of each call is checked, chosen by chance
+            layer(parts)
+
+    with refuses():
+        calls()
+
+
+def test_methods_of_all_kinds(checked: ModuleType) -> None:
+    with refuses():
+        checked.Layer("1")
+    with refuses():
+        _ = checked.Layer(1).half
+    assert checked.Layer.double(2) == 4
+    with refuses():
+        checked.Layer.double("2")
+
+
+def test_dataclasses(checked: ModuleType) -> None:
+    rows = torch.zeros(3, 2)
+    assert checked.NamedState(checked.State(rows, rows).hidden, cell=rows, name="x").name == "x"
+    for wrong in [(rows, rows[:2]), (rows, [1.0])]:
+        with refuses():
+            checked.State(*wrong)
+        with refuses():
+            checked.NamedState(*wrong, "x")
+    with refuses():
+        checked.NamedState(rows, rows, 1)
