@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from captioner.errors import ConfigError
 from captioner.nn.encoders import torchvision_cnn
 from captioner.nn.encoders.build_encoder import available_encoders, build_encoder
 from captioner.nn.encoders.encoder import Encoder
+from captioner.nn.encoders.trunk import feature_map_shape
 
 CONF = Path(__file__).parents[3] / "conf" / "encoder"
 DOCUMENTATION = Path(__file__).parents[3] / "docs" / "encoders.md"
@@ -396,6 +398,29 @@ def test_an_unknown_block_is_an_error_before_weights_are_read() -> None:
     config = EncoderConfig("resnet18", weights="/nowhere.pth", fine_tune_from="layer5")
     with pytest.raises(ConfigError, match=r"Did you mean layer\d.* Its blocks are: conv1, bn1, layer1"):
         build_encoder(config)
+
+
+class Pooled(nn.Module):
+    """A network of the user's, with a setting that is no module's."""
+
+    def __init__(self, size: int, padding: int) -> None:
+        super().__init__()
+        self.size = size
+        self.convolution = nn.Conv2d(3, 4, 3, padding=padding)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return nn.functional.avg_pool2d(self.convolution(images), self.size)
+
+
+def test_the_feature_map_has_the_shape_of_each_network() -> None:
+    """Shapes are computed once for each network: all that they depend on tells one network from another."""
+    for _ in range(2):
+        for size, padding, image_size in itertools.product((1, 2, 4), (0, 1), (18, 34)):
+            trunk = nn.Sequential(Pooled(size, padding))
+            expected = tuple(trunk(torch.zeros(1, 3, image_size, image_size)).shape[1:])
+            assert feature_map_shape("pooled", trunk, image_size) == expected
+        with pytest.raises(ConfigError, match="image_size=4 is too small for pooled"):
+            feature_map_shape("pooled", nn.Sequential(Pooled(4, 0)), 4)
 
 
 def test_too_small_images_are_an_error() -> None:
