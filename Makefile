@@ -25,7 +25,10 @@ $(READY): pyproject.toml
 demo: $(READY) ## Train a small captioner on synthetic images and caption held-out ones: 3 minutes of processor time
 	$(BIN)/python -m captioner quickstart
 
-test: lint $(READY) ## Linters, types, import layers, and the fast tests, one process per core
+test: style ## Linters, types, import layers, and the fast tests, one process per core
+	$(MAKE) --jobs=2 types fast-tests
+
+fast-tests: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not notebook"
 
 test-slow: $(READY) ## The slow tests
@@ -43,9 +46,13 @@ fuzz: $(READY) ## Try thousands of damaged and malicious files, settings and che
 notebooks: $(READY) ## Run every notebook from top to bottom
 	$(BIN)/python -m pytest -m notebook
 
-lint: $(READY) ## ruff, mypy and import-linter
+lint: style types ## ruff, mypy and import-linter
+
+style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
@@ -73,4 +80,4 @@ ci: ## Run what CI runs
 clean: ## Remove the virtual environment and tool caches (not runs/)
 	rm -rf $(VENV) .venv-next .venv-oldest .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test test-slow test-next test-oldest fuzz notebooks lint docs format reference bench ci clean
+.PHONY: help setup demo test fast-tests test-slow test-next test-oldest fuzz notebooks lint style types docs format reference bench ci clean
