@@ -36,10 +36,16 @@ def test_training_keeps_the_best_with_their_scores(here: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_every_command_captions_with_the_mean_of_the_three(here: Path, command: Command) -> None:
-    evaluated = command(
-        evaluate, "checkpoint=runs/first", "average=best3", "baselines=[runs/first]", "hydra.run.dir=out", "device=cpu"
-    )
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        pytest.param(["metric.names=[Bleu,CIDEr]"], id="two metrics"),
+        pytest.param([], id="all metrics", marks=pytest.mark.slow),  # METEOR makes its index for each cache: 8 s
+    ],
+)
+def test_every_command_captions_with_the_mean_of_the_three(here: Path, command: Command, metrics: list[str]) -> None:
+    options = ["checkpoint=runs/first", "average=best3", "baselines=[runs/first]", "device=cpu", *metrics]
+    evaluated = command(evaluate, *options, "hydra.run.dir=out")
     assert evaluated.code == 0, evaluated.err
     assert "first (best3)" in evaluated.out
     exported = command(
