@@ -3,8 +3,9 @@
     python benchmarks/diversity.py diversity.jsonl --data-root FLICKR8K --photos 200 --plot docs/diversity.png
 
 Each photo is encoded once. A line of the file is one setting of one search; settings that are there already are not
-searched again, so a stopped command goes on. All settings but those of a line are the model's (no implausible phrases),
-without its classes and its predicted consensus, which not every search reads.
+searched again, so a stopped command goes on, and those of another model are an error. All settings but those of a line
+are the model's (no implausible phrases), without its classes and its predicted consensus, which not every search reads;
+one curve is the beam with the consensus, as the model's own search has it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from captioner.checkpoint.checkpoint import load_checkpoint
 from captioner.config import CacheConfig, DecodeConfig, Flickr8kConfig, MetricConfig
 from captioner.data.datasets.registry import load_dataset
+from captioner.data.features.cache import weights_digest
 from captioner.data.features.sources import open_model_features
 from captioner.evaluation.evaluate import generate_hypothesis_sets, settings_for_sets
 from captioner.evaluation.evaluation import score_captions
@@ -32,6 +34,7 @@ SCORES = ("CIDEr", "Mean_CIDEr", "Oracle_CIDEr", "Self_CIDEr", "mBLEU_4", "Div_1
 
 CURVES: dict[str, tuple[str, dict[str, Any], str, tuple[float, ...]]] = {
     "beam": ("beam", {}, "beam_width", (5, 7, 10, 20, 40)),
+    "beam, consensus": ("beam", {"beam_width": 10}, "consensus_weight", (0.01, 0.02, 0.05, 0.1, 0.2)),
     "diverse, penalty": ("diverse", {"beam_width": 5, "groups": 5}, "diversity_penalty", (0.1, 0.25, 0.5, 1, 2, 4)),
     "diverse, groups": ("diverse", {"beam_width": 12, "diversity_penalty": 1.0}, "groups", (2, 3, 4, 6, 12)),
     "temperature": ("sample", {}, "temperature", (0.1, 0.25, 0.5, 0.75, 1, 1.25)),
@@ -42,13 +45,16 @@ CURVES: dict[str, tuple[str, dict[str, Any], str, tuple[float, ...]]] = {
 }
 """Name → search, settings that stay, the setting that changes, and its values, from less to more diverse."""
 
-COLORS = ("#1b1b1b", "#c0392b", "#e8a33d", "#1f6f8b", "#2e8b57", "#8e6bbf", "#d16ba5", "#8a8f98")
+COLORS = ("#1b1b1b", "#8b5a2b", "#c0392b", "#e8a33d", "#1f6f8b", "#2e8b57", "#8e6bbf", "#d16ba5", "#8a8f98")
 
 
 def search_all(out: Path, root: Path, photos: int) -> None:
     """Search with every setting that `out` lacks, and add a line for each."""
-    done = {(line["curve"], line["value"]) for line in read_lines(out)}
     checkpoint = load_checkpoint(Path("flickr8k"))
+    model = weights_digest(checkpoint.model)[:12]
+    if others := {line["model"] for line in read_lines(out)} - {model}:
+        sys.exit(f"{out} is of another model, {', '.join(others)}, and the bundled one is {model}: give another file.")
+    done = {(line["curve"], line["value"]) for line in read_lines(out)}
     data = Flickr8kConfig(root=str(root), limit=photos)
     dataset = load_dataset(data, "val")
     features = open_model_features(
@@ -65,12 +71,19 @@ def search_all(out: Path, root: Path, photos: int) -> None:
             decode = settings_for_sets(decode, CAPTIONS)
             started = time.process_time()
             found = generate_hypothesis_sets(
-                checkpoint.model, checkpoint.vocabulary, dataset, features, decode, 50, CAPTIONS
+                checkpoint.model,
+                checkpoint.vocabulary,
+                dataset,
+                features,
+                decode,
+                50,
+                CAPTIONS,
+                consensus=checkpoint.consensus,
             )
             seconds = time.process_time() - started
             sets = {
                 dataset.images[index].image_id: [
-                    tokenizer.join(checkpoint.vocabulary.decode(one.tokens)) for one in hypotheses
+                    tokenizer.join(checkpoint.vocabulary.decode_caption(one.tokens)) for one in hypotheses
                 ]
                 for index, hypotheses in found.items()
             }
@@ -81,7 +94,7 @@ def search_all(out: Path, root: Path, photos: int) -> None:
                 checkpoint.settings.tokenizer,
                 sets=sets,
             )
-            line = {"curve": curve, "value": value, "photos": len(sets), "seconds": round(seconds, 2)}
+            line = {"model": model, "curve": curve, "value": value, "photos": len(sets), "seconds": round(seconds, 2)}
             line |= {name: scores.corpus[name] for name in SCORES}
             line["example"] = next(iter(sets.values()))
             with out.open("a", encoding="utf-8") as file:
@@ -128,7 +141,8 @@ def draw(lines: list[dict[str, Any]], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.2)
     panels[0].legend(frameon=False, fontsize=9)
-    figure.suptitle(f"Five captions per photo, {lines[0]['photos']} photos of Flickr8k dev", fontsize=12)
+    photos, model = lines[0]["photos"], lines[0]["model"]
+    figure.suptitle(f"Five captions per photo, {photos} photos of Flickr8k dev, model {model}", fontsize=12)
     figure.savefig(path, dpi=110)
 
 

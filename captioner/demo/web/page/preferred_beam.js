@@ -16,5 +16,6 @@ export async function preferredBeamSearch(newRows, config, special, nBest, phras
   const second = await beamSearch(newRows(), config, special, nBest, phrases, preferences);
   const known = new Set(first.map(({ tokens }) => tokens.join(" ")));
   const both = [...first, ...second.filter(({ tokens }) => !known.has(tokens.join(" ")))];
-  return both.sort((one, other) => other.finished - one.finished || other.score - one.score).slice(0, Math.max(first.length, second.length));
+  both.sort((one, other) => other.finished - one.finished || other.score - one.score);
+  return both.slice(0, Math.max(first.length, second.length));
 }
