@@ -6,8 +6,8 @@
     python benchmarks/seeds.py train runs/student VIEWS flickr8k/ --checkpoint flickr8k --start flickr8k \
         --objective distill --teachers flickr8k runs/rl
 
-`views` encodes the training photos once as they are and once per random crop of 60 to 100 % of the area, half of them
-mirrored, and stores the regions after the decoder's `grid` layer, which all decoders here share and none changes:
+`views` encodes the training photos as they are, mirrored, and once per random crop of 60 to 100 % of the area, half of
+them mirrored, and stores the regions after the decoder's `grid` layer, which all decoders here share and none changes:
 float16, 373 MB a view of 6,000 photos. In every epoch each photo is a random one of its views.
 
 `xe` is cross-entropy training on all five captions. `rl` is self-critical training. `distill` learns the mean of the
@@ -23,7 +23,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -43,9 +43,11 @@ from captioner.data.batches import choose_captions, epoch_batches, mix_seeds, to
 from captioner.data.datasets.registry import load_dataset
 from captioner.data.images.augment import Augmentation
 from captioner.data.images.loader import full_view, load_image_batches
+from captioner.data.images.transforms import View
 from captioner.data.training_data import encode_training_captions
 from captioner.decode.sampling import sample_captions
-from captioner.nn.build_model import build_decoder
+from captioner.errors import ConfigError
+from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.ensemble import EnsembleDecoder, Member
 from captioner.nn.model import CaptioningModel
@@ -102,25 +104,35 @@ def main() -> None:
 
 
 def store_views(arguments: argparse.Namespace) -> None:
-    """Write view_0.npy, the whole photos, and view_1.npy …, crops: (photos, regions, grid_dim) of float16."""
+    """Write view_0.npy, the photos, view_1.npy, mirrored, view_2.npy …, crops: (photos, regions, grid_dim), float16."""
     loaded = load_checkpoint(arguments.checkpoint)
-    encoder, decoder = loaded.model.encoder, loaded.model.decoder
+    encoder, layer = loaded.model.encoder, grid_layer(loaded.model.decoder)
     encoder.freeze()
     train = load_dataset(Flickr8kConfig(root=str(arguments.flickr8k), num_workers=0), "train")
-    augmentation = Augmentation(AugmentConfig(scale=(CROP, 1.0), ratio=(1.0, 1.0), flip=0.5), arguments.seed)
+    crop = Augmentation(AugmentConfig(scale=(CROP, 1.0), ratio=(1.0, 1.0), flip=0.5), arguments.seed)
+    mirrored = Augmentation(AugmentConfig(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=1.0), arguments.seed)
+    crops = [partial(crop.view, epoch) for epoch in range(arguments.crops)]
+    views: list[Callable[[int], View]] = [full_view, partial(mirrored.view, 0), *crops]
     rows, columns = encoder.grid_size
-    shape = (len(train), rows * columns, decoder.grid.out_features)
+    shape = (len(train), rows * columns, layer.out_features)
     batches = [list(range(first, min(first + BATCH, len(train)))) for first in range(0, len(train), BATCH)]
-    for view in range(arguments.crops + 1):
+    config = Flickr8kConfig(root=str(arguments.flickr8k), num_workers=0)
+    for view, view_of in enumerate(views):
         stored = np.lib.format.open_memmap(arguments.views / f"view_{view}.npy", "w+", np.float16, shape)
-        view_of = partial(augmentation.view, view) if view else full_view
-        config = Flickr8kConfig(root=str(arguments.flickr8k), num_workers=0)
         for batch in load_image_batches(train.paths, batches, encoder.transform, config, view_of):
             with torch.inference_mode():
-                grid = torch.relu(decoder.grid(encoder(batch.images).grid))
+                grid = torch.relu(layer(encoder(batch.images).grid))
             stored[batch.indices] = grid.numpy()
         stored.flush()
-        sys.stderr.write(f"view {view} of {arguments.crops}\n")
+        sys.stderr.write(f"view {view + 1} of {len(views)}\n")
+
+
+def grid_layer(decoder: Decoder[Any]) -> nn.Linear:
+    """The layer before the attention, of a decoder with `model.grid_dim`."""
+    layer = decoder.grid
+    if not isinstance(layer, nn.Linear):
+        raise ConfigError("The decoder has no grid layer: train it with model.name=attention model.grid_dim=384.")
+    return layer
 
 
 class Training:
@@ -134,7 +146,7 @@ class Training:
         tokenized = tokenize_captions(train, build_tokenizer(loaded.settings.tokenizer))
         encoded = encode_training_captions(train, tokenized, VocabularyConfig(), 30, loaded.vocabulary)
         _, self.captions, self.indices = encoded
-        self.grid = loaded.model.decoder.grid
+        self.grid = grid_layer(loaded.model.decoder)
         self.views = [np.load(path, mmap_mode="r") for path in sorted(arguments.views.glob("view_*.npy"))]
         self.model = loaded.model
         self.model.decoder = self.decoder(arguments.start).train().requires_grad_()
@@ -197,7 +209,7 @@ class Training:
                 ]
                 grids = [self.views[view][index] for view, index in zip(choices, batch, strict=True)]
                 grid = torch.from_numpy(np.stack(grids).astype(np.float32))
-                yield epoch, batch, ImageFeatures(grid.mean(1), grid)
+                yield epoch, list(batch), ImageFeatures(grid.mean(1), grid)
 
     def losses(self, epoch: int, batch: list[int], features: ImageFeatures) -> dict[str, Tensor]:
         """Of a step, by name; "loss" is to be minimized."""
