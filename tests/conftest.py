@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tests.folders import NewFolder, _numbered_folder, new_folder, pytest_runtest_makereport, tmp_path
 from tests.shapes import enforce_shapes, forget_calls
 
 __all__ = ["_numbered_folder", "new_folder", "pytest_runtest_makereport", "tmp_path"]
 
+# No property may fail because the machine has other work.
+settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_machine")
 enforce_shapes("captioner.nn", "captioner.decode")
 gc.disable()  # until all tests are imported
 
