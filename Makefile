@@ -22,7 +22,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
-demo: $(READY) ## Train a small captioner on synthetic images and caption held-out ones: 3 minutes of processor time
+demo: $(READY) ## Train a small captioner on synthetic images and caption held-out ones: 2 to 3 minutes of processor time
 	$(BIN)/python -m captioner quickstart
 
 test: style ## Linters, types, import layers, and the fast tests, one process per core

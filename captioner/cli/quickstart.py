@@ -27,7 +27,7 @@ def _parser() -> FlagParser:
     parser = FlagParser(
         "quickstart",
         "Train a small captioner with attention on synthetic images, score its captions of held-out images, and plot\n"
-        "where it attends. Takes about 3 minutes of processor time. `make demo` runs this command.\n"
+        "where it attends. Takes 2 to 3 minutes of processor time. `make demo` runs this command.\n"
         "(`python -m captioner demo` opens a web page instead.)",
         ["quickstart", "quickstart --set trainer.max_epochs=2"],
     )
@@ -62,7 +62,8 @@ def _quickstart(arguments: argparse.Namespace) -> None:
     sys.stdout.write(format_scores([(split, evaluation.table_row)], "split") + "\n")
 
     images = _evenly_spaced(load_dataset(config.data, split).images, PLOTTED)
-    captions = Captioner.from_checkpoint(folder, config.device).caption([image.path for image in images])
+    captioner = Captioner.from_checkpoint(folder, config.device)
+    captions = captioner.caption([image.path for image in images], tags=False)
     for image, caption in list(zip(images, captions, strict=True))[:PRINTED]:
         sys.stdout.write(f"\n{image.path.name}: {caption.text}\n")
         sys.stdout.writelines(f"    reference: {reference}\n" for reference in image.captions)
