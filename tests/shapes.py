@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 _original = jaxtyping.jaxtyped
 _seen: set[Hashable] = set()
+UNLIKE = object()
+"""The kind of a container whose parts differ: a call with one is checked each time."""
 
 
 def enforce_shapes(*packages: str) -> None:
@@ -55,12 +57,14 @@ def _checks_new_calls(function: Callable[..., Any], typechecker: Any) -> Callabl
     def call(*args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():  # lengths may be symbols
             return function(*args, **kwargs)
-        seen = (function, *map(_kind, args), *((name, _kind(value)) for name, value in kwargs.items()))
+        kinds = [*map(_kind, args), *map(_kind, kwargs.values())]
+        seen = (function, *kwargs, *kinds)
         if seen in _seen:
             return function(*args, **kwargs)
         with _original("context"):  # lengths with one name are equal, in arguments and result
             result = checked()(*args, **kwargs)
-        _seen.add(seen)
+        if UNLIKE not in kinds:
+            _seen.add(seen)
         return result
 
     call.checks_new_calls = True  # type: ignore[attr-defined]
@@ -96,7 +100,7 @@ def _kind(value: Any) -> Hashable:
     if kind is tuple or kind is list or kind is dict:
         kinds = {_kind(part) for part in (value.values() if kind is dict else value)}
         # beartype looks at one part of a long container, by chance: one check says all only if all are alike
-        return (kind, len(value), *kinds) if len(kinds) <= 1 else object()
+        return (kind, len(value), *kinds) if len(kinds) <= 1 and UNLIKE not in kinds else UNLIKE
     if isinstance(value, nn.Module):
         return kind, id(value)
     return kind
