@@ -34,7 +34,7 @@ SCORES = ("CIDEr", "Mean_CIDEr", "Oracle_CIDEr", "Self_CIDEr", "mBLEU_4", "Div_1
 
 CURVES: dict[str, tuple[str, dict[str, Any], str, tuple[float, ...]]] = {
     "beam": ("beam", {}, "beam_width", (5, 7, 10, 20, 40)),
-    "beam, consensus": ("beam", {"beam_width": 10}, "consensus_weight", (0.01, 0.02, 0.05, 0.1, 0.2)),
+    "beam, consensus": ("beam", {"beam_width": 10}, "consensus_weight", (0.1, 0.3, 0.6, 1, 2)),
     "diverse, penalty": ("diverse", {"beam_width": 5, "groups": 5}, "diversity_penalty", (0.1, 0.25, 0.5, 1, 2, 4)),
     "diverse, groups": ("diverse", {"beam_width": 12, "diversity_penalty": 1.0}, "groups", (2, 3, 4, 6, 12)),
     "temperature": ("sample", {}, "temperature", (0.1, 0.25, 0.5, 0.75, 1, 1.25)),
