@@ -45,7 +45,8 @@ def _quickstart(arguments: argparse.Namespace) -> None:
 
     from captioner.metrics.meteor.paraphrases import index_made_beside
 
-    with index_made_beside() if "METEOR" in config.metric.names else nullcontext():
+    needs_index = "METEOR" in config.metric.names and config.meteor.backend != "java"
+    with index_made_beside() if needs_index else nullcontext():
         from captioner.cli.train_job import train_in_folder
         from captioner.data.datasets.registry import load_dataset
         from captioner.data.images.decode import load_image

@@ -74,14 +74,14 @@ class Constraints:
         return 1 + (token in self._articles.after_an)
 
     @property
+    def kinds(self) -> int:
+        """How many kinds there are."""
+        return 1 if self._articles is None else 3
+
+    @property
     def end_state(self) -> State:
         """The one in which all is met."""
         return (1 << len(self.required)) - 1, ()
-
-    @property
-    def kinds(self) -> int:
-        """How many there are."""
-        return 1 if self._articles is None else 3
 
     def next_state(self, state: State, tokens: Phrase, ended: bool = False) -> State:
         """The state after `tokens`, whose last one was read in `state`. ended: after <END>, which was read in it."""
