@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 from captioner.runtime import OnnxCaptioner  # noqa: E402
 from tests.demo.browser import Browser  # noqa: E402
 
-PHOTO = ROOT / "docs" / "pretrained" / "photographer.jpg"
+PHOTO = ROOT / "docs" / "pretrained" / "cat.jpg"
 LOADED = "document.body.dataset.offline || document.body.classList.contains('failed')"
 CAPTION = """
 (async () => {
