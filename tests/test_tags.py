@@ -57,6 +57,13 @@ def test_constraints_are_met(model: Captioner) -> None:
     [
         ({"must_have": ["frisbe"]}, "frisbe.*not in the model's vocabulary.*frisbee"),
         ({"must_have": "dog"}, "lists of words"),
+        ({"must_have": ["red|"]}, r"must_have has 'red\|', which names no word"),
+        ({"must_not": ["dog", "..."]}, r"must_not has '\.\.\.', which names no word"),
+        ({"must_not": [5]}, "must_not has 5, which names no word"),
+        (
+            {"must_have": ["cat", "a dog|red dog"], "must_not": ["dog"]},
+            r"No caption can have 'a dog\|red dog' of must_have",
+        ),
         ({"must_not": ["dog"], "decode": DecodeConfig(name="greedy")}, "need decode='beam'"),
     ],
 )

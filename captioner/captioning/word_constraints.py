@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from captioner.config import DecodeConfig
 from captioner.decode.constrained import Constraints, check_constraints
 from captioner.errors import ConfigError, near_misses
-from captioner.text.tokenizers import Tokenizer, tokens_of_text
+from captioner.text.tokenizers import Tokenizer
 from captioner.text.vocabulary import SPECIAL_NAMES, Vocabulary
 
 
@@ -27,13 +27,27 @@ def word_constraints(
     if not must_have and not must_not:
         return None
     check_constraints(config, must_have or must_not)
+    for name, texts in (("must_have", must_have), ("must_not", must_not)):
+        for text in texts:
+            if not isinstance(text, str) or not all(map(tokenizer.tokenize, text.split("|"))):
+                raise ConfigError(f"{name} has {text!r}, which names no word: expected such as 'dog' or 'red ball'.")
     required = tuple(tuple(_phrase(words, vocabulary, tokenizer) for words in one.split("|")) for one in must_have)
     excluded = tuple(_phrase(words, vocabulary, tokenizer) for words in must_not)
+    for text in must_have:
+        if all(any(_contains(words, other) for other in must_not) for words in text.split("|")):
+            raise ConfigError(
+                f"No caption can have {text!r} of must_have: must_not excludes it. Leave one of them out."
+            )
     return Constraints(required, excluded, vocabulary.articles)
 
 
+def _contains(phrase: str, part: str) -> bool:
+    """Whether the words of `part` are in `phrase`, as they are written."""
+    return f" {' '.join(part.split())} " in f" {' '.join(phrase.split())} "
+
+
 def _phrase(text: str, vocabulary: Vocabulary, tokenizer: Tokenizer) -> tuple[int, ...]:
-    tokens = tokens_of_text(text, tokenizer)
+    tokens = tuple(tokenizer.tokenize(text))
     unknown = [token for token in tokens if token not in vocabulary]
     if unknown:
         words = vocabulary.tokens[len(SPECIAL_NAMES) :]

@@ -115,6 +115,7 @@ def _caption(arguments: argparse.Namespace) -> None:
     _split_checkpoints(arguments)
     _check_values(arguments)
     paths, skipped = list_images(arguments.images)
+    _check_written_elsewhere(paths, arguments)
     if skipped:
         sys.stderr.write(describe_skipped(skipped) + "\n")
     checkpoints: list[str | Path] = arguments.checkpoint or []
@@ -260,11 +261,39 @@ def _check_values(arguments: argparse.Namespace) -> None:
         raise CaptionerError(f"--out {arguments.out} is no ordinary file. Expected one, such as captions.jsonl.")
     if arguments.alternatives < 0:
         raise CaptionerError(f"--alternatives {arguments.alternatives}: expected 0 or more.")
-    if arguments.plot is not None and not arguments.plot.absolute().parent.is_dir():
-        raise CaptionerError(f"--plot {arguments.plot}: the folder {arguments.plot.absolute().parent} does not exist.")
+    if arguments.plot is not None:
+        _check_plot(arguments.plot)
     if arguments.contour is not None and not 0 < arguments.contour < 1:
         raise CaptionerError(f"--contour {arguments.contour}: expected a share between 0 and 1, such as 0.5.")
     check_device_name(arguments.device)
+
+
+def _check_plot(plot: Path) -> None:
+    """CaptionerError where a plot cannot be written, or would replace what is no plot: `--plot *.png` names a photo."""
+    if plot.suffix.lower() != ".png":
+        raise CaptionerError(f"--plot {plot}: a plot is a PNG file. Expected a path that ends in .png.")
+    if not plot.absolute().parent.is_dir():
+        raise CaptionerError(f"--plot {plot}: the folder {plot.absolute().parent} does not exist.")
+    if plot.exists() and not _is_plot(plot):
+        raise CaptionerError(f"--plot {plot} exists, and is no plot that could be replaced: name another file.")
+
+
+def _is_plot(path: Path) -> bool:
+    """Whether matplotlib has written this file, or nothing is in it."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return str(image.info.get("Software")).startswith("Matplotlib")
+    except OSError:
+        return path.is_file() and path.stat().st_size == 0
+
+
+def _check_written_elsewhere(paths: Sequence[Path], arguments: argparse.Namespace) -> None:
+    """CaptionerError where an output is one of the images to caption, which it would replace."""
+    for flag, output in (("--plot", arguments.plot), ("--out", arguments.out)):
+        if output is not None and output.exists() and any(path.exists() and path.samefile(output) for path in paths):
+            raise CaptionerError(f"{flag} {output} is one of the images to caption: name another file.")
 
 
 def _print(path: Path, caption: Caption, *, as_json: bool, with_path: bool) -> None:

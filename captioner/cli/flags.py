@@ -38,7 +38,7 @@ class FlagParser(argparse.ArgumentParser):
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse the command line; ConfigError says what is wrong and what to write instead."""
         self._check_grammar(arguments)
-        return self.parse_args(list(arguments))
+        return self.parse_intermixed_args(list(arguments))  # files may stand before, between and after flags
 
     def error(self, message: str) -> NoReturn:
         """Raise argparse's `message` as a ConfigError in this project's words."""

@@ -1,6 +1,7 @@
 """Exit codes and messages of all commands: 0 when done, 2 and one message for a user's mistake, 130 after Ctrl-C.
 
-SIGTERM ends a training that could be saved with 0, and everything else with 143.
+SIGTERM ends a training that could be saved with 0, and everything else with 143. Where the reader of the output has
+ended, as in `… --json | head -1`, the command ends silently, with 141.
 
 Of several ranks of a job, only the first that fails prints a message. `CAPTIONER_DEBUG=1` shows the traceback instead.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -38,6 +40,7 @@ def errors_as_exit_codes() -> Iterator[None]:
     try:
         with sigterm_raises():
             yield
+            sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         if not isinstance(error, (KeyboardInterrupt, JobFailedError)) and os.environ.get("CAPTIONER_DEBUG") == "1":
             raise
@@ -48,6 +51,8 @@ def _report(error: BaseException) -> int:
     """Print what a user needs to know about an error; returns the exit code."""
     if isinstance(error, Interrupted):  # training has saved a checkpoint, and printed how to resume
         return 0 if error.signal_number == signal.SIGTERM else 130
+    if isinstance(error, BrokenPipeError) and _has_no_reader():
+        return 128 + signal.SIGPIPE
     if isinstance(error, Terminated):
         _print_error("\nStopped by SIGTERM. Features that were computed so far are kept in the cache.\n")
         return 128 + signal.SIGTERM
@@ -68,6 +73,18 @@ def _report(error: BaseException) -> int:
         return 1
     _print_error(f"error: {message}\n")
     return 2
+
+
+def _has_no_reader() -> bool:
+    """Whether standard output is a pipe that nobody reads. Then the rest is dropped: else Python reports it at exit."""
+    if not hasattr(select, "poll"):  # on Windows, where such a pipe gives another error
+        return False
+    pipe = select.poll()
+    pipe.register(sys.stdout.fileno(), 0)  # POLLERR is always reported
+    if not any(event & select.POLLERR for _, event in pipe.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _is_lost_rank(error: BaseException) -> bool:

@@ -102,6 +102,8 @@ CHARACTERS = Tokenizer("char", "1", _char_tokenize_all, separator="")
 
 def tokens_of_text(text: str, tokenizer: Tokenizer) -> tuple[str, ...]:
     """The tokens of a caption that a person gives; ConfigError where it has none."""
+    if not isinstance(text, str):
+        raise ConfigError(f"{text!r} is no caption: expected a sentence such as 'a dog runs on grass'.")
     tokens = tuple(tokenizer.tokenize(text))
     if not tokens:
         raise ConfigError(f"The caption {text!r} contains no word: expected a sentence such as 'a dog runs on grass'.")

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from captioner import Caption, Captioner
@@ -16,6 +17,7 @@ from captioner.cli.caption import describe_skipped, main
 from captioner.cli.runs_folder import newest_run, note_newest, unnamed_checkpoint
 from captioner.config import FolderConfig
 from captioner.errors import CheckpointError
+from captioner.plots.canvas import figure_to_png
 from tests.checkpoint.members import save_member
 from tests.cli.conftest import Command, SmallRun
 
@@ -117,6 +119,30 @@ def test_plot_is_an_image(command: Command, run: Path) -> None:
     assert result.code == 0, result.err
     with Image.open("sheet.png") as sheet:
         assert sheet.format == "PNG"
+    again = command(main, "data/003.png", "--plot", "sheet.png", "data/004.png", "--newest", *options)
+    assert (again.code, again.out) == (0, result.out)  # a plot may be replaced, and files may surround the flags
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data/003.png", "--plot", "data/003.png"], "--plot data/003.png exists, and is no plot"),
+        (["--plot", "data/003.png", "data/004.png"], "--plot data/003.png exists, and is no plot"),  # --plot data/*.png
+        (["data/003.png", "--plot", "data/captions.jpg"], "a plot is a PNG file"),
+        (["data", "--plot", "sheet.png"], "--plot sheet.png is one of the images to caption"),
+        (["data", "--out", "data/003.png"], "--out data/003.png is one of the images to caption"),
+    ],
+)
+def test_no_photo_is_replaced_by_an_output(
+    command: Command, run: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("data/sheet.png").write_bytes(figure_to_png(Figure(figsize=(1, 1)), dpi=20))
+    Path("sheet.png").symlink_to("data/sheet.png")
+    before = {path: path.read_bytes() for path in Path("data").iterdir() if path.is_file()}
+    result = command(main, *arguments, "--newest")
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert {path: path.read_bytes() for path in Path("data").iterdir() if path.is_file()} == before
 
 
 def test_a_broken_image_among_others_is_named_and_the_others_captioned(command: Command, run: Path) -> None:

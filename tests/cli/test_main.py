@@ -89,3 +89,24 @@ def test_out_of_memory_is_explained(capfd: pytest.CaptureFixture[str]) -> None:
 
     assert run_command(command) == 2
     assert "error: Memory ran out. Caption fewer images at a time" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("lines", [1, 10_000], ids=["at the end", "in the middle"])
+def test_a_reader_that_has_ended_is_no_error(
+    lines: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w", encoding="utf-8") as output:  # closed here: what is left must not fail again
+        monkeypatch.setattr(sys, "stdout", output)
+        assert run_command(lambda: sys.stdout.write("{}\n" * lines) * 0) == 128 + signal.SIGPIPE
+        monkeypatch.undo()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_another_broken_pipe_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    assert run_command(fail) == 2
+    assert capfd.readouterr().err == "error: Broken pipe.\n"

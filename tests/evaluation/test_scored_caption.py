@@ -72,5 +72,7 @@ def test_what_cannot_be_scored(model: Captioner, photo: Image.Image) -> None:
     assert model.score(photo, []) == []
     with pytest.raises(ConfigError, match=r"'\.\.\.' contains no word"):
         model.score(photo, ["a red dog", "..."])
+    with pytest.raises(ConfigError, match="5 is no caption: expected a sentence"):
+        model.score(photo, 5)  # type: ignore[call-overload]
     with pytest.raises(ImageError, match="does not exist"):
         model.score("nowhere.png", "a red dog")
