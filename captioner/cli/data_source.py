@@ -14,6 +14,8 @@ from captioner.config import DataConfig
 from captioner.errors import ConfigError
 from captioner.schema import data_settings, to_plain
 
+_NO_RUN = "is not in a run folder, whose config.yaml would name the data set"
+
 
 def check_data_source(data: DataConfig) -> None:
     """DataError where the data set's folder is missing or not named. Reads no file and does not import torch."""
@@ -36,6 +38,26 @@ def data_of_run_folder(run_folder: Path) -> DataConfig | None:
     return data_settings(stored["data"]) if "data" in stored else None
 
 
+def given_data(data: DataConfig, overrides: Sequence[str], run_folder: Path, source: str) -> DataConfig | None:
+    """The data set of a command that takes KEY=VALUE: the one that it names, else that of the run in this folder.
+
+    data: as composed; overrides: the KEY=VALUE of the command line; source: what the run made, for the message. Without
+    data=NAME, the settings of `data` change the run's: `data.limit=100` takes 100 of the run's images. None where there
+    is no run either; ConfigError where they would then change a data set that nobody has named.
+    """
+    if any(override.lstrip("+").startswith("data=") for override in overrides):
+        return data
+    settings = [override.lstrip("+") for override in overrides if override.lstrip("+").startswith("data.")]
+    stored = data_of_run_folder(run_folder)
+    if stored is None:
+        if settings:
+            raise ConfigError(f"{settings[0]} needs data=NAME: {source} {_NO_RUN}.")
+        return None
+    values = {"data": to_plain(stored)}
+    change_settings(values, settings)
+    return data_settings(values["data"])
+
+
 def chosen_data(checkpoint: Path, name: str | None, root: str | None, settings: Sequence[str]) -> DataConfig:
     """The data set of `--data`, `--data-root` and `--set`, by default that of the checkpoint's run, once it is there.
 
@@ -51,10 +73,7 @@ def chosen_data(checkpoint: Path, name: str | None, root: str | None, settings: 
     else:
         stored = data_of_run(checkpoint)
         if stored is None:
-            raise ConfigError(
-                f"{checkpoint} is not in a run folder, whose config.yaml would name the data set: give --data NAME and "
-                "--data-root DIR."
-            )
+            raise ConfigError(f"{checkpoint} {_NO_RUN}: give --data NAME and --data-root DIR.")
         values = {"data": to_plain(replace(stored, root=root) if root is not None else stored)}
         change_settings(values, settings)
         data = data_settings(values["data"])

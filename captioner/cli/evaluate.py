@@ -14,14 +14,14 @@ from omegaconf import DictConfig
 
 from captioner.checkpoint.best import find_best
 from captioner.checkpoint.index import find_checkpoint
-from captioner.cli.data_source import check_data_source, data_of_run, data_of_run_folder
+from captioner.cli.data_source import check_data_source, given_data
 from captioner.cli.hydra_config import evaluate_settings, register, run_hydra
 from captioner.cli.main import run_command
 from captioner.cli.overrides import check_overrides, is_given
 from captioner.cli.runs_folder import check_unused_folder, remove_if_empty
 from captioner.cli.setting_suggestions import HYDRA_FLAGS, check_flags
 from captioner.cli.settings_help import evaluate_help
-from captioner.config import ENSEMBLE_MEANS, HARD_AT_TEST, EvaluateConfig
+from captioner.config import ENSEMBLE_MEANS, HARD_AT_TEST, DataConfig, EvaluateConfig
 from captioner.distributed.device import check_device_name
 from captioner.distributed.launch import join_launched_job
 from captioner.distributed.ranks import is_main_process
@@ -62,9 +62,8 @@ def _job(composed: DictConfig) -> None:
         config = evaluate_settings(composed)
         overrides = list(HydraConfig.get().overrides.task)
         _check_sources(config, overrides)
-        if config.results is not None and not is_given("data", overrides):  # as for a checkpoint: that of the run
-            config = replace(config, data=data_of_run_folder(Path(config.results).parent) or config.data)
-        _check_files(config, overrides)
+        config = replace(config, data=_data(config, overrides))
+        _check_files(config)
 
         if config.results is not None:
             from captioner.cli.score_job import score_in_folder
@@ -78,6 +77,19 @@ def _job(composed: DictConfig) -> None:
         _errors.append(error)
         if is_main_process():
             remove_if_empty(folder)
+
+
+def _data(config: EvaluateConfig, overrides: list[str]) -> DataConfig:
+    """The data set that is named, else that of the run that made the checkpoint or the captions."""
+    if config.checkpoint is None:
+        results = Path(str(config.results))
+        return given_data(config.data, overrides, results.parent, str(results)) or config.data
+    data = given_data(config.data, overrides, find_checkpoint(Path(config.checkpoint)).parent.parent, config.checkpoint)
+    if data is None:
+        raise ConfigError(
+            f"Give data=NAME data.root=DIR: {config.checkpoint} is in no run folder that names a data set."
+        )
+    return data
 
 
 def _check_sources(config: EvaluateConfig, overrides: list[str]) -> None:
@@ -115,7 +127,7 @@ def _check_sources(config: EvaluateConfig, overrides: list[str]) -> None:
         raise ConfigError("report=true shows the images: give data=… data.root=DIR instead of references=FILE.")
 
 
-def _check_files(config: EvaluateConfig, overrides: list[str]) -> None:
+def _check_files(config: EvaluateConfig) -> None:
     """CheckpointError or DataError for a checkpoint, a file of captions or a data set that is not there."""
     check_device_name(config.device)
     if config.hard_at_test is not None:
@@ -123,14 +135,12 @@ def _check_files(config: EvaluateConfig, overrides: list[str]) -> None:
     choose("ensemble_mean", config.ensemble_mean, ENSEMBLE_MEANS)
     if config.ensemble_mean != EvaluateConfig.ensemble_mean and not config.ensemble:
         raise ConfigError(f"ensemble_mean={config.ensemble_mean} has no effect without ensemble=[runs/…], the members.")
-    data = config.data
     if config.checkpoint is not None:
-        checkpoints = [find_checkpoint(Path(path)) for path in (config.checkpoint, *config.ensemble, *config.baselines)]
+        for path in (*config.ensemble, *config.baselines):
+            find_checkpoint(Path(path))
         if config.average is not None:
             for path in (config.checkpoint, *config.ensemble):
                 find_best(Path(path), config.average)
-        if not is_given("data", overrides):
-            data = data_of_run(checkpoints[0]) or data
     for setting in ("results", "compare", "references"):
         _check_file(setting, getattr(config, setting))
     references = config.references
@@ -138,7 +148,7 @@ def _check_files(config: EvaluateConfig, overrides: list[str]) -> None:
         if references is not None and file is not None and Path(file).samefile(references):
             raise ConfigError(f"{file} is given as captions and as references: scored against itself all is right.")
     if references is None:
-        check_data_source(data)
+        check_data_source(config.data)
 
 
 def _check_file(setting: str, file: str | None) -> None:

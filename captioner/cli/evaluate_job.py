@@ -9,7 +9,6 @@ from pathlib import Path
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.checkpoint.index import find_checkpoint
 from captioner.checkpoint.load_ensemble import load_ensemble
-from captioner.cli.data_source import data_of_run
 from captioner.cli.evaluation_output import print_evaluation
 from captioner.cli.overrides import is_given
 from captioner.cli.runs_folder import shown
@@ -56,7 +55,7 @@ def evaluate_in_folder(config: EvaluateConfig, overrides: list[str], folder: Pat
 
 
 def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[ReportedSystem], CaptionDataset]:
-    """Caption and score with each checkpoint, on the given data set, else on that of the first checkpoint's run."""
+    """Caption and score with each checkpoint."""
     device = choose_device(config.device)
     paths = [Path(str(config.checkpoint)), *map(Path, config.baselines)]
     first = load_ensemble([paths[0], *map(Path, config.ensemble)], device, config.ensemble_mean, config.average)
@@ -64,8 +63,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
     if config.hard_at_test is not None:
         for checkpoint in checkpoints:
             _set_hard_at_test(checkpoint, config.hard_at_test)
-    data = data_of_run(checkpoints[0].path) if not is_given("data", overrides) else None
-    data = config.data if data is None else data
+    data = config.data
     dataset = load_dataset(data, config.split, need_captions=False)
     if config.report and not has_references(dataset):
         raise ConfigError(f"report=true shows reference captions, and the split {dataset.split} has none.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,20 @@ def test_other_split_and_search(command: Command, run: Path) -> None:
     assert isinstance(signature, dict)
     assert signature["split"] == "test"
     assert signature["decode"]["beam_width"] == 1
+
+
+@pytest.mark.parametrize("source", ["checkpoint=run", "results=run/captions_val.json"])
+def test_settings_of_data_change_those_of_the_run(command: Command, run: Path, source: str) -> None:
+    """Not those of the default data set: three of the run's images are scored, with their own references."""
+    named = ("metric.names=[Bleu]", "data.limit=3", "metric.per_image=true")
+    results = json.loads(Path("run/captions_val.json").read_text())
+    Path("run/captions_val.json").write_text(json.dumps(results[:3]))
+    result = command(main, source, *named, "hydra.run.dir=three")
+    assert result.code == 0, result.err
+    given = command(main, source, "data=folder", "data.root=data", *named, "hydra.run.dir=given")
+    assert given.code == 0, given.err
+    assert Path("three/per_image_val.csv").read_bytes() == Path("given/per_image_val.csv").read_bytes()
+    assert "3 images × 2 references" in result.out
 
 
 def test_results_of_others_score_the_same(command: Command, run: Path) -> None:
@@ -102,6 +117,10 @@ def test_an_ensemble_of_a_model_and_itself_scores_as_the_model(command: Command,
         (["results=broken.json", *DATA], "broken.json"),
         (["results=missing.json", *DATA], "016"),
         (["checkpoint=run", "split=tset", *DATA], "tset"),
+        (["checkpoint=run", "data.root=nowhere"], "nowhere"),
+        (["checkpoint=run/checkpoints/alone/c", "data.root=data"], "data.root=data needs data=NAME"),
+        (["checkpoint=run/checkpoints/alone/c"], "Give data=NAME data.root=DIR"),
+        (["results=missing.json", "data.limit=2"], "data.limit=2 needs data=NAME"),
         (["compare=b.json", "checkpoint=run"], "compare=b.json needs results=a.json"),
         (["--compare", "a.json", "b.json", *DATA], "--compare is a setting now: write results=a.json compare=b.json"),
         (["--checkpoint", "run"], "Write checkpoint=run"),
@@ -111,6 +130,7 @@ def test_a_mistake_is_one_clear_message(command: Command, run: Path, options: li
     Path("broken.json").write_text('[{"image_id": "016", "caption": ')
     rows = json.loads(Path("run/captions_val.json").read_text())
     Path("missing.json").write_text(json.dumps(rows[1:]))
+    shutil.copytree(next(Path("run/checkpoints").glob("step-*")), "run/checkpoints/alone/c")
     result = command(main, *options, "hydra.run.dir=out")
     assert result.code == 2, result.err
     assert message in result.err
