@@ -11,6 +11,7 @@ from captioner.config import DecodeConfig
 from captioner.decode.decoding_loop import run_decoding_loop
 from captioner.decode.hypothesis import Hypothesis
 from captioner.decode.scores import most_probable
+from captioner.decode.screened_greedy import screened_greedy
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.types import ImageFeatures
 from captioner.text.phrases import PhraseStatistics
@@ -25,6 +26,9 @@ def greedy(
     phrases: PhraseStatistics | None = None,
 ) -> list[Hypothesis]:
     """One hypothesis per image: at each step the most probable allowed token; among equals the lowest token id."""
+    screened = screened_greedy(decoder, features, config, special, phrases)
+    if screened is not None:
+        return [screened]
     return run_decoding_loop(decoder, features, config, special, _most_probable, phrases)
 
 

@@ -108,6 +108,7 @@ class AoADecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
 
     needs_grid = True
     attends = True
+    returns_output = True
 
     def __init__(self, config: AoAConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()

@@ -65,6 +65,7 @@ class Att2inDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
 
     needs_grid = True
     attends = True
+    returns_output = True
 
     def __init__(self, config: Att2inConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()

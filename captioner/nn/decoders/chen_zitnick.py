@@ -69,6 +69,7 @@ class ChenZitnickDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     """
 
     reconstructs_features = True
+    returns_output = True
 
     def __init__(self, config: ChenZitnickConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()

@@ -34,6 +34,8 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
         parallel_over_steps: whether `forward` computes all steps of a caption together, not one after another.
             Scheduled sampling then chooses the decoder's own words from a teacher-forced pass.
         reconstructs_features: whether `reconstruct_features` predicts an image's vector from a caption.
+        returns_output: whether the logits of `step` are what its `output`, a `WordOutput`, returns, and the next state
+            does not depend on them. Greedy search of one image is then faster (`captioner.decode.screened_greedy`).
         attention_at_test: "expected" or "sample" for a decoder that samples where to attend; otherwise None.
     """
 
@@ -41,6 +43,7 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
     attends: bool = False
     parallel_over_steps: bool = False
     reconstructs_features: bool = False
+    returns_output: bool = False
     attention_at_test: str | None = None
 
     @property

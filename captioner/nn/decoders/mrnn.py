@@ -50,6 +50,8 @@ class _RowParts(NamedTuple):
 class MRNNDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     """Two word embeddings → recurrent layer; w, r and v → multimodal layer → the next word."""
 
+    returns_output = True
+
     def __init__(self, config: MRNNConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
         hidden_dim, multimodal_dim = config.hidden_dim, config.multimodal_dim

@@ -43,6 +43,8 @@ class _RowParts(NamedTuple):
 class RecurrentDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     """Word embedding x and image vector v → gates → h, in one layer or more → the next word."""
 
+    returns_output = True
+
     def __init__(self, config: RecurrentConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
         embedding_dim, hidden_dim = config.embedding_dim, config.hidden_dim

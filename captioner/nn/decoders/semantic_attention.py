@@ -73,6 +73,8 @@ class SemanticAttentionDecoder(Decoder[DecoderState[Attributes, _RowParts]]):
     class_bias: Tensor
     class_words: Tensor
 
+    returns_output = True
+
     def __init__(self, config: SemanticAttentionConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
         embedding_dim, hidden_dim = config.embedding_dim, config.hidden_dim

@@ -79,6 +79,7 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
 
     needs_grid = True
     attends = True
+    returns_output = True
 
     def __init__(self, config: AttentionConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()

@@ -117,6 +117,7 @@ class TransformerDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
 
     needs_grid = True
     attends = True
+    returns_output = True
     parallel_over_steps = True
     encoder_layer: ClassVar[type[EncoderLayer]] = EncoderLayer
     decoder_layer: ClassVar[type[DecoderLayer]] = DecoderLayer

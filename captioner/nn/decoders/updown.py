@@ -66,6 +66,7 @@ class UpDownDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
 
     needs_grid = True
     attends = True
+    returns_output = True
 
     def __init__(self, config: UpDownConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()

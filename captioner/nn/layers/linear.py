@@ -11,14 +11,17 @@ one row is fastest with a transposed copy. The copies are made at the first use,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+T = TypeVar("T")
 
 _FEWEST_WEIGHTS = 2**14  # smaller products take less time than choosing how to compute them
 _ROWS_HINT = 64  # oneDNN's order of the weights depends on it: this one is fast from 2 rows on
@@ -34,8 +37,7 @@ class _Copies:
     address: int
     version: int
     values: Tensor  # some of the weight's
-    packed: Tensor | None = None  # oneDNN's order
-    transposed: Tensor | None = None
+    made: dict[Callable[[Tensor], Any], Any] = field(default_factory=dict)  # each copy, by the function that made it
 
     def are_of(self, weight: Tensor) -> bool:
         """Whether the weight is still the one that was copied. torch counts changes in place."""
@@ -47,13 +49,34 @@ class Linear(nn.Linear):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(…, in_features) → (…, out_features)."""
-        if torch.is_inference_mode_enabled() and _can_pack(inputs, self.weight):
+        if can_copy(inputs, self.weight):
             return _product_with_copy(self, inputs)
         # is_plain first: it is false while a graph is exported, where comparing a size would fix the size
         if torch.is_grad_enabled() and is_plain(inputs, self.weight) and inputs.numel() * self.out_features >= _LARGE:
             product: Tensor = _Product.apply(inputs, self.weight, self.bias)
             return product
         return F.linear(inputs, self.weight, self.bias)
+
+
+def can_copy(inputs: Tensor, weight: Tensor) -> bool:
+    """Whether a search may multiply by a copy of the weight, which counts its changes."""
+    return (
+        torch.is_inference_mode_enabled()
+        and weight.numel() >= _FEWEST_WEIGHTS
+        and _is_float32_on_cpu(inputs, weight)
+        and not weight.is_inference()
+    )
+
+
+def copy_of_weight(layer: nn.Linear, make: Callable[[Tensor], T]) -> T:
+    """What `make` makes of the layer's weight, kept until the weight changes; see `can_copy`."""
+    weight = layer.weight
+    copies = _copies.get(layer)
+    if copies is None or not copies.are_of(weight):
+        copies = _copies[layer] = _Copies(weight, weight.data_ptr(), weight._version, _some(weight))
+    if make not in copies.made:
+        copies.made[make] = make(weight.detach())
+    return cast("T", copies.made[make])
 
 
 def forget_changed_copies(module: nn.Module) -> None:
@@ -112,11 +135,6 @@ def is_plain(inputs: Tensor, weight: Tensor) -> bool:
     return _is_float32_on_cpu(inputs, weight) and torch.get_float32_matmul_precision() == "highest"
 
 
-def _can_pack(inputs: Tensor, weight: Tensor) -> bool:
-    """Whether the product may use a copy, of a weight that counts its changes."""
-    return weight.numel() >= _FEWEST_WEIGHTS and _is_float32_on_cpu(inputs, weight) and not weight.is_inference()
-
-
 def _is_float32_on_cpu(inputs: Tensor, weight: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()
@@ -131,19 +149,17 @@ def _is_float32_on_cpu(inputs: Tensor, weight: Tensor) -> bool:
 def _product_with_copy(layer: Linear, inputs: Tensor) -> Tensor:
     """`inputs` times the layer's weight, by one of its copies."""
     weight, bias = layer.weight, layer.bias
-    copies = _copies.get(layer)
-    if copies is None or not copies.are_of(weight):
-        copies = _copies[layer] = _Copies(weight, weight.data_ptr(), weight._version, _some(weight))
     rows = inputs.reshape(-1, weight.shape[1])
     if len(rows) == 1:
-        if copies.transposed is None:
-            copies.transposed = weight.t().contiguous()
-        product = torch.mm(rows, copies.transposed) if bias is None else torch.addmm(bias, rows, copies.transposed)
+        copy = copy_of_weight(layer, _transposed)
+        product = torch.mm(rows, copy) if bias is None else torch.addmm(bias, rows, copy)
     else:
-        if copies.packed is None:
-            copies.packed = in_order_of_onednn(weight)
-        product = product_of_rows(rows, copies.packed, bias)
+        product = product_of_rows(rows, copy_of_weight(layer, in_order_of_onednn), bias)
     return product.view(*inputs.shape[:-1], weight.shape[0])
+
+
+def _transposed(weight: Tensor) -> Tensor:
+    return weight.t().contiguous()
 
 
 def _some(weight: Tensor) -> Tensor:

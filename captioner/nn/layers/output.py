@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -30,5 +35,22 @@ class WordOutput(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "M H"]) -> Float[Tensor, "M V"]:
         """Unnormalized logits."""
-        logits: Tensor = self.words(self.to_embedding(self.dropout(hidden)))
+        vectors: Tensor = self.to_embedding(self.dropout(hidden))
+        if torch.is_inference_mode_enabled() and _left_out.get() is self:
+            return vectors
+        logits: Tensor = self.words(vectors)
         return logits
+
+
+@contextmanager
+def without_words(output: WordOutput) -> Iterator[None]:
+    """Inside, in inference mode, `output` returns what `output.words` would multiply: the caller asks for it later."""
+    token = _left_out.set(output)
+    try:
+        yield
+    finally:
+        _left_out.reset(token)
+
+
+_left_out: ContextVar[WordOutput | None] = ContextVar("_left_out", default=None)
+"""The layer that leaves out its last product. Other threads, which may search with the same layer, do not see it."""
