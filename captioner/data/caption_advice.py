@@ -25,6 +25,9 @@ UNSPACED = 0.05  # share of the letters
 UNITS = {"char": "characters", "bpe": "subword units"}
 """Tokenizer → what its tokens are called; others have words."""
 
+_OTHER_UNITS = {"char": "", "bpe": ", or choose fewer, shorter units by a lower tokenizer.subwords"}
+"""Tokenizer → what else helps against unknown units; others have unknown words, which bpe divides."""
+
 _DIVIDED = {"Chinese": 4.0, "Japanese": 4.0}
 """Language → letters per token below which its text is divided into words already; 12 for other languages."""
 
@@ -52,7 +55,7 @@ def caption_advice(
     messages = [*_length_advice(train, UNITS.get(tokenizer, "words"), lengths)]
     if tokenizer in ("ptb", "whitespace"):
         messages += _script_advice(train, tokenizer)
-    messages += _vocabulary_advice(val, vocabulary, settings, UNITS.get(tokenizer, "words"))
+    messages += _vocabulary_advice(val, vocabulary, settings, tokenizer)
     return messages
 
 
@@ -127,12 +130,14 @@ def _script_advice(captions: TokenizedCaptions, tokenizer: str) -> Iterator[str]
 
 
 def _vocabulary_advice(
-    captions: TokenizedCaptions, vocabulary: Vocabulary, settings: VocabularyConfig, units: str
+    captions: TokenizedCaptions, vocabulary: Vocabulary, settings: VocabularyConfig, tokenizer: str
 ) -> Iterator[str]:
+    units = UNITS.get(tokenizer, "words")
     unknown = unknown_share(captions, vocabulary)
     if unknown <= UNKNOWN or len(captions.indices.token_ids) < FEWEST:
         return
-    cause, advice = "they do not occur in train", "add training captions, or choose tokenizer=bpe"
+    cause, other = "they do not occur in train", _OTHER_UNITS.get(tokenizer, ", or choose tokenizer=bpe")
+    advice = f"add training captions{other}"
     if settings.max_size is not None and len(vocabulary) - len(SPECIAL_NAMES) >= settings.max_size:
         cause, advice = f"it has {settings.max_size:,} {units}", f"raise vocabulary.max_size={settings.max_size}"
     elif settings.min_count > 1:

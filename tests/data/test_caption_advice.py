@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner.config import CocoConfig, DataConfig, Flickr8kConfig, VocabularyConfig
+from captioner.config import CocoConfig, DataConfig, Flickr8kConfig, TokenizerConfig, VocabularyConfig
 from captioner.data.batches import TokenizedCaptions, tokenize_captions
 from captioner.data.caption_advice import TrainingLengths, caption_advice, describe_units, unknown_share
 from captioner.data.datasets.registry import load_dataset
@@ -101,6 +101,40 @@ def test_unknown_words_are_counted_as_by_hand() -> None:
     (message,) = _advice(train, ["never said"] * 60)
     assert "(they do not occur in train): add training captions, or choose tokenizer=bpe." in message
     assert _advice(train, ["never said"] * 40) == []  # 80 words are no sample
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("char", "(they do not occur in train): add training captions."),
+        ("bpe", "add training captions, or choose fewer, shorter units by a lower tokenizer.subwords."),
+    ],
+)
+def test_unknown_units_need_no_other_tokenizer(name: str, advice: str) -> None:
+    tokens = TokenizedCaptions.from_lists([[["a", "b"]]])
+    settings = VocabularyConfig(min_count=1)
+    vocabulary = Vocabulary.from_captions([["a", "b"]], settings)
+    unknown = TokenizedCaptions.from_lists([[["c"]] * 100])
+    (message,) = caption_advice(tokens, unknown, vocabulary, settings, name, LENGTHS)
+    assert message.endswith(advice)
+
+
+def test_fewer_subwords_leave_fewer_units_unknown() -> None:
+    """The advice holds: units that the training captions only have inside of longer ones are unknown elsewhere."""
+    pytest.importorskip("sentencepiece", reason="tokenizer=bpe needs the extra [bpe]")
+    from captioner.text.bpe import learn, load
+
+    rng = random.Random(2)
+    syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
+    words = ["".join(rng.choices(syllables, k=3)) for _ in range(60)]
+    train, val = ([" ".join(rng.choices(part, k=6)) for _ in range(60)] for part in (words[:40], words))
+    shares = []
+    for subwords in (60, 4000):
+        tokenizer = load(learn(train, TokenizerConfig(name="bpe", subwords=subwords)))
+        tokens = _tokens(train, tokenizer)
+        vocabulary = Vocabulary.from_captions((units for captions in tokens for units in captions), VocabularyConfig())
+        shares.append(unknown_share(_tokens(val, tokenizer), vocabulary))
+    assert shares[0] < 0.01 < 0.1 < shares[1]
 
 
 def test_share_of_unknown_words() -> None:
