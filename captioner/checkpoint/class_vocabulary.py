@@ -22,6 +22,7 @@ from captioner.errors import CheckpointError
 from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.encoders.class_head import build_class_head
 from captioner.nn.model import CaptioningModel
+from captioner.text.class_preferences import ClassPreferences
 from captioner.text.class_words import Concept, concepts
 from captioner.text.vocabulary import Vocabulary
 
@@ -40,13 +41,18 @@ def add_class_words(loaded: LoadedCheckpoint, *, weight: float) -> tuple[LoadedC
     """The captioner with words for the classes and `decode.class_weight` = `weight`, and which words are new.
 
     Its calibration is dropped, because another search finds other captions. CheckpointError for an encoder without a
-    published classifier.
+    published classifier, and for a vocabulary without any word of the table.
     """
     head = build_class_head(loaded.settings.encoder, loaded.model.encoder, download=True)
     if head is None:
         raise CheckpointError(
             f"{loaded.path} has the encoder {loaded.settings.encoder.name} with "
             f"encoder.weights={loaded.settings.encoder.weights}, which has no published classifier: no class words."
+        )
+    if not ClassPreferences(loaded.vocabulary).has_words:
+        raise CheckpointError(
+            f"{loaded.path} (tokenizer={loaded.settings.tokenizer.name}) has no word of captioner/text/class_words.txt,"
+            " whose words are English and undivided: no class words."
         )
     added = choose_words(loaded.vocabulary, head.last.weight)
     vocabulary = Vocabulary([*loaded.vocabulary.tokens[4:], *(word.word for word in added)])

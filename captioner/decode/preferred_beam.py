@@ -32,7 +32,7 @@ def preferences_of(
 ) -> list[WordPreferences] | None:
     """What each image's classes prefer; None where they have no weight in this search.
 
-    ConfigError for a search that needs the class probabilities where there are none.
+    ConfigError for a search that needs the class probabilities where there are none, or words that nobody knows.
     """
     if config.name != "beam" or not config.class_weight:
         return None
@@ -40,6 +40,11 @@ def preferences_of(
         raise ConfigError(
             f"decode.class_weight={config.class_weight:g} needs the class probabilities of the images, and here are "
             "none: the encoder's published classifier gives them (docs/tags.md). Use decode.class_weight=0."
+        )
+    if not classes.has_words:
+        raise ConfigError(
+            f"decode.class_weight={config.class_weight:g} has no effect: the vocabulary has no word of "
+            "captioner/text/class_words.txt, whose words are English and undivided. Use decode.class_weight=0."
         )
     return classes.of_images(probabilities, config.class_weight)
 

@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 SEEN = 0.1
 NOT_SEEN, FLOOR = 0.02, 0.001
 DENIABLE = ANIMALS  # the kind of concepts whose absence counts
+_UNIT = "▁"  # begins the first unit of a word, where words are divided (U+2581)
 
 
 class ClassPreferences:
     """Makes the preferences of images for the words of one vocabulary."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
+        if any(token.startswith(_UNIT) for token in vocabulary.tokens):
+            vocabulary = Vocabulary([])  # of units: "car" may be a part of any word
         classes: dict[int, set[int]] = defaultdict(set)
         deniable: set[int] = set()
         self._groups: list[set[int]] = []
@@ -55,6 +58,11 @@ class ClassPreferences:
             for token, row in zip(self._tokens, overlaps, strict=True)
         }
         self._transfers = AnimalTransfers(vocabulary, self._same)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the vocabulary has a word that a class speaks for: else there is nothing to prefer."""
+        return bool(self._tokens)
 
     def of_images(self, probabilities: Float[np.ndarray, "B 1000"], weight: float) -> list[WordPreferences]:
         """The preferences of B images."""

@@ -91,3 +91,10 @@ def test_an_export_keeps_the_new_words(tmp_path: Path) -> None:
     assert loaded.settings.decode.class_weight == 2.0
     for name, tensor in after.model.decoder.state_dict().items():
         torch.testing.assert_close(loaded.model.decoder.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize("words", [["un", "chien"], ["▁a", "▁dog", "dog", "s"]], ids=["French", "units"])
+def test_a_captioner_that_knows_no_word_of_the_table_gets_none(words: list[str]) -> None:
+    loaded = replace(make("attention"), vocabulary=Vocabulary(words))
+    with pytest.raises(CheckpointError, match=r"has no word of .*class_words.txt"):
+        add_class_words(loaded, weight=3.0)

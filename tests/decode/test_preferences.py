@@ -111,6 +111,14 @@ def test_a_weight_without_class_probabilities_is_an_error() -> None:
         )
 
 
+@pytest.mark.parametrize("words", [["un", "chien"], ["▁a", "▁dog", "dog"]], ids=["French", "units of words"])
+def test_a_weight_without_a_word_of_the_classes_is_an_error(words: list[str]) -> None:
+    features = make_features(1, 0)._replace(classes=torch.eye(1000)[:1])
+    config, classes = DecodeConfig(class_weight=1.0), Vocabulary(words).class_preferences
+    with pytest.raises(ConfigError, match=r"decode\.class_weight=1 has no effect: the vocabulary has no word of"):
+        search(TinyDecoder(WORDS, 0), features, config, SPECIAL_TOKENS, classes=classes)
+
+
 def test_a_seen_class_makes_the_search_say_it() -> None:
     vocabulary = Vocabulary(["dog", "cat", "grass"])
     cat, dog = torch.zeros(1, 1000), torch.zeros(1, 1000)

@@ -66,3 +66,12 @@ def test_every_concept_with_a_known_word_can_gain() -> None:
         for number in concept.classes:
             for token in vocabulary.encode(concept.words):
                 assert preferences[number].gains[token] > 0, (concept, number)
+
+
+def test_units_of_words_are_no_words() -> None:
+    """A learned tokenizer's "car" may be a part of "scarf"; without any word there is nothing to prefer."""
+    units = ClassPreferences(Vocabulary(["▁a", "▁dog", "s", "car", "f"]))
+    assert not units.has_words
+    assert units.of_images(np.eye(1000)[:1], weight=3.0)[0].gains == {}
+    assert ClassPreferences(Vocabulary(["a", "dog", "s", "car"])).has_words
+    assert not ClassPreferences(Vocabulary(["un", "chien"])).has_words
