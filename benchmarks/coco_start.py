@@ -62,7 +62,7 @@ def start(folder: Path, settings: list[str]) -> dict[str, float]:
         def watch() -> None:
             while process.poll() is None:
                 for name, size in memory_of(process.pid).items():
-                    peak[name] = max(peak[name], size)
+                    peak[name] = max(peak.get(name, 0), size)
                 time.sleep(0.1)
 
         watcher = threading.Thread(target=watch)

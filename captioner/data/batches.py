@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -11,13 +11,15 @@ import numpy as np
 import torch
 
 from captioner.data.collection import collection_paused
-from captioner.data.dataset import CaptionDataset
+from captioner.data.dataset import CaptionDataset, CaptionedImage
 from captioner.data.token_ids import EncodedCaptions
 from captioner.errors import DataError
+from captioner.text.ptb import CAPTION_END, Piece
 from captioner.text.tokenizers import Tokenizer
 from captioner.text.vocabulary import Vocabulary
 
 IMAGES_PER_CALL = 10_000  # whose captions are tokenized in one call: many for speed, not all for memory
+IMAGES_PER_PASS = 1_000  # whose captions are divided into pieces together: they fit into the processor's cache
 
 
 class _Numbers(dict[str, int]):
@@ -26,6 +28,27 @@ class _Numbers(dict[str, int]):
     def __missing__(self, token: str) -> int:
         self[token] = number = len(self)
         return number
+
+
+class _PackedNumbers(dict[Piece, bytes]):
+    """Piece → the numbers of its tokens, as the bytes of 32-bit integers; that of CAPTION_END is _END."""
+
+    def __init__(self, tokens_of_piece: Callable[[Piece], Iterable[str]]) -> None:
+        super().__init__()
+        self.tokens_of_piece = tokens_of_piece
+        self.number_of = _Numbers()
+
+    def __missing__(self, piece: Piece) -> bytes:
+        if len(self) >= _MOST_PIECES:  # text without repetition
+            self.clear()
+        tokens = self.tokens_of_piece(piece)
+        numbers = (_END if token == CAPTION_END else self.number_of[token] for token in tokens)
+        self[piece] = packed = array("i", numbers).tobytes()
+        return packed
+
+
+_MOST_PIECES = 2**16
+_END = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +71,28 @@ class TokenizedCaptions:
         )
         return cls(tuple(index_of), indices)
 
+    @classmethod
+    def from_pieces(
+        cls, images: Iterable[tuple[Sequence[Piece], Sequence[int]]], tokens_of_piece: Callable[[Piece], Iterable[str]]
+    ) -> TokenizedCaptions:
+        """From the pieces of the captions of some images, and the number of captions of each of them, and so on.
+
+        As `from_lists`: captions without any token are left out.
+        """
+        packed = _PackedNumbers(tokens_of_piece)
+        token_ids: list[np.ndarray] = []
+        lengths: list[np.ndarray] = []
+        of_images: list[np.ndarray] = []
+        for pieces, captions_per_image in images:
+            numbers = np.frombuffer(b"".join(map(packed.__getitem__, pieces)), np.int32)
+            in_chunk = np.diff(np.flatnonzero(numbers == _END), prepend=-1) - 1
+            first = np.append(0, np.cumsum(captions_per_image, dtype=np.int64))
+            of_images.append(np.diff(np.append(0, np.cumsum(in_chunk > 0))[first]))
+            lengths.append(in_chunk[in_chunk > 0])
+            token_ids.append(numbers[numbers != _END])
+        indices = EncodedCaptions(_joined(token_ids, np.int32), _offsets(lengths), _offsets(of_images))
+        return cls(tuple(packed.number_of), indices)
+
     @property
     def counts(self) -> dict[str, int]:
         """Token → how often it occurs."""
@@ -62,14 +107,33 @@ class TokenizedCaptions:
 def tokenize_captions(dataset: CaptionDataset, tokenizer: Tokenizer) -> TokenizedCaptions:
     """The tokens of every caption of every image. Captions without any token are left out."""
 
-    def tokens_by_image() -> Iterator[list[list[str]]]:
+    def chunks(size: int) -> Iterator[tuple[list[CaptionedImage], list[str]]]:
         images = iter(dataset)
-        while chunk := list(islice(images, IMAGES_PER_CALL)):
-            captions = iter(tokenizer.tokenize_all([caption for image in chunk for caption in image.captions]))
+        while chunk := list(islice(images, size)):
+            yield chunk, [caption for image in chunk for caption in image.captions]
+
+    def tokens_by_image() -> Iterator[list[list[str]]]:
+        for chunk, texts in chunks(IMAGES_PER_CALL):
+            captions = iter(tokenizer.tokenize_all(texts))
             for image in chunk:
                 yield [next(captions) for _ in image.captions]
 
-    return TokenizedCaptions.from_lists(tokens_by_image())
+    if tokenizer.pieces is None or tokenizer.tokens_of_piece is None:
+        return TokenizedCaptions.from_lists(tokens_by_image())
+    divide = tokenizer.pieces
+    return TokenizedCaptions.from_pieces(
+        ((divide(texts), [len(image.captions) for image in chunk]) for chunk, texts in chunks(IMAGES_PER_PASS)),
+        tokenizer.tokens_of_piece,
+    )
+
+
+def _joined(arrays: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, dtype), *arrays])
+
+
+def _offsets(counts: Sequence[np.ndarray]) -> np.ndarray:
+    """(n + 1,): where each of n parts begins, and the end of the last one, from their sizes."""
+    return np.append(0, np.cumsum(_joined(counts, np.int64)))
 
 
 def encode_captions(tokenized: TokenizedCaptions, vocabulary: Vocabulary, max_length: int) -> EncodedCaptions:

@@ -37,6 +37,7 @@ from captioner.errors import DataError
 
 Phrase = tuple[int, ...]
 Integers = NDArray[np.int64]
+Table = NDArray[np.int32]
 
 LONGEST = 4
 SMOOTHING = 0.5
@@ -48,6 +49,7 @@ PARTS = 4  # in which n-grams are counted, for less memory
 
 UNSEEN, DOUBLED, ENDING = KINDS = ("unseen", "doubled", "ending")
 _BITS = np.uint64(16)  # of a word's number while n-grams are counted
+_PACKED = {1: np.uint16, 2: np.uint32, 3: np.uint64, 4: np.uint64}  # n → the smallest integers, sorted the fastest
 
 
 class ImplausiblePhrase(NamedTuple):
@@ -75,18 +77,19 @@ class _Ngrams(NamedTuple):
         return self.counts[np.searchsorted(self.packed, packed)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PhraseStatistics:
     """What decides whether a phrase is implausible, of a corpus of captions.
 
-    end: the token <END>. captions, tokens: how many the corpus has, <END> counted. counts: n-gram → occurrences, for
-    all n-grams of one to four tokens on which a decision can depend. doubled: the doubled phrases that the corpus has.
+    end: the token <END>. captions, tokens: how many the corpus has, <END> counted. tables: for n = 1 … 4 the n-grams on
+    which a decision can depend, one in a row, and in the last column their occurrences. doubled: the doubled phrases
+    that the corpus has.
     """
 
     end: int
     captions: int
     tokens: int
-    counts: Mapping[Phrase, int]
+    tables: tuple[Table, ...]
     doubled: frozenset[Phrase]
     _unseen_after: dict[Phrase, frozenset[int]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -121,17 +124,28 @@ class PhraseStatistics:
         words_left = np.full(len(flat), LONGEST, np.uint8)
         for left in range(LONGEST - 1, 0, -1):
             words_left[ends[lengths >= left] - left] = left
-        counts = {
-            tuple(gram): count
+        tables = tuple(
+            np.column_stack([ranked[table.words], table.counts]).astype(np.int32)
             for table in _deciding_ngrams(rank[flat], words_left, int(rank[end]))
-            for gram, count in zip(ranked[table.words].tolist(), table.counts.tolist(), strict=True)
-        }
-        found = cls(end, len(ends), len(flat), counts, frozenset())
+        )
+        of_endings = tables[0], tables[1][tables[1][:, 1] == end]  # all that `_doubles` looks up
+        found = cls(end, len(ends), len(flat), of_endings, frozenset())
         doubled: set[Phrase] = set()
         for start, position in _doubled_candidates(flat, lengths).tolist():
             before = tuple(flat[max(start, position - 2 * LONGEST_DOUBLED) : position].tolist())
             doubled.update(found._doubles(before, int(flat[position])))
-        return cls(end, len(ends), len(flat), counts, frozenset(doubled))
+        return cls(end, len(ends), len(flat), tables, frozenset(doubled))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PhraseStatistics):
+            return NotImplemented
+        plain = self.end, self.captions, self.tokens, self.doubled
+        return plain == (other.end, other.captions, other.tokens, other.doubled) and self.counts == other.counts
+
+    @cached_property
+    def counts(self) -> Mapping[Phrase, int]:
+        """n-gram → occurrences, of all tables. Made when the first is looked up: for COCO it takes 70 MB."""
+        return {tuple(gram): count for table in self.tables for *gram, count in table.tolist()}
 
     def find(self, caption: Sequence[int]) -> list[ImplausiblePhrase]:
         """The implausible phrases of a caption, whose tokens come without <END>, in the order in which they end."""
@@ -229,9 +243,8 @@ class PhraseStatistics:
     def to_arrays(self) -> dict[str, NDArray[np.int32]]:
         """Plain arrays, in a fixed order, from which `from_arrays` makes equal statistics."""
         arrays = {"numbers": np.array([self.end, self.captions, self.tokens], np.int32)}
-        for n in range(1, LONGEST + 1):
-            rows = sorted((*gram, count) for gram, count in self.counts.items() if len(gram) == n)
-            arrays[f"counts_{n}"] = np.array(rows, np.int32).reshape(-1, n + 1)
+        for n, table in enumerate(self.tables, start=1):
+            arrays[f"counts_{n}"] = table[np.lexsort(table.T[::-1])]
         doubled = sorted(self.doubled)
         arrays["doubled"] = np.array(list(chain.from_iterable(doubled)), np.int32)
         arrays["doubled_lengths"] = np.array(list(map(len, doubled)), np.int32)
@@ -241,15 +254,11 @@ class PhraseStatistics:
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.int32]]) -> PhraseStatistics:
         """The inverse of `to_arrays`. KeyError or ValueError for arrays of another form."""
         end, captions, tokens = arrays["numbers"].tolist()
-        counts = {
-            tuple(gram): count
-            for n in range(1, LONGEST + 1)
-            for *gram, count in arrays[f"counts_{n}"].reshape(-1, n + 1).tolist()
-        }
+        tables = tuple(arrays[f"counts_{n}"].reshape(-1, n + 1) for n in range(1, LONGEST + 1))
         ends = np.cumsum(arrays["doubled_lengths"]).tolist()
         words = arrays["doubled"].tolist()
         doubled = (tuple(words[first:last]) for first, last in zip([0, *ends], ends, strict=False))
-        return cls(end, captions, tokens, counts, frozenset(doubled))
+        return cls(end, captions, tokens, tables, frozenset(doubled))
 
 
 def _is_rare(count: int, expected: float, n: int) -> bool:
@@ -261,7 +270,8 @@ def _doubled_candidates(flat: NDArray[np.int32], lengths: Integers) -> Integers:
 
     flat: the words of all captions, each with its end; lengths: of the captions.
     """
-    starts = np.repeat((np.cumsum(lengths) - lengths).astype(np.int32), lengths)
+    ends = np.cumsum(lengths)
+    starts = np.repeat((ends - lengths).astype(np.int32), lengths)
     found = [np.zeros(0, np.int64)]
     for gap in (0, 1):
         for length in range(1 + gap, LONGEST_DOUBLED + 1):
@@ -269,7 +279,8 @@ def _doubled_candidates(flat: NDArray[np.int32], lengths: Integers) -> Integers:
             equal = np.flatnonzero((flat[distance:] == flat[:-distance]) & (starts[distance:] == starts[:-distance]))
             last = equal[length - 1 :]  # of `length` equal words in a row
             found.append(last[last - equal[: len(last)] == length - 1] + distance)
-    positions = np.setdiff1d(np.concatenate(found), np.cumsum(lengths) - 1)
+    positions = np.unique(np.concatenate(found))
+    positions = positions[ends[np.searchsorted(ends, positions, side="right")] - 1 != positions]  # not of an <END>
     return np.stack([starts[positions], positions], axis=1)
 
 
@@ -301,13 +312,13 @@ def _counted(numbers: NDArray[np.uint16], position: NDArray[np.int32], n: int) -
     edges = np.searchsorted(until, np.arange(1, PARTS) * len(first) / PARTS)
     for low, high in pairwise([0, *np.unique(edges).tolist(), len(until)]):
         of_part = position[(first > low) & (first <= high)]
-        packed = numbers[of_part].astype(np.uint64)
+        packed = numbers[of_part].astype(_PACKED[n])
         for following in range(1, n):
-            packed <<= _BITS
+            packed <<= packed.dtype.type(_BITS)
             packed |= numbers[of_part + following]
         packed.sort()
         starts = np.flatnonzero(np.append(True, packed[1:] != packed[:-1])) if len(packed) else np.zeros(0, np.int64)
-        yield _Ngrams(n, packed[starts], np.diff(starts, append=len(packed)).astype(np.int32))
+        yield _Ngrams(n, packed[starts].astype(np.uint64), np.diff(starts, append=len(packed)).astype(np.int32))
 
 
 def _joined(n: int, parts: Sequence[_Ngrams]) -> _Ngrams:

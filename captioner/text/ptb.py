@@ -21,6 +21,9 @@ PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--
 Its list also has `-LRB-` and similar names, in capitals; tokens are in lower case, so brackets are kept.
 """
 
+CAPTION_END = "\n"
+"""What ends a caption among the tokens of many. No token has a line break."""
+
 LINE_BREAKS = re.compile("[\n\r\v\f\u2028\u2029]")
 """What Java reads as the end of a line, and so of a caption. Here it is a space."""
 
@@ -84,22 +87,27 @@ def _tokens(text: str, following: str) -> tuple[str, ...]:
     return tuple(token for token in _all_tokens(text, following) if token not in PUNCTUATION)
 
 
-class _Pieces(dict[str, tuple[str, ...]]):
-    """Piece → tokens, because captions repeat most of their pieces. The last piece of a caption ends in a line break,
+Piece = str | tuple[str, ...]
+"""A part of a text, or its tokens."""
+
+
+class _Pieces(dict[Piece, tuple[str, ...]]):
+    """Piece → tokens, because captions repeat most of their pieces. The last piece of a caption ends in CAPTION_END,
     and so do its tokens."""
 
-    def __missing__(self, piece: str) -> tuple[str, ...]:
+    def __missing__(self, piece: Piece) -> tuple[str, ...]:
+        if isinstance(piece, tuple):
+            return piece
         if len(self) >= _MOST_PIECES:
             self.clear()
-        if piece.endswith(_END):
-            self[piece] = tokens = (*_tokens(piece[:-1], _NEXT_CAPTION), _END)
+        if piece.endswith(CAPTION_END):
+            self[piece] = tokens = (*_tokens(piece[:-1], _NEXT_CAPTION), CAPTION_END)
         else:
             self[piece] = tokens = _tokens(piece, _NEXT_WORD)
         return tokens
 
 
 _MOST_PIECES = 2**16
-_END = "\n"
 _PIECES = _Pieces()
 
 
@@ -116,26 +124,41 @@ def ptb_tokenize(caption: str) -> list[str]:
 
 def ptb_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
     """`ptb_tokenize` for many captions, several times as fast."""
-    whole: dict[int, list[str]] = {}  # the captions that must be read as a whole
-    divided = []  # the others
-    for number, caption in enumerate(captions):
+    flat = list(chain.from_iterable(map(_PIECES.__getitem__, ptb_pieces(captions))))
+    found, start = [], 0
+    for _ in captions:
+        end = flat.index(CAPTION_END, start)
+        found.append(flat[start:end])
+        start = end + 1
+    return found
+
+
+def ptb_pieces(captions: Sequence[str]) -> Sequence[Piece]:
+    """All captions in pieces, one after the other. `tokens_of_piece` gives their tokens; CAPTION_END ends a caption.
+
+    A piece is text between spaces or, of a caption that must be read as a whole, its tokens.
+    """
+    pieces: list[Piece] = []
+    divided: list[str] = []  # the captions since the last one that had to be read as a whole
+    for caption in captions:
         if not caption.isprintable():
             caption = LINE_BREAKS.sub(" ", caption)
         caption = caption.rstrip(" ")
         if (not caption.isascii() or _RARE.search(caption, 0, len(caption) - 1) or caption.endswith("<")) and (
             _SPACE_MATTERS.search(caption)
         ):
-            whole[number] = list(_tokens(caption, _NEXT_CAPTION))
+            pieces.extend(_divide(divided))
+            pieces.append((*_tokens(caption, _NEXT_CAPTION), CAPTION_END))
+            divided = []
         else:
-            divided.append(caption + _END)
-    pieces = " ".join(divided).split(" ") if divided else []
-    flat = list(chain.from_iterable(map(_PIECES.__getitem__, pieces)))
-    found, start = [], 0
-    for number in range(len(captions)):
-        if number in whole:
-            found.append(whole[number])
-        else:
-            end = flat.index(_END, start)
-            found.append(flat[start:end])
-            start = end + 1
-    return found
+            divided.append(caption + CAPTION_END)
+    return [*pieces, *_divide(divided)] if pieces else _divide(divided)
+
+
+def _divide(captions: Sequence[str]) -> list[str]:
+    return " ".join(captions).split(" ") if captions else []
+
+
+def tokens_of_piece(piece: Piece) -> tuple[str, ...]:
+    """The tokens of a piece of `ptb_pieces`."""
+    return _PIECES[piece]

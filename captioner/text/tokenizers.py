@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from captioner.config import TOKENIZERS, TokenizerConfig
 from captioner.errors import ConfigError
 from captioner.text.java_ptb import JAR_VERSION, find_jar, find_java, java_ptb_tokenize_all
-from captioner.text.ptb import ptb_tokenize_all
+from captioner.text.ptb import Piece, ptb_pieces, ptb_tokenize_all, tokens_of_piece
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,9 @@ class Tokenizer:
 
     version: part of a metric's signature and of a checkpoint; it changes whenever the tokens of any text change.
     tokenize_all: a list of captions → the tokens of each.
+    pieces: a list of captions → their pieces, one after the other, for millions of captions, which repeat most pieces;
+    None where there is nothing faster than `tokenize_all`. tokens_of_piece: piece → its tokens; after the last one of a
+    caption comes CAPTION_END.
     separator: what `join` puts between tokens. detokenize: tokens → text, where a separator is not enough.
     model: what it has learned from the training captions, stored in the checkpoint; None where nothing is learned.
     """
@@ -27,6 +30,8 @@ class Tokenizer:
     separator: str = " "
     detokenize: Callable[[Sequence[str]], str] | None = None
     model: bytes | None = field(default=None, repr=False)
+    pieces: Callable[[Sequence[str]], Sequence[Piece]] | None = None
+    tokens_of_piece: Callable[[Piece], tuple[str, ...]] | None = None
 
     def tokenize(self, caption: str) -> list[str]:
         """The tokens of one caption. The Java backend starts Java for it; for many captions use `tokenize_all`."""
@@ -95,7 +100,7 @@ def _char_tokenize_all(captions: Sequence[str]) -> list[list[str]]:
     return [list(" ".join(caption.split())) for caption in captions]
 
 
-PTB = Tokenizer("ptb", "1", ptb_tokenize_all)
+PTB = Tokenizer("ptb", "1", ptb_tokenize_all, pieces=ptb_pieces, tokens_of_piece=tokens_of_piece)
 WHITESPACE = Tokenizer("whitespace", "1", _whitespace_tokenize_all)
 CHARACTERS = Tokenizer("char", "1", _char_tokenize_all, separator="")
 

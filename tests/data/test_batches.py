@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioner.config import TokenizerConfig, VocabularyConfig
+from captioner.data import batches
 from captioner.data.batches import (
+    TokenizedCaptions,
     captioned_images,
     choose_captions,
     encode_captions,
@@ -19,8 +22,12 @@ from captioner.data.batches import (
     tokenize_captions,
 )
 from captioner.data.dataset import CaptionDataset, CaptionedImage
+from captioner.data.datasets.annotation_files import read_lines
+from captioner.data.datasets.coco_captions import read_captions
 from captioner.data.token_ids import EncodedCaptions
 from captioner.errors import DataError
+from captioner.text import ptb
+from captioner.text.ptb import ptb_tokenize
 from captioner.text.tokenizers import build_tokenizer
 from captioner.text.vocabulary import Vocabulary
 
@@ -42,6 +49,45 @@ TOKENS = [[["a", "dog", "runs"], ["the", "dog"]], [], [["a", "cat", "asleep"]]]
 def test_tokens_stay_with_their_image() -> None:
     """A caption of punctuation only has no token and is left out; an image without a caption is kept."""
     assert list(tokenize_captions(SOME, build_tokenizer(TokenizerConfig()))) == TOKENS
+
+
+PIECES = st.sampled_from(
+    ["a", "A", "dog", "dogs.", "isn't", "cannot", "1 1/2", "p. m.", "K.", "x<y", "<b>", "...", "", " ", "\t", "\n", "é"]
+)
+CAPTIONS = st.lists(PIECES | st.text(max_size=6), max_size=6).map(" ".join)
+
+
+def tokens_of_lists(data: CaptionDataset) -> TokenizedCaptions:
+    """The plain way: the tokens of each caption as lists."""
+    return TokenizedCaptions.from_lists([ptb_tokenize(caption) for caption in image.captions] for image in data)
+
+
+def assert_same_tokens(found: TokenizedCaptions, expected: TokenizedCaptions) -> None:
+    assert found.tokens == expected.tokens
+    for array, other in zip(found.indices.arrays, expected.indices.arrays, strict=True):
+        assert array.dtype == other.dtype
+        np.testing.assert_array_equal(array, other)
+
+
+@given(st.lists(st.lists(CAPTIONS, max_size=3), max_size=6), st.integers(1, 7))
+def test_pieces_have_the_tokens_of_each_caption(captions: list[list[str]], kept: int) -> None:
+    """Also where images are tokenized a few at a time, and where too many distinct pieces are forgotten."""
+    data = dataset(*map(tuple, captions))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "IMAGES_PER_PASS", kept)
+        patch.setattr(batches, "_MOST_PIECES", kept)
+        patch.setattr(ptb, "_MOST_PIECES", kept)
+        patch.setattr(ptb, "_PIECES", ptb._Pieces())
+        found = tokenize_captions(data, build_tokenizer(TokenizerConfig()))
+    assert_same_tokens(found, tokens_of_lists(data))
+
+
+@pytest.mark.slow
+def test_pieces_have_the_tokens_of_all_real_captions(real_data: Path) -> None:
+    coco = read_captions(real_data / "coco_text" / "captions_val2017.json")
+    flickr = [line.split("\t", 1)[1] for line in read_lines(real_data / "flickr8k" / "Flickr8k.token.txt")]
+    data = dataset(*(image.captions for image in coco), tuple(flickr))
+    assert_same_tokens(tokenize_captions(data, build_tokenizer(TokenizerConfig())), tokens_of_lists(data))
 
 
 def test_token_ids_of_truncated_captions() -> None:

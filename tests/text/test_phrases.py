@@ -183,6 +183,9 @@ def test_arrays_keep_everything() -> None:
     statistics, _ = corpus(2)
     arrays = statistics.to_arrays()
     assert all(array.dtype == np.int32 for array in arrays.values())
+    for n in range(1, 5):
+        rows = arrays[f"counts_{n}"].tolist()
+        assert rows == sorted([*gram, count] for gram, count in statistics.counts.items() if len(gram) == n)
     again = PhraseStatistics.from_arrays(arrays)
     assert again == statistics
     for caption in shuffled_captions(2, 50):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from captioner.checkpoint.checkpoint import load_trainer_state
@@ -17,6 +19,7 @@ from captioner.checkpoint.index import find_checkpoint
 from captioner.config import (
     AugmentConfig,
     CacheConfig,
+    EncoderConfig,
     FolderConfig,
     LanguageModelConfig,
     RewardConfig,
@@ -24,13 +27,20 @@ from captioner.config import (
     TrainConfig,
 )
 from captioner.config.language_model import LanguageNetworkConfig, LanguageTrainerConfig
+from captioner.data.dataset import CaptionDataset, CaptionedImage
+from captioner.data.features.sources import OnTheFlyFeatures
+from captioner.data.image_views import ImageViews
 from captioner.errors import CheckpointError, ConfigError
+from captioner.nn.encoders.build_encoder import build_encoder
+from captioner.training import run_identity
 from captioner.training.language_model.language_model_run import prepare_language_run
 from captioner.training.language_model.train_language_model import train_language_model
 from captioner.training.loop import train
 from captioner.training.run_identity import NOT_COMPARED, differences
 from captioner.training.setup import prepare
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +253,37 @@ def test_accepted_changes_must_exist_and_need_a_run() -> None:
         TrainConfig(resume="run", resume_despite=["date"])
     with pytest.raises(ConfigError, match=r"resume_despite=\[data\] is for a run that is resumed"):
         TrainConfig(resume_despite=["data"])
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+def test_digests_are_those_of_one_image_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    """Digests are stored in checkpoints, so hashing many images in one call must not change them."""
+    monkeypatch.setattr(run_identity, "CHUNK", chunk)
+    paths: list[Path | ImageViews] = []
+    for number in range(4):
+        paths.append(tmp_path / f"{number}.jpg")
+        (tmp_path / f"{number}.jpg").write_bytes(b"x" * (number + 1))
+    paths += [ImageViews.of(tmp_path / "1.jpg", tmp_path / "3.jpg"), tmp_path / "missing.jpg"]
+    texts = [("a dog", "a cat"), (), ('"an" isn\'t',), ("é\n",), ("a",), ("a",)]
+    images = [CaptionedImage(f"i{index}", *pair) for index, pair in enumerate(zip(paths, texts, strict=True))]
+    dataset = CaptionDataset("some", "train", tuple(images))
+    order, captions, sizes = (hashlib.blake2b(digest_size=16) for _ in range(3))
+    total = 0
+    for index, size in enumerate(("[1]", "[2]", "[3]", "[4]", "[2, 4]", "[None]")):
+        total += int.from_bytes(hashlib.blake2b(f"'i{index}'".encode(), digest_size=16).digest(), "big")
+        order.update(f"'i{index}'\n".encode())
+        captions.update(f"{texts[index]}\n".encode())
+        sizes.update(f"{size}\n".encode())
+    source = OnTheFlyFeatures(dataset, build_encoder(EncoderConfig(weights=None)), FolderConfig(), CPU, with_grid=False)
+    assert run_identity.split_identity(dataset, source) == {
+        "images": f"{total % 2**128:032x}",
+        "order": order.hexdigest(),
+        "captions": captions.hexdigest(),
+        "sizes": sizes.hexdigest(),
+        "content": None,
+    }
 
 
 def test_a_language_model_knows_its_text(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,8 @@ def read_captions(path: Path) -> list[AnnotatedImage]:
 
     DataError if the file is missing or not JSON, lacks `images` or `annotations`, or has captions of unlisted images.
     """
-    found = _compact_images(read_json(path, _compacted))
+    collected = _Collected()
+    found = collected.images_of(read_json(path, collected.keep))
     return captioned_images(read_json(path), path) if found is None else found
 
 
@@ -80,30 +82,55 @@ def pycocotools_index(dataset: dict[str, list[dict[str, Any]]]) -> Any:
     return coco
 
 
-class _Image(NamedTuple):
-    image_id: ImageId
-    file_name: str
+class _Kept(Enum):
+    """What stands in a parsed file for an object of which all that is needed has been kept."""
+
+    IMAGE, CAPTION = range(2)
 
 
-class _Caption(NamedTuple):
-    image_id: ImageId
-    caption: str
-
-
-def _compacted(record: dict[str, Any]) -> dict[str, Any] | _Image | _Caption:
-    """An object of a captions file, while it is parsed: only what is needed of it, where nothing is wrong with it.
+class _Collected:
+    """Collects images and captions of a captions file while it is parsed: only what is needed of them.
 
     COCO's training captions would take 600 MB as dictionaries with all their addresses.
     """
-    if "caption" in record and "file_name" not in record:
-        image_id, caption = record.get("image_id"), record["caption"]
-        if type(image_id) is int and type(caption) is str and (caption.isascii() or _is_text(caption)):
-            return _Caption(image_id, caption)
-    elif "file_name" in record and "caption" not in record and "split" not in record:
-        image_id, name = record.get("id"), record["file_name"]
-        if type(image_id) is int and type(name) is str and (name.isascii() or _is_text(name)):
-            return _Image(image_id, name)
-    return record
+
+    def __init__(self) -> None:
+        self.images: list[tuple[ImageId, str]] = []  # id and file name
+        self.captions: list[str] = []
+        self.captioned: list[ImageId] = []  # the image of each caption
+
+    def keep(self, record: dict[str, Any]) -> dict[str, Any] | _Kept:
+        """The object hook: keeps an image or caption with which nothing is wrong, and leaves others in the file."""
+        if "caption" in record and "file_name" not in record:
+            image_id, caption = record.get("image_id"), record["caption"]
+            if type(image_id) is int and type(caption) is str and (caption.isascii() or _is_text(caption)):
+                self.captioned.append(image_id)
+                self.captions.append(caption)
+                return _Kept.CAPTION
+        elif "file_name" in record and "caption" not in record and "split" not in record:
+            image_id, name = record.get("id"), record["file_name"]
+            if type(image_id) is int and type(name) is str and (name.isascii() or _is_text(name)):
+                self.images.append((image_id, name))
+                return _Kept.IMAGE
+        return record
+
+    def images_of(self, data: object) -> list[AnnotatedImage] | None:
+        """`captioned_images` for a file that was parsed with `keep`; None where that could not be done for all of it,
+        because ids are strings, images have splits, or something is wrong."""
+        images, annotations = (data.get("images"), data.get("annotations")) if type(data) is dict else (None, None)
+        if type(images) is not list or type(annotations) is not list:
+            return None
+        captions: dict[ImageId, list[str]] = {image_id: [] for image_id, _ in self.images}
+        if not len(captions) == len(self.images) == len(images) == images.count(_Kept.IMAGE):
+            return None  # an id is repeated, or an image is something else, or elsewhere
+        if not len(self.captions) == len(annotations) == annotations.count(_Kept.CAPTION):
+            return None
+        try:
+            for image_id, caption in zip(self.captioned, self.captions, strict=True):
+                captions[image_id].append(caption)
+        except KeyError:
+            return None  # a caption of an image that is not listed
+        return [AnnotatedImage(image_id, name, tuple(captions[image_id]), None) for image_id, name in self.images]
 
 
 def _is_text(value: str) -> bool:
@@ -113,19 +140,3 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _compact_images(data: object) -> list[AnnotatedImage] | None:
-    """`captioned_images` for a file that was parsed with `_compacted`; None where that could not be done for all of it,
-    because ids are strings, images have splits, or something is wrong."""
-    images, annotations = (data.get("images"), data.get("annotations")) if type(data) is dict else (None, None)
-    if type(images) is not list or type(annotations) is not list:
-        return None
-    captions: dict[ImageId, list[str]] = {image.image_id: [] for image in images if type(image) is _Image}
-    if len(captions) < len(images):
-        return None
-    for annotation in annotations:
-        if type(annotation) is not _Caption or annotation.image_id not in captions:
-            return None
-        captions[annotation.image_id].append(annotation.caption)
-    return [AnnotatedImage(image.image_id, image.file_name, tuple(captions[image.image_id]), None) for image in images]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captioner.config import CacheConfig, DataConfig, TransformConfig
+from captioner.data.collection import collection_paused
 from captioner.data.dataset import CaptionDataset, ImagePath
 from captioner.data.features.disk_space import check_disk_space
 from captioner.data.features.file_hashes import FileHashes
@@ -44,6 +45,7 @@ from captioner.schema import to_plain
 TIMED_BATCHES = 4  # for the estimate of the encoder's speed
 FLOAT16_MAX = 65504
 FLIPPED = View(flipped=True)
+_MISSING = -1
 
 
 @dataclass
@@ -51,8 +53,8 @@ class FeatureCache:
     """Features of a data set's images, by their index in the data set. `bad`: index → why an image has no features."""
 
     shards: list[np.ndarray]  # each (rows, P, D), memory-mapped
-    rows: dict[int, tuple[int, int]]  # index in the data set → (shard, row)
-    flipped_rows: dict[int, tuple[int, int]]  # rows of the horizontally flipped images; empty unless requested
+    rows: np.ndarray  # (images of the data set, 2) int32: shard and row of each; _MISSING where there are no features
+    flipped_rows: np.ndarray  # those of the horizontally flipped images, if requested
     with_grid: bool
     bad: dict[int, str] = field(default_factory=dict)
     vector_is_mean: bool = True  # otherwise the first region of a row is the vector
@@ -67,9 +69,9 @@ class FeatureCache:
         stacked = np.empty((len(indices), regions, feature_dim), dtype=np.float16)
         for i, index in enumerate(indices):
             rows = self.flipped_rows if index in flipped else self.rows
-            if index not in rows:
+            shard, row = rows[index].tolist()
+            if shard == _MISSING:
                 raise KeyError(f"image {index} has no features: {self.bad.get(index)}")
-            shard, row = rows[index]
             stacked[i] = self.shards[shard][row]
         rows_of_all = torch.from_numpy(stacked).float()
         vector = rows_of_all.mean(dim=1) if self.vector_is_mean else rows_of_all[:, 0]
@@ -139,12 +141,15 @@ def cached_features(
         raise DataError(f"No image of {dataset.name}'s {dataset.split} split can be read: {next(iter(bad.values()))}")
     positions = {name: position for position, name in enumerate(sorted({name for name, _ in rows.values()}))}
 
-    def rows_of(view: View) -> dict[int, tuple[int, int]]:
-        keys = ((index, row_key(digest, view)) for index, digest in plan.digests.items())
-        return {index: (positions[rows[key][0]], rows[key][1]) for index, key in keys if key in rows}
+    def rows_of(view: View) -> np.ndarray:
+        found = np.full((len(dataset), 2), _MISSING, np.int32)
+        for index, digest in plan.digests.items():
+            if (key := row_key(digest, view)) in rows:
+                found[index] = positions[rows[key][0]], rows[key][1]
+        return found
 
     shards = [plan.shards.open(name) for name in positions]
-    flipped_rows = rows_of(FLIPPED) if flipped else {}
+    flipped_rows = rows_of(FLIPPED) if flipped else np.empty((0, 2), np.int32)
     content = hashlib.blake2b(digest_size=16)
     for index, file_hash in plan.digests.items():
         content.update(f"{index} {file_hash}\n".encode())
@@ -285,6 +290,7 @@ def weights_digest(encoder: nn.Module) -> str:
     return digest.hexdigest()
 
 
+@collection_paused()
 def image_digests(paths: Sequence[ImagePath], stored: Path | None = None) -> tuple[dict[int, str], dict[int, str]]:
     """(index → hash of the image file, index → why the file cannot be read).
 

@@ -15,7 +15,7 @@ import io
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
+from struct import Struct
 
 import numpy as np
 
@@ -27,11 +27,7 @@ FORMAT_VERSION = 1
 CHECKSUM_BYTES = 16
 
 
-class _Stamp(NamedTuple):
-    size: int
-    modified: int  # ns
-    changed: int  # ns
-    inode: int
+_STAMP = Struct("4q")  # size, times of modification and change in ns, inode number
 
 
 class FileHashes:
@@ -42,24 +38,25 @@ class FileHashes:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self._known: dict[str, dict[str, tuple[_Stamp, str]]] = {}  # folder of images → name → stamp and hash
+        self._known: dict[str, dict[str, bytes]] = {}  # folder of images → name → stamp and hash, in little memory
         self._changed: set[str] = set()  # folders of images with new hashes
 
     def of(self, path: Path) -> str:
         """`hash_content` of a file; OSError if it cannot be read."""
         if self.folder is None:
             return hash_content(path.read_bytes())
-        parent, name = os.path.split(os.fspath(path))
+        file = os.fspath(path)
+        parent, name = file[: (start := file.rfind(os.sep) + 1)], file[start:]  # in less time than os.path.split
         if parent not in self._known:
             self._known[parent] = self._load(parent)
         known = self._known[parent]
         found = os.stat(path)  # noqa: PTH116 - twice as fast as path.stat(), for every image of a data set
-        stamp = _Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-        if name in known and known[name][0] == stamp:
-            return known[name][1]
-        digest = hash_content(path.read_bytes())
-        if max(stamp.modified, stamp.changed) < (time.time() - SETTLED) * 1e9:
-            known[name] = stamp, digest
+        stamp = _STAMP.pack(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        if name in known and known[name].startswith(stamp):
+            return known[name][_STAMP.size :].hex()
+        digest = hash_content(read_content(path, found.st_size))
+        if max(found.st_mtime_ns, found.st_ctime_ns) < (time.time() - SETTLED) * 1e9:
+            known[name] = stamp + bytes.fromhex(digest)
             self._changed.add(parent)
         return digest
 
@@ -71,8 +68,8 @@ class FileHashes:
             np.savez(
                 buffer,
                 names=np.frombuffer("\0".join(known).encode("utf-8", "surrogateescape"), np.uint8),
-                stamps=np.array([stamp for stamp, _ in known.values()], np.int64),
-                hashes=np.frombuffer(bytes.fromhex("".join(digest for _, digest in known.values())), np.uint8),
+                stamps=np.frombuffer(b"".join(row[: _STAMP.size] for row in known.values()), np.int64).reshape(-1, 4),
+                hashes=np.frombuffer(b"".join(row[_STAMP.size :] for row in known.values()), np.uint8),
             )
             with contextlib.suppress(OSError):  # a folder that is read-only, or full
                 path = self._file(parent)
@@ -80,7 +77,7 @@ class FileHashes:
                 write_atomically(path, _checksum(buffer.getvalue()) + buffer.getvalue())
         self._changed.clear()
 
-    def _load(self, parent: str) -> dict[str, tuple[_Stamp, str]]:
+    def _load(self, parent: str) -> dict[str, bytes]:
         try:
             content = self._file(parent).read_bytes()
         except OSError:
@@ -89,17 +86,26 @@ class FileHashes:
             return {}  # damaged, or of another version: the files are hashed again
         with np.load(io.BytesIO(content[CHECKSUM_BYTES:])) as stored:
             names = stored["names"].tobytes().decode("utf-8", "surrogateescape").split("\0")
-            stamps, digests = stored["stamps"].tolist(), stored["hashes"].tobytes().hex()
-        width = len(digests) // len(names)
-        return {
-            name: (_Stamp(*stamp), digests[start : start + width])
-            for name, stamp, start in zip(names, stamps, range(0, len(digests), width), strict=True)
-        }
+            stamps, digests = (stored[part].reshape(len(names), -1).view(np.uint8) for part in ("stamps", "hashes"))
+        rows = np.concatenate([stamps, digests], axis=1)
+        return dict(zip(names, map(np.ndarray.tobytes, rows), strict=True))
 
     def _file(self, parent: str) -> Path:
         assert self.folder is not None
         name = hashlib.blake2b(os.path.abspath(parent).encode("utf-8", "surrogateescape"), digest_size=16)  # noqa: PTH100
         return self.folder / f"{name.hexdigest()}.npz"
+
+
+def read_content(path: Path, size: int) -> bytes:
+    """What `path.read_bytes` returns, in half its time for a small file. size: the file's, as far as is known."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+    parts = []
+    try:
+        while part := os.read(descriptor, size + 1):
+            parts.append(part)
+    finally:
+        os.close(descriptor)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _checksum(content: bytes) -> bytes:

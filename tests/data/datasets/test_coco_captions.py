@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioner.data.datasets.coco_captions import captioned_images, read_captions
+from captioner.errors import DataError
 from tests.data.tiny import write_json
 
 
@@ -42,3 +43,31 @@ def test_the_compact_reading_equals_that_of_the_whole_file(
     content = {"info": {"caption": "x", "image_id": 1}, "images": images, "annotations": annotations}
     path = write_json(tmp_path_factory.getbasetemp() / "compact.json", content)
     assert read_captions(path) == captioned_images(content, path)
+
+
+ENTRY = {"image_id": 3, "caption": "x"}
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations", "error"),
+    [
+        ([{"id": 3, "file_name": "3.jpg", "own": ENTRY}], [ENTRY], None),  # a caption inside of an image
+        ([{"id": 3, "file_name": "3.jpg"}], [{**ENTRY, "own": {"id": 4, "file_name": "4.jpg"}}], None),
+        ([{"id": 3, "file_name": "3.jpg"}, ENTRY], [], "images\\[1\\] has no 'id'"),
+        ([], [{"id": 3, "file_name": "3.jpg"}], "annotations\\[0\\] has no 'image_id'"),
+        ([{"id": 3, "file_name": "3.jpg"}] * 2, [ENTRY], "repeats the id 3"),
+        ([{"id": 4, "file_name": "3.jpg"}], [ENTRY], "not among its images"),
+        ([{"id": 3, "file_name": "3.jpg"}], [ENTRY, 5], "annotations\\[1\\]"),
+    ],
+)
+def test_images_and_captions_in_the_wrong_place(
+    tmp_path: Path, images: list[Any], annotations: list[Any], error: str | None
+) -> None:
+    """Objects are recognized by their fields while the file is parsed, wherever they are."""
+    content = {"images": images, "annotations": annotations}
+    path = write_json(tmp_path / "c.json", content)
+    if error is None:
+        assert read_captions(path) == captioned_images(content, path)
+    else:
+        with pytest.raises(DataError, match=error):
+            read_captions(path)

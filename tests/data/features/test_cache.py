@@ -513,7 +513,7 @@ def test_a_batch_of_bad_images_only(cache: Cache, dataset: CaptionDataset, encod
         dataset.images[index].path.write_bytes(b"no image")
     features, _ = cache.open(dataset, encoder, skip=True)
     assert set(features.bad) == {2, 3}
-    assert len(features.rows) == COUNT - 2
+    assert np.count_nonzero(features.rows[:, 0] >= 0) == COUNT - 2
 
 
 def test_both_copies_of_a_bad_image_are_named(cache: Cache, dataset: CaptionDataset, encoder: Encoder) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from captioner.data.features import file_hashes
 from captioner.data.features.cache import image_digests
@@ -34,14 +35,13 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The image files that are read."""
     read: list[Path] = []
-    read_bytes: Callable[[Path], bytes] = Path.read_bytes
+    read_content = file_hashes.read_content
 
-    def recorded(path: Path) -> bytes:
-        if path.suffix == ".jpg":
-            read.append(path)
-        return read_bytes(path)
+    def recorded(path: Path, size: int) -> bytes:
+        read.append(path)
+        return read_content(path, size)
 
-    monkeypatch.setattr(Path, "read_bytes", recorded)
+    monkeypatch.setattr(file_hashes, "read_content", recorded)
     return read
 
 
@@ -119,3 +119,14 @@ def test_missing_files_are_named_each_time(tmp_path: Path, images: list[Path]) -
         assert bad == {1: f"{images[1]} cannot be read: No such file or directory."}
     images[1].write_bytes(b"new")
     assert image_digests(images, tmp_path / "store") == image_digests(images)
+
+
+@given(st.binary(max_size=9), st.integers(0, 12), st.integers(1, 4))
+def test_all_of_a_file_is_read(tmp_path_factory: pytest.TempPathFactory, content: bytes, size: int, most: int) -> None:
+    """Also where the size is wrong, because the file has changed, and where the system gives less than asked for."""
+    path = tmp_path_factory.getbasetemp() / "content.jpg"
+    path.write_bytes(content)
+    read = os.read
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "read", lambda descriptor, count: read(descriptor, min(count, most)))
+        assert file_hashes.read_content(path, size) == content
