@@ -11,6 +11,7 @@ from captioner.config.text import TOKENIZERS
 from captioner.errors import ConfigError, choose
 from captioner.registry import load_object
 
+FREQUENCIES = "frequencies"
 _METRICS = "captioner.metrics.registry"  # imported when a value is not the default: it needs NumPy
 
 
@@ -53,6 +54,7 @@ class TrainerConfig:
     choices: ClassVar[dict[str, Iterable[str]]] = {
         "precision": ("float32", "bfloat16", "float16"),
         "float32_matmul_precision": ("highest", "high", "medium"),
+        "output_bias": (FREQUENCIES, "zeros"),
     }
 
     max_epochs: int = 12  # passes over the training images
@@ -64,6 +66,7 @@ class TrainerConfig:
     timeout_minutes: float = 10.0  # how long a rank waits for the others before the job ends
     captions_per_image: int | None = None  # captions sampled per image in each epoch; null: all
     max_caption_length: int = 30  # in words; longer training captions are truncated
+    output_bias: str = FREQUENCIES  # of the output layer at first: log-frequencies of the words (frequencies), or zeros
     label_smoothing: float = 0.1  # share of the target probability that is spread over all words
     validate_every: int = 1  # epochs between validations, which score generated captions
     monitor: str = "CIDEr"  # the score that selects the best checkpoint, such as CIDEr, Bleu_4 or ROUGE_L

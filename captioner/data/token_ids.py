@@ -41,6 +41,12 @@ class EncodedCaptions:
             np.array(token_ids, np.int32), np.array(caption_offsets, np.int64), np.array(image_offsets, np.int64)
         )
 
+    def target_counts(self, vocabulary_size: int, end: int) -> Int64[np.ndarray, " V"]:
+        """How often each token is to be predicted: its occurrences, and those of `end` after every caption."""
+        counts = np.bincount(self.token_ids, minlength=vocabulary_size)
+        counts[end] += len(self.caption_offsets) - 1
+        return counts
+
     def __len__(self) -> int:
         return len(self.image_offsets) - 1
 

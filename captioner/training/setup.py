@@ -12,6 +12,7 @@ import torch
 from captioner.checkpoint.checkpoint import load_tokenizer_model, load_vocabulary
 from captioner.checkpoint.index import find_checkpoint, read_index
 from captioner.config import AugmentConfig, RewardConfig, TrainConfig
+from captioner.config.training import FREQUENCIES
 from captioner.data.batches import mix_seeds, tokenize_captions
 from captioner.data.caption_advice import TrainingLengths, caption_advice, describe_units
 from captioner.data.dataset import CaptionDataset
@@ -84,7 +85,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     vocabulary.phrases = phrases = PhraseStatistics.from_flat(
         captions.token_ids, captions.caption_offsets, vocabulary.special.end
     )
-    model = new_model(config, vocabulary) if start is None else model_of_checkpoint(config, start)
+    model = model_of_checkpoint(config, start) if start else new_model(config, vocabulary, captions)
     model = model.to(device)
     steps_per_epoch = -(-len(usable) // config.trainer.batch_size)
     phases = plan_phases(config)
@@ -130,11 +131,14 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     return run
 
 
-def new_model(config: TrainConfig, vocabulary: Vocabulary) -> CaptioningModel:
-    """The model before training, which sees images as `data.stretch` says."""
+def new_model(config: TrainConfig, vocabulary: Vocabulary, captions: EncodedCaptions) -> CaptioningModel:
+    """The model before training, which sees images as `data.stretch` says, and knows how frequent each word is."""
     with local_rank0_first():  # it downloads pretrained weights
         model = build_model(config.model, config.encoder, len(vocabulary))
         model.decoder.prepare_training(vocabulary, config.encoder)
+    if config.trainer.output_bias == FREQUENCIES:
+        counts = captions.target_counts(len(vocabulary), vocabulary.special.end)
+        model.decoder.start_from_frequencies(torch.from_numpy(counts))
     model.encoder.transform = replace(model.encoder.transform, stretch=config.data.stretch)
     return model
 

@@ -99,3 +99,11 @@ def test_a_pair_of_a_shard_takes_less_than_a_hundred_bytes(tmp_path: Path) -> No
     in_arrays, in_lists = ((large - small) / 1000 for small, large in zip(fewer, more, strict=True))
     assert in_arrays < 85
     assert in_lists > 200  # the bound above does not hold for lists
+
+
+@given(st.lists(st.lists(st.lists(st.integers(3, 8), max_size=6), max_size=4), max_size=6))
+@settings(deadline=None, max_examples=40)
+def test_target_counts_are_those_of_the_captions_and_their_ends(lists: list[list[list[int]]]) -> None:
+    targets = [token for captions in lists for caption in captions for token in (*caption, 2)]
+    counts = EncodedCaptions.from_lists(lists).target_counts(10, end=2)
+    assert counts.tolist() == [targets.count(token) for token in range(10)]

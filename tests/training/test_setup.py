@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import pytest
+import torch
 
 from captioner.errors import ConfigError
 from captioner.metrics.java import MetricUnavailable
@@ -12,6 +16,7 @@ from captioner.metrics.meteor import resources
 from captioner.training.logs import read_records
 from captioner.training.loop import train
 from captioner.training.setup import check_settings, prepare
+from captioner.training.step import train_step, training_batches
 from tests.tiny import tiny_config, with_trainer, write_tiny_data
 
 
@@ -39,3 +44,26 @@ def test_meteor_chooses_the_best_checkpoint(tmp_path: Path) -> None:
     scores = [record["METEOR"] for record in read_records(folder) if record["kind"] == "validation"]
     assert scores
     assert run.progress.best_score == max(scores)
+
+
+@pytest.mark.parametrize("output_bias", ["frequencies", "zeros"])
+def test_the_first_step_knows_how_frequent_words_are(tmp_path: Path, output_bias: str) -> None:
+    """Its loss is the entropy of the words of all training captions; with zeros, log V."""
+    config = tiny_config(write_tiny_data(tmp_path / "data"))
+    run = prepare(with_trainer(config, output_bias=output_bias, label_smoothing=0.0, batch_size=16), tmp_path)
+    words = [*["a", "red", "half", "on", "the", "left"], "<END>", *["the", "left", "is", "red"], "<END>"]
+    alike = {"red": "color", "left": "side"}  # four colors and two sides are equally frequent
+    counts = Counter(alike.get(word, word) for word in words)
+    entropy = -sum(
+        count / 12 * math.log(count / 12 / {"color": 4, "side": 2}.get(word, 1)) for word, count in counts.items()
+    )
+    expected = entropy if output_bias == "frequencies" else math.log(len(run.vocabulary))
+    (batch,) = islice(training_batches(run), 1)
+    assert train_step(run, batch)["words"] == pytest.approx(expected, abs=0.15)
+
+
+def test_two_runs_start_alike(tmp_path: Path) -> None:
+    config = tiny_config(write_tiny_data(tmp_path / "data"))
+    first, second = (prepare(config, tmp_path / name).model.decoder.state_dict() for name in ("a", "b"))
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, rtol=0, atol=0)

@@ -36,6 +36,7 @@ from captioner.nn.layers.attention import (
 )
 from captioner.nn.layers.doubly_stochastic import doubly_stochastic_loss
 from captioner.nn.layers.dropout import Dropout
+from captioner.nn.layers.embedding import word_embedding
 from captioner.nn.layers.group_by_image import rows_of_words
 from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.output import WordOutput
@@ -74,7 +75,7 @@ class AdaptiveAttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def __init__(self, config: AttentionConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
         embedding_dim, hidden_dim = config.embedding_dim, config.hidden_dim
-        self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
+        self.embedding = word_embedding(vocabulary_size, embedding_dim, tied=config.tie_embeddings)
         self.stack = RecurrentStack(
             config.cell, embedding_dim, hidden_dim, config.layers, config.dropout, residual=config.residual
         )
@@ -91,7 +92,6 @@ class AdaptiveAttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.output = WordOutput(hidden_dim, self.embedding, config.dropout, config.tie_embeddings)  # W_p
         self.dropout = Dropout(config.dropout)
         self.doubly_stochastic = config.doubly_stochastic
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         for linear in (self.image_to_gates, self.word_to_sentinel, self.image_to_sentinel, self.hidden_to_sentinel):
             nn.init.xavier_uniform_(linear.weight)
 

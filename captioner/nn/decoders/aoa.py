@@ -36,6 +36,7 @@ from captioner.config.attention_models import AoAConfig
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.layers.dropout import Dropout
+from captioner.nn.layers.embedding import word_embedding
 from captioner.nn.layers.group_by_image import rows_of_captions
 from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.multihead import Heads, KeysAndValues
@@ -113,7 +114,7 @@ class AoADecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def __init__(self, config: AoAConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
         hidden_dim = config.hidden_dim
-        self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim)  # W_e
+        self.embedding = word_embedding(vocabulary_size, config.embedding_dim, tied=config.tie_embeddings)  # W_e
         self.grid = Linear(feature_dim, hidden_dim)  # W_a
         self.encoder = nn.ModuleList(_RefiningLayer(config) for _ in range(config.encoder_layers))
         self.lstm = RecurrentStack(
@@ -123,7 +124,6 @@ class AoADecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.attention = AttentionOnAttention(hidden_dim, config.heads, config.dropout)
         self.output = WordOutput(hidden_dim, self.embedding, config.dropout, config.tie_embeddings)  # W_p
         self.dropout = Dropout(config.dropout)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         nn.init.xavier_uniform_(self.context_to_gates.weight)
 
     def forward(self, features: ImageFeatures, captions: PackedCaptions) -> DecoderOutput:

@@ -36,6 +36,7 @@ from captioner.nn.layers.attention import (
     without_padding,
 )
 from captioner.nn.layers.dropout import Dropout
+from captioner.nn.layers.embedding import word_embedding
 from captioner.nn.layers.group_by_image import rows_of_captions
 from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.output import WordOutput
@@ -70,7 +71,7 @@ class Att2inDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def __init__(self, config: Att2inConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
         hidden_dim, grid_dim = config.hidden_dim, config.grid_dim or feature_dim
-        self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim)  # E
+        self.embedding = word_embedding(vocabulary_size, config.embedding_dim, tied=config.tie_embeddings)  # E
         self.word_relu = config.word_activation == "relu"
         self.grid = Linear(feature_dim, grid_dim) if config.grid_dim else None  # W_v
         self.stack = RecurrentStack(
@@ -80,7 +81,6 @@ class Att2inDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.context_to_candidate = StepLinear(grid_dim, 2 * hidden_dim, bias=False)  # V
         self.output = WordOutput(hidden_dim, self.embedding, config.dropout, config.tie_embeddings)  # W_o
         self.dropout = Dropout(config.dropout)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         nn.init.xavier_uniform_(self.context_to_candidate.weight)
 
     def forward(self, features: ImageFeatures, captions: PackedCaptions) -> DecoderOutput:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.config import EncoderConfig
+from captioner.nn.layers.output import WordOutput
 from captioner.nn.packing import PackedCaptions
 from captioner.nn.types import DecoderOutput, DecoderState, DecoderStep, ImageFeatures, map_tensors, select_images
 from captioner.text.vocabulary import Vocabulary
@@ -99,6 +100,16 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
         A decoder overrides it to look up what it needs of the vocabulary and of the encoder's published weights, and
         keeps that in buffers, which a checkpoint stores. ConfigError where the encoder does not have it.
         """
+
+    def start_from_frequencies(self, counts: Int[Tensor, " V"]) -> None:
+        """Called once for an untrained decoder, with `trainer.output_bias=frequencies`: start its `WordOutput` there.
+
+        counts: how often each token is to be predicted in the training captions. A decoder with an output layer of its
+        own overrides it.
+        """
+        for module in self.modules():
+            if isinstance(module, WordOutput):
+                module.start_from_frequencies(counts)
 
     def after_optimizer_step(self, losses: Mapping[str, float]) -> None:
         """Called after every optimizer step with that step's mean losses ("words": nats per token); does nothing.

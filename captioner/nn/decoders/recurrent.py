@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from captioner.config import RecurrentConfig
 from captioner.nn.cells import Hidden
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.layers.dropout import Dropout
+from captioner.nn.layers.embedding import word_embedding
 from captioner.nn.layers.injection import ImageInjection
 from captioner.nn.layers.output import WordOutput
 from captioner.nn.layers.stack import RecurrentStack
@@ -48,7 +49,7 @@ class RecurrentDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
     def __init__(self, config: RecurrentConfig, vocabulary_size: int, feature_dim: int) -> None:
         super().__init__()
         embedding_dim, hidden_dim = config.embedding_dim, config.hidden_dim
-        self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
+        self.embedding = word_embedding(vocabulary_size, embedding_dim, tied=config.tie_embeddings)
         self.stack = RecurrentStack(
             config.cell, embedding_dim, hidden_dim, config.layers, config.dropout, residual=config.residual
         )
@@ -56,7 +57,6 @@ class RecurrentDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.image_layer = config.image_layer - 1
         self.output = WordOutput(self.image.output_dim, self.embedding, config.dropout, config.tie_embeddings)
         self.dropout = Dropout(config.dropout)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
 
     def forward(self, features: ImageFeatures, captions: PackedCaptions) -> DecoderOutput:
         """Teacher-forced logits (M, V)."""

@@ -38,6 +38,7 @@ from captioner.nn.layers.attention import (
 )
 from captioner.nn.layers.doubly_stochastic import doubly_stochastic_loss
 from captioner.nn.layers.dropout import Dropout
+from captioner.nn.layers.embedding import word_embedding
 from captioner.nn.layers.group_by_image import rows_of_captions
 from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.output import WordOutput
@@ -86,7 +87,7 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         embedding_dim, hidden_dim = config.embedding_dim, config.hidden_dim
         self.grid = Linear(feature_dim, config.grid_dim) if config.grid_dim else None  # not in the paper
         feature_dim = config.grid_dim or feature_dim
-        self.embedding = nn.Embedding(vocabulary_size, embedding_dim)
+        self.embedding = word_embedding(vocabulary_size, embedding_dim, tied=config.tie_embeddings)
         self.stack = RecurrentStack(
             config.cell, embedding_dim, hidden_dim, config.layers, config.dropout, residual=config.residual
         )
@@ -106,7 +107,6 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.output = WordOutput(output_dim, self.embedding, config.dropout, config.tie_embeddings)  # L_o
         self.dropout = Dropout(config.dropout)
         self.doubly_stochastic = config.doubly_stochastic
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         for linear in (self.context_to_gates, self.init, self.hidden_to_word, self.context_to_word):
             if linear is not None:
                 nn.init.xavier_uniform_(linear.weight)

@@ -35,6 +35,7 @@ from captioner.nn.layers.attention import (
     without_padding,
 )
 from captioner.nn.layers.dropout import Dropout
+from captioner.nn.layers.embedding import word_embedding
 from captioner.nn.layers.group_by_image import rows_of_captions
 from captioner.nn.layers.linear import Linear
 from captioner.nn.layers.output import WordOutput
@@ -72,7 +73,7 @@ class UpDownDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         super().__init__()
         hidden_dim, vector_dim = config.hidden_dim, config.vector_dim or feature_dim
         self.vector_dim = vector_dim
-        self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim)  # W_e
+        self.embedding = word_embedding(vocabulary_size, config.embedding_dim, tied=config.tie_embeddings)  # W_e
         self.word_relu = config.word_activation == "relu"
         self.grid = Linear(feature_dim, config.grid_dim) if config.grid_dim else None
         self.vector = nn.Linear(vector_dim, config.grid_dim) if config.grid_dim else None
@@ -88,7 +89,6 @@ class UpDownDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         self.attention = build_attention("additive", grid_dim, hidden_dim, config.attention_dim)
         self.output = WordOutput(hidden_dim, self.embedding, config.dropout, config.tie_embeddings)  # W_p
         self.dropout = Dropout(config.dropout)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         for linear in (self.image_to_gates, self.language_to_gates, self.context_to_gates):
             nn.init.xavier_uniform_(linear.weight)
 

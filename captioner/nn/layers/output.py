@@ -1,4 +1,10 @@
-"""The output layer: from a hidden vector to the logits of the next word."""
+"""The output layer: from a hidden vector to the logits of the next word.
+
+Its bias starts at zero, or in training at the log-frequencies of the words (`start_from_frequencies`), as in
+NeuralTalk, the code of Karpathy & Fei-Fei (2015). From zero, all weights learn first how frequent each word is. The
+fastest way there is a large constant h: it saturates the gates of an LSTM, which then learns slowly from words and
+images. What that costs: docs/training.md.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.nn.layers.dropout import Dropout
@@ -32,6 +38,12 @@ class WordOutput(nn.Module):
         else:
             nn.init.xavier_uniform_(self.words.weight)
         nn.init.zeros_(self.words.bias)
+
+    def start_from_frequencies(self, counts: Int[Tensor, " V"]) -> None:
+        """b = log((c + 1) / Σ(c + 1)), c: how often each token is to be predicted. A small W·h then predicts that."""
+        shares = (counts + 1).double()
+        with torch.no_grad():
+            self.words.bias.copy_((shares / shares.sum()).log())
 
     def forward(self, hidden: Float[Tensor, "M H"]) -> Float[Tensor, "M V"]:
         """Unnormalized logits."""
