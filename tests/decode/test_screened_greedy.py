@@ -22,9 +22,9 @@ from captioner.nn.types import ImageFeatures
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from tests.decode.decoders import END, TinyDecoder, make_features
-from tests.nn.layers.screening import needs_screening, screen_everything
+from tests.nn.layers.screening import needs_compiler, screen_everything
 
-pytestmark = needs_screening
+pytestmark = needs_compiler
 V, D = 60, 6
 SETTINGS: list[dict[str, Any]] = [
     {"max_length": 12},

@@ -104,10 +104,10 @@ class AdaptiveAttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         hidden = self.stack.initial(inputs[: captions.batch_sizes[0]])
         previous_tops, tops, memories = [], [], []
         with deferred_weight_gradients(self):
-            for active, step in captions.steps():
-                hidden = tuple(tensor[:active] for tensor in hidden)
+            for inputs_of_step in torch.split(inputs, list(captions.batch_sizes)):
+                hidden = tuple(tensor[: len(inputs_of_step)] for tensor in hidden)
                 previous_tops.append(self._top(hidden))
-                top, hidden = self.stack.step(inputs[step], hidden)
+                top, hidden = self.stack.step(inputs_of_step, hidden)
                 tops.append(top)
                 memories.append(self._memory(hidden))
         top = torch.cat(tops)

@@ -93,14 +93,15 @@ class Att2inDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         rows_by_image = rows_of_captions(captions, len(grid))
         tops, attention = [], []
         with deferred_weight_gradients(self):
-            for active, step in captions.steps():
+            for words_of_step in torch.split(words, list(captions.batch_sizes)):
+                active = len(words_of_step)
                 hidden = tuple(tensor[:active] for tensor in hidden)
                 rows = rows_by_image.first_rows(active)
                 mask = None if image_mask is None else image_mask.index_select(0, rows.images)
                 energies = energies_of_rows(self.attention.query(self._top(hidden)), rows)
                 weights = attention_weights(without_padding(energies, mask))
                 attended = contexts_of_rows(weights, rows)
-                top, hidden = self.stack.step(words[step] + self._context_to_gates(attended), hidden)
+                top, hidden = self.stack.step(words_of_step + self._context_to_gates(attended), hidden)
                 tops.append(top)
                 attention.append(weights)
         return DecoderOutput(self.output(torch.cat(tops)), torch.cat(attention))

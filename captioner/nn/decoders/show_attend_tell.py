@@ -116,14 +116,14 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         grid, keys, hidden = self._encode_image(features)
         hidden = tuple(tensor.index_select(0, captions.images) for tensor in hidden)
         embedded = self.dropout(self.embedding(captions.inputs))  # (M, E)
-        words = self.stack.project(embedded)  # (M, C), for all words at once
+        words = torch.split(self.stack.project(embedded), list(captions.batch_sizes))  # (N, C) for each step
         tops, contexts, attention = [], [], []
         contexts_of_rows = StepContexts(grid)
         energies_of_rows = self.attention.batch_energies(keys)
         rows_by_image = rows_of_captions(captions, len(grid))
         sampler = None if self.hard is None else self.hard.sampler(features, captions, self.attention_at_test or "")
         with deferred_weight_gradients(self):
-            for active, step in captions.steps():
+            for (active, step), words_of_step in zip(captions.steps(), words, strict=True):
                 hidden = tuple(tensor[:active] for tensor in hidden)
                 rows, top = rows_by_image.first_rows(active), hidden[-self.stack.states]
                 mask = None if features.mask is None else features.mask.index_select(0, rows.images)
@@ -133,7 +133,7 @@ class AttentionDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
                 else:
                     weights, context_weights = sampler.sample(energies, step)
                 attended = self._gated(contexts_of_rows(context_weights, rows), top)
-                top, hidden = self.stack.step(words[step] + self.context_to_gates(attended), hidden)
+                top, hidden = self.stack.step(words_of_step + self.context_to_gates(attended), hidden)
                 tops.append(top)
                 contexts.append(attended)
                 attention.append(weights)

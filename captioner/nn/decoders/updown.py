@@ -104,11 +104,12 @@ class UpDownDecoder(Decoder[DecoderState[_ImageParts, _RowParts]]):
         energies_of_rows = self.attention.batch_energies(image.keys)
         tops, attention = [], []
         with deferred_weight_gradients(self):
-            for active, step in captions.steps():
+            for inputs_of_step in torch.split(inputs, list(captions.batch_sizes)):
+                active = len(inputs_of_step)
                 first, second = (tuple(tensor[:active] for tensor in hidden) for hidden in state)
                 rows = rows_by_image.first_rows(active)
                 mask = None if image.mask is None else image.mask.index_select(0, rows.images)
-                h, first = self._attention_step(inputs[step], first, second)
+                h, first = self._attention_step(inputs_of_step, first, second)
                 weights = attention_weights(without_padding(energies_of_rows(self.attention.query(h), rows), mask))
                 top, second = self._language_step(h, contexts_of_rows(weights, rows), second)
                 state = _RowParts(first, second)

@@ -113,7 +113,7 @@ class _Product(torch.autograd.Function):
         rows, needs = gradient.reshape(-1, weight.shape[0]), ctx.needs_input_grad
         return (
             (rows @ weight).view(inputs.shape) if needs[0] else None,
-            rows.t() @ inputs.reshape(-1, weight.shape[1]) if needs[1] else None,
+            product_of_rows(rows.t(), inputs.reshape(-1, weight.shape[1]).t()) if needs[1] else None,
             rows.sum(0) if needs[2] else None,
         )
 

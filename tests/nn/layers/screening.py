@@ -9,7 +9,7 @@ import pytest
 
 from captioner.nn.layers import linear, word_screen
 
-needs_screening = pytest.mark.skipif(
+needs_compiler = pytest.mark.skipif(
     not sys.platform.startswith("linux") or shutil.which("gcc") is None, reason="needs gcc on Linux"
 )
 

@@ -9,17 +9,18 @@ from torch import Tensor
 from captioner.nn.layers.attention import context_of_rows
 from captioner.nn.layers.group_by_image import rows_of_captions
 from captioner.nn.layers.step_contexts import StepContexts
-from captioner.nn.packing import pack_captions
+from captioner.nn.packing import PackedCaptions, pack_captions
 
 LAYOUT = pack_captions([[[4, 5, 6], [7]], [], [[8, 9]]])  # an image without captions, one with two
+ONE_EACH = pack_captions([[[4, 5, 6]], [], [[8, 9, 4, 4, 7]]])  # rows whose contexts are computed one by one
 
 
-def gradients(is_deferred: bool, grid_is_learnt: bool = True) -> list[Tensor]:
+def gradients(is_deferred: bool, grid_is_learnt: bool = True, layout: PackedCaptions = LAYOUT) -> list[Tensor]:
     """The contexts of all steps, and the gradients of a weighted sum of them."""
     generator = torch.Generator().manual_seed(1)
     grid = torch.randn(3, 5, 4, dtype=torch.float64, generator=generator).requires_grad_(grid_is_learnt)
-    rows = rows_of_captions(LAYOUT, 3)
-    weights = [torch.randn(n, 5, dtype=torch.float64, generator=generator).requires_grad_() for n in LAYOUT.batch_sizes]
+    rows = rows_of_captions(layout, 3)
+    weights = [torch.randn(n, 5, dtype=torch.float64, generator=generator).requires_grad_() for n in layout.batch_sizes]
     step = StepContexts(grid) if is_deferred else lambda weights, rows: context_of_rows(weights, grid, rows)
     contexts = [step(weight, rows.first_rows(len(weight))) for weight in weights]
     factors = [torch.randn(context.shape, dtype=torch.float64, generator=generator) for context in contexts]
@@ -31,10 +32,16 @@ def gradients(is_deferred: bool, grid_is_learnt: bool = True) -> list[Tensor]:
     return [*contexts, *first]
 
 
+@pytest.mark.parametrize("layout", [LAYOUT, ONE_EACH], ids=["two captions", "one each"])
 @pytest.mark.parametrize("grid_is_learnt", [True, False])
-def test_equals_autograd(grid_is_learnt: bool) -> None:
-    for found, expected in zip(gradients(True, grid_is_learnt), gradients(False, grid_is_learnt), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize("may_compile", [True, False])
+def test_equals_autograd(
+    may_compile: bool, grid_is_learnt: bool, layout: PackedCaptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAPTIONER_COMPILE", "1" if may_compile else "0")
+    found, expected = (gradients(is_deferred, grid_is_learnt, layout) for is_deferred in (True, False))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_under_autocast_it_is_the_ordinary_product() -> None:

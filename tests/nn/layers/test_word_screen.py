@@ -15,9 +15,9 @@ from torch import Tensor
 from captioner.nn.layers import word_screen
 from captioner.nn.layers.linear import Linear, forget_changed_copies
 from captioner.nn.layers.word_screen import ScreenedWeight, can_screen, most_probable_word
-from tests.nn.layers.screening import needs_screening, screen_everything
+from tests.nn.layers.screening import needs_compiler, screen_everything
 
-pytestmark = needs_screening
+pytestmark = needs_compiler
 
 
 @pytest.fixture(autouse=True)
