@@ -30,6 +30,10 @@ class CheckpointError(CaptionerError):
     """A checkpoint that is missing, incomplete, altered, or of a version that this release cannot read."""
 
 
+class MisfitError(CheckpointError):
+    """Weights that have other names or shapes than those of the model that the settings describe."""
+
+
 class TrainingError(CaptionerError):
     """Training that cannot continue, for example because the loss is NaN."""
 

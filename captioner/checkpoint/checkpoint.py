@@ -57,7 +57,7 @@ from captioner.checkpoint.omitted_weights import OmittedWeights, restore_omitted
 from captioner.checkpoint.phrase_file import PHRASES_FILE, save_phrases
 from captioner.checkpoint.weights import load_into, read_weights
 from captioner.decode.consensus import ConsensusPredictor
-from captioner.errors import CheckpointError, ConfigError
+from captioner.errors import CheckpointError, ConfigError, MisfitError
 from captioner.files import flush_folder, write_json
 from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.encoders.build_encoder import build_encoder
@@ -251,7 +251,7 @@ def _omitted_weights(
 
 
 def fill_model(model: nn.Module, folder: Path, others: Mapping[str, Tensor] | None = None) -> None:
-    """Copy the checkpoint's weights, and `others` that it omits, into `model`; CheckpointError if they do not fit.
+    """Copy the checkpoint's weights, and `others` that it omits, into `model`; MisfitError if they do not fit.
 
     A model on the meta device takes no more memory than its weights take in the file, whatever its settings are.
     """
@@ -261,7 +261,7 @@ def fill_model(model: nn.Module, folder: Path, others: Mapping[str, Tensor] | No
         # torch lists every weight that does not fit, below a title: report the first
         lines = str(error).splitlines()
         first = lines[1].strip() if len(lines) > 1 else str(error)
-        raise CheckpointError(
+        raise MisfitError(
             f"{folder / MODEL_FILE} does not fit the model that {CONFIG_FILE} and {VOCABULARY_FILE} describe: "
             f"{first:.300}"
         ) from error

@@ -28,7 +28,7 @@ from captioner.config import TASKS, LanguageModelConfig, TrainConfig
 from captioner.distributed.device import check_device_name
 from captioner.distributed.launch import LAUNCHED, join_launched_job
 from captioner.distributed.ranks import first_value_in_job, is_main_process, rank_info
-from captioner.errors import ConfigError, choose
+from captioner.errors import ConfigError, MisfitError, choose
 from captioner.schema import to_plain
 
 BEGUN = "run begun"  # key of the job's store; rank 0 stores the run folder there
@@ -116,7 +116,8 @@ def _job(composed: DictConfig) -> None:
 
                 from captioner.cli.train_job import print_result, train_in_folder
 
-                result = train_in_folder(config, folder, overrides, resume=resuming)
+                with _resized_model_named(composed.resume, overrides):
+                    result = train_in_folder(config, folder, overrides, resume=resuming)
         finally:
             if is_main_process():
                 remove_if_empty(folder)
@@ -125,6 +126,21 @@ def _job(composed: DictConfig) -> None:
             note_newest(folder, RUNS_FOLDER)
         if result is not None and hydra.mode == RunMode.RUN and is_main_process():
             print_result(result)
+
+
+@contextmanager
+def _resized_model_named(resume: str | None, overrides: Sequence[str]) -> Iterator[None]:
+    """ConfigError where weights do not fit because the resumed run was given another size of its model."""
+    try:
+        yield
+    except MisfitError as error:
+        changed = [override for override in overrides if override.lstrip("+").startswith(("model.", "encoder."))]
+        if resume is None or not changed:
+            raise
+        raise ConfigError(
+            f"{' '.join(changed)} cannot go with resume=: the weights of {resume} do not fit such a model. Only "
+            "values that change no shape can be changed, such as model.dropout=0.3."
+        ) from error
 
 
 def role_in(config: TrainConfig | LanguageModelConfig) -> Role:

@@ -89,6 +89,12 @@ def test_resume_keeps_its_model(command: Command, small_run: SmallRun) -> None:
     result = command(main, "resume=run", "model=gru")
     assert result.code == 2
     assert "a resumed run keeps its model" in result.err
+    before = Path("run/config.yaml").read_bytes()
+    resized = command(main, "resume=run", "model.hidden_dim=16", "trainer.max_epochs=2")
+    assert resized.code == 2
+    assert resized.err.startswith("error: model.hidden_dim=16 cannot go with resume=: the weights of run do not fit")
+    assert Path("run/config.yaml").read_bytes() == before
+    assert command(main, "resume=run", "trainer.max_epochs=2").code == 0
 
 
 def test_an_existing_run_is_never_overwritten(command: Command, small_run: SmallRun) -> None:
