@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,20 @@ def decoder_of(path: Path) -> str:
     starts = [entry for entry in defaults if isinstance(entry, str)]
     schema = next((entry.removesuffix("_schema") for entry in starts if entry.endswith("_schema")), None)
     return schema or decoder_of(path.with_name(f"{starts[0]}.yaml"))
+
+
+def choices_with(setting: str) -> list[str]:
+    """The choices of a group whose dataclass has this setting, such as `model.attention_dim`; none for other groups."""
+    group, _, name = setting.partition(".")
+    if group not in SETTINGS:
+        return []
+    having = {
+        choice
+        for choice, settings in SETTINGS[group].loadable().items()
+        if name in {one.name for one in fields(settings)}
+    }
+    files = {path.stem: decoder_of(path) if group == "model" else path.stem for path in (CONF / group).glob("*.yaml")}
+    return [choice for choice in group_choices(group) if files.get(choice, choice) in having]
 
 
 def check_choices(overrides: Sequence[str]) -> None:

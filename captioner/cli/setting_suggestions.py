@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
+from captioner.cli.choices import choices_with, group_choices
 from captioner.config.explain import COMMANDS, setting_names
 from captioner.errors import ConfigError, near_misses
 
@@ -71,6 +72,9 @@ def unknown_setting(key: str) -> str:
     """The message for a setting that does not exist, or does not exist in this command."""
     settings = dict.fromkeys(setting for command in COMMANDS for setting in setting_names(command))
     if key in settings:  # of another command or task, or a group where one of its settings was expected
+        group = key.partition(".")[0]
+        if (having := choices_with(key)) and having != group_choices(group):
+            return f"{key} is no setting of the chosen {group}. It is one of {group}={', '.join(having)}."
         others = [_MEANT[key]] if key in _MEANT else [name for name in settings if name.startswith(f"{key}.")]
         hint = f", but {others[0]}=… can" if others else ""
         return f"{key}=… cannot be set here{hint}. See --help for all settings."

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hydra.errors import ConfigCompositionException
 
-from captioner.cli.choices import CONF
+from captioner.cli.choices import CONF, group_choices
+from captioner.cli.hydra_config import compose_train_settings
 from captioner.cli.setting_suggestions import ABBREVIATIONS, check_flags, meant_settings, unknown_setting
 from captioner.config.explain import setting_exists
 from captioner.errors import ConfigError
@@ -40,6 +42,23 @@ def test_the_first_suggestion(name: str, setting: str) -> None:
 
 def test_a_name_that_is_like_nothing() -> None:
     assert unknown_setting("xyzzy") == "xyzzy does not exist. See --help for all settings."
+
+
+@pytest.mark.parametrize("group", ["model", "data"])
+def test_a_setting_of_another_choice_names_the_choices_that_have_it(group: str) -> None:
+    """Those of conf/ with which it can be composed, and no others."""
+    own = {"model": "model.attention_dim", "data": "data.karpathy"}[group]
+    value = {"model": "8", "data": "file.json"}[group]
+    can = []
+    for choice in group_choices(group):
+        try:
+            compose_train_settings([f"{group}={choice}", f"{own}={value}"])
+        except (ConfigError, ConfigCompositionException):
+            continue
+        can.append(choice)
+    assert 0 < len(can) < len(group_choices(group))
+    assert unknown_setting(own) == f"{own} is no setting of the chosen {group}. It is one of {group}={', '.join(can)}."
+    assert unknown_setting("data.root") == "data.root=… cannot be set here. See --help for all settings."  # all have it
 
 
 @pytest.mark.parametrize(
