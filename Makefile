@@ -26,7 +26,7 @@ demo: $(READY) ## Train a small captioner on synthetic images and caption held-o
 	$(BIN)/python -m captioner quickstart
 
 test: style ## Linters, types, import layers, and the fast tests, one process per core
-	$(MAKE) --jobs=2 types fast-tests
+	$(MAKE) --jobs=2 --keep-going types fast-tests
 
 fast-tests: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not notebook"
@@ -52,9 +52,12 @@ style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Both run, and a failure is said at once, because `make test` goes on with the tests beside.
 types: $(READY)
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+	@failed=; \
+	$(BIN)/mypy || { failed=1; printf '\n*** mypy has failed: see above. ***\n\n' >&2; }; \
+	$(BIN)/lint-imports --no-cache || { failed=1; printf '\n*** import-linter has failed: see above. ***\n\n' >&2; }; \
+	test -z "$$failed"
 
 docs: $(READY) ## Build the documentation site in build/site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import fields
@@ -104,6 +106,26 @@ def test_ci_script_runs_what_the_makefile_offers() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\S+)", (ROOT / ".ci/run").read_text(), flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("failing", ["", "mypy", "lint-imports", "python"])
+def test_make_test_says_what_fails_and_runs_the_rest(tmp_path: Path, failing: str) -> None:
+    """The tools are stand-ins that print their name; the one that fails ends with 1."""
+    (tmp_path / "bin").mkdir()
+    for tool in ("python", "mypy", "lint-imports", "ruff"):
+        stand_in = tmp_path / "bin" / tool
+        stand_in.write_text(f"#!/bin/sh\necho {tool} has run\nexit {int(tool == failing)}\n")
+        stand_in.chmod(0o755)
+    (tmp_path / ".ready").touch()
+    command = ["make", "test", f"VENV={tmp_path}"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (result.returncode == 0) == (failing == ""), result.stderr
+    for tool in ("python", "mypy", "lint-imports", "ruff"):
+        assert f"{tool} has run" in result.stdout
+    for tool, name in {"mypy": "mypy", "lint-imports": "import-linter"}.items():
+        assert (f"*** {name} has failed" in result.stderr) == (tool == failing)
 
 
 def test_changelog_lists_every_renamed_setting() -> None:

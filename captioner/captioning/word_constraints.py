@@ -38,7 +38,14 @@ def word_constraints(
             raise ConfigError(
                 f"No caption can have {text!r} of must_have: must_not excludes it. Leave one of them out."
             )
-    return Constraints(required, excluded, vocabulary.articles)
+    if tokenizer.model is None:
+        return Constraints(required, excluded, vocabulary.articles)
+    return Constraints(  # the tokens are units that it has learned, and words have several spellings in them
+        required,
+        articles=vocabulary.articles,
+        excluded_words=tuple(" ".join(words.split()) for words in must_not),
+        text_of=lambda ids: tokenizer.join(vocabulary.decode_caption(ids)),
+    )
 
 
 def _contains(phrase: str, part: str) -> bool:

@@ -6,14 +6,15 @@ does not compete with more probable ones that lack it (section 3.2). Only where 
 keeps its place, as in `captioner.decode.beam_search`, so that without constraints both searches find the same.
 
 The machine reads a caption as it is printed: "a" and "an" take the form that the next word needs
-(`captioner.text.articles`), so an article counts when the word after it, or <END>, has been read.
+(`captioner.text.articles`), so an article counts when the word after it, or <END>, has been read. Where tokens are
+parts of words, excluded words are looked for in the printed text, and count when they can grow no more.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -25,6 +26,7 @@ from captioner.decode.hypothesis import Hypothesis, PartialHypothesis, check_not
 from captioner.decode.repetition import repetition_gain, tokens_to_rank
 from captioner.errors import ConfigError
 from captioner.text.articles import Articles
+from captioner.text.occurrences import has_words
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SpecialTokens
 from captioner.text.word_preferences import NO_PREFERENCES, WordPreferences
@@ -40,13 +42,16 @@ class Constraints:
     """What a printed caption must have and must not have, in token ids.
 
     required: of each requirement the phrases of which one must occur, as adjacent tokens. excluded: phrases that must
-    not occur. articles: how "a" and "an" are printed; None: as they were generated. ConfigError for a requirement
-    without a phrase, an empty phrase and more than ten requirements.
+    not occur. articles: how "a" and "an" are printed; None: as they were generated. excluded_words: words that the
+    printed text must not have, where tokens are parts of words; text_of: tokens → printed text. ConfigError for a
+    requirement without a phrase, an empty phrase and more than ten requirements.
     """
 
     required: tuple[tuple[Phrase, ...], ...] = ()
     excluded: tuple[Phrase, ...] = ()
     articles: Articles | None = field(default=None, repr=False)
+    excluded_words: tuple[str, ...] = ()
+    text_of: Callable[[Sequence[int]], str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.required) > 10:
@@ -106,13 +111,21 @@ class Constraints:
         texts = self._new_texts(tokens, ended)
         return any(text[-len(phrase) :] == phrase for text in texts for phrase in self.excluded)
 
+    def excludes_words(self, tokens: Phrase, ended: bool = False) -> bool:
+        """Whether the printed text of the tokens has excluded words. ended: whether <END> follows; see `has_words`."""
+        if not self.excluded_words or self.text_of is None:
+            return False
+        text = self.text_of(tokens)
+        return any(has_words(text, words, ended=ended) for words in self.excluded_words)
+
     def unmet(self, state: State, tokens: Phrase) -> int:
         """How many requirements a caption of these tokens lacks; an excluded phrase at its end is more than all.
 
         state: the one after the last token.
         """
         met = self.next_state(state, tokens, ended=True)[0].bit_count()
-        return len(self.required) - met + (len(self.required) + 1) * self.excludes(tokens, ended=True)
+        excluded = self.excludes(tokens, ended=True) or self.excludes_words(tokens, ended=True)
+        return len(self.required) - met + (len(self.required) + 1) * excluded
 
     def _new_texts(self, tokens: Phrase, ended: bool) -> list[Phrase]:
         """The printed beginnings of the caption whose last word the last token, or <END> after it, has decided."""
@@ -249,15 +262,19 @@ class _Beams:
         longest = full = len(hypothesis.tokens) == config.max_length
         of_phrases = self.constraints.tokens
         for token, log_prob in ranked:
+            kind = None
             if token not in of_phrases and token != end:
                 kind = None if full else self.constraints.kind(token)
                 if kind is None or others[kind] == enough:
                     continue
-                others[kind] += 1
-                full = others.total() == enough * self.constraints.kinds
             check_not_nan(log_prob, self.image, len(hypothesis.tokens))
             if log_prob == MASKED:
                 return  # those that follow are masked, too
+            if token != end and not longest and self.constraints.excludes_words((*hypothesis.tokens, token)):
+                continue
+            if kind is not None:
+                others[kind] += 1
+                full = others.total() == enough * self.constraints.kinds
             if token == end:
                 if not self.constraints.unmet(state, hypothesis.tokens):
                     yield self.constraints.end_state, hypothesis.end(log_prob)

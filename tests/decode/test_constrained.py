@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 
 import pytest
 import torch
 
-from captioner.config import DecodeConfig
+from captioner.captioning.word_constraints import word_constraints
+from captioner.config import DecodeConfig, TokenizerConfig, VocabularyConfig
 from captioner.decode.beam import TorchRows, beam
 from captioner.decode.beam_search import beam_search
 from captioner.decode.consensus import consensus_search
@@ -18,7 +20,8 @@ from captioner.decode.run_search import search
 from captioner.errors import ConfigError
 from captioner.text.articles import Articles
 from captioner.text.phrases import PhraseStatistics
-from captioner.text.vocabulary import SPECIAL_TOKENS
+from captioner.text.tokenizers import learn_tokenizer
+from captioner.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 from captioner.text.word_preferences import Transfer, WordPreferences
 from tests.decode.consensus import random_predictor, similarity_by_definition
 from tests.decode.decoders import (
@@ -299,3 +302,77 @@ def test_another_search_knows_no_constraints() -> None:
     config = DecodeConfig(name="diverse")
     with pytest.raises(ConfigError, match="need decode='beam', but this is 'diverse'"):
         search(TinyDecoder(WORDS), make_features(1), config, SPECIAL_TOKENS, constraints=[CASES[1]])
+
+
+FIRST = 4  # the token id of the first word
+UNITS = ("▁ca", "r", "▁car", "t")  # "car" is ▁car or ▁ca r; "cart" and "car car" have several spellings, too
+
+
+def text_of_units(tokens: Sequence[int]) -> str:
+    return "".join(UNITS[token - FIRST] for token in tokens).replace("▁", " ").strip()
+
+
+UNIT_CASES = [
+    Constraints(excluded_words=("car",), text_of=text_of_units),
+    Constraints(excluded_words=("cart", "ca"), text_of=text_of_units),
+    Constraints(excluded_words=("car cart",), text_of=text_of_units),
+    Constraints(required=(((FIRST, FIRST + 1),),), excluded_words=("car",), text_of=text_of_units),
+]
+
+
+@pytest.mark.parametrize("constraints", UNIT_CASES, ids=str)
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+def test_words_of_units_are_excluded_in_every_spelling(constraints: Constraints, length_penalty: float) -> None:
+    features, decoder = make_features(2, 0), TinyDecoder(len(UNITS), 0)
+    config = DecodeConfig(max_length=4, beam_width=400, length_penalty=length_penalty)
+    found = beam(decoder, features, config, SPECIAL_TOKENS, n_best=3, constraints=[constraints] * 2)
+
+    def is_allowed(caption: Phrase) -> bool:
+        words = tuple(text_of_units(caption).split())
+        return allowed(caption, constraints) and not any(
+            words[start : start + len(phrase)] == phrase
+            for phrase in (tuple(excluded.split()) for excluded in constraints.excluded_words)
+            for start in range(len(words))
+        )
+
+    for image in range(2):
+        scores = {
+            caption: score_caption(decoder, one_image(features, image), caption, finished=True).log_prob
+            / (len(caption) + 1) ** length_penalty
+            for caption in all_captions(4 + len(UNITS), config)
+            if is_allowed(caption)
+        }
+        expected = sorted(scores, key=lambda caption: -scores[caption])[:3]
+        assert [one.tokens for one in found[image]] == expected
+        assert [one.score for one in found[image]] == pytest.approx([scores[one] for one in expected], abs=1e-6)
+
+
+@pytest.mark.parametrize("beam_width", [1, 2])
+def test_a_narrow_beam_says_no_excluded_word_either(beam_width: int) -> None:
+    features, decoder = make_features(4, 1), TinyDecoder(len(UNITS), 1)
+    config = DecodeConfig(max_length=6, beam_width=beam_width)
+    for constraints in UNIT_CASES:
+        for (one,) in beam(decoder, features, config, SPECIAL_TOKENS, constraints=[constraints] * 4):
+            words = text_of_units(one.tokens).split()
+            assert not one.finished or not set(words) & set(constraints.excluded_words)
+
+
+def test_must_not_compares_words_where_the_tokenizer_has_learned_units() -> None:
+    pytest.importorskip("sentencepiece")
+    captions = ["a car on a road", "a cart on a car", "cars and carts", "a road"] * 3
+    tokenizer = learn_tokenizer(TokenizerConfig("bpe", subwords=30), captions)
+    units_of_all = [*tokenizer.tokenize_all(captions), list("▁acrton")]
+    vocabulary = Vocabulary.from_captions(units_of_all, VocabularyConfig(min_count=1))
+    constraints = word_constraints([], ["car"], DecodeConfig(), vocabulary, tokenizer)
+    assert constraints is not None
+
+    def units(text: str) -> Phrase:
+        """Letter by letter, as the tokenizer would never divide it."""
+        return tuple(vocabulary.encode(text.replace(" ", "▁")))
+
+    assert tokenizer.join(vocabulary.decode(units(" a car"))) == "a car"
+    assert units(" a car") != tuple(vocabulary.encode(tokenizer.tokenize("a car")))
+    assert constraints.excludes_words(units(" a car"), ended=True)
+    assert constraints.excludes_words(units(" a car on"))
+    assert not constraints.excludes_words(units(" a car"))  # it may become "cart"
+    assert not constraints.excludes_words(units(" a cart"), ended=True)
