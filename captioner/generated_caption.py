@@ -91,7 +91,7 @@ class Caption:
         around the smallest area that holds this share of a token's attention, such as 0.5.
 
         Raises ImageError where the image cannot be read (again), ConfigError for an unknown scale or a path that does
-        not end in .png, OSError where `path` cannot be written.
+        not end in .png or is the image's own, OSError where `path` cannot be written.
         """
         from captioner.plots import draw_attention_sheet  # imports matplotlib
 
@@ -100,6 +100,8 @@ class Caption:
         source = self.image if image is None else image
         if source is None:
             raise ImageError("This caption was made without its image: give it, as in plot(image='photo.jpg').")
+        if path is not None and isinstance(source, (str, Path)) and Path(path).resolve() == Path(source).resolve():
+            raise ConfigError(f"{path} is the captioned image: name another file for the plot.")
         png = draw_attention_sheet(
             [load_image(source, stretch=self.stretch)], [self], [references], self.resize, scale=scale, contour=contour
         )

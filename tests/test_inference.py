@@ -408,6 +408,10 @@ def test_a_plot_that_cannot_be_drawn(model: Captioner, paths: list[Path], tmp_pa
         replace(caption, image=None).plot()
     with pytest.raises(ConfigError, match=r"ends in \.png"):
         caption.plot(tmp_path / "plot.jpg", image=paths[0])
+    before = Path(paths[0]).read_bytes()
+    with pytest.raises(ConfigError, match="is the captioned image: name another file"):
+        caption.plot(paths[0], image=paths[0])
+    assert Path(paths[0]).read_bytes() == before
     with pytest.raises(ConfigError, match="Did you mean shared"):
         caption.plot(image=paths[0], scale="share")
     assert list(tmp_path.iterdir()) == []
