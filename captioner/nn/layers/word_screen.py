@@ -30,7 +30,7 @@ from captioner.nn.layers.compile_c import compiling_is_allowed, load_c
 from captioner.nn.layers.linear import can_copy, copy_of_weight
 
 _SOURCE = Path(__file__).with_name("word_screen.c")
-_FEWEST_WEIGHTS = 2**19  # a smaller matrix stays in the cache, where its type hardly matters
+_FEWEST_WEIGHTS = 2**20  # a smaller matrix stays in the cache, where its type hardly matters
 _ROWS_IN_CACHE = 256  # while they are rounded
 _LARGEST_CODE = 127
 _ROUNDING = 2e-6  # relative to a product: more than that of the C file
