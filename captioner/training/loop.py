@@ -18,6 +18,7 @@ import torch
 
 from captioner.config import DecodeConfig, MetricConfig
 from captioner.data.datasets.registry import add_boxes, add_objects, load_dataset
+from captioner.data.features.class_source import with_classes
 from captioner.distributed.ranks import all_gather, all_gather_union, broadcast_from_rank0, is_main_process, rank_info
 from captioner.evaluation.evaluate import evaluate_model, generate_captions
 from captioner.evaluation.evaluation import Evaluation, score_captions, write_evaluation
@@ -242,6 +243,16 @@ def finish(run: Run) -> TrainingResult:
         dataset = run.val_set if split == run.val_set.split else load_dataset(config.data, split)
         is_val_set = dataset is run.val_set
         features = run.val_features if is_val_set else features_of(config, dataset, run.model, run.device)
+        features = with_classes(
+            features,
+            dataset,
+            run.model.encoder,
+            config.encoder,
+            config.decode,
+            data=config.data,
+            cache=config.cache,
+            device=run.device,
+        )
         if config.metric.grounding is not None:
             dataset = add_boxes(config.data, dataset)
         if needs_objects(config.metric.names):

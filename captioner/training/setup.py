@@ -46,6 +46,7 @@ from captioner.metrics.java import MetricUnavailable
 from captioner.metrics.meteor.meteor_metric import shared_meteor
 from captioner.metrics.registry import METRICS, validation_metrics
 from captioner.nn.build_model import build_model
+from captioner.nn.encoders.class_head import has_class_head
 from captioner.nn.model import CaptioningModel
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.tokenizers import Tokenizer, build_tokenizer, is_learned, learn_tokenizer
@@ -82,6 +83,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     tokenizer = tokenizer_of_run(config, train_set, folder, start, resume=resume)
     known = None if start is None else load_vocabulary(start)
     (vocabulary, captions, usable), advice = encode_and_advise(config, train_set, val_set, tokenizer, known)
+    check_class_weight(config, vocabulary)
     vocabulary.phrases = phrases = PhraseStatistics.from_flat(
         captions.token_ids, captions.caption_offsets, vocabulary.special.end
     )
@@ -129,6 +131,23 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         restore(run)
     check_ranks_agree(run.model, run.captions, run.indices, run.progress.step, run.folder)
     return run
+
+
+def check_class_weight(config: TrainConfig, vocabulary: Vocabulary) -> None:
+    """ConfigError where `decode.class_weight` could not be used when the training is over, and its scores are due."""
+    weight = f"decode.class_weight={config.decode.class_weight:g}"
+    if config.decode.name != "beam" or not config.decode.class_weight:
+        return
+    if not has_class_head(config.encoder):
+        raise ConfigError(
+            f"{weight} needs an encoder with a published classifier, and encoder.name={config.encoder.name} with "
+            f"encoder.weights={config.encoder.weights} has none (docs/tags.md). Leave it out."
+        )
+    if not vocabulary.class_preferences.has_words:
+        raise ConfigError(
+            f"{weight} has no effect: the training captions have no word of captioner/text/class_words.txt, whose "
+            "words are English and undivided. Leave it out."
+        )
 
 
 def new_model(config: TrainConfig, vocabulary: Vocabulary, captions: EncodedCaptions) -> CaptioningModel:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from captioner.cli.choices import CONF
+from captioner.cli.evaluate import main as evaluate
 from captioner.cli.train import main
 from captioner.config import FolderConfig
 from captioner.training.logs import read_records
@@ -173,3 +175,46 @@ def test_help_lists_choices_and_settings(command: Command) -> None:
     assert "model.attention=soft" in attention
     assert "trainer.max_epochs=3" in attention
     assert "_schema" not in result.out
+
+
+CLASSIFIED = (
+    "encoder=efficientnet_lite0",
+    "encoder.name=efficientnet_lite0",
+    "encoder.weights=DEFAULT",
+    "decode.class_weight=10",
+)
+
+
+@pytest.mark.slow
+def test_a_search_that_weighs_classes_is_scored_when_the_training_ends(command: Command, tiny: FolderConfig) -> None:
+    """As evaluate.py scores it: no image looks like a zebra, so no caption has one. Without the weight, all have."""
+    rows = Path("data/captions.csv").read_text().splitlines()
+    captions = ("zebra zebra zebra zebra", "zebra zebra zebra mask")
+    named = [re.sub(",.*,", f",{captions[number % 2]},", row) for number, row in enumerate(rows[1:])]
+    Path("data/captions.csv").write_text("\n".join([rows[0], *named]))
+    lengths = ("decode.min_length=4", "decode.max_length=4", "optim.learning_rate=0.05")
+    result = command(main, *SMALL, *CLASSIFIED, *lengths, "hydra.run.dir=run")
+    assert result.code == 0, result.err
+    for weight in (10, 0):
+        options = ("checkpoint=run", "metric.names=[Bleu,CIDEr]", "device=cpu", f"decode.class_weight={weight}")
+        assert command(evaluate, *options, f"hydra.run.dir=weight{weight}").code == 0
+    assert Path("run/captions_val.json").read_bytes() == Path("weight10/captions_val.json").read_bytes()
+    assert "zebra" not in Path("run/captions_val.json").read_text()
+    assert "zebra" in Path("weight0/captions_val.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (CLASSIFIED, "decode.class_weight=10 has no effect: the training captions have no word of"),
+        ((*CLASSIFIED, "encoder.weights=null"), "decode.class_weight=10 needs an encoder with a published classifier"),
+    ],
+    ids=["no word", "no classifier"],
+)
+def test_a_weight_of_classes_that_cannot_be_used_is_refused_before_the_training(
+    command: Command, tiny: FolderConfig, options: tuple[str, ...], message: str
+) -> None:
+    result = command(main, *SMALL, *options, "hydra.run.dir=run")
+    assert result.code == 2
+    assert message in result.err
+    assert "epoch" not in result.err
