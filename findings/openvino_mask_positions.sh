@@ -13,8 +13,8 @@
 #           is a bool: the usual formula that gives padding position 0, mask.cumsum(1) * mask, becomes "and", and every word
 #           has position 1. All shapes are right and nothing is said, with traced modules and with torch.export. Right are
 #           .int().cumsum(1), cumsum(1, dtype=torch.int64) and mask.sum(1), which was mended in
-#           https://github.com/openvinotoolkit/openvino/pull/22699. The count was not known to the tracker on that date;
-#           TVM's of the same call is: https://github.com/apache/tvm/pull/20374.
+#           https://github.com/openvinotoolkit/openvino/pull/22699. 2025.4.1 does the same. Not known to the
+#           tracker on that date; TVM's of the same call is: https://github.com/apache/tvm/pull/20374.
 # Here:     captioner's positions come from arange, and it converts with onnxruntime only (captioner/checkpoint/onnx).
 set -euo pipefail
 folder=$(mktemp -d)
