@@ -11,6 +11,7 @@ from captioner.checkpoint.index import find_checkpoint, read_index
 from captioner.config import EncoderConfig, TrainConfig
 from captioner.errors import ConfigError
 from captioner.nn.build_model import build_model
+from captioner.nn.encoders import encoder_weights
 from captioner.nn.model import CaptioningModel
 
 _TRAINING_SETTINGS = ("fine_tune_from", "fine_tune_after", "gradient_checkpointing", "batch_norm_eval")
@@ -24,8 +25,10 @@ def with_settings_of_checkpoint(config: TrainConfig) -> TrainConfig:
     """
     stored = load_settings(find_checkpoint(Path(str(config.init_from))))
     training = {name: getattr(config.encoder, name) for name in _TRAINING_SETTINGS}
-    # Without published weights: the checkpoint has the encoder's.
-    encoder: EncoderConfig = replace(stored.encoder, weights=None, **training)
+    # The checkpoint has the encoder's weights. The name of the published ones stays: tags come from their classifier.
+    weights = stored.encoder.weights
+    is_published = weights is not None and not encoder_weights.looks_like_file(weights)
+    encoder: EncoderConfig = replace(stored.encoder, weights=weights if is_published else None, **training)
     return replace(config, model=stored.model, encoder=encoder, tokenizer=stored.tokenizer)
 
 

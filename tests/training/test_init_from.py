@@ -14,6 +14,7 @@ from captioner.checkpoint.checkpoint import load_checkpoint
 from captioner.checkpoint.index import find_checkpoint
 from captioner.config import AttentionConfig, CacheConfig, TrainConfig, TransformConfig
 from captioner.errors import ConfigError
+from captioner.nn.encoders.class_head import has_class_head
 from captioner.training.init_from import with_settings_of_checkpoint
 from captioner.training.logs import RunLog
 from captioner.training.loop import train
@@ -83,3 +84,13 @@ def test_a_model_that_does_not_fit_is_refused(trained: Path, tmp_path: Path) -> 
     config = replace(fine_tuning(trained, tmp_path), model=AttentionConfig(hidden_dim=9))
     with pytest.raises(ConfigError, match=r"its weights do not fit the settings of model and encoder"):
         prepare(config, tmp_path / "run")
+
+
+def test_the_published_classifier_stays_that_of_the_encoder(trained: Path, tmp_path: Path) -> None:
+    """So that a fine-tuned model has tags; weights of a file are no published ones, and are in the checkpoint."""
+    plain = load_checkpoint(trained).settings.encoder
+    assert fine_tuning(trained, tmp_path).encoder.weights == plain.weights
+    bundled = replace(TrainConfig(), init_from="flickr8k")
+    encoder = with_settings_of_checkpoint(bundled).encoder
+    assert encoder.weights == load_checkpoint(Path("flickr8k")).settings.encoder.weights == "DEFAULT"
+    assert has_class_head(encoder)

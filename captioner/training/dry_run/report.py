@@ -63,7 +63,7 @@ def dry_run(config: TrainConfig, folder: Path) -> tuple[str, list[str]]:
         else:
             device = checked if isinstance(checked, torch.device) else device
     inputs = read_inputs(config)
-    problems += [*inputs.problems, *weights_problems(config.encoder)]
+    problems += [*inputs.problems, *(weights_problems(config.encoder) if config.init_from is None else [])]
     model = build_model(config.model, config.encoder, inputs.vocabulary, load_weights=False).to(device)
     with float32_matmul_precision(config.trainer.float32_matmul_precision, device):
         cost = estimate_cost(config, inputs, model)
