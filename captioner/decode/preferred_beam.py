@@ -72,6 +72,8 @@ def preferred_beam_search(
         of_images = [constraints[image] for image in places]
         return constrained_beam_search(rows, of_images, config, special, n_best, phrases, wanted)
 
+    if preferences is not None and constraints is not None:
+        preferences = [one.without(_excluded_words(of)) for one, of in zip(preferences, constraints, strict=True)]
     found = searched(None, None)
     if preferences is None:
         return found
@@ -93,3 +95,8 @@ def _best_of_both(first: Sequence[Hypothesis], second: Sequence[Hypothesis]) -> 
     known = {one.tokens for one in first}
     both = [*first, *(one for one in second if one.tokens not in known)]
     return sorted(both, key=lambda one: one.rank)[: max(len(first), len(second))]
+
+
+def _excluded_words(constraints: Constraints) -> set[int]:
+    """The tokens that a caption must not have, wherever they stand."""
+    return {phrase[0] for phrase in constraints.excluded if len(phrase) == 1}

@@ -7,7 +7,7 @@ the decoder's evidence against the classifier's, and no word is forced.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import NamedTuple
 
 
@@ -40,6 +40,15 @@ class WordPreferences:
         grouped = [{token} for token in self.gains] if groups is None else groups
         positive = ({token: self.gains[token] for token in group if self.gains.get(token, 0) > 0} for group in grouped)
         self._positive = [group for group in positive if group]
+
+    def without(self, tokens: Set[int]) -> WordPreferences:
+        """The same for captions without `tokens`: other words of the same things gain nothing in their place."""
+        named = self._named(tokens) | tokens
+        if not named:
+            return self
+        gains = {token: gain for token, gain in self.gains.items() if gain < 0 or token not in named}
+        transfers = [one for one in self.transfers if one.target not in named]
+        return WordPreferences(gains, self._same, [group.keys() - named for group in self._positive], transfers)
 
     def next_gains(self, tokens: Sequence[int]) -> Mapping[int, float]:
         """What each token gains after `tokens`; those that are not listed, nothing."""
@@ -76,7 +85,7 @@ class WordPreferences:
         """An upper bound of the gain of any caption that begins with `tokens`."""
         return self.total(tokens) + self.most(tokens)
 
-    def _named(self, tokens: Sequence[int]) -> set[int]:
+    def _named(self, tokens: Collection[int]) -> set[int]:
         """The tokens that name what `tokens` names already."""
         return {other for token in tokens if token in self._same for other in self._same[token]}
 

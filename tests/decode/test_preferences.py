@@ -11,6 +11,7 @@ import torch
 
 from captioner.config import DecodeConfig
 from captioner.decode.beam import TorchRows, beam
+from captioner.decode.constrained import Constraints
 from captioner.decode.hypothesis import USUAL_LENGTH
 from captioner.decode.run_search import search
 from captioner.errors import ConfigError
@@ -75,6 +76,26 @@ def test_images_do_not_depend_on_their_batch(beam_width: int) -> None:
     for image, found in enumerate(together):
         alone = beam(decoder, one_image(features, image), config, SPECIAL_TOKENS, preferences=[wanted[image]])[0]
         assert [one.tokens for one in alone] == [one.tokens for one in found]
+
+
+@pytest.mark.parametrize("excluded", [(4,), (5,), (6,), (4, 6)])
+def test_no_other_word_of_an_excluded_thing_gains(excluded: tuple[int, ...]) -> None:
+    """Without "cat", a classifier that sees a cat speaks for no "cats" either; what it denies stays denied."""
+    gains = (3.0, 2.0, 4.0)
+    gone = {other for token in excluded for other in SAME[token]}
+    left = preferences(*(0.0 if token in gone else gain for token, gain in zip((4, 5, 6), gains, strict=True)))
+    features, decoder = make_features(3, 0), TinyDecoder(WORDS, 0)
+    config = DecodeConfig(max_length=5, beam_width=4, length_penalty=1.0)
+    constraints = [Constraints(excluded=tuple((token,) for token in excluded))] * 3
+
+    def found(wanted: WordPreferences) -> list[tuple[tuple[int, ...], float]]:
+        images = beam(decoder, features, config, SPECIAL_TOKENS, preferences=[wanted] * 3, constraints=constraints)
+        return [(best.tokens, best.score) for best, *_ in images]
+
+    assert found(preferences(*gains)) == found(left)
+    assert preferences(-1.0, -2.0, 4.0).without({4}).gains == {4: -1.0, 5: -2.0, 6: 4.0}
+    with_transfers = WordPreferences({}, SAME, GROUPS, [Transfer(5, (6,), 0.5), Transfer(6, (4,), 0.5)])
+    assert with_transfers.without({4}).transfers == (Transfer(6, (4,), 0.5),)
 
 
 def test_without_gains_nothing_changes() -> None:
