@@ -22,7 +22,8 @@ from captioner.nn.types import ImageFeatures
 from captioner.text.phrases import PhraseStatistics
 from captioner.text.vocabulary import SPECIAL_TOKENS
 from tests.decode.decoders import END, TinyDecoder, make_features
-from tests.nn.layers.screening import needs_compiler, screen_everything
+from tests.nn.layers.compiled import needs_compiler
+from tests.nn.layers.screening import screen_everything
 
 pytestmark = needs_compiler
 V, D = 60, 6

@@ -24,6 +24,7 @@ from captioner.data.datasets.image_files import missing_files
 from captioner.data.datasets.splits import split_name
 from captioner.data.image_views import ImageViews
 from captioner.errors import ConfigError, DataError, near_misses
+from captioner.files import folder_and_name
 from captioner.registry import load_object
 from captioner.text.object_words import ImageObjects, Phrase, phrases, plural
 
@@ -282,8 +283,7 @@ def missing_images(dataset: CaptionDataset) -> list[CaptionedImage]:
             return any(map(is_missing, path.views))
         if not isinstance(path, Path):
             return False  # images in archives and tables were found when these were read
-        file = os.fspath(path)
-        folder, name = file[: (start := file.rfind(os.sep) + 1)], file[start:]  # in less time than os.path.split
+        folder, name = folder_and_name(path)
         if folder not in names:
             names[folder] = _names_in(folder)
         # On a file system that ignores case, the listing may spell the name differently.

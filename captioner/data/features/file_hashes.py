@@ -20,7 +20,7 @@ from struct import Struct
 import numpy as np
 
 from captioner.data.stored_image import hash_content
-from captioner.files import write_atomically
+from captioner.files import folder_and_name, write_atomically
 
 SETTLED = 10.0  # seconds since its last change after which a file's hash is stored
 FORMAT_VERSION = 1
@@ -45,8 +45,7 @@ class FileHashes:
         """`hash_content` of a file; OSError if it cannot be read."""
         if self.folder is None:
             return hash_content(path.read_bytes())
-        file = os.fspath(path)
-        parent, name = file[: (start := file.rfind(os.sep) + 1)], file[start:]  # in less time than os.path.split
+        parent, name = folder_and_name(path)
         if parent not in self._known:
             self._known[parent] = self._load(parent)
         known = self._known[parent]

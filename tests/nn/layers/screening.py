@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-
 import pytest
 
 from captioner.nn.layers import linear, word_screen
-
-needs_compiler = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or shutil.which("gcc") is None, reason="needs gcc on Linux"
-)
 
 
 def screen_everything(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +10,7 @@ import torch
 
 from captioner.nn.layers import compiled_kernel
 from captioner.nn.layers.compiled_kernel import compiled_kernels
-
-needs_compiler = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or shutil.which("gcc") is None, reason="needs gcc on Linux"
-)
+from tests.nn.layers.compiled import assert_wrong_libraries_are_not_used, needs_compiler
 
 
 @pytest.fixture(autouse=True)
@@ -71,11 +66,8 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @needs_compiler
 def test_a_library_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong.c"
-    text = compiled_kernel._SOURCE.read_text("utf-8").replace("total - 2 * sum", "total - sum")
-    wrong.write_text(text, "utf-8")
-    monkeypatch.setattr(compiled_kernel, "_SOURCE", wrong)
-    assert compiled_kernels() is None
+    mistakes = {"total - 2 * sum": "total - sum"}
+    assert_wrong_libraries_are_not_used(compiled_kernel, compiled_kernels, mistakes, monkeypatch, tmp_path)
 
 
 def test_an_environment_variable_turns_it_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

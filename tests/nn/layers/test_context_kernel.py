@@ -12,7 +12,7 @@ from captioner.nn.layers.context_kernel import ContextsOfRows, context_kernels
 from captioner.nn.layers.group_by_image import rows_of_captions
 from captioner.nn.layers.step_contexts import StepContexts
 from captioner.nn.packing import pack_captions
-from tests.nn.layers.screening import needs_compiler
+from tests.nn.layers.compiled import assert_wrong_libraries_are_not_used, needs_compiler
 
 pytestmark = needs_compiler
 
@@ -67,10 +67,6 @@ def test_is_used_where_each_image_has_one_caption(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_library_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong.c"
-    text = context_kernel._SOURCE.read_text("utf-8")
-    for right, mistaken in (("w[3] * a[d + 3 * dim]", "w[3] * a[d]"), ("sum += a[d] * dz[d]", "sum += a[d]")):
-        assert right in text
-        wrong.write_text(text.replace(right, mistaken), "utf-8")
-        monkeypatch.setattr(context_kernel, "_SOURCE", wrong)
-        assert context_kernel._load.__wrapped__() is None
+    mistakes = {"w[3] * a[d + 3 * dim]": "w[3] * a[d]", "sum += a[d] * dz[d]": "sum += a[d]"}
+    load = context_kernel._load.__wrapped__
+    assert_wrong_libraries_are_not_used(context_kernel, load, mistakes, monkeypatch, tmp_path)

@@ -15,7 +15,8 @@ from torch import Tensor
 from captioner.nn.layers import word_screen
 from captioner.nn.layers.linear import Linear, forget_changed_copies
 from captioner.nn.layers.word_screen import ScreenedWeight, can_screen, most_probable_word
-from tests.nn.layers.screening import needs_compiler, screen_everything
+from tests.nn.layers.compiled import assert_wrong_libraries_are_not_used, needs_compiler
+from tests.nn.layers.screening import screen_everything
 
 pytestmark = needs_compiler
 
@@ -180,13 +181,9 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_library_that_finds_other_words_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong.c"
-    text = word_screen._SOURCE.read_text("utf-8")
-    for right, mistaken in (("logit > highest", "logit < highest"), ("place < forbidden_count", "place < 0")):
-        assert right in text
-        wrong.write_text(text.replace(right, mistaken), "utf-8")
-        monkeypatch.setattr(word_screen, "_SOURCE", wrong)
-        assert word_screen._load.__wrapped__() is None
+    mistakes = {"logit > highest": "logit < highest", "place < forbidden_count": "place < 0"}
+    load = word_screen._load.__wrapped__
+    assert_wrong_libraries_are_not_used(word_screen, load, mistakes, monkeypatch, tmp_path)
 
 
 def test_the_trial_compares_with_the_product(monkeypatch: pytest.MonkeyPatch) -> None:
