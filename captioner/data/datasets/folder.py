@@ -91,6 +91,7 @@ class _Images:
     captions: defaultdict[ImageId, list[str]] = field(default_factory=lambda: defaultdict(list))
     splits: dict[ImageId, str | None] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    unread_splits: list[str] = field(default_factory=list)
 
     def images(self) -> list[CaptionedImage]:
         """The images with their captions."""
@@ -116,6 +117,12 @@ def _read(root: Path, sources: Sequence[Source], config: FolderConfig, *, find_i
     path = sources[0].path
     without = [paths[0].name for image_id, paths in read.paths.items() if read.splits[image_id] is None]
     if without and len(without) == len(read.paths):
+        if read.unread_splits:
+            name = read.unread_splits[0]
+            raise DataError(
+                f"{path} has no column 'split', but {name!r} holds nothing but names of splits. Set "
+                f"data.split_column={name} to use them; without that column images are split by a hash."
+            )
         read.splits = dict(split_by_hash(read.splits, config.val_fraction))
         fractions = f"{config.val_fraction:.0%} of the images for val and for test"
         read.notices.append(f"{path} names no splits: images are split by a hash of their ids, {fractions}.")
@@ -157,6 +164,7 @@ def _add(read: _Images, content: Content, root: Path, source: Source) -> None:
             _check_entry(entry, image_id, paths, first, read.splits.setdefault(image_id, entry.split), where)
             read.captions[image_id] += entry.captions
     faults.check()
+    read.unread_splits += content.unread_splits
     read.notices += [*content.notices, *located.notices()]
 
 

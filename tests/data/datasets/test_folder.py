@@ -203,6 +203,40 @@ def test_broken_tables(tmp_path: Path, content: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        "a.jpg,a cat,train\nb.jpg,a dog,val\n",
+        "a.jpg,a cat, asleep,train\nb.jpg,a dog,val\n",
+        'a.jpg,"a ""big"" cat, asleep",train\nb.jpg,a dog,val\n',
+        'a.jpg,0,"a cat, asleep"\nb.jpg,1,a dog\n',
+        "a.jpg,0,a cat, asleep\nb.jpg,1,a dog\n",
+        "a.jpg;a cat;train\nb.jpg;a dog;val\n",
+        "a.jpg| 0| a cat\nb.jpg| 1| a dog\n",
+    ],
+)
+def test_more_columns_without_a_header_do_not_become_captions(tmp_path: Path, content: str) -> None:
+    write_text(tmp_path / "captions.csv", content)
+    with pytest.raises(DataError, match=r"captions.csv has no header, but more columns .*\('a.jpg', .* first line"):
+        load_dataset(_config(tmp_path), "train")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'a.jpg,"a cat, asleep"\nb.jpg,a dog\n',
+        "a.jpg,a cat, asleep\nb.jpg,a dog\n",
+        'a.jpg;"a cat, asleep"\nb.jpg;a dog\n',
+        "a.jpg|a cat, asleep\nb.jpg|a dog\n",
+    ],
+)
+def test_two_columns_without_a_header(tmp_path: Path, content: str) -> None:
+    write_images(tmp_path, ["a.jpg", "b.jpg"])
+    write_text(tmp_path / "captions.csv", content)
+    found = load_dataset(_config(tmp_path, val_fraction=0.0), "train").references
+    assert found == {"a": ["a cat, asleep"], "b": ["a dog"]}
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ('{"image": "a.jpg", "caption": "x"}\n{"image":', "line 2 is not JSON"),

@@ -40,11 +40,15 @@ class Entry:
 
 
 class Content(NamedTuple):
-    """The entries of a file, messages to read before trusting a score, and what is wrong with the other entries."""
+    """The entries of a file, messages to read before trusting a score, and what is wrong with the other entries.
+
+    unread_splits: columns that are not read, but hold nothing but names of splits.
+    """
 
     entries: list[Entry]
     notices: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    unread_splits: tuple[str, ...] = ()
 
     def checked(self) -> Content:
         """The content itself; TableError with all faults, if there are any."""

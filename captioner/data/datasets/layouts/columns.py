@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -131,11 +131,47 @@ def split_of(name: str, where: str) -> str | None:
     """train, val or test; None for a blank name. DataError for other names."""
     if not name.strip():
         return None
-    split = split_name(name) or RESTVAL.get(name.strip().lower())
+    split = _any_split(name)
     if split is None:
         valid = ", ".join((*SPLITS, *ALIASES))
         raise DataError(f"{where}: there is no split {name.strip()!r}. Expected one of: {valid}.")
     return split
+
+
+class UnreadSplits:
+    """Finds columns that hold names of splits and are not read, because they are not called 'split'."""
+
+    def __init__(self) -> None:
+        self._splits: dict[str, set[str]] | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether rows still matter: no row was added yet, or a column has held nothing but names of splits so far."""
+        return self._splits is None or bool(self._splits)
+
+    def add(self, row: Mapping[str, object], columns: Columns | None) -> None:
+        """Take a row into account. columns: those that are read; the first row's other columns are the candidates."""
+        if columns is None:
+            return
+        if self._splits is None:
+            read = {columns.image, *columns.captions, columns.split}
+            self._splits = {name: set() for name in row if name not in read}
+        for name, found in list(self._splits.items()):
+            value = row.get(name)
+            split = _any_split(value) if isinstance(value, str) else None
+            if split is not None:
+                found.add(split)
+            elif value is not None and value != "":
+                del self._splits[name]
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The columns that name two splits or more, and nothing else. One name alone may be said of all rows."""
+        return tuple(name for name, splits in (self._splits or {}).items() if len(splits) > 1)
+
+
+def _any_split(name: str) -> str | None:
+    return split_name(name) or RESTVAL.get(name.strip().lower())
 
 
 def record_entry(record: object, options: ReadOptions, path: str, place: str) -> Entry:

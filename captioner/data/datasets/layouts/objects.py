@@ -9,7 +9,7 @@ from typing import Any
 
 from captioner.data.datasets.faults import Faults
 from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout, ReadOptions
-from captioner.data.datasets.layouts.columns import find_columns, record_entry
+from captioner.data.datasets.layouts.columns import UnreadSplits, find_columns, record_entry
 from captioner.data.datasets.splits import split_name
 from captioner.errors import DataError
 
@@ -28,10 +28,22 @@ def by_split(data: object) -> dict[str, Any] | None:
     return {split: data[key] for key, split in splits.items() if split} if all(splits.values()) else None
 
 
-def read_records(file: AnnotationFile, records: list[Any], name: str, split: str | None, faults: Faults) -> list[Entry]:
-    """The entries of a list of objects. name: of the list in the file, for messages. split: of entries without one."""
+def read_records(
+    file: AnnotationFile,
+    records: list[Any],
+    name: str,
+    split: str | None,
+    faults: Faults,
+    unread: UnreadSplits | None = None,
+) -> list[Entry]:
+    """The entries of a list of objects. name: of the list in the file, for messages. split: of entries without one.
+
+    unread: where keys that hold splits and are not read are looked for.
+    """
     entries = []
     for number, record in enumerate(records):
+        if unread is not None:
+            _look_for_splits(record, file.options, unread)
         with faults.collected():
             entry = record_entry(record, file.options, str(file.path), f"{name}[{number}]")
             if split and entry.split not in (None, split):
@@ -40,11 +52,16 @@ def read_records(file: AnnotationFile, records: list[Any], name: str, split: str
     return entries
 
 
+def _look_for_splits(record: object, options: ReadOptions, unread: UnreadSplits) -> None:
+    if unread.wanted and type(record) is dict:
+        unread.add(record, find_columns(tuple(record), options))
+
+
 # ------------------------------------------------------------------------------------- JSON lines
 
 
 def _read_lines(file: AnnotationFile) -> Content:
-    faults, entries = Faults(), []
+    faults, entries, unread = Faults(), [], UnreadSplits()
     for number, text in file.lines:
         where = f"{file.path}, line {number}"
         try:
@@ -52,11 +69,12 @@ def _read_lines(file: AnnotationFile) -> Content:
         except (ValueError, RecursionError) as error:
             faults.found.append(f"{where} is not JSON: {error}.")
             continue
+        _look_for_splits(record, file.options, unread)
         with faults.collected():
             entry = record_entry(record, file.options, str(file.path), f"line {number}")
             # A line without a caption counts as a blank one, as in a table.
             entries.append(entry if entry.captions else replace(entry, captions=("",)))
-    return Content(entries, (), tuple(faults.found))
+    return Content(entries, (), tuple(faults.found), unread.found)
 
 
 JSON_LINES = Layout(
@@ -71,9 +89,9 @@ JSON_LINES = Layout(
 
 
 def _read_list(file: AnnotationFile) -> Content:
-    faults = Faults()
-    entries = read_records(file, file.json, "", None, faults)
-    return Content(entries, (), tuple(faults.found))
+    faults, unread = Faults(), UnreadSplits()
+    entries = read_records(file, file.json, "", None, faults, unread)
+    return Content(entries, (), tuple(faults.found), unread.found)
 
 
 OBJECT_LIST = Layout(
@@ -121,9 +139,10 @@ def _inner_lists(file: AnnotationFile) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _read_inner(file: AnnotationFile) -> Content:
-    faults = Faults()
-    entries = [entry for key, records in _inner_lists(file) for entry in read_records(file, records, key, None, faults)]
-    return Content(entries, (), tuple(faults.found))
+    faults, unread = Faults(), UnreadSplits()
+    ((key, records),) = _inner_lists(file)
+    entries = read_records(file, records, key, None, faults, unread)
+    return Content(entries, (), tuple(faults.found), unread.found)
 
 
 INNER_LIST = Layout(

@@ -18,6 +18,7 @@ from captioner.data.datasets.faults import Faults
 from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout
 from captioner.data.datasets.layouts.columns import (
     Columns,
+    UnreadSplits,
     captions_of,
     check_named_columns,
     check_not_repeated,
@@ -30,6 +31,7 @@ from captioner.errors import ConfigError, DataError
 
 BYTES = "bytes"  # Hugging Face's columns of images are structs of `bytes` and `path`
 PATH = "path"
+LONGEST_SPLIT = 12  # characters of the name of a split, spaces around it included
 
 
 @dataclass(frozen=True)
@@ -131,12 +133,25 @@ def _read(file: AnnotationFile) -> Content:
             "captions ('caption', 'captions' or 'text'): data.image_column and data.caption_column name others."
         )
     check_not_repeated(columns.repeated, f"{file.path}")
-    faults = Faults()
-    entries = list(_rows(table, file.path, columns, faults))
-    return Content(entries, (), tuple(faults.found))
+    faults, unread = Faults(), UnreadSplits()
+    entries = list(_rows(table, file.path, columns, faults, unread))
+    return Content(entries, (), tuple(faults.found), unread.found)
 
 
-def _rows(table: Any, path: Path, columns: Columns, faults: Faults) -> Iterator[Entry]:
+def _texts_besides(table: Any, columns: Columns) -> list[str]:
+    """The columns of strings that are not read and whose first value is short: one of them may hold splits."""
+    import pyarrow as arrow
+
+    others = {columns.image, *columns.captions, columns.split, columns.image_id}
+    names = [
+        field.name for field in table.schema_arrow if field.name not in others and arrow.types.is_string(field.type)
+    ]
+    first = next(table.iter_batches(batch_size=1, columns=names), None) if names else None
+    rows = first.to_pylist() if first is not None else []
+    return [name for name in names if rows and len(rows[0][name] or "") <= LONGEST_SPLIT]
+
+
+def _rows(table: Any, path: Path, columns: Columns, faults: Faults, unread: UnreadSplits) -> Iterator[Entry]:
     """The entries of all rows. Of images in the table, only their names are read."""
     import pyarrow as arrow
 
@@ -145,7 +160,8 @@ def _rows(table: Any, path: Path, columns: Columns, faults: Faults) -> Iterator[
     has_path = stored and _is_struct(kind) and kind.get_field_index(PATH) >= 0
     image = [] if stored and not has_path else [f"{columns.image}.{PATH}" if has_path else columns.image]
     others = {columns.split, columns.image_id} - {None, columns.image}
-    read = [*image, *columns.captions, *sorted(str(name) for name in others)]
+    texts = _texts_besides(table, columns)
+    read = [*image, *columns.captions, *sorted(str(name) for name in others), *texts]
     of_json = [field.name for field in table.schema_arrow if field.name in read and _is_json(field.type)]
     number = 0
     for group in range(table.num_row_groups):
@@ -157,6 +173,8 @@ def _rows(table: Any, path: Path, columns: Columns, faults: Faults) -> Iterator[
             number += 1
             place = f"row {number}"
             record |= {name: _from_json(record[name]) for name in of_json}
+            if unread.wanted:
+                unread.add({name: record[name] for name in texts}, columns)
             with faults.collected():
                 yield _entry(record, columns, stored, path, group, row, place)
 

@@ -15,12 +15,14 @@ from captioner.data.datasets.faults import Faults
 from captioner.data.datasets.layouts.caption_layout import AnnotationFile, Content, Entry, Layout
 from captioner.data.datasets.layouts.columns import (
     Columns,
+    UnreadSplits,
     check_named_columns,
     check_not_repeated,
     find_columns,
     images_of,
     split_of,
 )
+from captioner.data.datasets.splits import split_name
 from captioner.data.images.decode import IMAGE_SUFFIXES
 from captioner.errors import DataError
 
@@ -65,9 +67,9 @@ def _read(file: AnnotationFile) -> Content:
         raise DataError(no_columns(file.path, header.names))
     where = f"{file.path}, line 1"
     check_named_columns(header.names, file.options, where)
-    notices: list[str] = []
-    entries, faults = _rows(file, header.delimiter, header.columns, notices)
-    return Content(_split_lists(entries), tuple(notices), tuple(faults.found))
+    notices, unread = list[str](), UnreadSplits()
+    entries, faults = _rows(file, header.delimiter, header.columns, notices, unread)
+    return Content(_split_lists(entries), tuple(notices), tuple(faults.found), unread.found)
 
 
 def no_columns(path: Path, names: Sequence[str]) -> str:
@@ -78,7 +80,9 @@ def no_columns(path: Path, names: Sequence[str]) -> str:
     )
 
 
-def _rows(file: AnnotationFile, delimiter: str, columns: Columns, notices: list[str]) -> tuple[list[Entry], Faults]:
+def _rows(
+    file: AnnotationFile, delimiter: str, columns: Columns, notices: list[str], unread: UnreadSplits
+) -> tuple[list[Entry], Faults]:
     """The entries of all rows, and the faults of the others."""
     faults, entries = Faults(), list[Entry]()
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
@@ -97,6 +101,8 @@ def _rows(file: AnnotationFile, delimiter: str, columns: Columns, notices: list[
                 continue
             if delimiter == "|":
                 values = _repaired([value.strip() for value in values], names, f"{file.path}, {place}", notices)
+            if unread.wanted and len(values) == len(names):
+                unread.add(dict(zip(names, values, strict=True)), columns)
             with faults.collected():
                 entries.append(_entry(values, len(names), image, captions, split, f"{file.path}", place, delimiter))
     except csv.Error as error:
@@ -186,8 +192,35 @@ def _pair_delimiter(file: AnnotationFile) -> str | None:
     return None
 
 
+def _check_two_columns(file: AnnotationFile, mark: str) -> None:
+    """DataError if the lines have more columns than a name and a caption, which would become part of the caption.
+
+    A comma may as well belong to a caption. So columns are those whose number is the same in all of several lines, or
+    of which the last holds nothing but splits, or the second nothing but numbers.
+    """
+    rows = list[list[str]]()
+    for _, line in file.lines:
+        try:
+            quoting: Literal[0, 3] = csv.QUOTE_NONE if mark == "|" else csv.QUOTE_MINIMAL
+            rows += csv.reader([line], delimiter=mark, strict=True, quoting=quoting)
+        except csv.Error:  # a quote that is part of a caption
+            continue
+    if not rows or min(map(len, rows)) < 3:
+        return
+    as_wide = len(rows) > 1 and len({len(row) for row in rows}) == 1
+    if as_wide or all(split_name(row[-1]) for row in rows) or all(row[1].strip().isdigit() for row in rows):
+        columns = ", ".join(repr(value.strip()[:40]) for value in rows[0][:4])
+        raise DataError(
+            f"{file.path} has no header, but more columns than a name and a caption ({columns}): add a first line that "
+            f"names them, such as {mark.join(('image', 'caption', 'split'))}. Put captions that contain {mark!r} in "
+            "double quotes."
+        )
+
+
 def _read_pairs(file: AnnotationFile) -> Content:
     mark = _pair_delimiter(file) or "\t"
+    if mark != "\t":  # more tabs than one are a fault of their line, below
+        _check_two_columns(file, mark)
     faults, entries = Faults(), []
     for number, line in file.lines:
         where = f"{file.path}, line {number}"
@@ -201,7 +234,7 @@ def _read_pairs(file: AnnotationFile) -> Content:
                     "caption; add a header such as image<TAB>caption<TAB>split for more columns."
                 )
             caption = caption.strip()
-            if mark == "," and len(caption) > 1 and caption[0] == caption[-1] == '"':
+            if mark in ",;" and len(caption) > 1 and caption[0] == caption[-1] == '"':
                 caption = caption[1:-1].replace('""', '"')
             entries.append(
                 Entry(images_of(name, "image", where), (check_text(caption, where),), place=f"line {number}")

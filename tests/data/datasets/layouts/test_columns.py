@@ -257,3 +257,42 @@ def test_a_file_that_is_only_a_list_of_images(tmp_path: Path) -> None:
     assert available_splits(config) == ["train", "test"]
     with pytest.raises(DataError, match="has images but no captions"):
         load_dataset(config, "test")
+
+
+def _write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
+    if path.suffix == ".csv":
+        return write_text(path, "\n".join(",".join(row) for row in [list(rows[0]), *(row.values() for row in rows)]))
+    if path.suffix == ".jsonl":
+        return write_text(path, "\n".join(map(json.dumps, rows)))
+    if path.suffix == ".parquet":
+        arrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(arrow.Table.from_pylist(rows), path, row_group_size=2)
+        return path
+    return write_json(path, rows if path.stem == "captions" else {"data": rows})
+
+
+@pytest.mark.parametrize(
+    "name", ["captions.csv", "captions.jsonl", "captions.json", "metadata.json", "captions.parquet"]
+)
+def test_splits_in_a_column_of_another_name_are_not_replaced_by_a_hash(tmp_path: Path, name: str) -> None:
+    """Test images would be trained on. The message names the setting with which they are read."""
+    splits = {"a": "train", "b": "dev", "c": "test", "d": "train"}
+    rows = [
+        {"image": f"{key}.png", "caption": f"a {key}", "place": "indoors", "source": "train", "subset": split}
+        for key, split in splits.items()
+    ]
+    write_images(tmp_path, [row["image"] for row in rows])
+    _write_rows(tmp_path / name, rows)
+    config = FolderConfig(root=str(tmp_path), captions=name)
+    with pytest.raises(DataError, match=r"'subset' holds nothing but names of splits. Set data.split_column=subset"):
+        load_dataset(config, "train")
+    config.split_column = "subset"
+    assert {split: list(load_dataset(config, split).references) for split in ("train", "val", "test")} == {
+        "train": ["a", "d"],
+        "val": ["b"],
+        "test": ["c"],
+    }
+    del rows[1:3]  # "train" alone may be said of all rows: of another data set, for example
+    _write_rows(tmp_path / name, rows)
+    config.split_column, config.val_fraction = None, 0.0
+    assert len(load_dataset(config, "train")) == 2
