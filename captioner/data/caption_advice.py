@@ -44,13 +44,14 @@ def caption_advice(
     train: TokenizedCaptions,
     val: TokenizedCaptions,
     vocabulary: Vocabulary,
-    settings: VocabularyConfig,
+    settings: VocabularyConfig | None,
     tokenizer: str,
     lengths: TrainingLengths,
 ) -> list[str]:
     """A message for each setting that does not fit the captions; none for Flickr8k and COCO with the defaults.
 
-    train, val: the tokenized captions of the two splits; settings: those of `vocabulary`; tokenizer: its name.
+    train, val: the tokenized captions of the two splits; settings: those of `vocabulary`, or None for
+    a vocabulary that is that of a checkpoint (`init_from`); tokenizer: its name.
     """
     messages = [*_length_advice(train, UNITS.get(tokenizer, "words"), lengths)]
     if tokenizer in ("ptb", "whitespace"):
@@ -130,7 +131,7 @@ def _script_advice(captions: TokenizedCaptions, tokenizer: str) -> Iterator[str]
 
 
 def _vocabulary_advice(
-    captions: TokenizedCaptions, vocabulary: Vocabulary, settings: VocabularyConfig, tokenizer: str
+    captions: TokenizedCaptions, vocabulary: Vocabulary, settings: VocabularyConfig | None, tokenizer: str
 ) -> Iterator[str]:
     units = UNITS.get(tokenizer, "words")
     unknown = unknown_share(captions, vocabulary)
@@ -138,7 +139,9 @@ def _vocabulary_advice(
         return
     cause, other = "they do not occur in train", _OTHER_UNITS.get(tokenizer, ", or choose tokenizer=bpe")
     advice = f"add training captions{other}"
-    if settings.max_size is not None and len(vocabulary) - len(SPECIAL_NAMES) >= settings.max_size:
+    if settings is None:
+        cause, advice = "it is that of init_from", "no caption will have them; without init_from the vocabulary is new"
+    elif settings.max_size is not None and len(vocabulary) - len(SPECIAL_NAMES) >= settings.max_size:
         cause, advice = f"it has {settings.max_size:,} {units}", f"raise vocabulary.max_size={settings.max_size}"
     elif settings.min_count > 1:
         cause = f"it has those that occur at least {settings.min_count} times in train"

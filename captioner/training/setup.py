@@ -293,7 +293,7 @@ def encode_and_advise(
         tokenized,
         tokenize_captions(val_set, tokenizer),
         encoded.vocabulary,
-        config.vocabulary,
+        None if known is not None else config.vocabulary,
         config.tokenizer.name,
         TrainingLengths(config.trainer.max_caption_length, config.decode.max_length),
     )

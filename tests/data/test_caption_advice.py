@@ -103,6 +103,15 @@ def test_unknown_words_are_counted_as_by_hand() -> None:
     assert _advice(train, ["never said"] * 40) == []  # 80 words are no sample
 
 
+def test_the_vocabulary_of_a_checkpoint_is_not_changed_by_settings() -> None:
+    """With init_from the settings of `vocabulary` have no effect, so none of them is advised."""
+    train, val = _tokens(["a dog runs"], PTB), _tokens(["never said"] * 60, PTB)
+    vocabulary = Vocabulary.from_captions([["dog"]], VocabularyConfig(min_count=1))
+    (message,) = caption_advice(train, val, vocabulary, None, "ptb", LENGTHS)
+    assert "100 are unknown to the vocabulary (it is that of init_from): no caption will have them" in message
+    assert "vocabulary." not in message
+
+
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
