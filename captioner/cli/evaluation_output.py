@@ -33,8 +33,13 @@ def print_evaluation(evaluations: Sequence[Evaluation], names: Sequence[str], fo
         if evaluation.grounding is not None:
             heading = f"{name}\n" if len(names) > 1 else ""
             sys.stdout.write(f"\n{heading}{format_grounding(evaluation.grounding)}\n")
-    for notice in first.notices:
-        sys.stdout.write(f"Note: {notice}\n")
+    common = set(first.notices).intersection(*(evaluation.notices for evaluation in evaluations))
+    for evaluation, name in zip(evaluations, names, strict=True):
+        for notice in evaluation.notices:
+            if notice not in common:
+                sys.stdout.write(f"Note: {name}: {notice}\n")
+            elif evaluation is first:
+                sys.stdout.write(f"Note: {notice}\n")
     if first.skipped:
         sys.stdout.write(f"Left out {len(first.skipped)} images that cannot be read; see metrics.json.\n")
     sys.stdout.write(f"\nWritten: {shown(folder)}/metrics.json and captions_{first.split}.json\n")

@@ -19,6 +19,7 @@ from captioner.distributed.launch import JobFailedError, launch
 from captioner.distributed.ranks import RankInfo, is_main_process, process_group, rank_info
 from captioner.errors import StorageError
 from captioner.evaluation.evaluation import format_scores
+from captioner.metrics.format import score_notices
 from captioner.metrics.grounding_scores import format_grounding
 from captioner.training.language_model.language_model_run import prepare_language_run
 from captioner.training.language_model.train_language_model import SAMPLES_FILE, LanguageResult, train_language_model
@@ -99,6 +100,9 @@ def print_result(result: TrainingResult | LanguageResult) -> None:
         if evaluation.grounding is not None:
             sys.stdout.write(f"\n{format_grounding(evaluation.grounding)}\n")
         break
+    for split, evaluation in result.evaluations.items():
+        for notice in score_notices(evaluation.scores):
+            sys.stdout.write(f"Note: {split}: {notice}\n")
     folder = shown(result.folder)
     hint = f"Caption a photo: python caption.py photo.jpg --checkpoint {folder}"
     if not result.encodes_images:

@@ -80,12 +80,18 @@ def signature_line(scores: Scores) -> str:
 
 def score_notices(scores: Scores) -> list[str]:
     """What must be known of scores to understand them, as sentences."""
+    notices = []
+    if scores.without_words:
+        notices.append(
+            f"{scores.without_words:,} of {scores.signature['images']:,} captions have no word (they are empty, or "
+            "punctuation alone), so no metric finds anything in them."
+        )
     if scores.signature.get("images") == 1 and "CIDEr" in scores.corpus:
-        return [
+        notices.append(
             "CIDEr is 0 because one image was scored: it weighs an n-gram by log(N / df), with df of the N scored "
             "images having it in their references, and log(1 / 1) is 0. Score several images together."
-        ]
-    return []
+        )
+    return notices
 
 
 def write_per_image_csv(path: str | os.PathLike[str], scores: Scores, captions: Mapping[Any, str]) -> None:

@@ -54,6 +54,7 @@ class Scores:
     unavailable: metric or score → why it could not be computed here; it is then in none of the others.
     signature: how the scores were computed. Only scores with equal signatures may be compared.
     means, statistics: as in `TokenScores`, for the bootstrap; rows of statistics in the order of `per_image`.
+    without_words: how many of the captions have no token: they are empty, or punctuation that the tokenizer removes.
     """
 
     corpus: dict[str, float]
@@ -62,6 +63,7 @@ class Scores:
     signature: dict[str, Any]
     means: list[str] = field(default_factory=list, repr=False)
     statistics: dict[str, Any] = field(default_factory=dict, repr=False)
+    without_words: int = 0
 
 
 def score(
@@ -138,6 +140,7 @@ def score(
         },
         means=scores.means,
         statistics=scores.statistics,
+        without_words=sum(not words for words in captions.hypotheses),
     )
 
 

@@ -162,6 +162,16 @@ def test_a_comparison_is_printed_and_stored(command: Command, files: Path) -> No
     assert row["low"] <= row["difference"] <= row["high"]
 
 
+def test_captions_without_words_are_counted_for_their_system(command: Command, files: Path) -> None:
+    (files / "blank.json").write_text(results({**CAPTIONS, 1: "", 2: "."}))
+    done = command(main, "results=results.json", "compare=blank.json", *SOURCES["file"], METRICS, "hydra.run.dir=out")
+    assert done.code == 0, done.err
+    assert [line for line in done.out.splitlines() if "no word" in line] == [
+        "Note: blank.json: 2 of 4 captions have no word (they are empty, or punctuation alone), so no metric finds "
+        "anything in them."
+    ]
+
+
 def test_a_run_s_captions_are_scored_on_its_data(command: Command, files: Path) -> None:
     """results=RUN/captions_val.json needs no data=…, and is then named by the run."""
     run = files / "runs/mine"

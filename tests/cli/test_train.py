@@ -12,8 +12,12 @@ import pytest
 from captioner.cli.choices import CONF
 from captioner.cli.evaluate import main as evaluate
 from captioner.cli.train import main
+from captioner.cli.train_job import print_result
 from captioner.config import FolderConfig
+from captioner.evaluation.evaluation import Evaluation
+from captioner.metrics import score
 from captioner.training.logs import read_records
+from captioner.training.loop import TrainingResult
 from tests.cli.conftest import SMALL, Command, SmallRun
 
 
@@ -218,3 +222,11 @@ def test_a_weight_of_classes_that_cannot_be_used_is_refused_before_the_training(
     assert result.code == 2
     assert message in result.err
     assert "epoch" not in result.err
+
+
+def test_the_end_of_a_training_counts_captions_without_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """A barely trained captioner says nothing in beam search; its scores of 0 are explained."""
+    captions = {1: "", 2: "a dog"}
+    evaluation = Evaluation("val", captions, score(captions, {key: ["a dog runs"] for key in captions}), {}, {})
+    print_result(TrainingResult(Path("runs/x"), 1, 1.0, {"val": evaluation}))
+    assert "Note: val: 1 of 2 captions have no word" in capsys.readouterr().out

@@ -37,6 +37,14 @@ def test_one_image_says_why_cider_is_0() -> None:
     assert "because one image" not in format_table(score({7: "a dog"}, {7: ["a dog"]}, names=["Bleu"]))
 
 
+def test_captions_without_words_are_counted() -> None:
+    """A score of 0 then says nothing about words: the captions have none."""
+    captions = {1: "", 2: " . ", 3: "a dog"}
+    scores = score(captions, {key: ["a dog runs"] for key in captions})
+    assert "2 of 3 captions have no word (they are empty, or punctuation alone)" in format_table(scores)
+    assert "have no word" not in format_table(score(CAPTIONS, REFERENCES))
+
+
 def test_signature_line() -> None:
     line = signature_line(score(CAPTIONS, REFERENCES))
     for part in ("tokenizer ptb ", "2 images × 1–2 references", "CIDEr is CIDEr-D, sigma 6, × 10"):
