@@ -1,7 +1,9 @@
-"""Shape annotations are enforced in tests: every call of a function with arguments not seen before in the test.
+"""Shape annotations are enforced in tests: every call of a function that is not like one seen before in the process.
 
-Checks of all calls take as long as all that small models compute. A second call of a function or module with tensors
-of the same shapes and types is not checked again in the same test.
+Checks of all calls take as long as all that small models compute. What a check says depends on the types, shapes and
+texts of the arguments and of the result alone, because a length's name stands for one length within a call only. So a
+call like one before, whose result is like the one before too, is not checked again. Where more may matter, such as the
+parts of a set or of a mapping, it is checked again in every test.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ import dataclasses
 import functools
 import inspect
 import types
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Callable, Collection, Hashable, Iterator
+from typing import Any, cast
 
 import jaxtyping
 import numpy as np
@@ -20,8 +22,11 @@ from torch import Tensor, nn
 
 _original = jaxtyping.jaxtyped
 _seen: set[Hashable] = set()
+_seen_in_test: set[Hashable] = set()
 UNLIKE = object()
 """The kind of a container whose parts differ: a call with one is checked each time."""
+OPAQUE = object()
+"""A part of the kind of another container: a call with one is checked once in each test."""
 
 
 def enforce_shapes(*packages: str) -> None:
@@ -30,9 +35,11 @@ def enforce_shapes(*packages: str) -> None:
     jaxtyping.install_import_hook(packages, "beartype.beartype")
 
 
-def forget_calls() -> None:
-    """Check every call again, as at the start of a test."""
-    _seen.clear()
+def forget_calls(*, all_tests: bool = False) -> None:
+    """Check calls with parts that are not looked at again, as at the start of a test; or all calls, as of a process."""
+    _seen_in_test.clear()
+    if all_tests:
+        _seen.clear()
 
 
 def _jaxtyped(decorated: Any = None, *, typechecker: Any) -> Any:
@@ -53,22 +60,48 @@ def _checks_new_calls(function: Callable[..., Any], typechecker: Any) -> Callabl
     def checked() -> Callable[..., Any]:  # made when it is needed, which saves seconds at the start
         return typechecker(_with_types(function))  # type: ignore[no-any-return]
 
+    @functools.cache
+    def checked_again() -> Callable[..., Any]:
+        return typechecker(_returning_its_result(function))  # type: ignore[no-any-return]
+
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():  # lengths may be symbols
             return function(*args, **kwargs)
-        kinds = [*map(_kind, args), *map(_kind, kwargs.values())]
-        seen = (function, *kwargs, *kinds)
-        if seen in _seen:
-            return function(*args, **kwargs)
-        with _original("context"):  # lengths with one name are equal, in arguments and result
-            result = checked()(*args, **kwargs)
-        if UNLIKE not in kinds:
-            _seen.add(seen)
+        arguments = (function, *kwargs, *map(_kind, args), *map(_kind, kwargs.values()))
+        if is_new := arguments not in _seen and arguments not in _seen_in_test:
+            with _original("context"):  # lengths with one name are equal, in arguments and result
+                result = checked()(*args, **kwargs)
+        else:
+            result = function(*args, **kwargs)
+        both = (arguments, _kind(result))
+        if is_new:
+            _add(arguments)
+        elif both not in _seen and both not in _seen_in_test:
+            with _original("context"):
+                checked_again()(result, *args, **kwargs)
+        else:
+            return result
+        _add(both)
         return result
 
     call.checks_new_calls = True  # type: ignore[attr-defined]
     return call
+
+
+def _add(key: Hashable) -> None:
+    """Remember a call that was checked, as long as its kinds say all that the check depends on."""
+    parts = set(_parts(key))
+    if UNLIKE not in parts:
+        (_seen_in_test if OPAQUE in parts else _seen).add(key)
+
+
+def _parts(kind: Hashable) -> Iterator[Hashable]:
+    if type(kind) is tuple:
+        for part in kind:
+            yield from _parts(part)
+    else:
+        yield kind
 
 
 def _with_types(function: Any) -> Any:
@@ -76,9 +109,23 @@ def _with_types(function: Any) -> Any:
     copy = types.FunctionType(
         function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
     )
+    return _annotated(copy, function)
+
+
+def _returning_its_result(function: Any) -> Any:
+    """A function with the annotations of this one that takes its result first, and returns it."""
+    signature = inspect.signature(function)
+    bare = [one.replace(default=one.empty, annotation=one.empty) for one in signature.parameters.values()]
+    first = inspect.Parameter("_result", inspect.Parameter.POSITIONAL_ONLY)
+    names: dict[str, Any] = {}
+    exec(f"def again{inspect.Signature([first, *bare])}: return _result", names)
+    return _annotated(names["again"], function)
+
+
+def _annotated(copy: Any, function: Any) -> Any:
     functools.update_wrapper(copy, function)
     del copy.__wrapped__
-    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__defaults__, copy.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
     copy.__annotations__ = {name: _type(text, function.__globals__) for name, text in function.__annotations__.items()}
     return copy
 
@@ -93,14 +140,38 @@ def _type(annotation: Any, names: dict[str, Any]) -> Any:
 
 
 def _kind(value: Any) -> Hashable:
-    """What a check of an argument depends on. The sizes of a module are its own: it stands for itself."""
+    """All that a check of an argument or a result depends on."""
     kind = type(value)
-    if kind is Tensor or isinstance(value, (Tensor, np.ndarray)):
+    sort = _sort(kind)
+    if sort == "one":
+        return cast(Hashable, kind)
+    if sort == "array":
         return kind, value.shape, value.dtype
-    if kind is tuple or kind is list or kind is dict:
-        kinds = {_kind(part) for part in (value.values() if kind is dict else value)}
+    if sort == "named":
+        return kind, value
+    if sort == "parts":
+        if kind is dict:
+            kinds = {(type(key), _kind_of_part(part)) for key, part in value.items()}
+        else:
+            kinds = {*map(_kind_of_part, value)}
         # beartype looks at one part of a long container, by chance: one check says all only if all are alike
-        return (kind, len(value), *kinds) if len(kinds) <= 1 and UNLIKE not in kinds else UNLIKE
-    if isinstance(value, nn.Module):
-        return kind, id(value)
-    return kind
+        return (kind, len(value), *kinds) if len(kinds) <= 1 else UNLIKE
+    return kind, OPAQUE
+
+
+def _kind_of_part(value: Any) -> Hashable:
+    return str if type(value) is str else _kind(value)
+
+
+@functools.cache
+def _sort(kind: type) -> str:
+    """What of a value of this type a check looks at."""
+    if issubclass(kind, (Tensor, np.ndarray)):
+        return "array"
+    if kind in (tuple, list, dict):
+        return "parts"
+    if issubclass(kind, (str, type)):  # a Literal names a text, type[…] a class
+        return "named"
+    if issubclass(kind, (nn.Module, tuple)) or not issubclass(kind, (Collection, Iterator)):  # tuple: a NamedTuple
+        return "one"
+    return "unknown"

@@ -5,19 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from tests import shapes
 from tests.shapes import enforce_shapes, forget_calls
 
 CODE = '''
 from __future__ import annotations
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -31,6 +33,12 @@ def second(rows: Float[Tensor, "B D"], numbers: ndarray, names: tuple[str, ...] 
 
 def first(rows: Float[Tensor, "B D"], steps: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
     return rows[: lengths[-1] if lengths else None, 0]
+
+def third(parts: Mapping[str, Float[Tensor, "B D"]]) -> int:
+    return len(parts)
+
+def fourth(per: Literal["token", "caption"], kind: type[int]) -> str:
+    return per
 
 @dataclass(frozen=True)
 class State:
@@ -93,17 +101,52 @@ def test_a_type_that_only_mypy_has_is_any(checked: ModuleType) -> None:
         checked.second(torch.zeros(3), 5)
 
 
-def test_a_result_of_every_new_call_and_in_every_test(checked: ModuleType) -> None:
+def test_a_result_unlike_those_before(checked: ModuleType) -> None:
     rows, steps = torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)
     checked.first(rows, steps)
     checked.lengths.append(2)
-    assert len(checked.first(rows, steps)) == 2, "a call like the one before"
-    with refuses():
-        checked.first(torch.zeros(3, 1), steps)
-    forget_calls()
     for _ in range(2):  # a refused call does not count as seen
         with refuses():
+            checked.first(rows, steps=steps)
+        with refuses():
             checked.first(rows, steps)
+        with refuses():
+            checked.first(torch.zeros(3, 1), steps)
+    checked.lengths.append(3)
+    assert len(checked.first(rows, steps)) == 3
+
+
+def test_a_call_like_one_before_is_not_checked_again(checked: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, steps = torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)
+    checks: list[str] = []
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        checks.extend(arguments)
+        return original(*arguments, **named)
+
+    original = shapes._original
+    monkeypatch.setattr(shapes, "_original", counting)
+    for _ in range(2):
+        checked.first(rows, steps)
+        forget_calls()  # as between two tests
+    assert checks == ["context"]
+    checked.first(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long))
+    assert checks == ["context"] * 2
+
+
+def test_the_parts_of_a_mapping_are_checked_in_every_test(checked: ModuleType) -> None:
+    right, wrong = (MappingProxyType({"a": rows}) for rows in (torch.zeros(3, 2), torch.zeros(3)))
+    assert checked.third(right) == 1
+    forget_calls()
+    with refuses():
+        checked.third(wrong)
+
+
+def test_a_text_and_a_class_are_checked_as_such(checked: ModuleType) -> None:
+    assert checked.fourth("token", int) == "token"
+    for wrong in [("word", int), ("token", str)]:
+        with refuses():
+            checked.fourth(*wrong)
 
 
 def test_every_module_by_itself(checked: ModuleType) -> None:

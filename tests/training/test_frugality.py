@@ -75,7 +75,7 @@ def held_after_each_epoch(config: TrainConfig, folder: Path, monkeypatch: pytest
 
     def validate_and_count(run: Run, *more: Any) -> None:
         whole(run, *more)
-        forget_calls()  # the kinds of calls that were checked are not the run's
+        forget_calls(all_tests=True)  # the kinds of calls that were checked are not the run's
         gc.collect()
         everything = gc.get_objects()
         tensors = sum(issubclass(type(one), Tensor) for one in everything)
