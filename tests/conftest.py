@@ -19,11 +19,15 @@ __all__ = ["_numbered_folder", "new_folder", "pytest_runtest_makereport", "tmp_p
 settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any_machine")
 enforce_shapes("captioner.nn", "captioner.decode")
+composed_once = pytest.MonkeyPatch()
 gc.disable()  # until all tests are imported
 
 
 def pytest_collection_finish() -> None:
-    """Leave what has been imported out of garbage collection, which would look at a million objects again and again."""
+    """Let Hydra compose each choice of files once, and garbage collection leave out the million objects imported."""
+    from tests.composed_settings import keep_composed_settings  # here: the hook above must come before the package
+
+    keep_composed_settings(composed_once)
     gc.enable()
     gc.collect()
     gc.freeze()
