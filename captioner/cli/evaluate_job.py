@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
+from captioner.call_settings import decode_settings
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.checkpoint.index import find_checkpoint
 from captioner.checkpoint.load_ensemble import load_ensemble
@@ -82,7 +83,6 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
         settings = checkpoint.settings
         features = open_model_features(dataset, checkpoint.model, data=data, cache=config.cache, device=device)
         decode = _decode_settings(settings.decode, config.decode, overrides)
-        _check_effect(decode, overrides)
         settings_for_sets(decode, config.captions_per_image)
         features = with_classes(
             features,
@@ -189,17 +189,26 @@ def _about_confidence(checkpoint: LoadedCheckpoint) -> str:
 
 
 def _decode_settings(trained: DecodeConfig, composed: DecodeConfig, overrides: list[str]) -> DecodeConfig:
-    """The decode settings: the checkpoint's, changed by `decode.KEY=VALUE`; or those of `decode=CHOICE`."""
-    if any(override.startswith("decode=") for override in overrides):
-        return composed
-    names = {override.removeprefix("decode.").split("=")[0] for override in overrides if override.startswith("decode.")}
-    return replace(trained, **{f.name: getattr(composed, f.name) for f in fields(composed) if f.name in names})
+    """The checkpoint's decode settings, changed by `decode.KEY=VALUE` and by `decode=CHOICE`, as by caption.py's flags.
+
+    A choice changes what its file sets to other values than the defaults: for those of captioner, the search alone. So
+    max_length, allow_unknown and the like stay those with which the captioner was trained.
+    """
+    given = {override.removeprefix("decode.").split("=")[0] for override in overrides if override.startswith("decode.")}
+    name = trained.name
+    if "name" in given or any(override.startswith("decode=") for override in overrides):
+        name, defaults = composed.name, DecodeConfig()
+        changed = {entry.name for entry in fields(composed)} - given
+        given |= {key for key in changed if getattr(composed, key) != getattr(defaults, key)}
+    _check_effect(name, overrides)
+    values = {key: getattr(composed, key) for key in given - {"name"} if name in USED_BY.get(key, (name,))}
+    return decode_settings(trained, name, 0, values)
 
 
-def _check_effect(decode: DecodeConfig, overrides: list[str]) -> None:
+def _check_effect(search: str, overrides: list[str]) -> None:
     """ConfigError for a setting on the command line that the search does not use."""
     for override in overrides:
         name, _, value = override.removeprefix("decode.").partition("=")
-        if override.startswith("decode.") and decode.name not in USED_BY.get(name, (decode.name,)):
+        if override.startswith("decode.") and search not in USED_BY.get(name, (search,)):
             needed = " or ".join(f"decode={other}" for other in USED_BY[name])
-            raise ConfigError(f"decode.{name}={value} has no effect on decode={decode.name}: give {needed} as well.")
+            raise ConfigError(f"decode.{name}={value} has no effect on decode={search}: give {needed} as well.")

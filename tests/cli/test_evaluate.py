@@ -46,6 +46,22 @@ def test_other_split_and_search(command: Command, run: Path) -> None:
     assert signature["decode"]["beam_width"] == 1
 
 
+def test_another_search_keeps_the_other_settings_of_the_run(command: Command, small_run: SmallRun) -> None:
+    """As caption.py's --decode: reports of 60 words are not cut at the default of 20 by another search."""
+    small_run("run", "decode.max_length=3", "decode.length_penalty=0.5")
+    for choice, name in (("decode=greedy", "greedy"), ("decode.name=sample", "sample")):
+        result = command(
+            main, "checkpoint=run", choice, "decode.seed=7", "metric.names=[Bleu]", f"hydra.run.dir={name}"
+        )
+        assert result.code == 0, result.err
+        signature = metrics(name)["signature"]
+        assert isinstance(signature, dict)
+        decode = signature["decode"]
+        assert [decode[key] for key in ("name", "seed", "max_length", "length_penalty")] == [name, 7, 3, 0.5]
+        captions = json.loads(Path(name, "captions_val.json").read_text())
+        assert max(len(entry["caption"].split()) for entry in captions) == 3
+
+
 @pytest.mark.parametrize("source", ["checkpoint=run", "results=run/captions_val.json"])
 def test_settings_of_data_change_those_of_the_run(command: Command, run: Path, source: str) -> None:
     """Not those of the default data set: three of the run's images are scored, with their own references."""
