@@ -22,6 +22,15 @@ def planned_steps(max_epochs: int, max_steps: int | None, steps_per_epoch: int) 
     return steps if max_steps is None else min(steps, max_steps)
 
 
+def check_not_past_end(step: int, total_steps: int, folder: Path) -> None:
+    """CheckpointError if a resumed run has done more steps than it now plans: its settings would not be what it did."""
+    if step > total_steps:
+        raise CheckpointError(
+            f"{folder} has done {step:,} steps, and with these settings the run ends after {total_steps:,}. Leave "
+            "trainer.max_epochs and trainer.max_steps as they were, or raise them."
+        )
+
+
 @dataclass
 class Progress:
     """The progress of a run: what a resumed run needs besides weights, optimizer state and random state."""

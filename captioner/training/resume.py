@@ -33,6 +33,7 @@ from captioner.training.anchor import Anchor
 from captioner.training.logs import RunLog, checked_log_sizes
 from captioner.training.phases import changed_past, phases_to_plain
 from captioner.training.progress import (
+    check_not_past_end,
     random_state,
     restore_random_state,
     restore_trainer_state,
@@ -106,6 +107,7 @@ def restore(run: Run) -> None:
     run.progress.recheck_early_stopping(run.config.trainer.patience)
     try:
         run.advice += tuple(broadcast_from_rank0(lambda: accepted_changes(run, state)))
+        check_not_past_end(run.progress.step, run.total_steps, run.folder)
         restore_random_state_of_rank(run, state.get("other_random_states", []))  # older checkpoints have none
         run.log_sizes = checked_log_sizes(state.get("log_sizes"))
         run.skipped_images |= {str(split): set(indices) for split, indices in state.get("skipped_images", {}).items()}

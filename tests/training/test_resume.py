@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from captioner.checkpoint.checkpoint import load_checkpoint
 from captioner.checkpoint.index import find_checkpoint, read_index
 from captioner.config import CacheConfig, TrainConfig
-from captioner.errors import StorageError
+from captioner.errors import CheckpointError, StorageError
 from captioner.training import loop as training
 from captioner.training.logs import read_records
 from captioner.training.loop import train
@@ -243,6 +243,14 @@ def test_the_last_and_the_best_checkpoints_are_kept(config: TrainConfig, tmp_pat
 def test_resuming_a_finished_run_changes_nothing(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(whole, tmp_path / "run"))
     run(config, folder, resume=True)
+    assert_same(whole, folder)
+
+
+def test_a_run_is_not_resumed_to_an_end_before_its_last_step(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
+    """config.yaml would say that fewer epochs were trained than were."""
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    with pytest.raises(CheckpointError, match=r"run has done \d+ steps, and with these settings the run ends after 4"):
+        run(with_trainer(config, max_steps=4), folder, resume=True)
     assert_same(whole, folder)
 
 

@@ -26,7 +26,13 @@ from captioner.nn.cells import Hidden
 from captioner.nn.decoders.language_model import LanguageModel
 from captioner.training.logs import LogSizes, RunLog, checked_log_sizes
 from captioner.training.optimizer import build_optimizer_of_one_rate
-from captioner.training.progress import Progress, planned_steps, restore_trainer_state, trainer_state
+from captioner.training.progress import (
+    Progress,
+    check_not_past_end,
+    planned_steps,
+    restore_trainer_state,
+    trainer_state,
+)
 from captioner.training.run_identity import DATA, NOT_COMPARED, check_same_run, differences, sequence_digest
 
 
@@ -148,6 +154,7 @@ def restore_language_run(run: LanguageRun) -> None:
         run.advice = tuple(check_same_run(found, run.config.resume_despite, run.folder, run.progress.step))
         if stored is None:
             run.advice = (NOT_COMPARED,)
+        check_not_past_end(run.progress.step, run.total_steps, run.folder)
         run.log_sizes = checked_log_sizes(state.get("log_sizes"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / TRAINER_FILE} does not fit this run ({error}).") from error

@@ -190,6 +190,8 @@ def test_another_text_or_other_streams_cannot_be_resumed(tmp_path: Path) -> None
         prepare_language_run(replace(SMALL, data=replace(SMALL.data, text=str(text))), folder, resume=True)
     with pytest.raises(CheckpointError, match=r"the trainer\.streams of the run"):
         prepare_language_run(trainer(streams=4), folder, resume=True)
+    with pytest.raises(CheckpointError, match="with these settings the run ends after 1"):
+        prepare_language_run(trainer(max_steps=1), folder, resume=True)
 
 
 def test_a_checkpoint_of_another_task_is_an_error(tmp_path: Path) -> None:
