@@ -45,6 +45,7 @@ def find_sources(root: Path, config: FolderConfig) -> list[Source]:
         return [Source(path)]
     default = first_existing(root / name for name in DEFAULT_NAMES)
     if default is not None:
+        _check_no_other(root, default)
         return [Source(default)]
     per_split = _one_file_per_split(root)
     if per_split:
@@ -57,6 +58,24 @@ def find_sources(root: Path, config: FolderConfig) -> list[Source]:
     if not others and has_text_beside_images(root):
         return [Source(root)]
     raise DataError(_nothing(root, others))
+
+
+def _check_no_other(root: Path, default: Path) -> None:
+    """DataError if other files could as well be the captions: captions.json beside captions.csv, or one per split.
+
+    Files of another stem are taken for something else, such as the sizes in metadata.csv beside captions.csv.
+    """
+    same = [path for suffix in SUFFIXES if path_exists(path := default.with_suffix(suffix)) and path != default]
+    named = [path for path in sorted(root.glob("*")) if path.suffix.lower() in UNNAMED and path.is_file()]
+    of_splits = [path for path in named if split_in_name(path.name) and not path.name.startswith(NO_CAPTIONS)]
+    if len({split_in_name(path.name) for path in of_splits}) < 2:
+        of_splits = []
+    if same or of_splits:
+        others = join_names(path.name for path in [*same, *of_splits])
+        raise DataError(
+            f"{root} has several possible captions files ({default.name} and {others}). Set data.captions to the one "
+            "that has all images, or data.train and data.val for one file per split."
+        )
 
 
 def split_in_name(name: str) -> str | None:

@@ -47,8 +47,10 @@ def test_found_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     _touch(tmp_path / "a", "train.csv", "dev.csv", "notes.md", "instances_train.json")
     assert _sources(tmp_path / "a") == [("train.csv", "train"), ("dev.csv", "val")]
-    _touch(tmp_path / "a", "metadata.csv")  # one file for all goes first
-    assert _sources(tmp_path / "a") == [("metadata.csv", None)]
+    _touch(tmp_path / "a", "metadata.csv")  # one file for all: nobody knows which is meant
+    with pytest.raises(DataError, match=r"captions files \(metadata.csv and dev.csv, train.csv\)\. Set data.captions"):
+        _sources(tmp_path / "a")
+    assert _sources(tmp_path / "a", captions="metadata.csv") == [("metadata.csv", None)]
 
     (tmp_path / "b").mkdir()
     _touch(tmp_path / "b", "train.csv")  # no other split: the file of all images, whatever its name
@@ -73,6 +75,15 @@ def test_found_by_their_names(tmp_path: Path) -> None:
         _sources(tmp_path / "d")
     _touch(tmp_path / "d", "captions_train.json", "captions_val.json")  # this name is clear
     assert _sources(tmp_path / "d") == [("captions_train.json", "train"), ("captions_val.json", "val")]
+
+
+def test_another_file_of_the_same_name_is_not_ignored(tmp_path: Path) -> None:
+    """An old captions.csv must not win silently over the captions.json that was written today."""
+    _touch(tmp_path, "captions.csv", "metadata.csv", "train.txt", "val.txt", "test.csv")
+    assert _sources(tmp_path) == [("captions.csv", None)]
+    _touch(tmp_path, "captions.json")
+    with pytest.raises(DataError, match=r"several possible captions files \(captions.csv and captions.json\)"):
+        _sources(tmp_path)
 
 
 def test_named_by_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
