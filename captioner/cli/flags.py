@@ -73,7 +73,12 @@ class FlagParser(argparse.ArgumentParser):
             elif equals and not (takes_files and ("://" in argument or Path(argument).exists())):
                 self._check_setting(argument)
             elif not takes_files and not argument.startswith("-"):
-                hint = f": write --checkpoint {argument}" if "--checkpoint" in self._option_string_actions else ""
+                flags = self._option_string_actions
+                given = {each.partition("=")[0] for each in arguments}
+                missing = next(
+                    (each for each in ("--checkpoint", "--query") if each in flags and each not in given), ""
+                )
+                hint = f": write {missing} {shlex.quote(argument)}" if missing else ""
                 raise ConfigError(f"{argument} is not expected here{hint}.{self._see_help()}")
 
     def _check_setting(self, argument: str) -> NoReturn:

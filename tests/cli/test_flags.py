@@ -23,6 +23,12 @@ def parser() -> FlagParser:
     return parser
 
 
+def test_text_without_its_flag(parser: FlagParser) -> None:
+    parser.add_argument("--query")
+    with pytest.raises(ConfigError, match=r"a dog is not expected here: write --query 'a dog'\."):
+        parser.read(["--checkpoint", "a", "--out", "b", "a dog"])
+
+
 def test_values(parser: FlagParser) -> None:
     arguments = parser.read(
         ["--checkpoint", "a", "b=c", "--top-k=-1", "--set", "data.limit=3", "--out", "x=y", "--json"]
@@ -44,6 +50,7 @@ def test_values(parser: FlagParser) -> None:
         ("--checkpoint a --output x", "--output was renamed: use --out."),
         ("--checkpoint a --top_k 3", "--top_k does not exist: use --top-k."),
         ("a", "a is not expected here: write --checkpoint a."),
+        ("--checkpoint a --out b c", "c is not expected here. See python"),
         ("checkpoint=a", "This command takes flags: write --checkpoint a instead of checkpoint=a."),
         ("--checkpoint a top_k=3", "write --top-k 3 instead of top_k=3."),
         ("--checkpoint a --out b output=x", "write --out x instead of output=x."),
