@@ -62,6 +62,7 @@ from captioner.files import flush_folder, write_json
 from captioner.nn.decoders.build_decoder import build_decoder
 from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.model import CaptioningModel
+from captioner.nn.skip_init import SkipInit
 from captioner.schema import from_plain
 from captioner.text.tokenizers import Tokenizer, build_tokenizer, is_learned
 from captioner.text.vocabulary import Vocabulary
@@ -221,11 +222,11 @@ def _build_bare_model(folder: Path, settings: CheckpointSettings, vocabulary_siz
         # Use the stored transform: that of the network's weights may differ in another torchvision.
         described = replace(settings.encoder, image_size=settings.transform.size)
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), SkipInit():
                 encoder = build_encoder(described, load_weights=False)
         except NotImplementedError:  # RegNet computes its widths with tensors, which must exist
             encoder = build_encoder(described, load_weights=False)
-        with torch.device("meta"):
+        with torch.device("meta"), SkipInit():
             decoder = build_decoder(settings.model, vocabulary_size, encoder.feature_dim)
     except ConfigError as error:
         raise altered(folder, error) from error
