@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import hydra._internal.defaults_list
 import pytest
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -31,6 +32,7 @@ def keep_composed_settings(patch: pytest.MonkeyPatch) -> None:
             (config_loader_impl, "create_defaults_list", _kept_defaults),
             (ConfigLoaderImpl, "_compose_config_from_defaults_list", _kept_config),
             (ConfigRepository, "load_config", _kept_files),
+            (hydra._internal.defaults_list, "_create_interpolation_map", _if_a_name_is_interpolated),
         ):
             patch.setattr(owner, name, wrap(getattr(owner, name)))
         patch.setattr(CachingConfigRepository, "__init__", _with_cache)
@@ -63,6 +65,17 @@ def _kept_files(original: Callable[..., Any]) -> Callable[..., Any]:
         return _keep(("file", config_path), self, lambda: original(self, config_path))
 
     return load_config
+
+
+def _if_a_name_is_interpolated(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose result Hydra reads for names of files with `${…}` only, and which costs as much as merging."""
+
+    def create_interpolation_map(overrides: Any, defaults_list: list[Any], self_added: bool) -> Any:
+        if any(one.is_interpolation() for one in defaults_list):
+            return original(overrides, defaults_list, self_added)
+        return None
+
+    return create_interpolation_map
 
 
 def _with_cache(self: Any, delegate: Any) -> None:

@@ -21,10 +21,17 @@ import torch
 from torch import Tensor, nn
 
 _original = jaxtyping.jaxtyped
-_seen: set[Hashable] = set()
-_seen_in_test: set[Hashable] = set()
+_seen: dict[Hashable, dict[Hashable, set[Hashable]]] = {}
+"""For each function the kinds of arguments that were checked, and of the results that came of them."""
+_opaque: list[tuple[set[Hashable], Hashable]] = []
+"""The kinds in `_seen` that are forgotten after the test."""
 UNLIKE = object()
-"""The kind of a container whose parts differ: a call with one is checked each time."""
+"""The kind of a long container whose parts differ: a call with one is checked each time."""
+MIXED = object()
+"""A part of the kind of a short container whose parts differ: a call with one is checked many times at once."""
+_MIXED_PARTS = 8
+_TYPE_SAYS_ALL = {"int", "float", "bool", "str", "Tensor", "torch.device"}
+_KIND = "((Tensor, {0}.shape, {0}.dtype) if type({0}) is Tensor else _kind({0}))"
 OPAQUE = object()
 """A part of the kind of another container: a call with one is checked once in each test."""
 
@@ -37,9 +44,11 @@ def enforce_shapes(*packages: str) -> None:
 
 def forget_calls(*, all_tests: bool = False) -> None:
     """Check calls with parts that are not looked at again, as at the start of a test; or all calls, as of a process."""
-    _seen_in_test.clear()
-    if all_tests:
-        _seen.clear()
+    for results, kind in _opaque:
+        results.discard(kind)
+    _opaque.clear()
+    for of_function in _seen.values() if all_tests else ():
+        of_function.clear()
 
 
 def _jaxtyped(decorated: Any = None, *, typechecker: Any) -> Any:
@@ -56,6 +65,11 @@ def _jaxtyped(decorated: Any = None, *, typechecker: Any) -> Any:
 
 
 def _checks_new_calls(function: Callable[..., Any], typechecker: Any) -> Callable[..., Any]:
+    # a function inside another is a new object each time, with the same code
+    is_inner = "<locals>" in function.__qualname__
+    identity = (function.__module__, function.__qualname__, function.__code__) if is_inner else function
+    seen = _seen.setdefault(identity, {})
+
     @functools.cache
     def checked() -> Callable[..., Any]:  # made when it is needed, which saves seconds at the start
         return typechecker(_with_types(function))  # type: ignore[no-any-return]
@@ -64,36 +78,40 @@ def _checks_new_calls(function: Callable[..., Any], typechecker: Any) -> Callabl
     def checked_again() -> Callable[..., Any]:
         return typechecker(_returning_its_result(function))  # type: ignore[no-any-return]
 
+    @functools.cache
+    def kinds_of_arguments() -> Callable[..., Hashable]:
+        return _kinds_of_arguments(function)
+
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():  # lengths may be symbols
             return function(*args, **kwargs)
-        arguments = (function, *kwargs, *map(_kind, args), *map(_kind, kwargs.values()))
-        if is_new := arguments not in _seen and arguments not in _seen_in_test:
-            with _original("context"):  # lengths with one name are equal, in arguments and result
-                result = checked()(*args, **kwargs)
-        else:
+        arguments = kinds_of_arguments()(*args, **kwargs)
+        checked_results = seen.get(arguments)
+        if checked_results:
             result = function(*args, **kwargs)
-        both = (arguments, _kind(result))
-        if is_new:
-            _add(arguments)
-        elif both not in _seen and both not in _seen_in_test:
+            kind = _kind(result)
+            if kind in checked_results:
+                return result
             with _original("context"):
                 checked_again()(result, *args, **kwargs)
         else:
-            return result
-        _add(both)
+            with _original("context"):  # lengths with one name are equal, in arguments and result
+                result = checked()(*args, **kwargs)
+            kind = _kind(result)
+        parts = [*_parts(arguments), *_parts(kind)]
+        if UNLIKE not in parts:
+            for _ in range(20 * len(parts) if MIXED in parts else 0):  # beartype looks at another part, by chance
+                with _original("context"):
+                    checked_again()(result, *args, **kwargs)
+            results = seen.setdefault(arguments, set())
+            results.add(kind)
+            if OPAQUE in parts:
+                _opaque.append((results, kind))
         return result
 
     call.checks_new_calls = True  # type: ignore[attr-defined]
     return call
-
-
-def _add(key: Hashable) -> None:
-    """Remember a call that was checked, as long as its kinds say all that the check depends on."""
-    parts = set(_parts(key))
-    if UNLIKE not in parts:
-        (_seen_in_test if OPAQUE in parts else _seen).add(key)
 
 
 def _parts(kind: Hashable) -> Iterator[Hashable]:
@@ -112,20 +130,43 @@ def _with_types(function: Any) -> Any:
     return _annotated(copy, function)
 
 
+def _kinds_of_arguments(function: Any) -> Callable[..., Hashable]:
+    """A function with the parameters of this one: the kinds of its arguments, as far as their annotations matter."""
+    parameters = inspect.signature(function).parameters.values()
+    kinds = []
+    for one in parameters:
+        if one.annotation in _TYPE_SAYS_ALL:
+            kinds.append(f"type({one.name})")
+        elif one.annotation is not one.empty:
+            kinds.append(_KIND.format(one.name))
+    names = {"Tensor": Tensor, "_kind": _kind}
+    exec(f"def {function.__name__}{_bare(function)}: return {' '.join(f'{kind},' for kind in kinds) or '()'}", names)
+    return _with_defaults(names[function.__name__], function)  # type: ignore[no-any-return]
+
+
+def _bare(function: Any, *first: str) -> inspect.Signature:
+    """The parameters of a function without annotations and default values."""
+    parameters = inspect.signature(function).parameters.values()
+    bare = [one.replace(default=one.empty, annotation=one.empty) for one in parameters]
+    return inspect.Signature([*(inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in first), *bare])
+
+
+def _with_defaults(copy: Any, function: Any) -> Any:
+    copy.__defaults__, copy.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
+    return copy
+
+
 def _returning_its_result(function: Any) -> Any:
     """A function with the annotations of this one that takes its result first, and returns it."""
-    signature = inspect.signature(function)
-    bare = [one.replace(default=one.empty, annotation=one.empty) for one in signature.parameters.values()]
-    first = inspect.Parameter("_result", inspect.Parameter.POSITIONAL_ONLY)
     names: dict[str, Any] = {}
-    exec(f"def again{inspect.Signature([first, *bare])}: return _result", names)
+    exec(f"def again{_bare(function, '_result')}: return _result", names)
     return _annotated(names["again"], function)
 
 
 def _annotated(copy: Any, function: Any) -> Any:
     functools.update_wrapper(copy, function)
     del copy.__wrapped__
-    copy.__defaults__, copy.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
+    _with_defaults(copy, function)
     copy.__annotations__ = {name: _type(text, function.__globals__) for name, text in function.__annotations__.items()}
     return copy
 
@@ -142,7 +183,7 @@ def _type(annotation: Any, names: dict[str, Any]) -> Any:
 def _kind(value: Any) -> Hashable:
     """All that a check of an argument or a result depends on."""
     kind = type(value)
-    sort = _sort(kind)
+    sort = _sort(cast(Hashable, kind))
     if sort == "one":
         return cast(Hashable, kind)
     if sort == "array":
@@ -150,12 +191,15 @@ def _kind(value: Any) -> Hashable:
     if sort == "named":
         return kind, value
     if sort == "parts":
-        if kind is dict:
-            kinds = {(type(key), _kind_of_part(part)) for key, part in value.items()}
-        else:
-            kinds = {*map(_kind_of_part, value)}
+        kinds: list[Hashable] = (
+            [(type(key), _kind_of_part(part)) for key, part in value.items()]
+            if kind is dict
+            else [*map(_kind_of_part, value)]
+        )
         # beartype looks at one part of a long container, by chance: one check says all only if all are alike
-        return (kind, len(value), *kinds) if len(kinds) <= 1 else UNLIKE
+        if len(different := set(kinds)) <= 1:
+            return kind, len(kinds), *different
+        return (kind, MIXED, *kinds) if len(kinds) <= _MIXED_PARTS else UNLIKE
     return kind, OPAQUE
 
 

@@ -37,6 +37,11 @@ def first(rows: Float[Tensor, "B D"], steps: Int[Tensor, "B"]) -> Float[Tensor, 
 def third(parts: Mapping[str, Float[Tensor, "B D"]]) -> int:
     return len(parts)
 
+def outer(rows: Float[Tensor, "B D"], factor) -> Float[Tensor, "B D"]:
+    def inner(other: Float[Tensor, "B D"], by: int) -> Float[Tensor, "B D"]:
+        return rows + other * by
+    return inner(rows, factor)
+
 def fourth(per: Literal["token", "caption"], kind: type[int]) -> str:
     return per
 
@@ -161,16 +166,29 @@ def test_every_module_by_itself(checked: ModuleType) -> None:
     assert right.forward.__doc__ == "Forward."
 
 
-def test_parts_that_are_not_alike_are_looked_at_in_every_call(checked: ModuleType) -> None:
+@pytest.mark.parametrize("count", [4, 40])
+@pytest.mark.parametrize("wrong_first", [False, True])
+def test_parts_that_are_not_alike_are_all_looked_at(checked: ModuleType, count: int, wrong_first: bool) -> None:
+    """Those of a short container at once, those of a long one over many calls."""
     layer = checked.Layer(0)
-    parts = (torch.zeros(3, 2), *[torch.zeros(1, 2)] * 3)
+    parts = [torch.zeros(1, 2), *[torch.zeros(3, 2)] * (count - 1)]
 
     def calls() -> None:
-        for _ in range(1000):  # one part of each call is checked, chosen by chance
-            layer(parts)
+        for _ in range(1 if count < 8 else 1000):  # one part of a long container is checked, chosen by chance
+            layer(tuple(parts if wrong_first else parts[::-1]))
 
     with refuses():
         calls()
+
+
+def test_a_function_inside_another(checked: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.zeros(3, 2)
+    checked.outer(rows, 1)
+    monkeypatch.setattr(shapes, "_with_types", lambda function: pytest.fail("a function like one before is checked"))
+    checked.outer(rows, 1)
+    monkeypatch.undo()
+    with refuses():
+        checked.outer(rows, "1")
 
 
 def test_methods_of_all_kinds(checked: ModuleType) -> None:
