@@ -117,10 +117,10 @@ def _print_language_result(result: LanguageResult) -> None:
         for name in ("bits_per_character", "bits_per_word", "perplexity_per_word")
         if name in results
     ]
-    rows += [
-        {"": f"counting, {row['tokens_before']} before", "val": f"{row['val']:.3f}", "test": f"{row['test']:.3f}"}
-        for row in results.get("counting", [])
-    ]
+    unit = "characters" if "bits_per_character" in results else "words"
+    for row in results.get("counting", []):
+        name = f"n-grams, {row['tokens_before']} {unit} of context (bits)"
+        rows.append({"": name, "val": f"{row['val']:.3f}", "test": f"{row['test']:.3f}"})
     sys.stdout.write(
         f"\n{markdown_table(rows)}\n\nRun folder: {shown(result.folder)}\n"
         f"Samples of each stage: {shown(result.folder / SAMPLES_FILE)}\n"

@@ -32,7 +32,7 @@ def test_train_sample_resume(command: Command) -> None:
     result = command(main, *TASK, "hydra.run.dir=run")
     assert result.code == 0, result.err
     assert "bits per character" in result.out
-    assert "counting, 1 before" in result.out
+    assert "n-grams, 1 characters of context (bits)" in result.out
     assert "python -m captioner sample --checkpoint run" in result.out
     assert {"metrics.json", "samples.md", "config.yaml", "log.txt", "log.jsonl", "log.csv", "checkpoints"} == {
         path.name for path in Path("run").iterdir()
