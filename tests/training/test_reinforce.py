@@ -5,6 +5,7 @@ Its mean over all sequences of locations, weighted by their probabilities, is ex
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -62,29 +63,29 @@ def gradient(decoder: Any, loss: Tensor) -> Tensor:
     ])  # fmt: skip
 
 
-def estimates(monkeypatch: pytest.MonkeyPatch, baseline: float) -> tuple[Tensor, Tensor, Tensor]:
+@functools.cache
+def estimates(baseline: float) -> tuple[Tensor, Tensor, Tensor]:
     """The probability (S,) and the estimate (S, parameters) of every sequence, and the gradient of the bound."""
     decoder, features, packed = make()
     decoder.hard.baseline.fill_(baseline)
     probabilities, found, bound = [], [], torch.zeros((), dtype=torch.float64)
-    for locations in itertools.product(range(P), repeat=len(packed.targets)):
-        force_locations(monkeypatch, locations)
-        loss = losses(decoder, features, packed)["loss"]
-        force_locations(monkeypatch, locations)
-        answer = decoder(features, packed)
-        probability = answer.sampled_attention.log_probs.sum().exp()
-        cost = torch.nn.functional.cross_entropy(answer.logits, packed.targets, label_smoothing=SMOOTHING)
-        bound = bound + probability * cost
-        probabilities.append(probability.detach())
-        found.append(gradient(decoder, loss))
+    with pytest.MonkeyPatch.context() as patch:
+        for locations in itertools.product(range(P), repeat=len(packed.targets)):
+            force_locations(patch, locations)
+            loss = losses(decoder, features, packed)["loss"]
+            force_locations(patch, locations)
+            answer = decoder(features, packed)
+            probability = answer.sampled_attention.log_probs.sum().exp()
+            cost = torch.nn.functional.cross_entropy(answer.logits, packed.targets, label_smoothing=SMOOTHING)
+            bound = bound + probability * cost
+            probabilities.append(probability.detach())
+            found.append(gradient(decoder, loss))
     return torch.stack(probabilities), torch.stack(found), gradient(decoder, bound)
 
 
 @pytest.mark.parametrize("baseline", [0.0, 1.9])
-def test_the_mean_of_the_estimates_is_the_gradient_of_the_bound(
-    monkeypatch: pytest.MonkeyPatch, baseline: float
-) -> None:
-    probabilities, found, exact = estimates(monkeypatch, baseline)
+def test_the_mean_of_the_estimates_is_the_gradient_of_the_bound(baseline: float) -> None:
+    probabilities, found, exact = estimates(baseline)
     assert float(probabilities.sum()) == pytest.approx(1.0, abs=1e-12)
     assert float(exact.abs().max()) > 0.1
     torch.testing.assert_close(probabilities @ found, exact, atol=1e-12, rtol=1e-9)
@@ -93,23 +94,23 @@ def test_the_mean_of_the_estimates_is_the_gradient_of_the_bound(
 def test_without_the_second_term_the_mean_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: autograd alone does not give the gradient of the bound."""
     monkeypatch.setattr("captioner.training.losses.reinforce_term", lambda *_: 0.0)
-    probabilities, found, exact = estimates(monkeypatch, 0.0)
+    probabilities, found, exact = estimates.__wrapped__(0.0)
     assert float((probabilities @ found - exact).abs().max()) > 1e-3
 
 
-def test_a_baseline_near_the_cost_lowers_the_variance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_baseline_near_the_cost_lowers_the_variance() -> None:
     """Σ_s p(s) |g(s) − ḡ|², exactly, without a baseline and with the average cost of a token."""
     spread = {}
     for baseline in (0.0, 2.0):
-        probabilities, found, exact = estimates(monkeypatch, baseline)
+        probabilities, found, exact = estimates(baseline)
         spread[baseline] = float(probabilities @ ((found - exact) ** 2).sum(1))
     assert spread[2.0] < 0.4 * spread[0.0]
 
 
-def test_the_bound_is_that_of_the_equations(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bound_is_that_of_the_equations() -> None:
     """Its gradient from the equations in NumPy, summed over each caption's sequences, by finite differences."""
     decoder, features, packed = make()
-    _, _, exact = estimates(monkeypatch, 0.0)
+    _, _, exact = estimates(0.0)
 
     def bound() -> Tensor:
         total = 0.0
