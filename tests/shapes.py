@@ -28,7 +28,7 @@ _opaque: list[tuple[set[Hashable], Hashable]] = []
 UNLIKE = object()
 """The kind of a long container whose parts differ: a call with one is checked each time."""
 MIXED = object()
-"""A part of the kind of a short container whose parts differ: a call with one is checked many times at once."""
+"""A part of the kind of a short container whose parts differ: a call with one is checked for each part at once."""
 _MIXED_PARTS = 8
 _TYPE_SAYS_ALL = {"int", "float", "bool", "str", "Tensor", "torch.device"}
 _KIND = "((Tensor, {0}.shape, {0}.dtype) if type({0}) is Tensor else _kind({0}))"
@@ -100,18 +100,32 @@ def _checks_new_calls(function: Callable[..., Any], typechecker: Any) -> Callabl
                 result = checked()(*args, **kwargs)
             kind = _kind(result)
         parts = [*_parts(arguments), *_parts(kind)]
-        if UNLIKE not in parts:
-            for _ in range(20 * len(parts) if MIXED in parts else 0):  # beartype looks at another part, by chance
-                with _original("context"):
-                    checked_again()(result, *args, **kwargs)
-            results = seen.setdefault(arguments, set())
-            results.add(kind)
-            if OPAQUE in parts:
-                _opaque.append((results, kind))
+        if UNLIKE in parts:
+            return result
+        if MIXED in parts:
+            with _original("context"):
+                _check_every_part(checked_again(), result, *args, **kwargs)
+        results = seen.setdefault(arguments, set())
+        results.add(kind)
+        if OPAQUE in parts:
+            _opaque.append((results, kind))
         return result
 
     call.checks_new_calls = True  # type: ignore[attr-defined]
     return call
+
+
+def _check_every_part(checked: Any, *args: Any, **kwargs: Any) -> None:
+    """Call what beartype made once for each part of a short container: by itself it looks at one, chosen by chance."""
+    chance = getattr(checked, "__kwdefaults__", None) or {}
+    if (before := chance.get("__beartype_getrandbits")) is None:  # it looks at no container so
+        return
+    try:
+        for part in range(_MIXED_PARTS):
+            chance["__beartype_getrandbits"] = lambda bits, part=part: part
+            checked(*args, **kwargs)
+    finally:
+        chance["__beartype_getrandbits"] = before
 
 
 def _parts(kind: Hashable) -> Iterator[Hashable]:
