@@ -90,6 +90,13 @@ def main() -> None:
     )
     parser.add_argument("--coco", type=Path, help="a folder of COCO with boxes: CHAIR and grounding on its val images")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all runs")
+    parser.add_argument(
+        "--reward-set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of self-critical training only",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the cells and their hours, and train nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -210,7 +217,8 @@ def prepared(config: TrainConfig) -> Iterator[Run]:
 def step_costs(arguments: argparse.Namespace, captioner: str, width: int) -> dict[str, float]:
     """Seconds of processor time per optimizer step of XE and of RL, and the steps of an epoch."""
     costs: dict[str, float] = {}
-    for kind, more in (("xe", []), ("rl", ["reward=cider", "reward.after=1", "trainer.max_epochs=2"])):
+    rl = ["reward=cider", "reward.after=1", "trainer.max_epochs=2", *arguments.reward_set]
+    for kind, more in (("xe", []), ("rl", rl)):
         with prepared(settings(arguments, captioner, 0, width, *more)) as run:
             costs["steps_per_epoch"] = run.steps_per_epoch
             if kind == "rl":
@@ -247,7 +255,7 @@ def train_cell(cell: Cell, arguments: argparse.Namespace, label: str) -> None:
         options = ["reward=cider", f"reward.after={xe_epochs}", f"trainer.max_epochs={xe_epochs + rl_epochs}"]
         options += [f"trainer.max_steps={steps + cell.rl_steps}", *warm_up(arguments, cell.rl_steps)]
         copy_run(folder / "xe", folder / "rl")
-    config = settings(arguments, cell.captioner, cell.seed, cell.width, *options)
+    config = settings(arguments, cell.captioner, cell.seed, cell.width, *options, *arguments.reward_set)
     train_phase(config, folder / "rl", f"{label} {folder} RL")
     measure(folder / "rl", arguments)
 
