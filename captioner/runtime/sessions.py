@@ -29,17 +29,23 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
+def session_options(threads: int = 0) -> Any:
+    """onnxruntime's options for one graph; threads: 0 for as many as OMP_NUM_THREADS says, or as there are cores."""
+    options = import_onnxruntime().SessionOptions()
+    options.log_severity_level = 4  # its errors are raised as well
+    options.intra_op_num_threads = threads or _threads_of_environment()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores to others
+    # Processors without VNNI add two products of 8 bits in 16, which overflows: the encoder's regions would be noise.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
 class Session:
     """One graph. threads: 0 for as many as the machine has cores, or as OMP_NUM_THREADS says."""
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         runtime = import_onnxruntime()
-        options = runtime.SessionOptions()
-        options.log_severity_level = 4  # its errors are raised as well
-        options.intra_op_num_threads = threads or _threads_of_environment()
-        options.add_session_config_entry(
-            "session.intra_op.allow_spinning", "0"
-        )  # idle threads leave the cores to others
+        options = session_options(threads)
         try:
             self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a type of its own for each kind of failure

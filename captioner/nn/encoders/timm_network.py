@@ -2,7 +2,8 @@
 
 A vision transformer's patch tokens are the regions of the grid, in reading order, and what timm's own head would read
 (the class token, or pooled tokens) is the vector. Its trunk passes tokens as a feature map (B, D, Q, 1), so that a part
-of it can be frozen and cached as for a CNN. Values are timm's, bit for bit: BatchNorm is not fused.
+of it can be frozen and cached as for a CNN. BatchNorm is not fused: values are timm's,
+up to the rounding of products, which on some processors depends on the layout of the tokens.
 """
 
 from __future__ import annotations

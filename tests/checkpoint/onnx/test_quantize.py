@@ -13,6 +13,7 @@ from captioner.checkpoint.onnx.quantize import quantize_encoder
 from captioner.config import TransformConfig
 from captioner.data.images.decode import load_image
 from captioner.data.images.pixels import image_to_array
+from captioner.runtime.sessions import session_options
 
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
@@ -52,8 +53,10 @@ def encoder(activation: str) -> Any:
 
 
 def run(model: Any, images: np.ndarray) -> np.ndarray:
-    """What the graph returns."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    """What the graph returns with the options of every session: without them, some processors overflow."""
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), session_options(threads=1), providers=["CPUExecutionProvider"]
+    )
     found: np.ndarray = session.run(None, {"images": images})[0]
     return found
 
