@@ -31,8 +31,8 @@ test: style ## Linters, types, import layers, and the fast tests, one process pe
 fast-tests: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not notebook"
 
-test-slow: $(READY) ## The slow tests
-	$(BIN)/python -m pytest -m slow
+test-slow: $(READY) ## The slow tests, one process per core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 test-next: $(READY) ## Fast tests with the newest Python and dependencies, pre-releases of Hydra included (.venv-next)
 	OMP_NUM_THREADS=1 $(BIN)/python .ci/test_versions.py next
@@ -44,7 +44,7 @@ fuzz: $(READY) ## Try thousands of damaged and malicious files, settings and che
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz -m slow
 
 notebooks: $(READY) ## Run every notebook from top to bottom
-	$(BIN)/python -m pytest -m notebook
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m notebook
 
 lint: style types ## ruff, mypy and import-linter
 
