@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int64, UInt16
+from jaxtyping import Float, Float32, Int, Int64, Integer, UInt16
 
 from captioner.data.token_ids import EncodedCaptions
 from captioner.decode.consensus import LONGEST, ConsensusPredictor, ConsensusRecord
@@ -142,13 +142,18 @@ def fit_consensus(
         mean=mean,
         projection=projection,
         ngrams=targets.ngrams,
-        document_frequencies=np.minimum(targets.document_frequencies, (1 << 16) - 1).astype(np.uint16),
+        document_frequencies=_small(targets.document_frequencies),
         images=targets.images,
         other_frequency=targets.other_frequency,
         offset=_in_half(offset),
         weights=replace(quantized, steps=_in_half(quantized.steps)),
         record=record,
     )
+
+
+def _small(counts: Int64[np.ndarray, " G"]) -> Integer[np.ndarray, " G"]:
+    """Counts in 16 bits, or in 32 where one needs them: COCO has 110,000 images with "a"."""
+    return counts.astype(np.uint16 if counts.max(initial=0) < 1 << 16 else np.int32)
 
 
 def _in_half(values: np.ndarray) -> Float32[np.ndarray, " G"]:

@@ -6,7 +6,7 @@ features and G n-grams:
     mean (D,), offset (G,)                    float32, float16
     projection (F, D) codes in 4 or 8 bits    with projection.steps (F,), float32
     weights (G, F) codes in 2, 4 or 8 bits    with weights.steps (G,), float16
-    ngrams (G, 4), document_frequencies (G,)  unsigned integers of 16 bits
+    ngrams (G, 4), document_frequencies (G,)  unsigned integers of 16 bits; frequencies that need more, of 32, signed
 
 and the other fields as JSON in its header. Format 1 has no `projection_bits`, which are 8 there.
 `captioner.decode.quantized_rows` defines codes and steps.

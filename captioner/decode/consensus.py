@@ -39,7 +39,7 @@ from captioner.decode.quantized_rows import QuantizedRows
 from captioner.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, UInt16
+    from jaxtyping import Float, Integer, UInt16
 
 LONGEST = 4  # words of an n-gram
 SCALE = 10.0
@@ -76,7 +76,7 @@ class ConsensusPredictor:
     mean: Float[np.ndarray, " D"]
     projection: QuantizedRows
     ngrams: UInt16[np.ndarray, "G 4"]
-    document_frequencies: UInt16[np.ndarray, " G"]
+    document_frequencies: Integer[np.ndarray, " G"]
     images: int
     other_frequency: float
     offset: Float[np.ndarray, " G"]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from captioner.analysis import fit_consensus as module
 from captioner.analysis.fit_consensus import ReferenceVectors, fit_consensus
+from captioner.checkpoint.consensus_file import load_consensus, save_consensus
+from captioner.checkpoint.manifest import read_manifest, write_manifest
 from captioner.data.token_ids import EncodedCaptions
 from captioner.errors import DataError
 
@@ -123,3 +126,20 @@ def test_what_cannot_be_fitted_is_one_message() -> None:
         fit_consensus(vectors[:99], EncodedCaptions.from_lists(captions[:99]), UNKNOWN, data="made", split="train")
     with pytest.raises(DataError, match="in the captions of 151 of the 150 images"):
         fit_consensus(vectors, references, UNKNOWN, data="made", split="train", least_images=151)
+
+
+def test_a_word_of_more_images_than_16_bits_count_weighs_what_it_should(tmp_path: Path) -> None:
+    """As "a" in COCO's 113,287 images: the idf of what all images have is 0, stored and loaded too."""
+    images = 66_000
+    captions = EncodedCaptions.from_lists([[[4, 5 + image % 3]] for image in range(images)])
+    vectors = np.eye(3, dtype=np.float32)[np.arange(images) % 3] + np.float32(0.1)
+    found = fit_consensus(vectors, captions, UNKNOWN, data="x", split="train", dimensions=2, bits=8)
+    frequency = dict(zip(map(tuple, found.ngrams.tolist()), found.document_frequencies.tolist(), strict=True))
+    assert frequency[4, 0, 0, 0] == images
+    assert found.clipped_vector([4]) == {}  # of length 0
+    save_consensus(found, tmp_path)
+    write_manifest(tmp_path)
+    loaded = load_consensus(tmp_path, read_manifest(tmp_path), 8)
+    assert loaded is not None
+    np.testing.assert_array_equal(loaded.document_frequencies, found.document_frequencies)
+    np.testing.assert_array_equal(loaded.similarities(vectors[0], [[4, 5]]), found.similarities(vectors[0], [[4, 5]]))
