@@ -31,7 +31,7 @@ def _parser() -> FlagParser:
         {"output": "--out"},
     )
     add_checkpoint(parser)
-    parser.add_argument("--images", type=int, default=200, help="images of each split to run_checks (default: 200)")
+    parser.add_argument("--images", type=int, default=200, help="images of each split to check (default: 200)")
     parser.add_argument(
         "--train-images",
         type=int,
