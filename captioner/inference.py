@@ -172,6 +172,7 @@ class Captioner(BaseCaptioner[Views, EncodedImages]):
         *,
         boxes: Sequence[np.ndarray | None] | None = None,
         images: Sequence[ImageSource | None] | None = None,
+        image_ids: Sequence[int | str] | None = None,
         decode: DecodeConfig | str | None = None,
         alternatives: int = 0,
         **settings: float,
@@ -180,7 +181,8 @@ class Captioner(BaseCaptioner[Views, EncodedImages]):
 
         features: for each image (N, D), the N regions of any number, or a grid (rows, columns, D).
         boxes: for each image (N, 4), the left, top, right and bottom of its regions as fractions of its width and
-        height, or None. images: for `Caption.plot`. The other arguments are those of `caption`.
+        height, or None. images: for `Caption.plot`. image_ids: what a search that samples samples by; by default the
+        index. The other arguments are those of `caption`.
 
         Raises ConfigError for features of another D, DataError for arrays that are no features.
         """
@@ -192,11 +194,10 @@ class Captioner(BaseCaptioner[Views, EncodedImages]):
         captions: list[Caption] = []
         for start in range(0, len(found), self.batch):
             batch = found[start : start + self.batch]
-            numbers = list(range(start, start + len(batch)))
+            numbers = range(start, start + len(batch))
             given = [None if images is None else images[number] for number in numbers]
-            captions += self._caption_search.captions(
-                self._encoding.join(batch), request, numbers, given, regions=batch
-            )
+            ids = [number if image_ids is None else image_ids[number] for number in numbers]
+            captions += self._caption_search.captions(self._encoding.join(batch), request, ids, given, regions=batch)
         return captions
 
     def encode(self, images: Sequence[ImageSource]) -> ImageFeatures:
@@ -217,7 +218,11 @@ class Captioner(BaseCaptioner[Views, EncodedImages]):
         return self._encoding.encode(loaded, classify=classify)
 
     def _search(
-        self, encoded: EncodedImages, request: CaptionRequest, image_ids: list[int], images: Sequence[ImageSource]
+        self,
+        encoded: EncodedImages,
+        request: CaptionRequest,
+        image_ids: Sequence[int | str],
+        images: Sequence[ImageSource],
     ) -> list[Caption]:
         features, scores = encoded
         return self._caption_search.captions(features, request, image_ids, images, scores=scores)

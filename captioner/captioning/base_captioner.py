@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from captioner.call_settings import decode_settings
@@ -57,7 +57,11 @@ class BaseCaptioner(ABC, Generic[Loaded, Encoded]):
 
     @abstractmethod
     def _search(
-        self, encoded: Encoded, request: CaptionRequest, image_ids: list[int], images: Sequence[ImageSource]
+        self,
+        encoded: Encoded,
+        request: CaptionRequest,
+        image_ids: Sequence[int | str],
+        images: Sequence[ImageSource],
     ) -> list[Caption]:
         """The captions of encoded images. image_ids: what a search that samples samples by."""
 
@@ -119,11 +123,28 @@ class BaseCaptioner(ABC, Generic[Loaded, Encoded]):
         """
         request = self._request(decode, alternatives, tags, must_have, must_not, settings)
         if not isinstance(images, list):
-            return self._caption_batch([images], [""], request, 0)[0]
+            return self._caption_batch([images], [""], request, [0])[0]
         captions: list[Caption] = []
         for start in range(0, len(images), self.batch):
             batch = images[start : start + self.batch]
-            captions += self._caption_batch(batch, _index_names(len(batch), start), request, start)
+            numbers = range(start, start + len(batch))
+            captions += self._caption_batch(batch, _index_names(len(batch), start), request, numbers)
+        return captions
+
+    def caption_by_id(self, images: Mapping[int | str, ImageSource]) -> dict[int | str, Caption]:
+        """Caption images of a data set by their ids, with the model's own search.
+
+        A search that samples, samples by these ids, as `evaluate.py` does: so these are the captions that it scores.
+        Raises ImageError for an image that cannot be read, which names its id.
+        """
+        request = self._request(None, 0, True, (), (), {})
+        captions: dict[int | str, Caption] = {}
+        ids = list(images)
+        for start in range(0, len(ids), self.batch):
+            of_batch = ids[start : start + self.batch]
+            names = [f"image {image_id}: " for image_id in of_batch]
+            found = self._caption_batch([images[image_id] for image_id in of_batch], names, request, of_batch)
+            captions |= dict(zip(of_batch, found, strict=True))
         return captions
 
     def caption_each(
@@ -182,11 +203,15 @@ class BaseCaptioner(ABC, Generic[Loaded, Encoded]):
         )
 
     def _caption_batch(
-        self, images: Sequence[ImageSource], names: Sequence[str], request: CaptionRequest, first: int
+        self,
+        images: Sequence[ImageSource],
+        names: Sequence[str],
+        request: CaptionRequest,
+        image_ids: Sequence[int | str],
     ) -> list[Caption]:
-        """Captions of images that are encoded together; `first`: the index of the first one in the whole list."""
+        """Captions of images that are encoded together; image_ids: what a search that samples samples by."""
         encoded = self._encode(self._load_batch(images, names), classify=request.needs_classes)
-        return self._search(encoded, request, list(range(first, first + len(images))), images)
+        return self._search(encoded, request, image_ids, images)
 
     def _load_batch(self, images: Sequence[ImageSource], names: Sequence[str] | None = None) -> list[Loaded]:
         """The pixels of images. names: a prefix for each one's error message; by default its index."""

@@ -34,7 +34,7 @@ class CaptionSearch:
         self,
         features: ImageFeatures,
         request: CaptionRequest,
-        image_ids: list[int],
+        image_ids: Sequence[int | str],
         images: Sequence[ImageSource | None],
         *,
         scores: ClassScores | None = None,
@@ -53,7 +53,9 @@ class CaptionSearch:
             captions = [replace(caption, tags=of_image) for caption, of_image in zip(captions, found, strict=True)]
         return self._with_confidence(captions, features, request)
 
-    def _search(self, features: ImageFeatures, request: CaptionRequest, image_ids: list[int]) -> list[list[Hypothesis]]:
+    def _search(
+        self, features: ImageFeatures, request: CaptionRequest, image_ids: Sequence[int | str]
+    ) -> list[list[Hypothesis]]:
         """The best hypotheses of each image."""
         decoder, config, n_best = self.model.decoder, request.decode, request.alternatives + 1
         return search(

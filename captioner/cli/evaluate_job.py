@@ -113,7 +113,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
         if config.report:
             intervals = bootstrap_intervals(evaluation.scores)
             captioner = Captioner(checkpoint, device)
-            captioner.decode = decode
+            captioner.decode = settings_for_sets(decode, config.captions_per_image)
             attention = _example_captions(captioner, evaluation, dataset, features)
             details = _detailed_captions(captioner, evaluation, dataset, features)
         about = _about_confidence(checkpoint)
@@ -157,11 +157,11 @@ def _example_captions(
             found.features if found.grid is None else found.features.reshape(*found.grid, -1) for found in regions
         ]
         boxes = [features.boxes(index) for index in indices]
-        captions = captioner.caption_features(arrays, boxes=boxes)
-        return {dataset.images[index].image_id: caption for index, caption in zip(indices, captions, strict=True)}
+        ids = [dataset.images[index].image_id for index in indices]
+        captions = captioner.caption_features(arrays, boxes=boxes, image_ids=ids)
+        return dict(zip(ids, captions, strict=True))
     paths = {image.image_id: image.path for image in dataset}
-    captions = captioner.caption([paths[image_id] for image_id in chosen])
-    return dict(zip(chosen, captions, strict=True))
+    return captioner.caption_by_id({image_id: paths[image_id] for image_id in chosen})
 
 
 def _detailed_captions(
@@ -171,9 +171,7 @@ def _detailed_captions(
     if isinstance(features, PrecomputedFeatures):
         return {}
     shown = {image_id for group in example_groups(evaluation).values() for image_id in group}
-    images = [image for image in dataset if image.image_id in shown]
-    captions = captioner.caption([image.path for image in images])
-    return {image.image_id: caption for image, caption in zip(images, captions, strict=True)}
+    return captioner.caption_by_id({image.image_id: image.path for image in dataset if image.image_id in shown})
 
 
 def _about_confidence(checkpoint: LoadedCheckpoint) -> str:

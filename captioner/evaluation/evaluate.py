@@ -36,6 +36,7 @@ from captioner.evaluation.grounding import (
 from captioner.evaluation.reference_loss import ReferenceLossSum, encode_references
 from captioner.metrics.caption_sets import NAME as CAPTION_SETS
 from captioner.metrics.format import score_notices
+from captioner.metrics.grounding_scores import Grounding, TooFewObjectWordsError
 from captioner.nn.decoders.decoder import Decoder
 from captioner.nn.model import CaptioningModel
 from captioner.nn.types import ImageFeatures
@@ -213,11 +214,11 @@ def evaluate_model(
     all other scores are those of the best one. ConfigError for a search that finds only one.
 
     For a split without any reference, no metric is available. With `metric.grounding` the data set must have boxes,
-    and the model attention (otherwise ConfigError).
+    and the model attention (otherwise ConfigError); where too few captions name an object it is unavailable, too.
     """
     references = encode_references(dataset, tokenizer, vocabulary)
     loss_sum = ReferenceLossSum(dataset, references, len(vocabulary), decode.seed)
-    decode = settings_for_sets(decode, captions_per_image)
+    asked, decode = decode, settings_for_sets(decode, captions_per_image)
     found_sets = generate_hypothesis_sets(
         model,
         vocabulary,
@@ -258,16 +259,38 @@ def evaluate_model(
         )
     )
     skipped = {dataset.images[index].image_id: why for index, why in features.bad.items()}
+    grounding = None
+    if metric.grounding is not None:
+        grounding, why_not = broadcast_from_rank0(lambda: _grounding(attended, dataset, model))
+        scores.unavailable.update(why_not)
     return Evaluation(
         split=dataset.split,
         captions=captions,
         scores=scores,
         skipped=skipped,
         signature=evaluation_signature(dataset, scores, decode) | {"skipped_images": len(skipped)},
-        notices=(*dataset.notices, *score_notices(scores)),
-        grounding=None
-        if metric.grounding is None
-        else broadcast_from_rank0(lambda: measure_grounding(attended, dataset, model)),
+        notices=(*dataset.notices, *score_notices(scores), *_notice_of_width(asked, decode, captions_per_image)),
+        grounding=grounding,
         reference_loss=loss_sum.gather(),
         caption_sets=sets,
     )
+
+
+def _grounding(
+    attended: Sequence[AttendedCaption], dataset: CaptionDataset, model: CaptioningModel
+) -> tuple[Grounding | None, dict[str, str]]:
+    """The grounding of these captions; where it is not known, an entry for `Scores.unavailable`."""
+    try:
+        return measure_grounding(attended, dataset, model), {}
+    except TooFewObjectWordsError as error:
+        return None, {"Grounding": str(error)}
+
+
+def _notice_of_width(asked: DecodeConfig, used: DecodeConfig, captions_per_image: int) -> list[str]:
+    """That the beam was widened, which changes the first captions and so all scores."""
+    if asked == used:
+        return []
+    return [
+        f"captions_per_image={captions_per_image} needs a wider beam: all scores are those of "
+        f"decode.beam_width={used.beam_width}, not of {asked.beam_width}."
+    ]

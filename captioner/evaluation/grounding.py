@@ -46,7 +46,7 @@ def measure_grounding(
     """The grounding of captions on a data set with boxes (see `captioner.data.datasets.registry.add_boxes`).
 
     A word whose object is outside the image region that the encoder reads counts as a word without a box.
-    Raises DataError if fewer than two images have words with boxes.
+    Raises TooFewObjectWordsError if fewer than two images have words with boxes.
     """
     names = object_names(dataset)
     grid_size, resize = model.encoder.grid_size, model.encoder.transform.resize

@@ -27,6 +27,10 @@ from captioner.metrics.coco_results import ImageId
 _MIN_ATTENTION = 1e-12  # of a word on the image; avoids a division by zero
 
 
+class TooFewObjectWordsError(DataError):
+    """Words of fewer than two images name an object with a box: there is no grounding to measure."""
+
+
 @dataclass(frozen=True)
 class ObjectWord:
     """A word that names an object in its image, and the attention while it was generated.
@@ -105,7 +109,7 @@ def grounding(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Grounding:
-    """The grounding of `object_words`, which must be of two or more images and of one grid size; otherwise DataError.
+    """The grounding of `object_words`, which are of one grid size. TooFewObjectWordsError for fewer than two images.
 
     without_box: number of words without a box, to be reported. samples, confidence, seed: of the bootstrap.
     """
@@ -113,7 +117,7 @@ def grounding(
         {word.image_id for word in object_words}, key=lambda image_id: (str(image_id), isinstance(image_id, str))
     )
     if len(images) < 2:
-        raise DataError(
+        raise TooFewObjectWordsError(
             f"Grounding needs words that name an object with a box, in two images or more: there are "
             f"{len(object_words)} in {len(images)} ({without_box} more name an object of which their image has no box)."
         )

@@ -67,8 +67,8 @@ def write_report(
     """Write the report to `path`.
 
     examples: how many random images, best images and worst images are shown; best and worst by the first system's
-    CIDEr per image. tokenizer: splits captions into words for the statistics. Raises OSError where `path` cannot be
-    written, ImageError where an image cannot be read.
+    CIDEr per image, if it was computed. tokenizer: splits captions into words for the statistics. Raises OSError where
+    `path` cannot be written, ImageError where an image cannot be read.
     """
     images = {image.image_id: image for image in dataset}
     title = f"{' · '.join(system.name for system in systems)} on {dataset.name} {dataset.split}"
@@ -92,11 +92,16 @@ def choose_examples(image_ids: Sequence[ImageId], count: int) -> list[ImageId]:
 
 
 def example_groups(evaluation: Evaluation, count: int = EXAMPLES) -> dict[str, list[ImageId]]:
-    """Title → image ids of the examples in a report, for `count` random, best and worst images each."""
+    """Title → image ids of the examples in a report: `count` random, best and worst images each.
+
+    Where CIDEr was not computed, no image is the best or the worst by it: random ones alone.
+    """
     scored = evaluation.scores.per_image
-    ranked = sorted(scored, key=lambda image_id: (scored[image_id].get(_ORDER_BY, 0.0), str(image_id)))
-    return {
-        "Random examples": choose_examples(ranked, count),
+    examples = {"Random examples": choose_examples(list(scored), count)}
+    if not all(_ORDER_BY in of_image for of_image in scored.values()):
+        return examples
+    ranked = sorted(scored, key=lambda image_id: (scored[image_id][_ORDER_BY], str(image_id)))
+    return examples | {
         f"Best by {_ORDER_BY}": ranked[: -count - 1 : -1],
         f"Worst by {_ORDER_BY}": ranked[:count],
     }

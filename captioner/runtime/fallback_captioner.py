@@ -33,11 +33,15 @@ class FallbackCaptioner(OnnxCaptioner):
             super()._check(request)
 
     def _caption_batch(
-        self, images: Sequence[ImageSource], names: Sequence[str], request: CaptionRequest, first: int
+        self,
+        images: Sequence[ImageSource],
+        names: Sequence[str],
+        request: CaptionRequest,
+        image_ids: Sequence[int | str],
     ) -> list[Caption]:
         if self._needs_torch(request):
-            return self.with_torch._caption_batch(images, names, request, first)
-        return super()._caption_batch(images, names, request, first)
+            return self.with_torch._caption_batch(images, names, request, image_ids)
+        return super()._caption_batch(images, names, request, image_ids)
 
     def _caption_stream(
         self, images: Iterable[ImageSource], request: CaptionRequest, size: int

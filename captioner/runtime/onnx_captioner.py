@@ -220,7 +220,11 @@ class OnnxCaptioner(BaseCaptioner[np.ndarray, EncodedImages]):
         return {name: found[name] for name in ("vector", "grid")}, scores
 
     def _search(
-        self, encoded: EncodedImages, request: CaptionRequest, image_ids: list[int], images: Sequence[ImageSource]
+        self,
+        encoded: EncodedImages,
+        request: CaptionRequest,
+        image_ids: Sequence[int | str],
+        images: Sequence[ImageSource],
     ) -> list[Caption]:
         features, scores = encoded
         found = self.search(features, request, None if scores is None else scores.probabilities)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -105,6 +106,23 @@ def test_report_of_one_and_of_two(command: Command, run: Path) -> None:
     page = Path("page/report.html").read_text()
     assert page.count("<article>") == 24
     assert page.count("<th><span class=") == 2  # a row a system
+
+
+@pytest.mark.parametrize(
+    "options", [("decode=sample", "decode.temperature=5"), ("decode.beam_width=1", "captions_per_image=9")]
+)
+def test_the_report_shows_attention_of_the_captions_that_were_scored(
+    command: Command, small_run: SmallRun, options: tuple[str, ...]
+) -> None:
+    """Also those of a search that samples, by the images' ids, and of a beam that was widened."""
+    small_run("run", "model=attention", "model.attention_dim=4", "encoder.name=squeezenet1_1")
+    more = ("decode.min_length=4", "report=true", "device=cpu", "hydra.run.dir=page")
+    result = command(main, "checkpoint=run", *DATA, *options, *more)
+    assert result.code == 0, result.err
+    scored = {row["caption"] for row in json.loads(Path("page/captions_val.json").read_text())}
+    attended = re.findall("<h3>.*?</span>(.*?)</h3>", Path("page/report.html").read_text())
+    assert len(attended) == 6
+    assert set(attended) <= scored
 
 
 def test_an_ensemble_of_a_model_and_itself_scores_as_the_model(command: Command, run: Path) -> None:

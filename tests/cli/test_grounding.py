@@ -72,6 +72,20 @@ def test_hard_attention_may_look_otherwise_than_it_was_trained_to(command: Comma
     assert "needs a model with hard attention" in result.err
 
 
+def test_captions_that_name_nothing_are_scored_all_the_same(command: Command, coco: Path) -> None:
+    """A training that has taken hours ends with its scores; grounding alone is unavailable."""
+    path = coco / "annotations/instances_val2017.json"
+    instances = json.loads(path.read_text())
+    write_json(path, instances | {"categories": [{"id": 18, "name": "zebra"}]})  # no caption names one
+    result = command(train, *TRAIN, "metric.grounding=references", "hydra.run.dir=run")
+    assert result.code == 0, result.err
+    assert "Grounding unavailable: Grounding needs words that name an object" in result.out
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert "CIDEr" in metrics
+    assert "Grounding" not in metrics
+    assert "two images or more" in metrics["unavailable"]["Grounding"]
+
+
 def test_without_boxes_or_a_checkpoint_it_says_what_is_missing(command: Command, coco: Path) -> None:
     (coco / "annotations/instances_val2017.json").unlink()
     result = command(train, *TRAIN, "metric.grounding=generated", "hydra.run.dir=run")

@@ -117,6 +117,16 @@ def test_a_beam_is_as_wide_as_needed() -> None:
     assert settings_for_sets(SAMPLE, 5) == SAMPLE
 
 
+def test_a_widened_beam_is_said_to_be_one(
+    trained: LoadedCheckpoint, dataset: CaptionDataset, features: FeatureSource
+) -> None:
+    """Its first captions are those of the wider beam, and so are all scores."""
+    found = evaluate(trained, dataset, features, BEAM, 4)
+    assert found.captions == evaluate(trained, dataset, features, replace(BEAM, beam_width=4), 1).captions
+    assert any("decode.beam_width=4, not of 2" in notice for notice in found.notices)
+    assert not any("beam_width" in notice for notice in evaluate(trained, dataset, features, BEAM, 2).notices)
+
+
 def test_what_is_written(
     trained: LoadedCheckpoint, dataset: CaptionDataset, features: FeatureSource, tmp_path: Path
 ) -> None:

@@ -73,6 +73,14 @@ def test_one_system_and_two(dataset: CaptionDataset, tmp_path: Path) -> None:
     assert all("reference" not in attributes.get("alt", "") and attributes["alt"] for attributes in two.all("img"))
 
 
+def test_no_image_is_the_best_by_a_score_that_was_not_computed(dataset: CaptionDataset) -> None:
+    evaluation = system(dataset, "a", "a red half").evaluation
+    assert list(example_groups(evaluation, 2)) == ["Random examples", "Best by CIDEr", "Worst by CIDEr"]
+    scores = score_captions(evaluation.captions, dataset, MetricConfig(names=["Bleu"]), TokenizerConfig())
+    without = example_groups(replace(evaluation, scores=scores), 2)
+    assert without == {"Random examples": example_groups(evaluation, 2)["Random examples"]}
+
+
 def test_nothing_comes_from_outside_and_captions_are_text(dataset: CaptionDataset, tmp_path: Path) -> None:
     images = tuple(replace(image, captions=(MARKUP, *image.captions)) for image in dataset)
     escaped = replace(dataset, images=images, name=MARKUP)
