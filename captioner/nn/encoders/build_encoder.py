@@ -9,7 +9,6 @@ from captioner.errors import ConfigError
 from captioner.nn.encoders import encoder_weights
 from captioner.nn.encoders.encoder import Encoder
 from captioner.nn.encoders.timm_network import timm_network
-from captioner.nn.encoders.torchvision_cnn import torchvision_names, torchvision_network
 from captioner.nn.encoders.trunk import HEAD, EncoderNetwork
 
 
@@ -53,8 +52,12 @@ def encoder_network(config: EncoderConfig) -> EncoderNetwork:
     """The network that `config` names, with random weights. ConfigError for a name or a size that is not possible."""
     if config.library == "timm":
         return timm_network(config)
-    network: EncoderNetwork = ENCODERS[config.name](config) if config.name in ENCODERS else torchvision_network(config)
-    return network
+    if config.name in ENCODERS:
+        network: EncoderNetwork = ENCODERS[config.name](config)
+        return network
+    from captioner.nn.encoders.torchvision_cnn import torchvision_network
+
+    return torchvision_network(config)
 
 
 def published_weights(encoder: Encoder, wanted: str) -> dict[str, Tensor]:
@@ -76,4 +79,6 @@ def published_weights(encoder: Encoder, wanted: str) -> dict[str, Tensor]:
 
 def available_encoders() -> list[str]:
     """Every name that `encoder.name` may have, besides those of timm."""
+    from captioner.nn.encoders.torchvision_cnn import torchvision_names
+
     return sorted({*ENCODERS, *torchvision_names()})

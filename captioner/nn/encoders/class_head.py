@@ -21,14 +21,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from captioner.config import EncoderConfig
+from captioner.config import ENCODERS, EncoderConfig
 from captioner.errors import ConfigError, WeightsError
 from captioner.nn.encoders import encoder_weights
 from captioner.nn.encoders.build_encoder import encoder_network
 from captioner.nn.encoders.efficientnet_lite import VARIANTS
 from captioner.nn.encoders.encoder import Encoder, FrozenPart
 from captioner.nn.encoders.fuse_batch_norm import fuse_batch_norm
-from captioner.nn.encoders.torchvision_cnn import torchvision_names
 from captioner.nn.encoders.trunk import run_in_chunks
 from captioner.nn.types import ImageFeatures
 
@@ -197,9 +196,13 @@ def linear_classifier(config: EncoderConfig, who: str) -> nn.Linear:
 
 def has_class_head(config: EncoderConfig) -> bool:
     """Whether the settings name a classification network with published weights."""
-    published = config.weights is not None and not encoder_weights.looks_like_file(config.weights)
-    known = config.name in VARIANTS or config.name in torchvision_names()
-    return published and known and config.library == "torchvision"
+    if config.weights is None or encoder_weights.looks_like_file(config.weights) or config.library != "torchvision":
+        return False
+    if config.name in ENCODERS:
+        return config.name in VARIANTS
+    from captioner.nn.encoders.torchvision_cnn import torchvision_names
+
+    return config.name in torchvision_names()
 
 
 def _check_is_here(config: EncoderConfig) -> None:

@@ -2,7 +2,7 @@
 
 The architecture is EfficientNet (Tan & Le 2019, Table 1) as its authors changed it for mobile accelerators (TensorFlow
 TPU repository, `efficientnet/lite`): no squeeze-and-excitation, ReLU6 instead of swish, and a stem and a head that are
-not scaled. torchvision has the blocks but not the Lite variants, so they are built from its parts here.
+not scaled.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.efficientnet import EfficientNet, MBConv, MBConvConfig
 
 from captioner.config import EncoderConfig, TransformConfig
 from captioner.errors import ConfigError, WeightsError
 from captioner.nn.encoders import encoder_weights
+from captioner.nn.encoders.inverted_residuals import EfficientNetLite, Stage, round_channels
 from captioner.nn.encoders.trunk import EncoderNetwork, cut_head
 
 
@@ -45,15 +45,14 @@ VARIANTS = {
 MEAN = 127 / 255
 STD = 128 / 255
 
-# Expansion, kernel, stride, input channels, output channels, blocks (Tan & Le 2019, Table 1).
 _STAGES = (
-    (1, 3, 1, 32, 16, 1),
-    (6, 3, 2, 16, 24, 2),
-    (6, 5, 2, 24, 40, 2),
-    (6, 3, 2, 40, 80, 3),
-    (6, 5, 1, 80, 112, 3),
-    (6, 5, 2, 112, 192, 4),
-    (6, 3, 1, 192, 320, 1),
+    Stage(1, 3, 1, 32, 16, 1),
+    Stage(6, 3, 2, 16, 24, 2),
+    Stage(6, 5, 2, 24, 40, 2),
+    Stage(6, 3, 2, 40, 80, 3),
+    Stage(6, 5, 1, 80, 112, 3),
+    Stage(6, 5, 2, 112, 192, 4),
+    Stage(6, 3, 1, 192, 320, 1),
 )
 _HEAD_CHANNELS = 1280
 
@@ -123,24 +122,23 @@ def _read_weights(name: str, wanted: str) -> tuple[dict[str, Tensor], str]:
     return with_torchvision_keys(name, encoder_weights.read_state_dict(path)), str(path)
 
 
-def efficientnet_lite(name: str) -> EfficientNet:
+def efficientnet_lite(name: str) -> EfficientNetLite:
     """The whole network with its 1000-class head, randomly initialized. `name` is a key of `VARIANTS`."""
-    variant = VARIANTS[name]
-    stages = []
-    for index, (expansion, kernel, stride, inputs, outputs, blocks) in enumerate(_STAGES):
-        is_unscaled = index in (0, len(_STAGES) - 1)
-        stage = MBConvConfig(
-            expansion, kernel, stride, inputs, outputs, blocks, variant.width, 1.0 if is_unscaled else variant.depth
-        )
-        stage.block = partial(MBConv, se_layer=_no_squeeze_excitation)
-        if index == 0:
-            stage.input_channels = inputs  # the stem is not scaled
-        stages.append(stage)
-    network = EfficientNet(
-        stages, dropout=0.2, norm_layer=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01), last_channel=_HEAD_CHANNELS
-    )
-    _adapt_layers(network)
+    network = EfficientNetLite(_scaled_stages(VARIANTS[name]), _HEAD_CHANNELS)
+    _pad_as_published(network)
     return network
+
+
+def _scaled_stages(variant: LiteVariant) -> list[Stage]:
+    """The stages of a variant. Neither the stem is scaled nor the number of blocks in the first and the last stage."""
+    first, *middle, last = (
+        stage._replace(
+            inputs=round_channels(stage.inputs * variant.width), outputs=round_channels(stage.outputs * variant.width)
+        )
+        for stage in _STAGES
+    )
+    middle = [stage._replace(blocks=math.ceil(stage.blocks * variant.depth)) for stage in middle]
+    return [first._replace(inputs=_STAGES[0].inputs), *middle, last]
 
 
 def weights_file(name: str) -> Path:
@@ -179,19 +177,13 @@ def with_torchvision_keys(name: str, state_dict: dict[str, Tensor]) -> dict[str,
     return dict(zip(names, state_dict.values(), strict=True))
 
 
-def _no_squeeze_excitation(input_channels: int, squeeze_channels: int, activation: object) -> nn.Module:
-    return nn.Identity()
-
-
-def _adapt_layers(module: nn.Module) -> None:
-    """Replace every SiLU by ReLU6, and every strided convolution by one with TensorFlow's padding, in place."""
+def _pad_as_published(module: nn.Module) -> None:
+    """Replace every strided convolution by one with TensorFlow's padding, in place."""
     for name, child in module.named_children():
-        if isinstance(child, nn.SiLU):
-            setattr(module, name, nn.ReLU6(inplace=True))
-        elif isinstance(child, nn.Conv2d) and child.stride != (1, 1):
+        if isinstance(child, nn.Conv2d) and child.stride != (1, 1):
             kernel, stride = child.kernel_size[0], child.stride[0]
             same = SameConv2d(child.in_channels, child.out_channels, kernel, stride, groups=child.groups, bias=False)
             same.weight = child.weight
             setattr(module, name, same)
         else:
-            _adapt_layers(child)
+            _pad_as_published(child)

@@ -9,13 +9,16 @@ import contextlib
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum, get_model_weights
 
 from captioner.errors import ConfigError, WeightsError, near_misses
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 _FILE_ENDINGS = (".pth", ".pt", ".bin", ".safetensors")
 
@@ -30,6 +33,8 @@ def torchvision_entry(name: str, weights: str | None) -> WeightsEnum:
 
     For a file or None it is the network's default entry, whose preprocessing is then the best guess.
     """
+    from torchvision.models import get_model_weights
+
     entries = get_model_weights(name)
     if weights is None or weights == "DEFAULT" or looks_like_file(weights):
         return entries.DEFAULT

@@ -1,11 +1,14 @@
-"""The classification CNNs of torchvision as encoders."""
+"""The classification CNNs of torchvision as encoders.
+
+Imported where one is used, because torchvision imports torch.compile and much else: 2 seconds and 170 MB.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import get_model, get_model_builder, list_models
 
 from captioner.config import ENCODERS, EncoderConfig, TransformConfig
@@ -37,7 +40,10 @@ def torchvision_network(config: EncoderConfig) -> EncoderNetwork:
     )
     options = {"aux_logits": False, "init_weights": False} if scales_itself else {}
     network = get_model(config.name, weights=None, **options)
-    return EncoderNetwork(cut_head(network), transform, partial(_read_weights, config.name), whole=network)
+    trunk = cut_head(network)
+    if isinstance(network, torchvision.models.DenseNet):
+        trunk.add_module("relu", nn.ReLU(inplace=True))  # DenseNet applies it in forward()
+    return EncoderNetwork(trunk, transform, partial(_read_weights, config.name), whole=network)
 
 
 def _read_weights(name: str, wanted: str) -> tuple[dict[str, Tensor], str]:

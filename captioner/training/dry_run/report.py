@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from captioner.config import EncoderConfig, TrainConfig
+from captioner.config import ENCODERS, EncoderConfig, TrainConfig
 from captioner.data.features.disk_space import existing_folder
 from captioner.data.features.storage import feature_cache_root
 from captioner.distributed.checks import check_processes
@@ -22,7 +22,6 @@ from captioner.metrics.java import MetricUnavailable
 from captioner.metrics.registry import METRICS
 from captioner.nn.build_model import build_model
 from captioner.nn.encoders import encoder_weights
-from captioner.nn.encoders.torchvision_cnn import torchvision_names
 from captioner.training.dry_run.inputs import TrainingInputs, read_inputs
 from captioner.training.dry_run.plan import TrainingCost, estimate_cost, parameter_count, trainable_count
 from captioner.training.precision import check_precision, float32_matmul_precision
@@ -145,6 +144,10 @@ def weights_problems(encoder: EncoderConfig) -> list[str]:
     if encoder_weights.looks_like_file(encoder.weights):
         exists = Path(encoder.weights).expanduser().is_file()
         return [] if exists else [f"encoder.weights={encoder.weights}: there is no such file."]
+    if encoder.name in ENCODERS or encoder.library != "torchvision":
+        return []
+    from captioner.nn.encoders.torchvision_cnn import torchvision_names
+
     if encoder.name not in torchvision_names():
         return []
     entry = encoder_weights.torchvision_entry(encoder.name, encoder.weights)

