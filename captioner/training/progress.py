@@ -12,8 +12,8 @@ from torch import Tensor
 from captioner.errors import CheckpointError
 
 ADAM = {"step": False, "exp_avg": True, "exp_avg_sq": True}
-OPTIMIZER_STATE_SHAPES = {torch.optim.SGD: {"momentum_buffer": True}, torch.optim.Adam: ADAM, torch.optim.AdamW: ADAM}
-"""Optimizer → its state per parameter: name → whether the tensor has the parameter's shape, or is a scalar."""
+SGD = {"momentum_buffer": True}
+"""An optimizer's state per parameter: name → whether the tensor has the parameter's shape, or is a scalar."""
 
 
 def planned_steps(max_epochs: int, max_steps: int | None, steps_per_epoch: int) -> int:
@@ -160,7 +160,7 @@ def check_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
 
     A parameter that has not been updated yet, such as that of an encoder that is still frozen, has no state.
     """
-    shapes: dict[str, bool] = OPTIMIZER_STATE_SHAPES[type(optimizer)]
+    shapes = SGD if isinstance(optimizer, torch.optim.SGD) else ADAM
     for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
         state = optimizer.state[parameter]
         if state and state.keys() != shapes.keys():

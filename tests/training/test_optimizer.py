@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +18,7 @@ from hypothesis import strategies as st
 from captioner.config import OptimConfig, RecurrentConfig
 from captioner.nn.build_model import build_model
 from captioner.nn.model import CaptioningModel
-from captioner.training.optimizer import build_optimizer, schedule_factor, set_learning_rate
+from captioner.training.optimizer import build_optimizer, schedule_factor, set_learning_rate, without_compiler
 from tests.tiny import ENCODER
 
 SCHEDULES = st.sampled_from(["constant", "cosine", "step"])
@@ -99,7 +103,57 @@ def test_all_rates_follow_the_schedule() -> None:
     ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
 )
 def test_the_name_selects_the_optimizer(name: str, kind: type) -> None:
-    assert type(build_optimizer(model(), replace(CONFIG, name=name))) is kind
+    assert type(build_optimizer(model(), replace(CONFIG, name=name))).__base__ is kind
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Adam", {"lr": 0.02, "weight_decay": 0.1, "fused": True}),
+        ("AdamW", {"lr": 0.02, "weight_decay": 0.1, "fused": True}),
+        ("SGD", {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.9}),
+    ],
+)
+def test_without_the_compiler_steps_are_those_of_torch(name: str, options: dict[str, Any]) -> None:
+    """The same bytes, also from a stored state on; and weights stay leaves without a history."""
+    kind, learners = getattr(torch.optim, name), [torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)]
+    learners[1].load_state_dict(learners[0].state_dict())
+    images = torch.randn(4, 5, 3)
+    for first in (0, 2):  # the second time from the state of the first optimizer
+        optimizers = [
+            make(learner.parameters(), **options)
+            for make, learner in zip((kind, without_compiler(kind)), learners, strict=True)
+        ]
+        if first:
+            for optimizer in optimizers:
+                optimizer.load_state_dict(deepcopy(state))
+        for batch in images[first : first + 2]:
+            for learner, optimizer in zip(learners, optimizers, strict=True):
+                optimizer.zero_grad()
+                learner(batch).square().sum().backward()
+                optimizer.step()
+        state = optimizers[1].state_dict()
+        assert str(state) == str(optimizers[0].state_dict())
+        for theirs, ours in zip(*(learner.parameters() for learner in learners), strict=True):
+            assert torch.equal(theirs, ours)
+            assert ours.is_leaf
+            assert ours.requires_grad
+
+
+def test_a_training_step_imports_neither_torchvision_nor_the_compiler() -> None:
+    """Both take seconds and memory of every start: a run with the default settings needs neither."""
+    code = (
+        "import sys, torch; import captioner.cli.train_job; from captioner.nn.build_model import build_model; "
+        "from captioner.config import EncoderConfig, OptimConfig, RecurrentConfig; "
+        "from captioner.training.optimizer import build_optimizer, clip_gradient; "
+        "learner = build_model(RecurrentConfig(embedding_dim=4, hidden_dim=4), EncoderConfig(weights=None), 9); "
+        "optimizer = build_optimizer(learner, OptimConfig()); "
+        "sum(p.square().sum() for p in learner.decoder.parameters()).backward(); clip_gradient(optimizer, 1.0); "
+        "optimizer.step(); optimizer.zero_grad(); optimizer.state_dict(); "
+        "print([name for name in ('torchvision', 'torch._dynamo', 'sympy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_the_first_beta_is_the_momentum_of_sgd() -> None:
