@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,8 +39,7 @@ SPECIAL_NAMES = ("<PAD>", "<START>", "<END>", "<UNK>")
 class Vocabulary:
     """Tokens ↔ token ids 0 … V−1. Id i is that of `tokens[i]`; the first four are the special tokens.
 
-    phrases: the phrase statistics of the training captions, in these token ids; None where they are not known. A search
-    needs them for `decode.no_unseen_phrase` and the like.
+    A search needs its `phrases` for `decode.no_unseen_phrase` and the like.
     """
 
     special = SPECIAL_TOKENS
@@ -54,7 +53,7 @@ class Vocabulary:
 
     def __init__(self, words: Iterable[str]) -> None:
         """`words`: without the special tokens, each once, the most frequent first. DataError for a repeated one."""
-        self.phrases: PhraseStatistics | None = None
+        self._phrases: PhraseStatistics | Callable[[], PhraseStatistics] | None = None
         self._articles: tuple[PhraseStatistics | None, Articles | None] = (None, None)  # of these statistics
         self.tokens: tuple[str, ...] = (*SPECIAL_NAMES, *words)
         # Without special tokens: a caption that contains the text "<END>" does not end there.
@@ -84,6 +83,21 @@ class Vocabulary:
                 f"{max(counts.values(), default=0)} times)."
             )
         return cls(kept[: config.max_size])
+
+    @property
+    def phrases(self) -> PhraseStatistics | None:
+        """The phrase statistics of the training captions, in these token ids; None where they are not known."""
+        if callable(self._phrases):
+            self._phrases = self._phrases()
+        return self._phrases
+
+    @phrases.setter
+    def phrases(self, phrases: PhraseStatistics | None) -> None:
+        self._phrases = phrases
+
+    def count_phrases_when_needed(self, count: Callable[[], PhraseStatistics]) -> None:
+        """Set `phrases` to what `count` returns, which is called when they are first read: seconds for COCO."""
+        self._phrases = count
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -84,8 +85,8 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
     known = None if start is None else load_vocabulary(start)
     (vocabulary, captions, usable), advice = encode_and_advise(config, train_set, val_set, tokenizer, known)
     check_class_weight(config, vocabulary)
-    vocabulary.phrases = phrases = PhraseStatistics.from_flat(
-        captions.token_ids, captions.caption_offsets, vocabulary.special.end
+    vocabulary.count_phrases_when_needed(
+        partial(PhraseStatistics.from_flat, captions.token_ids, captions.caption_offsets, vocabulary.special.end)
     )
     model = model_of_checkpoint(config, start) if start else new_model(config, vocabulary, captions)
     model = model.to(device)
@@ -117,7 +118,7 @@ def prepare(config: TrainConfig, folder: Path, *, resume: bool = False) -> Run:
         optimizer=optimizer,
         scaler=build_scaler(config.trainer.precision, device),
         gradient_accumulation_steps=config.trainer.gradient_accumulation_steps or 0,
-        reward=build_reward(config.reward, captions, usable, phrases, train_set, tokenizer, vocabulary),
+        reward=build_reward(config.reward, captions, usable, train_set, tokenizer, vocabulary),
         phases=phases,
         phase=phases[0],
         ema=None if config.trainer.ema is None else ExponentialMovingAverage(trainable, config.trainer.ema),
@@ -166,7 +167,6 @@ def build_reward(
     config: RewardConfig,
     captions: EncodedCaptions,
     indices: Sequence[int],
-    phrases: PhraseStatistics,
     train_set: CaptionDataset,
     tokenizer: Tokenizer,
     vocabulary: Vocabulary,
@@ -177,6 +177,7 @@ def build_reward(
     meteor = None
     if config.meteor:
         meteor = config.meteor, meteor_reward(tokenize_captions(train_set, tokenizer), vocabulary)
+    phrases = vocabulary.phrases if config.fluency else None
     return caption_reward(captions, indices, config.bleu, config.fluency, phrases, meteor, config.length)
 
 

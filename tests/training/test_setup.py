@@ -7,12 +7,14 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from captioner.errors import ConfigError
 from captioner.metrics.java import MetricUnavailable
 from captioner.metrics.meteor import resources
+from captioner.text.phrases import PhraseStatistics
 from captioner.training.logs import read_records
 from captioner.training.loop import train
 from captioner.training.setup import check_settings, prepare
@@ -60,6 +62,26 @@ def test_the_first_step_knows_how_frequent_words_are(tmp_path: Path, output_bias
     expected = entropy if output_bias == "frequencies" else math.log(len(run.vocabulary))
     (batch,) = islice(training_batches(run), 1)
     assert train_step(run, batch)["words"] == pytest.approx(expected, abs=0.15)
+
+
+def test_phrases_are_counted_once_and_when_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For COCO that takes seconds, which the first step need not wait for."""
+    calls: list[int] = []
+    count = PhraseStatistics.from_flat
+
+    def counted(tokens: np.ndarray, offsets: np.ndarray, end: int) -> PhraseStatistics:
+        calls.append(len(tokens))
+        return count(tokens, offsets, end)
+
+    monkeypatch.setattr(PhraseStatistics, "from_flat", counted)
+    run = prepare(tiny_config(write_tiny_data(tmp_path / "data")), tmp_path)
+    (batch,) = islice(training_batches(run), 1)
+    train_step(run, batch)
+    assert not calls
+    captions = [caption for of_image in run.captions for caption in of_image]
+    assert run.vocabulary.phrases == PhraseStatistics.from_captions(captions, run.vocabulary.special.end)
+    assert run.vocabulary.phrases is run.vocabulary.phrases
+    assert calls == [len(run.captions.token_ids)]
 
 
 def test_two_runs_start_alike(tmp_path: Path) -> None:
