@@ -121,6 +121,11 @@ def is_checkpoint_name(name: str) -> bool:
     return _STEP_FOLDER.fullmatch(name) is not None
 
 
+def step_of(name: str) -> int | None:
+    """The step of a checkpoint's folder name, such as 120 of `step-00000120.2`; None for another name."""
+    return int(name.removeprefix("step-").split(".")[0]) if is_checkpoint_name(name) else None
+
+
 def new_folder(run_folder: Path, step: int) -> tuple[Path, Path]:
     """The folder of the checkpoint of `step`, and an empty temporary folder beside it to write it to.
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from captioner.checkpoint.archive import ENDINGS, is_archive_name, pack_export
 from captioner.checkpoint.best import find_best
-from captioner.checkpoint.index import find_checkpoint
+from captioner.checkpoint.index import find_checkpoint, step_of
 from captioner.checkpoint.onnx.description import PRECISIONS
 from captioner.cli.export_onnx import export_onnx
 from captioner.cli.export_web import export_web
 from captioner.cli.flags import FlagParser, add_average, add_checkpoint
 from captioner.cli.main import run_command
-from captioner.cli.runs_folder import CONFIG_FILE, METRICS_FILE
+from captioner.cli.runs_folder import CONFIG_FILE, METRICS_FILE, shown
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ CLASS_WEIGHT = 3.0  # chosen on training images: docs/tags.md
 _NO_SCORES = (
     "Without scores: those in the run are of one checkpoint. For those of the average: "
     "python evaluate.py checkpoint={checkpoint} average={average}\n"
+)
+_SCORES_OF_ANOTHER_STEP = (
+    "Without scores: those in the run are of step {scored:,}, and these weights of step {step:,}. For theirs: "
+    "python evaluate.py checkpoint={path}\n"
 )
 _PARTS = {"decoder": ("decoder",), "all": ("decoder", "encoder")}  # of --int8
 _OTHER_ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".xz")
@@ -173,9 +177,10 @@ def _export(arguments: argparse.Namespace) -> None:
                 whole=arguments.with_encoder,
             )
             trained = _trained(loaded.path.parent.parent)
-            if loaded.averaged and trained.metrics is not None:
-                trained = replace(trained, metrics=None)  # they are those of the best checkpoint
-                sys.stderr.write(_NO_SCORES.format(checkpoint=arguments.checkpoint, average=arguments.average))
+            why_no_scores = _why_not_its_scores(loaded, trained, arguments)
+            if why_no_scores is not None:
+                trained = replace(trained, metrics=None)
+                sys.stderr.write(why_no_scores)
             if trained.settings is not None:
                 write_settings(trained.settings, folder)
             if trained.metrics is not None:
@@ -196,6 +201,18 @@ def _export(arguments: argparse.Namespace) -> None:
             "The model card does not list what the captioner gets wrong: give --notes FILE.md, or edit MODEL_CARD.md.\n"
         )
     sys.stdout.write(f"Written: {archive or target} ({size / 1e6:.2f} MB)\n")
+
+
+def _why_not_its_scores(loaded: LoadedCheckpoint, trained: TrainingRecord, arguments: argparse.Namespace) -> str | None:
+    """What to say where the scores in the run folder are those of other weights than the exported ones."""
+    if trained.metrics is None:
+        return None
+    if loaded.averaged:
+        return _NO_SCORES.format(checkpoint=arguments.checkpoint, average=arguments.average)
+    scored, step = trained.metrics.get("run", {}).get("best_step"), step_of(loaded.path.name)
+    if scored is None or step is None or scored == step:
+        return None
+    return _SCORES_OF_ANOTHER_STEP.format(scored=scored, step=step, path=shown(loaded.path))
 
 
 def _with_class_words(loaded: LoadedCheckpoint, weight: float) -> LoadedCheckpoint:

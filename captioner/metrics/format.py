@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from captioner.files import write_atomically
 from captioner.metrics.bootstrap import Comparison, Interval
-from captioner.metrics.registry import is_percentage, print_factor
+from captioner.metrics.registry import LIKELIHOODS, is_percentage, print_factor
 from captioner.metrics.scorer import Scores
 
 
@@ -57,6 +57,21 @@ def _compared(name: str, row: Comparison) -> list[str]:
         f"{low} … {high}",
         "< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}",
     ]
+
+
+def printed_score(name: str, value: float) -> str:
+    """A score as model cards and reports print it: times 100, but lengths, counts, ratios and losses as they are."""
+    if print_factor(name) == 100:
+        return f"{100 * value:.1f}"
+    if name in LIKELIHOODS:
+        return f"{value:.3f}" if value < 10 else f"{value:.1f}"
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def scale_note(names: Iterable[str]) -> str:
+    """What must be known to read `printed_score` of these scores: "Scores × 100, except for Vocabulary"."""
+    unscaled = [name for name in names if print_factor(name) == 1 and name not in LIKELIHOODS]
+    return "Scores × 100" + (f", except for {', '.join(unscaled)}" if unscaled else "")
 
 
 def signature_line(scores: Scores) -> str:

@@ -24,8 +24,7 @@ from captioner.files import write_atomically
 from captioner.generated_caption import Caption
 from captioner.metrics.bootstrap import Interval
 from captioner.metrics.coco_results import ImageId
-from captioner.metrics.format import signature_line
-from captioner.metrics.registry import LIKELIHOODS, print_factor
+from captioner.metrics.format import printed_score, scale_note, signature_line
 from captioner.plots.attention_sheet import CaptionLike, attention_maps, attention_overlay, boxes_of
 from captioner.report.charts import COLORS, REFERENCES, Series, line_chart
 from captioner.report.style import STYLE
@@ -140,22 +139,17 @@ def _scores(systems: Sequence[ReportedSystem]) -> str:
         cells = ""
         for name in names:
             value, interval = system.evaluation.table_row.get(name), system.intervals.get(name)
-            factor = print_factor(name)
-            if value is None:
-                cells += "<td>–</td>"
-            elif name in LIKELIHOODS:
-                cells += f"<td>{value:.3f}</td>" if value < 10 else f"<td>{value:.1f}</td>"
-            elif interval is None:
-                cells += f"<td>{value:g}</td>" if value > 10 else f"<td>{factor * value:.1f}</td>"
-            else:
-                spread = f"{factor * interval.low:.1f} – {factor * interval.high:.1f}"
-                cells += f"<td>{factor * value:.1f}<small>{spread}</small></td>"
+            spread = ""
+            if interval is not None:
+                low, high = (printed_score(name, bound) for bound in (interval.low, interval.high))
+                spread = f"<small>{low} – {high}</small>"
+            cells += "<td>–</td>" if value is None else f"<td>{printed_score(name, value)}{spread}</td>"
         rows += f"<tr><th>{_badge(number)}{escape(system.name)}</th>{cells}</tr>"
     unavailable = {name: why for system in systems for name, why in system.evaluation.scores.unavailable.items()}
     notes = "".join(f"<p>{escape(name)} unavailable: {escape(why)}</p>" for name, why in unavailable.items())
     return (
         f'<section><h2>Scores</h2><div class="wide"><table><tr><th></th>{head}</tr>{rows}</table></div>'
-        "<p>Scores × 100, except for loss (nats per token of the reference captions) and perplexity. "
+        f"<p>{scale_note(names)}; loss is in nats per token of the reference captions. "
         "Small: 95 % bootstrap intervals over images.</p>"
         f"{notes}{_confidence(systems)}<p><small>{escape(signature_line(systems[0].evaluation.scores))}</small></p></section>"
     )

@@ -20,8 +20,7 @@ from captioner.checkpoint.export import ExportedWeights
 from captioner.config import DecodeConfig, TrainConfig
 from captioner.config.data import DataCard
 from captioner.decode.consensus import ConsensusRecord
-from captioner.metrics.format import markdown_lines
-from captioner.metrics.registry import LIKELIHOODS, is_percentage
+from captioner.metrics.format import markdown_lines, printed_score, scale_note
 
 _MOST_NAMES = 4  # of weights in 8 bits that are listed
 NO_NOTES = "Not known: nobody has described this model's errors yet. Read its captions before you rely on them."
@@ -59,9 +58,8 @@ class TrainingRecord:
 
     @property
     def scores(self) -> dict[str, float]:
-        """The corpus scores in `metrics.json`, times 100 where papers print them so."""
-        found = {key: value for key, value in (self.metrics or {}).items() if isinstance(value, float)}
-        return {key: value * _factor(key) for key, value in found.items()}
+        """The corpus scores in `metrics.json`, as fractions."""
+        return {key: value for key, value in (self.metrics or {}).items() if isinstance(value, float)}
 
 
 def model_card(
@@ -109,7 +107,7 @@ def _header(name: str, record: TrainingRecord) -> str:
         result = {
             "task": {"type": "image-to-text", "name": "Image captioning"},
             "dataset": {"type": signature["data"], "name": record.data.name, "split": signature["split"]},
-            "metrics": [{"type": hub, "name": key, "value": round(value, 2)} for hub, key, value in values],
+            "metrics": [{"type": hub, "name": key, "value": round(100 * value, 2)} for hub, key, value in values],
         }
         header["model-index"] = [{"name": name, "results": [result]}]
     text: str = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
@@ -118,10 +116,6 @@ def _header(name: str, record: TrainingRecord) -> str:
 
 def _hub_metric(key: str) -> str | None:
     return next((hub for prefix, hub in _HUB_METRICS.items() if key.startswith(prefix)), None)
-
-
-def _factor(key: str) -> int:
-    return 100 if is_percentage(key) else 1
 
 
 def _usage(name: str) -> str:
@@ -198,18 +192,18 @@ def _scores(record: TrainingRecord, decode: DecodeConfig) -> str:
     intervals = record.metrics.get("intervals", {})
     rows = []
     for key, value in record.scores.items():
-        bounds = [f"{_factor(key) * bound:.1f}" for bound in intervals.get(key, ())]
-        rows.append([key, f"{value:.3f}" if key in LIKELIHOODS else f"{value:.1f}", " – ".join(bounds)])
+        bounds = [printed_score(key, bound) for bound in intervals.get(key, ())]
+        rows.append([key, printed_score(key, value), " – ".join(bounds)])
     signature = record.metrics["signature"]
     scored = _search(DecodeConfig(**signature["decode"])) if "decode" in signature else _search(decode)
     return "\n".join(
         [
             f"On the {signature['images']:,} images of {signature['data']} {signature['split']} with "
             f"{signature['references']:,} reference captions, {scored}, measured before the weights were rounded. "
-            "Scores × 100, as papers print them, with 95 % bootstrap intervals over images; loss is in nats per token "
-            "of the reference captions.",
+            f"{scale_note(record.scores)}, with 95 % bootstrap intervals over images; loss is in nats per token of the "
+            "reference captions.",
             "",
-            *markdown_lines(["metric", "× 100", "95 %"], rows),
+            *markdown_lines(["metric", "score", "95 %"], rows),
         ]
     )
 

@@ -64,6 +64,23 @@ def test_a_folder_and_an_archive_caption_as_the_run_does(
     assert "shared" in output_of(command(runs))
 
 
+def test_no_scores_of_another_step_are_exported(here: Path, command: Command) -> None:
+    """A run's scores are those of its best checkpoint; an earlier or a later one has none."""
+    (folder,) = Path("runs/first/checkpoints").glob("step-*")
+    metrics = json.loads(Path("runs/first/metrics.json").read_text())
+    assert metrics["run"]["best_step"] == int(folder.name.removeprefix("step-"))
+    other = folder.with_name(f"step-{metrics['run']['best_step'] + 7:08d}.2")
+    shutil.copytree(folder, other)
+    result = command(main, "--checkpoint", str(other), "--out", "other")
+    assert result.code == 0, result.err
+    assert f"those in the run are of step {metrics['run']['best_step']}" in result.err
+    assert f"python evaluate.py checkpoint={other}" in result.err
+    card = Path("other/MODEL_CARD.md").read_text()
+    assert "No scores were stored" in card
+    assert "The weights are those of step" not in card
+    assert not Path("other/metrics.json").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -73,6 +73,22 @@ def test_one_system_and_two(dataset: CaptionDataset, tmp_path: Path) -> None:
     assert all("reference" not in attributes.get("alt", "") and attributes["alt"] for attributes in two.all("img"))
 
 
+def test_scores_that_are_no_percentages_are_printed_as_they_are(dataset: CaptionDataset, tmp_path: Path) -> None:
+    one = system(dataset, "one", "a red half")
+    corpus = one.evaluation.scores.corpus | {"Distinct_1": 0.143, "Vocabulary": 1234.0, "Mean_length": 12.3456}
+    scores = replace(one.evaluation.scores, corpus=corpus)
+    write_report(
+        tmp_path / "p.html",
+        [replace(one, evaluation=replace(one.evaluation, scores=scores))],
+        dataset,
+        TokenizerConfig(),
+    )
+    page = (tmp_path / "p.html").read_text()
+    for cell in ("0.14", "1234", "12.35", "–"):
+        assert (f"<td>{cell}</td>" in page) == (cell != "–")
+    assert "Scores × 100, except for Distinct_1, Vocabulary, Mean_length; loss" in page
+
+
 def test_no_image_is_the_best_by_a_score_that_was_not_computed(dataset: CaptionDataset) -> None:
     evaluation = system(dataset, "a", "a red half").evaluation
     assert list(example_groups(evaluation, 2)) == ["Random examples", "Best by CIDEr", "Worst by CIDEr"]

@@ -19,7 +19,10 @@ METRICS = {
     "Bleu_4": 0.25,
     "CIDEr": 0.6,
     "Vocabulary": 812.0,
-    "intervals": {"CIDEr": [0.55, 0.65]},
+    "Self_CIDEr": 0.537,
+    "loss": 2.3591,
+    "Grounding": 0.287,
+    "intervals": {"CIDEr": [0.55, 0.65], "Grounding": [0.235, 0.341]},
     "signature": {"data": "coco", "split": "test", "images": 5000, "references": 25000},
     "run": {"epochs": 3, "steps": 1200, "best_step": 800},
 }
@@ -87,7 +90,12 @@ def test_scores_are_in_the_header_and_in_the_table() -> None:
     ]
     assert header["metrics"] == ["bleu", "cider"]
     assert "| CIDEr      |  60.0 | 55.0 – 65.0 |" in text
-    assert "| Vocabulary | 812.0 |" in text
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    assert ["Vocabulary", "812", ""] in rows
+    assert ["Self_CIDEr", "0.54", ""] in rows
+    assert ["loss", "2.359", ""] in rows
+    assert ["Grounding", "28.7", "23.5 – 34.1"] in rows  # a share, as the commands print it
+    assert "Scores × 100, except for Vocabulary, Self_CIDEr, with 95 %" in text
     assert "3 epochs, 1,200 steps. The weights are those of step 800" in text
     assert "1.5 M parameters" in text
     assert "`a.weight`" in text
