@@ -31,6 +31,7 @@ def pytest_collection_finish() -> None:
     gc.enable()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # a step makes thousands of objects that are freed without a collection
 
 
 @pytest.fixture(autouse=True)

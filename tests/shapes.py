@@ -13,7 +13,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Collection, Hashable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import jaxtyping
 import numpy as np
@@ -31,7 +31,12 @@ MIXED = object()
 """A part of the kind of a short container whose parts differ: a call with one is checked for each part at once."""
 _MIXED_PARTS = 8
 _TYPE_SAYS_ALL = {"int", "float", "bool", "str", "Tensor", "torch.device"}
-_KIND = "((Tensor, {0}.shape, {0}.dtype) if type({0}) is Tensor else _kind({0}))"
+_known: set[type] = {type(None), bool, int, float}
+"""Types met of whose values a check looks at nothing but the type."""
+_KIND = (
+    "((Tensor, {0}.shape, {0}.dtype) if (__kind := type({0})) is Tensor"
+    " else __kind if __kind in _known else _kind({0}))"
+)
 OPAQUE = object()
 """A part of the kind of another container: a call with one is checked once in each test."""
 
@@ -78,19 +83,24 @@ def _checks_new_calls(function: Callable[..., Any], typechecker: Any) -> Callabl
     def checked_again() -> Callable[..., Any]:
         return typechecker(_returning_its_result(function))  # type: ignore[no-any-return]
 
-    @functools.cache
-    def kinds_of_arguments() -> Callable[..., Hashable]:
-        return _kinds_of_arguments(function)
+    kinds_of_arguments: Callable[..., Hashable] | None = None
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal kinds_of_arguments
         if torch.compiler.is_compiling():  # lengths may be symbols
             return function(*args, **kwargs)
-        arguments = kinds_of_arguments()(*args, **kwargs)
+        if kinds_of_arguments is None:
+            kinds_of_arguments = _kinds_of_arguments(function)
+        arguments = kinds_of_arguments(*args, **kwargs)
         checked_results = seen.get(arguments)
         if checked_results:
             result = function(*args, **kwargs)
-            kind = _kind(result)
+            kind: Hashable = type(result)
+            if kind is Tensor:
+                kind = kind, result.shape, result.dtype
+            elif kind not in _known:
+                kind = _kind(result)
             if kind in checked_results:
                 return result
             with _original("context"):
@@ -153,7 +163,7 @@ def _kinds_of_arguments(function: Any) -> Callable[..., Hashable]:
             kinds.append(f"type({one.name})")
         elif one.annotation is not one.empty:
             kinds.append(_KIND.format(one.name))
-    names = {"Tensor": Tensor, "_kind": _kind}
+    names = {"Tensor": Tensor, "_kind": _kind, "_known": _known}
     exec(f"def {function.__name__}{_bare(function)}: return {' '.join(f'{kind},' for kind in kinds) or '()'}", names)
     return _with_defaults(names[function.__name__], function)  # type: ignore[no-any-return]
 
@@ -197,24 +207,32 @@ def _type(annotation: Any, names: dict[str, Any]) -> Any:
 def _kind(value: Any) -> Hashable:
     """All that a check of an argument or a result depends on."""
     kind = type(value)
-    sort = _sort(cast(Hashable, kind))
+    if kind is tuple or kind is list or kind is dict:
+        return _kind_of_parts(kind, value)
+    if kind in _known:
+        return kind
+    sort = _sort(kind)
     if sort == "one":
-        return cast(Hashable, kind)
+        _known.add(kind)
+        return kind
     if sort == "array":
         return kind, value.shape, value.dtype
-    if sort == "named":
-        return kind, value
-    if sort == "parts":
-        kinds: list[Hashable] = (
-            [(type(key), _kind_of_part(part)) for key, part in value.items()]
-            if kind is dict
-            else [*map(_kind_of_part, value)]
-        )
-        # beartype looks at one part of a long container, by chance: one check says all only if all are alike
-        if len(different := set(kinds)) <= 1:
-            return kind, len(kinds), *different
-        return (kind, MIXED, *kinds) if len(kinds) <= _MIXED_PARTS else UNLIKE
-    return kind, OPAQUE
+    return kind, value if sort == "named" else OPAQUE
+
+
+def _kind_of_parts(kind: type, value: Any) -> Hashable:
+    """That of a tuple, list or dict."""
+    kinds: Any
+    if kind is dict:
+        kinds = [(type(key), _kind_of_part(part)) for key, part in value.items()]
+    elif len(value) > _MIXED_PARTS and (found := {*map(type, value)}) <= {str, *_known}:  # thousands of token ids
+        return (kind, len(value) if kind is tuple else 0, *found) if len(found) == 1 else UNLIKE
+    else:
+        kinds = [(Tensor, part.shape, part.dtype) if type(part) is Tensor else _kind_of_part(part) for part in value]
+    # beartype looks at one part of a long container, by chance: one check says all only if all are alike
+    if len(different := {*kinds}) <= 1:
+        return kind, len(kinds) if kind is tuple else 0, *different  # the length of a list is in no annotation
+    return (kind, MIXED, *kinds) if len(kinds) <= _MIXED_PARTS else UNLIKE
 
 
 def _kind_of_part(value: Any) -> Hashable:
@@ -226,8 +244,6 @@ def _sort(kind: type) -> str:
     """What of a value of this type a check looks at."""
     if issubclass(kind, (Tensor, np.ndarray)):
         return "array"
-    if kind in (tuple, list, dict):
-        return "parts"
     if issubclass(kind, (str, type)):  # a Literal names a text, type[…] a class
         return "named"
     if issubclass(kind, (nn.Module, tuple)) or not issubclass(kind, (Collection, Iterator)):  # tuple: a NamedTuple

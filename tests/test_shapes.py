@@ -45,6 +45,9 @@ def outer(rows: Float[Tensor, "B D"], factor) -> Float[Tensor, "B D"]:
 def fourth(per: Literal["token", "caption"], kind: type[int]) -> str:
     return per
 
+def fifth(tokens: list[int], words: list[str]) -> int:
+    return len(tokens)
+
 @dataclass(frozen=True)
 class State:
     hidden: Float[Tensor, "B H"]
@@ -179,6 +182,17 @@ def test_parts_that_are_not_alike_are_all_looked_at(checked: ModuleType, count: 
 
     with refuses():
         calls()
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_numbers_and_texts_of_a_container_are_looked_at(checked: ModuleType, count: int) -> None:
+    tokens, words = [*range(count)], ["a"] * count
+    for _ in range(2):
+        assert checked.fifth(tokens, words) == count
+        for wrong in ([(*tokens[1:], "a"), words], [words, words], [tokens, tokens], [[*tokens[:-1], "a"], words]):
+            with refuses():
+                for _ in range(1000):  # one part of a long container is checked, chosen by chance
+                    checked.fifth(*wrong)
 
 
 def test_a_function_inside_another(checked: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

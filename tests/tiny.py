@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import functools
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,13 +45,10 @@ def write_tiny_data(folder: Path, images: int = 32) -> FolderConfig:
     """Write images with a colored half, two captions each, and splits, as a CSV file; returns settings to read them."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    generator = np.random.default_rng(0)
-    for number in range(images):
-        color, side = list(COLORS)[number % 4], SIDES[number // 4 % 2]
-        pixels = generator.integers(90, 130, (64, 64, 3)).astype(np.uint8)
-        pixels[:, slice(0, 32) if side == "left" else slice(32, 64)] = COLORS[color]
+    for number, png in enumerate(_tiny_images(images)):
+        color, side = _color_and_side(number)
         name = f"{number:03}.png"
-        Image.fromarray(pixels).save(folder / name)
+        (folder / name).write_bytes(png)
         split = ("train", "train", "val", "test")[number // 8]
         rows.append((name, f"a {color} half on the {side}", split))
         rows.append((name, f"the {side} is {color}", split))
@@ -58,6 +57,24 @@ def write_tiny_data(folder: Path, images: int = 32) -> FolderConfig:
         writer.writerow(("image", "caption", "split"))
         writer.writerows(rows)
     return FolderConfig(root=str(folder), captions="captions.csv", num_workers=0)
+
+
+@functools.cache
+def _tiny_images(images: int) -> list[bytes]:
+    """PNG files of noise with a colored half, made once for all tests."""
+    generator = np.random.default_rng(0)
+    files = []
+    for number in range(images):
+        color, side = _color_and_side(number)
+        pixels = generator.integers(90, 130, (64, 64, 3)).astype(np.uint8)
+        pixels[:, slice(0, 32) if side == "left" else slice(32, 64)] = COLORS[color]
+        Image.fromarray(pixels).save(file := io.BytesIO(), format="PNG")
+        files.append(file.getvalue())
+    return files
+
+
+def _color_and_side(number: int) -> tuple[str, str]:
+    return list(COLORS)[number % 4], SIDES[number // 4 % 2]
 
 
 def tiny_config(data: FolderConfig) -> TrainConfig:

@@ -6,6 +6,7 @@ import importlib.util
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -117,8 +118,16 @@ def needs_classifier(groups: dict[str, str]) -> bool:
 
 
 def captions_by_every_search(captioner: Captioner, images: list[bytes], config: TrainConfig) -> list[tuple[str, float]]:
-    """The captions of all images by all searches, with their log-probabilities."""
+    """The captions of all images, encoded once, by all searches, with their log-probabilities."""
     captions = []
+    encode, encoded = captioner._encode, dict[bool, Any]()
+
+    def encode_once(loaded: Any, *, classify: bool) -> Any:
+        if classify not in encoded:
+            encoded[classify] = encode(loaded, classify=classify)
+        return encoded[classify]
+
+    captioner._encode = encode_once  # type: ignore[method-assign]
     for search in SEARCHES:
         groups = config.decode.beam_width if search == "diverse" else config.decode.groups  # which divides it
         decode = replace(config.decode, name=search, groups=groups)
