@@ -14,6 +14,7 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar
 
 from captioner.config import DATASETS, DECODERS, DataConfig, ModelConfig
+from captioner.config.type_hints import type_hints
 from captioner.errors import ConfigError, near_misses
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ def from_plain(kind: type[T], values: Any, where: str) -> T:
     """
     if not isinstance(values, dict):
         raise ConfigError(f"{where} must be a group of settings, but is {values!r}.")
-    hints = typing.get_type_hints(kind)
+    hints = type_hints(kind)
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for key in values:
         if key not in names:
@@ -92,7 +93,7 @@ def command_settings(command: type[T], values: Mapping[str, Any]) -> T:
 
     ConfigError names a setting that does not exist, has the wrong type, or contradicts another.
     """
-    hints = typing.get_type_hints(command)
+    hints = type_hints(command)
     built: dict[str, Any] = {}
     for key, value in values.items():
         if key not in hints:

@@ -31,6 +31,9 @@ REGISTRIES: dict[str, Registry[Any]] = {**SETTINGS, **{group: registry for group
 """The groups that other packages can add choices to."""
 
 
+_FAST_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may have been built without libyaml
+
+
 def choices(*names: str | None) -> str:
     """The choices of each group (of all groups, or of those named) as the lines of --help, without the schemas."""
     wanted = {name for name in names if name}
@@ -48,7 +51,7 @@ def group_choices(group: str) -> list[str]:
 
 def decoder_of(path: Path) -> str:
     """The `model.name` of a file in conf/model/: that of its schema, or of the file that it starts from."""
-    defaults = yaml.safe_load(path.read_text(encoding="utf-8"))["defaults"]
+    defaults = yaml.load(path.read_text(encoding="utf-8"), Loader=_FAST_LOADER)["defaults"]
     starts = [entry for entry in defaults if isinstance(entry, str)]
     schema = next((entry.removesuffix("_schema") for entry in starts if entry.endswith("_schema")), None)
     return schema or decoder_of(path.with_name(f"{starts[0]}.yaml"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from captioner.config.type_hints import type_hints
 from captioner.errors import ConfigError
 from captioner.schema import checked
 
@@ -20,7 +20,7 @@ def split_settings(kind: type[T], arguments: Sequence[str]) -> tuple[T, list[str
 
     ConfigError for a value of the wrong type, and for a setting without a default that is not given.
     """
-    hints = typing.get_type_hints(kind)
+    hints = type_hints(kind)
     own = [argument for argument in arguments if argument.partition("=")[0] in hints]
     values: dict[str, Any] = {}
     for override in OverridesParser.create().parse_overrides(own):

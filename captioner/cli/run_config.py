@@ -30,6 +30,12 @@ from captioner.schema import to_plain
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """Reads plain values only. It reads 1e-5 as a number, which YAML 1.1 does only with a decimal point (1.0e-5)."""
 
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """A node of the file; ValueError for an alias, by which a small file could stand for endless settings."""
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("it contains a YAML alias, which no run writes")
+        return super().compose_node(parent, index)
+
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
@@ -48,10 +54,7 @@ def read_settings(run_folder: Path) -> dict[str, Any]:
     """
     path = run_folder / CONFIG_FILE
     try:
-        text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise ValueError("it contains a YAML alias, which no run writes")
-        values = yaml.load(text, Loader=_Loader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except Exception as error:  # the constructor of a YAML tag may raise anything
         raise CheckpointError(f"{path} cannot be read ({' '.join(str(error).split()):.200}).") from error
     if not isinstance(values, dict):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import typing
 from dataclasses import fields
 from typing import Any
 
 from captioner.call_settings import decode_settings
 from captioner.config import RANKED_SEARCHES, SEARCHES, USED_BY, DecodeConfig
+from captioner.config.type_hints import type_hints
 from captioner.errors import ConfigError
 
 WITH_TORCH = tuple(name for name in SEARCHES if name not in ("greedy", "beam"))
@@ -26,7 +26,7 @@ def add_search(parser: argparse.ArgumentParser) -> None:
     """`--decode NAME` and the settings of the searches, explained as in `evaluate.py --help`."""
     group = parser.add_argument_group("search (default: the run's; docs/decoding.md defines each setting)")
     group.add_argument("--decode", choices=SEARCHES, help=", ".join(SEARCHES))
-    hints = typing.get_type_hints(DecodeConfig)
+    hints = type_hints(DecodeConfig)
     explanations = _explanations() if {"-h", "--help"} & set(sys.argv) else {}
     for name in _SETTINGS:
         kind = hints[name]

@@ -25,6 +25,7 @@ from typing import Any
 from captioner.config.commands import EvaluateConfig, LanguageModelConfig, TrainConfig
 from captioner.config.data import DATASETS, DataConfig
 from captioner.config.model import DECODERS, ModelConfig
+from captioner.config.type_hints import type_hints
 from captioner.errors import ConfigError, near_misses
 
 COMMANDS: tuple[type, ...] = (TrainConfig, EvaluateConfig, LanguageModelConfig)
@@ -60,7 +61,7 @@ def all_settings(command: type = TrainConfig) -> list[Setting]:
 
     Of `model` and `data`: the settings that all decoders or data sets have, then the further ones of each.
     """
-    hints = typing.get_type_hints(command)
+    hints = type_hints(command)
     settings: list[Setting] = []
     for setting in settings_of(command):
         kind = hints[setting.name]
@@ -86,7 +87,7 @@ def _group_settings(kind: type, group: Setting) -> list[Setting]:
 
 def settings_of(kind: type, group: str = "", only_for: str = "") -> list[Setting]:
     """The settings of one dataclass; `group` is the first part of their dotted names."""
-    hints, explanations = typing.get_type_hints(kind), _explanations(kind)
+    hints, explanations = type_hints(kind), _explanations(kind)
     choices: dict[str, Any] = getattr(kind, "choices", {})
     return [
         Setting(

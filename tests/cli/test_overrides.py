@@ -12,6 +12,7 @@ from captioner.cli import evaluate, train
 from captioner.cli.overrides import as_argument
 from captioner.cli.run_config import read_settings
 from captioner.config.renamed import RENAMED, RenamedSetting, RenamedValue
+from captioner.errors import CheckpointError
 from tests.cli.conftest import Command, SmallRun
 
 ACTIVE = [entry for entry in RENAMED if entry.is_active]
@@ -40,6 +41,13 @@ def test_a_run_folder_of_an_earlier_release_is_migrated(tmp_path: Path, entry: R
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({group: {key: 3}} if group else {key: 3}))
     group, _, key = entry.new.rpartition(".")
     assert read_settings(tmp_path) == ({group: {key: 3}} if group else {key: 3})
+
+
+@pytest.mark.parametrize("text", ["trainer: &t {seed: 3}\noptim: *t\n", "*t : 3\n", "seed: [*t]\n"])
+def test_an_alias_in_a_run_folder_is_one_message(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.yaml cannot be read .*it contains a YAML alias"):
+        read_settings(tmp_path)
 
 
 def test_a_run_of_an_earlier_release_is_resumed(command: Command, small_run: SmallRun) -> None:

@@ -190,9 +190,10 @@ class Encoder(nn.Module):
         return frozen, trainable
 
     def _run_frozen(self, images: Tensor, frozen: nn.Sequential) -> Tensor:
-        """(B, 3, S, S) → (B, …) by a copy of the frozen blocks with fused BatchNorm, made at the first call."""
+        """(B, 3, S, S) → (B, …) by the frozen blocks, or a copy with fused BatchNorm, made at the first call."""
         if not self._fused:
-            self._fused = (fuse_batch_norm(frozen) if self._fuses else frozen,)
+            has_norms = any(isinstance(module, nn.BatchNorm2d) for module in frozen.modules())
+            self._fused = (fuse_batch_norm(frozen) if self._fuses and has_norms else frozen,)
         return run_in_chunks(self._fused[0], images)
 
     # The copy is out of date once the trunk's tensors move or other values are loaded into them.
