@@ -235,7 +235,8 @@ def step_costs(arguments: argparse.Namespace, captioner: str, width: int) -> dic
 def train_cell(cell: Cell, arguments: argparse.Namespace, label: str) -> None:
     """Train, or resume, both phases of a cell, and measure what its tables need."""
     folder = cell.folder(arguments.out)
-    write_cell(folder, {**asdict(cell)})
+    given = {"settings": arguments.set, "reward_settings": arguments.reward_set, "warm_up": arguments.warm_up}
+    write_cell(folder, {**asdict(cell), **given})
     costs = json.loads((arguments.out / "steps.json").read_text())
     per_epoch = int(costs[f"{cell.captioner}-{cell.width}"]["steps_per_epoch"])
     steps = round(cell.epochs * per_epoch)
@@ -291,10 +292,15 @@ def train_phase(config: TrainConfig, folder: Path, label: str) -> None:
 
 
 def write_cell(folder: Path, values: dict[str, Any]) -> None:
-    """cell.json; another budget for a cell that has begun is an error."""
+    """cell.json; another budget or setting for a cell that has begun is an error (older files have no settings)."""
     path = folder / "cell.json"
-    if path.is_file() and json.loads(path.read_text()) != values:
-        sys.exit(f"{folder} was begun with another budget ({path}): choose another folder, or remove this one.")
+    begun = json.loads(path.read_text()) if path.is_file() else {}
+    for key, value in values.items():
+        if begun.get(key, value) != value:
+            sys.exit(
+                f"{folder} was begun with {key} {json.dumps(begun[key])}, not {json.dumps(value)} ({path}): "
+                "give the same, choose another folder, or remove this one."
+            )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, values)
 
