@@ -27,7 +27,8 @@ class Caption:
     text: the caption, detokenized.
     tokens: the T generated tokens, without <START> and <END>, "a" and "an" in the form that the next word needs.
     log_prob: natural logarithm of the caption's probability under the model, <END> included, with the articles that
-        the model chose (`captioner.text.articles`).
+        the model chose (`captioner.text.articles`). Where `decode.class_weight` has moved the probability of other
+        animals to one that the classes are sure of, it is the one after that (`captioner.text.animal_transfers`).
     score: what the search ranks by: log_prob / tokens**length_penalty, <END> counted, and what classes and the
         predicted consensus add.
     finished: True where the model generated <END>, False where the caption was cut at the length limit.
@@ -65,7 +66,7 @@ class Caption:
 
     @property
     def probability(self) -> float:
-        """The caption's probability under the model, exp(log_prob)."""
+        """exp(log_prob): the caption's probability under the model, or after what classes have moved (see there)."""
         return math.exp(self.log_prob)
 
     @property

@@ -152,7 +152,8 @@ class Captioner(BaseCaptioner[Views, EncodedImages]):
 
         image: as for `caption`. captions: one caption, or a list of captions of the same image, which is encoded once.
         Text is tokenized as the training captions were; a `Caption` is scored with its own tokens, so that its score
-        is its `log_prob`. Hard attention that samples is scored for the locations that `decode.seed` samples.
+        is its `log_prob`, unless its articles were corrected or classes have moved probability (docs/tags.md). Hard
+        attention that samples is scored for the locations that `decode.seed` samples.
 
         Raises ImageError for an image that cannot be read, ConfigError for a caption without a word.
         """

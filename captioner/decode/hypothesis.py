@@ -3,7 +3,7 @@
 In every search, a caption's tokens do not include <START> and <END>. Its log-probability is the sum of
 ln p(token | image, tokens before) over its tokens and, if it is finished, over <END>, each under the model's own
 softmax over the whole vocabulary. Masked tokens and a temperature do not change it, so scoring the caption again gives
-the same value.
+the same value. Only what `WordPreferences` move between tokens does: then it is under the softmax after that.
 """
 
 from __future__ import annotations
