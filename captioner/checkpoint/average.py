@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from captioner.checkpoint.best import find_best
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.errors import CheckpointError
+from captioner.nn.encoders.encoder import encode_alike
 
 
 def load_average(
@@ -35,8 +36,9 @@ def average_checkpoints(
 
     weights: of the mean, one per checkpoint, with a sum of 1; None: equal ones. Weights and buffers of floats are
     averaged in float64, so that equal ones stay as they are bit by bit; integers and flags are those of the first.
-    There is no calibration and no consensus predictor: they were fitted to one of them. Of one checkpoint, this
-    checkpoint itself.
+    There is no calibration: it was fitted to one of them. The consensus predictor reads what the encoder gives, so it
+    is that of the first where all have one encoder; else there is none, and the search weighs none. Of one checkpoint,
+    this checkpoint itself.
 
     CheckpointError where two of them have another model, vocabulary or tokenizer.
     """
@@ -45,10 +47,12 @@ def average_checkpoints(
         return first
     for other in others:
         _check_alike(first, other)
+    consensus, settings = first.consensus, first.settings
+    if consensus and not all(encode_alike(first.model.encoder, other.model.encoder) for other in others):
+        consensus, settings = None, replace(settings, decode=replace(settings.decode, consensus_weight=0.0))
     mean_weights([checkpoint.model for checkpoint in checkpoints], weights)
-    return replace(
-        first, calibration=None, consensus=None, averaged=tuple(checkpoint.path for checkpoint in checkpoints)
-    )
+    averaged = tuple(checkpoint.path for checkpoint in checkpoints)
+    return replace(first, settings=settings, calibration=None, consensus=consensus, averaged=averaged)
 
 
 @torch.no_grad()

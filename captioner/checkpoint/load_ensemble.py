@@ -13,7 +13,7 @@ from captioner.checkpoint.average import load_average
 from captioner.checkpoint.checkpoint import LoadedCheckpoint
 from captioner.config import ENSEMBLE_MEANS
 from captioner.errors import CheckpointError, choose
-from captioner.nn.encoders.encoder import Encoder
+from captioner.nn.encoders.encoder import Encoder, encode_alike
 from captioner.nn.ensemble import EnsembleDecoder, EnsembleModel, Member, region_overlap
 from captioner.text.vocabulary import Vocabulary
 
@@ -50,7 +50,7 @@ def join_checkpoints(checkpoints: Sequence[LoadedCheckpoint], mean: str = "proba
     members = []
     for checkpoint in checkpoints:
         encoder = checkpoint.model.encoder
-        index = next((i for i, known in enumerate(encoders) if _encode_alike(known, encoder)), len(encoders))
+        index = next((i for i, known in enumerate(encoders) if encode_alike(known, encoder)), len(encoders))
         if index == len(encoders):
             encoders.append(encoder)
         members.append(_member(checkpoint, index, encoders))
@@ -69,16 +69,6 @@ def _member(checkpoint: LoadedCheckpoint, index: int, encoders: Sequence[Encoder
         regions = region_overlap(*own.grid_size, *first.grid_size)
     same_part = own.transform.resize == first.transform.resize
     return Member(checkpoint.model.decoder, index, same_part, regions)
-
-
-def _encode_alike(one: Encoder, other: Encoder) -> bool:
-    """Whether two encoders give the same features: the same network, weights and preprocessing."""
-    if one is other or not one.encodes_images:
-        return True
-    if one.name != other.name or one.transform != other.transform or one.feature_dim != other.feature_dim:
-        return False
-    weights, others = one.state_dict(), other.state_dict()
-    return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
 
 
 def _check_members(first: LoadedCheckpoint, other: LoadedCheckpoint) -> None:

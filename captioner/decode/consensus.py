@@ -158,8 +158,8 @@ def check_consensus(config: DecodeConfig, consensus: ConsensusPredictor | None) 
     if weighs_consensus(config) and consensus is None:
         raise ConfigError(
             f"decode.consensus_weight={config.consensus_weight:g} needs a consensus predictor, and this captioner has "
-            "none. Fit one to its checkpoint (python -m captioner consensus --checkpoint RUN), or use "
-            "decode.consensus_weight=0."
+            "none. Fit one to its checkpoint (python -m captioner consensus --checkpoint RUN; where average=… has "
+            "changed the encoder, to an export of it), or use decode.consensus_weight=0."
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from captioner import Captioner
 from captioner.checkpoint.archive import pack_export
@@ -97,13 +98,21 @@ def test_it_is_exported_with_the_checkpoint(run: Path, tmp_path: Path, ending: s
     assert Captioner.pretrained(exported).checkpoint.consensus is not None
 
 
-def test_an_ensemble_keeps_that_of_its_first_encoder_and_an_average_none(run: Path) -> None:
+def test_an_ensemble_keeps_that_of_its_first_encoder_and_an_average_that_of_one_encoder(run: Path) -> None:
     without = load_checkpoint(run)
     store(run, random_predictor(512, tokens=(4, 5)))
-    loaded = load_checkpoint(run)
+    stored = load_checkpoint(run)
+    weighing = replace(stored.settings, decode=replace(stored.settings.decode, consensus_weight=0.5))
+    loaded = replace(stored, settings=weighing)
     assert loaded.consensus is not None
     assert join_checkpoints([loaded, without]).consensus is loaded.consensus
-    assert average_checkpoints([loaded, without]).consensus is None
+    average = average_checkpoints([loaded, without])
+    assert (average.consensus, average.settings) == (loaded.consensus, weighing)
+    with torch.no_grad():  # as fine-tuning leaves it
+        next(iter(without.model.encoder.parameters())).add_(1.0)
+    average = average_checkpoints([loaded, without])
+    assert average.consensus is None
+    assert average.settings == stored.settings  # so that its own search works
 
 
 def test_damage_and_files_of_other_models_are_one_message(run: Path) -> None:

@@ -246,6 +246,16 @@ def _checkpointed(block: nn.Module, features: Tensor) -> Tensor:
     return output
 
 
+def encode_alike(one: Encoder, other: Encoder) -> bool:
+    """Whether two encoders give the same features: the same network, weights and preprocessing."""
+    if one is other or not one.encodes_images:
+        return True
+    if one.name != other.name or one.transform != other.transform or one.feature_dim != other.feature_dim:
+        return False
+    weights, others = one.state_dict(), other.state_dict()
+    return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
+
+
 @contextmanager
 def _frozen_statistics(block: nn.Module) -> Iterator[None]:
     """Inside, the running statistics of BatchNorm are not updated, so that the second forward pass does not count."""
