@@ -3,9 +3,10 @@
     python benchmarks/coco_start.py data=coco data.root=DIR encoder.image_size=64 …
     python benchmarks/coco_start.py --before FOLDER data=coco …     also the build in another checkout, in turns
 
-The settings are those of train.py; benchmarks/coco_shape.py makes a data set of COCO's size. Each start ends at the
-optimizer's first step. The feature cache is filled by a start that is not counted. Workers count with their process.
-Memory is that of the process's own pages (anonymous ones) at most, and all of its pages, files included, at most.
+The settings are those of train.py; benchmarks/coco_shape.py makes a data set of COCO's size. Each start ends when the
+optimizer's first step is done. The feature cache is filled by a start that is not counted. Workers count with their
+process. Memory is that of the process's own pages (anonymous ones) at most, and all of its pages, files included, at
+most.
 """
 
 from __future__ import annotations
@@ -26,24 +27,25 @@ from process_memory import memory_of
 HERE = Path(__file__).resolve().parents[1]
 FIRST_STEP = """
 import json, os, resource, runpy, sys
-import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-def report(self, *args, **kwargs):
+def report(optimizer, arguments, options):
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     print(json.dumps({"first step": sum(one.ru_utime + one.ru_stime for one in used)}), flush=True)
-    os._exit(0)
+    if not os.environ.get("COCO_START_PROFILE"):
+        os._exit(0)
 
-torch.optim.AdamW.step = report
+register_optimizer_step_post_hook(report)
 sys.argv = ["train.py", *sys.argv[1:]]
 if os.environ.get("COCO_START_PROFILE"):
     import cProfile, pstats
     profile = cProfile.Profile()
-    def report(self, *args, **kwargs):
+    def show(optimizer, arguments, options):
         profile.disable()
         pstats.Stats(profile).sort_stats("cumulative").print_stats(70)
         sys.stdout.flush()
         os._exit(0)
-    torch.optim.AdamW.step = report
+    register_optimizer_step_post_hook(show)
     profile.enable()
 runpy.run_path("train.py", run_name="__main__")
 """

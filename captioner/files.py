@@ -36,7 +36,7 @@ def cache_directory() -> Path:
     return Path(configured).expanduser() if configured else Path.home() / ".cache" / "captioner"
 
 
-def folder_and_name(path: Path) -> tuple[str, str]:
+def folder_and_name(path: Path | str) -> tuple[str, str]:
     """The folder, with its separator (empty where the path has none), and the file's name, faster than `os.path.split`:
     it is asked for every image of a data set."""
     file = os.fspath(path)

@@ -216,6 +216,8 @@ def fill_cache(
         fill(plan.shards, plan.from_grids, _from_grids(plan.grids, encoder.vector_is_mean), progress.update)
         encode = _from_images(plan.sources, encoder, plan.with_grid, data, device)
         bad = fill(plan.shards, plan.to_encode, encode, progress.update)
+    if isinstance(encoder, Encoder):
+        encoder.discard_fused_copy()  # a training reads features from now on, and needs the memory
     return {
         index: _reason(bad[key], plan.dataset.images[index].path, plan.sources[key].path)
         for index, key in plan.digests.items()

@@ -49,7 +49,7 @@ MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, beyond which Pillow
 
 # Without EPS and the like, which Pillow decodes with external programs.
 _FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000"]
-if "avif" in features.get_supported_modules():  # Pillow 11.3 added it
+if "avif" in features.modules and features.check_module("avif"):  # Pillow 11.3 added it
     _FORMATS.append("AVIF")
 
 _UPRIGHT = {

@@ -196,6 +196,10 @@ class Encoder(nn.Module):
             self._fused = (fuse_batch_norm(frozen) if self._fuses and has_norms else frozen,)
         return run_in_chunks(self._fused[0], images)
 
+    def discard_fused_copy(self) -> None:
+        """Free the copy of the frozen blocks with fused BatchNorm. The next call makes it again."""
+        self._fused = ()
+
     # The copy is out of date once the trunk's tensors move or other values are loaded into them.
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Encoder:

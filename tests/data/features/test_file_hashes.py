@@ -37,8 +37,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     read: list[Path] = []
     read_content = file_hashes.read_content
 
-    def recorded(path: Path, size: int) -> bytes:
-        read.append(path)
+    def recorded(path: str, size: int) -> bytes:
+        read.append(Path(path))
         return read_content(path, size)
 
     monkeypatch.setattr(file_hashes, "read_content", recorded)
@@ -129,4 +129,4 @@ def test_all_of_a_file_is_read(tmp_path_factory: pytest.TempPathFactory, content
     read = os.read
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "read", lambda descriptor, count: read(descriptor, min(count, most)))
-        assert file_hashes.read_content(path, size) == content
+        assert file_hashes.read_content(str(path), size) == content
