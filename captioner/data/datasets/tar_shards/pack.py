@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import re
 import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
@@ -16,11 +19,13 @@ from tqdm import tqdm
 from captioner.data.dataset import CaptionDataset, CaptionedImage, ImagePath
 from captioner.data.datasets.annotation_files import join_names
 from captioner.data.datasets.tar_shards.patterns import begun_name
+from captioner.data.features.locks import lock_open_file
 from captioner.data.image_views import ImageViews
 from captioner.data.images.decode import IMAGE_SUFFIXES
 from captioner.errors import CaptionerError, ConfigError, DataError, ImageError
-from captioner.files import atomic_file, write_atomically
+from captioner.files import atomic_file
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system without locks
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")  # no dot, because the suffix begins at the first one
 
 
@@ -31,23 +36,38 @@ def pack_shards(dataset: CaptionDataset, folder: Path, pairs_per_shard: int) -> 
     key is the image id; otherwise KEY.json with {"image_id": …, "captions": […]}. Equal data sets give equal bytes.
     Shards are written atomically. Bounding boxes are not written. A pack that was killed is done again.
 
-    DataError if the folder already has shards of the split or the disk is full; ImageError for an image that cannot be
-    read.
+    DataError if the folder already has shards of the split, another process packs it there, or the disk is full;
+    ImageError for an image that cannot be read.
     """
     _check_pairs_per_shard(pairs_per_shard)
-    existing = sorted(folder.glob(f"{dataset.split}-*.tar"))
     begun = folder / begun_name(dataset.split)
-    if existing and not begun.exists():
+    if not begun.exists():
+        _check_unused(folder, dataset.split)
+    with _mark_begun(begun) as marker:
+        if not marker.tell():  # another process may have finished since
+            try:
+                _check_unused(folder, dataset.split)
+            except DataError:
+                _remove(begun, marker)
+                raise
+            try:
+                marker.write(b"captioner data pack has not finished: run it again.\n")
+            except OSError as error:
+                raise DataError(f"{folder} cannot be written: {error.strerror}.") from error
+        return _pack(dataset, folder, pairs_per_shard, begun, marker)
+
+
+def _check_unused(folder: Path, split: str) -> None:
+    """DataError where the folder has finished shards of the split."""
+    if existing := sorted(folder.glob(f"{split}-*.tar")):
         names = join_names(path.name for path in existing)
-        raise DataError(
-            f"{folder} already holds shards of {dataset.split} ({names}). Move them, or name another folder."
-        )
+        raise DataError(f"{folder} already holds shards of {split} ({names}). Move them, or name another folder.")
+
+
+def _pack(dataset: CaptionDataset, folder: Path, pairs_per_shard: int, begun: Path, marker: IO[bytes]) -> list[Path]:
+    """`pack_shards`, with the file `begun` locked."""
+    existing = sorted(folder.glob(f"{dataset.split}-*.tar"))  # of a pack that was killed
     paths: list[Path] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(begun, b"captioner data pack has not finished: run it again.\n")
-    except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error.strerror}.") from error
     title = f"packing {dataset.name} {dataset.split}"
     with tqdm(total=len(dataset), desc=title, unit="image", disable=not sys.stderr.isatty()) as bar:
         for number, start in enumerate(range(0, len(dataset), pairs_per_shard)):
@@ -56,7 +76,7 @@ def pack_shards(dataset: CaptionDataset, folder: Path, pairs_per_shard: int) -> 
                 _write_shard(path, dataset.images[start : start + pairs_per_shard], bar)
             except (CaptionerError, OSError) as error:
                 if not paths and not existing:  # nothing is there that could be taken for the whole
-                    begun.unlink(missing_ok=True)
+                    _remove(begun, marker)
                 if not isinstance(error, OSError):
                     raise
                 raise DataError(
@@ -66,8 +86,39 @@ def pack_shards(dataset: CaptionDataset, folder: Path, pairs_per_shard: int) -> 
             paths.append(path)
     for rest in set(existing) - set(paths):  # of an unfinished pack with more shards
         rest.unlink()
-    begun.unlink()
+    _remove(begun, marker)
     return paths
+
+
+def _mark_begun(begun: Path) -> IO[bytes]:
+    """Open the file that says that a pack has not finished, at its end; it is locked as long as it is open.
+
+    DataError if another process has locked it: the shards of two packs of different sizes would be mixed.
+    """
+    try:
+        begun.parent.mkdir(parents=True, exist_ok=True)
+        marker = begun.open("a+b", buffering=0)
+        try:
+            locked = lock_open_file(marker)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            locked = True  # nobody can tell
+        if locked and begun.exists() and os.path.samestat(begun.stat(), os.fstat(marker.fileno())):
+            return marker
+        marker.close()
+    except OSError as error:
+        raise DataError(f"{begun.parent} cannot be written: {error.strerror}.") from error
+    raise DataError(
+        f"Another process is packing this split into {begun.parent}: wait until it has finished, or use another folder."
+    )
+
+
+def _remove(begun: Path, marker: IO[bytes]) -> None:
+    """Remove the file of a pack that leaves nothing unfinished, while it is locked."""
+    if sys.platform == "win32":
+        marker.close()  # an open file cannot be removed there
+    begun.unlink(missing_ok=True)
 
 
 def packed_bytes(dataset: CaptionDataset, pairs_per_shard: int) -> int:

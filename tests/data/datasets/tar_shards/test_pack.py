@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from PIL import Image
 from captioner.config import CocoConfig, ShardsConfig
 from captioner.data.dataset import CaptionDataset, CaptionedImage
 from captioner.data.datasets.registry import load_dataset, read_split
+from captioner.data.datasets.tar_shards import pack
 from captioner.data.datasets.tar_shards.pack import pack_shards, packed_bytes
 from captioner.errors import ConfigError, DataError, ImageError
 from tests.data.tiny import jpeg, write_coco
@@ -107,6 +109,27 @@ def test_an_unfinished_pack_is_not_taken_for_the_whole(tmp_path: Path) -> None:
     (tmp_path / "gone.jpg").rename(tmp_path / "b.jpg")
     assert len(pack_shards(dataset, tmp_path / "out", 1)) == 2
     assert [image.image_id for image in read_split(ShardsConfig(root=str(tmp_path / "out")), "train")] == ["a", "b"]
+
+
+def test_a_second_pack_does_not_mix_its_shards_with_those_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With other sizes, the last shards of one would stay behind those of the other."""
+    image = tmp_path / "image.jpg"
+    image.write_bytes(jpeg())
+    dataset = dataset_of(image, {number: (f"number {number}",) for number in range(6)})
+    write, refused = pack._write_shard, []
+
+    def write_meanwhile(path: Path, *arguments: Any) -> None:
+        with pytest.raises(DataError, match="Another process is packing this split into"):
+            pack_shards(dataset, tmp_path / "out", 1)
+        refused.append(path.name)
+        write(path, *arguments)
+
+    monkeypatch.setattr(pack, "_write_shard", write_meanwhile)
+    paths = pack_shards(dataset, tmp_path / "out", 3)
+    assert refused == ["train-00000.tar", "train-00001.tar"]
+    assert sorted((tmp_path / "out").iterdir()) == paths
 
 
 def test_mistakes_leave_nothing_behind(tmp_path: Path) -> None:
