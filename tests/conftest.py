@@ -19,15 +19,17 @@ __all__ = ["_numbered_folder", "new_folder", "pytest_runtest_makereport", "tmp_p
 settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any_machine")
 enforce_shapes("captioner.nn", "captioner.decode")
-composed_once = pytest.MonkeyPatch()
+composed_once, translated_once = pytest.MonkeyPatch(), pytest.MonkeyPatch()
 gc.disable()  # until all tests are imported
 
 
 def pytest_collection_finish() -> None:
-    """Let Hydra compose each choice of files once, and garbage collection leave out the million objects imported."""
+    """Do once what many tests share, and let garbage collection leave out the million objects imported."""
     from tests.composed_settings import keep_composed_settings  # here: the hook above must come before the package
+    from tests.onnx_registry import keep_onnx_registry
 
     keep_composed_settings(composed_once)
+    keep_onnx_registry(translated_once)
     gc.enable()
     gc.collect()
     gc.freeze()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -259,18 +260,29 @@ def losses_with(folder: Path, options: list[str], learning_rate: float = 0.1) ->
     SGD, because Adam divides a gradient near 0 by its own size, and so turns rounding errors into steps.
     """
     plain = settings(folder)
-    chosen = compose_train_settings([*options, "model.dropout=0"])
+    chosen = composed(folder, [*options, "model.dropout=0"])
+    sizes = {"embedding_dim": 24, "hidden_dim": 24, "attention_dim": 12, "feed_forward_dim": 48, "memory_slots": 3}
+    model = replace(chosen.model, **{name: size for name, size in sizes.items() if hasattr(chosen.model, name)})
     encoder = plain.encoder
     if chosen.model.name == "semantic_attention":  # it reads the classes of the published classifier
         encoder = replace(chosen.encoder, name="efficientnet_lite0", image_size=64)
     encoder = replace(encoder, fine_tune_from=chosen.encoder.fine_tune_from)
     trainer = replace(plain.trainer, gradient_accumulation_steps=chosen.trainer.gradient_accumulation_steps)
     optim = replace(plain.optim, name="sgd", learning_rate=learning_rate)
-    parts = {"model": chosen.model, "encoder": encoder, "objective": chosen.objective}
+    parts = {"model": model, "encoder": encoder, "objective": chosen.objective}
     changed = replace(plain, **parts, trainer=trainer, optim=optim)
     run = prepare(changed, folder / "none")
     run.model.train()
     return [train_step(run, step)["loss"] for step in training_batches(run)]
+
+
+def composed(folder: Path, options: list[str]) -> TrainConfig:
+    """The settings of train.py with these options, which the first process that asks for them composes for all."""
+    path = folder / f"{','.join(options)}.composed"
+    if not path.exists():
+        path.write_bytes(pickle.dumps(compose_train_settings(options)))
+    settings: TrainConfig = pickle.loads(path.read_bytes())
+    return settings
 
 
 def captions_of(run: Run, limit: int) -> dict[str, str]:

@@ -30,11 +30,14 @@ MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
 
 def small(config: ModelConfig) -> Decoder[Any]:
-    """The decoder of these settings with few units, and random weights."""
+    """The decoder of these settings with few units, no more than two layers of a kind, and random weights."""
     sizes = {"embedding_dim": 24, "hidden_dim": 24, "attention_dim": 12, "memory_slots": 3}
+    most = {"layers": 2, "encoder_layers": 2}
     known = {field.name for field in fields(config)}
     torch.manual_seed(0)
-    small_config = replace(config, **{name: size for name, size in sizes.items() if name in known})  # type: ignore[arg-type]
+    changed = {name: size for name, size in sizes.items() if name in known}
+    changed |= {name: min(size, getattr(config, name)) for name, size in most.items() if name in known}
+    small_config = replace(config, **changed)  # type: ignore[arg-type]
     return build_decoder(small_config, V, D).eval()
 
 
