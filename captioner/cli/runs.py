@@ -35,7 +35,11 @@ def _parser() -> FlagParser:
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="folder of runs (default: runs)")
     parser.add_argument("--sort", metavar="COLUMN", help="a column such as CIDEr, the best first (default: by time)")
     parser.add_argument("--csv", action="store_true", help="print CSV instead of Markdown")
-    parser.add_argument("--average", action="store_true", help="one row for runs that differ in their seed alone")
+    parser.add_argument(
+        "--average",
+        action="store_true",
+        help="one row for runs that differ in their seed alone (the last of each seed)",
+    )
     add_json(parser, "print JSON: a list of the runs with their settings that differ and all of their metrics.json")
     return parser
 

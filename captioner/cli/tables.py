@@ -11,6 +11,7 @@ import math
 import os
 import statistics
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +95,18 @@ def _flat(value: Any, prefix: str = "") -> dict[str, str]:
 def averaged_over_seeds(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """One row for runs that differ in their seed alone: mean scores, and CIDEr's standard deviation over seeds.
 
-    rows: those of `run_rows`. Returns no rows where there is no column "seed".
+    rows: those of `run_rows`. Of several runs that have the seed in common, too, the last one counts. Returns no rows
+    where there is no column "seed".
     """
     if not rows or any("seed" not in row for row in rows):
         return []
-    settings = [key for key in rows[0] if "." in key]
-    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    settings = [key for key in takewhile(lambda key: key not in FACTS, list(rows[0])[1:]) if key != "seed"]
+    by_seed: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
     for row in rows:
-        groups.setdefault(tuple(row.get(key, "") for key in settings), []).append(row)
+        by_seed.setdefault(tuple(row.get(key, "") for key in settings), {})[row["seed"]] = row
     averaged = []
-    for key, group in groups.items():
+    for key, of_seeds in by_seed.items():
+        group = list(of_seeds.values())
         scores = [name for name in group[0] if name[0].isupper() and all(_is_number(row.get(name)) for row in group)]
         mean = {name: f"{statistics.fmean(float(row[name]) for row in group):.2f}" for name in scores}
         row = dict(zip(settings, key, strict=True)) | {"seeds": str(len(group))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,19 @@ def test_settings_that_differ_are_shown_and_seeds_averaged(command: Command) -> 
     averaged = cells(command(main, "--average").out)
     assert averaged[0] == ["model.cell", "seeds", "decoder parameters", "CIDEr", "CIDEr ±"]
     assert averaged[2:] == [["gru", "2", "1.5 M", "60.00", "14.14"], ["rnn", "2", "1.5 M", "35.00", "7.07"]]
+
+
+def test_runs_of_one_seed_or_from_other_weights_are_not_averaged_together(command: Command) -> None:
+    """Two seeds are two, though one was run again; a run that began with another's weights is not one of them."""
+    for number, (seed, start, cider) in enumerate(
+        [(0, "null", 0.5), (1, "null", 0.1), (2, "a", 0.9), (1, "null", 0.7)]
+    ):
+        write_run(Path(f"runs/{number}"), cider)
+        Path(f"runs/{number}/config.yaml").write_text(f"model: {{cell: gru}}\nseed: {seed}\ninit_from: {start}\n")
+        os.utime(f"runs/{number}/metrics.json", (number, number))
+    averaged = cells(command(main, "--average").out)
+    assert averaged[0] == ["init_from", "seeds", "decoder parameters", "CIDEr", "CIDEr ±"]
+    assert averaged[2:] == [["None", "2", "1.5 M", "60.00", "14.14"], ["a", "1", "1.5 M", "90.00", ""]]
 
 
 @pytest.mark.parametrize(
