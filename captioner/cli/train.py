@@ -61,6 +61,10 @@ def main() -> None:
         try:
             primary = PRIMARY[chosen_task(sys.argv[1:])]
             run_hydra(_dry_job if dry else _job, primary, sys.argv[1:])
+        except KeyboardInterrupt:
+            if _failed:  # a run before has failed, which the code 0 of SIGTERM would hide
+                raise _failed[0] from None
+            raise
         finally:  # also when the sweep was stopped: what is finished deserves its table
             if len(_finished) > 1:
                 from captioner.cli.tables import write_sweep_table
@@ -89,6 +93,10 @@ def _error_kept_for_the_end() -> Iterator[None]:
         _failed.append(error)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             sys.stderr.write(f"{' '.join(HydraConfig.get().overrides.task)}: {explain(error) or error}\n")
+    except KeyboardInterrupt:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            sys.stderr.write("The sweep is stopped: no further run of it is started.\n")
+        raise
 
 
 def _job(composed: DictConfig) -> None:

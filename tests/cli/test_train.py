@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
+from captioner.cli import train_job
 from captioner.cli.choices import CONF
 from captioner.cli.evaluate import main as evaluate
 from captioner.cli.train import main
@@ -18,6 +20,7 @@ from captioner.evaluation.evaluation import Evaluation
 from captioner.metrics import score
 from captioner.training.logs import read_records
 from captioner.training.loop import TrainingResult
+from captioner.training.signals import Interrupted
 from tests.cli.conftest import SMALL, Command, SmallRun
 
 
@@ -52,6 +55,22 @@ def test_a_failing_run_does_not_stop_the_sweep(command: Command, tiny: FolderCon
     assert result.code == 2
     assert "Did you mean rnn" in result.err
     assert len(list(Path("sweep").glob("*/metrics.json"))) == 1
+
+
+@pytest.mark.parametrize(("first", "code"), [("gru", 0), ("rnm", 2)])
+def test_a_stopped_sweep_says_that_it_is_not_finished(
+    command: Command, tiny: FolderConfig, monkeypatch: pytest.MonkeyPatch, first: str, code: int
+) -> None:
+    """SIGTERM in a run ends with 0, as that of a single run does, unless a run before it has failed."""
+
+    def stopped(*arguments: object, **options: object) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(train_job, "train_in_folder", stopped)
+    result = command(main, *SMALL, "-m", f"model.cell={first},lstm,rnn", "hydra.sweep.dir=sweep")
+    assert result.code == code
+    assert result.err.count("The sweep is stopped: no further run of it is started.") == 1
+    assert ("Did you mean rnn" in result.err) == (first == "rnm")
 
 
 def test_a_dry_run_starts_nothing(command: Command, tiny: FolderConfig) -> None:
