@@ -101,6 +101,10 @@ def _check_sources(config: EvaluateConfig, overrides: list[str]) -> None:
         )
     if config.subset is not None:
         choose("subset", config.subset, SUBSETS)
+    if config.results is not None and config.devices is not None:
+        raise ConfigError(
+            f"devices={config.devices} needs checkpoint=runs/…: a file of captions is scored by one process."
+        )
     if config.results is None:
         for setting in ("compare", "references", "subset"):
             if getattr(config, setting) is not None:

@@ -11,7 +11,7 @@ from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.checkpoint.index import find_checkpoint
 from captioner.checkpoint.load_ensemble import load_ensemble
 from captioner.cli.evaluation_output import print_evaluation
-from captioner.cli.overrides import is_given
+from captioner.cli.overrides import as_argument, is_given
 from captioner.cli.runs_folder import shown
 from captioner.cli.score_job import training_captions
 from captioner.config import HARD_AT_TEST, USED_BY, DecodeConfig, EvaluateConfig
@@ -21,7 +21,8 @@ from captioner.data.features.class_source import with_classes
 from captioner.data.features.precomputed.source import PrecomputedFeatures
 from captioner.data.features.sources import FeatureSource, open_model_features
 from captioner.distributed.device import choose_device
-from captioner.distributed.ranks import is_main_process, process_group
+from captioner.distributed.launch import launch
+from captioner.distributed.ranks import RankInfo, is_main_process, process_group, rank_info
 from captioner.errors import ConfigError, choose
 from captioner.evaluation.evaluate import evaluate_model, settings_for_sets
 from captioner.evaluation.evaluation import Evaluation, has_references, write_evaluation
@@ -39,7 +40,19 @@ EXAMPLES = 6  # images whose attention the report shows
 
 
 def evaluate_in_folder(config: EvaluateConfig, overrides: list[str], folder: Path) -> None:
-    """Score what `config` names; write metrics, captions and the report into `folder`, and print the scores."""
+    """Score what `config` names; write metrics, captions and the report into `folder`, and print the scores.
+
+    Captions are generated here, or in `devices` processes that this one starts; the first of those scores and prints.
+    """
+    rank = rank_info()
+    if rank == RankInfo() and (config.devices or 1) > 1:
+        _launch(config, overrides, folder)
+        return
+    if config.devices not in (None, rank.world_size):
+        raise ConfigError(
+            f"devices={config.devices}, but {rank.world_size} processes were started: leave devices out under "
+            "torchrun, which starts the processes itself."
+        )
     with process_group(choose_device(config.device)):
         systems, dataset = _caption(config, overrides)
     if not is_main_process():
@@ -53,6 +66,14 @@ def evaluate_in_folder(config: EvaluateConfig, overrides: list[str], folder: Pat
         tokenizer = scoring_tokenizer(config.metric, config.tokenizer, dataset.all_captions)
         write_report(folder / "report.html", systems, dataset, tokenizer)
         sys.stdout.write(f"Report: {shown(folder)}/report.html\n")
+
+
+def _launch(config: EvaluateConfig, overrides: list[str], folder: Path) -> None:
+    """Evaluate in `config.devices` new processes. Raises JobFailedError, or KeyboardInterrupt after a Ctrl-C."""
+    count = config.devices or 1
+    choose_device(config.device, RankInfo(world_size=count, local_world_size=count))  # before they start: one message
+    if launch("evaluate", [*overrides, f"hydra.run.dir={as_argument(str(folder.absolute()))}"], count) is not None:
+        raise KeyboardInterrupt
 
 
 def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[ReportedSystem], CaptionDataset]:

@@ -50,6 +50,7 @@ Caption every image of a split with a trained model and score the captions; or s
 
   python evaluate.py checkpoint=runs/… split=test
   python evaluate.py checkpoint=runs/… data=coco data.root=DIR split=val decode.beam_width=5
+  python evaluate.py checkpoint=runs/… devices=4             four processes caption (torchrun works as well)
   python evaluate.py checkpoint=runs/a baselines=[runs/b] report=true   one HTML page that compares both
   python evaluate.py results=captions.json references=annotations/captions_val2014.json      no image is needed
   python evaluate.py results=captions.json data=coco data.root=DIR split=val

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from captioner.config.augment import AugmentConfig
-from captioner.config.checks import check_resume_despite, starts_before_end, within
+from captioner.config.checks import at_least, check_resume_despite, starts_before_end, within
 from captioner.config.data import CacheConfig, DataConfig, ScenesConfig
 from captioner.config.decode import DecodeConfig
 from captioner.config.encoder import NO_ENCODER_NAME, EncoderConfig
@@ -180,8 +180,10 @@ class EvaluateConfig:
     meteor: MeteorConfig = field(default_factory=MeteorConfig)
     batch_size: int = 64  # images captioned together
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+    devices: int | None = None  # processes that caption, one GPU each; null: one, or those of torchrun
 
     def __post_init__(self) -> None:
+        at_least("devices", self.devices, 1)
         within("captions_per_image", self.captions_per_image, 1, MOST_CAPTIONS)
         several = "Caption_sets" in self.metric.names
         if several and self.captions_per_image == 1:

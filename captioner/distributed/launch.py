@@ -1,4 +1,4 @@
-"""`trainer.devices=N`: starts N processes of one command on this machine, watches them, and ends them together.
+"""`trainer.devices=N` and `devices=N`: start N processes of a command here, watch them, and end them together.
 
 It does what torchrun does for one machine, but prints a single error message. Each process runs
 `python -m captioner COMMAND …` with its rank in the environment; this process hosts their key-value store and waits.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from captioner.cli import evaluate_job
 from captioner.cli.evaluate import main
 from tests.cli.conftest import Command, SmallRun
 
@@ -34,6 +35,21 @@ def test_checkpoint_gives_what_training_gave(command: Command, run: Path) -> Non
     assert Path("run/captions_val.json").read_bytes() == Path("again/captions_val.json").read_bytes()
     assert "Bleu_4" in result.out
     assert "tokenizer ptb 1, 8 images × 2 references" in result.out
+
+
+def test_several_processes_are_started_with_the_same_settings(
+    command: Command, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they write is tested with real ones (test_launch.py)."""
+    started = []
+    monkeypatch.setattr(evaluate_job, "launch", lambda *what: started.append(what))
+    result = command(main, "checkpoint=run", "split=test", "devices=2", "device=cpu", "hydra.run.dir=several")
+    assert result.code == 0, result.err
+    ((name, options, count),) = started
+    assert (name, count) == ("evaluate", 2)
+    assert options[:3] == ["checkpoint=run", "split=test", "devices=2"]
+    assert options[-1] == f"hydra.run.dir={Path('several').absolute()}"
+    assert not list(Path("several").glob("*"))  # they would refuse a folder that is in use
 
 
 def test_other_split_and_search(command: Command, run: Path) -> None:
@@ -139,6 +155,8 @@ def test_an_ensemble_of_a_model_and_itself_scores_as_the_model(command: Command,
     [
         (["results=run/captions_val.json", "baselines=[run]", *DATA], "has no model"),
         (["results=run/captions_val.json", "ensemble=[run]", *DATA], "ensemble=[…] need checkpoint"),
+        (["results=run/captions_val.json", "devices=2", *DATA], "devices=2 needs checkpoint"),
+        (["checkpoint=run", "devices=0"], "devices=0 is too small"),
         (["checkpoint=run", "ensemble=[nowhere]"], "nowhere"),
         (["checkpoint=run", "ensemble_mean=log_probabilities"], "has no effect without ensemble"),
         (["checkpoint=run", "ensemble=[run]", "ensemble_mean=log_prob"], "Did you mean log_probabilities"),

@@ -277,3 +277,9 @@ def test_torchrun_restarts_a_job_and_evaluates_its_model(command: Command, tiny:
     assert job.returncode == 0, errors
     (evaluated,) = Path("runs").glob("*_evaluate_val")
     assert (evaluated / "captions_val.json").read_bytes() == (run / "captions_val.json").read_bytes()
+
+    options = (f"checkpoint={run}", "device=cpu", "metric.names=[Bleu]", "devices=2", "hydra.run.dir=launched")
+    job = start("-m", "captioner", "evaluate", *options)
+    errors = job.communicate(timeout=PATIENCE)[1]
+    assert job.returncode == 0, errors
+    assert Path("launched/captions_val.json").read_bytes() == (run / "captions_val.json").read_bytes()
