@@ -337,6 +337,7 @@ DIRECT = {
     "captioner/data/download/http.py": "a .part file, which the next download continues",
     "captioner/data/download/unzip.py": "a .part file, which the next run overwrites",
     "captioner/data/features/locks.py": "lock files",
+    "captioner/data/datasets/tar_shards/pack.py": "the mark of an unfinished pack, locked while it is open",
     "captioner/data/synthetic/scenes/generate_scenes.py": "inside the temporary folder of the scenes",
     "captioner/cli/captions_file.py": "appends, under a lock; the next command cuts an unfinished line off",
     "captioner/cli/write_reference.py": "for developers: files under version control",
