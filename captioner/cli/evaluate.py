@@ -75,6 +75,7 @@ def _job(composed: DictConfig) -> None:
             evaluate_in_folder(config, overrides, folder)
     except Exception as error:
         _errors.append(error)
+    finally:  # also after a Ctrl-C
         if is_main_process():
             remove_if_empty(folder)
 

@@ -21,7 +21,7 @@ from captioner.data.features.class_source import with_classes
 from captioner.data.features.precomputed.source import PrecomputedFeatures
 from captioner.data.features.sources import FeatureSource, open_model_features
 from captioner.distributed.device import choose_device
-from captioner.distributed.launch import launch
+from captioner.distributed.launch import JobFailedError, launch
 from captioner.distributed.ranks import RankInfo, is_main_process, process_group, rank_info
 from captioner.errors import ConfigError, choose
 from captioner.evaluation.evaluate import evaluate_model, settings_for_sets
@@ -69,11 +69,11 @@ def evaluate_in_folder(config: EvaluateConfig, overrides: list[str], folder: Pat
 
 
 def _launch(config: EvaluateConfig, overrides: list[str], folder: Path) -> None:
-    """Evaluate in `config.devices` new processes. Raises JobFailedError, or KeyboardInterrupt after a Ctrl-C."""
+    """Evaluate in `config.devices` new processes. Raises JobFailedError, also after a Ctrl-C."""
     count = config.devices or 1
     choose_device(config.device, RankInfo(world_size=count, local_world_size=count))  # before they start: one message
     if launch("evaluate", [*overrides, f"hydra.run.dir={as_argument(str(folder.absolute()))}"], count) is not None:
-        raise KeyboardInterrupt
+        raise JobFailedError(130, "")  # they have said that they were stopped
 
 
 def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[ReportedSystem], CaptionDataset]:

@@ -65,6 +65,6 @@ def _device_of_rank(name: str, rank: RankInfo) -> torch.device:
     if rank.local_world_size > gpus:
         raise ConfigError(
             f"{rank.local_world_size} processes on this machine need as many GPUs, and it has {gpus}: start fewer "
-            "(trainer.devices, or torchrun's --nproc_per_node), or use device=cpu."
+            "(trainer.devices, devices of evaluate.py, or torchrun's --nproc_per_node), or use device=cpu."
         )
     return torch.device("cuda", rank.local_rank)
