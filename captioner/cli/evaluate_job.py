@@ -20,6 +20,7 @@ from captioner.data.datasets.registry import add_boxes, add_objects, load_datase
 from captioner.data.features.class_source import with_classes
 from captioner.data.features.precomputed.source import PrecomputedFeatures
 from captioner.data.features.sources import FeatureSource, open_model_features
+from captioner.distributed.checks import check_started
 from captioner.distributed.device import choose_device
 from captioner.distributed.launch import JobFailedError, launch
 from captioner.distributed.ranks import RankInfo, is_main_process, process_group, rank_info
@@ -48,11 +49,7 @@ def evaluate_in_folder(config: EvaluateConfig, overrides: list[str], folder: Pat
     if rank == RankInfo() and (config.devices or 1) > 1:
         _launch(config, overrides, folder)
         return
-    if config.devices not in (None, rank.world_size):
-        raise ConfigError(
-            f"devices={config.devices}, but {rank.world_size} processes were started: leave devices out under "
-            "torchrun, which starts the processes itself."
-        )
+    check_started("devices", config.devices, rank)
     with process_group(choose_device(config.device)):
         systems, dataset = _caption(config, overrides)
     if not is_main_process():

@@ -18,12 +18,7 @@ from captioner.errors import ConfigError, TrainingError
 def check_processes(config: TrainConfig, rank: RankInfo) -> None:
     """Raise ConfigError if a job of `rank.world_size` processes cannot train with these settings."""
     trainer = config.trainer
-    if trainer.devices not in (None, rank.world_size):
-        raise ConfigError(
-            f"trainer.devices={trainer.devices}, but {rank.world_size} "
-            f"process{'es were' if rank.world_size > 1 else ' was'} started: leave trainer.devices out "
-            "(or null) under torchrun, which starts the processes itself."
-        )
+    check_started("trainer.devices", trainer.devices, rank)
     if trainer.batch_size < rank.world_size:
         raise ConfigError(
             f"trainer.batch_size={trainer.batch_size} is the batch of all processes together, too small for "
@@ -38,6 +33,16 @@ def check_processes(config: TrainConfig, rank: RankInfo) -> None:
         raise ConfigError(
             f"model.image_projection=batch_norm cannot go with {rank.world_size} processes, because each would compute "
             "the statistics of its own part of the batch: train in one process, or choose affine."
+        )
+
+
+def check_started(setting: str, devices: int | None, rank: RankInfo) -> None:
+    """ConfigError where `setting` asks for another number of processes than were started; null passes."""
+    if devices not in (None, rank.world_size):
+        raise ConfigError(
+            f"{setting}={devices}, but {rank.world_size} "
+            f"process{'es were' if rank.world_size > 1 else ' was'} started: leave {setting} out "
+            "(or null) under torchrun, which starts the processes itself."
         )
 
 
