@@ -15,8 +15,6 @@ from captioner.schema import from_plain, to_plain
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_SHOWN_IF_USED = ("implausible_penalty", "class_weight", "consensus_weight")
-
 _OTHER_NAMES = {
     "num_beams": "beam_width",
     "beam_size": "beam_width",
@@ -94,9 +92,4 @@ def _next_multiple(number: int, of: int) -> int:
 
 def describe_search(decode: DecodeConfig) -> str:
     """A search and its settings in one line, such as "beam, beam_width=5, length_penalty=1, max_length=20"."""
-    shown = [key for key, names in USED_BY.items() if decode.name in names and key not in _SHOWN_IF_USED]
-    settings = [f"{key}={getattr(decode, key):g}" for key in shown]
-    settings += [f"class_weight={decode.class_weight:g}"] * (decode.name == "beam" and decode.class_weight > 0)
-    if decode.name in RANKED_SEARCHES and decode.consensus_weight > 0:
-        settings.append(f"consensus_weight={decode.consensus_weight:g}")
-    return ", ".join([decode.name, *settings, f"max_length={decode.max_length}", *decode.guards])
+    return ", ".join([decode.name, *decode.described])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from captioner.config.checks import at_least, check_choices, within
@@ -26,6 +26,9 @@ USED_BY = {
     **dict.fromkeys(("temperature", "top_k", "top_p", "typical_p", "min_p"), ("sample",)),
 }
 """Settings that only some searches use → these searches."""
+
+_NAMED_IF_CHANGED = ("implausible_penalty", "class_weight", "consensus_weight")
+_NAMED_LAST = "implausible_penalty"  # beside the other settings against implausible phrases
 
 LONGEST, WIDEST, MAX_PENALTY = 10_000, 4096, 50.0  # above these a search has no end, or a score overflows
 
@@ -75,6 +78,26 @@ class DecodeConfig:
         if self.name in RANKED_SEARCHES and self.implausible_penalty:
             used.append(f"implausible_penalty={self.implausible_penalty:g}")
         return tuple(used)
+
+    @property
+    def read_settings(self) -> dict[str, bool | int | float]:
+        """The settings that this search reads, by name: searches of one name that agree in them find the same."""
+        keys = [field.name for field in fields(self) if field.name != "name"]
+        return {key: getattr(self, key) for key in keys if self.name in USED_BY.get(key, (self.name,))}
+
+    @property
+    def described(self) -> list[str]:
+        """What decides over the captions, as KEY=VALUE: what only some searches have, the longest caption, and every
+        setting that this search reads and that differs from its default.
+        """
+        read = self.read_settings
+        changed = [key for key, value in read.items() if value != getattr(DecodeConfig, key)]
+        own = [key for key in read if key in USED_BY and (key in changed or key not in _NAMED_IF_CHANGED)]
+        first = [*(key for key in own if key != _NAMED_LAST), "max_length"]
+        return [
+            f"{key}={read[key]:g}" if isinstance(read[key], float) else f"{key}={str(read[key]).lower()}"
+            for key in dict.fromkeys([*first, *changed])
+        ]
 
     @property
     def needs_phrases(self) -> bool:

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from captioner.config import DecodeConfig
 from captioner.data.dataset import CaptionedImage
 from captioner.data.datasets.annotation_files import join_names
 from captioner.data.images.decode import load_image
 from captioner.doctor.context import DiagnosticContext
 from captioner.doctor.findings import Finding, make_finding, severity_by_limits, worst_severity
-from captioner.errors import ImageError
+from captioner.errors import ConfigError, ImageError
+from captioner.schema import from_plain
 
 SIDE = 16  # pixels of the gray thumbnail by which re-encoded copies are recognized
 NEAR = 3.0  # mean difference of two thumbnails, of 255, below which the images count as copies
@@ -112,11 +114,30 @@ def check_recorded_captions(context: DiagnosticContext) -> Finding:
     if not pairs:
         return Finding(name, "skipped", f"{path} has captions of other images.")
     differ = sum(old != new for old, new in pairs) / len(pairs)
+    search = _other_search(path.parent, context)
     return make_finding(
         name,
-        severity_by_limits(differ, 0.05, 0.2),
+        worst_severity(severity_by_limits(differ, 0.05, 0.2), "warning" if search else None),
         f"{differ:.1%} of {len(pairs):,} captions differ from those in {Path(path.parent.name, path.name)}: the scores "
-        f"in that folder {'are not' if differ > 0.05 else 'are'} those of this checkpoint.",
-        "The weights, the images or their preprocessing changed after the run was scored: run evaluate.py again.",
+        f"in that folder {'are not' if differ > 0.05 or search else 'are'} those of this checkpoint{search}.",
+        "The search, the weights, the images or their preprocessing changed after the run was scored: run evaluate.py "
+        "again.",
         {"differ": differ},
     )
+
+
+def _other_search(run: Path, context: DiagnosticContext) -> str:
+    """In which settings the search that the run was scored with differs from the checkpoint's own; "" if in none."""
+    try:
+        signature = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["signature"]
+        scored = from_plain(DecodeConfig, signature["decode"], "decode")
+    except (OSError, ValueError, LookupError, TypeError, ConfigError):
+        return ""  # not known: the captions alone were compared
+    own = context.checkpoint.settings.decode
+    if signature.get("split") != context.val_set.split or (scored.name, scored.read_settings) == (
+        own.name,
+        own.read_settings,
+    ):
+        return ""
+    searches = (f"{decode.name} ({', '.join(decode.described)})" for decode in (scored, own))
+    return ", which were measured with {}, and it searches with {} now".format(*searches)

@@ -209,10 +209,5 @@ def _scores(record: TrainingRecord, decode: DecodeConfig) -> str:
 
 
 def _search(decode: DecodeConfig) -> str:
-    guards = "".join(f", `{setting}`" for setting in decode.guards)
-    if decode.name != "beam":
-        return f"`decode.name={decode.name}`{guards}"
-    penalty = f", `length_penalty={decode.length_penalty:g}`" if decode.length_penalty else ""
-    classes = f", `class_weight={decode.class_weight:g}`" if decode.class_weight else ""
-    consensus = f", `consensus_weight={decode.consensus_weight:g}`" if decode.consensus_weight else ""
-    return f"beam search with `beam_width={decode.beam_width}`{penalty}{classes}{consensus}{guards}"
+    name = "beam search" if decode.name == "beam" else f"`decode.name={decode.name}`"
+    return f"{name} with {', '.join(f'`{setting}`' for setting in decode.described)}"

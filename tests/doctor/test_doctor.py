@@ -315,6 +315,34 @@ def test_captions_that_differ_from_the_recorded_ones(
         assert check_recorded_captions(diagnose(checkpoint=load_checkpoint(other))).severity == "skipped"
 
 
+def test_scores_of_another_search_are_not_those_of_the_checkpoint(
+    diagnose: Callable[..., DiagnosticContext], run: Path, tmp_path: Path
+) -> None:
+    """Also where this search finds the same captions in the sampled images."""
+    other = shutil.copytree(run, tmp_path / "run")
+    metrics = other / "metrics.json"
+    scored = json.loads(metrics.read_text())
+    assert (
+        "are those of this checkpoint." in check_recorded_captions(diagnose(checkpoint=load_checkpoint(other))).evidence
+    )
+
+    def finding(**decode: object) -> Finding:
+        signature = scored["signature"]
+        metrics.write_text(
+            json.dumps({**scored, "signature": {**signature, "decode": {**signature["decode"], **decode}}})
+        )
+        return check_recorded_captions(diagnose(checkpoint=load_checkpoint(other)))
+
+    own = load_checkpoint(other).settings.decode
+    assert finding(temperature=0.5).severity == "healthy"  # this search does not read it
+    found = finding(length_penalty=0.75)
+    assert (found.severity, found.values) == ("warning", {"differ": 0.0})
+    assert "are not those of this checkpoint, which were measured with" in found.evidence
+    assert "length_penalty=0.75" in found.evidence
+    assert f"it searches with {own.name} ({', '.join(own.described)}) now." in found.evidence
+    assert finding(no_such_setting=1).severity == "healthy"  # the captions alone are compared
+
+
 def test_severities_and_the_report() -> None:
     assert [severity_by_limits(value, 0.1, 0.5) for value in (0.1, 0.2, 0.6)] == [None, "warning", "serious"]
     assert [worst_severity(None), worst_severity("warning", None), worst_severity("warning", "serious")] == [

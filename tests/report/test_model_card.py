@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import yaml
 from captioner.checkpoint.checkpoint import load_checkpoint
 from captioner.checkpoint.export import ExportedWeights
 from captioner.checkpoint.pretrained import DEFAULT, pretrained_folder
-from captioner.config import DATASETS, FolderConfig
+from captioner.config import DATASETS, DecodeConfig, FolderConfig
 from captioner.report.model_card import NO_NOTES, TrainingRecord, model_card
 from tests.tiny import tiny_config
 
@@ -61,6 +61,17 @@ def test_a_known_data_set_has_its_license_and_description(data: str) -> None:
     assert ("license_name" in header) == (header["license"] == "other")
     assert header["datasets"] == [data]
     assert known.description in text
+
+
+def test_every_setting_of_the_scored_search_is_named() -> None:
+    decode = DecodeConfig(name="diverse", beam_width=6, max_length=17, min_length=4, no_repeat_ngram=3)
+    decode = replace(decode, repetition_penalty=1.5, implausible_penalty=0.25)
+    _, text = card_of(record_of("coco", {**METRICS, "signature": {**METRICS["signature"], "decode": asdict(decode)}}))
+    search = (
+        "`decode.name=diverse` with `beam_width=6`, `length_penalty=0`, `groups=3`, `diversity_penalty=0.5`, "
+        "`max_length=17`, `min_length=4`, `no_repeat_ngram=3`, `repetition_penalty=1.5`, `implausible_penalty=0.25`,"
+    )
+    assert search in text
 
 
 def test_other_data_has_no_license_and_no_language() -> None:
