@@ -34,6 +34,10 @@ _SCORES_OF_ANOTHER_STEP = (
     "Without scores: those in the run are of step {scored:,}, and these weights of step {step:,}. For theirs: "
     "python evaluate.py checkpoint={path}\n"
 )
+_SCORES_WITHOUT_CLASSES = (
+    "Without scores: those in the run were measured without the class words and their weight. For those of the "
+    "export{}: python evaluate.py checkpoint={} data.root=DIR\n"
+)
 _PARTS = {"decoder": ("decoder",), "all": ("decoder", "encoder")}  # of --int8
 _OTHER_ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".xz")
 
@@ -159,8 +163,10 @@ def _export(arguments: argparse.Namespace) -> None:
         raise CaptionerError(f"{archive} exists already: give another name, or --replace.")
     notes = _read_notes(arguments.notes)
     loaded = load_average(Path(arguments.checkpoint), arguments.average, which=which)
+    before = loaded
     if arguments.class_words is not None:
         loaded = _with_class_words(loaded, arguments.class_words)
+    classes_changed = before.vocabulary != loaded.vocabulary or before.settings.decode != loaded.settings.decode
     with ExitStack() as stack:
         if archive is None:
             target = arguments.out
@@ -177,7 +183,7 @@ def _export(arguments: argparse.Namespace) -> None:
                 whole=arguments.with_encoder,
             )
             trained = _trained(loaded.path.parent.parent)
-            why_no_scores = _why_not_its_scores(loaded, trained, arguments)
+            why_no_scores = _why_not_its_scores(loaded, trained, arguments, classes_changed=classes_changed)
             if why_no_scores is not None:
                 trained = replace(trained, metrics=None)
                 sys.stderr.write(why_no_scores)
@@ -203,12 +209,19 @@ def _export(arguments: argparse.Namespace) -> None:
     sys.stdout.write(f"Written: {archive or target} ({size / 1e6:.2f} MB)\n")
 
 
-def _why_not_its_scores(loaded: LoadedCheckpoint, trained: TrainingRecord, arguments: argparse.Namespace) -> str | None:
-    """What to say where the scores in the run folder are those of other weights than the exported ones."""
+def _why_not_its_scores(
+    loaded: LoadedCheckpoint, trained: TrainingRecord, arguments: argparse.Namespace, *, classes_changed: bool
+) -> str | None:
+    """What to say where the scores in the run folder are those of other weights, or words, than the exported ones."""
     if trained.metrics is None:
         return None
     if loaded.averaged:
         return _NO_SCORES.format(checkpoint=arguments.checkpoint, average=arguments.average)
+    if classes_changed:
+        folder, note = arguments.out, ""
+        if is_archive_name(folder):
+            folder, note = folder.name.split(".")[0], " (write it as a folder)"
+        return _SCORES_WITHOUT_CLASSES.format(note, folder)
     scored, step = trained.metrics.get("run", {}).get("best_step"), step_of(loaded.path.name)
     if scored is None or step is None or scored == step:
         return None

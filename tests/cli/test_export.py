@@ -81,6 +81,22 @@ def test_no_scores_of_another_step_are_exported(here: Path, command: Command) ->
     assert not Path("other/metrics.json").exists()
 
 
+@pytest.mark.parametrize(("weight", "scored"), [(3, True), (2, False)])
+@pytest.mark.parametrize("out", ["photos", "photos.zip"])
+def test_no_scores_without_classes_are_exported_with_classes(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch, weight: int, scored: bool, out: str
+) -> None:
+    """The bundled model was scored with its class words and class_weight=3."""
+    monkeypatch.chdir(tmp_path)
+    result = command(main, "--checkpoint", "flickr8k", "--out", out, "--class-words", str(weight))
+    assert result.code == 0, result.err
+    assert ("Without scores" in result.err) is not scored
+    assert ("python evaluate.py checkpoint=photos data.root=DIR" in result.err) is not scored
+    if out == "photos":
+        assert Path("photos/metrics.json").exists() is scored
+        assert ("No scores were stored" in Path("photos/MODEL_CARD.md").read_text()) is not scored
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
