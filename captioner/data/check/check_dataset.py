@@ -26,7 +26,7 @@ from captioner.data.check.check_report import (
 )
 from captioner.data.check.image_checks import HUGE, NARROW, Inspection, inspect_images
 from captioner.data.dataset import CaptionDataset, ImageId, ImagePath
-from captioner.data.datasets.faults import TableError
+from captioner.data.datasets.faults import TableError, shown_of_each_kind
 from captioner.data.datasets.image_files import missing_files
 from captioner.data.datasets.registry import available_splits, read_split, usable_images
 from captioner.data.features.precomputed.match import missing_error
@@ -86,8 +86,10 @@ def unreadable_report(config: DataConfig, tokenizer: TokenizerConfig, error: Dat
 
 
 def _faults(severity: str, error: CaptionerError) -> list[Problem]:
-    """One problem for each fault of a table, or one for the error."""
-    return [Problem(severity, text) for text in (error.faults if isinstance(error, TableError) else [str(error)])]
+    """One problem for each of the first faults of a table and one for the others of a kind, or one for the error."""
+    if not isinstance(error, TableError):
+        return [Problem(severity, str(error))]
+    return [Problem(severity, text, count) for text, count in shown_of_each_kind(error.faults)]
 
 
 def _read(

@@ -24,6 +24,7 @@ class Problem:
 
     severity: str  # one of SEVERITIES
     text: str
+    count: int = 1  # rows of a table that the message stands for
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,10 @@ def _sizes(report: DatasetReport) -> str:
 def _problems(report: DatasetReport) -> str:
     if not report.problems:
         return "No problems found."
-    counts = Counter(problem.severity for problem in report.problems)
-    summary = ", ".join(f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in SEVERITIES if counts[kind])
+    counts = Counter[str]()
+    for found in report.problems:
+        counts[found.severity] += found.count
+    summary = ", ".join(f"{counts[kind]:,} {kind}{'s' * (counts[kind] != 1)}" for kind in SEVERITIES if counts[kind])
     return "\n".join(
         [f"Found: {summary}", *(f"  {problem.severity:<7}  {problem.text}" for problem in report.problems)]
     )

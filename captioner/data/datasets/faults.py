@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from captioner.errors import DataError
 
 SHOWN = 10  # faults that a message lists
+KINDS = 12  # of faults that a report tells apart
+
+_DETAILS = re.compile(r"'[^']*'|\"[^\"]*\"|[^\s,:]+\.\w+|\d[\d,.]*")
+"""In which messages about faults of one kind differ: quoted text, names of files, and numbers."""
 
 
 class TableError(DataError):
@@ -42,3 +47,22 @@ class Faults:
         """TableError with all faults, if there are any."""
         if self.found:
             raise TableError(list(dict.fromkeys(self.found)))
+
+
+def shown_of_each_kind(faults: Sequence[str], most: int = 3) -> list[tuple[str, int]]:
+    """(message, how many faults it stands for): the first `most` of each kind, and one message for the others of it.
+
+    Messages are of one kind where they differ in their details alone, such as the line and what it has. Kinds after
+    the twelfth are one.
+    """
+    kinds: dict[str, list[str]] = {}
+    for fault in faults:
+        kind = _DETAILS.sub("…", fault)
+        kinds.setdefault(kind if kind in kinds or len(kinds) < KINDS else "", []).append(fault)
+    found = []
+    for kind, of_kind in kinds.items():
+        found += [(fault, 1) for fault in of_kind[:most]]
+        if left := of_kind[most:]:
+            like = "of this kind" if kind else "of other kinds"
+            found.append((f"and {len(left):,} more {like}, the last of which is: {left[-1]}", len(left)))
+    return found
