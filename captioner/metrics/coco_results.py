@@ -1,4 +1,4 @@
-"""Read and write files of generated captions: the COCO results format and two similar ones."""
+"""Read and write files of generated captions: the COCO results format and similar ones."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from captioner.errors import DataError
 from captioner.files import write_json
+from captioner.metrics.caption_table import read_caption_table
 
 ImageId = int | str
 
@@ -26,6 +27,7 @@ def read_results(
 
     - COCO's results format, a JSON list: `[{"image_id": 139, "caption": "a dog"}, …]`;
     - JSONL (`.jsonl` or `.ndjson`): one such object a line;
+    - CSV (`.csv`) with the columns image_id and caption (`captioner.metrics.caption_table`);
     - a JSON object: `{"139": "a dog", …}`;
     - pycocoevalcap's objects: `{"139": ["a dog"], …}` and `{"139": [{"caption": "a dog"}], …}`, one caption an image.
 
@@ -88,6 +90,8 @@ def read_caption_lists(path: Path) -> list[tuple[ImageId, list[str]]]:
         raise DataError(f"Cannot read the captions in {path}: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
+    if path.suffix.lower() == ".csv":
+        return [(image_id, captions) for image_id, captions in read_caption_table(path, text)]
     return list(_lines(path, text) if path.suffix in (".jsonl", ".ndjson") else _document(path, text))
 
 
@@ -176,6 +180,11 @@ def _parse(path: Path, text: str, first_line: int) -> Any:
     except json.JSONDecodeError as error:
         where = f"line {first_line + error.lineno - 1}, column {error.colno}"
         hint = " For one object a line, name the file .jsonl." if error.msg == "Extra data" else ""
+        if not text.lstrip().startswith(("[", "{")):
+            hint = (
+                ' Expected COCO\'s results format, [{"image_id": 139, "caption": "a dog"}, …], one such object a line '
+                "(.jsonl), or columns of these names (.csv)."
+            )
         raise DataError(f"{path} is not valid JSON: {error.msg} at {where}.{hint}") from error
     except (
         ValueError,

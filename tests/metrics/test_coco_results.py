@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +48,42 @@ def test_ids_of_an_object_are_compared_as_text(tmp_path: Path) -> None:
 def test_shapes_of_pycocoevalcap(tmp_path: Path, shape: Callable[[str], object]) -> None:
     path = written(tmp_path, "c.json", json.dumps({image_id: shape(text) for image_id, text in CAPTIONS.items()}))
     assert read_results(path, image_ids=list(CAPTIONS)) == CAPTIONS
+
+
+@pytest.mark.parametrize("name", ["image_id", "Image", " file_name "])
+def test_a_table_with_names_of_columns(tmp_path: Path, name: str) -> None:
+    captions = {"139": 'a "big" dog, on grass', "photo é": "日本の犬\n"}
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["CIDEr", name, "Caption"])
+    for image_id, caption in captions.items():
+        table.writerow([0.5, image_id, caption])
+    path = written(tmp_path, "c.csv", "\ufeff" + text.getvalue() + "\r\n")
+    assert read_results(path) == captions
+    assert read_results(path, image_ids=[139, "photo é"]) == {139: captions["139"], "photo é": captions["photo é"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("139,a dog\n", "names its columns, image_id and caption; found '139, a dog'"),
+        ("", "names its columns"),
+        ("image_id;caption\n139;a dog\n", "found 'image_id;caption'"),
+        ("image_id,caption\n139,a dog, on grass\n", "line 2: expected 2 fields as in the first line, found 3"),
+        ("image_id,caption\n139\n", "line 2: expected 2 fields as in the first line, found 1"),
+        ("id,caption,caption\n", "the column 'caption' is there twice"),
+        ('id,caption\n1,"a\n', "line 2: this is no CSV that can be read"),
+        ("id,caption\n1,a\n1,b\n", "1 image ids have more than one caption"),
+    ],
+)
+def test_a_table_that_cannot_be_read(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_results(written(tmp_path, "c.csv", text))
+
+
+def test_text_that_is_no_json_is_told_the_formats(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is not valid JSON: .* at line 1, column 1\. Expected COCO's results format"):
+        read_results(written(tmp_path, "c.txt", "image_id\tcaption\n"))
 
 
 def test_a_subset_is_read_on_request(tmp_path: Path) -> None:
