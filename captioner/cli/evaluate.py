@@ -36,14 +36,14 @@ SUBSETS = ("results",)
 
 def main() -> None:
     """The entry point of evaluate.py and of `python -m captioner evaluate`."""
-    sys.exit(run_command(_main))
+    sys.exit(run_command(_main, EvaluateConfig))
 
 
 def _main() -> None:
     _errors.clear()
     join_launched_job()
     register()
-    check_flags(sys.argv[1:], HYDRA_FLAGS, {"--compare": "results=a.json compare=b.json"})
+    check_flags(sys.argv[1:], HYDRA_FLAGS, {"--compare": "results=a.json compare=b.json"}, EvaluateConfig)
     if {"-h", "--help"} & set(sys.argv):
         sys.stdout.write(evaluate_help([argument for argument in sys.argv[1:] if not argument.startswith("-")]))
         return

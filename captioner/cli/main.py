@@ -22,10 +22,13 @@ from captioner.errors import CaptionerError, RankLostError, near_misses
 from captioner.training.signals import Interrupted, Terminated, sigterm_raises
 
 
-def run_command(command: Callable[[], int | None]) -> int:
-    """Run `command` and print its error, if any; returns the exit code, which `command` may return itself."""
+def run_command(command: Callable[[], int | None], settings: type | None = None) -> int:
+    """Run `command` and print its error, if any; returns the exit code, which `command` may return itself.
+
+    settings: those that can be given, such as `EvaluateConfig`, for suggestions; None: those of all commands.
+    """
     try:
-        with errors_as_exit_codes():
+        with errors_as_exit_codes(settings):
             return command() or 0
     except SystemExit as ended:
         if isinstance(ended.code, int):
@@ -34,7 +37,7 @@ def run_command(command: Callable[[], int | None]) -> int:
 
 
 @contextmanager
-def errors_as_exit_codes() -> Iterator[None]:
+def errors_as_exit_codes(settings: type | None = None) -> Iterator[None]:
     """A context in which an exception becomes a message on stderr and SystemExit with the exit code for it."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that the message is ours
     try:
@@ -44,10 +47,10 @@ def errors_as_exit_codes() -> Iterator[None]:
     except (Exception, KeyboardInterrupt) as error:
         if not isinstance(error, (KeyboardInterrupt, JobFailedError)) and os.environ.get("CAPTIONER_DEBUG") == "1":
             raise
-        raise SystemExit(_report(error)) from error
+        raise SystemExit(_report(error, settings)) from error
 
 
-def _report(error: BaseException) -> int:
+def _report(error: BaseException, settings: type | None) -> int:
     """Print what a user needs to know about an error; returns the exit code."""
     if isinstance(error, Interrupted):  # training has saved a checkpoint, and printed how to resume
         return 0 if error.signal_number == signal.SIGTERM else 130
@@ -64,7 +67,7 @@ def _report(error: BaseException) -> int:
         return error.code
     if LAUNCHED in os.environ and _is_lost_rank(error):
         return LOST_RANK  # the launcher reports which process ended, and how
-    message = explain(error)
+    message = explain(error, settings)
     if message is None:
         _print_error(
             f"error: {type(error).__name__}: {error}\n"
@@ -98,13 +101,13 @@ def _print_error(text: str) -> None:
         sys.stderr.write(text)
 
 
-def explain(error: BaseException) -> str | None:
+def explain(error: BaseException, settings: type | None = None) -> str | None:
     """The message for a user's mistake or a failing machine; None for a bug in captioner."""
     for cause in _chain(error):
         if isinstance(cause, CaptionerError):
             return str(cause)
     if _comes_from(error, "hydra", "omegaconf", "antlr4"):
-        return _explain_hydra(error)
+        return _explain_hydra(error, settings)
     if any(isinstance(cause, RuntimeError) and str(cause).startswith("DataLoader worker") for cause in _chain(error)):
         return (
             "A process that loads data was killed, by the system if memory ran out. Start fewer of them, with a "
@@ -148,7 +151,7 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return chain
 
 
-def _explain_hydra(error: BaseException) -> str:
+def _explain_hydra(error: BaseException, settings: type | None) -> str:
     """A short message with near misses, made from one of Hydra's or OmegaConf's."""
     from hydra.errors import OverrideParseException  # here: most commands do not need Hydra, and start faster
 
@@ -174,7 +177,7 @@ def _explain_hydra(error: BaseException) -> str:
             f"Choose another model=…, or leave {group}=… out."
         )
     if match := re.search(r"Could not override '([^']+)'", first_line):
-        return unknown_setting(match[1])
+        return unknown_setting(match[1], settings)
     if match := re.search(r"Error merging override (.+)", first_line):
         return f"{match[1].strip()} has the wrong type: {str(error.__cause__).splitlines()[0]}."
     return first_line

@@ -9,6 +9,8 @@ from captioner.cli.choices import choices_with, group_choices
 from captioner.config.explain import COMMANDS, setting_names
 from captioner.errors import ConfigError, near_misses
 
+OUTPUT = "hydra.run.dir"  # Hydra's, and so no setting of a command
+
 # fmt: off
 ABBREVIATIONS = {
     "trainer.max_epochs": ("epochs", "epoch", "max_epoch", "num_epochs", "n_epochs"),
@@ -43,7 +45,7 @@ ABBREVIATIONS = {
     "decode.max_length": ("max_len", "max_length"),
     "metric.names": ("metrics",),
     "resume": ("ckpt", "resume_from", "load_from"),
-    "hydra.run.dir": ("out", "output", "out_dir", "output_dir", "save_dir", "log_dir", "run_dir"),
+    OUTPUT: ("out", "output", "out_dir", "output_dir", "save_dir", "log_dir", "run_dir"),
 }
 """Setting → what papers and other training scripts call it."""
 # fmt: on
@@ -51,34 +53,44 @@ ABBREVIATIONS = {
 _MEANT = {name: setting for setting, names in ABBREVIATIONS.items() for name in names}
 
 
-def meant_settings(name: str, most: int = 3) -> list[str]:
-    """The settings that `name` may stand for, the likeliest first; none where nothing is near."""
+def meant_settings(name: str, most: int = 3, command: type | None = None) -> list[str]:
+    """The settings that `name` may stand for, the likeliest first; none where nothing is near.
+
+    command: the type of the settings that can be given, such as `EvaluateConfig`; None: those of all commands.
+    """
     plain = name.lower().replace("-", "_")
     last = plain.rpartition(".")[2]
-    settings = list(dict.fromkeys(setting for command in COMMANDS for setting in setting_names(command)))
+    commands = COMMANDS if command is None else (command,)
+    settings = list(dict.fromkeys(setting for one in commands for setting in setting_names(one)))
     if plain in _MEANT:
-        return [_MEANT[plain]]
+        usual = _MEANT[plain]
+        own = [one for one in (usual, usual.rpartition(".")[2]) if one in settings]
+        return [usual] if usual == OUTPUT or command is None else own[:1]
     same_end = [setting for setting in settings if "." in setting and setting.rpartition(".")[2] == last]
     near = difflib.get_close_matches(plain, settings, n=most, cutoff=0.6)
     ends = {setting.rpartition(".")[2] for setting in settings}
     near_ends = difflib.get_close_matches(last, ends, n=1, cutoff=0.8)
     near += [setting for setting in settings if setting.rpartition(".")[2] in near_ends]
-    by_end = [_MEANT[last]] if last in _MEANT else []
+    by_end = meant_settings(last, command=command) if last in _MEANT else []
     general = [last] if last in settings and last != plain else []  # trainer.device: device, which is in no group
     return list(dict.fromkeys([*general, *by_end, *same_end, *near]))[:most]
 
 
-def unknown_setting(key: str) -> str:
-    """The message for a setting that does not exist, or does not exist in this command."""
-    settings = dict.fromkeys(setting for command in COMMANDS for setting in setting_names(command))
+def unknown_setting(key: str, command: type | None = None) -> str:
+    """The message for a setting that does not exist, or does not exist in this command; see `meant_settings`."""
+    settings = dict.fromkeys(setting for one in COMMANDS for setting in setting_names(one))
     if key in settings:  # of another command or task, or a group where one of its settings was expected
         group = key.partition(".")[0]
         if (having := choices_with(key)) and having != group_choices(group):
             return f"{key} is no setting of the chosen {group}. It is one of {group}={', '.join(having)}."
-        others = [_MEANT[key]] if key in _MEANT else [name for name in settings if name.startswith(f"{key}.")]
+        others = (
+            meant_settings(key, command=command)
+            if key in _MEANT
+            else [name for name in settings if name.startswith(f"{key}.")]
+        )
         hint = f", but {others[0]}=… can" if others else ""
         return f"{key}=… cannot be set here{hint}. See --help for all settings."
-    meant = meant_settings(key)
+    meant = meant_settings(key, command=command)
     suggestion = f" Did you mean {', '.join(meant)}?" if meant else ""
     return f"{key} does not exist.{suggestion} See --help for all settings."
 
@@ -91,11 +103,14 @@ DRY_RUN = "--dry-run"
 
 
 def check_flags(
-    arguments: Sequence[str], allowed: Sequence[str] = ("-h", "--help"), renamed: Mapping[str, str] | None = None
+    arguments: Sequence[str],
+    allowed: Sequence[str] = ("-h", "--help"),
+    renamed: Mapping[str, str] | None = None,
+    command: type | None = None,
 ) -> None:
     """ConfigError for a flag that does not exist; the message gives the KEY=VALUE that was probably meant.
 
-    renamed: flags of earlier releases → what to write instead.
+    renamed: flags of earlier releases → what to write instead. command: see `meant_settings`.
     """
     for place, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
@@ -107,7 +122,7 @@ def check_flags(
         if not equals and following and not following.startswith("-") and "=" not in following:
             value = following
         name = flag.lstrip("-")
-        meant = meant_settings(name)
+        meant = meant_settings(name, command=command)
         near = near_misses(flag, [option for option in allowed if option.startswith("--")])
         if near and name not in _MEANT:
             raise ConfigError(f"{flag} does not exist.{near}")

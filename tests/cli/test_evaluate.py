@@ -101,6 +101,9 @@ def test_results_of_others_score_the_same(command: Command, run: Path) -> None:
         trained[name] for name in ("Bleu_1", "Bleu_4", "CIDEr")
     ]
     assert Path("others/per_image_val.csv").read_text().count("\n") == 9  # a header and eight images
+    table = command(main, "results=others/per_image_val.csv", *DATA, "hydra.run.dir=table")
+    assert table.code == 0, table.err
+    assert metrics("table")["CIDEr"] == others["CIDEr"]
 
 
 def test_compare_two_files(command: Command, run: Path) -> None:
@@ -176,6 +179,14 @@ def test_an_ensemble_of_a_model_and_itself_scores_as_the_model(command: Command,
         (["compare=b.json", "checkpoint=run"], "compare=b.json needs results=a.json"),
         (["--compare", "a.json", "b.json", *DATA], "--compare is a setting now: write results=a.json compare=b.json"),
         (["--checkpoint", "run"], "Write checkpoint=run"),
+        (
+            ["checkpoint=run", "gpus=2"],
+            "gpus does not exist. Did you mean devices? See",
+        ),  # trainer.devices is train.py's
+        (["checkpoint=run", "--num-gpus", "2"], "Write devices=2"),
+        (["checkpoint=run", "beam_size=5"], "beam_size does not exist. Did you mean decode.beam_width?"),
+        (["checkpoint=run", "out=there"], "out does not exist. Did you mean hydra.run.dir?"),
+        (["checkpoint=run", "epochs=5"], "epochs does not exist. See"),
     ],
 )
 def test_a_mistake_is_one_clear_message(command: Command, run: Path, options: list[str], message: str) -> None:
