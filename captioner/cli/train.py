@@ -24,6 +24,7 @@ from captioner.cli.run_config import change_settings, read_settings, resumed_set
 from captioner.cli.runs_folder import CONFIG_FILE, RUNS_FOLDER, check_unused_folder, note_newest, remove_if_empty, shown
 from captioner.cli.setting_suggestions import DRY_RUN, HYDRA_FLAGS, check_flags
 from captioner.cli.settings_help import train_help
+from captioner.cli.sweep import SweptSettings
 from captioner.config import TASKS, LanguageModelConfig, TrainConfig
 from captioner.distributed.device import check_device_name
 from captioner.distributed.launch import LAUNCHED, join_launched_job
@@ -34,6 +35,7 @@ from captioner.schema import to_plain
 BEGUN = "run begun"  # key of the job's store; rank 0 stores the run folder there
 _failed: list[Exception] = []
 _finished: list[Path] = []  # the folders of this command's runs, for the table at a sweep's end
+_swept = SweptSettings()
 
 
 def main() -> None:
@@ -41,6 +43,7 @@ def main() -> None:
     with errors_as_exit_codes():
         _finished.clear()
         _failed.clear()
+        _swept.runs.clear()
         rank = join_launched_job()
         register()
         if rank.world_size > 1 and {"-m", "--multirun"} & set(sys.argv):
@@ -112,6 +115,7 @@ def _job(composed: DictConfig) -> None:
             else:
                 config = initialized_settings(training_settings(composed), overrides)
             check_device_name(config.device)
+            _check_not_repeated(config, overrides)
             if not isinstance(config, LanguageModelConfig):
                 check_data_source(config.data)
             elif rank.world_size > 1:
@@ -134,6 +138,12 @@ def _job(composed: DictConfig) -> None:
             note_newest(folder, RUNS_FOLDER)
         if result is not None and hydra.mode == RunMode.RUN and is_main_process():
             print_result(result)
+
+
+def _check_not_repeated(config: TrainConfig | LanguageModelConfig, overrides: list[str]) -> None:
+    """ConfigError for a run of a sweep whose settings are those of an earlier one."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        _swept.add(config, overrides, sys.argv[1:])
 
 
 @contextmanager
@@ -170,6 +180,7 @@ def _dry_job(composed: DictConfig) -> None:
             if isinstance(config, LanguageModelConfig):
                 raise ConfigError(f"{DRY_RUN} knows captioners only: leave it out for task=language_model.")
             check_device_name(config.device)
+            _check_not_repeated(config, list(HydraConfig.get().overrides.task))
 
             from captioner.training.dry_run.report import dry_run
 

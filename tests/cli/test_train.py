@@ -57,6 +57,18 @@ def test_a_failing_run_does_not_stop_the_sweep(command: Command, tiny: FolderCon
     assert len(list(Path("sweep").glob("*/metrics.json"))) == 1
 
 
+def test_a_sweep_repeats_no_run(command: Command, tiny: FolderConfig) -> None:
+    """The command line has the last word: with model.cell=gru, two models are one."""
+    result = command(main, *SMALL, "-m", "model=rnn,lstm", "model.cell=gru", "--dry-run", "hydra.sweep.dir=sweep")
+    assert result.code == 2
+    assert result.out.count("Nothing stops this run.") == 1
+    assert (
+        "model=lstm has no effect: this sweep had a run with the same settings (model=rnn), so it is not repeated. "
+        "Leave out what fixes the settings that the sweep varies: model.embedding_dim=8 model.hidden_dim=8 "
+        "model.cell=gru."
+    ) in result.err
+
+
 @pytest.mark.parametrize(("first", "code"), [("gru", 0), ("rnm", 2)])
 def test_a_stopped_sweep_says_that_it_is_not_finished(
     command: Command, tiny: FolderConfig, monkeypatch: pytest.MonkeyPatch, first: str, code: int
