@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from captioner.cli.flags import FlagParser, add_checkpoint, add_data, add_device
 from captioner.cli.main import run_command
 from captioner.config.checks import at_least
 from captioner.distributed.device import check_device_name
+from captioner.errors import CaptionerError
 
 
 def main() -> None:
@@ -49,10 +51,10 @@ def _doctor(arguments: argparse.Namespace) -> int:
     at_least("--images", arguments.images, 1)
     at_least("--train-images", arguments.train_images, 1)
     check_device_name(arguments.device)
+    if arguments.out is not None:
+        _check_out(arguments.out)
     folder = find_checkpoint(Path(arguments.checkpoint))
     data = chosen_data(folder, arguments.data, arguments.data_root, arguments.set)
-
-    import json
 
     from captioner.checkpoint.checkpoint import load_checkpoint
     from captioner.data.datasets.registry import available_splits, load_dataset
@@ -78,3 +80,25 @@ def _doctor(arguments: argparse.Namespace) -> int:
         text = f"{title}\n\n{format_findings(findings)}"
     sys.stdout.write(text + "\n")
     return 1 if any(finding.severity == "serious" for finding in findings) else 0
+
+
+def _check_out(out: Path) -> None:
+    """CaptionerError where the findings cannot be written, or would replace what are no findings."""
+    if not out.absolute().parent.is_dir():
+        raise CaptionerError(f"--out {out}: the folder {out.absolute().parent} does not exist.")
+    if out.exists() and not _has_findings(out):
+        raise CaptionerError(f"--out {out} exists, and has no findings that could be replaced: name another file.")
+
+
+def _has_findings(path: Path) -> bool:
+    """Whether doctor has written this file, or nothing is in it."""
+    if not path.is_file():
+        return False
+    try:
+        text = path.read_text(encoding="utf-8")
+        findings = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(findings, list) and all(
+        isinstance(finding, dict) and {"check", "severity", "evidence"} <= finding.keys() for finding in findings
+    )

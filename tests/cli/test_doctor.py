@@ -27,8 +27,24 @@ def test_a_serious_finding_is_exit_code_1(command: Command, run: str) -> None:
     matters = next(finding for finding in findings if finding["check"] == "the image matters")
     assert matters["severity"] == "serious"
     assert abs(matters["values"]["gap"]) < 0.01
-    as_json = command(main, "--checkpoint", run, "--images", "8", "--json", "--data", "folder", "--data-root", "data")
-    assert json.loads(as_json.out) == findings
+    arguments = ("--images", "8", "--json", "--data", "folder", "--data-root", "data", "--out", "findings.json")
+    as_json = command(main, "--checkpoint", run, *arguments)  # findings are replaced
+    assert json.loads(as_json.out) == findings == json.loads(Path("findings.json").read_text())
+
+
+@pytest.mark.parametrize("text", ["a,b\n", '[{"image_id": 1, "caption": "a dog"}]', "{}", "\xff", "[" * 10**5])
+def test_what_are_no_findings_is_not_replaced(command: Command, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "there.json"
+    file.write_bytes(text.encode("latin-1"))
+    for arguments, message in (
+        (("--out", str(file)), "has no findings that could be replaced"),
+        (("--out", str(tmp_path)), "has no findings that could be replaced"),
+        (("--out", "no/where.json"), "does not exist"),
+    ):
+        result = command(main, "--checkpoint", "flickr8k", *arguments)  # said before anything is loaded
+        assert (result.code, result.err.count("\n")) == (2, 1)
+        assert message in result.err
+    assert file.read_bytes() == text.encode("latin-1")
 
 
 def test_mistakes_are_one_message(command: Command, run: str) -> None:
