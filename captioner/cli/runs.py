@@ -19,6 +19,7 @@ from captioner.cli.tables import (
     plain_rows,
     run_rows,
     sorted_rows,
+    stored_settings,
 )
 from captioner.errors import ConfigError, DataError, choose
 
@@ -66,7 +67,7 @@ def show_runs(
     if not rows:
         raise DataError(f"There is no finished run in {folder}: train one with `python train.py`.")
     if average:
-        rows = averaged_over_seeds(rows)
+        rows = averaged_over_seeds(rows, stored_settings(runs))
         if not rows:
             raise DataError(f"The runs in {folder} do not differ in their seed: there is nothing to average.")
     if sort is not None:

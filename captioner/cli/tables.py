@@ -10,7 +10,7 @@ import io
 import math
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -76,12 +76,17 @@ def run_rows(runs: Sequence[Path], within: Path) -> list[dict[str, str]]:
 
 def differing_settings(runs: Sequence[Path]) -> list[dict[str, str]]:
     """For each run, the settings that all runs have and whose values differ; none where a run stores no settings."""
-    if len(runs) < 2 or not all((run / CONFIG_FILE).is_file() for run in runs):
+    flat = stored_settings(runs)
+    if len(runs) < 2 or not all(flat):
         return [{} for _ in runs]
-    flat = [_flat(read_settings(run)) for run in runs]
     shared = [key for key in flat[0] if all(key in settings for settings in flat) and key != "resume"]
     differing = [key for key in shared if len({settings[key] for settings in flat}) > 1]
     return [{key: settings[key] for key in differing} for settings in flat]
+
+
+def stored_settings(runs: Sequence[Path]) -> list[dict[str, str]]:
+    """For each run, all settings by dotted name, as text; none where it stores no settings."""
+    return [_flat(read_settings(run)) if (run / CONFIG_FILE).is_file() else {} for run in runs]
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:
@@ -92,29 +97,40 @@ def _flat(value: Any, prefix: str = "") -> dict[str, str]:
     return {key: text for table in inner for key, text in table.items()}
 
 
-def averaged_over_seeds(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+def averaged_over_seeds(rows: Sequence[dict[str, str]], stored: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """One row for runs that differ in their seed alone: mean scores, and CIDEr's standard deviation over seeds.
 
-    rows: those of `run_rows`. Of several runs that have the seed in common, too, the last one counts. Returns no rows
-    where there is no column "seed".
+    rows: those of `run_rows`; stored: the `stored_settings` of the same runs, which also have what only some models or
+    data sets have. Of several runs that have the seed in common, too, the last one counts. Returns no rows where there
+    is no column "seed".
     """
     if not rows or any("seed" not in row for row in rows):
         return []
-    settings = [key for key in takewhile(lambda key: key not in FACTS, list(rows[0])[1:]) if key != "seed"]
-    by_seed: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
-    for row in rows:
-        by_seed.setdefault(tuple(row.get(key, "") for key in settings), {})[row["seed"]] = row
-    averaged = []
-    for key, of_seeds in by_seed.items():
-        group = list(of_seeds.values())
+    shown = [key for key in takewhile(lambda key: key not in FACTS, list(rows[0])[1:]) if key != "seed"]
+    groups: dict[frozenset[tuple[str, str]], dict[str, dict[str, str]]] = {}
+    for row, settings in zip(rows, stored, strict=True):
+        same = frozenset(item for item in settings.items() if item[0] not in ("seed", "resume"))
+        groups.setdefault(same, {})[row["seed"]] = row
+    averaged, keys = [], shown + _also_different(groups, shown)
+    for same, of_seeds in groups.items():
+        group, settings = list(of_seeds.values()), dict(same)
         scores = [name for name in group[0] if name[0].isupper() and all(_is_number(row.get(name)) for row in group)]
         mean = {name: f"{statistics.fmean(float(row[name]) for row in group):.2f}" for name in scores}
-        row = dict(zip(settings, key, strict=True)) | {"seeds": str(len(group))}
+        row = {key: settings.get(key, "") for key in keys} | {"seeds": str(len(group))}
         row |= {name: group[0][name] for name in ("decoder parameters",) if name in group[0]} | mean
         if "CIDEr" in mean and len(group) > 1:
             row["CIDEr ±"] = f"{statistics.stdev(float(row['CIDEr']) for row in group):.2f}"
         averaged.append(row)
     return averaged
+
+
+def _also_different(groups: Iterable[frozenset[tuple[str, str]]], shown: Sequence[str]) -> list[str]:
+    """The settings besides `shown` by which groups differ that are the same in those; not all runs have them."""
+    alike: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for settings in map(dict, groups):
+        alike.setdefault(tuple(settings.get(key, "") for key in shown), []).append(settings)
+    keys = dict.fromkeys(key for of_group in alike.values() for settings in of_group for key in sorted(settings))
+    return [key for key in keys if any(len({one.get(key) for one in of_group}) > 1 for of_group in alike.values())]
 
 
 def _is_number(text: str | None) -> bool:
@@ -185,7 +201,7 @@ def write_sweep_table(folders: Sequence[Path]) -> str:
     folder = Path(os.path.commonpath([run.parent for run in folders]))
     rows = run_rows(folders, folder)
     table = markdown_table(rows)
-    if averaged := averaged_over_seeds(rows):
+    if averaged := averaged_over_seeds(rows, stored_settings(folders)):
         table += f"\n\nAveraged over seeds:\n\n{markdown_table(averaged)}"
     write_atomically(folder / "sweep.md", (table + "\n").encode())
     write_atomically(folder / "sweep.csv", csv_table(rows).encode())

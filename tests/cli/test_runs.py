@@ -106,6 +106,24 @@ def test_settings_that_differ_are_shown_and_seeds_averaged(command: Command) -> 
     assert averaged[2:] == [["gru", "2", "1.5 M", "60.00", "14.14"], ["rnn", "2", "1.5 M", "35.00", "7.07"]]
 
 
+def test_settings_that_only_some_models_have_are_not_averaged_away(command: Command) -> None:
+    """The LSTM has no attention_dim; by it alone two of the other runs differ, which are not two seeds of one."""
+    runs = [("name: lstm", 0, 0.1), ("name: lstm", 1, 0.2)]
+    runs += [(f"name: attention, attention_dim: {size}", seed, size / 1000) for size in (256, 512) for seed in (0, 1)]
+    runs += [("name: attention, attention_dim: 512", 2, 0.812)]
+    for number, (model, seed, cider) in enumerate(runs):
+        write_run(Path(f"runs/{number}"), cider)
+        Path(f"runs/{number}/config.yaml").write_text(f"model: {{{model}}}\nseed: {seed}\n")
+        os.utime(f"runs/{number}/metrics.json", (number, number))
+    averaged = cells(command(main, "--average").out)
+    assert averaged[0] == ["model.name", "model.attention_dim", "seeds", "decoder parameters", "CIDEr", "CIDEr ±"]
+    assert averaged[2:] == [
+        ["lstm", "", "2", "1.5 M", "15.00", "7.07"],
+        ["attention", "256", "2", "1.5 M", "25.60", "0.00"],
+        ["attention", "512", "3", "1.5 M", "61.20", "17.32"],
+    ]
+
+
 def test_runs_of_one_seed_or_from_other_weights_are_not_averaged_together(command: Command) -> None:
     """Two seeds are two, though one was run again; a run that began with another's weights is not one of them."""
     for number, (seed, start, cider) in enumerate(
