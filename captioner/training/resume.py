@@ -16,7 +16,7 @@ from captioner.checkpoint.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from captioner.checkpoint.index import Score, find_checkpoint, read_index
+from captioner.checkpoint.index import Index, Score, find_checkpoint, read_index
 from captioner.data.batches import (
     mix_seeds,
 )
@@ -30,7 +30,7 @@ from captioner.distributed.ranks import (
 )
 from captioner.errors import CheckpointError
 from captioner.training.anchor import Anchor
-from captioner.training.logs import RunLog, checked_log_sizes
+from captioner.training.logs import RunLog, checked_log_sizes, read_records
 from captioner.training.phases import changed_past, phases_to_plain
 from captioner.training.progress import (
     check_not_past_end,
@@ -40,7 +40,7 @@ from captioner.training.progress import (
     trainer_state,
 )
 from captioner.training.run import Run
-from captioner.training.run_identity import NOT_COMPARED, PHASES, check_same_run, differences
+from captioner.training.run_identity import DATA, NOT_COMPARED, PHASES, check_same_run, differences
 
 
 def save(run: Run, log: RunLog, *, is_best: bool, score: float | None = None) -> None:
@@ -98,15 +98,16 @@ def restore(run: Run) -> None:
     CheckpointError if the checkpoint does not fit the run.
     """
     run.log_sizes = {}
-    if broadcast_from_rank0(lambda: read_index(run.folder)) is None:
+    index = broadcast_from_rank0(lambda: read_index(run.folder))
+    if index is None:
         return
     broadcast_from_rank0(lambda: check_vocabulary(run))
     folder = load_weights_on_all(run, "latest")
     state = broadcast_from_rank0(lambda: load_trainer_state(folder))
     run.progress = restore_trainer_state(state, run.optimizer, run.device, folder / TRAINER_FILE)
-    run.progress.recheck_early_stopping(run.config.trainer.patience)
     try:
         run.advice += tuple(broadcast_from_rank0(lambda: accepted_changes(run, state)))
+        measure_best_as_now(run, index, state)
         check_not_past_end(run.progress.step, run.total_steps, run.folder)
         restore_random_state_of_rank(run, state.get("other_random_states", []))  # older checkpoints have none
         run.log_sizes = checked_log_sizes(state.get("log_sizes"))
@@ -130,6 +131,35 @@ def restore(run: Run) -> None:
             raise ValueError("it has a moving average of the weights: resume with the trainer.ema of the run")
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder / TRAINER_FILE} does not fit this run ({error}).") from error
+
+
+def measure_best_as_now(run: Run, index: Index, state: dict[str, Any]) -> None:
+    """Where validations are not scored as before, find the best checkpoint's score of the kind that they give now.
+
+    With another `trainer.monitor` it is in the log, or not known, as on other validation data: then the next validation
+    is the best so far. Validations without gain are counted anew.
+    """
+    progress, monitor, split = run.progress, run.config.trainer.monitor, run.val_set.split
+    stored, now = ((identity or {}).get(DATA, {}) for identity in (state.get("identity"), run.identity))
+    other_data = broadcast_from_rank0(
+        lambda: bool(split in stored and differences({DATA: {split: stored[split]}}, {DATA: {split: now[split]}}))
+    )
+    if not other_data and index.monitor in (None, monitor):
+        progress.recheck_early_stopping(run.config.trainer.patience)
+        return
+    scores = [] if other_data else broadcast_from_rank0(lambda: _logged_scores(run, monitor))
+    progress.best_score = scores[-1] if scores else float("-inf")
+    progress.validations_without_gain, progress.stopped_early = 0, False
+    was = "scored on other data" if other_data else f"chosen by {index.monitor}"
+    known = f"its {monitor} of {scores[-1]:.4f} is to be exceeded" if scores else "the next validation takes its place"
+    run.advice += (f"the best checkpoint so far, of step {progress.best_step}, was {was}: now {known}.",)
+
+
+def _logged_scores(run: Run, monitor: str) -> list[float]:
+    """What validations at the step of the best checkpoint logged of this score; empty where they did not compute it."""
+    records = [record for record in read_records(run.folder) if record["kind"] == "validation"]
+    values = [record.get(monitor) for record in records if record["step"] == run.progress.best_step]
+    return [value for value in values if isinstance(value, float)]
 
 
 def accepted_changes(run: Run, state: dict[str, Any]) -> list[str]:

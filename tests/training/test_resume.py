@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -264,6 +266,50 @@ def test_an_early_stopped_run_continues_with_more_patience_only(
     assert "raise trainer.patience=2 to train it further" in capsys.readouterr().err
     run(with_trainer(frozen, max_epochs=9, patience=4), folder, resume=True)
     assert read_records(folder)[-1]["epoch"] == 5
+
+
+@contextmanager
+def scoring(*validations: dict[str, float]) -> Iterator[None]:
+    """Validations give these scores, one after the other."""
+    given, before = iter(validations), training.score_captions
+    training.score_captions = lambda *arguments, **more: SimpleNamespace(corpus=next(given))  # type: ignore[assignment,return-value]
+    try:
+        yield
+    finally:
+        training.score_captions = before
+
+
+@pytest.mark.parametrize("logged", [True, False])
+def test_another_monitored_score_is_compared_with_its_own_kind(
+    config: TrainConfig, tmp_path: Path, logged: bool
+) -> None:
+    """BLEU-1 is higher than CIDEr here: nothing would ever be better, and the last validations would be in vain."""
+    with scoring({"Bleu_1": 0.8, **({"CIDEr": 0.3} if logged else {})}, {"Bleu_1": 0.7, "CIDEr": 0.9}):
+        folder = run(with_trainer(config, monitor="Bleu_1"), tmp_path / "run")
+    first = find_checkpoint(folder, "best").name
+    assert first == "step-00000004"
+    with scoring({"CIDEr": 0.2}, {"CIDEr": 0.5}, {"CIDEr": 0.4}):
+        resumed = prepare(with_trainer(config, monitor="CIDEr", max_epochs=5, patience=2), folder, resume=True)
+        assert resumed.progress.best_score == (0.3 if logged else -math.inf)
+        (note,) = [line for line in resumed.advice if "was chosen by Bleu_1" in line]
+        assert ("its CIDEr of 0.3000 is to be exceeded" in note) == logged
+        train(resumed)
+    assert find_checkpoint(folder, "best").name == "step-00000016"
+    assert json.loads((folder / "metrics.json").read_text())["run"]["best_step"] == 16
+
+
+def test_scores_of_other_validation_data_are_not_compared(config: TrainConfig, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(str(config.data.root), tmp_path / "data"))
+    config = replace(config, data=replace(config.data, root=str(data)))
+    with scoring({"CIDEr": 0.9}, {"CIDEr": 0.8}):
+        folder = run(config, tmp_path / "run")
+    rows = (data / "captions.csv").read_text().splitlines()
+    last = max(number for number, row in enumerate(rows) if row.endswith(",val"))
+    (data / "captions.csv").write_text("\n".join([*rows[:last], *rows[last + 1 :]]) + "\n")
+    config = replace(with_trainer(config, max_epochs=4), resume=str(folder), resume_despite=["data"])
+    with scoring({"CIDEr": 0.1}, {"CIDEr": 0.2}):
+        run(config, folder, resume=True)
+    assert find_checkpoint(folder, "best").name == "step-00000016"
 
 
 def test_a_run_folder_that_is_removed_during_the_run(config: TrainConfig, tmp_path: Path) -> None:
