@@ -58,6 +58,16 @@ def given_data(data: DataConfig, overrides: Sequence[str], run_folder: Path, sou
     return data_settings(values["data"])
 
 
+def training_limit(overrides: Sequence[str], run_folder: Path) -> int | None:
+    """`data.limit` of the training in this folder, whatever the command says of the images that it evaluates.
+
+    None where all images were used, or the command names a data set, or there is no run.
+    """
+    named = any(override.lstrip("+").startswith("data=") for override in overrides)
+    stored = None if named else data_of_run_folder(run_folder)
+    return None if stored is None else stored.limit
+
+
 def chosen_data(checkpoint: Path, name: str | None, root: str | None, settings: Sequence[str]) -> DataConfig:
     """The data set of `--data`, `--data-root` and `--set`, by default that of the checkpoint's run, once it is there.
 

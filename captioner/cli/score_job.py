@@ -8,10 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from captioner.cli.data_source import training_limit
 from captioner.cli.evaluation_output import print_evaluation
 from captioner.cli.overrides import is_given
 from captioner.cli.runs_folder import METRICS_FILE, shown
-from captioner.config import DataConfig, EvaluateConfig
+from captioner.config import EvaluateConfig
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import add_objects, available_splits, load_dataset, load_references, read_split
 from captioner.distributed.ranks import is_main_process
@@ -33,7 +34,8 @@ def score_in_folder(config: EvaluateConfig, overrides: list[str], folder: Path) 
         return
     files = [Path(file) for file in (config.results, config.compare) if file is not None]
     dataset = _references(config, overrides)
-    novelty = training_captions(config, config.data) if config.references is None else None
+    limit = training_limit(overrides, files[0].parent)
+    novelty = training_captions(config, limit) if config.references is None else None
     subset = config.subset is not None
     try:
         evaluations = [
@@ -74,12 +76,16 @@ def _references(config: EvaluateConfig, overrides: list[str]) -> CaptionDataset:
     return add_objects(config.data, dataset) if needs_objects(config.metric.names) else dataset
 
 
-def training_captions(config: EvaluateConfig, data: DataConfig) -> list[str] | None:
-    """The training captions, where a metric needs them and the data set has a split train."""
+def training_captions(config: EvaluateConfig, limit: int | None) -> Sequence[str] | None:
+    """The captions of the first `limit` training images, where a metric needs them and the data set has a split train.
+
+    limit: that of the training (`training_limit`), not that of the images to evaluate.
+    """
     needed = any(METRICS[name].needs_training_captions for name in config.metric.names)
-    if not needed or "train" not in available_splits(data):
+    if not needed or "train" not in available_splits(config.data):
         return None
-    return read_split(data, "train", find_images=False).all_captions
+    train = read_split(config.data, "train", find_images=False)
+    return replace(train, images=train.images[:limit]).all_captions
 
 
 def system_names(files: Sequence[Path]) -> list[str]:

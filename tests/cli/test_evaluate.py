@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -220,3 +221,23 @@ def test_diversity_knows_the_training_captions(command: Command, run: Path) -> N
     )
     assert result.code == 0, result.err
     assert {"Distinct_1", "Novel", "Rare_recall"} <= metrics("diverse").keys()
+
+
+def test_novelty_is_that_of_the_captions_that_were_trained_on(command: Command, run: Path) -> None:
+    """Those of the run's data.limit, not those of the images to evaluate."""
+    with Path("data/captions.csv").open(encoding="utf-8", newline="") as file:
+        training = [row["caption"] for row in csv.DictReader(file) if row["split"] == "train"]
+    third = training[4]  # two captions an image
+    assert third not in training[:4]
+    rows = [
+        {"image_id": row["image_id"], "caption": third}
+        for row in json.loads(Path(run, "captions_val.json").read_text())
+    ]
+    Path(run, "others.json").write_text(json.dumps(rows))
+    settings = Path(run, "config.yaml").read_text()
+    for limit, novel in ((3, 0.0), (2, 1.0)):
+        Path(run, "config.yaml").write_text(settings.replace("limit: null", f"limit: {limit}"))
+        options = ("results=run/others.json", "data.limit=8", "metric.names=[Bleu,Diversity]")
+        result = command(main, *options, f"hydra.run.dir=limit{limit}")
+        assert result.code == 0, result.err
+        assert metrics(f"limit{limit}")["Novel"] == novel
