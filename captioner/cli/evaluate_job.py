@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from captioner.call_settings import decode_settings
@@ -15,7 +15,7 @@ from captioner.cli.evaluation_output import print_evaluation
 from captioner.cli.overrides import as_argument, is_given
 from captioner.cli.runs_folder import shown
 from captioner.cli.score_job import training_captions
-from captioner.config import HARD_AT_TEST, USED_BY, DecodeConfig, EvaluateConfig
+from captioner.config import HARD_AT_TEST, USED_BY, DecodeConfig, EvaluateConfig, TokenizerConfig
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import add_boxes, add_objects, load_dataset
 from captioner.data.features.class_source import with_classes
@@ -38,6 +38,10 @@ from captioner.metrics.coco_results import ImageId, write_results
 from captioner.metrics.registry import needs_objects
 from captioner.report import ReportedSystem, choose_examples, example_groups, write_report
 
+_OTHER_UNITS = (
+    "it has another tokenizer than the first model, so its loss and perplexity, which are per token of its own, cannot "
+    "be compared with those of the first. The other scores can: they are of the same words."
+)
 EXAMPLES = 6  # images whose attention the report shows
 
 
@@ -52,7 +56,7 @@ def evaluate_in_folder(config: EvaluateConfig, overrides: list[str], folder: Pat
         return
     check_started("devices", config.devices, rank)
     with process_group(choose_device(config.device)):
-        systems, dataset = _caption(config, overrides)
+        systems, dataset, tokenizer = _caption(config, overrides)
     if not is_main_process():
         return
     evaluations = [system.evaluation for system in systems]
@@ -61,8 +65,8 @@ def evaluate_in_folder(config: EvaluateConfig, overrides: list[str], folder: Pat
     if config.submission is not None or not has_references(dataset):
         _write_submission(config, evaluations[0], dataset, folder)
     if config.report:
-        tokenizer = scoring_tokenizer(config.metric, config.tokenizer, dataset.all_captions)
-        write_report(folder / "report.html", systems, dataset, tokenizer)
+        words = scoring_tokenizer(config.metric, tokenizer, dataset.all_captions)
+        write_report(folder / "report.html", systems, dataset, words)
         sys.stdout.write(f"Report: {shown(folder)}/report.html\n")
 
 
@@ -74,8 +78,13 @@ def _launch(config: EvaluateConfig, overrides: list[str], folder: Path) -> None:
         raise JobFailedError(130, "")  # they have said that they were stopped
 
 
-def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[ReportedSystem], CaptionDataset]:
-    """Caption and score with each checkpoint."""
+def _caption(
+    config: EvaluateConfig, overrides: list[str]
+) -> tuple[list[ReportedSystem], CaptionDataset, TokenizerConfig]:
+    """Caption and score with each checkpoint.
+
+    All are scored with one tokenizer, that of the first model: scores of other tokens could not be compared with its.
+    """
     device = choose_device(config.device)
     paths = [Path(str(config.checkpoint)), *map(Path, config.baselines)]
     first = load_ensemble([paths[0], *map(Path, config.ensemble)], device, config.ensemble_mean, config.average)
@@ -93,6 +102,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
         dataset = add_boxes(data, dataset)
     if needs_objects(config.metric.names):
         dataset = add_objects(data, dataset)
+    tokenizer = config.tokenizer if is_given("tokenizer", overrides) else first.settings.tokenizer
     run_folder = find_checkpoint(paths[0]).parent.parent
     novelty = training_captions(config, training_limit(overrides, run_folder))
     systems = []
@@ -118,7 +128,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
             checkpoint.model,
             checkpoint.vocabulary,
             checkpoint.tokenizer(),
-            config.tokenizer if is_given("tokenizer", overrides) else settings.tokenizer,
+            tokenizer,
             dataset,
             features,
             decode,
@@ -129,6 +139,8 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
             config.captions_per_image,
             checkpoint.consensus,
         )
+        if settings.tokenizer != first.settings.tokenizer:
+            evaluation = replace(evaluation, notices=(*evaluation.notices, _OTHER_UNITS))
         intervals, attention, details = {}, {}, {}
         if config.report:
             intervals = bootstrap_intervals(evaluation.scores)
@@ -140,7 +152,7 @@ def _caption(config: EvaluateConfig, overrides: list[str]) -> tuple[list[Reporte
         systems.append(
             ReportedSystem(name, evaluation, intervals, attention, settings.transform.resize, details, about)
         )
-    return systems, dataset
+    return systems, dataset, tokenizer
 
 
 def _write_submission(config: EvaluateConfig, evaluation: Evaluation, dataset: CaptionDataset, folder: Path) -> None:

@@ -145,6 +145,24 @@ def test_the_report_shows_attention_of_the_captions_that_were_scored(
     assert set(attended) <= scored
 
 
+def test_models_with_other_tokenizers_are_scored_in_the_same_words(
+    command: Command, run: Path, small_run: SmallRun
+) -> None:
+    """Characters agree far more often than words: beside the words of the first, they are no score."""
+    small_run("letters", "tokenizer=char")
+    options = ("metric.names=[Bleu,ROUGE_L]", "device=cpu", "report=true")
+    result = command(main, "checkpoint=run", "baselines=[letters]", *options, "hydra.run.dir=both")
+    assert result.code == 0, result.err
+    assert "Note: letters: it has another tokenizer than the first model" in result.out
+    row = next(line.split() for line in result.out.splitlines() if line.startswith("letters "))
+    alone = command(main, "checkpoint=letters", "metric.tokenizer=ptb", *options[:2], "hydra.run.dir=alone")
+    assert alone.code == 0, alone.err
+    expected = [
+        100 * float(str(metrics("alone")[name])) for name in ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L")
+    ]
+    assert [float(value) for value in row[1:6]] == pytest.approx(expected, abs=0.006)
+
+
 def test_an_ensemble_of_a_model_and_itself_scores_as_the_model(command: Command, run: Path) -> None:
     alone = command(main, "checkpoint=run", *DATA, "device=cpu", "hydra.run.dir=alone")
     options = ("ensemble=[run,run]", "ensemble_mean=log_probabilities")
