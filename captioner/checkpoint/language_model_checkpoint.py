@@ -18,6 +18,7 @@ from captioner.checkpoint.index import find_checkpoint
 from captioner.config import LanguageNetworkConfig, TextConfig
 from captioner.errors import ConfigError
 from captioner.nn.decoders.language_model import LanguageModel
+from captioner.nn.skip_init import SkipInit
 from captioner.schema import from_plain
 from captioner.text.vocabulary import Vocabulary
 
@@ -47,7 +48,7 @@ def load_language_model(path: Path, device: torch.device | str = "cpu", which: s
     except ConfigError as error:
         raise altered(folder, error) from error
     vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
-    with torch.device("meta"):
+    with torch.device("meta"), SkipInit():
         model = LanguageModel(settings.model, len(vocabulary))
     fill_model(model, folder)
     return LoadedLanguageModel(folder, model.to(device).eval(), vocabulary, settings)

@@ -24,6 +24,7 @@ from captioner.nn.encoders.build_encoder import build_encoder
 from captioner.nn.encoders.encoder import Encoder
 from captioner.nn.encoders.trunk import cut_head
 from captioner.nn.model import CaptioningModel
+from captioner.nn.skip_init import SkipInit
 
 ABOUT_FILE = "import.json"
 _NO_ENCODER = (
@@ -155,7 +156,7 @@ def _recognize(weights: dict[str, Tensor], path: Path) -> str:
     """The name of torchvision's ResNet whose weights have these names and shapes."""
     shapes = {name: tensor.shape for name, tensor in weights.items()}
     for name in _RESNETS:
-        with torch.device("meta"):
+        with torch.device("meta"), SkipInit():
             trunk: nn.Module = cut_head(get_model(name, weights=None))
         if shapes == {key: tensor.shape for key, tensor in trunk.state_dict().items()}:
             return name

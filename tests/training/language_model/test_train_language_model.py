@@ -217,6 +217,13 @@ def test_settings_larger_than_the_weights_file_are_an_error(tmp_path: Path) -> N
         load_language_model(folder)
 
 
+def test_weights_that_are_read_are_not_initialized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An embedding's weights on the meta device: torch would import its compiler to initialize them."""
+    folder = run(SMALL, tmp_path / "run")
+    monkeypatch.setattr(torch.Tensor, "normal_", lambda *arguments, **named: pytest.fail("weights were initialized"))
+    load_language_model(folder)
+
+
 def test_words_have_a_perplexity(tmp_path: Path) -> None:
     config = replace(trainer(streams=4, window=8), data=replace(SMALL.data, level="words", min_count=2))
     figures = json.loads((run(config, tmp_path / "run") / "metrics.json").read_text())
