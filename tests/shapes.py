@@ -13,6 +13,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Collection, Hashable, Iterator
+from types import CodeType
 from typing import Any
 
 import jaxtyping
@@ -21,6 +22,8 @@ import torch
 from torch import Tensor, nn
 
 _original = jaxtyping.jaxtyped
+_code: dict[Hashable, CodeType] = {}
+"""For each function the definition of one that checks its calls."""
 _seen: dict[Hashable, dict[Hashable, set[Hashable]]] = {}
 """For each function the kinds of arguments that were checked, and of the results that came of them."""
 _opaque: list[tuple[set[Hashable], Hashable]] = []
@@ -34,9 +37,11 @@ _TYPE_SAYS_ALL = {"int", "float", "bool", "str", "Tensor", "torch.device"}
 _known: set[type] = {type(None), bool, int, float}
 """Types met of whose values a check looks at nothing but the type."""
 _KIND = (
-    "((Tensor, {0}.shape, {0}.dtype) if (__kind := type({0})) is Tensor"
-    " else __kind if __kind in _known else _kind({0}))"
+    "(({0}.shape, {0}.dtype) if (__kind := type({0})) is __Tensor else __kind if __kind in __known else __kind_of({0}))"
 )
+"""The kind of what has this name, without calls for what most arguments are."""
+_Factory = type(dataclasses._HAS_DEFAULT_FACTORY)  # type: ignore[attr-defined]
+"""The type of the default value of a dataclass's field that has a factory."""
 OPAQUE = object()
 """A part of the kind of another container: a call with one is checked once in each test."""
 
@@ -73,7 +78,10 @@ def _checks_new_calls(function: Callable[..., Any], typechecker: Any) -> Callabl
     # a function inside another is a new object each time, with the same code
     is_inner = "<locals>" in function.__qualname__
     identity = (function.__module__, function.__qualname__, function.__code__) if is_inner else function
-    seen = _seen.setdefault(identity, {})
+    if identity not in _code:
+        _code[identity] = _code_of_call(function)
+        _seen[identity] = {}
+    seen = _seen[identity]
 
     @functools.cache
     def checked() -> Callable[..., Any]:  # made when it is needed, which saves seconds at the start
@@ -83,32 +91,18 @@ def _checks_new_calls(function: Callable[..., Any], typechecker: Any) -> Callabl
     def checked_again() -> Callable[..., Any]:
         return typechecker(_returning_its_result(function))  # type: ignore[no-any-return]
 
-    kinds_of_arguments: Callable[..., Hashable] | None = None
+    def first(arguments: Hashable, /, *args: Any, **kwargs: Any) -> Any:
+        with _original("context"):  # lengths with one name are equal, in arguments and result
+            result = checked()(*args, **kwargs)
+        return note(arguments, result, *args, **kwargs)
 
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal kinds_of_arguments
-        if torch.compiler.is_compiling():  # lengths may be symbols
-            return function(*args, **kwargs)
-        if kinds_of_arguments is None:
-            kinds_of_arguments = _kinds_of_arguments(function)
-        arguments = kinds_of_arguments(*args, **kwargs)
-        checked_results = seen.get(arguments)
-        if checked_results:
-            result = function(*args, **kwargs)
-            kind: Hashable = type(result)
-            if kind is Tensor:
-                kind = kind, result.shape, result.dtype
-            elif kind not in _known:
-                kind = _kind(result)
-            if kind in checked_results:
-                return result
-            with _original("context"):
-                checked_again()(result, *args, **kwargs)
-        else:
-            with _original("context"):  # lengths with one name are equal, in arguments and result
-                result = checked()(*args, **kwargs)
-            kind = _kind(result)
+    def again(arguments: Hashable, result: Any, /, *args: Any, **kwargs: Any) -> Any:
+        with _original("context"):
+            checked_again()(result, *args, **kwargs)
+        return note(arguments, result, *args, **kwargs)
+
+    def note(arguments: Hashable, result: Any, /, *args: Any, **kwargs: Any) -> Any:
+        kind = _kind(result)
         parts = [*_parts(arguments), *_parts(kind)]
         if UNLIKE in parts:
             return result
@@ -121,8 +115,46 @@ def _checks_new_calls(function: Callable[..., Any], typechecker: Any) -> Callabl
             _opaque.append((results, kind))
         return result
 
-    call.checks_new_calls = True  # type: ignore[attr-defined]
-    return call
+    names = {"__function": function, "__seen": seen.get, "__first": first, "__again": again, **_NAMES}
+    exec(_code[identity], names)
+    call = _with_defaults(names[function.__name__], function)
+    functools.update_wrapper(call, function)
+    call.checks_new_calls = True
+    return call  # type: ignore[no-any-return]
+
+
+_CALL = """
+def {name}{parameters}:
+    if __is_compiling():  # lengths may be symbols
+        return __function({passed})
+    if __results := __seen(__arguments := ({kinds})):
+        __result = __function({passed})
+        if {kind_of_result} in __results:
+            return __result
+        return __again(__arguments, __result, {passed})
+    return __first(__arguments, {passed})
+"""
+"""A call of a function with its own parameters, which takes half the time of one that passes on what it is given."""
+
+
+def _code_of_call(function: Any) -> CodeType:
+    """`_CALL` for this function: the kinds are those of its arguments, as far as their annotations matter."""
+    kinds, passed = [], []
+    for one in inspect.signature(function).parameters.values():
+        if one.annotation in _TYPE_SAYS_ALL:
+            kinds.append(f"type({one.name}), ")
+        elif one.annotation is not one.empty:
+            kinds.append(f"{_KIND.format(one.name)}, ")
+        before = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**", one.KEYWORD_ONLY: f"{one.name}="}
+        passed.append(before.get(one.kind, "") + one.name)
+    source = _CALL.format(
+        name=function.__name__,
+        parameters=_bare(function),
+        passed=", ".join(passed),
+        kinds="".join(kinds),
+        kind_of_result=_KIND.format("__result"),
+    )
+    return compile(source, f"{__file__}, a call of {function.__qualname__}", "exec")
 
 
 def _check_every_part(checked: Any, *args: Any, **kwargs: Any) -> None:
@@ -154,20 +186,6 @@ def _with_types(function: Any) -> Any:
     return _annotated(copy, function)
 
 
-def _kinds_of_arguments(function: Any) -> Callable[..., Hashable]:
-    """A function with the parameters of this one: the kinds of its arguments, as far as their annotations matter."""
-    parameters = inspect.signature(function).parameters.values()
-    kinds = []
-    for one in parameters:
-        if one.annotation in _TYPE_SAYS_ALL:
-            kinds.append(f"type({one.name})")
-        elif one.annotation is not one.empty:
-            kinds.append(_KIND.format(one.name))
-    names = {"Tensor": Tensor, "_kind": _kind, "_known": _known}
-    exec(f"def {function.__name__}{_bare(function)}: return {' '.join(f'{kind},' for kind in kinds) or '()'}", names)
-    return _with_defaults(names[function.__name__], function)  # type: ignore[no-any-return]
-
-
 def _bare(function: Any, *first: str) -> inspect.Signature:
     """The parameters of a function without annotations and default values."""
     parameters = inspect.signature(function).parameters.values()
@@ -192,6 +210,9 @@ def _annotated(copy: Any, function: Any) -> Any:
     del copy.__wrapped__
     _with_defaults(copy, function)
     copy.__annotations__ = {name: _type(text, function.__globals__) for name, text in function.__annotations__.items()}
+    for one in inspect.signature(function).parameters.values():
+        if isinstance(one.default, _Factory):  # a dataclass makes a new value in its place
+            copy.__annotations__[one.name] = copy.__annotations__[one.name] | _Factory
     return copy
 
 
@@ -216,7 +237,7 @@ def _kind(value: Any) -> Hashable:
         _known.add(kind)
         return kind
     if sort == "array":
-        return kind, value.shape, value.dtype
+        return (value.shape, value.dtype) if kind is Tensor else (kind, value.shape, value.dtype)
     return kind, value if sort == "named" else OPAQUE
 
 
@@ -225,10 +246,12 @@ def _kind_of_parts(kind: type, value: Any) -> Hashable:
     kinds: Any
     if kind is dict:
         kinds = [(type(key), _kind_of_part(part)) for key, part in value.items()]
-    elif len(value) > _MIXED_PARTS and (found := {*map(type, value)}) <= {str, *_known}:  # thousands of token ids
-        return (kind, len(value) if kind is tuple else 0, *found) if len(found) == 1 else UNLIKE
+    elif len(found := {*map(type, value)}) == 1 and (found <= _known or str in found):  # thousands of token ids
+        return kind, len(value) if kind is tuple else 0, *found
+    elif len(value) > _MIXED_PARTS and found <= {str, *_known}:
+        return UNLIKE
     else:
-        kinds = [(Tensor, part.shape, part.dtype) if type(part) is Tensor else _kind_of_part(part) for part in value]
+        kinds = [(part.shape, part.dtype) if type(part) is Tensor else _kind_of_part(part) for part in value]
     # beartype looks at one part of a long container, by chance: one check says all only if all are alike
     if len(different := {*kinds}) <= 1:
         return kind, len(kinds) if kind is tuple else 0, *different  # the length of a list is in no annotation
@@ -237,6 +260,15 @@ def _kind_of_parts(kind: type, value: Any) -> Hashable:
 
 def _kind_of_part(value: Any) -> Hashable:
     return str if type(value) is str else _kind(value)
+
+
+_NAMES: dict[str, Any] = {
+    "__is_compiling": torch.compiler.is_compiling,
+    "__Tensor": Tensor,
+    "__known": _known,
+    "__kind_of": _kind,
+}
+"""What `_CALL` needs for all functions."""
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from tests.shapes import enforce_shapes, forget_calls
 
 CODE = '''
 from __future__ import annotations
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 from jaxtyping import Float, Int
@@ -45,6 +45,9 @@ def outer(rows: Float[Tensor, "B D"], factor) -> Float[Tensor, "B D"]:
 def fourth(per: Literal["token", "caption"], kind: type[int]) -> str:
     return per
 
+def sixth(one: int, /, two: int = 0, *more: int, key: str = "", **others: int) -> tuple[object, ...]:
+    return one, two, more, key, others
+
 def fifth(tokens: list[int], words: list[str]) -> int:
     return len(tokens)
 
@@ -56,6 +59,11 @@ class State:
 @dataclass(frozen=True)
 class NamedState(State):
     name: str
+
+@dataclass
+class Beam:
+    tokens: list[int] = field(default_factory=list)
+    width: int = 2
 
 class Layer(nn.Module):
     def __init__(self, drops: int) -> None:
@@ -225,3 +233,23 @@ def test_dataclasses(checked: ModuleType) -> None:
             checked.NamedState(*wrong, "x")
     with refuses():
         checked.NamedState(rows, rows, 1)
+
+
+def test_a_field_with_a_factory(checked: ModuleType) -> None:
+    for _ in range(2):
+        first, second = checked.Beam(), checked.Beam(width=3)
+        assert (first.tokens, second.tokens, second.width) == ([], [], 3)
+        assert first.tokens is not second.tokens
+        with refuses():
+            checked.Beam("a")
+
+
+def test_parameters_of_all_kinds(checked: ModuleType) -> None:
+    for _ in range(2):
+        assert checked.sixth(1, 2, 3, 4, key="a", other=5) == (1, 2, (3, 4), "a", {"other": 5})
+        assert checked.sixth(1) == (1, 0, (), "", {})
+        for wrong, named in [(("1",), {}), ((1, 2, "3"), {}), ((1,), {"key": 1}), ((1,), {"other": "5"})]:
+            with refuses():
+                checked.sixth(*wrong, **named)
+        with pytest.raises(TypeError, match=r"sixth\(\) missing 1 required positional argument: 'one'"):
+            checked.sixth()
