@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from captioner.metrics.java import MetricUnavailable
-from captioner.metrics.meteor import paraphrase_table, paraphrases
+from captioner.metrics.meteor import paraphrase_table, paraphrase_text, paraphrases
 from captioner.metrics.meteor.paraphrases import (
     MULTIPLIER,
     Paraphrases,
@@ -38,7 +40,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def phrase_hash(phrase: str) -> int:
     """That of the module's docstring, with Python's integers."""
     total = 0
-    for word in hash_words(phrase.split()).tolist():
+    for word in hash_words(phrase.split(" ")).tolist():
         total = (total * int(MULTIPLIER) + word) % 2**64
     return total
 
@@ -106,11 +108,37 @@ def test_the_table_is_read_in_blocks(table: Path, tmp_path: Path, monkeypatch: p
     assert not index.may_contain(hash_words(["never"]))[0]
 
 
+@pytest.mark.parametrize("slot_bits", [1, 19])
+@pytest.mark.parametrize("block", [30, 1 << 17])
+def test_any_text_is_hashed_as_the_docstring_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, slot_bits: int
+) -> None:
+    """Long and empty words, letters of several bytes, runs that end and begin again; also where keys share a slot."""
+    monkeypatch.setattr(paraphrase_table, "_BLOCK", block)
+    monkeypatch.setattr(paraphrase_text, "_SLOT_BITS", slot_bits)
+    rng = random.Random(block)
+    words = ["", "a", "b", "ab", "ba", "a\0", "é", "ß", "\t", "donaudampfschifffahrt", *"cdefgh"]
+    phrases = [" ".join(rng.choices(words, k=rng.randint(1, 7))) for _ in range(40)]
+    table = [(first, rng.choice(phrases)) for first in rng.choices(phrases, k=90) for _ in range(rng.randint(1, 4))]
+    index = paraphrase_table.read_table(write_table(tmp_path / "table.gz", table))
+
+    hashes = sorted({phrase_hash(phrase) for pair in table for phrase in pair})
+    assert index.phrases.tolist() == hashes
+    expected: dict[int, list[int]] = {hash_: [] for hash_ in hashes}
+    for first, second in table:
+        expected[phrase_hash(first)].append(hashes.index(phrase_hash(second)))
+    assert index.starts.tolist() == [0, *accumulate(map(len, expected.values()))]
+    assert index.paraphrases.tolist() == [place for places in expected.values() for place in places]
+    assert index.may_contain(index.phrases).all()
+
+
 @pytest.mark.parametrize(
-    "content", [b"no gzip file", gzip.compress(b"0.5\nbig\n", mtime=0), b""], ids=["text", "cut", "empty"]
+    "content",
+    [b"no gzip file", gzip.compress(b"0.5\nbig\n", mtime=0), gzip.compress(b"0.5\nbig\n\xff\n"), b""],
+    ids=["text", "cut", "not UTF-8", "empty"],
 )
 def test_a_table_that_cannot_be_read(table: Path, tmp_path: Path, content: bytes) -> None:
-    """Something else, a pair without its end, or nothing at all."""
+    """Something else, a pair without its end, bytes that are no letters, or nothing at all."""
     table.write_bytes(content)
     with pytest.raises(MetricUnavailable, match="cannot be read"):
         open_paraphrases(tmp_path / "cache")
