@@ -7,6 +7,7 @@ code, and the parameters keep torchvision's names.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,11 @@ WRAPPERS = frozenset({"features", "layers", "trunk_output"})
 
 # On a CPU, the activations of this many images fit into the cache: 1.1 to 1.6 times as fast as 32 images at once.
 _CPU_BATCH = 8
+
+# Of large images fewer, but at least 4: the largest activations of EfficientNet-Lite are then less than 32 MiB, and
+# glibc uses their memory again. Larger ones it would get from the system, and return, for every layer.
+_CPU_PIXELS = 6 * 224**2
+_FEWEST = 4
 
 # Functions of which the shape of the first argument is that of the result.
 _KEEP_SHAPE = (F.batch_norm, F.hardtanh, Tensor.add_)
@@ -173,8 +179,11 @@ def _convolved(
 
 def run_in_chunks(network: nn.Module, images: Tensor) -> Tensor:
     """(B, 3, S, S) → (B, …); on a CPU a few images at a time."""
-    size = _CPU_BATCH if images.device.type == "cpu" else max(1, len(images))
-    return torch.cat([network(chunk) for chunk in torch.split(images, size)])
+    parts = 1
+    if images.device.type == "cpu" and len(images):
+        at_once = min(_CPU_BATCH, max(_FEWEST, _CPU_PIXELS // images[0, 0].numel()))
+        parts = math.ceil(len(images) / at_once)
+    return torch.cat([network(chunk) for chunk in images.tensor_split(parts)])
 
 
 def grid_features(feature_map: Float[Tensor, "B D h w"], tokens: TokenLayout | None = None) -> ImageFeatures:

@@ -19,7 +19,7 @@ from captioner.errors import ConfigError
 from captioner.nn.encoders import torchvision_cnn
 from captioner.nn.encoders.build_encoder import available_encoders, build_encoder
 from captioner.nn.encoders.encoder import Encoder
-from captioner.nn.encoders.trunk import feature_map_shape
+from captioner.nn.encoders.trunk import feature_map_shape, run_in_chunks
 
 CONF = Path(__file__).parents[3] / "conf" / "encoder"
 DOCUMENTATION = Path(__file__).parents[3] / "docs" / "encoders.md"
@@ -460,3 +460,21 @@ def test_every_file_of_conf_encoder_is_described_correctly(path: Path) -> None:
 def test_the_default_file_lists_every_setting_with_its_default() -> None:
     values = yaml.safe_load((CONF / "efficientnet_lite0.yaml").read_text(encoding="utf-8"))
     assert values == dataclasses.asdict(EncoderConfig())
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "chunks"),
+    [(20, 32, [7, 7, 6]), (32, 64, [8] * 4), (1, 64, [1]), (0, 64, [0]), (14, 224, [5, 5, 4]), (9, 512, [3, 3, 3])],
+)
+def test_images_go_through_the_network_in_even_parts(images: int, size: int, chunks: list[int]) -> None:
+    """At most 8 at a time; of large ones fewer, but 4 at a time are allowed, whatever their size."""
+    seen = []
+
+    class Corner(nn.Module):
+        def forward(self, part: Tensor) -> Tensor:
+            seen.append(len(part))
+            return part[:, 0, 0, 0]
+
+    numbers = torch.arange(images, dtype=torch.float32)
+    assert torch.equal(run_in_chunks(Corner(), numbers.view(-1, 1, 1, 1).expand(-1, 3, size, size)), numbers)
+    assert seen == chunks
