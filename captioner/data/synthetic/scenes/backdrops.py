@@ -25,7 +25,8 @@ def backdrop(place: str, horizon: float, rng: random.Random) -> Image.Image:
 def _gradient(canvas: Image.Image, top: int, bottom: int, first: RGB, second: RGB) -> None:
     """Fill the rows from `top` to `bottom` with a color gradient from `first` to `second`."""
     column = np.rint(np.linspace(first, second, bottom - top)).astype(np.uint8)
-    canvas.paste(Image.fromarray(np.repeat(column[:, None], _SIDE, axis=1)), (0, top))
+    rows = Image.fromarray(column[:, None]).resize((_SIDE, len(column)), Image.Resampling.NEAREST)
+    canvas.paste(rows, (0, top))
 
 
 def tint(rng: random.Random, color: RGB, spread: int = 12) -> RGB:
