@@ -8,12 +8,16 @@ from types import TracebackType
 from captioner.distributed.ranks import is_main_process
 from captioner.progress_bar import Progress
 from captioner.training.logs import RunLog
+from captioner.training.phases import phase_of_epoch
 from captioner.training.run import Run
 from captioner.training.step import TrainingBatch
 
 
 class EpochLog:
-    """A context for the steps of an epoch: `record` counts a step and, every `trainer.log_every` steps, logs means."""
+    """A context for the steps of an epoch: `record` counts a step and, every `trainer.log_every` steps, logs means.
+
+    The last line before another objective starts may be of fewer steps.
+    """
 
     def __init__(self, run: Run, log: RunLog) -> None:
         self.run, self.log = run, log
@@ -39,13 +43,20 @@ class EpochLog:
         self.words_since_log += batch.totals.words
         if losses:
             progress.add(losses)
-        if progress.step % self.run.config.trainer.log_every == 0 and progress.steps_summed:
-            means = progress.compute_and_reset()
-            speed = self.words_since_log / (time.perf_counter() - self.log_started)
-            self.log.record("train", progress.step, epoch=progress.epoch + 1, **means, words_per_second=round(speed))
-            self.bar.show(f"loss {means['loss']:.3f}, {speed:,.0f} words per second")
-            self.words_since_log, self.log_started = 0, time.perf_counter()
+        if progress.step % self.run.config.trainer.log_every == 0:
+            self._write(progress.epoch + 1)
         self.bar.update()
+
+    def _write(self, epoch: int) -> None:
+        """Log the means over the steps since the last line, if there are any."""
+        progress = self.run.progress
+        if not progress.steps_summed:
+            return
+        means = progress.compute_and_reset()
+        speed = self.words_since_log / (time.perf_counter() - self.log_started)
+        self.log.record("train", progress.step, epoch=epoch, **means, words_per_second=round(speed))
+        self.bar.show(f"loss {means['loss']:.3f}, {speed:,.0f} words per second")
+        self.words_since_log, self.log_started = 0, time.perf_counter()
 
     def __enter__(self) -> EpochLog:
         self.bar.__enter__()
@@ -54,4 +65,7 @@ class EpochLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        run = self.run
+        if error is None and phase_of_epoch(run.phases, run.progress.epoch).objective != run.phase.objective:
+            self._write(run.progress.epoch)  # losses of two objectives have no mean
         self.bar.__exit__(kind, error, trace)

@@ -120,6 +120,7 @@ def restore(run: Run) -> None:
         if moved_phase(run, state) is not None:  # and accepted: nothing of another objective is kept
             run.optimizer.state.clear()
             run.progress.validations_without_gain = 0
+            run.progress.sums, run.progress.steps_summed = {}, 0
         for source, bad in zip((run.train_features, run.val_features), state.get("bad_images", ()), strict=False):
             source.bad.update(bad)
         if "anchor" in state and run.config.reward.kl_weight:

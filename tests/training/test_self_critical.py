@@ -559,6 +559,25 @@ def test_a_resumed_run_equals_an_uninterrupted_one(config: TrainConfig, tmp_path
     assert_resumes_as(whole, config, tmp_path / "stopped", stop_after)
 
 
+def test_a_log_line_is_of_one_objective(config: TrainConfig, tmp_path: Path) -> None:
+    """A line every four steps: that of steps 5 to 8 would mix cross-entropy and rewards, and halve what either has."""
+    each, some = (
+        [record for record in read_records(folder) if record["kind"] == "train"]
+        for folder in (run(with_trainer(config, log_every=n), tmp_path / str(n)) for n in (1, 4))
+    )
+    assert [(line["step"], line["epoch"]) for line in some] == [(4, 2), (6, 2), (8, 3), (12, 4)]
+    first = 0
+    for line in some:
+        steps = each[first : line["step"]]
+        first = line["step"]
+        names = steps[0].keys() - {"kind", "step", "epoch", "words_per_second"}
+        assert line.keys() - {"kind", "step", "epoch", "words_per_second"} == names
+        assert ("reward" in names, "words" in names) == (line["step"] > 6, line["step"] <= 6)
+        for name in names:
+            assert line[name] == pytest.approx(sum(step[name] for step in steps) / len(steps))
+    assert_resumes_as(tmp_path / "4", with_trainer(config, log_every=4), tmp_path / "stopped", 6)
+
+
 def test_each_objective_has_its_own_schedule(config: TrainConfig, tmp_path: Path) -> None:
     optim = replace(config.optim, warmup_steps=0, learning_rate=0.5)
     first, second = plan_phases(replace(config, optim=optim))
