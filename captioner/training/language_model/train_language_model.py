@@ -177,9 +177,9 @@ def write_sample(run: LanguageRun, log: RunLog) -> None:
     if run.config.trainer.sample_stages == 0:
         return
     config, vocabulary, level = run.config, run.parts.vocabulary, run.config.data.level
-    prompt = vocabulary.encode(split_text(config.sampling.prompt, level))
-    text = join_tokens(vocabulary.decode(sample_tokens(run.model, prompt, config.sampling)), level)
-    log.record("sample", run.progress.step, text=config.sampling.prompt + text)
+    prompt = split_text(config.sampling.prompt, level)
+    generated = vocabulary.decode(sample_tokens(run.model, vocabulary.encode(prompt), config.sampling))
+    log.record("sample", run.progress.step, text=join_tokens([*prompt, *generated], level))
     pieces = [f"# Samples\n\nTemperature {config.sampling.temperature}, seed {config.sampling.seed}.\n"]
     for record in read_records(run.folder):
         if record["kind"] == "sample":

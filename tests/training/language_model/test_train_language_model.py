@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -226,7 +227,11 @@ def test_weights_that_are_read_are_not_initialized(tmp_path: Path, monkeypatch: 
 
 def test_words_have_a_perplexity(tmp_path: Path) -> None:
     config = replace(trainer(streams=4, window=8), data=replace(SMALL.data, level="words", min_count=2))
-    figures = json.loads((run(config, tmp_path / "run") / "metrics.json").read_text())
+    config = replace(config, sampling=replace(config.sampling, prompt="if x", length=3))
+    folder = run(config, tmp_path / "run")
+    figures = json.loads((folder / "metrics.json").read_text())
+    for sample in (record["text"] for record in read_records(folder) if record["kind"] == "sample"):
+        assert re.match(r"if x(\n| \S)", sample), "a blank between the words of the prompt and those that follow"
     assert figures["perplexity_per_word"]["val"] == pytest.approx(2 ** figures["bits_per_word"]["val"])
     assert figures["unknown"]["test"] > 0
 
