@@ -114,14 +114,23 @@ def averaged_over_seeds(rows: Sequence[dict[str, str]], stored: Sequence[Mapping
     averaged, keys = [], shown + _also_different(groups, shown)
     for same, of_seeds in groups.items():
         group, settings = list(of_seeds.values()), dict(same)
-        scores = [name for name in group[0] if name[0].isupper() and all(_is_number(row.get(name)) for row in group)]
-        mean = {name: f"{statistics.fmean(float(row[name]) for row in group):.2f}" for name in scores}
+        no_scores = {*shown, *FACTS, "seed"}
+        scores = [
+            name for name in group[0] if name not in no_scores and all(_is_number(row.get(name)) for row in group)
+        ]
+        mean = {name: _mean([row[name] for row in group]) for name in scores}
         row = {key: settings.get(key, "") for key in keys} | {"seeds": str(len(group))}
         row |= {name: group[0][name] for name in ("decoder parameters",) if name in group[0]} | mean
         if "CIDEr" in mean and len(group) > 1:
             row["CIDEr ±"] = f"{statistics.stdev(float(row['CIDEr']) for row in group):.2f}"
         averaged.append(row)
     return averaged
+
+
+def _mean(numbers: Sequence[str]) -> str:
+    """The mean of numbers in a table, with as many digits as they have, and two at least."""
+    digits = max(2, *(len(number.partition(".")[2]) for number in numbers))
+    return f"{statistics.fmean(map(float, numbers)):.{digits}f}"
 
 
 def _also_different(groups: Iterable[frozenset[tuple[str, str]]], shown: Sequence[str]) -> list[str]:

@@ -106,6 +106,23 @@ def test_settings_that_differ_are_shown_and_seeds_averaged(command: Command) -> 
     assert averaged[2:] == [["gru", "2", "1.5 M", "60.00", "14.14"], ["rnn", "2", "1.5 M", "35.00", "7.07"]]
 
 
+def test_bits_and_losses_are_averaged_too(command: Command) -> None:
+    """A language model has no other scores; the loss on references is a score of a captioner."""
+    for seed, bits in enumerate((1.25, 1.5)):
+        for name, record in (
+            ("text", {"task": "language_model", "bits_per_word": {"val": bits}, "run": {"tokens_per_second": 9}}),
+            ("photos", {"CIDEr": bits, "loss": 2 * bits, "run": {"epochs": 2, "loss": 7.0}}),
+        ):
+            folder = Path(f"{name}/{seed}")
+            write_run(folder, 0.5)
+            (folder / "metrics.json").write_text(json.dumps(record))
+            (folder / "config.yaml").write_text(f"seed: {seed}\n")
+    text, photos = (cells(command(main, name, "--average").out) for name in ("text", "photos"))
+    assert (text[0], text[2:]) == (["seeds", "decoder parameters", "bits per word, val"], [["2", "", "1.375"]])
+    assert photos[0] == ["seeds", "decoder parameters", "held-out loss", "CIDEr", "CIDEr ±"]
+    assert photos[2:] == [["2", "", "2.750", "137.50", "17.68"]]
+
+
 def test_settings_that_only_some_models_have_are_not_averaged_away(command: Command) -> None:
     """The LSTM has no attention_dim; by it alone two of the other runs differ, which are not two seeds of one."""
     runs = [("name: lstm", 0, 0.1), ("name: lstm", 1, 0.2)]
