@@ -145,19 +145,24 @@ def evaluation_signature(dataset: CaptionDataset, scores: Scores, decode: Decode
 
 
 def write_evaluation(
-    folder: Path, evaluation: Evaluation, *, per_image: bool, extra: Mapping[str, Any] | None = None
+    folder: Path,
+    evaluation: Evaluation,
+    *,
+    per_image: bool,
+    extra: Mapping[str, Any] | None = None,
+    metrics_file: str = "metrics.json",
 ) -> None:
     """Write `captions_<split>.json` (COCO's results format), `metrics.json` and, if `per_image`, a CSV file.
 
     Where images have several captions, `caption_sets_<split>.json` has them all: [{"image_id": …, "captions": […]}].
 
-    extra: more entries for `metrics.json`. Raises OSError.
+    extra: more entries for `metrics.json`; metrics_file: another name for it. Raises OSError.
     """
     write_results(folder / f"captions_{evaluation.split}.json", evaluation.captions)
     if evaluation.caption_sets is not None:
         sets = [{"image_id": key, "captions": captions} for key, captions in evaluation.caption_sets.items()]
         write_json(folder / f"caption_sets_{evaluation.split}.json", sets)
-    write_json(folder / "metrics.json", metrics_record(evaluation) | dict(extra or {}))
+    write_json(folder / metrics_file, metrics_record(evaluation) | dict(extra or {}))
     if per_image:
         write_per_image_csv(folder / f"per_image_{evaluation.split}.csv", evaluation.scores, evaluation.captions)
 

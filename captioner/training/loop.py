@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -281,11 +282,21 @@ def finish(run: Run) -> TrainingResult:
         "seed": config.seed,
         **({"loss": losses[-1]} if losses else {}),
     }
-    for evaluation in reversed(evaluations.values()) if is_main_process() else ():
-        # The first split comes last: its scores stay in metrics.json.
-        write_evaluation(run.folder, evaluation, per_image=config.metric.per_image, extra={"run": run_facts})
+    if is_main_process():
+        write_evaluations(run, list(evaluations.values()), run_facts)
     encodes_images = run.model.encoder.encodes_images
     return TrainingResult(run.folder, parameters, run.progress.words_per_second, evaluations, encodes_images)
+
+
+def write_evaluations(run: Run, evaluations: Sequence[Evaluation], run_facts: Mapping[str, Any]) -> None:
+    """Write the scores of the first split to `metrics.json`, and those of the others to `metrics_<split>.json`.
+
+    The first comes last: with it the run is finished.
+    """
+    for number, evaluation in reversed(list(enumerate(evaluations))):
+        file = f"metrics_{evaluation.split}.json" if number else "metrics.json"
+        per_image = run.config.metric.per_image
+        write_evaluation(run.folder, evaluation, per_image=per_image, extra={"run": run_facts}, metrics_file=file)
 
 
 def count_parameters(module: torch.nn.Module) -> int:

@@ -98,6 +98,16 @@ def test_the_files_of_a_finished_run(config: TrainConfig, tmp_path: Path) -> Non
     assert "epoch 2" in (folder / "log.txt").read_text()
 
 
+def test_the_scores_of_every_evaluated_split_are_kept(config: TrainConfig, tmp_path: Path) -> None:
+    folder = run(with_trainer(config, evaluate_splits=["test", "val"], max_epochs=1), tmp_path / "run")
+    test, val = (json.loads((folder / name).read_text()) for name in ("metrics.json", "metrics_val.json"))
+    assert (test["signature"]["split"], val["signature"]["split"]) == ("test", "val")
+    assert test["run"] == val["run"]
+    (validation,) = [record for record in read_records(folder) if record["kind"] == "validation"]
+    assert val["loss"] == pytest.approx(validation["loss"], rel=1e-6)
+    assert test["loss"] != val["loss"]
+
+
 def test_two_runs_give_the_same_bytes(config: TrainConfig, tmp_path: Path) -> None:
     first, second = run(config, tmp_path / "first"), run(config, tmp_path / "second")
     assert_same_weights(first, second)
