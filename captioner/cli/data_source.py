@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from captioner.checkpoint.index import read_index
 from captioner.cli.hydra_config import compose_train_settings
 from captioner.cli.overrides import as_argument
 from captioner.cli.run_config import change_settings, read_settings
 from captioner.cli.runs_folder import CONFIG_FILE
-from captioner.config import DataConfig
+from captioner.config import DataConfig, TokenizerConfig
 from captioner.errors import ConfigError
-from captioner.schema import data_settings, to_plain
+from captioner.schema import data_settings, from_plain, to_plain
 
 _NO_RUN = "is not in a run folder, whose config.yaml would name the data set"
 
@@ -66,6 +67,14 @@ def training_limit(overrides: Sequence[str], run_folder: Path) -> int | None:
     named = any(override.lstrip("+").startswith("data=") for override in overrides)
     stored = None if named else data_of_run_folder(run_folder)
     return None if stored is None else stored.limit
+
+
+def tokenizer_of_run(run_folder: Path) -> TokenizerConfig | None:
+    """The tokenizer of the captioner that was trained in this folder; None where there is no such run."""
+    if read_index(run_folder) is None or not (run_folder / CONFIG_FILE).is_file():
+        return None
+    stored = read_settings(run_folder).get("tokenizer")
+    return None if stored is None else from_plain(TokenizerConfig, stored, "tokenizer")
 
 
 def chosen_data(checkpoint: Path, name: str | None, root: str | None, settings: Sequence[str]) -> DataConfig:

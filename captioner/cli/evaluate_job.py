@@ -10,7 +10,6 @@ from captioner.call_settings import decode_settings
 from captioner.checkpoint.checkpoint import LoadedCheckpoint, load_checkpoint
 from captioner.checkpoint.index import find_checkpoint
 from captioner.checkpoint.load_ensemble import load_ensemble
-from captioner.cli.data_source import training_limit
 from captioner.cli.evaluation_output import print_evaluation
 from captioner.cli.overrides import as_argument, is_given
 from captioner.cli.runs_folder import shown
@@ -103,8 +102,7 @@ def _caption(
     if needs_objects(config.metric.names):
         dataset = add_objects(data, dataset)
     tokenizer = config.tokenizer if is_given("tokenizer", overrides) else first.settings.tokenizer
-    run_folder = find_checkpoint(paths[0]).parent.parent
-    novelty = training_captions(config, training_limit(overrides, run_folder))
+    novelty = training_captions(config, overrides, find_checkpoint(paths[0]).parent.parent)
     systems = []
     mean = "" if config.average is None else f" ({config.average})"
     together = " + ".join(f"{path.name}{mean}" for path in [paths[0], *map(Path, config.ensemble)])

@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from captioner.cli.data_source import training_limit
+from captioner.cli.data_source import tokenizer_of_run, training_limit
 from captioner.cli.evaluation_output import print_evaluation
 from captioner.cli.overrides import is_given
 from captioner.cli.runs_folder import METRICS_FILE, shown
-from captioner.config import EvaluateConfig
+from captioner.config import EvaluateConfig, TokenizerConfig
 from captioner.data.dataset import CaptionDataset
 from captioner.data.datasets.registry import add_objects, available_splits, load_dataset, load_references, read_split
 from captioner.distributed.ranks import is_main_process
@@ -28,18 +28,20 @@ from captioner.metrics.registry import METRICS, needs_objects
 def score_in_folder(config: EvaluateConfig, overrides: list[str], folder: Path) -> None:
     """Score the captions of `config.results`; write the results into `folder`, and print the scores.
 
-    The images are read only for `config.report`.
+    Captions in a run folder are scored with the tokenizer of the run, as they were after its training, and so are those
+    that are compared with them. The images are read only for `config.report`.
     """
     if not is_main_process():
         return
     files = [Path(file) for file in (config.results, config.compare) if file is not None]
     dataset = _references(config, overrides)
-    limit = training_limit(overrides, files[0].parent)
-    novelty = training_captions(config, limit) if config.references is None else None
+    tokenizer = None if is_given("tokenizer", overrides) else tokenizer_of_run(files[0].parent)
+    tokenizer = tokenizer or config.tokenizer
+    novelty = training_captions(config, overrides, files[0].parent) if config.references is None else None
     subset = config.subset is not None
     try:
         evaluations = [
-            evaluate_results(file, dataset, config.tokenizer, config.metric, novelty, config.meteor, subset=subset)
+            evaluate_results(file, dataset, tokenizer, config.metric, novelty, config.meteor, subset=subset)
             for file in files
         ]
     except DataError as error:
@@ -55,7 +57,7 @@ def score_in_folder(config: EvaluateConfig, overrides: list[str], folder: Path) 
     write_evaluation(folder, evaluations[0], per_image=config.metric.per_image, extra=extra)
     print_evaluation(evaluations, names, folder)
     if config.report:
-        _report(config, evaluations, names, dataset, folder)
+        _report(scoring_tokenizer(config.metric, tokenizer, dataset.all_captions), evaluations, names, dataset, folder)
     if comparison is not None:
         sys.stdout.write(f"\n{format_comparison(comparison, *names)}\n")
 
@@ -76,16 +78,16 @@ def _references(config: EvaluateConfig, overrides: list[str]) -> CaptionDataset:
     return add_objects(config.data, dataset) if needs_objects(config.metric.names) else dataset
 
 
-def training_captions(config: EvaluateConfig, limit: int | None) -> Sequence[str] | None:
-    """The captions of the first `limit` training images, where a metric needs them and the data set has a split train.
+def training_captions(config: EvaluateConfig, overrides: list[str], run_folder: Path) -> Sequence[str] | None:
+    """The training captions, where a metric needs them and the data set has a split train.
 
-    limit: that of the training (`training_limit`), not that of the images to evaluate.
+    overrides, run_folder: for the images that the run was trained on, see `training_limit`.
     """
     needed = any(METRICS[name].needs_training_captions for name in config.metric.names)
     if not needed or "train" not in available_splits(config.data):
         return None
     train = read_split(config.data, "train", find_images=False)
-    return replace(train, images=train.images[:limit]).all_captions
+    return replace(train, images=train.images[: training_limit(overrides, run_folder)]).all_captions
 
 
 def system_names(files: Sequence[Path]) -> list[str]:
@@ -106,7 +108,7 @@ def _is_in_run(file: Path) -> bool:
 
 
 def _report(
-    config: EvaluateConfig, evaluations: list[Evaluation], names: list[str], dataset: CaptionDataset, folder: Path
+    tokenizer: TokenizerConfig, evaluations: list[Evaluation], names: list[str], dataset: CaptionDataset, folder: Path
 ) -> None:
     from captioner.report import ReportedSystem, write_report  # imports torch
 
@@ -116,6 +118,5 @@ def _report(
         ReportedSystem(name, evaluation, bootstrap_intervals(evaluation.scores))
         for name, evaluation in zip(names, evaluations, strict=True)
     ]
-    tokenizer = scoring_tokenizer(config.metric, config.tokenizer, dataset.all_captions)
     write_report(folder / "report.html", systems, replace(dataset, images=images), tokenizer)
     sys.stdout.write(f"Report: {shown(folder)}/report.html\n")

@@ -14,7 +14,7 @@ from typing import Any
 from captioner.config import DecodeConfig, MeteorConfig, MetricConfig, TokenizerConfig
 from captioner.data.dataset import CaptionDataset, ImageId
 from captioner.errors import DataError
-from captioner.evaluation.scoring_tokenizer import scoring_tokenizer
+from captioner.evaluation.scoring_tokenizer import UNSPACED, scoring_tokenizer
 from captioner.files import write_json
 from captioner.metrics import METRICS, Scores, score
 from captioner.metrics.bootstrap import bootstrap_intervals
@@ -23,6 +23,7 @@ from captioner.metrics.format import score_notices, write_per_image_csv
 from captioner.metrics.grounding_scores import Grounding, grounding_record
 from captioner.metrics.registry import print_factor
 from captioner.schema import to_plain
+from captioner.text.scripts import mostly_unspaced
 from captioner.version import __version__
 
 
@@ -130,7 +131,19 @@ def evaluate_results(
     if len(captions) < len(image_ids):
         scores.signature["subset"] = f"{len(captions):,} of {len(image_ids):,} images"
     signature = evaluation_signature(dataset, scores, None) | {"results": path.name}
-    return Evaluation(dataset.split, captions, scores, {}, signature, (*dataset.notices, *score_notices(scores)))
+    notices = (*dataset.notices, *score_notices(scores), *_units_notice(scores, dataset))
+    return Evaluation(dataset.split, captions, scores, {}, signature, notices)
+
+
+def _units_notice(scores: Scores, dataset: CaptionDataset) -> list[str]:
+    """That captions in a script without spaces were divided at spaces, so that whole phrases were compared."""
+    name = scores.signature["tokenizer"]
+    if name == UNSPACED or not mostly_unspaced(caption for image in dataset for caption in image.captions):
+        return []
+    return [
+        f"Most letters of the reference captions are in a script without spaces, and tokenizer={name} divides at "
+        f"spaces: where the words are not separated, set tokenizer={UNSPACED}."
+    ]
 
 
 def evaluation_signature(dataset: CaptionDataset, scores: Scores, decode: DecodeConfig | None) -> dict[str, Any]:

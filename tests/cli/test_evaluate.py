@@ -107,6 +107,30 @@ def test_results_of_others_score_the_same(command: Command, run: Path) -> None:
     assert metrics("table")["CIDEr"] == others["CIDEr"]
 
 
+def test_captions_of_a_run_are_scored_with_its_tokenizer(command: Command, run: Path, small_run: SmallRun) -> None:
+    small_run("letters", "tokenizer=char")
+    options = ("results=letters/captions_val.json", "metric.names=[Bleu]")
+    found = {}
+    for name, more in (("own", ()), ("words", ("tokenizer=ptb",)), ("compared", ("compare=run/captions_val.json",))):
+        result = command(main, *options, *more, f"hydra.run.dir={name}")
+        assert result.code == 0, result.err
+        found[name] = metrics(name)["Bleu_1"], metrics(name)["signature"]["tokenizer"]  # type: ignore[index]
+    assert found["own"] == found["compared"] == (metrics("letters")["Bleu_1"], "char")
+    assert found["words"][1] == "ptb"
+    assert found["words"][0] != found["own"][0]
+
+
+@pytest.mark.parametrize(("tokenizer", "noted"), [("ptb", True), ("char", False)])
+def test_a_script_without_spaces_is_noted(command: Command, tmp_path: Path, tokenizer: str, noted: bool) -> None:
+    Path("references.json").write_text(json.dumps({"1": ["图片的右边是蓝色的"], "2": ["一只狗在草地上跑"]}))
+    Path("found.json").write_text(json.dumps({"1": "图片的左边是蓝色的", "2": "一只狗在跑"}))
+    options = ("results=found.json", "references=references.json", "metric.names=[Bleu]", "hydra.run.dir=out")
+    result = command(main, *options, f"tokenizer={tokenizer}")
+    assert result.code == 0, result.err
+    assert ("set tokenizer=char" in result.out) is noted
+    assert (float(str(metrics("out")["Bleu_1"])) < 1e-6) is noted
+
+
 def test_compare_two_files(command: Command, run: Path) -> None:
     captions = json.loads(Path("run/captions_val.json").read_text())
     Path("b.json").write_text(json.dumps([{**row, "caption": "a red half on the left"} for row in captions]))
