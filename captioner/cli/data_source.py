@@ -46,7 +46,7 @@ def given_data(data: DataConfig, overrides: Sequence[str], run_folder: Path, sou
     data=NAME, the settings of `data` change the run's: `data.limit=100` takes 100 of the run's images. None where there
     is no run either; ConfigError where they would then change a data set that nobody has named.
     """
-    if any(override.lstrip("+").startswith("data=") for override in overrides):
+    if _is_named(overrides):
         return data
     settings = [override.lstrip("+") for override in overrides if override.lstrip("+").startswith("data.")]
     stored = data_of_run_folder(run_folder)
@@ -64,9 +64,13 @@ def training_limit(overrides: Sequence[str], run_folder: Path) -> int | None:
 
     None where all images were used, or the command names a data set, or there is no run.
     """
-    named = any(override.lstrip("+").startswith("data=") for override in overrides)
-    stored = None if named else data_of_run_folder(run_folder)
+    stored = None if _is_named(overrides) else data_of_run_folder(run_folder)
     return None if stored is None else stored.limit
+
+
+def _is_named(overrides: Sequence[str]) -> bool:
+    """Whether the command line names a data set."""
+    return any(override.lstrip("+").startswith("data=") for override in overrides)
 
 
 def tokenizer_of_run(run_folder: Path) -> TokenizerConfig | None:

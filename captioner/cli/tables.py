@@ -111,10 +111,9 @@ def averaged_over_seeds(rows: Sequence[dict[str, str]], stored: Sequence[Mapping
     for row, settings in zip(rows, stored, strict=True):
         same = frozenset(item for item in settings.items() if item[0] not in ("seed", "resume"))
         groups.setdefault(same, {})[row["seed"]] = row
-    averaged, keys = [], shown + _also_different(groups, shown)
+    averaged, keys, no_scores = [], shown + _also_different(groups, shown), {*shown, *FACTS, "seed"}
     for same, of_seeds in groups.items():
         group, settings = list(of_seeds.values()), dict(same)
-        no_scores = {*shown, *FACTS, "seed"}
         scores = [
             name for name in group[0] if name not in no_scores and all(_is_number(row.get(name)) for row in group)
         ]
